@@ -1,0 +1,197 @@
+"""The linear algebra that the diagnostics share, in float64.
+
+Singular values and subspaces come from the Gram matrix of the smaller side and its eigendecomposition,
+which is several times faster than an SVD. Squaring costs accuracy where singular values are small or
+nearly tied; each such case is recognised by its error estimate and answered by an SVD instead.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from geomcheck.errors import Undefined
+
+EPS = torch.finfo(torch.float64).eps
+
+GRAM_ANGLE_ERROR = 1e-8
+"""Rotation (rad) that rounding may cause in a subspace taken from a Gram matrix; beyond it, use an SVD."""
+
+TIED_ANGLE_ERROR = 1e-6
+"""Rotation (rad) that rounding may cause in any subspace; beyond it, the cut runs through tied values."""
+
+GRAM_VALUE_RATIO = 1e-3
+"""sigma_k / sigma_1 down to which a Gram matrix gives sigma_k to better than 1e-9 relative."""
+
+LEADING = 32
+"""Eigenpairs that are computed at once where only the largest are wanted: enough for K = 16."""
+
+SHIFT_ERROR = 1e-6
+"""Relative error of a spectral shift beyond which singular values are taken from an SVD."""
+
+
+class Factorization:
+    """Singular values and top singular subspaces of one matrix, each computed when first asked for.
+
+    Args:
+        matrix: float64, shape (out, in), finite.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+        self.size = min(matrix.shape)
+        self._tops: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def _gram(self) -> np.ndarray:
+        """The smaller Gram matrix, by numpy: it knows A^T A for symmetric, which halves the work."""
+        out, in_ = self.matrix.shape
+        tall = (self.matrix if out >= in_ else self.matrix.T).numpy()
+        return tall.T @ tall
+
+    @cached_property
+    def _all(self) -> tuple[Tensor, Tensor]:
+        """All singular values, descending, and eigenvectors of the Gram matrix, in the same order."""
+        return _descending(*torch.linalg.eigh(torch.from_numpy(self._gram())))
+
+    @cached_property
+    def _leading(self) -> tuple[Tensor, Tensor]:
+        """The LEADING largest of `_all`, at a third of its cost."""
+        wanted = (self.size - LEADING, self.size - 1)
+        values, vectors = scipy.linalg.eigh(
+            self._gram(), subset_by_index=wanted, driver="evr", overwrite_a=True, check_finite=False
+        )
+        return _descending(torch.from_numpy(values), torch.from_numpy(vectors))
+
+    def _eigen(self, count: int) -> tuple[Tensor, Tensor]:
+        """At least `count` leading singular values and eigenvectors of the Gram matrix."""
+        few = count <= LEADING <= self.size // 4 and "_all" not in self.__dict__
+        return self._leading if few else self._all
+
+    @cached_property
+    def _svd(self) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.linalg.svd(self.matrix, full_matrices=False)
+
+    @property
+    def values(self) -> Tensor:
+        """All min(out, in) singular values, descending; absolute error of order eps sigma_1^2 / sigma_i."""
+        return self._all[0]
+
+    @property
+    def exact_values(self) -> Tensor:
+        """All singular values, descending, by SVD; absolute error of order eps sigma_1."""
+        return self._svd[1]
+
+    @property
+    def operator_norm(self) -> float:
+        """sigma_1."""
+        return float(self._eigen(1)[0][0])
+
+    def top_values(self, k: int) -> Tensor:
+        """The k largest singular values, descending, each to better than 1e-9 relative or 1e-15 sigma_1."""
+        values = self._eigen(k)[0][:k]
+        if values[-1] >= GRAM_VALUE_RATIO * values[0]:
+            return values
+        return self.exact_values[:k]
+
+    def right(self, k: int) -> Tensor:
+        """Orthonormal basis of the top-k right singular subspace, shape (in, k).
+
+        Raises:
+            Undefined: the rank is below k, or sigma_k and sigma_{k+1} are tied.
+        """
+        return self._top(k)[1]
+
+    def left(self, k: int) -> Tensor:
+        """Orthonormal basis of the top-k left singular subspace, shape (out, k). Raises as `right`."""
+        return self._top(k)[0]
+
+    def truncated(self, k: int) -> Tensor:
+        """Best rank-k approximation W V_k V_k^T, shape (out, in). Raises as `right`."""
+        if self.matrix.shape[0] >= self.matrix.shape[1]:
+            right = self.right(k)
+            return (self.matrix @ right) @ right.T
+        left = self.left(k)
+        return left @ (left.T @ self.matrix)
+
+    def _top(self, k: int) -> tuple[Tensor, Tensor]:
+        """(U_k, V_k)."""
+        if k not in self._tops:
+            self._tops[k] = self._computed_top(k)
+        return self._tops[k]
+
+    def _computed_top(self, k: int) -> tuple[Tensor, Tensor]:
+        """(U_k, V_k), from the Gram matrix where rounding allows, from the SVD elsewhere."""
+        if k > self.size:
+            raise _rank_below(k)
+        values, vectors = self._eigen(k + 1)
+        following = float(values[k]) if k < self.size else 0.0
+        gap = float(values[k - 1]) ** 2 - following**2
+        if gap * GRAM_ANGLE_ERROR >= EPS * float(values[0]) ** 2 and values[0] > 0:
+            side = vectors[:, :k]
+            if self.matrix.shape[0] >= self.matrix.shape[1]:
+                return (self.matrix @ side) / values[:k], side
+            return side, (self.matrix.T @ side) / values[:k]
+        return self._top_by_svd(k)
+
+    def _top_by_svd(self, k: int) -> tuple[Tensor, Tensor]:
+        left, values, right = self._svd
+        largest, kth = float(values[0]), float(values[k - 1])
+        if kth <= max(self.matrix.shape) * EPS * largest:
+            raise _rank_below(k)
+        following = float(values[k]) if k < self.size else 0.0
+        if (kth - following) * TIED_ANGLE_ERROR <= EPS * largest:
+            raise Undefined(
+                f"singular values {k} and {k + 1} are tied ({kth:.6g}), so the top-{k} subspace is not unique"
+            )
+        return left[:, :k], right[:k].T
+
+
+def _descending(eigenvalues: Tensor, eigenvectors: Tensor) -> tuple[Tensor, Tensor]:
+    return eigenvalues.flip(0).clamp_min(0).sqrt(), eigenvectors.flip(1)
+
+
+def _rank_below(k: int) -> Undefined:
+    return Undefined(f"the matrix has rank below k = {k}, so it has no top-{k} subspace")
+
+
+def spectral_shift_norm(before: Factorization, after: Factorization) -> float:
+    """norm2(sigma(after) - sigma(before)), singular values in descending order, to 1e-6 relative."""
+    shift = torch.linalg.vector_norm(after.values - before.values).item()
+    error = math.hypot(_gram_error(before), _gram_error(after))
+    if error <= SHIFT_ERROR * shift:
+        return shift
+    return torch.linalg.vector_norm(after.exact_values - before.exact_values).item()
+
+
+def _gram_error(factorization: Factorization) -> float:
+    """Estimated norm of the error of `values`: eps sigma_1^2 / sigma_i, at most sqrt(eps) sigma_1 each."""
+    values = factorization.values
+    largest = values[0]
+    if largest == 0:
+        return 0.0
+    errors = torch.clamp(4 * EPS * largest**2 / values.clamp_min(EPS * largest), max=math.sqrt(EPS) * largest)
+    return torch.linalg.vector_norm(errors).item()
+
+
+def principal_angles(before: Tensor, after: Tensor) -> Tensor:
+    """Principal angles between the column spaces of two matrices with orthonormal columns.
+
+    Follows Knyazev and Argentati, "Principal angles between subspaces in an A-based scalar product"
+    (SIAM J. Sci. Comput. 23, 2002), algorithm 3.1: cosines are exact for large angles and lose half of
+    the digits near 1, so angles below 45 degrees are taken from their sines.
+
+    Args:
+        before, after: float64, shape (n, k).
+
+    Returns:
+        k angles in radians, ascending, in [0, pi/2].
+    """
+    overlap = before.T @ after
+    cosines = torch.linalg.svdvals(overlap).clamp(0, 1)
+    sines = torch.linalg.svdvals(after - before @ overlap).clamp(0, 1).flip(0)
+    return torch.where(cosines**2 >= 0.5, torch.arcsin(sines), torch.arccos(cosines))

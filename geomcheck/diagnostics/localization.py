@@ -1,0 +1,93 @@
+"""Where visible changes fall: on the principal entries of W0, or on its small ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from geomcheck.diagnostics.declaration import Metric, Parameter, Trajectory, Unit, resolve_rank
+from geomcheck.diagnostics.null import EXCESS_OVER, equally_visible, with_null
+from geomcheck.diagnostics.update import Update
+from geomcheck.errors import Undefined
+
+ALPHA = Parameter(
+    name="alpha",
+    kind="number",
+    low=0.01,
+    high=0.99,
+    default=0.3,
+    about="Fraction of the entries that the mask holds; the paper reports 0.3, its appendix uses 0.5.",
+)
+RANK = Parameter(
+    name="rank",
+    kind="rank",
+    default=64,
+    about="Rank of the truncated SVD of W0 whose largest entries are the principal mask.",
+)
+
+
+def principal_overlap(update: Update, *, rank: int = 64, alpha: float = 0.3) -> float:
+    """Share of the visible changes that fall on the principal mask, ``|M_princ & M| / |M|``, 0..1.
+
+    M_princ holds the top-alpha fraction of entries, by magnitude, of the rank-`rank` truncated SVD of W0.
+    Chance gives alpha, but only for changes that ignore the size of the weight they hit: judge the excess over
+    the permutation null. Source: arXiv 2511.08567; arXiv 2606.07082.
+
+    Raises:
+        Undefined: nothing visibly changed, or W0 has no unique rank-`rank` truncation.
+    """
+    _require_visible(update)
+    return update.base.principal_mask(rank, alpha).share_of(update.changed)
+
+
+def low_magnitude_overlap(update: Update, *, alpha: float = 0.3) -> float:
+    """Share of the visible changes that fall on the alpha smallest entries of W0, 0..1.
+
+    Source and caveat as for `principal_overlap`.
+
+    Raises:
+        Undefined: nothing visibly changed.
+    """
+    _require_visible(update)
+    return update.base.low_magnitude_mask(alpha).share_of(update.changed)
+
+
+def _require_visible(update: Update) -> None:
+    if update.density == 0:
+        raise Undefined("no entry visibly changed in bf16, so the overlap with a mask is undefined")
+
+
+def _principal(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+    rank = resolve_rank(params["rank"], update.shape)
+    return {"value": principal_overlap(update, rank=rank, alpha=params["alpha"])}
+
+
+def _low(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+    return {"value": low_magnitude_overlap(update, alpha=params["alpha"])}
+
+
+PRINCIPAL_OVERLAP = Metric(
+    name="principal_overlap",
+    title="principal-mask overlap",
+    definition="|M_princ & M| / |M|; M_princ: top-alpha entries of the rank-r truncated SVD of W_0",
+    unit=Unit.FRACTION,
+    high=1.0,
+    baseline="alpha, if changes ignored the size of the weights they hit",
+    parameters=(ALPHA, RANK, EXCESS_OVER),
+    source="arXiv 2606.07082; arXiv 2511.08567",
+    undefined="no entry visibly changed, or W_0 has no unique rank-r truncation",
+    compute=with_null(_principal, equally_visible),
+)
+
+LOW_MAGNITUDE_OVERLAP = Metric(
+    name="low_magnitude_overlap",
+    title="low-magnitude-mask overlap",
+    definition="|M_low & M| / |M|; M_low: bottom-alpha entries of |W_0|",
+    unit=Unit.FRACTION,
+    high=1.0,
+    baseline="alpha, if changes ignored the size of the weights they hit",
+    parameters=(ALPHA, EXCESS_OVER),
+    source="arXiv 2606.07082; arXiv 2511.08567",
+    undefined="no entry visibly changed",
+    compute=with_null(_low, equally_visible),
+)

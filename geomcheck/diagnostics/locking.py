@@ -1,0 +1,107 @@
+"""When the cumulative update settles in its subspace: alignment between checkpoints, energy in a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geomcheck.diagnostics.declaration import Metric, Parameter, Trajectory, Unit, resolve_rank
+from geomcheck.diagnostics.update import Update
+from geomcheck.errors import Undefined
+
+CHANNEL_K = Parameter(name="k", kind="rank", default=16, about="Dimension K of the channel V_K.")
+CHANNEL_SIDE = Parameter(
+    name="side",
+    kind="choice",
+    choices=("right", "left"),
+    default="right",
+    about="Right singular subspaces V_K (the paper's), or left ones U_K.",
+)
+TO = Parameter(
+    name="to",
+    kind="checkpoint",
+    default="last",
+    about="The checkpoint whose channel is the reference.",
+)
+FROM = Parameter(
+    name="from",
+    kind="checkpoint",
+    default={"progress": "20%"},
+    about="The checkpoint whose V_K is the channel; the paper takes the one nearest 20% of training.",
+)
+
+
+def alignment(channel: Tensor, other: Tensor) -> float:
+    """Sim_K, ``|V_K^T V'_K|_F^2 / K``, 0..1; K / in for random channels.
+
+    Args:
+        channel, other: orthonormal columns, shape (in, K).
+
+    Source: arXiv 2606.07082 ("V16 alignment").
+    """
+    overlap = torch.linalg.vector_norm(channel.T @ other).item() ** 2 / channel.shape[1]
+    return min(1.0, overlap)
+
+
+def subspace_energy(update: Update, channel: Tensor) -> float:
+    """Share of the update inside a channel V, ``|D_t V|_F^2 / |D_t|_F^2``, 0..1.
+
+    Equal to the energy of D_t V V^T. Source: arXiv 2606.07082 (the static side of projected training).
+    """
+    update.require_change()
+    inside = torch.linalg.vector_norm(update.matrix @ channel).item()
+    return min(1.0, (inside / update.norm) ** 2)
+
+
+def top_channel(update: Update, k: int, side: str) -> Tensor:
+    """Top-k right (or left) singular subspace of D_t: orthonormal columns.
+
+    Raises:
+        Undefined: D_t is zero, has rank below k, or tied singular values at k.
+    """
+    if update.is_zero:
+        raise Undefined("the update is zero there, so it has no singular subspace")
+    return update.factorization.right(k) if side == "right" else update.factorization.left(k)
+
+
+def _aligned(update: Update, params: Mapping[str, Any], run: Trajectory) -> Mapping[str, float]:
+    k, side = resolve_rank(params["k"], update.shape), params["side"]
+    return {"value": alignment(run.channel("this", k, side), run.channel(params["to"], k, side))}
+
+
+def _energy(update: Update, params: Mapping[str, Any], run: Trajectory) -> Mapping[str, float]:
+    k = resolve_rank(params["k"], update.shape)
+    return {"value": subspace_energy(update, run.channel(params["from"], k, "right"))}
+
+
+SUBSPACE_ALIGNMENT = Metric(
+    name="subspace_alignment",
+    title="subspace alignment",
+    definition="Sim_K(t, s) = |V_K(t)^T V_K(s)|_F^2 / K, V_K: top-K right singular vectors of D_t",
+    unit=Unit.FRACTION,
+    high=1.0,
+    baseline="K / in",
+    parameters=(CHANNEL_K, TO, CHANNEL_SIDE),
+    source="arXiv 2606.07082",
+    undefined="D_t = 0 at either checkpoint, its rank is below K, or its singular values are tied at K",
+    across=True,
+    trivial_at="to",
+    compute=_aligned,
+)
+
+SUBSPACE_ENERGY = Metric(
+    name="subspace_energy",
+    title="energy in an early channel",
+    definition="|D_t V V^T|_F^2 / |D_t|_F^2, V = V_K of an early checkpoint",
+    unit=Unit.FRACTION,
+    high=1.0,
+    baseline="K / in",
+    parameters=(CHANNEL_K, FROM),
+    source="arXiv 2606.07082",
+    undefined="D_t = 0, or the channel's checkpoint has rank below K or tied singular values at K",
+    across=True,
+    compute=_energy,
+)

@@ -1,0 +1,155 @@
+"""How large an update is and over how many directions it spreads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from geomcheck.diagnostics.declaration import Metric, Parameter, Trajectory, Unit, resolve_rank
+from geomcheck.diagnostics.storage import rounding_energy
+from geomcheck.diagnostics.update import Update
+from geomcheck.errors import Undefined
+
+TOP_K = Parameter(name="k", kind="rank", default=16, about="How many of the largest singular values.")
+HILL_K = Parameter(
+    name="k",
+    kind="rank",
+    default=16,
+    low=2,
+    about="How many of the largest singular values form the tail; the paper does not state its choice.",
+)
+
+
+def update_norm(update: Update) -> float:
+    """``|D_t|_F``, >= 0. Source: arXiv 2606.07082."""
+    return update.norm
+
+
+def relative_update_norm(update: Update) -> float:
+    """``|D_t|_F / |W0|_F``, >= 0.
+
+    Raises:
+        Undefined: W0 is zero.
+    """
+    if update.base.norm == 0:
+        raise Undefined("W0 is zero, so the update norm has nothing to be relative to")
+    return update.norm / update.base.norm
+
+
+def stable_rank(update: Update) -> float:
+    """``|D_t|_F^2 / |D_t|_op^2``, from 1 to min(out, in). Source: arXiv 2606.07082."""
+    update.require_change()
+    return max(1.0, (update.norm / update.factorization.operator_norm) ** 2)
+
+
+def hill_exponent(update: Update, k: int = 16) -> float:
+    """Hill estimate of the tail of D_t's spectrum, ``1 / mean_{i<k} log(sigma_i / sigma_k)``, > 0.
+
+    The mean runs over i = 1..k-1. Source: arXiv 2606.07082, which does not state k.
+
+    Raises:
+        Undefined: D_t has rank below k, its k largest singular values are equal, or k is 1.
+    """
+    if k < 2:
+        raise Undefined("a Hill estimate needs k of at least 2")
+    sigma = update.factorization.top_values(k)
+    if len(sigma) < k or sigma[-1] <= max(update.shape) * torch.finfo(torch.float64).eps * sigma[0]:
+        raise Undefined(f"the update has rank below k = {k}, so its Hill estimate is undefined")
+    mean_log = torch.log(sigma[:-1] / sigma[-1]).mean().item()
+    if mean_log <= 1e-12:
+        raise Undefined(f"the {k} largest singular values of the update are equal: there is no tail to fit")
+    return 1.0 / mean_log
+
+
+def top_energy(update: Update, k: int = 16) -> float:
+    """Share of ``|D_t|_F^2`` in its k largest singular values, 0..1. Source: arXiv 2606.13657."""
+    update.require_change()
+    top = torch.linalg.vector_norm(update.factorization.top_values(k)).item()
+    return min(1.0, (top / update.norm) ** 2)
+
+
+def rounding_share(update: Update) -> float:
+    """Share of ``|D_t|_F^2`` that rounding W_t to its storage format explains: sum of ulp^2 / 12, at most 1.
+
+    bf16 rounding noise is full-rank: where this share is large, stable rank, Hill and alignment describe the
+    rounding rather than the training.
+    """
+    update.require_change()
+    return min(1.0, rounding_energy(update.wt) / update.norm**2)
+
+
+def _hill(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+    return {"value": hill_exponent(update, resolve_rank(params["k"], update.shape))}
+
+
+def _top(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+    return {"value": top_energy(update, resolve_rank(params["k"], update.shape))}
+
+
+STABLE_RANK = Metric(
+    name="stable_rank",
+    title="stable rank",
+    definition="|D_t|_F^2 / |D_t|_op^2",
+    unit=Unit.NUMBER,
+    low=1.0,
+    source="arXiv 2606.07082",
+    undefined="D_t = 0",
+    compute=lambda update, _params, _run: {"value": stable_rank(update)},
+)
+
+UPDATE_NORM = Metric(
+    name="update_norm",
+    title="update norm",
+    definition="|D_t|_F",
+    unit=Unit.NUMBER,
+    source="arXiv 2606.07082",
+    when_unchanged=True,
+    compute=lambda update, _params, _run: {"value": update_norm(update)},
+)
+
+RELATIVE_UPDATE_NORM = Metric(
+    name="relative_update_norm",
+    title="relative update norm",
+    definition="|D_t|_F / |W_0|_F",
+    unit=Unit.FRACTION,
+    source="arXiv 2606.07082; arXiv 2606.13657",
+    undefined="W_0 is zero",
+    when_unchanged=True,
+    compute=lambda update, _params, _run: {"value": relative_update_norm(update)},
+)
+
+HILL_EXPONENT = Metric(
+    name="hill_exponent",
+    title="Hill tail estimate",
+    definition="1 / mean_{i<k} log(sigma_i / sigma_k) over the top k singular values of D_t",
+    unit=Unit.NUMBER,
+    parameters=(HILL_K,),
+    source="arXiv 2606.07082 (k not stated there)",
+    undefined="D_t = 0, its rank is below k, or its k largest singular values are equal",
+    compute=_hill,
+)
+
+TOP_ENERGY = Metric(
+    name="top_energy",
+    title="top-k energy",
+    definition="sum of the k largest sigma_i(D_t)^2 / |D_t|_F^2",
+    unit=Unit.FRACTION,
+    high=1.0,
+    parameters=(TOP_K,),
+    source="arXiv 2606.13657",
+    undefined="D_t = 0",
+    compute=_top,
+)
+
+ROUNDING_SHARE = Metric(
+    name="rounding_share",
+    title="rounding-noise share",
+    definition="sum of ulp(w_t)^2 / 12 / |D_t|_F^2, at most 1",
+    unit=Unit.FRACTION,
+    high=1.0,
+    source="geomcheck",
+    undefined="D_t = 0",
+    compute=lambda update, _params, _run: {"value": rounding_share(update)},
+)

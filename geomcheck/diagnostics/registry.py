@@ -1,0 +1,54 @@
+"""All metrics: ours in the order of the paper, then those that installed packages add."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from geomcheck.diagnostics import drift, localization, locking, rank, rotation, support
+from geomcheck.diagnostics.declaration import Metric, Registry
+from geomcheck.errors import UsageError
+
+ENTRY_POINT_GROUP = "geomcheck.metrics"
+
+OURS = (
+    support.UPDATE_SPARSITY,
+    support.UPDATE_SUPPORT,
+    rotation.PRINCIPAL_ANGLE,
+    drift.SPECTRAL_SHIFT,
+    localization.PRINCIPAL_OVERLAP,
+    localization.LOW_MAGNITUDE_OVERLAP,
+    rank.STABLE_RANK,
+    rank.UPDATE_NORM,
+    rank.RELATIVE_UPDATE_NORM,
+    rank.HILL_EXPONENT,
+    locking.SUBSPACE_ALIGNMENT,
+    locking.SUBSPACE_ENERGY,
+    rotation.PRINCIPAL_ENERGY,
+    rank.TOP_ENERGY,
+    drift.SPECTRAL_SHARE,
+    support.MASK_JACCARD,
+    support.FROZEN_SHARE,
+    rank.ROUNDING_SHARE,
+)
+
+
+@cache
+def load_metrics() -> Registry:
+    """The metrics that suites may name.
+
+    Raises:
+        UsageError: an entry point of group ``geomcheck.metrics`` is not a Metric, or takes a name in use.
+    """
+    registry = Registry()
+    for metric in OURS:
+        registry.add(metric)
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        metric = entry.load()
+        if not isinstance(metric, Metric):
+            raise UsageError(f"entry point {entry.name!r} ({entry.value}) is not a geomcheck.diagnostics.Metric")
+        try:
+            registry.add(metric)
+        except ValueError as error:
+            raise UsageError(f"entry point {entry.name!r} ({entry.value}): {error}") from None
+    return registry

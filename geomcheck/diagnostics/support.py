@@ -1,0 +1,124 @@
+"""How many entries visibly change: update sparsity, its complement, and overlap between two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from geomcheck.diagnostics.declaration import Metric, Parameter, Trajectory, Unit
+from geomcheck.diagnostics.storage import relatively_changed
+from geomcheck.diagnostics.update import Update
+from geomcheck.errors import Undefined
+
+CAST = Parameter(
+    name="cast",
+    kind="choice",
+    choices=("bf16", "none"),
+    default="bf16",
+    about="Compare after a cast of both sides to bf16 (the paper's test), or as stored.",
+)
+ETA = Parameter(
+    name="eta",
+    kind="number",
+    low=0.0,
+    high=1.0,
+    default=1e-3,
+    about="Relative tolerance of the changed test. After the bf16 cast every eta below 2^-8 is bit equality, "
+    "and larger values are refused.",
+)
+
+
+def update_support(update: Update, *, cast: str = "bf16", eta: float = 1e-3) -> float:
+    """Fraction of entries that visibly changed, 0..1: one minus the update sparsity.
+
+    Source: arXiv 2606.07082, Table 1 (bf16-aware update sparsity).
+    """
+    if cast == "bf16":
+        return update.density
+    changed = relatively_changed(update.base.w0, update.wt, eta)
+    return float(np.count_nonzero(changed) / changed.size)
+
+
+def update_sparsity(update: Update, *, cast: str = "bf16", eta: float = 1e-3) -> float:
+    """Fraction of entries that did not visibly change, 0..1. Source: arXiv 2606.07082, Table 1."""
+    return 1.0 - update_support(update, cast=cast, eta=eta)
+
+
+def mask_jaccard(update: Update, reference: Update) -> float:
+    """Jaccard overlap of the visible-update masks of two runs from one base, 0..1.
+
+    Chance level for densities p and q: ``p q / (p + q - p q)``. Source: arXiv 2511.08567.
+
+    Raises:
+        Undefined: neither run visibly changed the matrix.
+    """
+    union = np.count_nonzero(update.changed | reference.changed)
+    if union == 0:
+        raise Undefined("no entry visibly changed in either run, so the overlap of their masks is undefined")
+    return float(np.count_nonzero(update.changed & reference.changed) / union)
+
+
+def frozen_share(update: Update) -> float:
+    """1 where W_t equals W0 in every entry, else 0; its mean over weights is the share of frozen weights."""
+    return float(update.is_zero)
+
+
+def _sparsity(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+    return {"value": update_sparsity(update, **params)}
+
+
+def _support(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+    return {"value": update_support(update, **params)}
+
+
+UPDATE_SPARSITY = Metric(
+    name="update_sparsity",
+    title="update sparsity",
+    definition="share of entries with |w_t - w_0| <= eta max(|w_0|, |w_t|) after a cast of both to bf16",
+    unit=Unit.FRACTION,
+    high=1.0,
+    parameters=(CAST, ETA),
+    fold="weighted",
+    source="arXiv 2606.07082, Table 1; arXiv 2511.08567, Table 1",
+    when_unchanged=True,
+    compute=_sparsity,
+)
+
+UPDATE_SUPPORT = Metric(
+    name="update_support",
+    title="update support",
+    definition="1 - update sparsity: share of entries that visibly changed",
+    unit=Unit.FRACTION,
+    high=1.0,
+    parameters=(CAST, ETA),
+    fold="weighted",
+    source="arXiv 2606.07082, Table 1",
+    when_unchanged=True,
+    compute=_support,
+)
+
+MASK_JACCARD = Metric(
+    name="mask_jaccard",
+    title="mask Jaccard overlap",
+    definition="|M & M'| / |M | M'| of the visible-update masks of this run and the reference",
+    unit=Unit.FRACTION,
+    high=1.0,
+    baseline="p q / (p + q - p q) for mask densities p, q",
+    source="arXiv 2511.08567 (0.55 to 0.60 for five runs from one base, chance 0.43 to 0.45)",
+    undefined="neither run visibly changed the matrix",
+    against_reference=True,
+    compute=lambda update, _, run: {"value": mask_jaccard(update, run.reference())},
+)
+
+FROZEN_SHARE = Metric(
+    name="frozen_share",
+    title="frozen share",
+    definition="share of weights whose W_t equals W_0 in every entry",
+    unit=Unit.FRACTION,
+    high=1.0,
+    source="geomcheck",
+    when_unchanged=True,
+    compute=lambda update, _params, _run: {"value": frozen_share(update)},
+)

@@ -1,0 +1,164 @@
+"""Brute force of every diagnostic in float64, from the definitions of the papers and nothing else.
+
+Slow, plain, and independent of the package on purpose: no import of geomcheck here. Arguments are float64
+arrays that hold the stored values exactly, shape (out, in).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import svd, svdvals
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+class Spectrum(NamedTuple):
+    """A full singular value decomposition: columns of `u`, `s` descending, columns of `v`."""
+
+    u: Array
+    s: Array
+    v: Array
+
+
+def spectrum(matrix: Array) -> Spectrum:
+    """Thin SVD; gesvd, which is slower and steadier than the default driver."""
+    u, s, vt = svd(matrix, full_matrices=False, lapack_driver="gesvd")
+    return Spectrum(u, s, vt.T)
+
+
+def to_bf16(values: Array) -> Array:
+    """Round to the nearest bfloat16, ties to even, by way of float32 as every framework does."""
+    single = np.asarray(values, dtype=np.float32)
+    low = (single.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+    spacing = bf16_spacing(low)
+    excess = np.abs(single.astype(np.float64) - low)
+    even = (single.view(np.uint32) >> 16) % 2 == 0
+    up = (excess > spacing / 2) | ((excess == spacing / 2) & ~even)
+    return low + np.where(up, np.copysign(spacing, single), 0.0)
+
+
+def bf16_spacing(values: Array) -> Array:
+    """Distance from the bfloat16 number at or below each magnitude to the next larger one."""
+    exponent = np.full(np.shape(values), -126.0)
+    magnitude = np.abs(values)
+    normal = magnitude >= 2.0**-126
+    exponent[normal] = np.floor(np.log2(magnitude[normal]))
+    exponent[normal & (2.0**exponent > magnitude)] -= 1
+    exponent[normal & (2.0 ** (exponent + 1) <= magnitude)] += 1
+    return 2.0 ** (exponent - 7)
+
+
+def changed(w0: Array, wt: Array, eta: float = 1e-3, *, cast: bool = True) -> Mask:
+    """The literal test: an entry is unchanged when |w_t - w0| <= eta max(|w0|, |w_t|)."""
+    a, b = (to_bf16(w0), to_bf16(wt)) if cast else (w0, wt)
+    return ~(np.abs(b - a) <= eta * np.maximum(np.abs(a), np.abs(b)))
+
+
+def sparsity(w0: Array, wt: Array, eta: float = 1e-3, *, cast: bool = True) -> float:
+    return 1.0 - float(changed(w0, wt, eta, cast=cast).mean())
+
+
+def jaccard(w0: Array, wt: Array, other: Array) -> float:
+    m, n = changed(w0, wt), changed(w0, other)
+    return float((m & n).sum() / (m | n).sum())
+
+
+def angles(w0: Array, wt: Array, k: int) -> tuple[Array, Array]:
+    """Left and right principal angles of the top-k singular subspaces, degrees, ascending."""
+    a, b = spectrum(w0), spectrum(wt)
+    return subspace_angles(a.u[:, :k], b.u[:, :k]), subspace_angles(a.v[:, :k], b.v[:, :k])
+
+
+def subspace_angles(a: Array, b: Array) -> Array:
+    """Principal angles between two orthonormal bases, degrees, ascending, each from its sine and its cosine.
+
+    Not `scipy.linalg.subspace_angles`: where some angles are above 45 degrees and some below, scipy 1.17
+    takes small angles from their cosines and leaves 1e-6 degrees of noise in them.
+    """
+    sines = svdvals(b - a @ (a.T @ b))[::-1]
+    return np.degrees(np.arctan2(sines, svdvals(a.T @ b)))
+
+
+def shift(w0: Array, wt: Array) -> float:
+    return float(np.sqrt(np.sum((spectrum(wt).s - spectrum(w0).s) ** 2)))
+
+
+def nss(w0: Array, wt: Array) -> float:
+    return shift(w0, wt) / float(np.sqrt(np.sum(spectrum(w0).s ** 2)))
+
+
+def spectral_share(w0: Array, wt: Array) -> float:
+    return shift(w0, wt) / norm(wt - w0)
+
+
+def membership(magnitudes: Array, alpha: float) -> Array:
+    """How much of each entry lies among the alpha smallest when every way to break a tie is equally likely.
+
+    Sorted entries fill places 0..N-1, and the places below alpha N are in the mask, the last one in part. The
+    entries of one magnitude share the places they occupy.
+    """
+    _, group, counts = np.unique(magnitudes.ravel(), return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    covered = np.clip(alpha * magnitudes.size - (ends - counts), 0, counts)
+    return (covered / counts)[group].reshape(magnitudes.shape)
+
+
+def low_overlap(w0: Array, wt: Array, alpha: float) -> float:
+    return float(membership(np.abs(w0), alpha)[changed(w0, wt)].mean())
+
+
+def low_rank(w0: Array, rank: int) -> Array:
+    """The truncated SVD of W0."""
+    u, s, v = spectrum(w0)
+    return (u[:, :rank] * s[:rank]) @ v[:, :rank].T
+
+
+def principal_overlap(w0: Array, wt: Array, rank: int, alpha: float) -> float:
+    magnitudes = np.abs(low_rank(w0, rank))
+    return float(membership(-magnitudes, alpha)[changed(w0, wt)].mean())
+
+
+def norm(matrix: Array) -> float:
+    """Frobenius norm, scaled against overflow."""
+    largest = float(np.abs(matrix).max())
+    return largest * float(np.sqrt(np.sum((matrix / largest) ** 2))) if largest else 0.0
+
+
+def stable_rank(d: Array) -> float:
+    s = spectrum(d).s
+    return float(np.sum((s / s[0]) ** 2))
+
+
+def hill(d: Array, k: int) -> float:
+    s = spectrum(d).s
+    return float((k - 1) / sum(np.log(s[i] / s[k - 1]) for i in range(k - 1)))
+
+
+def top_energy(d: Array, k: int) -> float:
+    s = spectrum(d).s / spectrum(d).s[0]
+    return float(np.sum(s[:k] ** 2) / np.sum(s**2))
+
+
+def alignment(d: Array, other: Array, k: int, *, left: bool = False) -> float:
+    a, b = spectrum(d), spectrum(other)
+    overlap = (a.u[:, :k].T @ b.u[:, :k]) if left else (a.v[:, :k].T @ b.v[:, :k])
+    return float(np.sum(overlap**2) / k)
+
+
+def channel_energy(d: Array, early: Array, k: int) -> float:
+    v = spectrum(early).v[:, :k]
+    return (norm(d @ v @ v.T) / norm(d)) ** 2
+
+
+def principal_energy(w0: Array, d: Array, k: int) -> float:
+    u, _, v = spectrum(w0)
+    return (norm(u[:, :k].T @ d @ v[:, :k]) / norm(d)) ** 2
+
+
+def rounding_share(d: Array, ulps: Array) -> float:
+    """Share of |D|_F^2 that rounding explains, `ulps` being the spacing of W_t's format at each entry."""
+    return min(1.0, float(np.sum((ulps / norm(d)) ** 2)) / 12)

@@ -1,0 +1,153 @@
+"""Norms, stable rank, Hill estimate, top-k energy, rounding share."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from geomcheck.diagnostics import Base, Update
+from geomcheck.diagnostics.rank import (
+    hill_exponent,
+    relative_update_norm,
+    rounding_share,
+    stable_rank,
+    top_energy,
+    update_norm,
+)
+from geomcheck.errors import Undefined
+from tests.diagnostics import oracle
+from tests.diagnostics.cases import (
+    DTYPES,
+    SEEDS,
+    Case,
+    cases,
+    make,
+    orthonormal,
+    shapes,
+    spacing,
+    update_of,
+    with_values,
+)
+
+
+@given(cases())
+def test_norms_match_the_oracle(case: Case) -> None:
+    assert update_norm(case.update) == pytest.approx(oracle.norm(case.delta), rel=1e-12)
+    assume(case.before.any())
+    expected = oracle.norm(case.delta) / oracle.norm(case.before)
+    assert relative_update_norm(case.update) == pytest.approx(expected, rel=1e-12)
+
+
+@given(cases())
+def test_stable_rank_matches_svd_and_lies_between_1_and_the_rank(case: Case) -> None:
+    actual = stable_rank(case.update)
+    assert actual == pytest.approx(oracle.stable_rank(case.delta), rel=1e-9)
+    assert 1 <= actual <= np.linalg.matrix_rank(case.delta) * (1 + 1e-9)
+
+
+@given(cases(smallest=3), st.data())
+def test_hill_matches_svd(case: Case, data: st.DataObject) -> None:
+    k = data.draw(st.integers(2, case.size) | st.sampled_from([2, case.size - 1]))
+    s = oracle.spectrum(case.delta).s
+    assume(s[k - 1] > 1e-8 * s[0] and s[0] > s[k - 1] * (1 + 1e-6))
+    assert hill_exponent(case.update, k) == pytest.approx(oracle.hill(case.delta, k), rel=1e-6)
+
+
+@given(shapes(3), SEEDS, st.floats(-9, -0.1), st.data())
+def test_hill_of_a_known_spectrum(shape: tuple[int, int], seed: int, last: float, data: st.DataObject) -> None:
+    k = data.draw(st.integers(2, min(shape)))
+    values = np.geomspace(1.0, 10.0**last, k)
+    delta = with_values(shape, values, seed)
+    expected = 1 / (sum(math.log(v / values[-1]) for v in values[:-1]) / (k - 1))
+    assert hill_exponent(update_of(np.zeros(shape), delta), k) == pytest.approx(expected, rel=1e-6)
+
+
+@given(cases(), st.data())
+def test_top_energy_matches_svd(case: Case, data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, case.size))
+    actual = top_energy(case.update, k)
+    assert actual == pytest.approx(oracle.top_energy(case.delta, k), rel=1e-9)
+    assert 0 < actual <= 1
+
+
+@given(cases())
+def test_rounding_share_matches_the_oracle(case: Case) -> None:
+    expected = oracle.rounding_share(case.delta, spacing(case.wt))
+    assert rounding_share(case.update) == pytest.approx(expected, rel=1e-9)
+
+
+def test_rounding_share_of_a_real_update_and_of_nothing_but_rounding() -> None:
+    w0 = make((48, 48), torch.float32, seed=0).w0
+    assert rounding_share(Update(Base(w0), w0.bfloat16())) == pytest.approx(1.0, abs=0.1)
+    assert rounding_share(Update(Base(w0), w0 * 2)) < 1e-12
+
+
+@given(shapes(), SEEDS, st.sampled_from([2.0**-60, -1.0, 2.0**60]), st.data())
+def test_scale_and_orthogonal_maps_change_nothing(
+    shape: tuple[int, int], seed: int, scale: float, data: st.DataObject
+) -> None:
+    case = make(shape, torch.float64, seed, step=0.1)
+    p, q = orthonormal(shape[0], shape[0], seed + 9), orthonormal(shape[1], shape[1], seed + 10)
+    mapped = update_of(scale * p @ case.before @ q, scale * p @ case.after @ q)
+    k = data.draw(st.integers(1, min(shape)))
+    assert stable_rank(mapped) == pytest.approx(stable_rank(case.update), rel=1e-10)
+    assert top_energy(mapped, k) == pytest.approx(top_energy(case.update, k), rel=1e-10)
+    assert relative_update_norm(mapped) == pytest.approx(relative_update_norm(case.update), rel=1e-10)
+    assert update_norm(mapped) == pytest.approx(update_norm(case.update) * abs(scale), rel=1e-10)
+    if k > 1:
+        assert hill_exponent(mapped, k) == pytest.approx(hill_exponent(case.update, k), rel=1e-8)
+
+
+@pytest.mark.parametrize(("values", "expected"), [([2.0], 1.0), ([1.0] * 7, 7.0), ([2.0, 1.0, 1.0], 1.5)])
+def test_stable_rank_of_known_spectra(values: list[float], expected: float) -> None:
+    delta = with_values((9, 12), np.array(values), seed=1)
+    assert stable_rank(update_of(np.zeros((9, 12)), delta)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_rank_one_never_reads_below_one() -> None:
+    for seed in range(30):
+        delta = with_values((7, 5), np.array([1.0]), seed)
+        assert stable_rank(update_of(np.zeros((7, 5)), delta)) >= 1.0
+
+
+def test_hill_is_undefined_without_a_tail() -> None:
+    zero = np.zeros((10, 12))
+    equal = update_of(zero, with_values((10, 12), np.ones(5), seed=3))
+    with pytest.raises(Undefined, match="equal"):
+        hill_exponent(equal, 5)
+    with pytest.raises(Undefined, match="rank below"):
+        hill_exponent(equal, 6)
+    with pytest.raises(Undefined, match="rank below"):
+        hill_exponent(update_of(zero, with_values((10, 12), np.linspace(2, 1, 10), seed=3)), 11)
+    with pytest.raises(Undefined, match="at least 2"):
+        hill_exponent(equal, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_update_is_zero_norm_and_nothing_else(dtype: torch.dtype) -> None:
+    w0 = make((6, 8), dtype, seed=5).w0
+    still = Update(Base(w0), w0.clone())
+    assert update_norm(still) == 0
+    assert relative_update_norm(still) == 0
+    for figure in (stable_rank, hill_exponent, top_energy, rounding_share):
+        with pytest.raises(Undefined):
+            figure(still)
+
+
+def test_a_zero_base_has_no_relative_norm() -> None:
+    with pytest.raises(Undefined, match="W0 is zero"):
+        relative_update_norm(update_of(np.zeros((3, 4)), np.ones((3, 4))))
+
+
+def test_the_smallest_change_that_fp32_can_hold() -> None:
+    """One subnormal step in one entry: rank one, and no underflow on the way."""
+    w0 = torch.zeros(5, 6)
+    wt = w0.clone()
+    wt[2, 3] = 2.0**-149
+    update = Update(Base(w0), wt)
+    assert not update.is_zero
+    assert update_norm(update) == pytest.approx(2.0**-149, rel=1e-12)
+    assert stable_rank(update) == pytest.approx(1.0)
