@@ -1,0 +1,18 @@
+"""Runs on disk: ordered checkpoints that list their weights from headers and read one on request."""
+
+from geomcheck.checkpoints.discovery import find_base, open_base, open_run
+from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
+from geomcheck.checkpoints.source import Stored, WeightSource
+from geomcheck.checkpoints.weights import Weight
+
+__all__ = [
+    "BaseModel",
+    "Checkpoint",
+    "Run",
+    "Stored",
+    "Weight",
+    "WeightSource",
+    "find_base",
+    "open_base",
+    "open_run",
+]

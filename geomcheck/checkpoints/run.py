@@ -1,0 +1,57 @@
+"""A run: checkpoints in the order of training, and the place where W0 comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from geomcheck.checkpoints.source import WeightSource
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint of a run.
+
+    Attributes:
+        name: its directory's name.
+        step: optimizer steps done.
+        progress: share of the training done, 0..1.
+        source: its weights.
+    """
+
+    name: str
+    step: int
+    progress: float
+    source: WeightSource
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """W0: its weights, and the rule that found them."""
+
+    source: WeightSource
+    how: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on disk.
+
+    Attributes:
+        name: the directory's name, which suites match with `applies_to`.
+        path: the directory.
+        checkpoints: ascending by step, at least one; step 0 is not among them.
+        own_base: W0 as the run itself provides it, or None.
+        notes: oddities that a reader should know of.
+    """
+
+    name: str
+    path: Path
+    checkpoints: tuple[Checkpoint, ...]
+    own_base: BaseModel | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> str:
+        """How the checkpoints are stored."""
+        return self.checkpoints[0].source.layout

@@ -1,0 +1,131 @@
+"""Hugging Face model directories: ``model.safetensors``, or shards named by ``model.safetensors.index.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from geomcheck.checkpoints.source import Stored
+from geomcheck.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_INDEX_BYTES = 64 * 2**20
+
+_DTYPES = {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp64"}
+
+
+def holds_safetensors(directory: Path) -> bool:
+    """Whether `directory` is a model directory that this reader understands."""
+    return (directory / SINGLE).is_file() or (directory / INDEX).is_file()
+
+
+class SafetensorsDirectory:
+    """The weights of one Hugging Face model directory.
+
+    ``model.safetensors`` goes before the index, as in transformers: saving a model again in one file leaves a
+    stale index behind.
+
+    Args:
+        path: the directory.
+        root: no file outside this directory is ever opened, whatever index or links say.
+    """
+
+    layout = "safetensors"
+
+    def __init__(self, path: Path, *, root: Path | None = None) -> None:
+        self.path = path
+        self._root = _storage_root(root or path)
+        self._handles: dict[str, Any] = {}
+
+    @cached_property
+    def weights(self) -> Mapping[str, Stored]:
+        """Every tensor by name, from headers alone. Raises RunError."""
+        stored: dict[str, Stored] = {}
+        for name, file in self._files.items():
+            entry = self._open(file).get_slice(name)
+            dtype = entry.get_dtype()
+            stored[name] = Stored(tuple(entry.get_shape()), _DTYPES.get(dtype, dtype))
+        return stored
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, memory-mapped, in its storage dtype. Raises RunError."""
+        try:
+            tensor: Tensor = self._open(self._files[name]).get_tensor(name)
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise RunError(f"{self.path / self._files[name]}: cannot read {name}: {error}") from error
+        return tensor
+
+    @cached_property
+    def _files(self) -> Mapping[str, str]:
+        """File name by tensor name."""
+        if (self.path / SINGLE).exists():
+            return dict.fromkeys(sorted(self._open(SINGLE).keys()), SINGLE)
+        weight_map = self._read_index()
+        for file in sorted(set(weight_map.values())):
+            present = set(self._open(file).keys())
+            absent = sorted(name for name, where in weight_map.items() if where == file and name not in present)
+            if absent:
+                raise RunError(
+                    f"{self.path / file}: {INDEX} places {absent[0]} here, but the file does not hold it "
+                    f"({len(absent)} weights affected): the index is stale or the shard was overwritten"
+                )
+        return dict(sorted(weight_map.items()))
+
+    def _read_index(self) -> dict[str, str]:
+        path = self._inside(INDEX)
+        if path.stat().st_size > MAX_INDEX_BYTES:
+            raise RunError(f"{path}: larger than {MAX_INDEX_BYTES} bytes, which no weight index is")
+        try:
+            weight_map = json.loads(path.read_bytes())["weight_map"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RunError(f"{path}: not a safetensors index (no readable weight_map): {error!r}") from error
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise RunError(f"{path}: weight_map is empty or not a mapping of weight names to files")
+        for name, file in weight_map.items():
+            if not isinstance(file, str) or Path(file).name != file or file in {"", ".", ".."}:
+                raise RunError(
+                    f"{path}: places {name} in {file!r}; shards must be plain file names in the same directory"
+                )
+        return weight_map
+
+    def _open(self, file: str) -> Any:
+        if file not in self._handles:
+            path = self._inside(file)
+            try:
+                self._handles[file] = safe_open(path, framework="pt")
+            except FileNotFoundError:
+                raise RunError(
+                    f"{path}: missing, though {INDEX} names it; copy the shard, or remove the checkpoint"
+                ) from None
+            except (SafetensorError, OSError) as error:
+                raise RunError(f"{path}: truncated or not a safetensors file ({error})") from error
+            if "DCP_SHARDING_INFO" in (self._handles[file].metadata() or {}):
+                raise RunError(
+                    f"{path}: holds slices of tensors (distributed checkpoint), not whole ones; "
+                    "consolidate the checkpoint first"
+                )
+        return self._handles[file]
+
+    def _inside(self, file: str) -> Path:
+        path = self.path / file
+        if not path.resolve().is_relative_to(self._root):
+            raise RunError(f"{path}: links to {path.resolve()}, outside {self._root}; copy the file instead")
+        return path
+
+
+def _storage_root(path: Path) -> Path:
+    """Where the files of `path` may lie: the directory itself, or for a snapshot in the Hugging Face cache,
+    whose files are links into ``blobs/``, that repository's folder."""
+    resolved = path.resolve()
+    if resolved.parent.name == "snapshots" and (resolved.parent.parent / "blobs").is_dir():
+        return resolved.parent.parent
+    return resolved

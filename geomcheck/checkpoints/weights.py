@@ -1,0 +1,76 @@
+"""What is known of a weight from headers alone: its name, shape, storage, and place in the network."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["attention", "mlp", "embedding", "head", "norm", "other"]
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
+_HEAD = re.compile(r"(?:^|\.)(?:lm_head|output_layer|embed_out|score|classifier)\.weight$")
+_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe|word_embeddings|embed_in|embeddings?)(?:\.|$)")
+_ATTENTION = re.compile(r"(?:^|\.)(?:self_attn|self_attention|attention|attn|cross_attn)\.")
+_MLP = re.compile(r"(?:^|\.)(?:mlp|feed_forward|ffn|block_sparse_moe|moe|experts?)\.")
+_NORM = re.compile(r"norm|(?:^|\.)ln_", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One named tensor of a run.
+
+    Attributes:
+        name: canonical name, as the Hugging Face model calls it.
+        shape: as stored, (out, in) for matrices.
+        layer: index of the layer, None outside layers.
+        module: last component of the module path (``q_proj``).
+        kind: role in the network.
+        dtypes: storage formats seen, the base's first, then the run's (``bf16``, ``fp32``).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layer: int | None
+    module: str
+    kind: Kind
+    dtypes: tuple[str, ...] = ()
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the diagnostics apply: two dimensions, both above 1."""
+        return len(self.shape) == 2 and min(self.shape) > 1
+
+
+def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = ()) -> Weight:
+    """Place a canonical weight name in the network."""
+    layer = _LAYER.search(name)
+    stem = name.removesuffix(".weight")
+    return Weight(
+        name=name,
+        shape=shape,
+        layer=int(layer.group(1)) if layer else None,
+        module=stem.rsplit(".", 1)[-1],
+        kind=_kind(name),
+        dtypes=dtypes,
+    )
+
+
+def _kind(name: str) -> Kind:
+    if _HEAD.search(name):
+        return "head"
+    if _NORM.search(name.removesuffix(".weight").rsplit(".", 1)[-1]):
+        return "norm"
+    if _ATTENTION.search(name):
+        return "attention"
+    if _MLP.search(name):
+        return "mlp"
+    if _EMBEDDING.search(name):
+        return "embedding"
+    return "other"

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from geomcheck.checkpoints import find_base, open_run
+from geomcheck.errors import RunError, UsageError
+from tests.runs import base_weights, simple_run, write_model
+
+
+def test_checkpoints_are_ordered_by_step_not_by_name_or_time(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "opd", steps=(200, 1000, 30))
+    os.utime(run_path / "checkpoint-30")
+    run = open_run(run_path)
+    assert [c.step for c in run.checkpoints] == [30, 200, 1000]
+    assert run.name == "opd"
+    assert run.layout == "safetensors"
+
+
+def test_progress_counts_from_the_planned_total(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run", steps=(10, 20))
+    state = run_path / "checkpoint-20" / "trainer_state.json"
+    state.write_text(json.dumps({"global_step": 20, "max_steps": 40}))
+    assert [c.progress for c in open_run(run_path).checkpoints] == [0.25, 0.5]
+
+
+def test_progress_without_a_known_total_counts_from_the_last_step(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run", steps=(10, 20))
+    (run_path / "checkpoint-20" / "trainer_state.json").unlink()
+    assert [c.progress for c in open_run(run_path).checkpoints] == [0.5, 1.0]
+
+
+def test_nan_in_the_trainer_log_is_not_an_obstacle(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run", steps=(10, 20))
+    state = run_path / "checkpoint-20" / "trainer_state.json"
+    state.write_text('{"global_step": 20, "max_steps": 20, "log_history": [{"loss": NaN}]}')
+    assert open_run(run_path).checkpoints[-1].progress == 1.0
+
+
+def test_a_renamed_checkpoint_is_noted(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run", steps=(10, 20))
+    (run_path / "checkpoint-20").rename(run_path / "checkpoint-25")
+    assert open_run(run_path).notes == ("checkpoint-25: its trainer_state.json says global_step 20; was it renamed?",)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda p: p / "nowhere", "does not exist"),
+        (lambda p: write_model(p / "model", base_weights()), "holds no checkpoint-N directory; found config.json"),
+        (lambda p: simple_run(p / "run").parent, "Did you mean"),
+        (lambda p: simple_run(p / "run") / "checkpoint-10", "point at the directory above it"),
+        (lambda p: simple_run(p / "run") / "base" / "config.json", "is a file, not a run directory"),
+    ],
+)
+def test_what_is_no_run_is_named(tmp_path: Path, prepare, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_run(prepare(tmp_path))
+
+
+def test_two_directories_for_one_step_are_refused(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run")
+    write_model(run_path / "checkpoint-010", base_weights())
+    with pytest.raises(RunError, match="checkpoint-010 and checkpoint-10 both claim step 10"):
+        open_run(run_path)
+
+
+def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run")
+    (run_path / "checkpoint-20" / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="checkpoint-20: no weights"):
+        open_run(run_path)
+
+
+def test_a_damaged_trainer_state_is_refused(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run")
+    (run_path / "checkpoint-30" / "trainer_state.json").write_text('{"global_step": 3')
+    with pytest.raises(RunError, match="checkpoint may be incomplete"):
+        open_run(run_path)
+
+
+def test_a_checkpoint_that_links_out_of_the_run_is_refused(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run")
+    outside = write_model(tmp_path / "outside", base_weights())
+    (run_path / "checkpoint-99").symlink_to(outside)
+    with pytest.raises(RunError, match="outside the run"):
+        open_run(run_path)
+
+
+class TestBase:
+    def test_the_users_choice_goes_first(self, tmp_path: Path) -> None:
+        run = open_run(simple_run(tmp_path / "run"))
+        other = write_model(tmp_path / "other", base_weights())
+        assert find_base(run, given=str(other), suite="nowhere").source.path == other
+
+    def test_then_the_suites(self, tmp_path: Path) -> None:
+        run = open_run(simple_run(tmp_path / "run"))
+        other = write_model(tmp_path / "other", base_weights())
+        found = find_base(run, suite=str(other))
+        assert (found.source.path, found.how) == (other, "the suite's base")
+
+    def test_then_step_0(self, tmp_path: Path) -> None:
+        run_path = simple_run(tmp_path / "run")
+        write_model(run_path / "checkpoint-0", base_weights())
+        run = open_run(run_path)
+        assert find_base(run).how == "the run's step-0 checkpoint"
+        assert [c.step for c in run.checkpoints] == [10, 20, 30]
+
+    def test_then_the_base_directory(self, tmp_path: Path) -> None:
+        assert find_base(open_run(simple_run(tmp_path / "run"))).how == "base/ in the run"
+
+    def test_otherwise_the_four_ways_are_listed(self, tmp_path: Path) -> None:
+        run_path = simple_run(tmp_path / "run")
+        (run_path / "base").rename(tmp_path / "elsewhere")
+        with pytest.raises(UsageError) as error:
+            find_base(open_run(run_path))
+        for way in ("--geom-base=PATH", "base: PATH in the suite", "checkpoint-0 or base/", "adapter_config.json"):
+            assert way in str(error.value)
+
+    def test_a_choice_that_is_no_model_is_refused(self, tmp_path: Path) -> None:
+        run = open_run(simple_run(tmp_path / "run"))
+        with pytest.raises(UsageError, match=r"holds neither model.safetensors nor"):
+            find_base(run, given=str(tmp_path))
+        with pytest.raises(UsageError, match=r"--geom-base\) is not a directory"):
+            find_base(run, given=str(tmp_path / "nowhere"))
