@@ -1,0 +1,21 @@
+"""From a run to a record: what is wanted is measured in one pass, each weight once."""
+
+from geomcheck.measurement.execute import Progress, measure_record
+from geomcheck.measurement.parquet import read_record, write_record
+from geomcheck.measurement.record import Figure, Origin, Point, Record, Row
+from geomcheck.measurement.request import Request
+from geomcheck.measurement.survey import survey
+
+__all__ = [
+    "Figure",
+    "Origin",
+    "Point",
+    "Progress",
+    "Record",
+    "Request",
+    "Row",
+    "measure_record",
+    "read_record",
+    "survey",
+    "write_record",
+]

@@ -1,0 +1,190 @@
+"""Measuring a run: every requested figure of every weight, streamed through local workers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Set
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from statistics import median
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from geomcheck.checkpoints import BaseModel, Run
+from geomcheck.diagnostics import Registry, load_metrics
+from geomcheck.errors import RunError, Undefined
+from geomcheck.measurement.record import MATCHING_PROGRESS, Record, Row
+from geomcheck.measurement.request import Request
+from geomcheck.measurement.trajectory import WeightFiles, measure_weight
+
+ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
+"""Measured of every weight, asked for or not: without them no other figure can be trusted."""
+
+WORKING_COPIES = 12
+"""Float64 copies of a weight that its measurement holds at its peak."""
+
+ANOTHER_MODEL = 1.0
+"""Median relative update norm at which W0 is another model: two unrelated ones are about sqrt(2) apart."""
+
+Progress = Callable[[int, int], None]
+"""Called with (entries measured, entries in all) at the start and whenever a weight is done."""
+
+
+def measure_record(
+    record: Record,
+    run: Run,
+    base: BaseModel,
+    requests: Mapping[str, Set[Request]],
+    *,
+    reference: Run | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> None:
+    """Fill `record` (from `survey`) with the requested figures of `run` against `base`.
+
+    Weights are independent: each worker takes one at a time, largest first, reads each of its tensors when
+    it is needed and drops it when done. The figures do not depend on the number of workers.
+
+    Args:
+        requests: per weight name, what to measure; `ALWAYS` is added.
+        reference: a run to compare masks with, at matching progress.
+        workers: single-threaded workers; by default as many as processors and memory allow.
+
+    Raises:
+        RunError: W0 is so far from the first checkpoint that it must be another model.
+    """
+    metrics = load_metrics()
+    always = {Request.of(metrics[name], {}) for name in ALWAYS}
+    names = sorted(
+        (name for name in requests if name not in record.skipped),
+        key=lambda name: (-record.weights[name].numel, name),
+    )
+    if not names:
+        return
+    total = sum(record.weights[name].numel for name in names)
+    workers = workers or default_workers(record.weights[names[0]].numel)
+    done, digests = 0, {}
+    progress(done, total)
+    with _pool(workers) as pool:
+        tasks = {
+            name: partial(
+                measure_weight,
+                _files(name, record, run, base, reference),
+                record.points,
+                requests[name] | always,
+                metrics,
+            )
+            for name in names
+        }
+        for name, outcome in _completed(pool, tasks, ahead=2 * workers):
+            if isinstance(outcome, RunError):
+                record.skipped[name] = str(outcome)
+            else:
+                rows, digests[name] = outcome
+                for row in rows:
+                    record.add(row)
+            done += record.weights[name].numel
+            progress(done, total)
+    _describe(record, digests, metrics)
+    _require_same_model(record, base)
+
+
+def default_workers(largest: int) -> int:
+    """One worker per processor, as long as half of the free memory holds their largest weights."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 1
+    return max(1, min(processors, free // 2 // (WORKING_COPIES * 8 * largest)))
+
+
+def _files(name: str, record: Record, run: Run, base: BaseModel, reference: Run | None) -> WeightFiles:
+    return WeightFiles(
+        name,
+        base=partial(base.source.read, name),
+        checkpoints=[partial(checkpoint.source.read, name) for checkpoint in run.checkpoints],
+        reference=partial(_read_reference, name, record, reference) if reference else None,
+    )
+
+
+def _read_reference(name: str, record: Record, reference: Run, index: int) -> Tensor:
+    """The reference's weight at the progress nearest to that of checkpoint `index`. Raises Undefined."""
+    point = record.points[index]
+    nearest = min(reference.checkpoints, key=lambda checkpoint: abs(checkpoint.progress - point.progress))
+    if abs(nearest.progress - point.progress) > MATCHING_PROGRESS + 1e-9:
+        raise Undefined(
+            f"the reference has no checkpoint near {point.progress:.0%} of training: "
+            f"the nearest is {nearest.name} at {nearest.progress:.0%}"
+        )
+    stored = nearest.source.weights.get(name)
+    if stored is None or stored.shape != record.weights[name].shape:
+        raise Undefined(f"the reference's {nearest.name} has no such weight of shape {record.weights[name].shape}")
+    return nearest.source.read(name)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose tensor operations are single-threaded: N of them beat N threads inside one operation, and
+    results cannot depend on their number."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, "geomcheck", initializer=torch.set_num_threads, initargs=(1,))
+    with threadpool_limits(limits=1):
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+
+
+Outcome = tuple[list[Row], list[str]] | RunError
+
+
+def _completed(
+    pool: ThreadPoolExecutor, tasks: Mapping[str, Callable[[], tuple[list[Row], list[str]]]], *, ahead: int
+) -> Iterator[tuple[str, Outcome]]:
+    """(name, outcome) as tasks finish; at most `ahead` are submitted at a time."""
+    waiting = iter(tasks.items())
+    running: dict[Future[tuple[list[Row], list[str]]], str] = {}
+    while True:
+        while len(running) < ahead and (task := next(waiting, None)) is not None:
+            running[pool.submit(task[1])] = task[0]
+        if not running:
+            return
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            name = running.pop(future)
+            error = future.exception()
+            if error is not None and not isinstance(error, RunError):
+                raise error
+            yield name, error if isinstance(error, RunError) else future.result()
+
+
+def _describe(record: Record, digests: Mapping[str, list[str]], metrics: Registry) -> None:
+    """Note which weights, by content, and which definitions the figures come from."""
+    places = ["W0", *(point.name for point in record.points)]
+    for index, place in enumerate(places):
+        content = hashlib.blake2b(digest_size=16)
+        for name in sorted(digests):
+            content.update(f"{name}={digests[name][index]}\n".encode())
+        record.fingerprints[place] = content.hexdigest()
+    record.versions.update({name: metrics[name].version for name in record.measured_metrics()})
+
+
+def _require_same_model(record: Record, base: BaseModel) -> None:
+    request = Request.of(load_metrics()["relative_update_norm"], {})
+    first = record.points[0].step
+    norms = [
+        figure.value
+        for (step, _), figure in record.figures(request, "value").items()
+        if step == first and figure.value is not None
+    ]
+    if norms and median(norms) >= ANOTHER_MODEL:
+        raise RunError(
+            f"W0 ({base.source.path}, {base.how}) is another model: at step {first} half of the weights have moved by "
+            f"{median(norms):.2f} times their own norm or more. Give the model that this run started from"
+        )

@@ -1,0 +1,106 @@
+"""What a run holds, from headers alone: the record of a run before anything is measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from geomcheck.checkpoints import BaseModel, Run, Stored
+from geomcheck.checkpoints.weights import describe
+from geomcheck.diagnostics.storage import DTYPE_NAMES
+from geomcheck.errors import UsageError
+from geomcheck.measurement.record import Origin, Point, Record
+
+_SUPPORTED = frozenset(DTYPE_NAMES.values())
+
+
+def survey(run: Run, base: BaseModel) -> Record:
+    """The record of `run` against `base` with its weights, and without figures.
+
+    Weights that cannot be compared (missing in one checkpoint, another shape than W0, quantized) are listed
+    with the reason under `skipped`; an expectation that selects one is an error, never a pass.
+
+    Raises:
+        UsageError: W0 and the run have no weight matrix in common.
+        RunError: a file is missing, truncated, or not what it should be.
+    """
+    headers = {checkpoint.name: checkpoint.source.weights for checkpoint in run.checkpoints}
+    before = base.source.weights
+    names = sorted(set(before).union(*headers.values()) - _tied_head(run, base))
+    record = Record(
+        run=run.name,
+        path=str(run.path),
+        layout=run.layout,
+        points=tuple(Point(c.name, c.step, c.progress) for c in run.checkpoints),
+        origin=Origin(str(base.source.path), base.how),
+        weights={},
+    )
+    for name in names:
+        stored = [before.get(name), *(header.get(name) for header in headers.values())]
+        shape = next(entry.shape for entry in stored if entry is not None)
+        dtypes = tuple(dict.fromkeys(entry.dtype for entry in stored if entry is not None))
+        weight = record.weights[name] = describe(name, shape, dtypes)
+        reason = _incomparable(before.get(name), {where: header.get(name) for where, header in headers.items()})
+        if reason is not None and weight.is_matrix:
+            record.skipped[name] = reason
+    _require_same_architecture(record, run, base)
+    return record
+
+
+def _incomparable(before: Stored | None, after: Mapping[str, Stored | None]) -> str | None:
+    """Why a weight cannot be followed along the run, or None."""
+    absent = [where for where, entry in after.items() if entry is None]
+    if before is None:
+        return "not in W0"
+    if absent:
+        return f"missing from {', '.join(absent)}" if len(absent) < len(after) else "in W0, but in no checkpoint"
+    present = {where: entry for where, entry in after.items() if entry is not None}
+    for where, entry in {"W0": before, **present}.items():
+        if entry.shape != before.shape:
+            return f"shape {entry.shape} in {where}, but {before.shape} in W0"
+        if entry.dtype not in _SUPPORTED:
+            return f"stored as {entry.dtype} in {where}; measured are {', '.join(sorted(_SUPPORTED))}"
+    formats: dict[str, str] = {}
+    for where, entry in present.items():
+        formats.setdefault(entry.dtype, where)
+    if len(formats) > 1:
+        places = ", ".join(f"{dtype} from {where}" for dtype, where in formats.items())
+        return (
+            f"its storage format changes along the run ({places}), and rounding would show as training: "
+            "save all checkpoints in one format"
+        )
+    return None
+
+
+def _require_same_architecture(record: Record, run: Run, base: BaseModel) -> None:
+    """Refuse a W0 that half of the run's first checkpoint has no counterpart in."""
+    first = run.checkpoints[0].source.weights
+    matrices = [w.name for w in record.weights.values() if w.is_matrix and w.name in first]
+    if not matrices:
+        raise UsageError(f"run {record.path}: no weight matrices in {run.checkpoints[0].name}")
+    before = base.source.weights
+    alien = [name for name in matrices if name not in before or before[name].shape != first[name].shape]
+    if 2 * len(alien) > len(matrices):
+        raise UsageError(
+            f"W0 ({base.source.path}, {base.how}) does not belong to run {record.path}: {len(alien)} of its "
+            f"{len(matrices)} weight matrices are not in W0 or have another shape there. For example {alien[0]}: "
+            f"{record.skipped[alien[0]]}. Give the model that this run started from, with --geom-base"
+        )
+
+
+def _tied_head(run: Run, base: BaseModel) -> set[str]:
+    """``lm_head.weight``, where one side stores the tied head and the other leaves it out."""
+    head = "lm_head.weight"
+    sources = [base.source, *(checkpoint.source for checkpoint in run.checkpoints)]
+    stored = [head in source.weights for source in sources]
+    tied = any(_ties_embeddings(source.path) for source in sources)
+    return {head} if any(stored) and not all(stored) and tied else set()
+
+
+def _ties_embeddings(directory: Path) -> bool:
+    try:
+        config = json.loads((directory / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and config.get("tie_word_embeddings") is True

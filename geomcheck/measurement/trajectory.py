@@ -1,0 +1,184 @@
+"""One weight along a run: reads each checkpoint once, measures everything asked of it, keeps only small things."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geomcheck.diagnostics import Base, Metric, Registry, Update, resolve_rank
+from geomcheck.diagnostics.locking import top_channel
+from geomcheck.errors import RunError, Undefined
+from geomcheck.measurement.record import Figure, Point, Row
+from geomcheck.measurement.request import Request
+
+Channel = Tensor | Undefined
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """How to read one weight: W0, then each checkpoint, and the same of a reference run if there is one."""
+
+    name: str
+    base: Callable[[], Tensor]
+    checkpoints: Sequence[Callable[[], Tensor]]
+    reference: Callable[[int], Tensor] | None = None
+
+
+class Trajectory:
+    """The cumulative updates of one weight, one checkpoint at a time.
+
+    The base's factorization is shared by all checkpoints. Of a checkpoint that has been measured only its
+    channels (in x K) stay, so memory does not grow with the length of the run.
+    """
+
+    def __init__(self, files: WeightFiles, points: Sequence[Point]) -> None:
+        self.files = files
+        self.points = points
+        self.digests: list[str] = []
+        self.base = Base(self._read(files.base, "W0"))
+        self._channels: dict[tuple[int, int, str], Channel] = {}
+
+    def update(self, index: int) -> Update:
+        """The update at checkpoint `index`."""
+        wt = self._read(self.files.checkpoints[index], self.points[index].name)
+        if not wt.any() and self.base.w0.any():
+            raise RunError(f"{self.points[index].name}: all zeros, though W0 is not; the file may be incomplete")
+        return Update(self.base, wt)
+
+    def keep_channel(self, index: int, update: Update, k: int, side: str) -> None:
+        """Remember the top-k subspace of `update` for comparisons with other checkpoints."""
+        try:
+            self._channels[index, k, side] = top_channel(update, k, side)
+        except Undefined as reason:
+            self._channels[index, k, side] = reason
+
+    def channel(self, index: int, k: int, side: str) -> Tensor:
+        """The top-k subspace of the update at checkpoint `index`. Raises Undefined."""
+        if (index, k, side) not in self._channels:
+            self.keep_channel(index, self.update(index), k, side)
+        channel = self._channels[index, k, side]
+        if isinstance(channel, Undefined):
+            raise Undefined(f"{self.points[index].name}: {channel}")
+        return channel
+
+    def _read(self, read: Callable[[], Tensor], where: str) -> Tensor:
+        tensor = read()
+        finite = torch.isfinite(tensor)
+        if not finite.all():
+            count = tensor.numel() - int(finite.sum())
+            raise RunError(f"{where}: {count} of {tensor.numel()} values are NaN or infinite")
+        self.digests.append(_digest(tensor))
+        return tensor
+
+
+@dataclass(frozen=True)
+class Standpoint:
+    """A trajectory as seen from one checkpoint: what a metric may ask about the rest of the run."""
+
+    trajectory: Trajectory
+    index: int
+
+    def channel(self, at: Any, k: int, side: str) -> Tensor:
+        """See `geomcheck.diagnostics.Trajectory.channel`."""
+        index = self.index if at == "this" else locate(self.trajectory.points, at, self.index)
+        if index is None:
+            raise Undefined(f"the run has no checkpoint {at}")
+        return self.trajectory.channel(index, k, side)
+
+    def reference(self) -> Update:
+        """See `geomcheck.diagnostics.Trajectory.reference`."""
+        read = self.trajectory.files.reference
+        if read is None:
+            raise Undefined("no reference run with weights was given (--geom-reference=DIRECTORY)")
+        return Update(self.trajectory.base, read(self.index))
+
+
+def locate(points: Sequence[Point], at: Any, index: int) -> int | None:
+    """Index of the checkpoint that `at` names, seen from `index`; None where the run has none such."""
+    if at == "first":
+        return 0
+    if at == "last":
+        return len(points) - 1
+    if at == "previous":
+        return index - 1 if index > 0 else None
+    if "step" in at:
+        return next((i for i, point in enumerate(points) if point.step == at["step"]), None)
+    progress = float(at["progress"].removesuffix("%")) / 100
+    return min(range(len(points)), key=lambda i: (abs(points[i].progress - progress), i))
+
+
+def measure_weight(
+    files: WeightFiles, points: Sequence[Point], requests: Iterable[Request], metrics: Registry
+) -> tuple[list[Row], list[str]]:
+    """All figures of one weight at all checkpoints, and the digests of the tensors read (W0 first).
+
+    Raises:
+        RunError: a tensor cannot be read, holds NaN or infinity, or is empty where W0 is not.
+    """
+    wanted = [(metrics[request.metric], request) for request in sorted(requests)]
+    local = [(metric, request) for metric, request in wanted if not metric.across]
+    across = [(metric, request) for metric, request in wanted if metric.across]
+    trajectory = Trajectory(files, points)
+    rows: list[Row] = []
+    for index, point in enumerate(points):
+        update = trajectory.update(index)
+        standpoint = Standpoint(trajectory, index)
+        for metric, request in local:
+            rows += _rows(point, files.name, metric, request, _figures(metric, request, update, standpoint))
+        for k, side in _channels_of(across, update.shape):
+            trajectory.keep_channel(index, update, k, side)
+    digests = list(trajectory.digests)
+    for index, point in enumerate(points) if across else ():
+        update = trajectory.update(index)
+        standpoint = Standpoint(trajectory, index)
+        for metric, request in across:
+            if not _is_trivial(metric, request, points, index):
+                rows += _rows(point, files.name, metric, request, _figures(metric, request, update, standpoint))
+    return rows, digests
+
+
+def _figures(
+    metric: Metric, request: Request, update: Update, standpoint: Standpoint
+) -> Mapping[str, float] | Undefined:
+    if update.is_zero and not metric.when_unchanged:
+        return Undefined("W_t equals W0")
+    try:
+        return metric.compute(update, request.parameters(), standpoint)
+    except Undefined as reason:
+        return reason
+
+
+def _rows(
+    point: Point, weight: str, metric: Metric, request: Request, figures: Mapping[str, float] | Undefined
+) -> list[Row]:
+    if isinstance(figures, Undefined):
+        figure = Figure(undefined=str(figures))
+        return [Row(point.step, weight, request, stat, figure) for stat in metric.stats]
+    return [Row(point.step, weight, request, stat, Figure(value=v)) for stat, v in figures.items()]
+
+
+def _channels_of(across: Iterable[tuple[Metric, Request]], shape: tuple[int, int]) -> set[tuple[int, str]]:
+    """(K, side) of every channel that the metrics will compare."""
+    wanted = set()
+    for _, request in across:
+        params = request.parameters()
+        if "k" in params:
+            wanted.add((resolve_rank(params["k"], shape), params.get("side", "right")))
+    return wanted
+
+
+def _is_trivial(metric: Metric, request: Request, points: Sequence[Point], index: int) -> bool:
+    """Whether the figure is fixed by definition here: a checkpoint compared with itself, or with none."""
+    if metric.trivial_at is None:
+        return False
+    return locate(points, request.parameters()[metric.trivial_at], index) in (None, index)
+
+
+def _digest(tensor: Tensor) -> str:
+    content = tensor.contiguous().view(torch.uint8).numpy()
+    return hashlib.blake2b(content.data, digest_size=16).hexdigest()

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from geomcheck.checkpoints import find_base, open_run
+from geomcheck.diagnostics import load_metrics
+from geomcheck.errors import RunError
+from geomcheck.measurement import Figure, Record, Request, measure_record, survey
+from tests.runs import DOWN, K, Q, base_weights, moved, simple_run, write_run
+
+METRICS = load_metrics()
+STABLE_RANK = Request.of(METRICS["stable_rank"], {})
+ALIGNMENT = Request.of(METRICS["subspace_alignment"], {"k": 2})
+ENERGY = Request.of(METRICS["subspace_energy"], {"k": 2})
+FROZEN = Request.of(METRICS["frozen_share"], {})
+ROUNDING = Request.of(METRICS["rounding_share"], {})
+
+
+def measured(path: Path, *requests: Request, names: tuple[str, ...] = (Q, K, DOWN), workers: int = 1) -> Record:
+    run = open_run(path)
+    base = find_base(run)
+    record = survey(run, base)
+    measure_record(record, run, base, {name: set(requests) for name in names}, workers=workers)
+    return record
+
+
+def column(record: Record, request: Request, weight: str) -> list[Figure | None]:
+    figures = record.figures(request, "value")
+    return [figures.get((point.step, weight)) for point in record.points]
+
+
+def test_figures_are_those_of_the_definition(tmp_path: Path) -> None:
+    base = base_weights()
+    after = moved(base, 1e-2)
+    record = measured(write_run(tmp_path / "run", base, {10: after}), STABLE_RANK)
+    delta = after[Q].double() - base[Q].double()
+    expected = delta.norm().item() ** 2 / torch.linalg.matrix_norm(delta, 2).item() ** 2
+    (figure,) = column(record, STABLE_RANK, Q)
+    assert figure is not None
+    assert figure.value == pytest.approx(expected, rel=1e-9)
+
+
+def test_figures_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    run = simple_run(tmp_path / "run")
+    requests = [Request.of(metric, {"k": 2, "rank": 4}) for metric in METRICS if not metric.against_reference]
+    one, four = measured(run, *requests), measured(run, *requests, workers=4)
+    assert list(one.rows()) == list(four.rows())
+    assert one.fingerprints == four.fingerprints
+
+
+def test_a_checkpoint_is_not_compared_with_itself(tmp_path: Path) -> None:
+    figures = column(measured(simple_run(tmp_path / "run"), ALIGNMENT), ALIGNMENT, Q)
+    assert figures[-1] is None
+    assert all(figure is not None and 0 <= figure.value <= 1 for figure in figures[:-1])
+
+
+def test_the_previous_checkpoint_of_the_first_is_none(tmp_path: Path) -> None:
+    previous = Request.of(METRICS["subspace_alignment"], {"k": 2, "to": "previous"})
+    figures = column(measured(simple_run(tmp_path / "run"), previous), previous, Q)
+    assert [figure is None for figure in figures] == [True, False, False]
+
+
+def test_the_early_channel_is_that_of_the_checkpoint_nearest_20_percent(tmp_path: Path) -> None:
+    base = base_weights()
+    weights = {step: moved(base, 1e-2, seed=step) for step in (10, 20, 100)}
+    record = measured(write_run(tmp_path / "run", base, weights), ENERGY)
+    delta = {step: weights[step][Q].double() - base[Q].double() for step in weights}
+    channel = torch.linalg.svd(delta[20]).Vh[:2].T
+    expected = [(delta[s] @ channel).norm().item() ** 2 / delta[s].norm().item() ** 2 for s in weights]
+    assert [f.value for f in column(record, ENERGY, Q) if f] == pytest.approx(expected, rel=1e-9)
+
+
+def test_unchanged_weights_are_marked_and_have_no_rank(tmp_path: Path) -> None:
+    base = base_weights()
+    first = moved(base, 1e-2) | {Q: base[Q].float()}
+    record = measured(write_run(tmp_path / "run", base, {10: first, 20: moved(base, 2e-2)}), STABLE_RANK)
+    assert [f.value for f in column(record, FROZEN, Q) if f] == [1.0, 0.0]
+    first_rank, second_rank = column(record, STABLE_RANK, Q)
+    assert first_rank == Figure(undefined="W_t equals W0")
+    assert second_rank is not None
+    assert second_rank.value is not None
+
+
+def test_the_rounding_share_tells_bf16_from_fp32(tmp_path: Path) -> None:
+    base = base_weights()
+    for dtype, low, high in ((torch.float32, 0.0, 1e-6), (torch.bfloat16, 0.1, 1.0)):
+        run = write_run(tmp_path / str(dtype), base, {10: moved(base, 2e-3, dtype=dtype)})
+        (figure,) = column(measured(run), ROUNDING, Q)
+        assert figure is not None
+        assert low <= figure.value <= high
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_weight_with_nan_is_left_out_and_the_others_are_not(tmp_path: Path, bad: float) -> None:
+    base = base_weights()
+    broken = moved(base, 1e-2)
+    broken[Q][3, 5] = bad
+    record = measured(write_run(tmp_path / "run", base, {10: moved(base, 1e-2), 20: broken}), STABLE_RANK)
+    assert record.skipped == {Q: "checkpoint-20: 1 of 384 values are NaN or infinite"}
+    assert record.measured_weights() == {K, DOWN}
+
+
+def test_a_zero_filled_weight_is_left_out(tmp_path: Path) -> None:
+    base = base_weights()
+    zeroed = moved(base, 1e-2) | {K: torch.zeros(16, 16)}
+    record = measured(write_run(tmp_path / "run", base, {10: zeroed}), STABLE_RANK)
+    assert record.skipped == {K: "checkpoint-10: all zeros, though W0 is not; the file may be incomplete"}
+
+
+def test_a_base_of_the_same_shape_but_another_model_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", base_weights(seed=0), {10: moved(base_weights(seed=7), 1e-2)})
+    with pytest.raises(RunError, match=r"W0 .* is another model: at step 10 half of the weights have moved by 1\.\d+"):
+        measured(run, STABLE_RANK)
+
+
+def test_fingerprints_follow_content(tmp_path: Path) -> None:
+    base = base_weights()
+    one = measured(write_run(tmp_path / "a", base, {10: moved(base, 1e-2), 20: moved(base, 2e-2)}))
+    two = measured(write_run(tmp_path / "b", base, {10: moved(base, 1e-2), 20: moved(base, 3e-2)}))
+    assert one.fingerprints["W0"] == two.fingerprints["W0"]
+    assert one.fingerprints["checkpoint-10"] == two.fingerprints["checkpoint-10"]
+    assert one.fingerprints["checkpoint-20"] != two.fingerprints["checkpoint-20"]
+
+
+def test_torchs_threads_are_left_as_they_were(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    measured(simple_run(tmp_path / "run"), STABLE_RANK, workers=2)
+    assert torch.get_num_threads() == threads
+
+
+def test_nothing_is_written_to_the_run(tmp_path: Path) -> None:
+    run = simple_run(tmp_path / "run")
+
+    def state() -> dict[str, tuple[int, int]]:
+        return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in run.rglob("*")}
+
+    before = state()
+    measured(run, STABLE_RANK, ALIGNMENT)
+    assert state() == before

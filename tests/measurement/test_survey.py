@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from geomcheck.checkpoints import find_base, open_run
+from geomcheck.errors import RunError, UsageError
+from geomcheck.measurement import Record, survey
+from tests.runs import DOWN, EMBED, NORM, K, Q, base_weights, moved, simple_run, write_model, write_run
+
+
+def surveyed(path: Path, base: str | None = None) -> Record:
+    run = open_run(path)
+    return survey(run, find_base(run, given=base))
+
+
+def test_a_healthy_run_is_described_from_headers(tmp_path: Path) -> None:
+    record = surveyed(simple_run(tmp_path / "opd"))
+    assert (record.run, record.origin.how) == ("opd", "base/ in the run")
+    assert [(p.name, p.step) for p in record.points] == [
+        ("checkpoint-10", 10),
+        ("checkpoint-20", 20),
+        ("checkpoint-30", 30),
+    ]
+    assert list(record.weights) == sorted([Q, K, DOWN, NORM, EMBED])
+    assert record.weights[Q].dtypes == ("bf16", "fp32")
+    assert record.skipped == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda w: w.pop(Q), "missing from checkpoint-20"),
+        (lambda w: w.update({Q: torch.zeros(24, 8)}), r"shape \(24, 8\) in checkpoint-20, but \(24, 16\) in W0"),
+        (lambda w: w.update({Q: torch.zeros(24, 16, dtype=torch.int8)}), "stored as I8 in checkpoint-20"),
+        (lambda w: w.update({Q: torch.zeros(24, 16).bfloat16()}), "its storage format changes along the run"),
+    ],
+)
+def test_a_weight_that_cannot_be_followed_is_skipped_with_the_reason(tmp_path: Path, change, reason: str) -> None:
+    base = base_weights()
+    middle = moved(base, 2e-2)
+    change(middle)
+    run = write_run(tmp_path / "run", base, {10: moved(base, 1e-2), 20: middle, 30: moved(base, 3e-2)})
+    skipped = surveyed(run).skipped
+    assert set(skipped) == {Q}
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(skipped[Q])
+
+
+def test_weights_on_one_side_only_are_skipped(tmp_path: Path) -> None:
+    base, extra = base_weights(), "model.layers.9.mlp.up_proj.weight"
+    only_base = write_run(tmp_path / "a", base | {extra: torch.ones(4, 4)}, {10: moved(base, 1e-2)})
+    assert surveyed(only_base).skipped == {extra: "in W0, but in no checkpoint"}
+    only_run = write_run(tmp_path / "b", base, {10: moved(base, 1e-2) | {extra: torch.ones(4, 4)}})
+    assert surveyed(only_run).skipped == {extra: "not in W0"}
+
+
+def test_a_tied_head_that_one_side_leaves_out_is_no_weight_of_its_own(tmp_path: Path) -> None:
+    base = base_weights()
+    run = write_run(tmp_path / "run", base | {"lm_head.weight": base[EMBED].clone()}, {10: moved(base, 1e-2)})
+    assert "lm_head.weight" in surveyed(run).skipped
+    write_model(run / "base", base | {"lm_head.weight": base[EMBED].clone()}, {"tie_word_embeddings": True})
+    record = surveyed(run)
+    assert "lm_head.weight" not in record.weights
+    assert record.skipped == {}
+
+
+def test_a_base_of_another_width_is_refused(tmp_path: Path) -> None:
+    run = simple_run(tmp_path / "run")
+    other = write_model(
+        tmp_path / "wide", {name: torch.ones([2 * n for n in w.shape]) for name, w in base_weights().items()}
+    )
+    with pytest.raises(
+        UsageError,
+        match="does not belong to run .*: 4 of its 4 weight matrices are not in W0 or have another shape there",
+    ):
+        surveyed(run, str(other))
+
+
+def test_a_base_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    run = simple_run(tmp_path / "run")
+    other = write_model(tmp_path / "gpt2", {"transformer.h.0.attn.c_attn.weight": torch.ones(16, 48)})
+    with pytest.raises(UsageError, match="Give the model that this run started from, with --geom-base"):
+        surveyed(run, str(other))
+
+
+def test_a_run_without_matrices_is_refused(tmp_path: Path) -> None:
+    norms = {NORM: torch.ones(16)}
+    with pytest.raises(UsageError, match="no weight matrices"):
+        surveyed(write_run(tmp_path / "run", norms, {10: norms}))
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+    run = simple_run(tmp_path / "run")
+    file = run / "checkpoint-20" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(RunError, match=r"checkpoint-20/model.safetensors: truncated"):
+        surveyed(run)
