@@ -1,0 +1,25 @@
+"""Suites: YAML to validated expectations, and their judgement over records."""
+
+from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.load import load_suite
+from geomcheck.suite.regimes import REGIMES, Classification, classify
+from geomcheck.suite.schema import json_schema
+from geomcheck.suite.shipped import find_suite, shipped_suites
+from geomcheck.suite.suite import Suite
+from geomcheck.suite.verdict import Observed, Unanswerable, Verdict, Worst
+
+__all__ = [
+    "REGIMES",
+    "Classification",
+    "Expectation",
+    "Observed",
+    "Suite",
+    "Unanswerable",
+    "Verdict",
+    "Worst",
+    "classify",
+    "find_suite",
+    "json_schema",
+    "load_suite",
+    "shipped_suites",
+]

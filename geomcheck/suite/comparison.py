@@ -1,0 +1,66 @@
+"""The other side of ``like: reference``: the reference run's figures at matching progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from geomcheck.errors import RecordError
+from geomcheck.measurement.record import MATCHING_PROGRESS, Point, Record
+from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.groups import Groups, fold_groups
+from geomcheck.suite.places import ALL
+from geomcheck.suite.sampling import Question, Sample, Subject, sample
+from geomcheck.suite.verdict import Unanswerable
+
+
+@dataclass(frozen=True)
+class Companion:
+    """The reference run's side of ``like``: its figures at the checkpoints that match."""
+
+    groups: Groups
+    cells: Mapping[int, Mapping[str, float]]
+    matched: Mapping[int, Point]
+    warnings: tuple[str, ...]
+
+
+def companion_of(
+    expectation: Expectation, question: Question, record: Record, reference: Record, found: Sample
+) -> Companion:
+    """The reference's figures at the checkpoints that match those of `found`.
+
+    Raises:
+        Unanswerable: the reference lacks them, holds other weights, or has no checkpoint near enough.
+    """
+    prefix = f"reference {reference.run!r}"
+    everywhere = Question(metric=question.metric, params=question.params, weights=question.weights, at=ALL)
+    try:
+        subject = everywhere.settle(reference)
+        matched = {point.step: _match(point, subject.points) for point in record.points if point.step in found.cells}
+        wanted = tuple(sorted(set(matched.values()), key=lambda point: point.step))
+        theirs = sample(everywhere, reference, Subject(subject.weights, wanted))
+    except (Unanswerable, RecordError) as error:
+        raise Unanswerable(f"{prefix}: {error}") from None
+    ours = {*found.used, *found.frozen}
+    others = {*theirs.used, *theirs.frozen}
+    if ours != others:
+        odd = sorted(ours ^ others)[0]
+        where = "only this run" if odd in ours else "only the reference"
+        raise Unanswerable(f"{prefix} has other weights: {where} has {odd}; compare runs of one model")
+    warnings: tuple[str, ...] = ()
+    if set(theirs.used) != set(found.used):
+        odd = sorted(set(theirs.used) ^ set(found.used))[0]
+        warnings = (f"this run and the reference froze different weights, such as {odd}",)
+    return Companion(fold_groups(theirs, expectation), theirs.cells, matched, warnings)
+
+
+def _match(point: Point, candidates: tuple[Point, ...]) -> Point:
+    nearest = min(candidates, key=lambda other: (abs(other.progress - point.progress), other.step))
+    apart = abs(nearest.progress - point.progress)
+    if apart > MATCHING_PROGRESS + 1e-9:
+        raise Unanswerable(
+            f"no checkpoint matches step {point.step} (progress {point.progress:.0%}): the nearest is step "
+            f"{nearest.step} at {nearest.progress:.0%}, {apart * 100:.0f} points away "
+            f"(at most {MATCHING_PROGRESS * 100:.0f}); judge checkpoints that both have, with `at`"
+        )
+    return nearest

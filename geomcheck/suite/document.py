@@ -1,0 +1,225 @@
+"""A YAML 1.2 file as plain values that remember where they were written.
+
+PyYAML alone reads ``1e-4`` as a string and ``no`` as False, keeps the last of duplicate keys, and expands
+aliases without bound. Here numbers and booleans are those of the YAML 1.2 core schema, duplicate keys and
+custom tags are refused, and size, depth and expansion are bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from geomcheck.errors import Position, Problem, SuiteError, UsageError
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+MAX_NODES = 50_000
+MAX_DIGITS = 400  # more than any float can hold
+
+_NULLS = {"", "~", "null", "Null", "NULL"}
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of a document and its place.
+
+    Attributes:
+        value: None, bool, int, float, str, a list of nodes, or a dict of nodes by key.
+        position: where the value starts.
+        key: where its key starts; the value's own position outside mappings.
+    """
+
+    value: Any
+    position: Position
+    key: Position
+
+    def plain(self) -> Any:
+        """The value without positions."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def locate(self, path: Iterable[str | int], *, key: bool = False) -> Position:
+        """The place of the value at `path`, or of its key; of the last value on the way that exists."""
+        node = self
+        for part in path:
+            found = node._child(part)
+            if found is None:
+                return node.position
+            node = found
+        return node.key if key else node.position
+
+    def _child(self, part: str | int) -> Node | None:
+        if isinstance(self.value, dict):
+            return self.value.get(part)
+        inside = isinstance(self.value, list) and isinstance(part, int) and part < len(self.value)
+        return self.value[int(part)] if inside else None
+
+
+def read_document(path: Path, *, shown: str) -> Node:
+    """Read the mapping that a suite file holds; positions carry `shown` as the file's name.
+
+    Raises:
+        UsageError: the file cannot be opened.
+        SuiteError: it is not one YAML mapping within the bounds of this module.
+    """
+    start = Position(shown, 1, 1)
+    text = _read_text(path, start)
+    node = parse_document(text, shown=shown)
+    if not isinstance(node.value, dict):
+        found = "a list" if isinstance(node.value, list) else f"`{node.value}`"
+        _refuse(node.position, f"a suite is a mapping that starts with `geomcheck: 1`; found {found}")
+    return node
+
+
+def parse_document(text: str, *, shown: str) -> Node:
+    """Parse one YAML document. Raises SuiteError with all problems that the parser can go on after."""
+    start = Position(shown, 1, 1)
+    _require_printable(text, shown)
+    loader = _Loader(text)
+    try:
+        root: yaml.Node | None = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Position(shown, mark.line + 1, mark.column + 1) if mark else start
+        _refuse(place, _sentence(error))
+    except (ValueError, OverflowError) as error:  # PyYAML hands escapes such as "\UFFFFFFFF" to chr() unchecked
+        mark = loader.get_mark()
+        _refuse(Position(shown, mark.line + 1, mark.column + 1), f"not valid YAML: {error}")
+    finally:
+        loader.dispose()
+    if root is None:
+        _refuse(start, "the file is empty; a suite starts with `geomcheck: 1`")
+    reader = _Reader(shown)
+    node = reader.convert(root, depth=0)
+    if reader.problems:
+        raise SuiteError(reader.problems)
+    return node
+
+
+def _read_text(path: Path, start: Position) -> str:
+    try:
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            _refuse(start, f"the file is larger than {MAX_BYTES:,} bytes; a suite is a short text")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        column = error.start - error.object.rfind(b"\n", 0, error.start)
+        _refuse(Position(start.path, line, column), "the file is not UTF-8 text; save it as UTF-8")
+    except OSError as error:
+        raise UsageError(f"cannot read suite {start.path}: {error.strerror or error}") from None
+
+
+def _require_printable(text: str, shown: str) -> None:
+    bad = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if bad:
+        line = text.count("\n", 0, bad.start()) + 1
+        column = bad.start() - text.rfind("\n", 0, bad.start())
+        _refuse(Position(shown, line, column), f"character U+{ord(bad.group()):04X} may not stand in a YAML file")
+
+
+def _sentence(error: yaml.MarkedYAMLError) -> str:
+    parts = [part for part in (error.context, error.problem) if part]
+    return "not valid YAML: " + ", ".join(parts)
+
+
+def _refuse(position: Position, message: str) -> NoReturn:
+    raise SuiteError([Problem(position, message)])
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes; scalars stay as written, because `_Reader` resolves them."""
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 (PyYAML's own class attribute)
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise yaml.composer.ComposerError(
+                None, None, f"tags such as `{tag}` are not allowed: a suite is plain data", event.start_mark
+            )
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            problem = f"nested deeper than {MAX_DEPTH} levels"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+@dataclass
+class _Reader:
+    shown: str
+    problems: list[Problem] = field(default_factory=list)
+    _count: int = 0
+
+    def convert(self, node: yaml.Node, depth: int, key: Position | None = None) -> Node:
+        place = self._place(node)
+        self._count += 1
+        if self._count > MAX_NODES or depth > MAX_DEPTH:
+            bound = f"{MAX_NODES:,} values or {MAX_DEPTH} levels"
+            _refuse(place, f"more than {bound} after aliases are expanded")
+        value: Any
+        if isinstance(node, yaml.MappingNode):
+            value = self._mapping(node, depth)
+        elif isinstance(node, yaml.SequenceNode):
+            value = [self.convert(child, depth + 1) for child in node.value]
+        else:
+            value = self._scalar(node, place)
+        return Node(value, place, key or place)
+
+    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Node]:
+        found: dict[str, Node] = {}
+        for key_node, value_node in node.value:
+            place = self._place(key_node)
+            key = self._scalar(key_node, place) if isinstance(key_node, yaml.ScalarNode) else None
+            child = self.convert(value_node, depth + 1, place)
+            if not isinstance(key, str):
+                self.problems.append(Problem(place, "a key is a plain word"))
+            elif key in found:
+                first = found[key].key.line
+                self.problems.append(Problem(place, f"`{key}` is given twice: here and in line {first}; keep one"))
+            else:
+                found[key] = child
+        return found
+
+    def _scalar(self, node: yaml.Node, place: Position) -> Any:
+        text: str = node.value
+        if getattr(node, "style", None) is not None:  # quoted or a block: text, whatever it looks like
+            return self._text(text, place)
+        if text in _NULLS:
+            return None
+        if text in _BOOLEANS:
+            return _BOOLEANS[text]
+        if len(text) > MAX_DIGITS and (_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text)):
+            self.problems.append(Problem(place, f"a number of {len(text)} characters is too long"))
+            return 0
+        if _INTEGER.fullmatch(text):
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        if _SPECIAL.fullmatch(text):
+            return float(text.replace(".", "", 1))
+        return self._text(text, place)
+
+    def _text(self, text: str, place: Position) -> str:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            self.problems.append(Problem(place, "half of a surrogate pair is not a character"))
+        return text
+
+    def _place(self, node: yaml.Node) -> Position:
+        return Position(self.shown, node.start_mark.line + 1, node.start_mark.column + 1)

@@ -1,0 +1,54 @@
+"""Groups of weights, as `per` makes them, and their folded figures."""
+
+from __future__ import annotations
+
+import math
+
+from geomcheck.checkpoints.weights import Weight
+from geomcheck.suite import wording
+from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.folds import fold
+from geomcheck.suite.sampling import Sample
+
+Groups = dict[str | None, dict[int, float]]
+"""Folded figures by group, then by step; the group of a whole run is None."""
+
+
+def _group(weight: Weight, per: str) -> str | None:
+    match per:
+        case "layer":
+            return "outside layers" if weight.layer is None else f"layer {weight.layer}"
+        case "module":
+            return weight.module
+        case "weight":
+            return weight.name
+        case _:
+            return None
+
+
+def fold_groups(found: Sample, expectation: Expectation) -> Groups:
+    """The folded figures of each group of weights, in the order of the network."""
+    members: dict[str | None, list[str]] = {}
+    for weight in sorted(found.used.values(), key=_in_network):
+        members.setdefault(_group(weight, expectation.per), []).append(weight.name)
+    groups: Groups = {}
+    for label, names in members.items():
+        for step, values in found.cells.items():
+            part = {name: values[name] for name in names if name in values}
+            if part:
+                groups.setdefault(label, {})[step] = fold(part, expectation.fold, found.used)
+    return groups
+
+
+def _in_network(weight: Weight) -> tuple[float, str]:
+    return (math.inf if weight.layer is None else weight.layer, weight.name)
+
+
+def gaps(groups: Groups, found: Sample, expectation: Expectation) -> tuple[str, ...]:
+    """A sentence on groups that have no figure at some judged checkpoint."""
+    expected = {_group(weight, expectation.per) for weight in found.used.values()}
+    partial = [label for label in expected if len(groups.get(label, {})) < len(found.cells)]
+    if not partial or expectation.per == "run":
+        return ()
+    plural = wording.plural(len(partial), expectation.per)
+    return (f"{plural} had not changed at every judged checkpoint, and could not be judged there",)

@@ -1,0 +1,174 @@
+"""Which checkpoints an expectation looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from geomcheck.diagnostics.declaration import Unit
+from geomcheck.measurement.record import Point
+from geomcheck.suite.quantities import Refusal, did_you_mean, quantity, share_text, spelled
+from geomcheck.suite.verdict import Unanswerable
+
+_ALLOWED = "`first`, `last`, `{step: N}`, `{progress: 20%}`"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One checkpoint: the ``first``, the ``last``, a step, or the one nearest a progress.
+
+    `word` is ``previous`` only in metric parameters: the checkpoint before the one that is looked at.
+    """
+
+    word: str | None = None
+    step: int | None = None
+    progress: str | None = None
+
+    @property
+    def text(self) -> str:
+        """For people: ``last``, ``step 300``, ``progress 20%``."""
+        if self.step is not None:
+            return f"step {self.step}"
+        return f"progress {self.progress}" if self.progress else str(self.word)
+
+    @property
+    def canonical(self) -> Any:
+        """The value as a metric parameter spells it."""
+        if self.step is not None:
+            return {"step": self.step}
+        return {"progress": self.progress} if self.progress else self.word
+
+    @property
+    def rank(self) -> float | None:
+        """Where in a run, 0..1, as far as that is known without the run."""
+        if self.progress:
+            return _fraction(self.progress)
+        return {"first": 0.0, "last": 1.0}.get(self.word or "")
+
+    def index(self, points: Sequence[Point]) -> int:
+        """The index of this checkpoint; of two that are equally near a progress, the earlier.
+
+        Raises:
+            Unanswerable: the run has no such step.
+        """
+        if self.progress:
+            target = _fraction(self.progress)
+            return min(range(len(points)), key=lambda i: (abs(points[i].progress - target), i))
+        if self.step is not None:
+            for i, point in enumerate(points):
+                if point.step == self.step:
+                    return i
+            steps = ", ".join(str(point.step) for point in points)
+            raise Unanswerable(
+                f"the run has no checkpoint at step {self.step}; it has {steps} (or select by `progress`)"
+            )
+        return 0 if self.word == "first" else len(points) - 1
+
+
+@dataclass(frozen=True)
+class At:
+    """A selection of checkpoints: everything between `start` and `stop`, both included.
+
+    `single` marks a selection of one checkpoint, which `start` names.
+    """
+
+    start: Place
+    stop: Place
+    single: bool = False
+
+    @property
+    def text(self) -> str:
+        """For people: ``all``, ``last``, ``from step 100 to last``."""
+        if self.single:
+            return self.start.text
+        if self == ALL:
+            return "all"
+        return f"from {self.start.text} to {self.stop.text}"
+
+    def select(self, points: Sequence[Point]) -> list[Point]:
+        """The selected checkpoints, ascending by step.
+
+        Raises:
+            Unanswerable: a step is not in the run, or the span is empty.
+        """
+        first, last = self.start.index(points), self.stop.index(points)
+        if first > last:
+            raise Unanswerable(
+                f"`at` selects no checkpoint: {self.start.text} (step {points[first].step}) comes after "
+                f"{self.stop.text} (step {points[last].step})"
+            )
+        return list(points[first : last + 1])
+
+
+FIRST, LAST, PREVIOUS = Place("first"), Place("last"), Place("previous")
+ALL = At(FIRST, LAST)
+
+
+def parse_place(raw: Any, *, previous: bool = False, allowed: str = _ALLOWED) -> Place:
+    """Read ``first``, ``last``, ``{step: N}`` or ``{progress: P%}``, and ``previous`` where it makes sense.
+
+    Raises Refusal, which quotes `allowed`.
+    """
+    words = ("first", "last", "previous") if previous else ("first", "last")
+    allowed += " or `previous`" if previous else ""
+    if isinstance(raw, str):
+        if raw in words:
+            return Place(raw)
+        raise Refusal(f"`{raw}` is not a checkpoint; allowed: {allowed}{did_you_mean(raw, words)}")
+    if not isinstance(raw, dict) or len(raw) != 1:
+        raise Refusal(f"found {spelled(raw)} for a checkpoint; allowed: {allowed}")
+    ((key, value),) = raw.items()
+    if key == "step":
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise Refusal(f"a step is an integer >= 0; found {spelled(value)}", path=("step",))
+        return Place(step=value)
+    if key == "progress":
+        return Place(progress=_progress(value))
+    raise Refusal(f"unknown key `{key}` for a checkpoint; allowed: {allowed}{did_you_mean(key, ('step', 'progress'))}")
+
+
+def parse_at(raw: Any) -> At:
+    """Read the value of ``at``. Raises Refusal."""
+    if raw == "all":
+        return ALL
+    if isinstance(raw, dict) and ("from" in raw or "to" in raw):
+        return _parse_span(raw)
+    place = parse_place(raw, allowed=f"`all`, {_ALLOWED} or `{{from: ..., to: ...}}`")
+    return At(place, place, single=True)
+
+
+def _parse_span(raw: dict[str, Any]) -> At:
+    unknown = [key for key in raw if key not in ("from", "to")]
+    if unknown:
+        raise Refusal(f"unknown key `{unknown[0]}` beside `from` and `to`")
+    ends = []
+    for key, default in (("from", FIRST), ("to", LAST)):
+        try:
+            ends.append(parse_place(raw[key]) if key in raw else default)
+        except Refusal as refusal:
+            raise Refusal(str(refusal), path=(key, *refusal.path)) from None
+    start, stop = ends
+    if _after(start, stop):
+        raise Refusal(f"`from` ({start.text}) comes after `to` ({stop.text})")
+    return At(start, stop)
+
+
+def _after(start: Place, stop: Place) -> bool:
+    if start.step is not None and stop.step is not None:
+        return start.step > stop.step
+    return start.rank is not None and stop.rank is not None and start.rank > stop.rank
+
+
+def _progress(raw: Any) -> str:
+    try:
+        value = quantity(raw, Unit.FRACTION).value
+    except Refusal as refusal:
+        raise Refusal(str(refusal), path=("progress",)) from None
+    if not 0 <= value <= 1:
+        raise Refusal(f"progress goes from 0% to 100%; found {spelled(raw)} (20 percent is `20%`)", path=("progress",))
+    return share_text(value)
+
+
+def _fraction(progress: str) -> float:
+    return float(progress.removesuffix("%")) / 100

@@ -1,0 +1,151 @@
+"""The closed grammar of numbers with units: ``30%``, ``1 deg``, ``1°``, ``0.02 rad``, ``25``."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from geomcheck.diagnostics.declaration import Unit
+
+_FORM = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)[ \t]*(%|deg|°|rad)?")
+_ANGLES = {"deg": 1.0, "°": 1.0, "rad": math.degrees(1.0)}
+_HINTS = {
+    Unit.FRACTION: "a fraction such as `30%` or `0.3`",
+    Unit.DEGREES: "an angle such as `1 deg`, `1°` or `0.02 rad`",
+    Unit.NUMBER: "a plain number such as `25`",
+}
+
+
+class Refusal(ValueError):
+    """A value that the grammar refuses. `path` leads from the value to the part that is wrong."""
+
+    def __init__(self, message: str, *, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A finite number in the unit of its metric (degrees for angles), and whether it was written in percent."""
+
+    value: float
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a figure may be off: an amount in the metric's unit, or a share of what it is compared with."""
+
+    amount: float
+    relative: bool = False
+
+    def around(self, target: float) -> float:
+        """The amount that is tolerated around `target`."""
+        return self.amount * abs(target) if self.relative else self.amount
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How figures of a metric are written for people."""
+
+    unit: Unit
+    percent: bool = False
+
+    def show(self, value: float, digits: int = 4) -> str:
+        """`value` with its unit, to `digits` significant digits."""
+        if self.unit is Unit.DEGREES:
+            return f"{value:.{digits}g} deg"
+        if self.percent:
+            return f"{value * 100:.{digits}g}%"
+        return f"{value:.{digits}g}"
+
+    def show_tolerance(self, tolerance: Tolerance) -> str:
+        """`tolerance` with its unit; a share of the target is always in percent."""
+        if tolerance.relative:
+            return f"{tolerance.amount * 100:.10g}%"
+        return self.show(tolerance.amount, 10)
+
+
+def quantity(raw: Any, unit: Unit) -> Quantity:
+    """Read a figure of `unit`. Raises Refusal, which says how figures of this unit are written."""
+    value, suffix = _split(raw, _HINTS[unit])
+    if unit is Unit.DEGREES:
+        if suffix not in _ANGLES:
+            raise Refusal(_unitless(raw, value, suffix))
+        return Quantity(value * _ANGLES[suffix])
+    if suffix == "%" and unit is Unit.FRACTION:
+        return Quantity(percent(value), percent=True)
+    if suffix:
+        raise Refusal(f"`{raw}` has the unit `{suffix}`; expected {_HINTS[unit]}")
+    return Quantity(value)
+
+
+def tolerance(raw: Any, unit: Unit) -> Tolerance:
+    """Read a tolerance: not negative, a percentage of the target or an amount in `unit`. Raises Refusal."""
+    value, suffix = _split(raw, f"a percentage, or {_HINTS[unit]}")
+    if value < 0:
+        raise Refusal(f"`{raw}`: a tolerance is not negative")
+    if suffix == "%":
+        return Tolerance(percent(value), relative=True)
+    return Tolerance(quantity(raw, unit).value)
+
+
+def ratio(raw: Any) -> float:
+    """Read a bare ratio, ``10%`` or ``0.1``. Raises Refusal."""
+    return quantity(raw, Unit.FRACTION).value
+
+
+def percent(value: float) -> float:
+    """`value` percent as a fraction: the float nearest to the decimal, so that 27.76% equals 0.2776."""
+    return float(f"{value / 100:.15g}")
+
+
+def share_text(fraction: float) -> str:
+    """One spelling per percentage: 0.125 is ``12.5%``."""
+    return f"{fraction * 100:.12g}%"
+
+
+def did_you_mean(word: Any, allowed: list[str] | tuple[str, ...]) -> str:
+    """``; did you mean `x`?`` when `word` is close to one of `allowed`, else nothing."""
+    close = get_close_matches(str(word).lower(), allowed, n=1, cutoff=0.6)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def spelled(raw: Any) -> str:
+    """A raw YAML value as an error message quotes it."""
+    if raw is None:
+        return "nothing"
+    if isinstance(raw, bool):
+        return f"`{str(raw).lower()}`"
+    if isinstance(raw, list):
+        return "a list"
+    if isinstance(raw, dict):
+        return "a mapping"
+    text = str(raw)
+    return f"`{text}`" if len(text) <= 80 else f"`{text[:77]}...`"
+
+
+def _split(raw: Any, hint: str) -> tuple[float, str]:
+    text, suffix = raw, ""
+    if isinstance(raw, str):
+        match = _FORM.fullmatch(raw.strip())
+        if match is None:
+            raise Refusal(f"{spelled(raw)} is not a number with a unit; expected {hint}")
+        text, suffix = match.group(1), match.group(2) or ""
+    elif isinstance(raw, bool) or not isinstance(raw, int | float):
+        raise Refusal(f"found {spelled(raw)}; expected {hint}")
+    try:
+        value = float(text)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise Refusal(f"{spelled(raw)} is not a finite number; expected {hint}")
+    return value, suffix
+
+
+def _unitless(raw: Any, value: float, suffix: str) -> str:
+    found = f"has the unit `{suffix}`, which is not one of angles" if suffix else "has no unit"
+    return f"`{raw}` {found}; write `{value:g} deg`, `{value:g}°` or `{math.radians(value):.3g} rad`"

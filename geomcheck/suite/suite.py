@@ -1,0 +1,67 @@
+"""A suite: expectations, and the runs and weights that they are meant for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from geomcheck.measurement.record import Record
+from geomcheck.measurement.request import Request
+from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.selection import Selection
+from geomcheck.suite.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A validated suite file.
+
+    Attributes:
+        path: of the file, as errors and node ids show it.
+        file: of the file, absolute.
+        base: where W0 comes from, if the suite says so: an absolute path, or a Hub id.
+        applies_to: patterns of run names; `!` excludes.
+        weights: the default selection of its expectations.
+    """
+
+    name: str
+    about: str
+    path: str
+    file: Path
+    base: str | None
+    applies_to: tuple[str, ...]
+    weights: Selection
+    expectations: tuple[Expectation, ...]
+
+    def applies(self, run_name: str) -> bool:
+        """Whether the patterns let a run of this name in; where all exclude, every other run is let in."""
+        excluded = [pattern[1:] for pattern in self.applies_to if pattern.startswith("!")]
+        included = [pattern for pattern in self.applies_to if not pattern.startswith("!")]
+        if any(fnmatchcase(run_name, pattern) for pattern in excluded):
+            return False
+        return not included or any(fnmatchcase(run_name, pattern) for pattern in included)
+
+    def requests(self, record: Record) -> dict[str, set[Request]]:
+        """What must be measured, by weight name, to judge every expectation that can be answered at all.
+
+        `record` needs no figures: its checkpoints, weights and skipped weights are looked at.
+        """
+        return _union(expectation.requests(record) for expectation in self.expectations)
+
+    def reference_requests(self, reference: Record) -> dict[str, set[Request]]:
+        """What must be measured of the reference run: the figures of ``like: reference`` expectations."""
+        return _union(expectation.reference_requests(reference) for expectation in self.expectations)
+
+    def evaluate(self, record: Record, reference: Record | None = None) -> list[Verdict]:
+        """Judge `record` by every expectation, in the suite's order."""
+        return [expectation.evaluate(record, reference) for expectation in self.expectations]
+
+
+def _union(requests: Iterable[dict[str, set[Request]]]) -> dict[str, set[Request]]:
+    wanted: dict[str, set[Request]] = {}
+    for needed in requests:
+        for name, asked in needed.items():
+            wanted.setdefault(name, set()).update(asked)
+    return wanted

@@ -1,0 +1,141 @@
+"""What an expectation came to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from geomcheck.errors import GeomcheckError, Position
+
+Outcome = Literal["passed", "failed", "error", "warned", "info"]
+
+
+class Unanswerable(GeomcheckError):
+    """A record cannot answer an expectation. The message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The folded figure at one checkpoint; `group` is None for the whole run."""
+
+    step: int
+    group: str | None
+    value: float | None
+    holds: bool | None
+
+
+@dataclass(frozen=True)
+class Worst:
+    """One weight's own figure at the checkpoint where the run is furthest off."""
+
+    step: int
+    weight: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of the selected weights: how many were folded, never changed, or could not be measured."""
+
+    measured: int = 0
+    frozen: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The outcome of one expectation on one run, with everything a report shows.
+
+    Attributes:
+        outcome: ``error`` means that it could not be judged, whatever its level.
+        message: one sentence: what was demanded, what was found.
+        observed: by group, then by step.
+        worst: up to five weights, the furthest on the wrong side first.
+        bounds: (low, high) of the condition, None where there is no such bound; None for conditions that
+            are not a fixed band.
+        warnings: what makes the figure less trustworthy than it looks.
+    """
+
+    id: str
+    metric: str
+    params: Mapping[str, Any]
+    condition: str
+    at: str
+    per: str
+    fold: str
+    level: str
+    outcome: Outcome
+    message: str
+    position: Position
+    observed: tuple[Observed, ...] = ()
+    worst: tuple[Worst, ...] = ()
+    counts: Counts = field(default_factory=Counts)
+    why: str = ""
+    unit: str = ""
+    bounds: tuple[float | None, float | None] | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> int:
+        """Number of weights that were folded."""
+        return self.counts.measured
+
+    @property
+    def frozen(self) -> int:
+        """Number of selected weights that never changed."""
+        return self.counts.frozen
+
+    @property
+    def skipped(self) -> int:
+        """Number of selected weights that could not be measured."""
+        return self.counts.skipped
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict in the shape of ``--geom-json``, in plain builtins; non-finite numbers as null."""
+        return {
+            "id": self.id,
+            "metric": self.metric,
+            "params": _builtin(self.params),
+            "condition": self.condition,
+            "at": self.at,
+            "per": self.per,
+            "fold": self.fold,
+            "level": self.level,
+            "outcome": self.outcome,
+            "message": self.message,
+            "observed": [
+                {"step": int(o.step), "group": o.group, **_number(o.value), "holds": _flag(o.holds)}
+                for o in self.observed
+            ],
+            "worst": [{"step": int(w.step), "weight": w.weight, **_number(w.value)} for w in self.worst],
+            "weights": {"measured": self.measured, "frozen": self.frozen, "skipped": self.skipped},
+            "unit": self.unit,
+            "bounds": None if self.bounds is None else {"low": self.bounds[0], "high": self.bounds[1]},
+            "why": self.why,
+            "warnings": list(self.warnings),
+            "position": {
+                "path": self.position.path,
+                "line": self.position.line,
+                "column": self.position.column,
+            },
+        }
+
+
+def _number(value: float | None) -> dict[str, Any]:
+    if value is None:
+        return {"value": None, "reason": "no figure"}
+    if not math.isfinite(value):
+        return {"value": None, "reason": f"{float(value)} is not a finite number"}
+    return {"value": float(value)}
+
+
+def _flag(holds: bool | None) -> bool | None:
+    return None if holds is None else bool(holds)
+
+
+def _builtin(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _builtin(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,143 @@
+"""The one sentence of a verdict: what was demanded, what was found, where."""
+
+from __future__ import annotations
+
+import math
+
+from geomcheck.measurement.record import Point
+from geomcheck.suite.conditions import Band, Like, Trend, spread
+from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.quantities import Scale
+from geomcheck.suite.verdict import Observed
+
+_DIGITS = (4, 7, 10, 17)
+
+
+def band(
+    expectation: Expectation, observed: tuple[Observed, ...], extreme: Observed, condition: Band, weights: int
+) -> str:
+    """The sentence for a fixed band; `extreme` is the furthest on the wrong side, or the closest to a bound."""
+    value = _against(extreme, condition)
+    if extreme.holds:
+        return f"{expectation.metric} keeps {condition.text}{_kept(expectation, observed, condition.scale, weights)}"
+    return f"{expectation.metric} left {condition.text}{_left(expectation, observed, extreme, value, weights)}"
+
+
+def like(
+    expectation: Expectation,
+    observed: tuple[Observed, ...],
+    extreme: Observed,
+    theirs: float,
+    match: Point,
+    weights: int,
+) -> str:
+    """The sentence for a comparison; the reference has `theirs` at its checkpoint `match`."""
+    condition = expectation.condition
+    assert isinstance(condition, Like)
+    other = f"; the reference has {condition.scale.show(theirs)} at step {match.step}"
+    if extreme.holds:
+        kept = _kept(expectation, observed, condition.scale, weights)
+        return f"{expectation.metric} keeps {condition.text}{kept}{other}"
+    value = _against(extreme, condition.around(theirs))
+    left = _left(expectation, observed, extreme, value, weights)
+    return f"{expectation.metric} left {condition.text}{left}{other}"
+
+
+def trend(
+    expectation: Expectation,
+    observed: tuple[Observed, ...],
+    extreme: Observed,
+    condition: Trend,
+    weights: int,
+) -> str:
+    """The sentence for a trend; `extreme` is the first point that breaks it."""
+    own = [o for o in observed if o.group == extreme.group]
+    values = [math.nan if o.value is None else o.value for o in own]
+    start = f"{condition.scale.show(values[0])} at step {own[0].step}"
+    if extreme.holds:
+        end = f"{condition.scale.show(values[-1])} at step {own[-1].step}"
+        where = f" in {_groups(expectation, observed)}" if expectation.per != "run" else ""
+        return f"{expectation.metric} is {condition.text}{where}: {start}, {end} ({_how(expectation, weights)})"
+    where = f" in {_groups(expectation, observed)}, as in {extreme.group}" if expectation.per != "run" else ""
+    subject = f"{expectation.metric} is not {condition.text}{where}"
+    how = f"({_how(expectation, weights)})"
+    if condition.direction == "flat":
+        low, high = condition.scale.show(min(values)), condition.scale.show(max(values))
+        return f"{subject}: it is {spread(values) * 100:.4g}%, with {low} to {high} at {len(own)} checkpoints {how}"
+    here = own.index(extreme)
+    steps = condition.judge(values)
+    if here == len(own) - 1 and all(steps[:-1]) and not _moved(condition, values):
+        return f"{subject}: {start}, {condition.scale.show(values[-1])} at step {extreme.step} {how}"
+    before = condition.scale.show(values[here - 1])
+    return f"{subject} at step {extreme.step}: {condition.scale.show(values[here])} after {before} {how}"
+
+
+def within_allowance(observed: tuple[Observed, ...], allow: float) -> bool:
+    """Whether the share of groups with a violation is at most `allow`."""
+    outside, total = _count(observed)
+    return total > 0 and outside <= allow * total + 1e-9
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 layer``, ``3 layers``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _left(expectation: Expectation, observed: tuple[Observed, ...], extreme: Observed, value: str, weights: int) -> str:
+    how = f"({_how(expectation, weights)})"
+    if expectation.per != "run":
+        place = f"furthest in {extreme.group} at step {extreme.step}"
+        return f" in {_groups(expectation, observed)}, {place}: {value} {how}"
+    broken = sum(not o.holds for o in observed)
+    if broken > 1:
+        return f" at {broken} of {len(observed)} checkpoints, furthest at step {extreme.step}: {value} {how}"
+    return f" at step {extreme.step}: {value} {how}"
+
+
+def _kept(expectation: Expectation, observed: tuple[Observed, ...], scale: Scale, weights: int) -> str:
+    values = [o.value for o in observed if o.value is not None]
+    low, high = scale.show(min(values)), scale.show(max(values))
+    shown = low if low == high else f"{low} to {high}"
+    steps = sorted({o.step for o in observed})
+    when = f"at step {steps[0]}" if len(steps) == 1 else f"at {len(steps)} checkpoints"
+    where = f" in all {plural(_count(observed)[1], expectation.per)}" if expectation.per != "run" else ""
+    return f"{where} {when}: {shown} ({_how(expectation, weights)})"
+
+
+def _groups(expectation: Expectation, observed: tuple[Observed, ...]) -> str:
+    outside, total = _count(observed)
+    if not outside:
+        return f"all {plural(total, expectation.per)}"
+    if not expectation.allow:
+        return f"{outside} of {plural(total, expectation.per)}"
+    share = f"{outside / total * 100:.3g}%, allowed {expectation.allow * 100:.3g}%"
+    return f"{outside} of {plural(total, expectation.per)} ({share})"
+
+
+def _count(observed: tuple[Observed, ...]) -> tuple[int, int]:
+    outside = {o.group for o in observed if not o.holds}
+    return len(outside), len({o.group for o in observed})
+
+
+def _how(expectation: Expectation, weights: int) -> str:
+    if expectation.per == "weight":
+        return plural(weights, "weight")
+    fold = {"weighted": "mean weighted by size"}.get(expectation.fold, expectation.fold)
+    if expectation.per != "run":
+        return f"{fold} in each {expectation.per}, {plural(weights, 'weight')} in all"
+    return f"{fold} of {plural(weights, 'weight')}"
+
+
+def _against(observed: Observed, condition: Band) -> str:
+    """The value with enough digits to be told from the bound that it violates."""
+    value = math.nan if observed.value is None else observed.value
+    edges = [edge for edge in (condition.low, condition.high) if math.isfinite(edge)]
+    for digits in _DIGITS:
+        shown = condition.scale.show(value, digits)
+        if all(value == edge or shown != condition.scale.show(edge, digits) for edge in edges):
+            break
+    return shown
+
+
+def _moved(condition: Trend, values: list[float]) -> bool:
+    return values[-1] > values[0] if condition.direction == "rising" else values[-1] < values[0]

@@ -1,0 +1,130 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geomcheck.diagnostics import Unit
+from geomcheck.suite.conditions import Like, Trend, bounds, near, spread, within
+from geomcheck.suite.quantities import Quantity, Scale, Tolerance
+
+PLAIN, PERCENT, ANGLE = Scale(Unit.NUMBER), Scale(Unit.FRACTION, percent=True), Scale(Unit.DEGREES)
+NUMBER = st.floats(-1e6, 1e6)
+EXACT, TENTH = Tolerance(0.0), Tolerance(0.1, relative=True)
+
+
+def q(value):
+    return Quantity(value)
+
+
+@pytest.mark.parametrize(
+    ("band", "text"),
+    [
+        (within(q(20), q(30), PLAIN), "20 <= value <= 30"),
+        (bounds(q(0.5), None, PLAIN), "value > 0.5"),
+        (bounds(None, q(0.3), PERCENT), "value < 30%"),
+        (bounds(q(1), q(2), ANGLE), "1 deg < value < 2 deg"),
+        (near(q(1), Tolerance(0.5), ANGLE), "1 deg +- 0.5 deg"),
+        (near(q(0.5), Tolerance(0.05, relative=True), PERCENT), "50% +- 5% of it"),
+    ],
+)
+def test_texts(band, text):
+    assert band.text == text
+
+
+def test_within_includes_its_bounds_and_above_does_not():
+    assert [within(q(1), q(2), PLAIN).holds(v) for v in (1, 2, 0.99, 2.01)] == [True, True, False, False]
+    assert [bounds(q(1), None, PLAIN).holds(v) for v in (1, 1.01)] == [False, True]
+    assert [bounds(None, q(1), PLAIN).holds(v) for v in (1, 0.99)] == [False, True]
+
+
+@given(NUMBER, NUMBER, st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_nothing_holds_for_what_is_not_finite(a, b, value):
+    low, high = min(a, b), max(a, b)
+    for band in (
+        within(q(low), q(high), PLAIN),
+        bounds(q(a), None, PLAIN),
+        bounds(None, q(a), PLAIN),
+        near(q(a), Tolerance(abs(b)), PLAIN),
+        Like(Tolerance(abs(b)), PLAIN).around(value),
+    ):
+        assert not band.holds(value)
+        assert band.violation(value) > 0 or math.isnan(band.low)
+
+
+@given(NUMBER, NUMBER, NUMBER)
+def test_violation_is_positive_outside_only(a, b, value):
+    band = within(q(min(a, b)), q(max(a, b)), PLAIN)
+    assert band.holds(value) == (band.violation(value) <= 0)
+
+
+@pytest.mark.parametrize(
+    ("band", "low", "high", "fault"),
+    [
+        (within(q(0), q(1), PLAIN), 0, 1, "cannot fail: every figure has 0 <= value <= 1"),
+        (within(q(-1), q(1), PLAIN), -1, 1, "cannot fail"),
+        (within(q(0), q(1), PLAIN), -1, 1, None),
+        (bounds(q(-0.1), None, PLAIN), 0, 1, "cannot fail"),
+        (bounds(q(0), None, PLAIN), 0, 1, None),
+        (bounds(q(0.5), None, PLAIN), 1, math.inf, "cannot fail: every figure has 1 <= value"),
+        (bounds(None, q(1.1), PLAIN), 0, 1, "cannot fail"),
+        (bounds(None, q(1), PLAIN), 0, 1, None),
+        (near(q(45), Tolerance(45), ANGLE), 0, 90, "cannot fail: every figure has 0 deg <= value <= 90 deg"),
+        (within(q(30), q(20), PLAIN), 0, math.inf, "can never hold: the lower bound is above the upper one"),
+        (bounds(q(2), q(2), PLAIN), 0, math.inf, "can never hold: the lower bound is above the upper one"),
+        (bounds(q(1), None, PLAIN), 0, 1, "can never hold: every figure has"),
+        (bounds(None, q(0), PLAIN), 0, 1, "can never hold: every figure has"),
+        (within(q(2), q(3), PLAIN), 0, 1, "can never hold"),
+        (within(q(1), q(3), PLAIN), 0, 1, None),
+        (within(q(0), q(1e9), PLAIN), 0, math.inf, None),
+    ],
+)
+def test_faults(band, low, high, fault):
+    found = band.fault(low, high)
+    assert (found is None) if fault is None else found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("direction", "tolerance", "series", "marks"),
+    [
+        ("rising", EXACT, [1, 2, 2, 3], [True, True, True, True]),
+        ("rising", EXACT, [1, 3, 2, 4], [True, True, False, True]),
+        ("rising", TENTH, [1, 3, 2.75, 4], [True, True, True, True]),
+        ("rising", Tolerance(5.0), [3, 2, 1], [True, True, False]),
+        ("rising", EXACT, [1, 1], [True, False]),
+        ("falling", EXACT, [3, 2, 1], [True, True, True]),
+        ("falling", TENTH, [3, 3.2, 1], [True, True, True]),
+        ("falling", EXACT, [3, 3.2, 1], [True, False, True]),
+        ("flat", TENTH, [10, 10.5, 10.2], [True, True, True]),
+        ("flat", TENTH, [10, 12, 10], [False, False, False]),
+        ("rising", EXACT, [1, math.nan, 2], [True, False, False]),
+        ("flat", TENTH, [1, math.nan], [False, False]),
+    ],
+)
+def test_trends(direction, tolerance, series, marks):
+    trend = Trend(direction, tolerance, PLAIN)
+    assert list(trend.judge(series)) == marks
+    if all(math.isfinite(value) for value in series) and series[0] != series[-1]:
+        assert (trend.violation(series) <= 0) == all(marks)
+
+
+def test_trend_texts():
+    assert Trend("rising", EXACT, PLAIN).text == "rising"
+    assert Trend("falling", TENTH, PLAIN).text == "falling within 10% of the previous value"
+    assert Trend("rising", Tolerance(0.5), ANGLE).text == "rising within 0.5 deg"
+    assert Trend("flat", TENTH, PLAIN).text == "flat: (max - min) / |mean| <= 10%"
+
+
+def test_spread():
+    assert spread([2, 2]) == 0
+    assert spread([-1, 1]) == math.inf
+    assert spread([9, 11]) == pytest.approx(0.2)
+
+
+def test_like():
+    like = Like(TENTH, PLAIN)
+    assert like.text == "reference +- 10%"
+    assert like.around(20).holds(22)
+    assert not like.around(20).holds(22.1)
+    assert like.fault(0, 1) is None
+    assert Like(Tolerance(1.0), PLAIN).fault(0, 1).startswith("cannot fail")

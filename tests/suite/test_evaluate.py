@@ -1,0 +1,393 @@
+"""Judgements on hand-built records: what holds, what does not, and what cannot be told."""
+
+import json
+import math
+
+import pytest
+
+from geomcheck.measurement.record import Figure
+from geomcheck.measurement.request import Request
+
+from .conftest import ATTENTION, SHAPES
+
+RANK = "stable_rank"
+
+
+def ramp(step, name):
+    """22, 24, 26 in q_proj, one more in k_proj."""
+    return 20 + step / 50 + ("k_proj" in name)
+
+
+@pytest.fixture
+def ramping(make_record):
+    return make_record({(RANK, "value"): ramp})
+
+
+JUDGED = [
+    ("within: [20, 30]", "passed", "keeps 20 <= value <= 30 at 3 checkpoints: 22.5 to 26.5 (mean of 4 weights)"),
+    ("within: [20, 25]", "failed", "left 20 <= value <= 25 at step 300: 26.5 (mean of 4 weights)"),
+    (
+        "below: 24",
+        "failed",
+        "left value < 24 at 2 of 3 checkpoints, furthest at step 300: 26.5 (mean of 4 weights)",
+    ),
+    ("below: 24\nat: first", "passed", "keeps value < 24 at step 100: 22.5 (mean of 4 weights)"),
+    ("below: 24\nlevel: warn", "warned", "left value < 24"),
+    ("below: 24\nlevel: info", "info", "left value < 24"),
+    ("above: 26.5\nat: last", "failed", "left value > 26.5 at step 300: 26.5 (mean of 4 weights)"),
+    ("above: 26.49999\nat: last", "passed", "keeps value > 26.49999 at step 300: 26.5"),
+    ("below: 26.49999\nat: last", "failed", "left value < 26.49999 at step 300: 26.5"),
+    ("near: 26\ntolerance: 2%\nat: last", "passed", "keeps 26 +- 2% of it at step 300: 26.5"),
+    ("above: 26\nat: last\nfold: max", "passed", "keeps value > 26 at step 300: 27 (max of 4 weights)"),
+    ("above: 26\nat: last\nfold: min", "failed", "left value > 26 at step 300: 26 (min of 4 weights)"),
+    (
+        "above: 26.2\nat: last\nper: module",
+        "failed",
+        "left value > 26.2 in 1 of 2 modules, furthest in q_proj at step 300: 26 (mean in each module, 4 weights "
+        "in all)",
+    ),
+    ("above: 26.2\nat: last\nper: module\nallow: 50%", "passed", "in 1 of 2 modules (50%, allowed 50%)"),
+    ("above: 26.2\nat: last\nper: layer", "passed", "keeps value > 26.2 in all 2 layers at step 300: 26.5"),
+    (
+        "above: 26.2\nat: last\nper: weight\nallow: 49%",
+        "failed",
+        "left value > 26.2 in 2 of 4 weights (50%, allowed 49%), furthest in "
+        "model.layers.0.self_attn.q_proj.weight at step 300: 26 (4 weights)",
+    ),
+    ("trend: rising", "passed", "is rising: 22.5 at step 100, 26.5 at step 300 (mean of 4 weights)"),
+    ("trend: falling", "failed", "is not falling at step 200: 24.5 after 22.5 (mean of 4 weights)"),
+    (
+        "trend: falling\ntolerance: 50%",
+        "failed",
+        "is not falling within 50% of the previous value: 22.5 at step 100, 26.5 at step 300 (mean of 4 weights)",
+    ),
+    ("trend: flat\ntolerance: 17%", "passed", "is flat: (max - min) / |mean| <= 17%: 22.5 at step 100, 26.5"),
+    (
+        "trend: flat\ntolerance: 10%\nper: layer",
+        "failed",
+        "is not flat: (max - min) / |mean| <= 10% in 2 of 2 layers, as in layer 0: it is 16.33%, with 22.5 to 26.5 at "
+        "3 checkpoints",
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "outcome", "message"), JUDGED)
+def test_judgements(judge, ramping, keys, outcome, message):
+    verdict = judge(f"metric: {RANK}\n{keys}", ramping)
+    assert verdict.outcome == outcome
+    assert message in verdict.message
+    assert verdict.message.startswith(RANK)
+    assert verdict.measured == 4
+
+
+def test_observed_and_worst(judge, ramping):
+    verdict = judge(f"metric: {RANK}\nbelow: 24\nper: layer", ramping)
+    assert [(o.group, o.step, o.value, o.holds) for o in verdict.observed] == [
+        ("layer 0", 100, 22.5, True),
+        ("layer 0", 200, 24.5, False),
+        ("layer 0", 300, 26.5, False),
+        ("layer 1", 100, 22.5, True),
+        ("layer 1", 200, 24.5, False),
+        ("layer 1", 300, 26.5, False),
+    ]
+    assert [(w.step, w.weight, w.value) for w in verdict.worst[:3]] == [
+        (300, "model.layers.0.self_attn.k_proj.weight", 27.0),
+        (300, "model.layers.1.self_attn.k_proj.weight", 27.0),
+        (300, "model.layers.0.self_attn.q_proj.weight", 26.0),
+    ]
+    assert verdict.bounds == (None, 24.0)
+
+
+def test_weighted_by_size(judge, make_record):
+    record = make_record({("update_support", "value"): lambda step, name: 0.3 if "q_proj" in name else 0.6})
+    assert judge("metric: update_support\nbelow: 50%", record).observed[0].value == pytest.approx(0.4)
+
+
+def test_percent_is_shown_as_it_was_written(judge, make_record):
+    record = make_record({("update_support", "value"): 0.45})
+    assert (
+        "left value < 30% at 3 of 3 checkpoints, furthest at step 100: 45%"
+        in judge("metric: update_support\nbelow: 30%", record).message
+    )
+    assert (
+        "left value < 0.3 at 3 of 3 checkpoints, furthest at step 100: 0.45"
+        in judge("metric: update_support\nbelow: 0.3", record).message
+    )
+
+
+UNANSWERABLE = [
+    ("metric: stable_rank\nabove: 3\nat: {step: 7}", "no checkpoint at step 7; it has 100, 200, 300"),
+    (
+        "metric: subspace_alignment\nabove: 0.5\nk: 32",
+        "k = 32 spans the whole of model.layers.0.self_attn.k_proj.weight, which is 32 x 64: the figure would be the "
+        "same whatever happened; at most 31 is possible there",
+    ),
+    ("metric: principal_overlap\nabove: 0.5", "rank = 64 spans the whole of model.layers.0.self_attn.k_proj.weight"),
+    ("metric: principal_angle\nabove: 1 deg\nk: 99%", "k = 32 (99%) spans the whole of"),
+    (
+        "metric: subspace_alignment\nabove: 0.5\nat: {progress: 90%}",
+        "at step 300 compares that checkpoint with itself, and `at: progress 90%` selects no other",
+    ),
+    ("metric: subspace_alignment\nabove: 0.5\nto: {step: 7}", "`to`: the run has no checkpoint at step 7"),
+    ("metric: stable_rank\nabove: 3\nweights: {include: ['*o_proj*']}", "`*o_proj*` matches no weight of the run"),
+    ("metric: update_norm\nabove: 3", "the record of run 'run-opd' holds no update_norm; measured: frozen_share"),
+    ("metric: stable_rank\nlike: reference\ntolerance: 5%", "needs a reference run; give one with --geom-reference"),
+    ("metric: stable_rank\ntrend: rising\nat: {from: {progress: 90%}}", "`at: from progress 90% to last` leaves 1"),
+    ("regime: opd", "holds no update_support"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), UNANSWERABLE)
+@pytest.mark.parametrize("level", ["error", "info"])
+def test_what_cannot_be_judged_is_an_error_whatever_the_level(judge, ramping, keys, message, level):
+    verdict = judge(f"{keys}\nlevel: {level}", ramping)
+    assert verdict.outcome == "error"
+    assert message in verdict.message
+    assert " could not be judged: " in verdict.message
+
+
+@pytest.mark.parametrize(("keys", "message"), [case for case in UNANSWERABLE if "holds no" not in case[1]])
+def test_nothing_is_requested_for_what_no_measurement_answers(load, ramping, keys, message):
+    lines = "".join(f"    {line}\n" for line in keys.splitlines())
+    suite = load(f"  - id: it\n{lines}")
+    assert suite.requests(ramping) == {} or "reference" in message
+
+
+class TestFewCheckpoints:
+    @pytest.mark.parametrize("keys", ["metric: stable_rank\ntrend: rising", "metric: subspace_alignment\nabove: 0.5"])
+    def test_one_checkpoint_cannot_be_compared(self, judge, make_record, keys):
+        record = make_record({(RANK, "value"): 3.0, ("subspace_alignment", "value"): 1.0}, steps=[100])
+        verdict = judge(keys, record)
+        assert verdict.outcome == "error"
+        assert "the run has only one (step 100)" in verdict.message
+
+    def test_none(self, judge, make_record):
+        record = make_record(steps=[100])
+        record.points = ()
+        assert "the run has no checkpoints" in judge("metric: stable_rank\nabove: 3", record).message
+
+
+class TestAlignment:
+    def test_the_trivial_checkpoint_is_not_judged(self, judge, make_record):
+        record = make_record({("subspace_alignment", "value"): lambda step, _: None if step == 300 else 0.7})
+        verdict = judge("metric: subspace_alignment\nabove: 0.5", record)
+        assert verdict.outcome == "passed"
+        assert [o.step for o in verdict.observed] == [100, 200]
+
+    def test_previous_begins_at_the_second(self, judge, make_record):
+        record = make_record(
+            {
+                ('subspace_alignment {"k":16,"side":"right","to":"previous"}', "value"): lambda step, _: (
+                    None if step == 100 else 0.7
+                )
+            }
+        )
+        verdict = judge("metric: subspace_alignment\nto: previous\nabove: 0.5", record)
+        assert [o.step for o in verdict.observed] == [200, 300]
+
+    def test_other_parameters_are_another_measurement(self, judge, make_record):
+        record = make_record({("subspace_alignment", "value"): 0.7})
+        verdict = judge("metric: subspace_alignment\nk: 8\nabove: 0.5", record)
+        assert verdict.outcome == "error"
+        assert "was not measured" in verdict.message
+
+
+class TestFrozen:
+    def q_only(self, step, name):
+        return "k_proj" in name
+
+    def test_frozen_weights_are_counted_and_not_folded(self, judge, make_record):
+        record = make_record(
+            {(RANK, "value"): lambda s, n: Figure(undefined="W_t equals W0") if "k_proj" in n else 25.0},
+            frozen=self.q_only,
+        )
+        verdict = judge("metric: stable_rank\nwithin: [20, 30]", record)
+        assert verdict.outcome == "passed"
+        assert (verdict.measured, verdict.frozen) == (2, 2)
+        assert "mean of 2 weights" in verdict.message
+
+    def test_all_frozen_is_an_error(self, judge, make_record):
+        record = make_record({("update_sparsity", "value"): 1.0}, frozen=lambda s, n: True)
+        verdict = judge("metric: update_sparsity\nabove: 50%", record)
+        assert verdict.outcome == "error"
+        assert "none of the 4 selected weights ever changed" in verdict.message
+        assert (verdict.measured, verdict.frozen) == (0, 4)
+
+    def test_frozen_share_folds_over_all(self, judge, make_record):
+        record = make_record(frozen=self.q_only)
+        verdict = judge("metric: frozen_share\nbelow: 60%", record)
+        assert verdict.outcome == "passed"
+        assert verdict.observed[0].value == 0.5
+
+    def test_unchanged_at_one_checkpoint_is_left_out_there(self, judge, make_record):
+        record = make_record(
+            {(RANK, "value"): lambda s, n: 20.0 + ("k_proj" in n)},
+            frozen=lambda s, n: s == 100 and "k_proj" in n,
+        )
+        verdict = judge("metric: stable_rank\nabove: 3", record)
+        assert [o.value for o in verdict.observed] == [20.0, 20.5, 20.5]
+        by_weight = judge("metric: stable_rank\nabove: 3\nper: weight", record)
+        assert by_weight.warnings == (
+            "2 weights had not changed at every judged checkpoint, and could not be judged there",
+        )
+
+    def test_metrics_of_unchanged_weights_keep_them(self, judge, make_record):
+        record = make_record({("update_norm", "value"): 2.0}, frozen=lambda s, n: s == 100)
+        assert judge("metric: update_norm\nabove: 1", record).outcome == "passed"
+
+    def test_a_checkpoint_without_change_is_an_error(self, judge, make_record):
+        record = make_record({(RANK, "value"): 20.0}, frozen=lambda s, n: s == 100)
+        verdict = judge("metric: stable_rank\nabove: 3", record)
+        assert verdict.outcome == "error"
+        assert "no selected weight has changed at step 100" in verdict.message
+
+
+class TestBrokenRecords:
+    def test_undefined_figures(self, judge, make_record):
+        record = make_record(
+            {(RANK, "value"): lambda s, n: Figure(undefined="too small") if "k_proj" in n and s == 200 else 20.0}
+        )
+        verdict = judge("metric: stable_rank\nabove: 3", record)
+        assert verdict.outcome == "error"
+        assert verdict.message.endswith(
+            "stable_rank is undefined for model.layers.0.self_attn.k_proj.weight at step 200: too small (and 1 more "
+            "figure)"
+        )
+        assert judge("metric: stable_rank\nabove: 3\nat: last", record).outcome == "passed"
+
+    def test_missing_figures(self, judge, make_record):
+        record = make_record({(RANK, "value"): lambda s, n: None if n == ATTENTION[0] and s == 200 else 20.0})
+        assert f"no stable_rank of {ATTENTION[0]} at step 200" in judge("metric: stable_rank\nabove: 3", record).message
+
+    def test_skipped_weights(self, judge, make_record):
+        record = make_record({(RANK, "value"): 20.0}, skipped={ATTENTION[0]: "NaN in checkpoint-200"})
+        verdict = judge("metric: stable_rank\nabove: 3", record)
+        assert verdict.outcome == "error"
+        assert f"{ATTENTION[0]} cannot be measured: NaN in checkpoint-200" in verdict.message
+        assert verdict.skipped == 1
+        assert judge("metric: stable_rank\nabove: 3\nweights: {include: ['*.1.*attn*']}", record).outcome == "passed"
+
+    def test_another_definition(self, judge, make_record):
+        record = make_record({(RANK, "value"): 20.0})
+        record.versions[RANK] = 99
+        verdict = judge("metric: stable_rank\nabove: 3", record)
+        assert "holds stable_rank by definition 99, and this geomcheck judges by definition 1" in verdict.message
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("condition", ["above: 3", "below: 3", "within: [2, 9]", "near: 3\ntolerance: 50%"])
+    def test_what_is_not_finite_never_passes(self, judge, make_record, value, condition):
+        record = make_record({(RANK, "value"): lambda s, n: value if n == ATTENTION[0] else 3.5})
+        verdict = judge(f"metric: stable_rank\n{condition}\nfold: max", record)
+        assert verdict.outcome == "error"
+        assert f"the record holds {value}" in verdict.message
+
+
+class TestReference:
+    def reference(self, make_record, value=20.0, **kwargs):
+        return make_record({(RANK, "value"): value}, run="good", **kwargs)
+
+    def test_like(self, judge, ramping, make_record):
+        keys = "metric: stable_rank\nlike: reference\ntolerance: 20%"
+        reference = self.reference(make_record, steps=(50, 100, 150))
+        verdict = judge(keys, ramping, reference)
+        assert verdict.outcome == "failed"
+        assert verdict.condition == "reference +- 20%"
+        assert verdict.message == (
+            "stable_rank left reference +- 20% at 2 of 3 checkpoints, furthest at step 300: 26.5 (mean of 4 weights); "
+            "the reference has 20 at step 150"
+        )
+        assert [o.holds for o in verdict.observed] == [True, False, False]
+        assert judge(f"{keys}\nat: first", ramping, reference).outcome == "passed"
+
+    def test_worst_weights_differ_most_from_their_own_reference(self, judge, ramping, make_record):
+        reference = self.reference(make_record, lambda s, n: ramp(s, n) + 5 * (n == ATTENTION[3]))
+        verdict = judge("metric: stable_rank\nlike: reference\ntolerance: 1%", ramping, reference)
+        assert verdict.worst[0].weight == ATTENTION[3]
+
+    def test_progress_must_match(self, judge, ramping, make_record):
+        reference = self.reference(make_record, steps=(50, 150))
+        verdict = judge("metric: stable_rank\nlike: reference\ntolerance: 50%", ramping, reference)
+        assert verdict.outcome == "error"
+        assert (
+            "reference 'good': no checkpoint matches step 200 (progress 67%): the nearest is step 50 at 33%, "
+            "33 points away (at most 5)" in verdict.message
+        )
+
+    def test_weights_must_match(self, judge, ramping, make_record):
+        shapes = {name: shape for name, shape in SHAPES.items() if name != ATTENTION[0]}
+        reference = self.reference(make_record, shapes=shapes)
+        verdict = judge("metric: stable_rank\nlike: reference\ntolerance: 50%", ramping, reference)
+        assert f"reference 'good' has other weights: only this run has {ATTENTION[0]}" in verdict.message
+
+    def test_definitions_must_match(self, judge, ramping, make_record):
+        reference = self.reference(make_record)
+        reference.versions[RANK] = 99
+        verdict = judge("metric: stable_rank\nlike: reference\ntolerance: 50%", ramping, reference)
+        assert "the record of run 'good' holds stable_rank by definition 99" in verdict.message
+
+    def test_requests(self, load, ramping, make_record):
+        suite = load(
+            "  - {id: a, metric: stable_rank, like: reference, tolerance: 5%, at: {step: 200}}\n"
+            "  - {id: b, metric: update_norm, above: 1}\n"
+        )
+        rank, norm = Request(RANK), Request("update_norm")
+        assert suite.requests(ramping) == {name: {rank, norm} for name in ATTENTION}
+        reference = self.reference(make_record, steps=(10, 20))
+        assert suite.reference_requests(reference) == {name: {rank} for name in ATTENTION}
+        assert [expectation.compares for expectation in suite.expectations] == [True, False]
+
+
+class TestRounding:
+    def test_a_warning_where_rounding_explains_the_update(self, judge, make_record):
+        record = make_record(
+            {(RANK, "value"): 25.0, ("rounding_share", "value"): lambda s, n: 0.3 if s == 100 else 0.01}
+        )
+        verdict = judge("metric: stable_rank\nwithin: [20, 30]", record)
+        assert verdict.outcome == "passed"
+        assert verdict.warnings == (
+            "storage rounding explains 30% of the update at step 100 (mean over the weights): stable_rank describes "
+            "the rounding as much as the training; prefer fp32 checkpoints",
+        )
+        assert judge("metric: stable_rank\nwithin: [20, 30]\nat: last", record).warnings == ()
+
+    def test_other_metrics_are_not_warned_of(self, judge, make_record):
+        record = make_record({("update_norm", "value"): 2.0, ("rounding_share", "value"): 0.9})
+        assert judge("metric: update_norm\nabove: 1", record).warnings == ()
+
+
+def test_unmeasured(load, ramping):
+    (expectation,) = load("  - {id: a, metric: stable_rank, above: 3}").expectations
+    verdict = expectation.unmeasured("checkpoint-200 is truncated")
+    assert verdict.outcome == "error"
+    assert verdict.message == "stable_rank could not be judged: checkpoint-200 is truncated"
+
+
+def test_to_dict_is_the_contract(judge, ramping):
+    verdict = judge(f"metric: {RANK}\nbelow: 24\nat: last\nwhy: it locks", ramping)
+    found = verdict.to_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert {key: found[key] for key in ("id", "metric", "params", "condition", "at", "per", "fold", "level")} == {
+        "id": "it",
+        "metric": RANK,
+        "params": {},
+        "condition": "value < 24",
+        "at": "last",
+        "per": "run",
+        "fold": "mean",
+        "level": "error",
+    }
+    assert found["outcome"] == "failed"
+    assert found["observed"] == [{"step": 300, "group": None, "value": 26.5, "holds": False}]
+    assert found["worst"][0] == {"step": 300, "weight": "model.layers.0.self_attn.k_proj.weight", "value": 27.0}
+    assert found["weights"] == {"measured": 4, "frozen": 0, "skipped": 0}
+    assert found["bounds"] == {"low": None, "high": 24.0}
+    assert (found["why"], found["unit"], found["warnings"]) == ("it locks", "number", [])
+    assert found["position"]["line"] == 4
+
+
+def test_a_sum_that_overflows_fails_and_is_null_with_a_reason(judge, make_record):
+    record = make_record({(RANK, "value"): 1.7e308})
+    found = judge(f"metric: {RANK}\nabove: 24\nat: last", record).to_dict()
+    assert found["outcome"] == "failed"
+    assert found["observed"][0]["value"] is None
+    assert found["observed"][0]["reason"] == "inf is not a finite number"

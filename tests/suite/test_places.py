@@ -1,0 +1,68 @@
+import pytest
+
+from geomcheck.measurement.record import Point
+from geomcheck.suite.places import Place, parse_at, parse_place
+from geomcheck.suite.quantities import Refusal
+from geomcheck.suite.verdict import Unanswerable
+
+POINTS = [Point(f"c{step}", step, step / 500) for step in (100, 200, 300, 400, 500)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "text", "steps"),
+    [
+        ("all", "all", [100, 200, 300, 400, 500]),
+        ("first", "first", [100]),
+        ("last", "last", [500]),
+        ({"step": 300}, "step 300", [300]),
+        ({"progress": "20%"}, "progress 20%", [100]),
+        ({"progress": 0.5}, "progress 50%", [200]),
+        ({"from": {"step": 200}, "to": {"progress": "80%"}}, "from step 200 to progress 80%", [200, 300, 400]),
+        ({"from": {"step": 400}}, "from step 400 to last", [400, 500]),
+        ({"from": "first", "to": "last"}, "all", [100, 200, 300, 400, 500]),
+    ],
+)
+def test_at(raw, text, steps):
+    at = parse_at(raw)
+    assert at.text == text
+    assert [point.step for point in at.select(POINTS)] == steps
+
+
+@pytest.mark.parametrize(
+    ("raw", "message", "path"),
+    [
+        ("lst", "`lst` is not a checkpoint; allowed: `all`, `first`, `last`, .*did you mean `last`", ()),
+        ("previous", "`previous` is not a checkpoint", ()),
+        (3, "found `3` for a checkpoint", ()),
+        ({"step": "3"}, "a step is an integer >= 0; found `3`", ("step",)),
+        ({"step": True}, "found `true`", ("step",)),
+        ({"progress": 20}, "progress goes from 0% to 100%; found `20` .20 percent is `20%`", ("progress",)),
+        ({"progress": "x"}, "not a number", ("progress",)),
+        ({"step": 1, "progress": "2%"}, "found a mapping", ()),
+        ({"from": "last", "to": "first"}, "`from` .last. comes after `to` .first.", ()),
+        ({"from": {"step": 3}, "to": {"step": 2}}, "comes after", ()),
+        ({"from": {"progress": "30%"}, "to": {"progress": "20%"}}, "comes after", ()),
+        ({"from": {"step": -1}, "to": "last"}, "integer >= 0", ("from", "step")),
+        ({"from": "first", "until": "last"}, "unknown key `until` beside `from` and `to`", ()),
+    ],
+)
+def test_refusals(raw, message, path):
+    with pytest.raises(Refusal, match=message) as caught:
+        parse_at(raw)
+    assert caught.value.path == path
+
+
+def test_a_step_that_is_not_there_lists_those_that_are():
+    with pytest.raises(Unanswerable, match="no checkpoint at step 7; it has 100, 200, 300, 400, 500"):
+        parse_at({"step": 7}).select(POINTS)
+
+
+def test_an_empty_span_is_unanswerable():
+    with pytest.raises(Unanswerable, match=r"progress 90% \(step 400\) comes after step 300"):
+        parse_at({"from": {"progress": "90%"}, "to": {"step": 300}}).select(POINTS)
+
+
+def test_canonical_spellings_make_equal_requests():
+    spellings = [{"progress": "20%"}, {"progress": "20.0 %"}, {"progress": 0.2}]
+    assert {str(parse_place(raw).canonical) for raw in spellings} == {"{'progress': '20%'}"}
+    assert parse_place("previous", previous=True) == Place("previous")

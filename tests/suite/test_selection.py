@@ -1,0 +1,60 @@
+import pytest
+
+from geomcheck.checkpoints.weights import describe
+from geomcheck.suite.quantities import Refusal
+from geomcheck.suite.selection import parse_selection
+from geomcheck.suite.verdict import Unanswerable
+
+from .conftest import ATTENTION, SHAPES
+
+WEIGHTS = {name: describe(name, shape) for name, shape in SHAPES.items()}
+MLP = tuple(name for name in SHAPES if "mlp" in name)
+
+
+@pytest.mark.parametrize(
+    ("raw", "names"),
+    [
+        ("attention", ATTENTION),
+        ("mlp", MLP),
+        ("linear", ATTENTION + MLP),
+        ("all", ("model.embed_tokens.weight", *ATTENTION, *MLP)),
+        ({"include": ["*q_proj*"]}, tuple(name for name in ATTENTION if "q_proj" in name)),
+        ({"include": ["*self_attn*"], "exclude": ["*.0.*"]}, tuple(name for name in ATTENTION if ".1." in name)),
+        ({"exclude": ["*mlp*"]}, ATTENTION),
+    ],
+)
+def test_selections(raw, names):
+    assert sorted(weight.name for weight in parse_selection(raw).select(WEIGHTS)) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"include": ["*o_proj*"]}, "`*o_proj*` matches no weight of the run; it has "),
+        ({"include": ["*Q_PROJ*"]}, "`*Q_PROJ*` matches no weight of the run"),
+        ({"include": ["*q_proj*"], "exclude": ["*bias*"]}, "`*bias*` matches no weight of the run"),
+        ({"include": ["*norm*"]}, "`*norm*` matches only weights that are not matrices"),
+        ({"include": ["*q_proj*"], "exclude": ["*q_proj*"]}, "no weight matches `weights: include *q_proj*; exclude"),
+    ],
+)
+def test_what_selects_nothing(raw, message):
+    with pytest.raises(Unanswerable) as caught:
+        parse_selection(raw).select(WEIGHTS)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("atention", "did you mean `attention`"),
+        ({}, "found a mapping for weights"),
+        ({"inclde": ["x"]}, "unknown key `inclde`.*did you mean `include`"),
+        ({"include": "x"}, "`include` is a list of globs; found `x`"),
+        ({"include": []}, "`include` is a list of globs"),
+        ({"include": [3]}, "a glob is a text; found `3`"),
+        (None, "found nothing for weights"),
+    ],
+)
+def test_refusals(raw, message):
+    with pytest.raises(Refusal, match=message):
+        parse_selection(raw)
