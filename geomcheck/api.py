@@ -1,0 +1,83 @@
+"""geomcheck from Python: open a run, measure it, and judge the record with a suite.
+
+>>> run = geomcheck.open_run("ckpts/opd")                                        # doctest: +SKIP
+>>> record = geomcheck.measure(run, base="ckpts/anchor", metrics=["stable_rank"])  # doctest: +SKIP
+>>> for verdict in geomcheck.load_suite("suites/mine.yaml").evaluate(record):     # doctest: +SKIP
+...     print(verdict.outcome, verdict.message)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from geomcheck.checkpoints import BaseModel, Run, Weight, find_base, open_run
+from geomcheck.diagnostics import Metric, load_metrics, resolve_rank
+from geomcheck.errors import UsageError
+from geomcheck.measurement import Record, Request, measure_record, survey
+from geomcheck.suite import Suite
+
+__all__ = ["measure", "open_run"]
+
+
+def measure(
+    run: Run | str | Path,
+    *,
+    base: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    suites: Sequence[Suite] = (),
+    workers: int | None = None,
+) -> Record:
+    """Measure a run.
+
+    Args:
+        run: an opened run, or its directory.
+        base: W0; by default what the first suite or the run itself provides.
+        metrics: names, measured with their default parameters on every attention and MLP matrix (where the
+            metric's k is below the matrix's dimensions). Default: all, unless `suites` are given.
+        suites: measure what these need.
+        workers: local workers; by default as many as processors and memory allow.
+
+    Raises:
+        UsageError: no such run, W0 or metric.
+        RunError: the files cannot be read or trusted. A damaged weight is listed in `Record.skipped` instead.
+    """
+    opened = run if isinstance(run, Run) else open_run(run)
+    w0 = _base(opened, base, suites)
+    record = survey(opened, w0)
+    requests: dict[str, set[Request]] = {}
+    for suite in suites:
+        for name, wanted in suite.requests(record).items():
+            requests.setdefault(name, set()).update(wanted)
+    for metric in _metrics(metrics, default_all=not suites):
+        for weight in _linear(record.weights.values()):
+            if _discriminates(metric, weight):
+                requests.setdefault(weight.name, set()).add(Request.of(metric, {}))
+    measure_record(record, opened, w0, requests, workers=workers)
+    return record
+
+
+def _base(run: Run, base: str | Path | None, suites: Sequence[Suite]) -> BaseModel:
+    of_suite = next((suite.base for suite in suites if suite.base is not None), None)
+    return find_base(run, given=None if base is None else str(base), suite=of_suite)
+
+
+def _metrics(names: Sequence[str] | None, *, default_all: bool) -> list[Metric]:
+    known = load_metrics()
+    if names is None:
+        return [metric for metric in known if not metric.against_reference] if default_all else []
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(f"no metric is called {unknown[0]!r}; there are {', '.join(known.names())}")
+    return [known[name] for name in names]
+
+
+def _linear(weights: Iterable[Weight]) -> list[Weight]:
+    return [w for w in weights if w.is_matrix and w.kind not in ("embedding", "head", "norm")]
+
+
+def _discriminates(metric: Metric, weight: Weight) -> bool:
+    """Whether the metric's default k leaves anything to tell apart in this weight."""
+    out, in_ = weight.shape
+    ranks = (resolve_rank(p.default, (out, in_)) for p in metric.parameters if p.kind == "rank")
+    return all(rank < min(out, in_) for rank in ranks)

@@ -1,0 +1,1 @@
+"""The gate: which suites judge which runs, measuring them once, and pytest items that hold the verdicts."""

@@ -1,0 +1,85 @@
+"""How workers of pytest-xdist get at what the controller measured: a private directory of record files.
+
+The controller writes the plan (which suites judge which runs) before workers collect, and the records before
+it hands out the first test, so workers never wait and never measure.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from geomcheck.errors import RunError
+from geomcheck.gate.session import Gate
+from geomcheck.measurement import Record, read_record, write_record
+
+_PLAN = "plan.json"
+_RECORDS = "records.json"
+
+
+class Exchange:
+    """The worker's side of the directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._loaded: dict[str, Record] = {}
+
+    @staticmethod
+    def announce(directory: Path, gate: Gate) -> None:
+        """Controller: say which suites judge which runs."""
+        plan = {str(file): list(pairing.runs) for file, pairing in gate.pairings.items()}
+        (directory / _PLAN).write_text(json.dumps(plan))
+
+    @staticmethod
+    def publish(directory: Path, gate: Gate) -> None:
+        """Controller: lay out the records, and the errors of runs that have none."""
+        places: dict[int, dict[str, str]] = {}
+        for index, measurement in enumerate(gate.measurements):
+            if measurement.record is None:
+                places[id(measurement)] = {"error": str(measurement.error)}
+            else:
+                places[id(measurement)] = {"file": f"{index}.parquet"}
+                write_record(measurement.record, directory / f"{index}.parquet")
+        reference = None
+        if gate.reference_record is not None:
+            reference = "reference.parquet"
+            write_record(gate.reference_record, directory / reference)
+        records = {
+            str(file): {run: places[id(gate.measurement(pairing, run))] for run in pairing.runs}
+            for file, pairing in gate.pairings.items()
+        }
+        (directory / _RECORDS).write_text(json.dumps({"records": records, "reference": reference}))
+
+    def runs(self, file: Path) -> tuple[str, ...] | None:
+        """The runs that a suite file judges; None for a file that is no suite of this session."""
+        runs = self._plan.get(str(file.resolve()))
+        return None if runs is None else tuple(runs)
+
+    def record(self, file: Path, run: str) -> tuple[Record, Record | None]:
+        """The records of a run and of the reference, for a suite. Raises RunError."""
+        place = self._records["records"][str(file.resolve())][run]
+        if "error" in place:
+            raise RunError(place["error"])
+        reference = self._records["reference"]
+        return self._load(place["file"]), self._load(reference) if reference else None
+
+    def first_record(self) -> Record:
+        """The record of the session's first run."""
+        return self._load("0.parquet")
+
+    @cached_property
+    def _plan(self) -> dict[str, list[str]]:
+        plan: dict[str, list[str]] = json.loads((self.directory / _PLAN).read_text())
+        return plan
+
+    @cached_property
+    def _records(self) -> dict[str, Any]:
+        records: dict[str, Any] = json.loads((self.directory / _RECORDS).read_text())
+        return records
+
+    def _load(self, name: str) -> Record:
+        if name not in self._loaded:
+            self._loaded[name] = read_record(self.directory / name)
+        return self._loaded[name]

@@ -1,0 +1,98 @@
+"""Suites as pytest files, expectations as pytest items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from geomcheck.errors import RunError, SuiteError
+from geomcheck.measurement import Record
+from geomcheck.report import text
+from geomcheck.suite import Expectation, Suite, Verdict, load_suite
+
+
+class Records(Protocol):
+    """Where an item finds what was measured."""
+
+    def record(self, file: Path, run: str) -> tuple[Record, Record | None]:
+        """The records of a run and of the reference, for a suite. Raises RunError."""
+        ...
+
+
+class Violated(Exception):
+    """An expectation does not hold, or could not be judged."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
+class SuiteFile(pytest.File):
+    """A suite file with the runs that it judges."""
+
+    def __init__(self, *, runs: tuple[str, ...], records: Records, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.runs = runs
+        self.records = records
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """One item per run and expectation; a suite with errors is a collection error (exit 2)."""
+        try:
+            suite = load_suite(self.path)
+        except SuiteError as error:
+            raise self.CollectError(str(error)) from None
+        for run in self.runs:
+            for expectation in suite.expectations:
+                name = expectation.id if len(self.runs) == 1 else f"{expectation.id}[{run}]"
+                yield ExpectationItem.from_parent(
+                    self, name=name, suite=suite, run=run, expectation=expectation, records=self.records
+                )
+
+
+class ExpectationItem(pytest.Item):
+    """One expectation on one run."""
+
+    def __init__(self, *, suite: Suite, run: str, expectation: Expectation, records: Records, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.suite = suite
+        self.run = run
+        self.expectation = expectation
+        self.records = records
+        self.verdict: Verdict | None = None
+        self.add_marker("geom")
+
+    @property
+    def suite_path(self) -> Path:
+        """The suite file."""
+        return self.path
+
+    def runtest(self) -> None:
+        """Judge the expectation. Raises Violated."""
+        try:
+            record, reference = self.records.record(self.suite_path, self.run)
+        except RunError as error:
+            self.verdict = self.expectation.unmeasured(str(error))
+        else:
+            self.verdict = self.expectation.evaluate(record, reference)
+        self.user_properties += text.properties(self.verdict)
+        if self.verdict.outcome in self._failing:
+            raise Violated(self.verdict)
+
+    @property
+    def _failing(self) -> tuple[str, ...]:
+        warned = ("warned",) if self.config.option.geom_fail_on == "warn" else ()
+        return ("failed", "error", *warned)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The verdict in words; its first line is what the short summary shows."""
+        if isinstance(excinfo.value, Violated):
+            return text.failure(excinfo.value.verdict)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The suite's line, so that annotations point at it."""
+        position = self.expectation.position
+        return self.path, position.line - 1, self.name

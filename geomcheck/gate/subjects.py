@@ -1,0 +1,67 @@
+"""What is checked: runs on disk and record files, each under a name that is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from geomcheck.checkpoints import Run, open_run
+from geomcheck.errors import RecordError, UsageError
+from geomcheck.measurement import Record, read_record
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run that was given on the command line.
+
+    Attributes:
+        name: unique in the session; suites match it with `applies_to`.
+        path: as given.
+        run: the run on disk, or None for a record.
+        record: the record, or None for a run that is still to be measured.
+    """
+
+    name: str
+    path: str
+    run: Run | None = None
+    record: Record | None = None
+
+    @property
+    def own_name(self) -> str:
+        """The name of the run's directory, which is not always unique."""
+        return self.run.name if self.run else self.record.run if self.record else self.name
+
+    @property
+    def directory(self) -> Path | None:
+        """The run's directory, which is never written to; None for a record."""
+        return self.run.path.resolve() if self.run else None
+
+
+def open_subjects(paths: Iterable[str]) -> list[Subject]:
+    """Open every run; two that share a directory name are told apart by their parents.
+
+    Raises:
+        UsageError: no such run, or no checkpoints in it.
+        RunError: a run cannot be trusted.
+    """
+    subjects: list[Subject] = []
+    for path in dict.fromkeys(paths):
+        subject = open_subject(path)
+        name, parents = subject.name, list(Path(path).resolve().parents)
+        while any(name == other.name for other in subjects) and parents:
+            name = f"{parents.pop(0).name}-{name}"
+        subjects.append(Subject(name, subject.path, subject.run, subject.record))
+    return subjects
+
+
+def open_subject(path: str) -> Subject:
+    """Open a run directory, or a record file. Raises as `open_subjects`."""
+    if Path(path).is_file():
+        try:
+            record = read_record(path)
+        except RecordError as error:
+            raise UsageError(str(error)) from error
+        return Subject(record.run, path, record=record)
+    run = open_run(path)
+    return Subject(run.name, path, run=run)

@@ -1,0 +1,88 @@
+"""The pytest plugin: options, and nothing else until ``--geom-run`` asks for it.
+
+This module is imported at every start of pytest, so it imports neither torch nor pydantic.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from geomcheck.measurement import Record
+
+SUITE_GLOBS = ("suites/*.yaml", "suites/*.yml")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options and ini values of geomcheck."""
+    group = parser.getgroup("geomcheck", "geometry of training (geomcheck)")
+    group.addoption(
+        "--geom-run",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="run to check: a directory of checkpoints, or a record file (repeatable)",
+    )
+    group.addoption(
+        "--geom-suite",
+        action="append",
+        default=[],
+        metavar="NAME-OR-PATH",
+        help="suite to apply, whatever its applies_to: a shipped name (opd) or a file (repeatable)",
+    )
+    group.addoption(
+        "--geom-base",
+        metavar="PATH",
+        help="where W0 comes from: a model directory or one checkpoint",
+    )
+    group.addoption(
+        "--geom-reference",
+        metavar="PATH",
+        help="run or record that `like: reference` compares with",
+    )
+    group.addoption("--geom-record", metavar="PATH", help="write every per-weight measurement here (Parquet)")
+    group.addoption("--geom-json", metavar="PATH", help="write the verdicts here")
+    group.addoption(
+        "--geom-workers",
+        metavar="N",
+        help="local workers (default: as many as processors and memory allow)",
+    )
+    group.addoption(
+        "--geom-fail-on",
+        choices=("error", "warn"),
+        default="error",
+        help="lowest level of a violated expectation that fails the session (default: error)",
+    )
+    parser.addini("geom_suites", "suite files, as globs", type="args", default=list(SUITE_GLOBS))
+    parser.addini("geom_base", "where W0 comes from, unless --geom-base is given")
+    parser.addini("geom_workers", "local workers, unless --geom-workers is given")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """With ``--geom-run`` and no path arguments, collect the suites and nothing else."""
+    if early_config.known_args_namespace.geom_run:
+        from geomcheck.gate.arguments import add_suites
+
+        add_suites(early_config, args)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the gate when there is a run to check."""
+    if config.option.geom_run:
+        from geomcheck.gate.hooks import activate
+
+        activate(config)
+
+
+@pytest.fixture(scope="session")
+def geom_record(request: pytest.FixtureRequest) -> Record:
+    """Everything measured of the run given with ``--geom-run``, for tests written in Python."""
+    if not request.config.option.geom_run:
+        raise pytest.UsageError("the fixture geom_record needs a run: pytest --geom-run=PATH")
+    from geomcheck.gate.hooks import recorded
+
+    record: Any = recorded(request.config)
+    return record

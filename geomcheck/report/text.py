@@ -1,0 +1,225 @@
+"""Verdicts on a terminal: the text of a failure, and the summary after the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import geomcheck
+from geomcheck.report.sparkline import sparkline
+
+if TYPE_CHECKING:
+    import pytest
+
+    from geomcheck.gate.session import Gate, Measurement
+    from geomcheck.suite import Verdict
+
+GROUPS_SHOWN = 8
+CHECKPOINTS_SHOWN = 10
+
+OUTCOME_WORDS = {"passed": "PASSED", "failed": "FAILED", "error": "ERROR", "warned": "WARNED", "info": "INFO"}
+_COLOURS = {"passed": "green", "failed": "red", "error": "red", "warned": "yellow", "info": "cyan"}
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped: names in a run's files must not drive the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def failure(verdict: Verdict) -> str:
+    """What a violated expectation says. Its first line is the short summary's."""
+    facts = verdict.to_dict()
+    observed = _observed(facts)
+    lines = [f"{facts['metric']}: {facts['message']}" if facts["outcome"] == "error" else facts["message"], ""]
+    lines += _field("expected", [_demand(facts)])
+    lines += _field("metric", [f"{facts['metric']}{_parameters(facts)}"])
+    lines += _field("observed", observed)
+    lines += _field("worst", [f"{w['weight']}  {shown(w['value'], facts)} at step {w['step']}" for w in facts["worst"]])
+    lines += _field("weights", [_counts(facts["weights"])] if observed else [])
+    lines += _field("why", facts["why"].splitlines())
+    lines += _field("warning", facts["warnings"])
+    lines += _field("suite", [f"{facts['position']['path']}:{facts['position']['line']}"])
+    return printable("\n".join(lines))
+
+
+def properties(verdict: Verdict) -> list[tuple[str, object]]:
+    """What JUnit files carry: metric, bound and the last value."""
+    values = [observed.value for observed in verdict.observed if observed.value is not None]
+    return [
+        ("geom_metric", verdict.metric),
+        ("geom_condition", verdict.condition),
+        ("geom_outcome", verdict.outcome),
+        ("geom_value", float(values[-1]) if values else ""),
+    ]
+
+
+def header(gate: Gate) -> list[str]:
+    """Lines for the top of the session: what is checked against what."""
+    lines = []
+    for measurement in gate.measurements:
+        suites = [p.suite.name for p in gate.pairings.values() if p.suite and measurement.subject.name in p.runs]
+        lines.append(f"geomcheck {geomcheck.__version__}: {_subject(measurement)}; suites: {', '.join(suites)}")
+    return [printable(line) for line in lines]
+
+
+def write_summary(
+    terminal: pytest.TerminalReporter,
+    gate: Gate,
+    verdicts: Sequence[Mapping[str, Any]],
+    outputs: Mapping[str, Path],
+) -> None:
+    """One line per expectation, what was left out, and where the outputs are."""
+    if not verdicts:
+        terminal.write_sep("=", "geomcheck: nothing was checked", red=True, bold=True)
+        return
+    terminal.write_sep("=", "geomcheck")
+    if terminal.verbosity >= 0:
+        for (run, suite), group in _by_suite(verdicts):
+            terminal.write_line(printable(f"{run} against {suite}"), bold=True)
+            for word, colour, line in _table(group):
+                terminal.write(f"  {word} ", **{colour: True})
+                terminal.write_line(printable(line))
+    for note in _notes(gate, verdicts):
+        terminal.write_line(printable(note), yellow=True)
+    for option, path in outputs.items():
+        terminal.write_line(f"{option.removeprefix('geom_')}: {path}")
+
+
+def shown(value: float | None, facts: Mapping[str, Any]) -> str:
+    """A figure to four significant digits, in percent where the suite writes percent; a dash where there is none."""
+    if value is None:
+        return "-"
+    if facts["unit"] == "fraction" and "%" in facts["condition"]:
+        return f"{100 * value:.4g}%"
+    return f"{value:.4g}"
+
+
+def _table(verdicts: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """(outcome, colour, line) per expectation, in columns."""
+    rows = [(v["outcome"], v["id"], f"{v['metric']}{_unit(v)}", _trajectory(v), v["condition"]) for v in verdicts]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return [
+        (
+            f"{OUTCOME_WORDS[outcome]:6}",
+            _COLOURS[outcome],
+            "  ".join(cell.ljust(widths[column]) for column, cell in enumerate(cells, 1)).rstrip(),
+        )
+        for outcome, *cells in rows
+    ]
+
+
+def _trajectory(facts: Mapping[str, Any]) -> str:
+    """First and last value with a sparkline; the range over groups where there are several."""
+    observed = facts["observed"]
+    values = [entry["value"] for entry in observed]
+    if not any(value is not None for value in values):
+        return "not measured"
+    if len({entry["group"] for entry in observed}) > 1:
+        present = [value for value in values if value is not None]
+        return f"{shown(min(present), facts)} to {shown(max(present), facts)} over {facts['per']}s"
+    if len(values) == 1:
+        return shown(values[0], facts)
+    return f"{shown(values[0], facts)} -> {shown(values[-1], facts)} {sparkline(values)}"
+
+
+def _observed(facts: Mapping[str, Any]) -> list[str]:
+    """The folded figures as a table: a column per checkpoint, a row per group, violations marked."""
+    entries = facts["observed"]
+    if not entries:
+        return []
+    by_group = {group: list(found) for group, found in groupby(entries, key=lambda entry: entry["group"])}
+    violated = [group for group, found in by_group.items() if any(entry["holds"] is False for entry in found)]
+    listed = (violated or list(by_group))[:GROUPS_SHOWN]
+    steps = [entry["step"] for entry in by_group[listed[0]]]
+    columns = _columns(len(steps))
+    rows = [["step", *(str(steps[i]) if i is not None else "..." for i in columns), ""]]
+    for group in listed:
+        found = by_group[group]
+        cells = [
+            "..." if i is None else shown(found[i]["value"], facts) + ("!" if found[i]["holds"] is False else " ")
+            for i in columns
+        ]
+        spark = sparkline([entry["value"] for entry in found]) if len(found) > 1 else ""
+        rows.append([group or "value", *cells, spark])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:-1]), row[-1]]) for row in rows]
+    if len(violated) > len(listed):
+        lines.append(f"and {len(violated) - len(listed)} more {facts['per']}s of {len(by_group)}")
+    return lines
+
+
+def _columns(count: int) -> list[int | None]:
+    """Which checkpoints to print; None stands for those left out."""
+    if count <= CHECKPOINTS_SHOWN:
+        return list(range(count))
+    half = CHECKPOINTS_SHOWN // 2
+    return [*range(half), None, *range(count - half, count)]
+
+
+def _field(name: str, lines: Sequence[str]) -> list[str]:
+    """`lines` under a label in the margin; nothing where there are none."""
+    return [f"  {name if index == 0 else '':9}  {line.rstrip()}" for index, line in enumerate(lines)]
+
+
+def _demand(facts: Mapping[str, Any]) -> str:
+    """The condition with where and of what it is demanded."""
+    at = {"all": "every checkpoint", "first": "the first checkpoint", "last": "the last checkpoint"}
+    fold = {"weighted": "mean weighted by size"}.get(facts["fold"], facts["fold"])
+    of = {
+        "run": f", {fold} over weights",
+        "layer": f", {fold} over the weights of each layer",
+        "module": f", {fold} over the weights of each module",
+        "weight": ", for each weight",
+    }
+    return f"{facts['condition']} at {at.get(facts['at'], facts['at'])}{of[facts['per']]}"
+
+
+def _parameters(facts: Mapping[str, Any]) -> str:
+    """The definition behind the figure; a null that was not subtracted is not worth words."""
+    params = {name: value for name, value in facts["params"].items() if (name, value) != ("excess_over", "none")}
+    return f" ({', '.join(f'{name}={value}' for name, value in params.items())})" if params else ""
+
+
+def _unit(facts: Mapping[str, Any]) -> str:
+    return " (deg)" if facts["unit"] == "deg" else ""
+
+
+def _counts(weights: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in weights.items())
+
+
+def _by_suite(
+    verdicts: Sequence[Mapping[str, Any]],
+) -> Iterable[tuple[tuple[str, str], list[Mapping[str, Any]]]]:
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for verdict in verdicts:
+        groups.setdefault((verdict["run"], verdict["suite"]), []).append(verdict)
+    return groups.items()
+
+
+def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader should know beside the verdicts: oddities of runs, weights left out, doubtful figures."""
+    notes = [f"note: {note}" for subject in gate.subjects.values() if subject.run for note in subject.run.notes]
+    for measurement in gate.measurements:
+        record = measurement.record
+        if record is not None and record.skipped:
+            name, reason = next(iter(record.skipped.items()))
+            notes.append(
+                f"note: {len(record.skipped)} weights of {record.run} cannot be measured, such as {name}: {reason}"
+            )
+    frozen = max((verdict["weights"]["frozen"] for verdict in verdicts), default=0)
+    if frozen:
+        notes.append(f"note: {frozen} selected weights never changed (frozen); they are not averaged in")
+    warnings = dict.fromkeys(f"warning: {v['id']}: {warning}" for v in verdicts for warning in v["warnings"])
+    return [*notes, *warnings]
+
+
+def _subject(measurement: Measurement) -> str:
+    record = measurement.record
+    if record is None:
+        return f"{measurement.subject.name}: cannot be read"
+    steps = [point.step for point in record.points]
+    span = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}"
+    return f"{measurement.subject.name}: {span}, W0: {record.origin.how}"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import geomcheck
+from geomcheck.report import markdown, text
+from geomcheck.suite import Verdict
+from tests.runs import simple_run
+
+PER_WEIGHT = """
+geomcheck: 1
+name: many
+expect:
+  - id: norms
+    metric: update_norm
+    below: 0.001
+    per: weight
+    why: |
+      First reason.
+      Second line.
+"""
+
+
+def judged(tmp_path: Path, suite: str, steps: tuple[int, ...]) -> Verdict:
+    (tmp_path / "suite.yaml").write_text(suite)
+    loaded = geomcheck.load_suite(tmp_path / "suite.yaml")
+    (verdict,) = loaded.evaluate(geomcheck.measure(simple_run(tmp_path / "run", steps), suites=[loaded]))
+    return verdict
+
+
+def test_groups_are_rows_and_violations_are_marked(tmp_path: Path) -> None:
+    lines = text.failure(judged(tmp_path, PER_WEIGHT, (10, 20))).splitlines()
+    table = [line for line in lines if "model.layers.0" in line and "!" in line]
+    assert len(table) == 3
+    assert "  why        First reason." in lines
+    assert "             Second line." in lines
+    assert any(line.startswith("  expected   value < 0.001 at every checkpoint, for each weight") for line in lines)
+
+
+def test_long_runs_are_shortened_in_the_middle(tmp_path: Path) -> None:
+    verdict = judged(tmp_path, PER_WEIGHT.replace("per: weight", "per: run"), tuple(range(10, 250, 10)))
+    step_line = next(line for line in text.failure(verdict).splitlines() if "observed" in line)
+    assert step_line.split()[2:] == ["10", "20", "30", "40", "50", "...", "200", "210", "220", "230", "240"]
+
+
+def test_control_characters_are_escaped() -> None:
+    assert text.printable("a\x1b[31mb\x07\u202e") == "a\\x1b[31mb\\x07\\u202e"
+    assert text.printable("two\nlines ▁█ °") == "two\nlines ▁█ °"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "condition", "expected"),
+    [
+        (0.23456, "fraction", "value < 30%", "23.46%"),
+        (0.23456, "fraction", "value < 0.3", "0.2346"),
+        (1.5, "deg", "value < 2 deg", "1.5"),
+        (None, "number", "value < 2", "-"),
+    ],
+)
+def test_figures_are_shown_as_the_suite_writes_them(
+    value: float | None, unit: str, condition: str, expected: str
+) -> None:
+    assert text.shown(value, {"unit": unit, "condition": condition}) == expected
+
+
+def test_markdown_is_literal() -> None:
+    assert markdown.escape("<script>|`*_[x](y)\n#") == r"\<script\>\|\`\*\_\[x\]\(y\) \#"
+
+
+def test_a_session_without_verdicts_says_so_in_markdown() -> None:
+    assert "Nothing was checked" in markdown.table([])

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.runs import simple_run
+from tests.stories.conftest import HEALTHY, STRICT
+
+
+def test_a_healthy_run_passes(geom, write_suite) -> None:
+    write_suite(HEALTHY)
+    result = geom()
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "geomcheck *: opd: 3 checkpoints, steps 10 to 30, W0: base/ in the run; suites: healthy",
+            "suites/mine.yaml ..*",
+            "opd against healthy",
+            "  PASSED support  update_support  9?.??% * value > 50%",
+            "  PASSED rank     stable_rank     * -> *  1.5 <= value <= 16",
+        ]
+    )
+
+
+def test_a_violation_says_everything(geom, write_suite) -> None:
+    write_suite(STRICT)
+    result = geom()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "update_support left value < 5% at step 30: 9?.??% (mean weighted by size of 3 weights)",
+            "  expected   value < 5% at the last checkpoint, mean weighted by size over weights",
+            "  metric     update_support (cast=bf16, eta=0.001)",
+            "  observed   step        30",
+            "             value  9*!",
+            "  worst      model.layers.0.*.weight  9*% at step 30",
+            "  weights    3 measured, 0 frozen, 0 skipped",
+            "  why        The learning rate is ten times too high.",
+            "  suite      suites/mine.yaml:6",
+            "  FAILED support *",
+            "  PASSED norm *",
+            "FAILED suites/mine.yaml::support - update_support left value < 5%*",
+        ]
+    )
+
+
+def test_only_geometry_is_collected_unless_paths_are_given(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    pytester.makepyfile("def test_other(): pass")
+    geom().assert_outcomes(passed=2)
+    geom(".").assert_outcomes(passed=3)
+    only_tests = geom("test_only_geometry_is_collected_unless_paths_are_given.py")
+    only_tests.assert_outcomes(passed=1)
+    assert only_tests.ret == 5
+    only_tests.stdout.fnmatch_lines(["*geomcheck: nothing was checked*"])
+
+
+def test_a_suite_named_as_a_path_judges_any_run(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    simple_run(pytester.path / "ckpts" / "other")
+    assert geom(path="ckpts/other").ret == 4
+    geom("suites/mine.yaml", path="ckpts/other").assert_outcomes(passed=2)
+    geom("suites/mine.yaml::rank", path="ckpts/other").assert_outcomes(passed=1)
+    geom("--geom-suite=suites/mine.yaml", path="ckpts/other").assert_outcomes(passed=2)
+
+
+def test_a_suite_outside_the_project_works(geom, write_suite, tmp_path_factory: pytest.TempPathFactory) -> None:
+    suite = tmp_path_factory.mktemp("elsewhere") / "suite.yaml"
+    suite.write_text(HEALTHY)
+    geom(f"--geom-suite={suite}").assert_outcomes(passed=2)
+
+
+def test_without_suites_the_shipped_ones_are_candidates(geom) -> None:
+    result = geom("--collect-only", "-q")
+    result.stdout.fnmatch_lines(["*::stable-rank-band", "*::locked-from-the-start"])
+    assert result.ret == 0
+
+
+def test_several_runs_are_told_apart(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    simple_run(pytester.path / "ckpts" / "opd-2")
+    simple_run(pytester.path / "other" / "opd")
+    result = geom("--geom-run=ckpts/opd-2", "--geom-run=other/opd", "-v")
+    result.assert_outcomes(passed=6)
+    result.stdout.fnmatch_lines(
+        [
+            "suites/mine.yaml::support?opd? PASSED*",
+            "suites/mine.yaml::support?opd-2? PASSED*",
+            "suites/mine.yaml::support?other-opd? PASSED*",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed", "failed"),
+    [(("-k", "norm"), 1, 0), (("-k", "support"), 0, 1), (("-m", "geom"), 1, 1), (("-x",), 0, 1)],
+)
+def test_pytests_own_selection_works(geom, write_suite, arguments, passed: int, failed: int) -> None:
+    write_suite(STRICT)
+    result = geom(*arguments)
+    outcomes = result.parseoutcomes()
+    assert (outcomes.get("passed", 0), outcomes.get("failed", 0)) == (passed, failed)
+
+
+def test_last_failed_runs_what_failed(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(STRICT)
+    run = ("--geom-run=ckpts/opd", "--lf")
+    pytester.runpytest_inprocess(*run).assert_outcomes(passed=1, failed=1)
+    pytester.runpytest_inprocess(*run).assert_outcomes(failed=1)
+
+
+def test_a_selection_that_leaves_nothing_is_no_pass(geom, write_suite) -> None:
+    write_suite(HEALTHY)
+    assert geom("-k", "nothing").ret == 5
+
+
+def test_collect_only_reads_no_weights(geom, write_suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_suite(HEALTHY)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr("geomcheck.checkpoints.safetensors.SafetensorsDirectory.read", fail)
+    result = geom("--collect-only", "-q")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["suites/mine.yaml::support", "suites/mine.yaml::rank"])
+
+
+def test_only_what_is_selected_is_measured(geom, write_suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_suite(HEALTHY)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("a spectrum was computed")
+
+    monkeypatch.setattr("torch.linalg.eigh", fail)
+    geom("-k", "support").assert_outcomes(passed=1)
+
+
+def test_levels_decide_what_fails_the_session(geom, write_suite) -> None:
+    write_suite(STRICT.replace("below: 5%", "below: 5%\n    level: warn"))
+    warned = geom()
+    assert warned.ret == 0
+    warned.stdout.fnmatch_lines(["  WARNED support *"])
+    assert geom("--geom-fail-on=warn").ret == 1
+    write_suite(STRICT.replace("below: 5%", "below: 5%\n    level: info"))
+    info = geom("--geom-fail-on=warn")
+    assert info.ret == 0
+    info.stdout.fnmatch_lines(["  INFO * support *"])
+
+
+def test_a_reference_run_is_compared_with(geom, write_suite, pytester: pytest.Pytester) -> None:
+    simple_run(pytester.path / "good")
+    like = HEALTHY.replace("above: 50%", "like: reference\n    tolerance: 1%")
+    write_suite(like)
+    geom("--geom-reference=good").assert_outcomes(passed=2)
+    missing = geom()
+    missing.assert_outcomes(passed=1, failed=1)
+    missing.stdout.fnmatch_lines(["*--geom-reference=PATH*"])
+
+
+def test_masks_are_compared_with_the_reference(geom, write_suite, pytester: pytest.Pytester) -> None:
+    simple_run(pytester.path / "good")
+    jaccard = HEALTHY.replace("update_support\n    above: 50%", "mask_jaccard\n    above: 99%")
+    write_suite(jaccard)
+    geom("--geom-reference=good", "-k", "support").assert_outcomes(passed=1)
+    geom("-k", "support").assert_outcomes(failed=1)
+
+
+def test_a_python_test_can_use_the_record(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    pytester.makepyfile("def test_record(geom_record): assert len(geom_record.measured_weights()) == 3")
+    geom(".").assert_outcomes(passed=3)
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(errors=1)
+
+
+def test_without_a_run_the_plugin_is_absent(write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_nothing_heavy_was_imported():
+            assert not {"torch", "pydantic", "numpy", "geomcheck.gate"} & set(sys.modules)
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:hypothesispytest")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*geomcheck [0-9]*")
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, geomcheck, geomcheck.plugin; sys.exit(bool({'torch', 'pydantic', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_is_written_to_the_run(geom, write_suite, opd_run: Path) -> None:
+    write_suite(HEALTHY)
+
+    def state() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in [opd_run, *opd_run.rglob("*")]}
+
+    before = state()
+    assert geom("--geom-json=out/v.json", "--geom-record=out/r.parquet").ret == 0
+    assert state() == before

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+import geomcheck
+from tests.runs import Q, base_weights, moved, write_run
+from tests.stories.conftest import HEALTHY, STRICT
+
+
+def test_the_json_has_the_shape_of_the_contract(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(STRICT)
+    geom("--geom-json=out/verdicts.json")
+    verdicts = json.loads((pytester.path / "out" / "verdicts.json").read_text())
+    assert set(verdicts) == {"format", "geomcheck", "runs", "summary"}
+    assert (verdicts["format"], verdicts["geomcheck"]) == (1, geomcheck.__version__)
+    assert verdicts["summary"] == {"passed": 1, "failed": 1, "error": 0, "warned": 0, "info": 0}
+    (run,) = verdicts["runs"]
+    assert set(run) == {"name", "path", "layout", "checkpoints", "base", "suites"}
+    assert run["checkpoints"][0] == {"name": "checkpoint-10", "step": 10, "progress": pytest.approx(1 / 3)}
+    assert run["base"] == {"path": "ckpts/opd/base", "how": "base/ in the run"}
+    (suite,) = run["suites"]
+    assert (suite["name"], suite["path"]) == ("strict", "suites/mine.yaml")
+    support, norm = suite["expectations"]
+    contract = {"id", "metric", "params", "condition", "at", "per", "fold", "level", "outcome", "message"}
+    assert contract | {"observed", "worst", "weights"} <= set(support)
+    assert (support["outcome"], norm["outcome"]) == ("failed", "passed")
+    assert [entry["step"] for entry in norm["observed"]] == [10, 20, 30]
+    assert {"step", "group", "value", "holds"} <= set(norm["observed"][0])
+    assert {"step", "weight", "value"} <= set(norm["worst"][0])
+    assert norm["weights"] == {"measured": 3, "frozen": 0, "skipped": 0}
+
+
+def test_errors_are_in_the_json_too(geom, write_suite, opd_run: Path, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    broken = moved(base_weights(), 1e-2)
+    broken[Q][0, 0] = float("nan")
+    write_run(opd_run, base_weights(), {10: broken})
+    geom("--geom-json=v.json")
+    verdicts = json.loads((pytester.path / "v.json").read_text())
+    assert verdicts["summary"]["error"] == 2
+    assert "NaN" in verdicts["runs"][0]["suites"][0]["expectations"][0]["message"]
+
+
+def test_a_record_gates_as_the_run_does(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(STRICT)
+    geom("--geom-record=r.parquet", "--geom-json=from-run.json")
+    geom("--geom-json=from-record.json", path="r.parquet")
+    read = [json.loads((pytester.path / f"from-{source}.json").read_text()) for source in ("run", "record")]
+    assert read[0]["summary"] == read[1]["summary"]
+    assert read[0]["runs"][0]["suites"] == read[1]["runs"][0]["suites"]
+
+
+def test_a_record_says_what_it_cannot_answer(geom, write_suite) -> None:
+    write_suite(HEALTHY)
+    geom("--geom-record=r.parquet", "-k", "support")
+    result = geom(path="r.parquet")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*stable_rank could not be judged: the record of run 'opd' holds no stable_rank*"])
+
+
+def test_junit_carries_metric_value_and_bound(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(STRICT)
+    geom("--junitxml=j.xml")
+    cases = ET.parse(pytester.path / "j.xml").getroot().findall(".//testcase")
+    support = {p.get("name"): p.get("value") for p in cases[0].findall(".//property")}
+    assert support["geom_metric"] == "update_support"
+    assert support["geom_condition"] == "value < 5%"
+    assert support["geom_outcome"] == "failed"
+    assert float(support["geom_value"] or "nan") > 0.05
+
+
+def test_github_gets_a_table(geom, write_suite, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "summary.md"))
+    write_suite(STRICT)
+    geom()
+    lines = (pytester.path / "summary.md").read_text().splitlines()
+    assert lines[2] == "| | run | expectation | metric | condition | last value |"
+    assert lines[4].startswith(r"| FAILED | opd | strict::support | update\_support | value \< 5% | 9")
+
+
+def test_the_same_run_gives_the_same_digits(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    texts = []
+    for workers in ("1", "3"):
+        geom(f"--geom-workers={workers}", "--geom-json=v.json")
+        texts.append((pytester.path / "v.json").read_text())
+    assert texts[0] == texts[1]

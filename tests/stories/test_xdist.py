@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.runs import simple_run
+from tests.stories.conftest import HEALTHY, STRICT
+
+pytest.importorskip("xdist")
+
+
+def test_workers_of_xdist_judge_what_the_controller_measured_once(
+    opd_run: Path, write_suite, pytester: pytest.Pytester
+) -> None:
+    write_suite(STRICT, "strict")
+    write_suite(HEALTHY, "healthy")
+    simple_run(pytester.path / "good")
+    run = ("--geom-run=ckpts/opd", "--geom-reference=good", "-p", "no:cacheprovider")
+    alone = pytester.runpytest_inprocess(*run, "--geom-json=alone.json")
+    spread = pytester.runpytest_subprocess(*run, "-n2", "--geom-json=spread.json")
+    assert (alone.ret, spread.ret) == (1, 1)
+    spread.assert_outcomes(passed=3, failed=1)
+    spread.stdout.fnmatch_lines(["  FAILED support *", "  PASSED norm *"])
+    texts = [(pytester.path / f"{name}.json").read_text() for name in ("alone", "spread")]
+    assert json.loads(texts[0]) == json.loads(texts[1])
+
+
+def test_usage_errors_keep_their_exit_code(pytester: pytest.Pytester, opd_run: Path) -> None:
+    result = pytester.runpytest_subprocess("--geom-run=nowhere", "-n1")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*the run nowhere does not exist*"])

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import geomcheck
+from geomcheck.cli import main
+from tests.runs import simple_run
+
+
+def test_measure_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = simple_run(tmp_path / "opd")
+    assert main(["measure", str(run), "-o", str(tmp_path / "r.parquet")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/r.parquet: 3 checkpoints, 3 weights measured\n"
+    assert geomcheck.read_record(tmp_path / "r.parquet").run == "opd"
+
+
+def test_measure_never_writes_into_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = simple_run(tmp_path / "opd")
+    assert main(["measure", str(run), "-o", str(run / "r.parquet")]) == 4
+    assert "lies inside the run" in capsys.readouterr().err
+    assert not (run / "r.parquet").exists()
+
+
+def test_errors_are_one_message_and_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(tmp_path / "nowhere"), "-o", str(tmp_path / "r.parquet")]) == 4
+    assert capsys.readouterr().err == f"geomcheck: the run {tmp_path}/nowhere does not exist\n"
+
+
+def test_suites_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suites"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("opd", "sft", "rlvr"):
+        assert any(line.startswith(f"{name} ") for line in listed.splitlines())
+
+
+def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    assert "expect" in json.loads(capsys.readouterr().out)["properties"]
