@@ -74,7 +74,7 @@ class WorkerHooks(Hooks):
         runs = self.exchange.runs(file_path)
         if runs is None:
             return None
-        return SuiteFile.from_parent(parent, path=file_path, runs=runs, records=self.exchange)
+        return SuiteFile.at(file_path, parent, runs=runs, records=self.exchange)
 
     def first_record(self) -> Record:
         """The record of the first run."""
@@ -106,7 +106,7 @@ class ControllerHooks(Hooks):
         pairing = self.gate.pairings.get(file_path.resolve())
         if pairing is None:
             return None
-        return SuiteFile.from_parent(parent, path=file_path, runs=pairing.runs, records=self)
+        return SuiteFile.at(file_path, parent, runs=pairing.runs, records=self)
 
     def record(self, file: Path, run: str) -> tuple[Record, Record | None]:
         """The records of a run and of the reference, for a suite. Raises RunError."""

@@ -38,6 +38,12 @@ class SuiteFile(pytest.File):
         self.runs = runs
         self.records = records
 
+    @classmethod
+    def at(cls, path: Path, parent: pytest.Collector, *, runs: tuple[str, ...], records: Records) -> SuiteFile:
+        """The suite at `path`. Outside the rootdir, where pytest has no id for a file, its name is the id."""
+        outside: dict[str, Any] = {} if path.is_relative_to(parent.config.rootpath) else {"nodeid": path.name}
+        return cls.from_parent(parent, path=path, runs=runs, records=records, **outside)
+
     def collect(self) -> Iterator[pytest.Item]:
         """One item per run and expectation; a suite with errors is a collection error (exit 2)."""
         try:

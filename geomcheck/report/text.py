@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 GROUPS_SHOWN = 8
 CHECKPOINTS_SHOWN = 10
+WRAP = 100
 
 OUTCOME_WORDS = {"passed": "PASSED", "failed": "FAILED", "error": "ERROR", "warned": "WARNED", "info": "INFO"}
 _COLOURS = {"passed": "green", "failed": "red", "error": "red", "warned": "yellow", "info": "cyan"}
@@ -38,8 +40,8 @@ def failure(verdict: Verdict) -> str:
     lines += _field("observed", observed)
     lines += _field("worst", [f"{w['weight']}  {shown(w['value'], facts)} at step {w['step']}" for w in facts["worst"]])
     lines += _field("weights", [_counts(facts["weights"])] if observed else [])
-    lines += _field("why", facts["why"].splitlines())
-    lines += _field("warning", facts["warnings"])
+    lines += _field("why", _wrapped([facts["why"]]))
+    lines += _field("warning", _wrapped(facts["warnings"]))
     lines += _field("suite", [f"{facts['position']['path']}:{facts['position']['line']}"])
     return printable("\n".join(lines))
 
@@ -134,7 +136,7 @@ def _observed(facts: Mapping[str, Any]) -> list[str]:
     listed = (violated or list(by_group))[:GROUPS_SHOWN]
     steps = [entry["step"] for entry in by_group[listed[0]]]
     columns = _columns(len(steps))
-    rows = [["step", *(str(steps[i]) if i is not None else "..." for i in columns), ""]]
+    rows = [["step", *("..." if i is None else f"{steps[i]} " for i in columns), ""]]
     for group in listed:
         found = by_group[group]
         cells = [
@@ -161,6 +163,11 @@ def _columns(count: int) -> list[int | None]:
 def _field(name: str, lines: Sequence[str]) -> list[str]:
     """`lines` under a label in the margin; nothing where there are none."""
     return [f"  {name if index == 0 else '':9}  {line.rstrip()}" for index, line in enumerate(lines)]
+
+
+def _wrapped(texts: Iterable[str]) -> list[str]:
+    """Prose in lines that fit a terminal."""
+    return [line for text in texts for part in text.splitlines() for line in textwrap.wrap(part, WRAP)]
 
 
 def _demand(facts: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def test_a_violation_says_everything(geom, write_suite) -> None:
             "update_support left value < 5% at step 30: 9?.??% (mean weighted by size of 3 weights)",
             "  expected   value < 5% at the last checkpoint, mean weighted by size over weights",
             "  metric     update_support (cast=bf16, eta=0.001)",
-            "  observed   step        30",
+            "  observed   step * 30*",
             "             value  9*!",
             "  worst      model.layers.0.*.weight  9*% at step 30",
             "  weights    3 measured, 0 frozen, 0 skipped",
