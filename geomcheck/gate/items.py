@@ -11,7 +11,7 @@ import pytest
 from geomcheck.errors import RunError, SuiteError
 from geomcheck.measurement import Record
 from geomcheck.report import text
-from geomcheck.suite import Expectation, Suite, Verdict, load_suite
+from geomcheck.suite import Expectation, Suite, Verdict, judge, load_suite, unmeasured
 
 
 class Records(Protocol):
@@ -80,9 +80,9 @@ class ExpectationItem(pytest.Item):
         try:
             record, reference = self.records.record(self.suite_path, self.run)
         except RunError as error:
-            self.verdict = self.expectation.unmeasured(str(error))
+            self.verdict = unmeasured(self.expectation, str(error))
         else:
-            self.verdict = self.expectation.evaluate(record, reference)
+            self.verdict = judge(self.expectation, record, reference)
         self.user_properties += text.properties(self.verdict)
         if self.verdict.outcome in self._failing:
             raise Violated(self.verdict)

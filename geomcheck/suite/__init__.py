@@ -1,6 +1,7 @@
 """Suites: YAML to validated expectations, and their judgement over records."""
 
 from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.judgement import judge, unmeasured
 from geomcheck.suite.load import load_suite
 from geomcheck.suite.regimes import REGIMES, Classification, classify
 from geomcheck.suite.schema import json_schema
@@ -20,6 +21,8 @@ __all__ = [
     "classify",
     "find_suite",
     "json_schema",
+    "judge",
     "load_suite",
     "shipped_suites",
+    "unmeasured",
 ]

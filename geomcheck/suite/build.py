@@ -125,7 +125,7 @@ def _measured(
         Problem(node.locate(refusal.path, key=True), str(refusal))
         for refusal in (
             *_empty_conditions(condition, metric, params, node),
-            *_idle_keys(statement, metric),
+            *_idle_keys(statement),
             *_contradictions(statement, metric, params, condition),
         )
     ]
@@ -194,7 +194,7 @@ def _empty_conditions(condition: Condition, metric: Metric, params: Mapping[str,
         yield Refusal(f"`{condition.text}` {fault}", path=(key,))
 
 
-def _idle_keys(statement: MetricStatement, metric: Metric) -> Iterable[Refusal]:
+def _idle_keys(statement: MetricStatement) -> Iterable[Refusal]:
     if statement.allow is not None and statement.per == "run":
         yield Refusal(
             "`allow` tolerates a share of groups, and a run is one group; add `per: layer`, `module` or `weight`",

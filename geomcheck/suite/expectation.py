@@ -15,7 +15,7 @@ from geomcheck.suite.places import ALL, At
 from geomcheck.suite.regimes import EVIDENCE
 from geomcheck.suite.sampling import Question
 from geomcheck.suite.selection import Selection
-from geomcheck.suite.verdict import Unanswerable, Verdict
+from geomcheck.suite.verdict import Unanswerable
 
 REGIME = "regime"
 
@@ -83,18 +83,6 @@ class Expectation:
         if not self.compares:
             return {}
         return replace(self, at=ALL).requests(reference)
-
-    def unmeasured(self, reason: str) -> Verdict:
-        """The verdict where there is no record to judge, for `reason`."""
-        from geomcheck.suite.evaluate import unmeasured
-
-        return unmeasured(self, reason)
-
-    def evaluate(self, record: Record, reference: Record | None = None) -> Verdict:
-        """Judge `record`; what cannot be judged is a verdict with outcome ``error``, never an exception."""
-        from geomcheck.suite.evaluate import evaluate
-
-        return evaluate(self, record, reference)
 
 
 def _filled(metric: Metric, params: Mapping[str, Any]) -> dict[str, Any]:

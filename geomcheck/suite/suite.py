@@ -10,6 +10,7 @@ from pathlib import Path
 from geomcheck.measurement.record import Record
 from geomcheck.measurement.request import Request
 from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.judgement import judge
 from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Verdict
 
@@ -56,7 +57,7 @@ class Suite:
 
     def evaluate(self, record: Record, reference: Record | None = None) -> list[Verdict]:
         """Judge `record` by every expectation, in the suite's order."""
-        return [expectation.evaluate(record, reference) for expectation in self.expectations]
+        return [judge(expectation, record, reference) for expectation in self.expectations]
 
 
 def _union(requests: Iterable[dict[str, set[Request]]]) -> dict[str, set[Request]]:

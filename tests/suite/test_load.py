@@ -260,3 +260,17 @@ def test_a_mutated_suite_loads_or_says_why(tmp_path, start, length, inserted):
     path.write_text(CONTRACT[:start] + inserted + CONTRACT[start + length :], encoding="utf-8")
     with contextlib.suppress(SuiteError):
         assert load_suite(path).expectations
+
+
+@pytest.mark.parametrize("name", sorted(shipped_suites()))
+def test_shipped_suites_are_valid_and_say_why(name):
+    suite = load_suite(name)
+    assert suite.about
+    assert all(expectation.why for expectation in suite.expectations)
+
+
+@pytest.mark.parametrize("method", ["opd", "sft", "rlvr"])
+def test_the_papers_suites_and_the_tiny_ones_never_claim_one_run(method):
+    paper, tiny = load_suite(method), load_suite(f"tiny-{method}")
+    for run in (f"tiny-{method}", f"tiny-{method}-seed-3", f"qwen3-8b-{method}", method):
+        assert paper.applies(run) != tiny.applies(run)

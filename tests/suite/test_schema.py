@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 
 from geomcheck.diagnostics import load_metrics
-from geomcheck.suite import json_schema
+from geomcheck.suite import json_schema, shipped_suites
 from geomcheck.suite.document import parse_document
 
 from .test_build import CONDITIONS, GRAMMAR
@@ -83,3 +83,10 @@ def test_each_metric_offers_its_own_parameters_with_their_meaning():
 def test_the_schema_never_crashes_on_what_the_loader_refuses(keys):
     lines = "".join(f"    {line}\n" for line in keys.splitlines())
     errors(f"geomcheck: 1\nexpect:\n  - id: it\n{lines}")
+
+
+def test_the_shipped_schema_is_current():
+    shipped = shipped_suites()["opd"].parent / "geomcheck-suite.schema.json"
+    assert json.loads(shipped.read_text()) == json_schema(), (
+        "run: geomcheck schema > suites/geomcheck-suite.schema.json"
+    )

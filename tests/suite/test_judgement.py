@@ -7,6 +7,7 @@ import pytest
 
 from geomcheck.measurement.record import Figure
 from geomcheck.measurement.request import Request
+from geomcheck.suite import unmeasured
 
 from .conftest import ATTENTION, SHAPES
 
@@ -357,7 +358,7 @@ class TestRounding:
 
 def test_unmeasured(load, ramping):
     (expectation,) = load("  - {id: a, metric: stable_rank, above: 3}").expectations
-    verdict = expectation.unmeasured("checkpoint-200 is truncated")
+    verdict = unmeasured(expectation, "checkpoint-200 is truncated")
     assert verdict.outcome == "error"
     assert verdict.message == "stable_rank could not be judged: checkpoint-200 is truncated"
 

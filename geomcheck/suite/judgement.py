@@ -37,7 +37,7 @@ class Finding:
     warnings: tuple[str, ...] = ()
 
 
-def evaluate(expectation: Expectation, record: Record, reference: Record | None = None) -> Verdict:
+def judge(expectation: Expectation, record: Record, reference: Record | None = None) -> Verdict:
     """Judge `record` by `expectation`; what cannot be judged gets the outcome ``error``."""
     tally = counts(expectation.questions()[0], record)
     try:
