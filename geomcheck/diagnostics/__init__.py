@@ -6,7 +6,7 @@ from geomcheck.diagnostics.declaration import (
     Metric,
     Parameter,
     Registry,
-    Trajectory,
+    RunView,
     Unit,
     resolve_rank,
 )
@@ -20,7 +20,7 @@ __all__ = [
     "Metric",
     "Parameter",
     "Registry",
-    "Trajectory",
+    "RunView",
     "Unit",
     "Update",
     "load_metrics",

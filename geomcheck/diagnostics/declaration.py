@@ -76,7 +76,7 @@ def resolve_rank(rank: int | str, shape: tuple[int, int]) -> int:
     return max(1, round(float(rank.removesuffix("%")) / 100 * min(shape)))
 
 
-class Trajectory(Protocol):
+class RunView(Protocol):
     """What a metric may ask about the rest of the run while it looks at one checkpoint."""
 
     def channel(self, at: Any, k: int, side: str) -> Tensor:
@@ -127,7 +127,7 @@ class Metric:
     when_unchanged: bool = False
     across: bool = False
     against_reference: bool = False
-    compute: Callable[[Update, Mapping[str, Any], Trajectory], Mapping[str, float]]
+    compute: Callable[[Update, Mapping[str, Any], RunView], Mapping[str, float]]
     trivial_at: str | None = None
     version: int = 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, Trajectory, Unit, resolve_rank
+from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
 from geomcheck.diagnostics.null import EXCESS_OVER, equally_visible, with_null
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
@@ -57,12 +57,12 @@ def _require_visible(update: Update) -> None:
         raise Undefined("no entry visibly changed in bf16, so the overlap with a mask is undefined")
 
 
-def _principal(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+def _principal(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
     rank = resolve_rank(params["rank"], update.shape)
     return {"value": principal_overlap(update, rank=rank, alpha=params["alpha"])}
 
 
-def _low(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+def _low(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
     return {"value": low_magnitude_overlap(update, alpha=params["alpha"])}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, Trajectory, Unit, resolve_rank
+from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
 
@@ -67,12 +67,12 @@ def top_channel(update: Update, k: int, side: str) -> Tensor:
     return update.factorization.right(k) if side == "right" else update.factorization.left(k)
 
 
-def _aligned(update: Update, params: Mapping[str, Any], run: Trajectory) -> Mapping[str, float]:
+def _aligned(update: Update, params: Mapping[str, Any], run: RunView) -> Mapping[str, float]:
     k, side = resolve_rank(params["k"], update.shape), params["side"]
     return {"value": alignment(run.channel("this", k, side), run.channel(params["to"], k, side))}
 
 
-def _energy(update: Update, params: Mapping[str, Any], run: Trajectory) -> Mapping[str, float]:
+def _energy(update: Update, params: Mapping[str, Any], run: RunView) -> Mapping[str, float]:
     k = resolve_rank(params["k"], update.shape)
     return {"value": subspace_energy(update, run.channel(params["from"], k, "right"))}
 

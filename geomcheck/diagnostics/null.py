@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from geomcheck.diagnostics.declaration import Parameter, Trajectory
+from geomcheck.diagnostics.declaration import Parameter, RunView
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
 
@@ -29,7 +29,7 @@ EXCESS_OVER = Parameter(
     "its entries permuted (for mask overlaps of bf16 checkpoints: noise of the same density).",
 )
 
-Compute = Callable[[Update, Mapping[str, Any], Trajectory], Mapping[str, float]]
+Compute = Callable[[Update, Mapping[str, Any], RunView], Mapping[str, float]]
 Null = Callable[[Update, int], Update]
 
 
@@ -66,7 +66,7 @@ def with_null(compute: Compute, null: Null = shuffled) -> Compute:
     With ``shuffled``, each statistic is the excess; ``observed.X`` and ``null.X`` hold both of its terms.
     """
 
-    def computed(update: Update, params: Mapping[str, Any], run: Trajectory) -> Mapping[str, float]:
+    def computed(update: Update, params: Mapping[str, Any], run: RunView) -> Mapping[str, float]:
         own = {name: value for name, value in params.items() if name != EXCESS_OVER.name}
         observed = compute(update, own, run)
         if params[EXCESS_OVER.name] == "none":

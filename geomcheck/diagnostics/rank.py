@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, Trajectory, Unit, resolve_rank
+from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
 from geomcheck.diagnostics.storage import rounding_energy
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
@@ -80,11 +80,11 @@ def rounding_share(update: Update) -> float:
     return min(1.0, rounding_energy(update.wt) / update.norm**2)
 
 
-def _hill(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+def _hill(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
     return {"value": hill_exponent(update, resolve_rank(params["k"], update.shape))}
 
 
-def _top(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+def _top(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
     return {"value": top_energy(update, resolve_rank(params["k"], update.shape))}
 
 

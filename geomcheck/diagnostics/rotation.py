@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, Trajectory, Unit, resolve_rank
+from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
 from geomcheck.diagnostics.linalg import principal_angles
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 from geomcheck.diagnostics.update import Update
@@ -62,7 +62,7 @@ def principal_energy(update: Update, k: int) -> float:
     return min(1.0, (torch.linalg.vector_norm(inside).item() / update.norm) ** 2)
 
 
-def _angles(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+def _angles(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
     k = resolve_rank(params["k"], update.shape)
     return {
         f"{side}.{name}": value
@@ -71,7 +71,7 @@ def _angles(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping
     }
 
 
-def _energy(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+def _energy(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
     return {"value": principal_energy(update, resolve_rank(params["k"], update.shape))}
 
 

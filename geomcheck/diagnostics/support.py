@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, Trajectory, Unit
+from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit
 from geomcheck.diagnostics.storage import relatively_changed
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
@@ -65,11 +65,11 @@ def frozen_share(update: Update) -> float:
     return float(update.is_zero)
 
 
-def _sparsity(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+def _sparsity(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
     return {"value": update_sparsity(update, **params)}
 
 
-def _support(update: Update, params: Mapping[str, Any], _: Trajectory) -> Mapping[str, float]:
+def _support(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
     return {"value": update_support(update, **params)}
 
 

@@ -84,14 +84,14 @@ class Standpoint:
     index: int
 
     def channel(self, at: Any, k: int, side: str) -> Tensor:
-        """See `geomcheck.diagnostics.Trajectory.channel`."""
+        """See `geomcheck.diagnostics.RunView.channel`."""
         index = self.index if at == "this" else locate(self.trajectory.points, at, self.index)
         if index is None:
             raise Undefined(f"the run has no checkpoint {at}")
         return self.trajectory.channel(index, k, side)
 
     def reference(self) -> Update:
-        """See `geomcheck.diagnostics.Trajectory.reference`."""
+        """See `geomcheck.diagnostics.RunView.reference`."""
         read = self.trajectory.files.reference
         if read is None:
             raise Undefined("no reference run with weights was given (--geom-reference=DIRECTORY)")
