@@ -2,6 +2,7 @@
 
 from geomcheck.measurement.execute import Progress, measure_record
 from geomcheck.measurement.parquet import read_record, write_record
+from geomcheck.measurement.places import is_trivial, locate
 from geomcheck.measurement.record import Figure, Origin, Point, Record, Row
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.survey import survey
@@ -14,6 +15,8 @@ __all__ = [
     "Record",
     "Request",
     "Row",
+    "is_trivial",
+    "locate",
     "measure_record",
     "read_record",
     "survey",

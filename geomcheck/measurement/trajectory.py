@@ -13,6 +13,7 @@ from torch import Tensor
 from geomcheck.diagnostics import Base, Metric, Registry, Update, resolve_rank
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.errors import RunError, Undefined
+from geomcheck.measurement.places import is_trivial, locate
 from geomcheck.measurement.record import Figure, Point, Row
 from geomcheck.measurement.request import Request
 
@@ -95,21 +96,10 @@ class Standpoint:
         read = self.trajectory.files.reference
         if read is None:
             raise Undefined("no reference run with weights was given (--geom-reference=DIRECTORY)")
-        return Update(self.trajectory.base, read(self.index))
-
-
-def locate(points: Sequence[Point], at: Any, index: int) -> int | None:
-    """Index of the checkpoint that `at` names, seen from `index`; None where the run has none such."""
-    if at == "first":
-        return 0
-    if at == "last":
-        return len(points) - 1
-    if at == "previous":
-        return index - 1 if index > 0 else None
-    if "step" in at:
-        return next((i for i, point in enumerate(points) if point.step == at["step"]), None)
-    progress = float(at["progress"].removesuffix("%")) / 100
-    return min(range(len(points)), key=lambda i: (abs(points[i].progress - progress), i))
+        wt = read(self.index)
+        if not torch.isfinite(wt).all():
+            raise Undefined("the reference holds NaN or infinite values")
+        return Update(self.trajectory.base, wt)
 
 
 def measure_weight(
@@ -137,7 +127,7 @@ def measure_weight(
         update = trajectory.update(index)
         standpoint = Standpoint(trajectory, index)
         for metric, request in across:
-            if not _is_trivial(metric, request, points, index):
+            if not is_trivial(metric, request.parameters(), points, index):
                 rows += _rows(point, files.name, metric, request, _figures(metric, request, update, standpoint))
     return rows, digests
 
@@ -170,13 +160,6 @@ def _channels_of(across: Iterable[tuple[Metric, Request]], shape: tuple[int, int
         if "k" in params:
             wanted.add((resolve_rank(params["k"], shape), params.get("side", "right")))
     return wanted
-
-
-def _is_trivial(metric: Metric, request: Request, points: Sequence[Point], index: int) -> bool:
-    """Whether the figure is fixed by definition here: a checkpoint compared with itself, or with none."""
-    if metric.trivial_at is None:
-        return False
-    return locate(points, request.parameters()[metric.trivial_at], index) in (None, index)
 
 
 def _digest(tensor: Tensor) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomcheck.diagnostics.declaration import Unit
+from geomcheck.measurement.places import locate
 from geomcheck.measurement.record import Point
 from geomcheck.suite.quantities import Refusal, did_you_mean, quantity, share_text, spelled
 from geomcheck.suite.verdict import Unanswerable
@@ -52,18 +53,13 @@ class Place:
         Raises:
             Unanswerable: the run has no such step.
         """
-        if self.progress:
-            target = _fraction(self.progress)
-            return min(range(len(points)), key=lambda i: (abs(points[i].progress - target), i))
-        if self.step is not None:
-            for i, point in enumerate(points):
-                if point.step == self.step:
-                    return i
+        index = locate(points, self.canonical, 0)
+        if index is None:
             steps = ", ".join(str(point.step) for point in points)
             raise Unanswerable(
                 f"the run has no checkpoint at step {self.step}; it has {steps} (or select by `progress`)"
             )
-        return 0 if self.word == "first" else len(points) - 1
+        return index
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import Any
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, load_metrics, resolve_rank
 from geomcheck.errors import RecordError
+from geomcheck.measurement.places import is_trivial
 from geomcheck.measurement.record import Point, Record
 from geomcheck.measurement.request import Request
-from geomcheck.suite.places import PREVIOUS, At, parse_place
+from geomcheck.suite.places import At, parse_place
 from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Counts, Unanswerable
 
@@ -83,22 +84,18 @@ class Question:
         if len(points) < 2 and (self.metric.across or self.series):
             what = self.metric.name if self.metric.across else "a trend"
             raise Unanswerable(f"{what} compares checkpoints, and the run has only one (step {points[0].step})")
-        trivial = self._trivial(points)
-        return tuple(point for point in points if point.step != trivial)
+        self._require_places(points)
+        return tuple(p for i, p in enumerate(points) if not is_trivial(self.metric, self.params, points, i))
 
-    def _trivial(self, points: Sequence[Point]) -> int | None:
-        trivial = None
+    def _require_places(self, points: Sequence[Point]) -> None:
+        """Raise Unanswerable where a parameter names a checkpoint that the run does not have."""
         for parameter in self.metric.parameters:
-            if parameter.kind != "checkpoint":
+            if parameter.kind != "checkpoint" or self.params[parameter.name] == "previous":
                 continue
-            place = parse_place(self.params[parameter.name], previous=True)
             try:
-                step = points[place.index(points)].step
+                parse_place(self.params[parameter.name]).index(points)
             except Unanswerable as error:
                 raise Unanswerable(f"`{parameter.name}`: {error}") from None
-            if parameter.name == self.metric.trivial_at:
-                trivial = points[0].step if place == PREVIOUS else step
-        return trivial
 
     def _require_subspace(self, weight: Weight) -> None:
         out, into = weight.shape
