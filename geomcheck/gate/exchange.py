@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geomcheck.errors import RunError
-from geomcheck.gate.session import Gate
+from geomcheck.gate.session import Gate, Measurement
 from geomcheck.measurement import Record, read_record, write_record
 
 _PLAN = "plan.json"
@@ -35,21 +35,12 @@ class Exchange:
     @staticmethod
     def publish(directory: Path, gate: Gate) -> None:
         """Controller: lay out the records, and the errors of runs that have none."""
-        places: dict[int, dict[str, str]] = {}
-        for index, measurement in enumerate(gate.measurements):
-            if measurement.record is None:
-                places[id(measurement)] = {"error": str(measurement.error)}
-            else:
-                places[id(measurement)] = {"file": f"{index}.parquet"}
-                write_record(measurement.record, directory / f"{index}.parquet")
-        reference = None
-        if gate.reference_record is not None:
-            reference = "reference.parquet"
-            write_record(gate.reference_record, directory / reference)
+        places = {id(m): _lay_out(m, directory, f"{index}.parquet") for index, m in enumerate(gate.measurements)}
         records = {
             str(file): {run: places[id(gate.measurement(pairing, run))] for run in pairing.runs}
             for file, pairing in gate.pairings.items()
         }
+        reference = _lay_out(gate.reference, directory, "reference.parquet") if gate.reference else None
         (directory / _RECORDS).write_text(json.dumps({"records": records, "reference": reference}))
 
     def runs(self, file: Path) -> tuple[str, ...] | None:
@@ -57,17 +48,18 @@ class Exchange:
         runs = self._plan.get(str(file.resolve()))
         return None if runs is None else tuple(runs)
 
-    def record(self, file: Path, run: str) -> tuple[Record, Record | None]:
-        """The records of a run and of the reference, for a suite. Raises RunError."""
-        place = self._records["records"][str(file.resolve())][run]
-        if "error" in place:
-            raise RunError(place["error"])
-        reference = self._records["reference"]
-        return self._load(place["file"]), self._load(reference) if reference else None
+    def record(self, file: Path, run: str) -> Record:
+        """The record of a run, for a suite. Raises RunError."""
+        return self._load(self._records["records"][str(file.resolve())][run])
+
+    def reference(self) -> Record | None:
+        """The record of the reference run, if there is one. Raises RunError."""
+        place = self._records["reference"]
+        return self._load(place) if place else None
 
     def first_record(self) -> Record:
         """The record of the session's first run."""
-        return self._load("0.parquet")
+        return self._load({"file": "0.parquet"})
 
     @cached_property
     def _plan(self) -> dict[str, list[str]]:
@@ -79,7 +71,19 @@ class Exchange:
         records: dict[str, Any] = json.loads((self.directory / _RECORDS).read_text())
         return records
 
-    def _load(self, name: str) -> Record:
+    def _load(self, place: dict[str, str]) -> Record:
+        if "error" in place:
+            raise RunError(place["error"])
+        name = place["file"]
         if name not in self._loaded:
             self._loaded[name] = read_record(self.directory / name)
         return self._loaded[name]
+
+
+def _lay_out(measurement: Measurement, directory: Path, name: str) -> dict[str, str]:
+    """Write the record to the file `name`; returns where it is, or why there is none."""
+    try:
+        write_record(measurement.result(), directory / name)
+    except RunError as error:
+        return {"error": str(error)}
+    return {"file": name}

@@ -108,13 +108,13 @@ class ControllerHooks(Hooks):
             return None
         return SuiteFile.at(file_path, parent, runs=pairing.runs, records=self)
 
-    def record(self, file: Path, run: str) -> tuple[Record, Record | None]:
-        """The records of a run and of the reference, for a suite. Raises RunError."""
-        measurement = self.gate.measurement(self.gate.pairings[file.resolve()], run)
-        if measurement.error is not None:
-            raise measurement.error
-        assert measurement.record is not None
-        return measurement.record, self.gate.reference_record
+    def record(self, file: Path, run: str) -> Record:
+        """The record of a run, for a suite. Raises RunError."""
+        return self.gate.measurement(self.gate.pairings[file.resolve()], run).result()
+
+    def reference(self) -> Record | None:
+        """The record of the reference run. Raises RunError."""
+        return self.gate.reference.result() if self.gate.reference else None
 
     def first_record(self) -> Record:
         """The record of the first run. Raises RunError, or UsageError where no suite judges it."""
@@ -123,10 +123,7 @@ class ControllerHooks(Hooks):
         measurement = self.gate.measurements[0]
         if not measurement.done:
             self._measure(self._everything())
-        if measurement.error is not None:
-            raise measurement.error
-        assert measurement.record is not None
-        return measurement.record
+        return measurement.result()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:

@@ -17,8 +17,12 @@ from geomcheck.suite import Expectation, Suite, Verdict, judge, load_suite, unme
 class Records(Protocol):
     """Where an item finds what was measured."""
 
-    def record(self, file: Path, run: str) -> tuple[Record, Record | None]:
-        """The records of a run and of the reference, for a suite. Raises RunError."""
+    def record(self, file: Path, run: str) -> Record:
+        """The record of a run, for a suite. Raises RunError."""
+        ...
+
+    def reference(self) -> Record | None:
+        """The record of the reference run, if there is one. Raises RunError."""
         ...
 
 
@@ -78,7 +82,8 @@ class ExpectationItem(pytest.Item):
     def runtest(self) -> None:
         """Judge the expectation. Raises Violated."""
         try:
-            record, reference = self.records.record(self.suite_path, self.run)
+            record = self.records.record(self.suite_path, self.run)
+            reference = self.records.reference() if self.expectation.compares else None
         except RunError as error:
             self.verdict = unmeasured(self.expectation, str(error))
         else:

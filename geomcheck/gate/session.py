@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, find_base
+from geomcheck.checkpoints import BaseModel, Run, find_base
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.gate.subjects import Subject
 from geomcheck.measurement import Progress, Record, Request, measure_record, survey
 from geomcheck.suite import Expectation, Suite, load_suite
 
 Show = Callable[[Subject], AbstractContextManager[Progress]]
+Plan = Callable[[Record], Mapping[str, Set[Request]]]
 
 
 @dataclass
@@ -34,6 +35,13 @@ class Measurement:
     error: RunError | None = None
     done: bool = False
 
+    def result(self) -> Record:
+        """The record. Raises RunError, where the run could not be measured."""
+        if self.error is not None:
+            raise self.error
+        assert self.record is not None
+        return self.record
+
     @classmethod
     def of(cls, subject: Subject, base: BaseModel | None) -> Measurement:
         """Survey a run from headers. Raises UsageError where W0 belongs to another model."""
@@ -45,7 +53,7 @@ class Measurement:
             return cls(subject, base, error=error, done=True)
 
     def fill(
-        self, requests: Mapping[str, Set[Request]], *, reference: Subject | None, workers: int | None, show: Show
+        self, requests: Mapping[str, Set[Request]], *, reference: Run | None, workers: int | None, show: Show
     ) -> None:
         """Measure `requests`; what keeps the run from being measured becomes `error`."""
         self.done = True
@@ -59,7 +67,7 @@ class Measurement:
                     self.subject.run,
                     self.base,
                     requests,
-                    reference=reference.run if reference else None,
+                    reference=reference,
                     workers=workers,
                     progress=progress,
                 )
@@ -105,21 +113,16 @@ class Gate:
         self._given_base = base
         self._workers = workers
         self._reference = reference
-        self._reference_measurement: Measurement | None = None
         self._measurements: dict[tuple[str, str], Measurement] = {}
         for pairing in self.pairings.values():
             for run in pairing.runs:
                 self.measurement(pairing, run)
+        self.reference = self._survey_reference()
 
     @property
     def measurements(self) -> list[Measurement]:
         """All measurements, in the order of suites and runs."""
         return list(self._measurements.values())
-
-    @property
-    def reference_record(self) -> Record | None:
-        """The reference run's record, if there is a reference and it could be measured."""
-        return self._reference_measurement.record if self._reference_measurement else None
 
     def measurement(self, pairing: Pairing, run: str) -> Measurement:
         """The measurement that answers `pairing` for `run`; suites that agree on W0 share it."""
@@ -144,26 +147,28 @@ class Gate:
         asked: dict[int, list[Expectation]] = {}
         for pairing, run, expectation in wanted:
             asked.setdefault(id(self.measurement(pairing, run)), []).append(expectation)
-        self._measure_reference([e for expectations in asked.values() for e in expectations], show)
+        everything = [expectation for expectations in asked.values() for expectation in expectations]
+        if self.reference is not None:
+            self._fill(self.reference, [e.reference_requests for e in everything if e.compares], None, show)
+        against = self._reference.run if self._reference else None
         for measurement in self.measurements:
-            if not measurement.done and measurement.record is not None:
-                expectations = asked.get(id(measurement), [])
-                requests = _union(e.requests(measurement.record) for e in expectations)
-                measurement.fill(requests, reference=self._reference, workers=self._workers, show=show)
+            self._fill(measurement, [e.requests for e in asked.get(id(measurement), [])], against, show)
 
-    def _measure_reference(self, expectations: list[Expectation], show: Show) -> None:
-        """Measure of the reference run what is compared with it, against its own W0 or else the runs' W0."""
-        comparing = [expectation for expectation in expectations if expectation.compares]
-        if self._reference is None or not comparing:
-            return
+    def _fill(self, measurement: Measurement, plans: list[Plan], reference: Run | None, show: Show) -> None:
+        """Measure what `plans` ask of a run that has not been measured."""
+        if not measurement.done and measurement.record is not None:
+            requests = _union(plan(measurement.record) for plan in plans)
+            measurement.fill(requests, reference=reference, workers=self._workers, show=show)
+
+    def _survey_reference(self) -> Measurement | None:
+        """The reference run against its own W0, or else that of the runs compared with it."""
+        if self._reference is None:
+            return None
         run, base = self._reference.run, None
         if run is not None:
             shared = next((m.base for m in self.measurements if m.base is not None), None)
             base = run.own_base or shared or find_base(run, given=self._given_base)
-        self._reference_measurement = measurement = Measurement.of(self._reference, base)
-        if not measurement.done and measurement.record is not None:
-            requests = _union(e.reference_requests(measurement.record) for e in comparing)
-            measurement.fill(requests, reference=None, workers=self._workers, show=show)
+        return Measurement.of(self._reference, base)
 
     def _pair(self, file: Path, explicit: bool) -> Pairing:
         try:

@@ -206,3 +206,30 @@ class TestSuites:
         base = base_weights() | {evil: torch.ones(8, 8)}
         write_run(opd_run, base, {10: moved(base, 1e-2)})
         ends(FAILED, "\\x1b[2J_proj", suite=HEALTHY.replace("above: 50%", "below: 5%"))
+
+
+class TestReferences:
+    LIKE = HEALTHY.replace("above: 50%", "like: reference\n    tolerance: 5%")
+
+    def test_a_reference_that_cannot_be_measured_fails_what_compares_with_it(
+        self, ends, pytester: pytest.Pytester
+    ) -> None:
+        good = simple_run(pytester.path / "good")
+        (good / "checkpoint-20" / "model.safetensors").write_bytes(b"")
+        ends(FAILED, "checkpoint-20/model.safetensors: truncated", "--geom-reference=good", suite=self.LIKE)
+        ends(FAILED, "1 failed, 1 passed", "--geom-reference=good", suite=self.LIKE)
+
+    def test_a_reference_of_another_architecture(self, ends, pytester: pytest.Pytester) -> None:
+        wide = {name: torch.ones([2 * n for n in w.shape]) for name, w in base_weights().items()}
+        write_run(pytester.path / "wide", base_weights(), {10: wide})
+        ends(USAGE, "W0 (wide/base, base/ in the run) does not belong", "--geom-reference=wide", suite=self.LIKE)
+
+    def test_a_reference_that_is_not_there(self, ends) -> None:
+        ends(USAGE, "the run nowhere does not exist", "--geom-reference=nowhere", suite=self.LIKE)
+
+    def test_a_reference_without_a_checkpoint_nearby(self, ends, pytester: pytest.Pytester) -> None:
+        write_run(pytester.path / "one", base_weights(), {30: moved(base_weights(), 3e-2)}, max_steps=60)
+        at_last = "no checkpoint matches step 30 (progress 100%): the nearest is step 30 at 50%, 50 points away"
+        ends(FAILED, at_last, "--geom-reference=one", suite=self.LIKE)
+        jaccard = HEALTHY.replace("update_support\n    above: 50%", "mask_jaccard\n    above: 10%")
+        ends(FAILED, "the reference has no checkpoint near 100% of training", "--geom-reference=one", suite=jaccard)
