@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from geomcheck.checkpoints.inside import read_json
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.safetensors import INDEX, SINGLE, SafetensorsDirectory, holds_safetensors
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError, UsageError
 
-_STEP_DIRECTORY = re.compile(r"^checkpoint-(\d+)$")
+_STEP_DIRECTORY = re.compile(r"checkpoint-([0-9]{1,15})")
 _MAX_STATE_BYTES = 64 * 2**20
 
 
@@ -34,7 +34,7 @@ def open_run(path: str | Path) -> Run:
     trained = [(step, found) for step, found in steps if step > 0]
     if not trained:
         raise UsageError(_nothing_found(directory))
-    states = {step: _trainer_state(found) for step, found in trained}
+    states = {step: _trainer_state(found, root=directory) for step, found in trained}
     total = _total_steps(states, last=trained[-1][0])
     return Run(
         name=directory.resolve().name,
@@ -62,16 +62,19 @@ def open_base(path: str | Path, how: str) -> BaseModel:
     return BaseModel(SafetensorsDirectory(directory), how)
 
 
-def find_base(run: Run, *, given: str | None = None, suite: str | None = None) -> BaseModel:
-    """W0 by the first rule that applies: `given` by the user, the suite's, the run's own.
+def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = None) -> BaseModel:
+    """W0 by the first rule that applies: `given` by the user, the path in the suite, the run's own.
 
     Raises:
         UsageError: none applies, or the one that applies is not a model directory.
     """
     if given is not None:
-        return open_base(given, "--geom-base")
+        _require_untrained(run, given)
+        return given
     if suite is not None:
-        return open_base(suite, "the suite's base")
+        base = open_base(suite, "the suite's base")
+        _require_untrained(run, base)
+        return base
     if run.own_base is not None:
         return run.own_base
     raise UsageError(
@@ -79,20 +82,28 @@ def find_base(run: Run, *, given: str | None = None, suite: str | None = None) -
         "  1. --geom-base=PATH, a model directory or one checkpoint\n"
         "  2. base: PATH in the suite\n"
         f"  3. a checkpoint-0 or base/ directory in {run.path}\n"
-        "  4. an adapter whose adapter_config.json names base_model_name_or_path (not a full-weight run like this)"
+        "  4. base_model_name_or_path of an adapter (this run holds full weights, and adapters are not read yet)"
     )
+
+
+def _require_untrained(run: Run, base: BaseModel) -> None:
+    """Refuse one of the run's own checkpoints as W0: its update would be zero, and pass every upper bound."""
+    for checkpoint in run.checkpoints:
+        if checkpoint.source.path.samefile(base.source.path):
+            raise UsageError(f"W0: {base.source.path} ({base.how}) is {checkpoint.name} of the run that is checked")
 
 
 def _step_directories(directory: Path) -> list[tuple[int, Path]]:
     """(step, directory) of every ``checkpoint-N``, ascending by step."""
     found: dict[int, Path] = {}
     for entry in sorted(directory.iterdir()):
-        match = _STEP_DIRECTORY.match(entry.name)
+        match = _STEP_DIRECTORY.fullmatch(entry.name)
         if match is None or not entry.is_dir():
             continue
         step = int(match.group(1))
-        if step in found:
-            raise RunError(f"{directory}: {found[step].name} and {entry.name} both claim step {step}")
+        twin = found.get(step) or next((other for other in found.values() if other.samefile(entry)), None)
+        if twin is not None:
+            raise RunError(f"{directory}: {twin.name} and {entry.name} are one step, or one directory; keep one")
         found[step] = entry
     return sorted(found.items())
 
@@ -102,10 +113,19 @@ def _weights(checkpoint: Path, *, root: Path) -> WeightSource:
         raise RunError(f"{checkpoint}: links to {checkpoint.resolve()}, outside the run; copy it instead")
     if not holds_safetensors(checkpoint):
         raise RunError(
-            f"{checkpoint}: no weights: neither {SINGLE} nor {INDEX}; found {_listing(checkpoint)}. "
-            "Finish or remove this checkpoint"
+            f"{checkpoint}: neither {SINGLE} nor {INDEX}; found {_listing(checkpoint)}. {_advice(checkpoint)}"
         )
     return SafetensorsDirectory(checkpoint, root=root)
+
+
+def _advice(checkpoint: Path) -> str:
+    """What to do about a checkpoint that holds no safetensors model."""
+    if (checkpoint / "adapter_config.json").exists():
+        return "Adapters are not read yet: merge this one into its base model (PEFT's merge_and_unload) and save that"
+    others = ("*.bin", "*.pt", "*.distcp", "pytorch_model_fsdp*", "global_step*")
+    if any(next(checkpoint.glob(pattern), None) for pattern in others):
+        return "This layout is not read yet: save the model with save_pretrained, as safetensors"
+    return "The save was not finished: complete this checkpoint, or remove it"
 
 
 def _own_base(directory: Path, steps: list[tuple[int, Path]]) -> BaseModel | None:
@@ -116,20 +136,12 @@ def _own_base(directory: Path, steps: list[tuple[int, Path]]) -> BaseModel | Non
     return None
 
 
-def _trainer_state(checkpoint: Path) -> dict[str, Any]:
+def _trainer_state(checkpoint: Path, *, root: Path) -> dict[str, Any]:
     """``trainer_state.json`` of a checkpoint; empty where there is none."""
     path = checkpoint / "trainer_state.json"
-    if not path.is_file():
+    if not path.exists():
         return {}
-    if path.stat().st_size > _MAX_STATE_BYTES:
-        raise RunError(f"{path}: larger than {_MAX_STATE_BYTES} bytes, which no trainer state is")
-    try:
-        state = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: not readable as JSON ({error}); the checkpoint may be incomplete") from error
-    if not isinstance(state, dict):
-        raise RunError(f"{path}: not a trainer state (a {type(state).__name__} at the top level)")
-    return state
+    return read_json(path, root.resolve(), max_bytes=_MAX_STATE_BYTES)
 
 
 def _total_steps(states: dict[int, dict[str, Any]], *, last: int) -> int:
@@ -148,7 +160,7 @@ def _renamed(states: dict[int, dict[str, Any]]) -> list[str]:
 
 def _nothing_found(directory: Path) -> str:
     message = f"the run {directory} holds no checkpoint-N directory; found {_listing(directory)}"
-    if _STEP_DIRECTORY.match(directory.resolve().name):
+    if _STEP_DIRECTORY.fullmatch(directory.resolve().name):
         return f"{message}. This is one checkpoint: point at the directory above it"
     nested = sorted(child.name for child in directory.iterdir() if child.is_dir() and any(child.glob("checkpoint-*")))
     return f"{message}. Did you mean {directory / nested[0]}?" if nested else message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from geomcheck.checkpoints.inside import read_json, require_regular
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -20,6 +21,7 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64 * 2**20
 
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@ -]*")
 _DTYPES = {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp64"}
 
 
@@ -67,7 +69,7 @@ class SafetensorsDirectory:
     @cached_property
     def _files(self) -> Mapping[str, str]:
         """File name by tensor name."""
-        if (self.path / SINGLE).exists():
+        if (self.path / SINGLE).is_file():
             return dict.fromkeys(sorted(self._open(SINGLE).keys()), SINGLE)
         weight_map = self._read_index()
         for file in sorted(set(weight_map.values())):
@@ -81,17 +83,12 @@ class SafetensorsDirectory:
         return dict(sorted(weight_map.items()))
 
     def _read_index(self) -> dict[str, str]:
-        path = self._inside(INDEX)
-        if path.stat().st_size > MAX_INDEX_BYTES:
-            raise RunError(f"{path}: larger than {MAX_INDEX_BYTES} bytes, which no weight index is")
-        try:
-            weight_map = json.loads(path.read_bytes())["weight_map"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RunError(f"{path}: not a safetensors index (no readable weight_map): {error!r}") from error
+        path = self.path / INDEX
+        weight_map = read_json(path, self._root, max_bytes=MAX_INDEX_BYTES).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise RunError(f"{path}: weight_map is empty or not a mapping of weight names to files")
         for name, file in weight_map.items():
-            if not isinstance(file, str) or Path(file).name != file or file in {"", ".", ".."}:
+            if not isinstance(file, str) or not _FILE_NAME.fullmatch(file):
                 raise RunError(
                     f"{path}: places {name} in {file!r}; shards must be plain file names in the same directory"
                 )
@@ -99,14 +96,12 @@ class SafetensorsDirectory:
 
     def _open(self, file: str) -> Any:
         if file not in self._handles:
-            path = self._inside(file)
+            path = self.path / file
+            if file != SINGLE and not path.is_file():
+                raise RunError(f"{path}: missing, though {INDEX} names it; copy the shard, or remove the checkpoint")
             try:
-                self._handles[file] = safe_open(path, framework="pt")
-            except FileNotFoundError:
-                raise RunError(
-                    f"{path}: missing, though {INDEX} names it; copy the shard, or remove the checkpoint"
-                ) from None
-            except (SafetensorError, OSError) as error:
+                self._handles[file] = safe_open(require_regular(path, self._root), framework="pt")
+            except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
                 raise RunError(f"{path}: truncated or not a safetensors file ({error})") from error
             if "DCP_SHARDING_INFO" in (self._handles[file].metadata() or {}):
                 raise RunError(
@@ -114,12 +109,6 @@ class SafetensorsDirectory:
                     "consolidate the checkpoint first"
                 )
         return self._handles[file]
-
-    def _inside(self, file: str) -> Path:
-        path = self.path / file
-        if not path.resolve().is_relative_to(self._root):
-            raise RunError(f"{path}: links to {path.resolve()}, outside {self._root}; copy the file instead")
-        return path
 
 
 def _storage_root(path: Path) -> Path:

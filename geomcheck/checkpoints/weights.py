@@ -9,7 +9,7 @@ from typing import Literal
 
 Kind = Literal["attention", "mlp", "embedding", "head", "norm", "other"]
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.([0-9]{1,6})\.")
 _HEAD = re.compile(r"(?:^|\.)(?:lm_head|output_layer|embed_out|score|classifier)\.weight$")
 _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe|word_embeddings|embed_in|embeddings?)(?:\.|$)")
 _ATTENTION = re.compile(r"(?:^|\.)(?:self_attn|self_attention|attention|attn|cross_attn)\.")
@@ -46,6 +46,11 @@ class Weight:
     def is_matrix(self) -> bool:
         """Whether the diagnostics apply: two dimensions, both above 1."""
         return len(self.shape) == 2 and min(self.shape) > 1
+
+    @property
+    def is_bulky(self) -> bool:
+        """Whether this is part of attention or an MLP, and not a vector, but no matrix either: fused experts."""
+        return self.kind in ("attention", "mlp") and len(self.shape) >= 2 and not self.is_matrix
 
 
 def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = ()) -> Weight:

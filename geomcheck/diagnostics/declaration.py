@@ -99,6 +99,7 @@ class Metric:
         unit: of the figure; suites may write a FRACTION as a percentage, and must write ``deg`` or ``rad``
             behind DEGREES.
         low, high: the closed range of the figure; `high` is None where there is no bound.
+        at_most_rank: the figure is at most min(out, in).
         baseline: what chance gives, in words; empty where chance has no figure.
         parameters: in the order in which documentation lists them.
         fold: how figures of several weights become one, as the source does it.
@@ -119,6 +120,7 @@ class Metric:
     unit: Unit
     low: float = 0.0
     high: float | None = None
+    at_most_rank: bool = False
     baseline: str = ""
     parameters: tuple[Parameter, ...] = ()
     fold: Fold = "mean"

@@ -51,7 +51,8 @@ class Factorization:
         """The smaller Gram matrix, by numpy: it knows A^T A for symmetric, which halves the work."""
         out, in_ = self.matrix.shape
         tall = (self.matrix if out >= in_ else self.matrix.T).numpy()
-        return tall.T @ tall
+        with np.errstate(over="ignore", invalid="ignore"):  # seen by whoever gets a figure that is not finite
+            return tall.T @ tall
 
     @cached_property
     def _all(self) -> tuple[Tensor, Tensor]:

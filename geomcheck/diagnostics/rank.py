@@ -94,6 +94,7 @@ STABLE_RANK = Metric(
     definition="|D_t|_F^2 / |D_t|_op^2",
     unit=Unit.NUMBER,
     low=1.0,
+    at_most_rank=True,
     source="arXiv 2606.07082",
     undefined="D_t = 0",
     compute=lambda update, _params, _run: {"value": stable_rank(update)},

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from geomcheck.checkpoints import BaseModel, Run
 from geomcheck.diagnostics import Registry, load_metrics
+from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.record import MATCHING_PROGRESS, Record, Row
 from geomcheck.measurement.request import Request
@@ -90,6 +91,7 @@ def measure_record(
             done += record.weights[name].numel
             progress(done, total)
     _describe(record, digests, metrics)
+    _require_distinct(record)
     _require_same_model(record, base)
 
 
@@ -122,7 +124,7 @@ def _read_reference(name: str, record: Record, reference: Run, index: int) -> Te
             f"the nearest is {nearest.name} at {nearest.progress:.0%}"
         )
     stored = nearest.source.weights.get(name)
-    if stored is None or stored.shape != record.weights[name].shape:
+    if stored is None or stored.dtype not in DTYPE_NAMES.values() or stored.shape != record.weights[name].shape:
         raise Undefined(f"the reference's {nearest.name} has no such weight of shape {record.weights[name].shape}")
     return nearest.source.read(name)
 
@@ -175,16 +177,24 @@ def _describe(record: Record, digests: Mapping[str, list[str]], metrics: Registr
     record.versions.update({name: metrics[name].version for name in record.measured_metrics()})
 
 
+def _require_distinct(record: Record) -> None:
+    """Refuse checkpoints with the same weights: comparing them says nothing, and one was likely copied."""
+    seen: dict[str, str] = {record.fingerprints["W0"]: ""}
+    for point in record.points:
+        twin = seen.setdefault(record.fingerprints[point.name], point.name)
+        if twin not in ("", point.name):
+            raise RunError(f"{twin} and {point.name} hold the same weights: one is a copy, or training stood still")
+
+
 def _require_same_model(record: Record, base: BaseModel) -> None:
-    request = Request.of(load_metrics()["relative_update_norm"], {})
-    first = record.points[0].step
-    norms = [
-        figure.value
-        for (step, _), figure in record.figures(request, "value").items()
-        if step == first and figure.value is not None
-    ]
-    if norms and median(norms) >= ANOTHER_MODEL:
-        raise RunError(
-            f"W0 ({base.source.path}, {base.how}) is another model: at step {first} half of the weights have moved by "
-            f"{median(norms):.2f} times their own norm or more. Give the model that this run started from"
-        )
+    """Refuse a W0, or a checkpoint, that must be of another model."""
+    if not record.measured_weights():
+        return
+    figures = record.figures(Request.of(load_metrics()["relative_update_norm"], {}), "value")
+    for point in record.points:
+        norms = [f.value for (step, _), f in figures.items() if step == point.step and f.value is not None]
+        if norms and median(norms) >= ANOTHER_MODEL:
+            raise RunError(
+                f"W0 ({base.source.path}, {base.how}) and {point.name} are different models: half of the weights "
+                f"differ by {median(norms):.2f} times their own norm or more. Give the model that this run started from"
+            )

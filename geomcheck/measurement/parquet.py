@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,19 @@ import torch
 
 import geomcheck
 from geomcheck.checkpoints.weights import describe
+from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError
+from geomcheck.files import replacing
 from geomcheck.measurement.record import Figure, Origin, Point, Record, Row
 from geomcheck.measurement.request import Request
 
 FORMAT = 1
 SUFFIX = ".parquet"
+MAX_ROWS = 100_000_000
+MAX_METADATA_BYTES = 256 * 2**20
+
 _KEY = b"geomcheck"
-_MAX_METADATA_BYTES = 256 * 2**20
+_DIGEST = b"geomcheck.digest"
 
 _SCHEMA = pa.schema(
     [
@@ -56,16 +60,11 @@ def write_record(record: Record, path: str | Path) -> None:
         what = (row.request.metric, row.request.params, row.stat, row.figure.value, row.figure.undefined)
         for name, cell in zip(columns, (*place, *what), strict=True):
             columns[name].append(cell)
-    table = pa.table(columns, schema=_SCHEMA.with_metadata({_KEY: json.dumps(_metadata(record)).encode()}))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    try:
-        pq.write_table(table, partial, compression="zstd")
-        os.replace(partial, target)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    metadata = json.dumps(_metadata(record)).encode()
+    described = {_KEY: metadata, _DIGEST: hashlib.blake2b(metadata).hexdigest().encode()}
+    table = pa.table(columns, schema=_SCHEMA.with_metadata(described))
+    with replacing(target) as partial:
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
 def read_record(path: str | Path) -> Record:
@@ -75,19 +74,29 @@ def read_record(path: str | Path) -> Record:
         RecordError: it is not a record, is damaged, or was written in another format version.
     """
     try:
-        table = pq.read_table(path, schema=_SCHEMA)
-        metadata = (pq.read_schema(path).metadata or {}).get(_KEY)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        return _read(Path(path))
+    except (pa.ArrowException, OSError) as error:
         raise RecordError(f"{path}: not a readable record: {error}") from error
-    if metadata is None or len(metadata) > _MAX_METADATA_BYTES:
-        raise RecordError(f"{path}: a Parquet file, but not one that geomcheck wrote")
-    try:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        raise RecordError(f"{path}: damaged record ({error}); measure the run again") from error
+
+
+def _read(path: Path) -> Record:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        metadata = (file.metadata.metadata or {}).get(_KEY)
+        if metadata is None:
+            raise RecordError(f"{path}: a Parquet file, but not one that geomcheck wrote")
+        if file.metadata.num_rows > MAX_ROWS or len(metadata) > MAX_METADATA_BYTES:
+            raise ValueError(f"{file.metadata.num_rows} rows and {len(metadata)} bytes of metadata are too many")
+        if hashlib.blake2b(metadata).hexdigest().encode() != file.metadata.metadata.get(_DIGEST):
+            raise ValueError("its metadata does not match its digest")
+        if file.schema_arrow.names != _SCHEMA.names:
+            raise ValueError(f"its columns are {file.schema_arrow.names}")
         record = _skeleton(json.loads(metadata))
-        for cells in table.to_pylist():
-            record.add(_row(cells))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RecordError(f"{path}: damaged record ({error!r}); measure the run again") from error
-    return record
+        for batch in file.iter_batches():
+            for cells in batch.to_pylist():
+                _add(record, cells)
+        return record
 
 
 def _metadata(record: Record) -> dict[str, Any]:
@@ -113,25 +122,53 @@ def _metadata(record: Record) -> dict[str, Any]:
 def _skeleton(metadata: dict[str, Any]) -> Record:
     if metadata["format"] != FORMAT:
         raise ValueError(f"format {metadata['format']}, but this geomcheck reads format {FORMAT}")
+    points = tuple(_point(entry) for entry in metadata["points"])
+    if not points or sorted({point.step for point in points}) != [point.step for point in points]:
+        raise ValueError("its checkpoints are none, repeated, or out of order")
+    _texts({key: metadata[key] for key in ("run", "path", "layout")})
     return Record(
         run=metadata["run"],
         path=metadata["path"],
         layout=metadata["layout"],
-        points=tuple(Point(**point) for point in metadata["points"]),
-        origin=Origin(**metadata["base"]),
+        points=points,
+        origin=Origin(**_texts(metadata["base"])),
         weights={
             name: describe(name, tuple(entry["shape"]), tuple(entry["dtypes"]))
             for name, entry in metadata["weights"].items()
         },
-        skipped=metadata["skipped"],
+        skipped=_texts(metadata["skipped"]),
         versions=metadata["metrics"],
-        fingerprints=metadata["fingerprints"],
+        fingerprints=_texts(metadata["fingerprints"]),
     )
 
 
-def _row(cells: dict[str, Any]) -> Row:
+def _add(record: Record, cells: dict[str, Any]) -> None:
+    """Add a row, if it is one that `write_record` could have written."""
     value, undefined = cells["value"], cells["undefined"]
     if (value is None) == (undefined is None) or (value is not None and not math.isfinite(value)):
         raise ValueError(f"a figure is neither a finite number nor undefined with a reason: {cells}")
     request = Request(cells["metric"], cells["params"])
-    return Row(cells["step"], cells["weight"], request, cells["stat"], Figure(value, undefined))
+    known = cells["weight"] in record.weights and cells["step"] in {point.step for point in record.points}
+    if not known or request.metric not in record.versions:
+        raise ValueError(f"a figure of a step, weight or metric that the record does not have: {cells}")
+    metrics = load_metrics()
+    if value is not None and request.metric in metrics:
+        low, high = metrics[request.metric].range(request.parameters())
+        if not cells["stat"].startswith(("null.", "observed.")) and not low <= value <= high:
+            raise ValueError(f"a figure outside the range of its metric: {cells}")
+    row = Row(cells["step"], cells["weight"], request, cells["stat"], Figure(value, undefined))
+    if not record.add(row):
+        raise ValueError(f"a figure that is there twice: {cells}")
+
+
+def _point(entry: dict[str, Any]) -> Point:
+    point = Point(**entry)
+    if type(point.step) is not int or point.step < 1 or not 0 <= point.progress <= 1 or not isinstance(point.name, str):
+        raise ValueError(f"a checkpoint that cannot be: {point}")
+    return point
+
+
+def _texts(mapping: dict[str, str]) -> dict[str, str]:
+    if not all(isinstance(text, str) for pair in mapping.items() for text in pair):
+        raise ValueError("a text is expected, and is none")
+    return mapping

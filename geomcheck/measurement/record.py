@@ -80,15 +80,16 @@ class Record:
     layout: str
     points: tuple[Point, ...]
     origin: Origin
-    weights: dict[str, Weight]
-    skipped: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
-    fingerprints: dict[str, str] = field(default_factory=dict)
-    _figures: dict[tuple[Request, str], dict[tuple[int, str], Figure]] = field(default_factory=dict)
+    weights: dict[str, Weight] = field(repr=False)
+    skipped: dict[str, str] = field(default_factory=dict, repr=False)
+    versions: dict[str, int] = field(default_factory=dict, repr=False)
+    fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+    _figures: dict[tuple[Request, str], dict[tuple[int, str], Figure]] = field(default_factory=dict, repr=False)
 
-    def add(self, row: Row) -> None:
-        """Store one figure."""
-        self._figures.setdefault((row.request, row.stat), {})[row.step, row.weight] = row.figure
+    def add(self, row: Row) -> bool:
+        """Store one figure; False where there is one already."""
+        cells = self._figures.setdefault((row.request, row.stat), {})
+        return cells.setdefault((row.step, row.weight), row.figure) is row.figure
 
     def figures(self, request: Request, stat: str) -> Mapping[tuple[int, str], Figure]:
         """Figures of one statistic by (step, weight).

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from geomcheck.checkpoints import BaseModel, Run, Stored
+from geomcheck.checkpoints.inside import read_json
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import UsageError
 from geomcheck.measurement.record import Origin, Point, Record
+
+MAX_CONFIG_BYTES = 16 * 2**20
 
 _SUPPORTED = frozenset(DTYPE_NAMES.values())
 
@@ -38,7 +40,8 @@ def survey(run: Run, base: BaseModel) -> Record:
     )
     for name in names:
         stored = [before.get(name), *(header.get(name) for header in headers.values())]
-        shape = next(entry.shape for entry in stored if entry is not None)
+        shapes = [entry.shape for entry in stored if entry is not None]
+        shape = next((shape for shape in shapes if len(shape) == 2), shapes[0])
         dtypes = tuple(dict.fromkeys(entry.dtype for entry in stored if entry is not None))
         weight = record.weights[name] = describe(name, shape, dtypes)
         reason = _incomparable(before.get(name), {where: header.get(name) for where, header in headers.items()})
@@ -94,13 +97,13 @@ def _tied_head(run: Run, base: BaseModel) -> set[str]:
     head = "lm_head.weight"
     sources = [base.source, *(checkpoint.source for checkpoint in run.checkpoints)]
     stored = [head in source.weights for source in sources]
-    tied = any(_ties_embeddings(source.path) for source in sources)
-    return {head} if any(stored) and not all(stored) and tied else set()
+    one_sided = any(stored) and not all(stored)
+    return {head} if one_sided and any(_ties_embeddings(source.path) for source in sources) else set()
 
 
 def _ties_embeddings(directory: Path) -> bool:
-    try:
-        config = json.loads((directory / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(config, dict) and config.get("tie_word_embeddings") is True
+    path = directory / "config.json"
+    return (
+        path.exists()
+        and read_json(path, directory.resolve(), max_bytes=MAX_CONFIG_BYTES).get("tie_word_embeddings") is True
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from geomcheck.measurement.record import Figure, Point, Row
 from geomcheck.measurement.request import Request
 
 Channel = Tensor | Undefined
+BEYOND_RANGE = Undefined("it is beyond the range of float64")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Trajectory:
         wt = self._read(self.files.checkpoints[index], self.points[index].name)
         if not wt.any() and self.base.w0.any():
             raise RunError(f"{self.points[index].name}: all zeros, though W0 is not; the file may be incomplete")
+        if wt.any() and not self.base.w0.any():
+            raise RunError("W0: all zeros, though the checkpoints are not; the file may be incomplete")
         return Update(self.base, wt)
 
     def keep_channel(self, index: int, update: Update, k: int, side: str) -> None:
@@ -97,8 +102,8 @@ class Standpoint:
         if read is None:
             raise Undefined("no reference run with weights was given (--geom-reference=DIRECTORY)")
         wt = read(self.index)
-        if not torch.isfinite(wt).all():
-            raise Undefined("the reference holds NaN or infinite values")
+        if not torch.isfinite(wt).all() or not wt.any():
+            raise Undefined("the reference holds NaN, infinite values or nothing but zeros")
         return Update(self.trajectory.base, wt)
 
 
@@ -138,9 +143,16 @@ def _figures(
     if update.is_zero and not metric.when_unchanged:
         return Undefined("W_t equals W0")
     try:
-        return metric.compute(update, request.parameters(), standpoint)
+        figures = metric.compute(update, request.parameters(), standpoint)
     except Undefined as reason:
         return reason
+    except (torch.linalg.LinAlgError, np.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+        return Undefined(f"its spectrum cannot be computed ({error})")
+    except ArithmeticError:
+        return BEYOND_RANGE
+    if not all(math.isfinite(value) for value in figures.values()):
+        return BEYOND_RANGE
+    return figures
 
 
 def _rows(

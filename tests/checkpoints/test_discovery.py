@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.checkpoints import find_base, open_run
+from geomcheck.checkpoints import find_base, open_base, open_run
 from geomcheck.errors import RunError, UsageError
 from tests.runs import base_weights, simple_run, write_model
 
@@ -64,21 +64,33 @@ def test_what_is_no_run_is_named(tmp_path: Path, prepare, message: str) -> None:
 def test_two_directories_for_one_step_are_refused(tmp_path: Path) -> None:
     run_path = simple_run(tmp_path / "run")
     write_model(run_path / "checkpoint-010", base_weights())
-    with pytest.raises(RunError, match="checkpoint-010 and checkpoint-10 both claim step 10"):
+    with pytest.raises(RunError, match="checkpoint-010 and checkpoint-10 are one step, or one directory"):
         open_run(run_path)
 
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
     run_path = simple_run(tmp_path / "run")
     (run_path / "checkpoint-20" / "model.safetensors").unlink()
-    with pytest.raises(RunError, match="checkpoint-20: no weights"):
+    with pytest.raises(RunError, match=r"checkpoint-20: neither model.safetensors nor .* The save was not finished"):
+        open_run(run_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "advice"),
+    [("adapter_config.json", "merge this one into its base model"), ("pytorch_model.bin", "save_pretrained")],
+)
+def test_other_layouts_are_recognised_and_explained(tmp_path: Path, file: str, advice: str) -> None:
+    run_path = simple_run(tmp_path / "run")
+    (run_path / "checkpoint-20" / "model.safetensors").unlink()
+    (run_path / "checkpoint-20" / file).write_text("{}")
+    with pytest.raises(RunError, match=advice):
         open_run(run_path)
 
 
 def test_a_damaged_trainer_state_is_refused(tmp_path: Path) -> None:
     run_path = simple_run(tmp_path / "run")
     (run_path / "checkpoint-30" / "trainer_state.json").write_text('{"global_step": 3')
-    with pytest.raises(RunError, match="checkpoint may be incomplete"):
+    with pytest.raises(RunError, match="the save may be incomplete"):
         open_run(run_path)
 
 
@@ -94,7 +106,8 @@ class TestBase:
     def test_the_users_choice_goes_first(self, tmp_path: Path) -> None:
         run = open_run(simple_run(tmp_path / "run"))
         other = write_model(tmp_path / "other", base_weights())
-        assert find_base(run, given=str(other), suite="nowhere").source.path == other
+        given = open_base(other, "--geom-base")
+        assert find_base(run, given=given, suite="nowhere") is given
 
     def test_then_the_suites(self, tmp_path: Path) -> None:
         run = open_run(simple_run(tmp_path / "run"))
@@ -117,12 +130,47 @@ class TestBase:
         (run_path / "base").rename(tmp_path / "elsewhere")
         with pytest.raises(UsageError) as error:
             find_base(open_run(run_path))
-        for way in ("--geom-base=PATH", "base: PATH in the suite", "checkpoint-0 or base/", "adapter_config.json"):
+        for way in ("--geom-base=PATH", "base: PATH in the suite", "checkpoint-0 or base/", "base_model_name_or_path"):
             assert way in str(error.value)
 
     def test_a_choice_that_is_no_model_is_refused(self, tmp_path: Path) -> None:
         run = open_run(simple_run(tmp_path / "run"))
         with pytest.raises(UsageError, match=r"holds neither model.safetensors nor"):
-            find_base(run, given=str(tmp_path))
-        with pytest.raises(UsageError, match=r"--geom-base\) is not a directory"):
-            find_base(run, given=str(tmp_path / "nowhere"))
+            open_base(tmp_path, "--geom-base")
+        with pytest.raises(UsageError, match=r"the suite's base\) is not a directory"):
+            find_base(run, suite=str(tmp_path / "nowhere"))
+
+    def test_a_checkpoint_of_the_run_itself_is_refused(self, tmp_path: Path) -> None:
+        run_path = simple_run(tmp_path / "run")
+        with pytest.raises(UsageError, match="is checkpoint-10 of the run that is checked"):
+            find_base(open_run(run_path), given=open_base(run_path / "checkpoint-10", "--geom-base"))
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoint-٣", "checkpoint-1e3", "checkpoint--5", "checkpoint-7\n", "checkpoint-" + "9" * 20]
+)
+def test_other_names_are_no_checkpoints(tmp_path: Path, name: str) -> None:
+    run_path = simple_run(tmp_path / "run")
+    write_model(run_path / name, base_weights())
+    assert [c.step for c in open_run(run_path).checkpoints] == [10, 20, 30]
+
+
+def test_a_linked_checkpoint_is_no_second_one(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run")
+    (run_path / "checkpoint-40").symlink_to(run_path / "checkpoint-30")
+    with pytest.raises(RunError, match="checkpoint-30 and checkpoint-40 are one step, or one directory"):
+        open_run(run_path)
+
+
+def test_files_outside_the_run_and_pipes_are_not_read(tmp_path: Path) -> None:
+    run_path = simple_run(tmp_path / "run")
+    state = run_path / "checkpoint-30" / "trainer_state.json"
+    state.unlink()
+    (tmp_path / "secret.json").write_text('{"global_step": 7}')
+    state.symlink_to(tmp_path / "secret.json")
+    with pytest.raises(RunError, match="outside"):
+        open_run(run_path)
+    state.unlink()
+    os.mkfifo(state)
+    with pytest.raises(RunError, match="not a regular file"):
+        open_run(run_path)

@@ -96,7 +96,7 @@ def test_the_rounding_share_tells_bf16_from_fp32(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_weight_with_nan_is_left_out_and_the_others_are_not(tmp_path: Path, bad: float) -> None:
     base = base_weights()
-    broken = moved(base, 1e-2)
+    broken = moved(base, 2e-2)
     broken[Q][3, 5] = bad
     record = measured(write_run(tmp_path / "run", base, {10: moved(base, 1e-2), 20: broken}), STABLE_RANK)
     assert record.skipped == {Q: "checkpoint-20: 1 of 384 values are NaN or infinite"}
@@ -112,7 +112,7 @@ def test_a_zero_filled_weight_is_left_out(tmp_path: Path) -> None:
 
 def test_a_base_of_the_same_shape_but_another_model_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", base_weights(seed=0), {10: moved(base_weights(seed=7), 1e-2)})
-    with pytest.raises(RunError, match=r"W0 .* is another model: at step 10 half of the weights have moved by 1\.\d+"):
+    with pytest.raises(RunError, match=r"checkpoint-10 are different models: half of the weights differ by 1\.\d+"):
         measured(run, STABLE_RANK)
 
 
@@ -140,3 +140,39 @@ def test_nothing_is_written_to_the_run(tmp_path: Path) -> None:
     before = state()
     measured(run, STABLE_RANK, ALIGNMENT)
     assert state() == before
+
+
+def test_a_later_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    base = base_weights()
+    run = write_run(tmp_path / "run", base, {10: moved(base, 1e-2), 20: moved(base_weights(seed=7), 1e-2)})
+    with pytest.raises(RunError, match="checkpoint-20 are different models"):
+        measured(run, STABLE_RANK)
+
+
+def test_a_copied_checkpoint_is_refused(tmp_path: Path) -> None:
+    base = base_weights()
+    run = write_run(tmp_path / "run", base, {10: moved(base, 1e-2), 20: moved(base, 2e-2), 30: moved(base, 1e-2)})
+    with pytest.raises(RunError, match="checkpoint-10 and checkpoint-30 hold the same weights"):
+        measured(run, STABLE_RANK)
+
+
+def test_a_zero_filled_base_is_noticed(tmp_path: Path) -> None:
+    base = base_weights()
+    run = write_run(tmp_path / "run", base | {K: torch.zeros(16, 16).bfloat16()}, {10: moved(base, 1e-2)})
+    assert measured(run, STABLE_RANK).skipped == {
+        K: "W0: all zeros, though the checkpoints are not; the file may be incomplete"
+    }
+
+
+def test_a_run_of_which_nothing_can_be_measured_is_no_crash(tmp_path: Path) -> None:
+    base = base_weights()
+    run = write_run(tmp_path / "run", base, {10: {name: torch.full_like(w, float("nan")) for name, w in base.items()}})
+    assert set(measured(run, STABLE_RANK).skipped) == {Q, K, DOWN}
+
+
+def test_weights_beyond_the_range_of_float64_have_no_figure(tmp_path: Path) -> None:
+    huge = {name: w.double() * 1e200 for name, w in base_weights().items()}
+    run = write_run(tmp_path / "run", huge, {10: {name: w * 1.5 for name, w in huge.items()}})
+    (figure,) = column(measured(run, STABLE_RANK), STABLE_RANK, Q)
+    assert figure is not None
+    assert figure.undefined

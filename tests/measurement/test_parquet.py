@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -65,23 +67,78 @@ def test_a_truncated_record_is_refused(record: Record, tmp_path: Path) -> None:
         read_record(file)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
-def test_a_figure_that_is_none_is_refused(record: Record, tmp_path: Path, value: float | None) -> None:
+def rewritten(file: Path, change, **columns: list[object]) -> None:
+    """Write the record again, with changed metadata (under a correct digest) and columns."""
+    table = pq.read_table(file)
+    metadata = json.loads(table.schema.metadata[b"geomcheck"])
+    change(metadata)
+    for name, values in columns.items():
+        index = table.column_names.index(name)
+        table = table.set_column(index, name, pa.array(values, table.schema.field(name).type))
+    text = json.dumps(metadata).encode()
+    digest = hashlib.blake2b(text).hexdigest().encode()
+    pq.write_table(table.replace_schema_metadata({b"geomcheck": text, b"geomcheck.digest": digest}), file)
+
+
+METADATA = [
+    (lambda m: m.update(format=99), "format 99"),
+    (lambda m: m.pop("points"), "points"),
+    (lambda m: m.update(points=[]), "checkpoints are none"),
+    (lambda m: m["points"].append(m["points"][0]), "repeated, or out of order"),
+    (lambda m: m["points"].reverse(), "out of order"),
+    (lambda m: m["points"][0].update(step=1.5), "a checkpoint that cannot be"),
+    (lambda m: m["points"][0].update(progress=float("nan")), "a checkpoint that cannot be"),
+    (lambda m: m.update(run=["x"]), "a text is expected"),
+    (lambda m: m.update(skipped=None), "damaged record"),
+    (lambda m: m.update(weights={}), "that the record does not have"),
+    (lambda m: m.update(metrics={}), "that the record does not have"),
+    (lambda m: m["weights"].update({Q: {"shape": None, "dtypes": []}}), "damaged record"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), METADATA)
+def test_metadata_that_cannot_be_is_refused(record: Record, tmp_path: Path, change, message: str) -> None:
     file = tmp_path / "r.parquet"
     write_record(record, file)
-    table = pq.read_table(file)
-    values = table["value"].to_pylist()
-    values[0] = value
-    pq.write_table(table.set_column(table.column_names.index("value"), "value", pa.array(values, pa.float64())), file)
+    rewritten(file, change)
+    with pytest.raises(RecordError, match=message):
+        read_record(file)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, -1.0])
+def test_a_figure_that_cannot_be_is_refused(record: Record, tmp_path: Path, value: float | None) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    values = pq.read_table(file)["value"].to_pylist()
+    rewritten(file, lambda m: None, value=[value, *values[1:]])
     with pytest.raises(RecordError, match="damaged record"):
         read_record(file)
 
 
-def test_another_format_version_is_refused(record: Record, tmp_path: Path) -> None:
+def test_a_figure_that_is_there_twice_is_refused(record: Record, tmp_path: Path) -> None:
     file = tmp_path / "r.parquet"
     write_record(record, file)
     table = pq.read_table(file)
-    metadata = json.loads(table.schema.metadata[b"geomcheck"]) | {"format": 99}
-    pq.write_table(table.replace_schema_metadata({b"geomcheck": json.dumps(metadata).encode()}), file)
-    with pytest.raises(RecordError, match="format 99"):
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), file)
+    with pytest.raises(RecordError, match="there twice"):
         read_record(file)
+
+
+def test_no_flipped_bit_changes_a_figure_unseen(record: Record, tmp_path: Path) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    clean, content = list(record.rows()), file.read_bytes()
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(150):
+        flipped = bytearray(content)
+        flipped[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        file.write_bytes(flipped)
+        try:
+            again = read_record(file)
+        except RecordError:
+            refused += 1
+        else:
+            assert list(again.rows()) == clean
+            assert (again.points, again.weights, again.run) == (record.points, record.weights, record.run)
+    assert refused > 50

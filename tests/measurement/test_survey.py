@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from geomcheck.checkpoints import find_base, open_run
+from geomcheck.checkpoints import find_base, open_base, open_run
 from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement import Record, survey
 from tests.runs import DOWN, EMBED, NORM, K, Q, base_weights, moved, simple_run, write_model, write_run
@@ -13,7 +13,7 @@ from tests.runs import DOWN, EMBED, NORM, K, Q, base_weights, moved, simple_run,
 
 def surveyed(path: Path, base: str | None = None) -> Record:
     run = open_run(path)
-    return survey(run, find_base(run, given=base))
+    return survey(run, open_base(base, "--geom-base") if base else find_base(run))
 
 
 def test_a_healthy_run_is_described_from_headers(tmp_path: Path) -> None:
@@ -98,3 +98,10 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(RunError, match=r"checkpoint-20/model.safetensors: truncated"):
         surveyed(run)
+
+
+@pytest.mark.parametrize("shape", [(384,), (0,)])
+def test_a_weight_that_is_flat_on_one_side_is_skipped_not_forgotten(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    base = base_weights()
+    flat = base | {Q: torch.zeros(shape)}
+    assert "shape" in surveyed(write_run(tmp_path / "run", flat, {10: moved(base, 1e-2)})).skipped[Q]

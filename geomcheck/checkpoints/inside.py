@@ -1,0 +1,41 @@
+"""Opening only what a run may be trusted with: regular files inside its directory, of a sensible size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from geomcheck.errors import RunError
+
+
+def require_regular(path: Path, root: Path, *, max_bytes: int | None = None) -> Path:
+    """`path`, if it is a regular file inside `root` (links followed) of at most `max_bytes`.
+
+    Raises:
+        RunError: it is missing, a directory, a pipe or a device, lies outside, or is larger.
+    """
+    try:
+        resolved = path.resolve(strict=True)
+        if not resolved.is_relative_to(root):
+            raise RunError(f"{path}: links to {resolved}, outside {root}; copy the file instead")
+        if not resolved.is_file():
+            raise RunError(f"{path}: not a regular file")
+        size = resolved.stat().st_size
+    except (OSError, ValueError, RuntimeError) as error:  # missing, unreadable, a null character, a circle of links
+        raise RunError(f"{path}: cannot be opened: {error}") from error
+    if max_bytes is not None and size > max_bytes:
+        raise RunError(f"{path}: {size} bytes, more than the {max_bytes} that such a file can need")
+    return resolved
+
+
+def read_json(path: Path, root: Path, *, max_bytes: int) -> dict[str, Any]:
+    """The mapping in a JSON file. Raises RunError as `require_regular`, or where it holds none."""
+    resolved = require_regular(path, root, max_bytes=max_bytes)
+    try:
+        content = json.loads(resolved.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: not readable as JSON ({error}); the save may be incomplete") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: a {type(content).__name__} at the top level, where a mapping is expected")
+    return content
