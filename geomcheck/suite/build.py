@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from geomcheck.diagnostics import Fold, Metric, load_metrics
+from geomcheck.diagnostics import Fold, Metric, Unit, load_metrics
 from geomcheck.errors import Problem
 from geomcheck.suite.conditions import (
     KINDS,
@@ -21,12 +21,21 @@ from geomcheck.suite.conditions import (
 )
 from geomcheck.suite.document import Node
 from geomcheck.suite.expectation import REGIME, Expectation
-from geomcheck.suite.grammar import MetricStatement, RegimeStatement, statement_model, validate
+from geomcheck.suite.grammar import (
+    MetricStatement,
+    RegimeStatement,
+    UnsettledStatement,
+    keys_of,
+    statement_model,
+    validate,
+)
 from geomcheck.suite.places import FIRST, PREVIOUS, parse_place
 from geomcheck.suite.quantities import (
+    Quantity,
     Refusal,
     Scale,
     Tolerance,
+    closest,
     did_you_mean,
     ratio,
     spelled,
@@ -44,18 +53,17 @@ def build(node: Node, selection: Selection) -> tuple[Expectation | None, list[Pr
         found = spelled(node.plain())
         return None, [Problem(node.position, f"an expectation is a mapping with `id` and `metric`; found {found}")]
     what = _name(node)
-    problems = list(_condition_problems(node, what))
-    if REGIME in node.value and "metric" not in node.value:
-        statement, found_problems = validate(RegimeStatement, node, what=what)
-        problems += found_problems
-        return (None, problems) if problems else (_regime(statement, node, selection), [])
-    metric, metric_problems = _metric(node, what)
-    if metric is None:
-        return None, metric_problems
-    statement, found_problems = validate(statement_model(metric.name), node, what=what)
-    problems += found_problems
+    unsettled = _unsettled(node, what)
+    if unsettled is not None:
+        return None, [unsettled, *validate(UnsettledStatement, node, what=what)[1]]
+    metric = None if REGIME in node.value else load_metrics()[node.value["metric"].value]
+    model = RegimeStatement if metric is None else statement_model(metric.name)
+    statement, problems = validate(model, node, what=what)
+    problems += _condition_problems(node, what, keys_of(model))
     if problems:
         return None, problems
+    if metric is None:
+        return _regime(statement, node, selection), []
     return _measured(statement, metric, node, selection)
 
 
@@ -66,24 +74,30 @@ def _name(node: Node) -> str:
     return f"expectation {spelled(identifier.value)}"
 
 
-def _metric(node: Node, what: str) -> tuple[Metric | None, list[Problem]]:
-    metrics = load_metrics()
-    given = node.value.get("metric")
+def _unsettled(node: Node, what: str) -> Problem | None:
+    """Why it is open what the expectation is about, or None: it has one known metric, or a regime."""
+    names = load_metrics().names()
+    given, regime = node.value.get("metric"), node.value.get(REGIME)
+    if given is not None and regime is not None:
+        return Problem(regime.key, "`regime` stands instead of `metric`; remove one")
+    if regime is not None:
+        return None
     if given is None:
-        message = f"{what} needs `metric` (or `regime`); metrics: {', '.join(metrics.names())}"
-        return None, [Problem(node.position, message)]
-    if not isinstance(given.value, str) or given.value not in metrics:
-        message = f"unknown metric {spelled(given.plain())}; metrics: {', '.join(metrics.names())}"
-        return None, [Problem(given.position, message + did_you_mean(given.plain(), metrics.names()))]
-    return metrics[given.value], []
+        return Problem(node.position, f"{what} needs `metric` (or `regime`); metrics: {', '.join(names)}")
+    if given.value in names:
+        return None
+    message = f"unknown metric {spelled(given.plain())}; metrics: {', '.join(names)}"
+    return Problem(given.position, message + did_you_mean(given.plain(), names))
 
 
-def _condition_problems(node: Node, what: str) -> Iterable[Problem]:
+def _condition_problems(node: Node, what: str, allowed: list[str]) -> Iterable[Problem]:
+    """Problems of the condition as a whole; none is missing where an unknown key looks like one."""
     given = [key for key in node.value if key in KINDS]
     kinds = {KINDS[key] for key in given}
     listed = ", ".join(KINDS)
     if not given:
-        yield Problem(node.position, f"{what} has no condition; one of: {listed}")
+        if not any(closest(key, allowed) in KINDS for key in node.value if key not in allowed):
+            yield Problem(node.position, f"{what} has no condition; one of: {listed}")
     elif len(kinds) > 1:
         both = " and ".join(f"`{key}`" for key in given)
         message = f"{what} has several conditions, {both}; keep one (only `above` and `below` go together)"
@@ -117,14 +131,15 @@ def _measured(
     statement: MetricStatement, metric: Metric, node: Node, selection: Selection
 ) -> tuple[Expectation | None, list[Problem]]:
     params = statement.parameters(metric)
+    figures = _figures(statement)
     try:
-        condition = _condition(statement, metric)
+        condition = _condition(statement, metric, figures)
     except Refusal as refusal:
         return None, [Problem(node.locate(refusal.path), f"`{refusal.path[0]}`: {refusal}")]
     problems = [
         Problem(node.locate(refusal.path, key=True), str(refusal))
         for refusal in (
-            *_empty_conditions(condition, metric, params, node),
+            *_empty_conditions(condition, metric, params, figures, node),
             *_idle_keys(statement),
             *_contradictions(statement, metric, params, condition),
         )
@@ -148,9 +163,18 @@ def _measured(
     return expectation, []
 
 
-def _condition(statement: MetricStatement, metric: Metric) -> Condition:
-    written = [statement.near, statement.above, statement.below, *(statement.within or ())]
-    scale = Scale(metric.unit, percent=any(q.percent for q in written if q is not None))
+def _figures(statement: MetricStatement) -> list[Quantity]:
+    """The figures that the condition names."""
+    written = (statement.near, statement.above, statement.below, *(statement.within or ()))
+    return [figure for figure in written if figure is not None]
+
+
+def _is_share(metric: Metric) -> bool:
+    return metric.unit is Unit.FRACTION and metric.high == 1.0
+
+
+def _condition(statement: MetricStatement, metric: Metric, figures: list[Quantity]) -> Condition:
+    scale = Scale(metric.unit, percent=any(f.percent for f in figures) if figures else _is_share(metric))
     if statement.within is not None:
         low, high = statement.within
         return within(low, high, scale)
@@ -160,11 +184,7 @@ def _condition(statement: MetricStatement, metric: Metric) -> Condition:
         return near(statement.near, _tolerance(statement, metric), scale)
     if statement.like is not None:
         return Like(_tolerance(statement, metric), scale)
-    return bounds(
-        statement.above,
-        statement.below,
-        scale,
-    )
+    return bounds(statement.above, statement.below, scale)
 
 
 def _tolerance(statement: MetricStatement, metric: Metric) -> Tolerance:
@@ -186,12 +206,20 @@ def _trend_tolerance(statement: MetricStatement, metric: Metric) -> Tolerance:
     return Tolerance(amount, relative=True)
 
 
-def _empty_conditions(condition: Condition, metric: Metric, params: Mapping[str, Any], node: Node) -> Iterable[Refusal]:
+def _empty_conditions(
+    condition: Condition, metric: Metric, params: Mapping[str, Any], figures: list[Quantity], node: Node
+) -> Iterable[Refusal]:
     low, high = metric.range(params)
     fault = condition.fault(low, high) if isinstance(condition, Band | Like) else None
     if fault:
         key = next(key for key in node.value if key in KINDS)
-        yield Refusal(f"`{condition.text}` {fault}", path=(key,))
+        yield Refusal(f"`{condition.text}` {fault}{_forgotten_percent(metric, figures)}", path=(key,))
+
+
+def _forgotten_percent(metric: Metric, figures: list[Quantity]) -> str:
+    """How to write the first figure that may be meant in percent, or nothing."""
+    meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and _is_share(metric)]
+    return f"; {meant[0]} percent is `{meant[0]}%`" if meant else ""
 
 
 def _idle_keys(statement: MetricStatement) -> Iterable[Refusal]:

@@ -23,6 +23,14 @@ class Companion:
     matched: Mapping[int, Point]
     warnings: tuple[str, ...]
 
+    def figure(self, step: int, group: str | None) -> float:
+        """The reference's folded figure of `group` at the checkpoint that matches `step`. Raises Unanswerable."""
+        match = self.matched[step].step
+        try:
+            return self.groups[group][match]
+        except KeyError:
+            raise Unanswerable(f"the reference has no figure of {group or 'the run'} at step {match}") from None
+
 
 def companion_of(
     expectation: Expectation, question: Question, record: Record, reference: Record, found: Sample

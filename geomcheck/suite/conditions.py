@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from geomcheck.suite.quantities import Quantity, Scale, Tolerance
+from geomcheck.suite.regimes import FARTHEST
 
 KINDS = {
     "within": "within",
@@ -22,6 +24,9 @@ KINDS = {
 """The keys that are conditions, by the condition they belong to: `above` and `below` may be combined."""
 
 TOLERANT = ("near", "trend", "like")
+
+Offence = tuple[bool, float]
+"""Whether something is on the wrong side of a condition, and how far; the larger, the worse."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,10 @@ class Band:
     def violation(self, value: float) -> float:
         """How far `value` is outside (positive), or inside, as a negative distance to the nearest bound."""
         return max(self.low - value, value - self.high) if math.isfinite(value) else math.inf
+
+    def offence(self, value: float) -> Offence:
+        """Whether `value` is on the wrong side, and how far."""
+        return not self.holds(value), self.violation(value)
 
     def fault(self, low: float, high: float) -> str | None:
         """Why this band says nothing about figures from `low` to `high` (closed), or None."""
@@ -90,12 +99,18 @@ class Trend:
     @property
     def text(self) -> str:
         """The condition for people."""
+        return f"{self.phrase}: {SPREAD}" if self.direction == "flat" else self.phrase
+
+    @property
+    def phrase(self) -> str:
+        """The condition within a sentence."""
+        amount = self.scale.show_tolerance(self.tolerance)
         if self.direction == "flat":
-            return f"flat: (max - min) / |mean| <= {self.tolerance.amount * 100:.10g}%"
+            return f"flat within {amount}"
         if self.tolerance.amount == 0:
             return self.direction
-        of = " of the previous value" if self.tolerance.relative else ""
-        return f"{self.direction} within {self.scale.show_tolerance(self.tolerance)}{of}"
+        steps_back = "drops" if self.direction == "rising" else "rises"
+        return f"{self.direction} ({steps_back} up to {amount} tolerated)"
 
     def judge(self, series: Sequence[float]) -> tuple[bool, ...]:
         """Which points of the series are as demanded; the series holds when all are."""
@@ -117,6 +132,23 @@ class Trend:
         upward = self._upward(series)
         drops = [a - b - self.tolerance.around(a) for a, b in pairwise(upward)]
         return max([*drops, upward[0] - upward[-1]])
+
+    def offence(self, series: Sequence[float]) -> Offence:
+        """Whether the series is not as demanded, and how far from it."""
+        return not all(self.judge(series)), self.violation(series)
+
+    def decisive(self, series: Sequence[float]) -> int:
+        """The index of the point that breaks the trend, or else of the last.
+
+        A series that is not flat is broken by the point furthest from its median; of two, by the later.
+        """
+        marks = self.judge(series)
+        if all(marks):
+            return len(series) - 1
+        if self.direction != "flat":
+            return marks.index(False)
+        middle = statistics.median(series)
+        return max(range(len(series)), key=lambda index: (abs(series[index] - middle), index))
 
     def _upward(self, series: Sequence[float]) -> list[float]:
         return [value if self.direction == "rising" else -value for value in series]
@@ -154,10 +186,13 @@ class Regime:
     @property
     def text(self) -> str:
         """The condition for people."""
-        return f"regime is {self.name}"
+        return f"regime is {self.name} (at most {FARTHEST:g} decades from its profile)"
 
 
 Condition = Band | Trend | Like | Regime
+
+SPREAD = "(max - min) / |mean|"
+"""What a flat trend bounds, as `spread` computes it."""
 
 
 def within(low: Quantity, high: Quantity, scale: Scale) -> Band:
@@ -192,7 +227,7 @@ def spread(series: Sequence[float]) -> float:
     if not all(math.isfinite(value) for value in series):
         return math.inf
     width = max(series) - min(series)
-    mean = math.fsum(series) / len(series)
+    mean = math.fsum(value / len(series) for value in series)
     if width == 0:
         return 0.0
     return width / abs(mean) if mean else math.inf

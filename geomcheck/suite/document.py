@@ -26,6 +26,8 @@ _NULLS = {"", "~", "null", "Null", "NULL"}
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_WORD = re.compile(r"[^\s,\[\]{}]+")
+_IN_ALIAS = "while scanning an alias"  # PyYAML's words
 _SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
@@ -92,9 +94,9 @@ def parse_document(text: str, *, shown: str) -> Node:
     try:
         root: yaml.Node | None = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark = _mark(error)
         place = Position(shown, mark.line + 1, mark.column + 1) if mark else start
-        _refuse(place, _sentence(error))
+        _refuse(place, _sentence(error, text))
     except (ValueError, OverflowError) as error:  # PyYAML hands escapes such as "\UFFFFFFFF" to chr() unchecked
         mark = loader.get_mark()
         _refuse(Position(shown, mark.line + 1, mark.column + 1), f"not valid YAML: {error}")
@@ -130,9 +132,26 @@ def _require_printable(text: str, shown: str) -> None:
         _refuse(Position(shown, line, column), f"character U+{ord(bad.group()):04X} may not stand in a YAML file")
 
 
-def _sentence(error: yaml.MarkedYAMLError) -> str:
+def _mark(error: yaml.MarkedYAMLError) -> yaml.Mark | None:
+    """Where the mistake is; of an alias, where it begins."""
+    if error.context == _IN_ALIAS:
+        return error.context_mark
+    return error.problem_mark or error.context_mark
+
+
+def _sentence(error: yaml.MarkedYAMLError, text: str) -> str:
     parts = [part for part in (error.context, error.problem) if part]
-    return "not valid YAML: " + ", ".join(parts)
+    return "not valid YAML: " + ", ".join(parts) + _advice(error, text)
+
+
+def _advice(error: yaml.MarkedYAMLError, text: str) -> str:
+    mark = _mark(error)
+    word = _WORD.match(text, mark.index) if mark else None
+    if word and word.group().startswith("*"):
+        return f'; a `*` begins a YAML alias: quote the pattern, "{word.group()}"'
+    if error.problem == "mapping values are not allowed here":
+        return "; a `: ` inside a text needs quotes, or the indentation is off"
+    return ""
 
 
 def _refuse(position: Position, message: str) -> NoReturn:
@@ -149,9 +168,8 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise yaml.composer.ComposerError(
-                None, None, f"tags such as `{tag}` are not allowed: a suite is plain data", event.start_mark
-            )
+            problem = f"tags such as `{tag}` are not allowed: a suite is plain data; quote a text that begins with `!`"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         self._depth += 1
         if self._depth > MAX_DEPTH:
             problem = f"nested deeper than {MAX_DEPTH} levels"

@@ -64,6 +64,12 @@ def _allowance(raw: Any) -> float:
     return value
 
 
+def _expectations(raw: Any) -> list[Any]:
+    if not isinstance(raw, list):
+        raise Refusal(f"expected a list of `- id: ...`; found {spelled(raw)}")
+    return raw
+
+
 def _patterns(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not raw:
         raise Refusal(f'expected a list of run name patterns such as `["*opd*"]`; found {spelled(raw)}')
@@ -102,7 +108,9 @@ class Heading(BaseModel):
     weights: Weights = Field(Selection(), description="The weights that expectations look at by default.")
     defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters per metric.")
     extends: Text = Field("", description="A shipped suite or a path; expectations override its by `id`.")
-    expect: list[Any] = Field(default_factory=list, description="The expectations.")
+    expect: Annotated[list[Any], PlainValidator(_expectations), WithJsonSchema({"type": "array"})] = Field(
+        default_factory=list, description="The expectations."
+    )
 
 
 class Statement(BaseModel):
@@ -158,6 +166,14 @@ class MetricStatement(Statement):
     def parameters(self, metric: Metric) -> dict[str, Any]:
         """All parameters of `metric`, defaults filled in, in canonical spelling."""
         return {p.name: getattr(self, f"parameter_{p.name}") for p in metric.parameters}
+
+
+class UnsettledStatement(MetricStatement):
+    """What can be checked of an expectation while it is open which metric it is about: not its parameters."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    metric: Any = None
 
 
 @cache
@@ -221,15 +237,16 @@ def _translate(error: Any, model: type[BaseModel], node: Node, what: str) -> Pro
             refusal = error["ctx"]["error"]
             inner = getattr(refusal, "path", ())
             return Problem(node.locate((*path[:1], *inner)), f"`{path[0]}`: {refusal}")
-        case "list_type" | "dict_type" as kind:
-            expected = "a list" if kind == "list_type" else "a mapping"
-            return Problem(node.locate(path), f"`{key}`: expected {expected}; found {spelled(error['input'])}")
+        case "dict_type":
+            return Problem(node.locate(path), f"`{key}`: expected a mapping; found {spelled(error['input'])}")
         case _:
             return Problem(node.locate(path), f"`{key}`: {error['msg']}; found {spelled(error['input'])}")
 
 
 def unknown_key(key: str, allowed: list[str], what: str) -> str:
-    """The sentence for a key that `what` does not have."""
+    """The sentence for a key that `what` does not have; only metrics' parameters may be none at all."""
+    if not allowed:
+        return f"unknown key `{key}` in {what}: it has no parameters"
     return f"unknown key `{key}` in {what}; allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
 
 

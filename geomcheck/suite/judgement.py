@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from geomcheck.errors import RecordError
 from geomcheck.measurement.record import Record
 from geomcheck.suite import wording
 from geomcheck.suite.comparison import Companion, companion_of
-from geomcheck.suite.conditions import Band, Like, Regime, Trend
+from geomcheck.suite.conditions import Band, Condition, Like, Offence, Regime, Trend
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.folds import fold
 from geomcheck.suite.groups import Groups, fold_groups, gaps
 from geomcheck.suite.regimes import EVIDENCE, classify
-from geomcheck.suite.sampling import Sample, counts, rounding_warning, sample
+from geomcheck.suite.sampling import Question, Sample, counts, rounding_warning, sample
 from geomcheck.suite.verdict import Counts, Observed, Outcome, Unanswerable, Verdict, Worst
 
 WORST = 5
 UNKNOWN = Counts()
+NO_OFFENCE: Offence = (False, -math.inf)
 
 _VIOLATED: dict[str, Outcome] = {"error": "failed", "warn": "warned", "info": "info"}
-
-BandOf = Callable[[int, str | None], Band]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a judgement rests on. `observed` is by group, then by step."""
+    """What a judgement rests on. `observed` is by group, then by step; `decisive` is one of them."""
 
     holds: bool
     message: str
-    observed: tuple[Observed, ...]
+    observed: tuple[Observed, ...] = ()
+    decisive: Observed | None = None
     worst: tuple[Worst, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -53,29 +53,33 @@ def judge(expectation: Expectation, record: Record, reference: Record | None = N
 
 def unmeasured(expectation: Expectation, reason: str, tally: Counts = UNKNOWN) -> Verdict:
     """The verdict with the outcome ``error``, for `reason`."""
-    finding = Finding(False, f"{expectation.metric} could not be judged: {reason}", ())
+    finding = Finding(False, f"cannot judge {expectation.metric}: {reason}")
     return _verdict(expectation, finding, "error", tally)
 
 
 def _verdict(expectation: Expectation, finding: Finding, outcome: Outcome, tally: Counts) -> Verdict:
     declaration = expectation.declaration
+    condition = expectation.condition
     return Verdict(
         id=expectation.id,
         metric=expectation.metric,
         params=expectation.params,
-        condition=expectation.condition.text,
+        condition=condition.text,
         at=expectation.at.text,
         per=expectation.per,
         fold=expectation.fold,
         level=expectation.level,
+        allow=expectation.allow,
         outcome=outcome,
         message=finding.message,
         position=expectation.position,
         observed=finding.observed,
+        decisive=finding.decisive,
         worst=finding.worst,
         counts=tally,
         why=expectation.why,
         unit=declaration.unit.value if declaration else "decades",
+        percent=not isinstance(condition, Regime) and condition.scale.percent,
         bounds=_bounds(expectation),
         warnings=finding.warnings,
     )
@@ -95,6 +99,7 @@ def _figure(expectation: Expectation, record: Record, reference: Record | None) 
     groups = fold_groups(found, expectation)
     warnings = (*rounding_warning(question, record, found), *gaps(groups, found, expectation))
     condition = expectation.condition
+    _require_doubt(condition, question, found)
     if isinstance(condition, Trend):
         finding = _trend(expectation, condition, found, groups)
     elif isinstance(condition, Like):
@@ -106,42 +111,51 @@ def _figure(expectation: Expectation, record: Record, reference: Record | None) 
     else:
         assert isinstance(condition, Band)
         finding = _band(expectation, condition, found, groups)
-    return Finding(finding.holds, finding.message, finding.observed, finding.worst, warnings)
+    return replace(finding, warnings=warnings)
+
+
+def _require_doubt(condition: Condition, question: Question, found: Sample) -> None:
+    """Raise Unanswerable where the condition holds, or fails, whatever a weight of these shapes does."""
+    if not question.metric.at_most_rank or not isinstance(condition, Band):
+        return
+    low, _ = question.metric.range(question.params)
+    fault = condition.fault(low, max(min(weight.shape) for weight in found.used.values()))
+    if fault:
+        raise Unanswerable(f"`{condition.text}` {fault}, the smaller dimension of the weights")
 
 
 def _band(expectation: Expectation, band: Band, found: Sample, groups: Groups) -> Finding:
-    observed = _observe(groups, lambda _step, _group: band)
-    extreme = _extreme(observed, lambda o: band.violation(_value(o)))
-    worst = _rank(found.cells[extreme.step], extreme.step, lambda _name, value: band.violation(value))
+    observed = tuple(Observed(step, group, value, band.holds(value)) for step, group, value in _figures(groups))
+    extreme = max(observed, key=lambda o: band.offence(_value(o)))
+    worst = _rank(found.cells[extreme.step], extreme.step, lambda _name, value: band.offence(value))
     holds = wording.within_allowance(observed, expectation.allow)
     message = wording.band(expectation, observed, extreme, band, len(found.used))
-    return Finding(holds, message, observed, worst)
+    return Finding(holds, message, observed, extreme, worst)
 
 
 def _like(expectation: Expectation, condition: Like, found: Sample, groups: Groups, companion: Companion) -> Finding:
-    def band_of(step: int, group: str | None) -> Band:
-        try:
-            return condition.around(companion.groups[group][companion.matched[step].step])
-        except KeyError:
-            at = companion.matched[step].step
-            raise Unanswerable(f"the reference has no figure of {group or 'the run'} at step {at}") from None
+    def observe(step: int, group: str | None, value: float) -> Observed:
+        theirs = companion.figure(step, group)
+        return Observed(step, group, value, condition.around(theirs).holds(value), theirs)
 
-    def weight_violation(name: str, value: float) -> float:
+    def offence(observed: Observed) -> Offence:
+        return condition.around(_reference(observed)).offence(_value(observed))
+
+    def weight_offence(name: str, value: float) -> Offence:
         other = companion.cells[companion.matched[extreme.step].step].get(name)
-        return -math.inf if other is None else condition.around(other).violation(value)
+        return NO_OFFENCE if other is None else condition.around(other).offence(value)
 
-    observed = _observe(groups, band_of)
-    extreme = _extreme(observed, lambda o: band_of(o.step, o.group).violation(_value(o)))
-    worst = _rank(found.cells[extreme.step], extreme.step, weight_violation)
+    observed = tuple(observe(step, group, value) for step, group, value in _figures(groups))
+    extreme = max(observed, key=offence)
+    worst = _rank(found.cells[extreme.step], extreme.step, weight_offence)
     holds = wording.within_allowance(observed, expectation.allow)
     match = companion.matched[extreme.step]
-    theirs = companion.groups[extreme.group][match.step]
-    message = wording.like(expectation, observed, extreme, theirs, match, len(found.used))
-    return Finding(holds, message, observed, worst)
+    message = wording.like(expectation, observed, extreme, _reference(extreme), match, len(found.used))
+    return Finding(holds, message, observed, extreme, worst)
 
 
 def _trend(expectation: Expectation, trend: Trend, found: Sample, groups: Groups) -> Finding:
-    observed: list[Observed] = []
+    by_group: dict[str | None, list[Observed]] = {}
     for label, series in groups.items():
         if len(series) < 2:
             raise Unanswerable(
@@ -149,22 +163,21 @@ def _trend(expectation: Expectation, trend: Trend, found: Sample, groups: Groups
                 "because it had not changed before: a trend needs two"
             )
         marks = trend.judge(list(series.values()))
-        observed += [
+        by_group[label] = [
             Observed(step, label, value, holds) for (step, value), holds in zip(series.items(), marks, strict=True)
         ]
-    label = max(groups, key=lambda group: trend.violation(list(groups[group].values())))
-    broken = [o for o in observed if o.group == label and not o.holds]
-    extreme = broken[0] if broken else next(o for o in reversed(observed) if o.group == label)
+    observed = tuple(o for series in by_group.values() for o in series)
+    label = max(groups, key=lambda group: trend.offence(list(groups[group].values())))
+    extreme = by_group[label][trend.decisive(list(groups[label].values()))]
     own = {name: [values[name] for values in found.cells.values() if name in values] for name in found.used}
     worst = _rank(
         found.cells[extreme.step],
         extreme.step,
-        lambda name, _value: trend.violation(own[name]) if len(own[name]) > 1 else -math.inf,
+        lambda name, _value: trend.offence(own[name]) if len(own[name]) > 1 else NO_OFFENCE,
     )
-    result = tuple(observed)
-    holds = wording.within_allowance(result, expectation.allow)
-    message = wording.trend(expectation, result, extreme, trend, len(found.used))
-    return Finding(holds, message, result, worst)
+    holds = wording.within_allowance(observed, expectation.allow)
+    message = wording.trend(expectation, observed, extreme, trend, len(found.used))
+    return Finding(holds, message, observed, extreme, worst)
 
 
 def _regime(expectation: Expectation, condition: Regime, record: Record) -> Finding:
@@ -179,29 +192,29 @@ def _regime(expectation: Expectation, condition: Regime, record: Record) -> Find
         Observed(step, None, result.distances[condition.name], result.name == condition.name)
         for step, result in classified.items()
     )
-    wrong = [o for o in observed if not o.holds]
-    shown = wrong[0].step if wrong else observed[-1].step
-    verb = "expected" if wrong else "is"
-    message = f"regime {verb} {condition.name}; at step {shown}: {classified[shown].describe()}"
-    return Finding(not wrong, message, observed)
+    extreme = max(observed, key=lambda o: (not o.holds, _value(o)))
+    verb = "is" if extreme.holds else "expected"
+    message = f"regime {verb} {condition.name}; at step {extreme.step}: {classified[extreme.step].describe()}"
+    return Finding(all(o.holds for o in observed), message, observed, extreme)
 
 
-def _observe(groups: Groups, band_of: BandOf) -> tuple[Observed, ...]:
-    return tuple(
-        Observed(step, label, value, band_of(step, label).holds(value))
-        for label, series in groups.items()
-        for step, value in series.items()
-    )
+def _figures(groups: Groups) -> Iterator[tuple[int, str | None, float]]:
+    for group, series in groups.items():
+        for step, value in series.items():
+            yield step, group, value
 
 
-def _extreme(observed: tuple[Observed, ...], violation: Callable[[Observed], float]) -> Observed:
-    return max(observed, key=violation)
-
-
-def _rank(values: Mapping[str, float], step: int, violation: Callable[[str, float], float]) -> tuple[Worst, ...]:
-    ordered = sorted(values, key=lambda name: (-violation(name, values[name]), name))
-    return tuple(Worst(step, name, values[name]) for name in ordered[:WORST])
+def _rank(values: Mapping[str, float], step: int, offence: Callable[[str, float], Offence]) -> tuple[Worst, ...]:
+    """The weights on the wrong side, the furthest first; where there are none, those closest to it."""
+    offences = {name: offence(name, values[name]) for name in sorted(values)}
+    ordered = sorted(offences, key=lambda name: offences[name], reverse=True)
+    wrong = [name for name in ordered if offences[name][0]]
+    return tuple(Worst(step, name, values[name]) for name in (wrong or ordered)[:WORST])
 
 
 def _value(observed: Observed) -> float:
     return math.nan if observed.value is None else observed.value
+
+
+def _reference(observed: Observed) -> float:
+    return math.nan if observed.reference is None else observed.reference

@@ -20,6 +20,8 @@ from geomcheck.suite.suite import Suite
 
 _COMMON = ("id", "at", "weights", "level", "why")
 
+MAX_CHAIN = 16
+
 Defaults = dict[str, dict[str, Node]]
 
 
@@ -99,6 +101,9 @@ def _parent(root: Node, path: Path, chain: tuple[Path, ...], problems: list[Prob
         return None
     try:
         found = find_suite(node.value, beside=path.parent)
+        if len(chain) > MAX_CHAIN:
+            problems.append(Problem(node.position, f"`extends`: more than {MAX_CHAIN} suites in a row"))
+            return None
         if found.resolve() in chain:
             links = [*chain[chain.index(found.resolve()) :], found.resolve()]
             circle = " -> ".join(displayed(link) for link in links)
@@ -114,11 +119,11 @@ def _parent(root: Node, path: Path, chain: tuple[Path, ...], problems: list[Prob
 
 def _base(base: str, path: Path) -> str:
     """An absolute path where `base` is local, else `base` as it is: a Hub id."""
-    local = path.resolve().parent / Path(base).expanduser()
     looks_local = base.startswith((".", "/", "~"))
     try:
+        local = path.resolve().parent / Path(base).expanduser()
         return str(local.resolve()) if looks_local or local.exists() else base
-    except (OSError, ValueError):  # too long for a path, or with a null character in it
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, no such home
         return base
 
 

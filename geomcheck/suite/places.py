@@ -13,6 +13,7 @@ from geomcheck.suite.quantities import Refusal, did_you_mean, quantity, share_te
 from geomcheck.suite.verdict import Unanswerable
 
 _ALLOWED = "`first`, `last`, `{step: N}`, `{progress: 20%}`"
+_IN_SPAN = {"from": "{{from: {}, ...}}", "to": "{{..., to: {}}}"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Place:
         if self.step is not None:
             return f"step {self.step}"
         return f"progress {self.progress}" if self.progress else str(self.word)
+
+    @property
+    def phrase(self) -> str:
+        """The text within a sentence: ``the last``, ``step 300``."""
+        return f"the {self.word}" if self.word else self.text
 
     @property
     def canonical(self) -> Any:
@@ -75,12 +81,12 @@ class At:
 
     @property
     def text(self) -> str:
-        """For people: ``all``, ``last``, ``from step 100 to last``."""
+        """For people: ``all``, ``last``, ``checkpoints from step 100 to the last``."""
         if self.single:
             return self.start.text
         if self == ALL:
             return "all"
-        return f"from {self.start.text} to {self.stop.text}"
+        return f"checkpoints from {self.start.phrase} to {self.stop.phrase}"
 
     def select(self, points: Sequence[Point]) -> list[Point]:
         """The selected checkpoints, ascending by step.
@@ -101,17 +107,18 @@ FIRST, LAST, PREVIOUS = Place("first"), Place("last"), Place("previous")
 ALL = At(FIRST, LAST)
 
 
-def parse_place(raw: Any, *, previous: bool = False, allowed: str = _ALLOWED) -> Place:
+def parse_place(raw: Any, *, previous: bool = False, allowed: str = _ALLOWED, form: str = "{}") -> Place:
     """Read ``first``, ``last``, ``{step: N}`` or ``{progress: P%}``, and ``previous`` where it makes sense.
 
-    Raises Refusal, which quotes `allowed`.
+    Raises Refusal, which quotes `allowed`, and in `form` what may have been meant.
     """
     words = ("first", "last", "previous") if previous else ("first", "last")
     allowed += " or `previous`" if previous else ""
     if isinstance(raw, str):
         if raw in words:
             return Place(raw)
-        raise Refusal(f"`{raw}` is not a checkpoint; allowed: {allowed}{did_you_mean(raw, words)}")
+        meant = _meant_progress(raw, form) or did_you_mean(raw, words)
+        raise Refusal(f"`{raw}` is not a checkpoint; allowed: {allowed}{meant}")
     if not isinstance(raw, dict) or len(raw) != 1:
         raise Refusal(f"found {spelled(raw)} for a checkpoint; allowed: {allowed}")
     ((key, value),) = raw.items()
@@ -141,7 +148,7 @@ def _parse_span(raw: dict[str, Any]) -> At:
     ends = []
     for key, default in (("from", FIRST), ("to", LAST)):
         try:
-            ends.append(parse_place(raw[key]) if key in raw else default)
+            ends.append(parse_place(raw[key], form=_IN_SPAN[key]) if key in raw else default)
         except Refusal as refusal:
             raise Refusal(str(refusal), path=(key, *refusal.path)) from None
     start, stop = ends
@@ -164,6 +171,14 @@ def _progress(raw: Any) -> str:
     if not 0 <= value <= 1:
         raise Refusal(f"progress goes from 0% to 100%; found {spelled(raw)} (20 percent is `20%`)", path=("progress",))
     return share_text(value)
+
+
+def _meant_progress(raw: str, form: str) -> str:
+    try:
+        place = Place(progress=_progress(raw))
+    except Refusal:
+        return ""
+    return f"; did you mean `{form.format(f'{{progress: {place.progress}}}')}`?"
 
 
 def _fraction(progress: str) -> float:

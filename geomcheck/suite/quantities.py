@@ -63,9 +63,12 @@ class Scale:
         return f"{value:.{digits}g}"
 
     def show_tolerance(self, tolerance: Tolerance) -> str:
-        """`tolerance` with its unit; a share of the target is always in percent."""
+        """`tolerance` with its unit: a share of the target in percent, an amount of percentages in points."""
+        percentage = f"{tolerance.amount * 100:.10g}"
         if tolerance.relative:
-            return f"{tolerance.amount * 100:.10g}%"
+            return f"{percentage}%"
+        if self.percent:
+            return f"{percentage} point{'' if percentage == '1' else 's'}"
         return self.show(tolerance.amount, 10)
 
 
@@ -108,10 +111,15 @@ def share_text(fraction: float) -> str:
     return f"{fraction * 100:.12g}%"
 
 
+def closest(word: Any, allowed: list[str] | tuple[str, ...]) -> str | None:
+    """The one of `allowed` that `word` may be a misspelling of, or None."""
+    return next(iter(get_close_matches(str(word).lower(), allowed, n=1, cutoff=0.6)), None)
+
+
 def did_you_mean(word: Any, allowed: list[str] | tuple[str, ...]) -> str:
     """``; did you mean `x`?`` when `word` is close to one of `allowed`, else nothing."""
-    close = get_close_matches(str(word).lower(), allowed, n=1, cutoff=0.6)
-    return f"; did you mean `{close[0]}`?" if close else ""
+    close = closest(word, allowed)
+    return "" if close is None else f"; did you mean `{close}`?"
 
 
 def spelled(raw: Any) -> str:

@@ -60,10 +60,10 @@ class Question:
         if not points:
             raise Unanswerable(
                 f"{self.metric.name} at step {selected[0].step} compares that checkpoint with itself, and "
-                f"`at: {self.at.text}` selects no other; judge another one, or compare with another"
+                f"`at` ({self.at.text}) selects no other; judge another one, or compare with another"
             )
         if self.series and len(points) < 2:
-            raise Unanswerable(f"a trend needs two checkpoints or more; `at: {self.at.text}` leaves {len(points)}")
+            raise Unanswerable(f"a trend needs two checkpoints or more; `at` ({self.at.text}) leaves {len(points)}")
         chosen = self.weights.select(record.weights)
         skipped = [weight.name for weight in chosen if weight.name in record.skipped]
         if skipped:
@@ -145,6 +145,7 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
         RecordError: the record holds no such measurement.
     """
     _require_version(question.metric, record)
+    _require_version(load_metrics()[FROZEN], record)
     frozen, unchanged = _unchanged(record, subject)
     if question.metric.name == FROZEN:
         frozen = ()
@@ -156,10 +157,10 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
         )
     leave_out = set() if question.metric.when_unchanged else unchanged
     cells = _cells(question, record, subject, used, leave_out)
-    for step, values in cells.items():
-        if not values:
+    for step in cells:
+        if question.metric.name != FROZEN and all((step, name) in unchanged for name in used):
             raise Unanswerable(
-                f"no selected weight has changed at step {step}, so {question.metric.name} has no value there; "
+                f"no selected weight has changed at step {step}: there is no update to judge there; "
                 "judge later checkpoints"
             )
     return Sample(cells, used, frozen)
@@ -215,16 +216,17 @@ def _require_version(metric: Metric, record: Record) -> None:
 def _unchanged(record: Record, subject: Subject) -> tuple[tuple[str, ...], set[tuple[int, str]]]:
     figures = record.figures(Request.of(load_metrics()[FROZEN], {}), "value")
     frozen, unchanged = [], set()
+    all_steps = [point.step for point in record.points]
     for weight in subject.weights:
-        steps = []
-        for point in record.points:
-            cell = figures.get((point.step, weight.name))
-            if cell is None:
-                raise Unanswerable(f"the record has no {FROZEN} of {weight.name} at step {point.step}")
-            if cell.value == 1:
-                steps.append(point.step)
+        missing = [step for step in all_steps if (step, weight.name) not in figures]
+        if missing:
+            where = "" if missing == all_steps else f" at step {missing[0]}"
+            raise Unanswerable(f"the record has no figures of {weight.name}{where}; measure the run with this suite")
+        if any(figures[step, weight.name].value not in (0, 1) for step in all_steps):
+            raise Unanswerable(f"the record does not tell whether {weight.name} changed; measure the run again")
+        steps = [step for step in all_steps if figures[step, weight.name].value == 1]
         unchanged |= {(step, weight.name) for step in steps}
-        if len(steps) == len(record.points):
+        if steps == all_steps:
             frozen.append(weight.name)
     return tuple(frozen), unchanged
 

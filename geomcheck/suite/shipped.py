@@ -35,10 +35,11 @@ def find_suite(source: str | Path, *, beside: Path | None = None) -> Path:
         return path
     if _is(path, Path.is_dir):
         raise UsageError(f"suite {source} is a directory; give a suite file, or a shipped suite: {_listed(shipped)}")
+    hint = _suffix_hint(source, path)
     if isinstance(source, str) and _is_name(source):
-        hint = did_you_mean(source, tuple(shipped))
+        hint = hint or did_you_mean(source, tuple(shipped))
         raise UsageError(f"no suite {source!r}: neither a file nor a shipped suite ({_listed(shipped)}){hint}")
-    raise UsageError(f"no suite file {path}; shipped suites: {_listed(shipped)}")
+    raise UsageError(f"no suite file {path}; shipped suites: {_listed(shipped)}{hint}")
 
 
 def displayed(path: Path) -> str:
@@ -55,6 +56,11 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
         return kind(path)
     except OSError:  # a name that is too long, a directory that may not be read
         return False
+
+
+def _suffix_hint(source: str | Path, path: Path) -> str:
+    there = (suffix for suffix in SUFFIXES if _is(Path(f"{path}{suffix}"), Path.is_file))
+    return next((f"; did you mean `{source}{suffix}`?" for suffix in there), "")
 
 
 def _is_name(source: str) -> bool:

@@ -18,12 +18,21 @@ class Unanswerable(GeomcheckError):
 
 @dataclass(frozen=True)
 class Observed:
-    """The folded figure at one checkpoint; `group` is None for the whole run."""
+    """The folded figure at one checkpoint; `group` is None for the whole run.
+
+    `reference` is the reference run's figure at the matching checkpoint, where one is compared with.
+    """
 
     step: int
     group: str | None
     value: float | None
     holds: bool | None
+    reference: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """In plain builtins; ``reference`` only where there is one."""
+        facts = {"step": int(self.step), "group": self.group, **_number(self.value), "holds": _flag(self.holds)}
+        return facts if self.reference is None else {**facts, "reference": _finite(self.reference)}
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,11 @@ class Verdict:
         outcome: ``error`` means that it could not be judged, whatever its level.
         message: one sentence: what was demanded, what was found.
         observed: by group, then by step.
-        worst: up to five weights, the furthest on the wrong side first.
+        allow: share of the groups that may violate the condition.
+        decisive: the one of `observed` that decided: the furthest on the wrong side, or the closest to a bound
+            when none is; of a trend the point that breaks it, or the last. None where nothing was judged.
+        worst: up to five weights: those on the wrong side, the furthest first, or the closest to it when none is.
+        percent: whether figures are shown as percentages.
         bounds: (low, high) of the condition, None where there is no such bound; None for conditions that
             are not a fixed band.
         warnings: what makes the figure less trustworthy than it looks.
@@ -66,14 +79,17 @@ class Verdict:
     per: str
     fold: str
     level: str
+    allow: float = 0.0
     outcome: Outcome
     message: str
     position: Position
     observed: tuple[Observed, ...] = ()
+    decisive: Observed | None = None
     worst: tuple[Worst, ...] = ()
     counts: Counts = field(default_factory=Counts)
     why: str = ""
     unit: str = ""
+    percent: bool = False
     bounds: tuple[float | None, float | None] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -102,16 +118,16 @@ class Verdict:
             "at": self.at,
             "per": self.per,
             "fold": self.fold,
+            "allow": float(self.allow),
             "level": self.level,
             "outcome": self.outcome,
             "message": self.message,
-            "observed": [
-                {"step": int(o.step), "group": o.group, **_number(o.value), "holds": _flag(o.holds)}
-                for o in self.observed
-            ],
+            "observed": [o.to_dict() for o in self.observed],
+            "decisive": None if self.decisive is None else self.decisive.to_dict(),
             "worst": [{"step": int(w.step), "weight": w.weight, **_number(w.value)} for w in self.worst],
             "weights": {"measured": self.measured, "frozen": self.frozen, "skipped": self.skipped},
             "unit": self.unit,
+            "percent": self.percent,
             "bounds": None if self.bounds is None else {"low": self.bounds[0], "high": self.bounds[1]},
             "why": self.why,
             "warnings": list(self.warnings),
@@ -129,6 +145,10 @@ def _number(value: float | None) -> dict[str, Any]:
     if not math.isfinite(value):
         return {"value": None, "reason": f"{float(value)} is not a finite number"}
     return {"value": float(value)}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _flag(holds: bool | None) -> bool | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from geomcheck.measurement.record import Point
-from geomcheck.suite.conditions import Band, Like, Trend, spread
+from geomcheck.suite.conditions import SPREAD, Band, Like, Trend, spread
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.quantities import Scale
 from geomcheck.suite.verdict import Observed
@@ -17,10 +17,12 @@ def band(
     expectation: Expectation, observed: tuple[Observed, ...], extreme: Observed, condition: Band, weights: int
 ) -> str:
     """The sentence for a fixed band; `extreme` is the furthest on the wrong side, or the closest to a bound."""
-    value = _against(extreme, condition)
     if extreme.holds:
-        return f"{expectation.metric} keeps {condition.text}{_kept(expectation, observed, condition.scale, weights)}"
-    return f"{expectation.metric} left {condition.text}{_left(expectation, observed, extreme, value, weights)}"
+        found = _kept(expectation, observed, condition.scale, weights)
+    else:
+        found = _outside(expectation, observed, extreme, _against(extreme, condition), weights)
+    verb = "keeps" if within_allowance(observed, expectation.allow) else "left"
+    return f"{expectation.metric} {verb} {expectation.condition.text}{found}"
 
 
 def like(
@@ -34,13 +36,8 @@ def like(
     """The sentence for a comparison; the reference has `theirs` at its checkpoint `match`."""
     condition = expectation.condition
     assert isinstance(condition, Like)
-    other = f"; the reference has {condition.scale.show(theirs)} at step {match.step}"
-    if extreme.holds:
-        kept = _kept(expectation, observed, condition.scale, weights)
-        return f"{expectation.metric} keeps {condition.text}{kept}{other}"
-    value = _against(extreme, condition.around(theirs))
-    left = _left(expectation, observed, extreme, value, weights)
-    return f"{expectation.metric} left {condition.text}{left}{other}"
+    sentence = band(expectation, observed, extreme, condition.around(theirs), weights)
+    return f"{sentence}; the reference has {condition.scale.show(theirs)} at step {match.step}"
 
 
 def trend(
@@ -50,32 +47,38 @@ def trend(
     condition: Trend,
     weights: int,
 ) -> str:
-    """The sentence for a trend; `extreme` is the first point that breaks it."""
+    """The sentence for a trend; `extreme` is the point that breaks it, or the last."""
+    held = within_allowance(observed, expectation.allow)
+    subject = f"{expectation.metric} {'is' if held else 'is not'} {condition.phrase}"
+    if expectation.per != "run":
+        subject += f" in {_groups(expectation, observed)}"
+        if not extreme.holds:
+            subject += f", {'not' if held else 'as'} in {extreme.group}"
     own = [o for o in observed if o.group == extreme.group]
+    return f"{subject}{_course(condition, own, extreme)} ({_how(expectation, weights)})"
+
+
+def _course(condition: Trend, own: list[Observed], extreme: Observed) -> str:
+    """The course of one group's figures, as far as it shows why `condition` holds or not."""
     values = [math.nan if o.value is None else o.value for o in own]
-    start = f"{condition.scale.show(values[0])} at step {own[0].step}"
-    if extreme.holds:
-        end = f"{condition.scale.show(values[-1])} at step {own[-1].step}"
-        where = f" in {_groups(expectation, observed)}" if expectation.per != "run" else ""
-        return f"{expectation.metric} is {condition.text}{where}: {start}, {end} ({_how(expectation, weights)})"
-    where = f" in {_groups(expectation, observed)}, as in {extreme.group}" if expectation.per != "run" else ""
-    subject = f"{expectation.metric} is not {condition.text}{where}"
-    how = f"({_how(expectation, weights)})"
+    show = condition.scale.show
     if condition.direction == "flat":
-        low, high = condition.scale.show(min(values)), condition.scale.show(max(values))
-        return f"{subject}: it is {spread(values) * 100:.4g}%, with {low} to {high} at {len(own)} checkpoints {how}"
+        low, high = show(min(values)), show(max(values))
+        return f": {SPREAD} is {spread(values) * 100:.4g}%, with {low} to {high} at {len(own)} checkpoints"
     here = own.index(extreme)
-    steps = condition.judge(values)
-    if here == len(own) - 1 and all(steps[:-1]) and not _moved(condition, values):
-        return f"{subject}: {start}, {condition.scale.show(values[-1])} at step {extreme.step} {how}"
-    before = condition.scale.show(values[here - 1])
-    return f"{subject} at step {extreme.step}: {condition.scale.show(values[here])} after {before} {how}"
+    ends = f": {show(values[0])} at step {own[0].step}, {show(values[-1])} at step {own[-1].step}"
+    unmoved = here == len(own) - 1 and not _moved(condition, values)
+    if extreme.holds or unmoved:
+        return ends
+    return f" at step {extreme.step}: {show(values[here])} after {show(values[here - 1])}"
 
 
 def within_allowance(observed: tuple[Observed, ...], allow: float) -> bool:
     """Whether the share of groups with a violation is at most `allow`."""
     outside, total = _count(observed)
-    return total > 0 and outside <= allow * total + 1e-9
+    if outside == 0:
+        return total > 0
+    return outside < total and outside <= allow * total + 1e-9
 
 
 def plural(count: int, noun: str) -> str:
@@ -83,7 +86,9 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _left(expectation: Expectation, observed: tuple[Observed, ...], extreme: Observed, value: str, weights: int) -> str:
+def _outside(
+    expectation: Expectation, observed: tuple[Observed, ...], extreme: Observed, value: str, weights: int
+) -> str:
     how = f"({_how(expectation, weights)})"
     if expectation.per != "run":
         place = f"furthest in {extreme.group} at step {extreme.step}"
@@ -108,10 +113,11 @@ def _groups(expectation: Expectation, observed: tuple[Observed, ...]) -> str:
     outside, total = _count(observed)
     if not outside:
         return f"all {plural(total, expectation.per)}"
+    some = f"{outside} of {plural(total, expectation.per)}"
     if not expectation.allow:
-        return f"{outside} of {plural(total, expectation.per)}"
-    share = f"{outside / total * 100:.3g}%, allowed {expectation.allow * 100:.3g}%"
-    return f"{outside} of {plural(total, expectation.per)} ({share})"
+        return some
+    share = f"({outside / total * 100:.3g}%, allowed {expectation.allow * 100:.3g}%)"
+    return f"{'all but ' if within_allowance(observed, expectation.allow) else ''}{some} {share}"
 
 
 def _count(observed: tuple[Observed, ...]) -> tuple[int, int]:

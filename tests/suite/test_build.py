@@ -59,6 +59,10 @@ CONDITIONS = [
     ("metric: stable_rank\nnear: 3", "6:5: `near` needs a `tolerance`: an amount, or a percentage such as `10%`"),
     ("metric: stable_rank\ntrend: flat", "6:5: `trend` needs a `tolerance`"),
     ("metric: stable_rank\nlike: reference", "6:5: `like` needs a `tolerance`"),
+    ("metric: stable_rank\nregime: opd", "6:5: `regime` stands instead of `metric`; remove one"),
+    ("regime: opd\nmetric: stable_rank\nabove: 3", "5:5: `regime` stands instead of `metric`; remove one"),
+    ("metric: stable_rank\nabov: 3", "6:5: unknown key `abov` in expectation `it`; allowed: "),
+    ("metric: stable_rank\nWithin: [1, 2]", "did you mean `within`?"),
     ("metric: stable_rank\nlike: other\ntolerance: 1", "6:11: `like`: found `other`; allowed: reference"),
     ("metric: stable_rank\nnear: 3\ntolerance: -1", "7:16: `tolerance`: `-1`: a tolerance is not negative"),
     ("metric: stable_rank\ntrend: flat\ntolerance: -1", "7:16: `tolerance`: `-1`: a tolerance is not negative"),
@@ -72,11 +76,19 @@ CANNOT_FAIL = [
     ("metric: principal_angle\nnear: 45 deg\ntolerance: 45 deg", "6:5: `45 deg +- 45 deg` cannot fail"),
     (
         "metric: update_support\nlike: reference\ntolerance: 1",
-        "6:5: `reference +- 1` cannot fail: the tolerance covers",
+        "6:5: `reference +- 100 points` cannot fail: the tolerance covers",
     ),
     ("metric: stable_rank\nwithin: [30, 20]", "can never hold: the lower bound is above the upper one"),
     ("metric: update_support\nabove: 1", "6:5: `value > 1` can never hold: every figure has 0 <= value <= 1"),
     ("metric: update_support\nbelow: 0", "6:5: `value < 0` can never hold"),
+    (
+        "metric: update_support\nbelow: 30",
+        "6:5: `value < 30` cannot fail: every figure has 0 <= value <= 1; 30 percent is `30%`",
+    ),
+    (
+        "metric: principal_overlap\nexcess_over: shuffled\nwithin: [2.5, 30]",
+        "7:5: `2.5 <= value <= 30` can never hold: every figure has -1 <= value <= 1; 2.5 percent is `2.5%`",
+    ),
     ("metric: stable_rank\nabove: 3\nallow: 5%", "7:5: `allow` tolerates a share of groups, and a run is one group"),
     (
         "metric: stable_rank\nabove: 3\nper: layer\nallow: 100%",
@@ -152,7 +164,6 @@ def test_all_problems_come_at_once_in_file_order(refusals):
         "2:7",
         "3:1",
         "4:13",
-        "6:5",
         "8:5",
         "9:11",
         "10:5",
@@ -162,9 +173,69 @@ def test_all_problems_come_at_once_in_file_order(refusals):
     ]
     assert found[0].endswith("`geomcheck`: unknown format version `2`; this geomcheck reads `geomcheck: 1`")
     assert found[2].endswith("defaults, extends, expect; did you mean `extends`?")
-    assert found[7].endswith("an expectation is a mapping with `id` and `metric`; found `5`")
-    assert found[8].endswith("`id: a` is given twice: here and in line 6; ids are unique")
-    assert found[10].endswith("this expectation needs `id`: name of the expectation, unique in the suite")
+    assert found[6].endswith("an expectation is a mapping with `id` and `metric`; found `5`")
+    assert found[7].endswith("`id: a` is given twice: here and in line 6; ids are unique")
+    assert found[9].endswith("this expectation needs `id`: name of the expectation, unique in the suite")
+
+
+def test_a_share_above_100_is_no_forgotten_percent_sign(refusals):
+    (problem,) = refusals("  - {id: it, metric: update_support, below: 300}\n")
+    assert problem.endswith("every figure has 0 <= value <= 1")
+
+
+def test_an_unknown_metric_hides_no_error_in_common_keys(refusals):
+    keys = (
+        "id: It\nmetric: nope\nk: 3\nat: nowhere\nper: layers\nfold: avg\nlevel: eror\nweights: mpl\nwhy: 5\nallow: 2"
+    )
+    lines = keys.splitlines()
+    found = refusals("  - " + "".join(f"    {line}\n" for line in lines).lstrip())
+    assert [problem.split(": ")[0] for problem in found] == [
+        "4:9",
+        "5:13",
+        "7:9",
+        "8:10",
+        "9:11",
+        "10:12",
+        "11:14",
+        "12:10",
+        "13:12",
+    ]
+    assert found[1].startswith("5:13: unknown metric `nope`")
+
+
+@pytest.mark.parametrize("about", ["level: info", "metric: stable_rank\nregime: opd"])
+def test_what_is_about_nothing_known_hides_none_either(refusals, about):
+    lines = [*about.splitlines(), "at: nowhere"]
+    found = refusals("  - id: it\n" + "".join(f"    {line}\n" for line in lines))
+    assert len(found) == 2
+    assert "`at`: `nowhere` is not a checkpoint" in found[1]
+
+
+def test_a_missing_condition_is_reported_beside_other_unknown_keys(refusals):
+    found = refusals("  - id: it\n    metric: stable_rank\n    foo: 3\n")
+    assert [problem.split(": ")[0] for problem in found] == ["4:5", "6:5"]
+    assert "has no condition" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "percent"),
+    [
+        ("metric: update_support\nbelow: 30%", True),
+        ("metric: update_support\nbelow: 0.3", False),
+        ("metric: update_support\nwithin: [0.1, 30%]", True),
+        ("metric: update_support\nnear: 0.3\ntolerance: 5%", False),
+        ("metric: spectral_shift\nbelow: 1%", True),
+        ("metric: update_support\ntrend: rising", True),
+        ("metric: update_support\nlike: reference\ntolerance: 0.05", True),
+        ("metric: spectral_shift\ntrend: rising", False),
+        ("metric: principal_angle\ntrend: rising", False),
+        ("metric: stable_rank\nlike: reference\ntolerance: 5%", False),
+    ],
+)
+def test_figures_are_percentages_where_the_suite_writes_them_so_or_the_metric_is_a_share(load, keys, percent):
+    lines = "".join(f"    {line}\n" for line in keys.splitlines())
+    (expectation,) = load(f"  - id: it\n{lines}").expectations
+    assert expectation.condition.scale.percent is percent
 
 
 def test_parameters_are_filled_in_and_canonical(load):

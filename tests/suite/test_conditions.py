@@ -26,6 +26,8 @@ def q(value):
         (bounds(q(1), q(2), ANGLE), "1 deg < value < 2 deg"),
         (near(q(1), Tolerance(0.5), ANGLE), "1 deg +- 0.5 deg"),
         (near(q(0.5), Tolerance(0.05, relative=True), PERCENT), "50% +- 5% of it"),
+        (near(q(0.5), Tolerance(0.05), PERCENT), "50% +- 5 points"),
+        (near(q(0.5), Tolerance(0.01), PERCENT), "50% +- 1 point"),
     ],
 )
 def test_texts(band, text):
@@ -110,9 +112,31 @@ def test_trends(direction, tolerance, series, marks):
 
 def test_trend_texts():
     assert Trend("rising", EXACT, PLAIN).text == "rising"
-    assert Trend("falling", TENTH, PLAIN).text == "falling within 10% of the previous value"
-    assert Trend("rising", Tolerance(0.5), ANGLE).text == "rising within 0.5 deg"
-    assert Trend("flat", TENTH, PLAIN).text == "flat: (max - min) / |mean| <= 10%"
+    assert Trend("falling", TENTH, PLAIN).text == "falling (rises up to 10% tolerated)"
+    assert Trend("rising", Tolerance(0.5), ANGLE).text == "rising (drops up to 0.5 deg tolerated)"
+    assert Trend("rising", TENTH, PERCENT).text == "rising (drops up to 10% tolerated)"
+    assert Trend("rising", Tolerance(0.1), PERCENT).text == "rising (drops up to 10 points tolerated)"
+    assert Trend("flat", TENTH, PLAIN).text == "flat within 10%: (max - min) / |mean|"
+
+
+@pytest.mark.parametrize(
+    ("direction", "series", "index"),
+    [
+        ("rising", [1, 2, 3], 2),
+        ("rising", [1, 3, 2, 1], 2),
+        ("falling", [3, 3], 1),
+        ("flat", [10, 10, 10], 2),
+        ("flat", [10, 14, 10, 9], 1),
+        ("flat", [10, 14], 1),
+    ],
+)
+def test_the_point_that_decides_a_trend(direction, series, index):
+    assert Trend(direction, EXACT, PLAIN).decisive(series) == index
+
+
+def test_a_value_on_a_strict_bound_is_on_the_wrong_side():
+    band = bounds(q(1), None, PLAIN)
+    assert [band.offence(value) for value in (1, 0.5, 3)] == [(True, 0), (True, 0.5), (False, -2)]
 
 
 def test_spread():

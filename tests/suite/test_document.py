@@ -78,7 +78,24 @@ def test_an_alias_is_its_anchor():
         ("a: !!str 5\n", "s.yaml:1:4: not valid YAML: tags such as"),
         ("a: [1\n", "not valid YAML: while parsing a flow sequence"),
         ("a: 1\n---\nb: 2\n", "s.yaml:2:1: not valid YAML: expected a single document"),
-        ("a: *nowhere\n", "s.yaml:1:4: not valid YAML: found undefined alias"),
+        (
+            "a: [*opd]\n",
+            "s.yaml:1:5: not valid YAML: found undefined alias 'opd'; a `*` begins a YAML alias: quote the pattern, "
+            '"*opd"',
+        ),
+        (
+            "a: [x, *opd*, y]\n",
+            "s.yaml:1:8: not valid YAML: while scanning an alias, expected alphabetic or numeric character, but found "
+            "'*'; a `*` begins a YAML alias: quote the pattern, \"*opd*\"",
+        ),
+        ("a: *\n", "s.yaml:1:4: not valid YAML: while scanning an alias, expected"),
+        ("a: *\n", '; a `*` begins a YAML alias: quote the pattern, "*"'),
+        (
+            "why: this: that\n",
+            "s.yaml:1:10: not valid YAML: mapping values are not allowed here; a `: ` inside a text needs quotes, or "
+            "the indentation is off",
+        ),
+        ("a: [!tiny-*]\n", "are not allowed: a suite is plain data; quote a text that begins with `!`"),
         ("1: 2\n", "s.yaml:1:1: a key is a plain word"),
         ("? [a]\n: 2\n", "s.yaml:1:3: a key is a plain word"),
         ("a: \x07\n", "s.yaml:1:4: character U+0007 may not stand in a YAML file"),

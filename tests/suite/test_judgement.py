@@ -47,7 +47,17 @@ JUDGED = [
         "left value > 26.2 in 1 of 2 modules, furthest in q_proj at step 300: 26 (mean in each module, 4 weights "
         "in all)",
     ),
-    ("above: 26.2\nat: last\nper: module\nallow: 50%", "passed", "in 1 of 2 modules (50%, allowed 50%)"),
+    (
+        "above: 26.2\nat: last\nper: module\nallow: 50%",
+        "passed",
+        "keeps value > 26.2 in all but 1 of 2 modules (50%, allowed 50%), furthest in q_proj at step 300: 26 (mean in "
+        "each module, 4 weights in all)",
+    ),
+    (
+        "above: 25\nat: last\nper: module\nallow: 50%",
+        "passed",
+        "keeps value > 25 in all 2 modules at step 300: 26 to 27",
+    ),
     ("above: 26.2\nat: last\nper: layer", "passed", "keeps value > 26.2 in all 2 layers at step 300: 26.5"),
     (
         "above: 26.2\nat: last\nper: weight\nallow: 49%",
@@ -60,13 +70,17 @@ JUDGED = [
     (
         "trend: falling\ntolerance: 50%",
         "failed",
-        "is not falling within 50% of the previous value: 22.5 at step 100, 26.5 at step 300 (mean of 4 weights)",
+        "is not falling (rises up to 50% tolerated): 22.5 at step 100, 26.5 at step 300 (mean of 4 weights)",
     ),
-    ("trend: flat\ntolerance: 17%", "passed", "is flat: (max - min) / |mean| <= 17%: 22.5 at step 100, 26.5"),
+    (
+        "trend: flat\ntolerance: 17%",
+        "passed",
+        "is flat within 17%: (max - min) / |mean| is 16.33%, with 22.5 to 26.5 at 3 checkpoints (mean of 4 weights)",
+    ),
     (
         "trend: flat\ntolerance: 10%\nper: layer",
         "failed",
-        "is not flat: (max - min) / |mean| <= 10% in 2 of 2 layers, as in layer 0: it is 16.33%, with 22.5 to 26.5 at "
+        "is not flat within 10% in 2 of 2 layers, as in layer 0: (max - min) / |mean| is 16.33%, with 22.5 to 26.5 at "
         "3 checkpoints",
     ),
 ]
@@ -99,6 +113,60 @@ def test_observed_and_worst(judge, ramping):
     assert verdict.bounds == (None, 24.0)
 
 
+def test_worst_are_only_those_on_the_wrong_side(judge, ramping):
+    k_proj = ["model.layers.0.self_attn.k_proj.weight", "model.layers.1.self_attn.k_proj.weight"]
+    q_proj = ["model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"]
+    last = f"metric: {RANK}\nat: last"
+    assert [w.weight for w in judge(f"{last}\nbelow: 26.2", ramping).worst] == k_proj
+    assert [w.weight for w in judge(f"{last}\nbelow: 26.8", ramping).worst] == k_proj
+    assert [w.weight for w in judge(f"{last}\nabove: 26", ramping).worst] == q_proj
+    assert [w.weight for w in judge(f"{last}\nbelow: 30", ramping).worst] == k_proj + q_proj
+    assert len(judge(f"metric: {RANK}\ntrend: rising", ramping).worst) == 4
+
+
+def test_worst_of_a_trend_are_those_that_break_it(judge, make_record):
+    record = make_record({(RANK, "value"): lambda s, n: 20 - s / 50 if n == ATTENTION[1] else 20 + s / 500})
+    verdict = judge(f"metric: {RANK}\ntrend: rising", record)
+    assert [w.weight for w in verdict.worst] == [ATTENTION[1]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "decisive"),
+    [
+        ("below: 24", (300, None, 26.5, False)),
+        ("within: [22, 40]", (100, None, 22.5, True)),
+        ("above: 23\nper: module", (100, "q_proj", 22.0, False)),
+        ("above: 23\nper: module\nallow: 50%", (100, "q_proj", 22.0, False)),
+        ("trend: rising", (300, None, 26.5, True)),
+        ("trend: falling", (200, None, 24.5, False)),
+        ("trend: flat\ntolerance: 5%", (300, None, 26.5, False)),
+    ],
+)
+def test_decisive(judge, ramping, keys, decisive):
+    verdict = judge(f"metric: {RANK}\n{keys}", ramping)
+    assert verdict.decisive in verdict.observed
+    step, group, value, holds = decisive
+    assert verdict.to_dict()["decisive"] == {"step": step, "group": group, "value": value, "holds": holds}
+
+
+def test_a_trend_that_may_be_broken_by_some(judge, make_record):
+    record = make_record({(RANK, "value"): lambda s, n: 20 + s / 50 * (-1 if "k_proj" in n else 1)})
+    verdict = judge(f"metric: {RANK}\ntrend: rising\nper: module\nallow: 50%", record)
+    assert verdict.outcome == "passed"
+    assert verdict.message == (
+        "stable_rank is rising in all but 1 of 2 modules (50%, allowed 50%), not in k_proj at step 200: 16 after 18 "
+        "(mean in each module, 4 weights in all)"
+    )
+
+
+def test_a_standstill_is_the_decisive_trend_beside_a_plateau(judge, make_record):
+    """Both are zero off in amount; only one breaks the trend."""
+    record = make_record({(RANK, "value"): lambda s, n: 20 + (s == 300) * ("q_proj" in n)})
+    verdict = judge(f"metric: {RANK}\ntrend: rising\nper: module", record)
+    assert verdict.decisive.group == "k_proj"
+    assert "is not rising in 1 of 2 modules, as in k_proj: 20 at step 100, 20 at step 300" in verdict.message
+
+
 def test_weighted_by_size(judge, make_record):
     record = make_record({("update_support", "value"): lambda step, name: 0.3 if "q_proj" in name else 0.6})
     assert judge("metric: update_support\nbelow: 50%", record).observed[0].value == pytest.approx(0.4)
@@ -127,13 +195,16 @@ UNANSWERABLE = [
     ("metric: principal_angle\nabove: 1 deg\nk: 99%", "k = 32 (99%) spans the whole of"),
     (
         "metric: subspace_alignment\nabove: 0.5\nat: {progress: 90%}",
-        "at step 300 compares that checkpoint with itself, and `at: progress 90%` selects no other",
+        "at step 300 compares that checkpoint with itself, and `at` (progress 90%) selects no other",
     ),
     ("metric: subspace_alignment\nabove: 0.5\nto: {step: 7}", "`to`: the run has no checkpoint at step 7"),
     ("metric: stable_rank\nabove: 3\nweights: {include: ['*o_proj*']}", "`*o_proj*` matches no weight of the run"),
     ("metric: update_norm\nabove: 3", "the record of run 'run-opd' holds no update_norm; measured: frozen_share"),
     ("metric: stable_rank\nlike: reference\ntolerance: 5%", "needs a reference run; give one with --geom-reference"),
-    ("metric: stable_rank\ntrend: rising\nat: {from: {progress: 90%}}", "`at: from progress 90% to last` leaves 1"),
+    (
+        "metric: stable_rank\ntrend: rising\nat: {from: {progress: 90%}}",
+        "`at` (checkpoints from progress 90% to the last) leaves 1",
+    ),
     ("regime: opd", "holds no update_support"),
 ]
 
@@ -144,7 +215,9 @@ def test_what_cannot_be_judged_is_an_error_whatever_the_level(judge, ramping, ke
     verdict = judge(f"{keys}\nlevel: {level}", ramping)
     assert verdict.outcome == "error"
     assert message in verdict.message
-    assert " could not be judged: " in verdict.message
+    assert verdict.message.startswith(f"cannot judge {verdict.metric}: ")
+    assert verdict.decisive is None
+    assert verdict.to_dict()["decisive"] is None
 
 
 @pytest.mark.parametrize(("keys", "message"), [case for case in UNANSWERABLE if "holds no" not in case[1]])
@@ -233,8 +306,21 @@ class TestFrozen:
         )
 
     def test_metrics_of_unchanged_weights_keep_them(self, judge, make_record):
-        record = make_record({("update_norm", "value"): 2.0}, frozen=lambda s, n: s == 100)
-        assert judge("metric: update_norm\nabove: 1", record).outcome == "passed"
+        late = lambda s, n: s == 100 and "k_proj" in n  # noqa: E731
+        record = make_record({("update_norm", "value"): lambda s, n: 0.0 if late(s, n) else 2.0}, frozen=late)
+        verdict = judge("metric: update_norm\nabove: 0.9", record)
+        assert (verdict.outcome, verdict.observed[0].value) == ("passed", 1.0)
+
+    def test_a_checkpoint_without_change_has_no_upper_bound_to_keep(self, judge, make_record):
+        record = make_record({("update_norm", "value"): 0.0}, frozen=lambda s, n: s == 100)
+        verdict = judge("metric: update_norm\nbelow: 1\nat: first", record)
+        assert verdict.outcome == "error"
+        assert "no selected weight has changed at step 100: there is no update to judge there" in verdict.message
+
+    def test_a_bound_that_the_shapes_already_keep_is_an_error(self, judge, make_record):
+        verdict = judge("metric: stable_rank\nbelow: 1000", make_record({(RANK, "value"): 20.0}))
+        assert verdict.outcome == "error"
+        assert "cannot fail: every figure has 1 <= value <= 64, the smaller dimension" in verdict.message
 
     def test_a_checkpoint_without_change_is_an_error(self, judge, make_record):
         record = make_record({(RANK, "value"): 20.0}, frozen=lambda s, n: s == 100)
@@ -259,6 +345,15 @@ class TestBrokenRecords:
     def test_missing_figures(self, judge, make_record):
         record = make_record({(RANK, "value"): lambda s, n: None if n == ATTENTION[0] and s == 200 else 20.0})
         assert f"no stable_rank of {ATTENTION[0]} at step 200" in judge("metric: stable_rank\nabove: 3", record).message
+
+    @pytest.mark.parametrize(("steps", "where"), [((100, 200, 300), ""), ((200, 300), " at step 200")])
+    def test_a_weight_that_was_not_measured(self, judge, make_record, steps, where):
+        share = lambda s, n: None if n == ATTENTION[0] and s in steps else 0.0  # noqa: E731
+        record = make_record({(RANK, "value"): 20.0, ("frozen_share", "value"): share})
+        assert judge("metric: stable_rank\nabove: 3", record).message == (
+            f"cannot judge stable_rank: the record has no figures of {ATTENTION[0]}{where}; measure the run with this "
+            "suite"
+        )
 
     def test_skipped_weights(self, judge, make_record):
         record = make_record({(RANK, "value"): 20.0}, skipped={ATTENTION[0]: "NaN in checkpoint-200"})
@@ -298,12 +393,48 @@ class TestReference:
             "the reference has 20 at step 150"
         )
         assert [o.holds for o in verdict.observed] == [True, False, False]
+        assert [o.reference for o in verdict.observed] == [20.0, 20.0, 20.0]
+        assert verdict.to_dict()["decisive"] == {
+            "step": 300,
+            "group": None,
+            "value": 26.5,
+            "holds": False,
+            "reference": 20.0,
+        }
         assert judge(f"{keys}\nat: first", ramping, reference).outcome == "passed"
 
     def test_worst_weights_differ_most_from_their_own_reference(self, judge, ramping, make_record):
         reference = self.reference(make_record, lambda s, n: ramp(s, n) + 5 * (n == ATTENTION[3]))
         verdict = judge("metric: stable_rank\nlike: reference\ntolerance: 1%", ramping, reference)
         assert verdict.worst[0].weight == ATTENTION[3]
+
+    def test_only_weights_unlike_their_own_reference_are_worst(self, judge, ramping, make_record):
+        reference = self.reference(make_record, lambda s, n: ramp(s, n) + 5 * (n == ATTENTION[3]))
+        keys = "metric: stable_rank\nlike: reference\ntolerance: 10%"
+        verdict = judge(keys, ramping, reference)
+        assert verdict.outcome == "passed"
+        assert [w.weight for w in verdict.worst] == [ATTENTION[3]]
+        assert len(judge(keys, ramping, ramping).worst) == 4
+
+    def test_some_may_be_unlike(self, judge, ramping, make_record):
+        reference = self.reference(make_record, lambda s, n: ramp(s, n) + 5 * (n == ATTENTION[3]))
+        keys = "metric: stable_rank\nat: last\nlike: reference\ntolerance: 1%\nper: layer\nallow: 50%"
+        verdict = judge(keys, ramping, reference)
+        assert verdict.outcome == "passed"
+        assert verdict.message == (
+            "stable_rank keeps reference +- 1% in all but 1 of 2 layers (50%, allowed 50%), furthest in layer 1 at "
+            "step 300: 26.5 (mean in each layer, 4 weights in all); the reference has 29 at step 300"
+        )
+
+    def test_amounts_of_percentages_are_points(self, judge, make_record):
+        run = make_record({("update_support", "value"): 0.45})
+        reference = make_record({("update_support", "value"): 0.3}, run="good")
+        verdict = judge("metric: update_support\nlike: reference\ntolerance: 0.05\nat: last", run, reference)
+        assert verdict.percent
+        assert verdict.message == (
+            "update_support left reference +- 5 points at step 300: 45% (mean weighted by size of 4 weights); the "
+            "reference has 30% at step 300"
+        )
 
     def test_progress_must_match(self, judge, ramping, make_record):
         reference = self.reference(make_record, steps=(50, 150))
@@ -360,14 +491,16 @@ def test_unmeasured(load, ramping):
     (expectation,) = load("  - {id: a, metric: stable_rank, above: 3}").expectations
     verdict = unmeasured(expectation, "checkpoint-200 is truncated")
     assert verdict.outcome == "error"
-    assert verdict.message == "stable_rank could not be judged: checkpoint-200 is truncated"
+    assert verdict.message == "cannot judge stable_rank: checkpoint-200 is truncated"
 
 
 def test_to_dict_is_the_contract(judge, ramping):
     verdict = judge(f"metric: {RANK}\nbelow: 24\nat: last\nwhy: it locks", ramping)
     found = verdict.to_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert {key: found[key] for key in ("id", "metric", "params", "condition", "at", "per", "fold", "level")} == {
+    assert {
+        key: found[key] for key in ("id", "metric", "params", "condition", "at", "per", "fold", "level", "allow")
+    } == {
         "id": "it",
         "metric": RANK,
         "params": {},
@@ -376,9 +509,12 @@ def test_to_dict_is_the_contract(judge, ramping):
         "per": "run",
         "fold": "mean",
         "level": "error",
+        "allow": 0.0,
     }
     assert found["outcome"] == "failed"
     assert found["observed"] == [{"step": 300, "group": None, "value": 26.5, "holds": False}]
+    assert found["decisive"] == found["observed"][0]
+    assert found["percent"] is False
     assert found["worst"][0] == {"step": 300, "weight": "model.layers.0.self_attn.k_proj.weight", "value": 27.0}
     assert found["weights"] == {"measured": 4, "frozen": 0, "skipped": 0}
     assert found["bounds"] == {"low": None, "high": 24.0}

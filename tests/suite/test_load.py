@@ -159,6 +159,16 @@ class TestExtends:
             ":2:10: `extends`: no suite 'opdd': neither a file nor a shipped suite (opd); did you mean `opd`?"
         )
 
+    @pytest.mark.parametrize(
+        ("written", "there"), [("mine", "mine.yaml"), ("mine", "mine.yml"), ("./mine", "mine.yml")]
+    )
+    def test_a_forgotten_suffix_is_suggested(self, suite_file, written, there):
+        suite_file("geomcheck: 1\n", there)
+        path = suite_file(f"geomcheck: 1\nextends: {written}\n")
+        suffix = Path(there).suffix
+        with pytest.raises(SuiteError, match=rf":2:10: `extends`: no suite .*; did you mean `{written}{suffix}`\?$"):
+            load_suite(path)
+
 
 class TestDefaults:
     def test_unknown_names_are_refused(self, refusals):
@@ -169,13 +179,15 @@ class TestDefaults:
               stable_rnk: {}
               principal_angle: {kk: 3, k: 100%}
               top_energy: 3
+              stable_rank: {k: 3}
             expect:
               - {id: a, metric: stable_rank, above: 2}
             """
         )
-        assert [problem.split(": ")[0] for problem in found] == ["3:3", "4:21", "4:31", "5:15"]
+        assert [problem.split(": ")[0] for problem in found] == ["3:3", "4:21", "4:31", "5:15", "6:17"]
         assert "unknown metric `stable_rnk` in `defaults`" in found[0]
         assert "unknown key `kk` in `defaults` of principal_angle; allowed: k, excess_over, side, stat" in found[1]
+        assert found[4].endswith("unknown key `k` in `defaults` of stable_rank: it has no parameters")
 
     def test_a_wrong_default_is_reported_once(self, refusals):
         text = "geomcheck: 1\ndefaults: {top_energy: {k: 0}}\nexpect:\n"
@@ -188,6 +200,12 @@ def test_what_an_expectation_says_wins_over_defaults(suite_file):
     text += "  - {id: a, metric: top_energy, above: 1%}\n  - {id: b, metric: top_energy, k: 8, above: 1%}\n"
     a, b = load_suite(suite_file(text)).expectations
     assert (a.params["k"], b.params["k"]) == (4, 8)
+
+
+def test_expectations_are_a_list(refusals):
+    assert refusals("geomcheck: 1\nexpect:\n  band: {metric: stable_rank, above: 2}\n") == [
+        "3:3: `expect`: expected a list of `- id: ...`; found a mapping"
+    ]
 
 
 @pytest.mark.parametrize("text", ["geomcheck: 1\n", "geomcheck: 1\nexpect: []\n"])
@@ -234,6 +252,12 @@ class TestSources:
         message = "no suite 'odp': neither a file nor a shipped suite (opd, sft); did you mean `opd`?"
         with pytest.raises(UsageError, match=re.escape(message)):
             load_suite("odp")
+
+    def test_a_forgotten_suffix_is_suggested(self, suite_file, monkeypatch, tmp_path):
+        suite_file("geomcheck: 1\n", "mine.yaml")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match=r"no suite 'mine': neither .*; did you mean `mine\.yaml`\?$"):
+            load_suite("mine")
 
     def test_a_missing_path(self, tmp_path):
         with pytest.raises(UsageError, match=r"no suite file .*x\.yaml; shipped suites: "):

@@ -17,8 +17,13 @@ POINTS = [Point(f"c{step}", step, step / 500) for step in (100, 200, 300, 400, 5
         ({"step": 300}, "step 300", [300]),
         ({"progress": "20%"}, "progress 20%", [100]),
         ({"progress": 0.5}, "progress 50%", [200]),
-        ({"from": {"step": 200}, "to": {"progress": "80%"}}, "from step 200 to progress 80%", [200, 300, 400]),
-        ({"from": {"step": 400}}, "from step 400 to last", [400, 500]),
+        (
+            {"from": {"step": 200}, "to": {"progress": "80%"}},
+            "checkpoints from step 200 to progress 80%",
+            [200, 300, 400],
+        ),
+        ({"from": {"step": 400}}, "checkpoints from step 400 to the last", [400, 500]),
+        ({"to": {"step": 200}}, "checkpoints from the first to step 200", [100, 200]),
         ({"from": "first", "to": "last"}, "all", [100, 200, 300, 400, 500]),
     ],
 )
@@ -33,6 +38,9 @@ def test_at(raw, text, steps):
     [
         ("lst", "`lst` is not a checkpoint; allowed: `all`, `first`, `last`, .*did you mean `last`", ()),
         ("previous", "`previous` is not a checkpoint", ()),
+        ("20%", r".*; did you mean `\{progress: 20%\}`", ()),
+        ({"from": "20%", "to": "80%"}, r"`20%` is .*; did you mean `\{from: \{progress: 20%\}, \.\.\.\}`", ("from",)),
+        ({"from": "first", "to": "80.0 %"}, r"did you mean `\{\.\.\., to: \{progress: 80%\}\}`", ("to",)),
         (3, "found `3` for a checkpoint", ()),
         ({"step": "3"}, "a step is an integer >= 0; found `3`", ("step",)),
         ({"step": True}, "found `true`", ("step",)),

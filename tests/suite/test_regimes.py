@@ -52,6 +52,9 @@ def test_the_expectation_passes_with_its_evidence(judge, like_opd):
     assert verdict.outcome == "passed"
     assert verdict.metric == "regime"
     assert verdict.at == "last"
+    assert verdict.condition == "regime is opd (at most 0.5 decades from its profile)"
+    assert verdict.decisive == verdict.observed[0]
+    assert verdict.percent is False
     assert verdict.message == (
         "regime is opd; at step 300: opd (0.02 decades from its profile, margin 0.52 over rlvr); update_support 0.45 "
         "(opd: 0.484), principal_angle 1.1 deg (opd: 1 deg), spectral_shift 0.0001 (opd: 0.0001)"
@@ -63,6 +66,20 @@ def test_the_expectation_fails_with_what_it_looks_like(judge, like_opd):
     assert verdict.outcome == "failed"
     assert verdict.message.startswith("regime expected sft; at step 100: opd (0.02 decades")
     assert [o.holds for o in verdict.observed] == [False] * 3
+
+
+def test_the_checkpoint_furthest_from_the_profile_decides(judge, make_record):
+    record = make_record(
+        {
+            ("update_support", "value"): lambda step, _: 0.45 if step < 300 else 0.484,
+            ("principal_angle", "both.median"): lambda step, _: 60.0 if step == 200 else 1.0,
+            ("spectral_shift", "value"): 1e-4,
+        }
+    )
+    verdict = judge("regime: opd\nat: all", record)
+    assert verdict.outcome == "failed"
+    assert verdict.decisive == verdict.observed[1]
+    assert verdict.message.startswith("regime expected opd; at step 200: ")
 
 
 def test_it_asks_for_all_its_evidence(load, like_opd):
