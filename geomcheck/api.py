@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, Run, Weight, find_base, open_run
+from geomcheck.checkpoints import BaseModel, Run, Weight, find_base, open_base, open_run
 from geomcheck.diagnostics import Metric, load_metrics, resolve_rank
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record, Request, measure_record, survey
@@ -26,6 +26,7 @@ def measure(
     base: str | Path | None = None,
     metrics: Sequence[str] | None = None,
     suites: Sequence[Suite] = (),
+    reference: Run | str | Path | None = None,
     workers: int | None = None,
 ) -> Record:
     """Measure a run.
@@ -36,6 +37,7 @@ def measure(
         metrics: names, measured with their default parameters on every attention and MLP matrix (where the
             metric's k is below the matrix's dimensions). Default: all, unless `suites` are given.
         suites: measure what these need.
+        reference: a run to compare masks with (`mask_jaccard`).
         workers: local workers; by default as many as processors and memory allow.
 
     Raises:
@@ -53,17 +55,19 @@ def measure(
         for weight in _linear(record.weights.values()):
             if _discriminates(metric, weight):
                 requests.setdefault(weight.name, set()).add(Request.of(metric, {}))
-    measure_record(record, opened, w0, requests, workers=workers)
+    other = open_run(reference) if isinstance(reference, str | Path) else reference
+    measure_record(record, opened, w0, requests, reference=other, workers=workers)
     return record
 
 
 def _base(run: Run, base: str | Path | None, suites: Sequence[Suite]) -> BaseModel:
     of_suite = next((suite.base for suite in suites if suite.base is not None), None)
-    return find_base(run, given=None if base is None else str(base), suite=of_suite)
+    return find_base(run, given=None if base is None else open_base(base, "the given base"), suite=of_suite)
 
 
 def _metrics(names: Sequence[str] | None, *, default_all: bool) -> list[Metric]:
     known = load_metrics()
+    names = [names] if isinstance(names, str) else names
     if names is None:
         return [metric for metric in known if not metric.against_reference] if default_all else []
     unknown = [name for name in names if name not in known]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import geomcheck
 from geomcheck.errors import GeomcheckError, UsageError
+from geomcheck.files import require_writable
 
 WRONG_USAGE = 4
 
@@ -19,7 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except GeomcheckError as error:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (GeomcheckError, OSError) as error:
         print(f"geomcheck: {error}", file=sys.stderr)
         return WRONG_USAGE
     return 0
@@ -39,8 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "--suite", action="append", default=[], metavar="NAME-OR-PATH", help="measure what this suite needs"
     )
-    measure.add_argument("--workers", type=int, metavar="N", help="local workers")
+    measure.add_argument("--reference", metavar="RUN", help="run to compare masks with")
+    measure.add_argument("--workers", type=_positive, metavar="N", help="local workers")
     measure.set_defaults(command=_measure)
+    metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
+    metrics.set_defaults(command=_metrics)
     suites = commands.add_parser("suites", help="list the shipped suites")
     suites.set_defaults(command=_suites)
     schema = commands.add_parser("schema", help="print the JSON Schema of suites, for editors")
@@ -48,16 +56,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("give 1 or more")
+    return number
+
+
 def _measure(options: argparse.Namespace) -> None:
     output = Path(options.output)
     if output.resolve().is_relative_to(Path(options.run).resolve()):
         raise UsageError(f"{output} lies inside the run {options.run}, which is never written to")
+    require_writable(output)
     suites = [geomcheck.load_suite(source) for source in options.suite]
-    record = geomcheck.measure(options.run, base=options.base, suites=suites, workers=options.workers)
+    record = geomcheck.measure(
+        options.run, base=options.base, suites=suites, reference=options.reference, workers=options.workers
+    )
     geomcheck.write_record(record, output)
     print(f"{output}: {len(record.points)} checkpoints, {len(record.measured_weights())} weights measured")
     for name, reason in record.skipped.items():
         print(f"  left out {name}: {reason}")
+
+
+def _metrics(_: argparse.Namespace) -> None:
+    from geomcheck.diagnostics import load_metrics
+
+    for metric in load_metrics():
+        print(f"{metric.name}: {metric.definition}")
+        low, high = metric.range({})
+        print(f"    unit {metric.unit.value}, {low:g} to {high:g}; fold {metric.fold}; source: {metric.source}")
+        if metric.undefined:
+            print(f"    undefined where {metric.undefined}")
+        for parameter in metric.parameters:
+            choices = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
+            print(f"    {parameter.name} = {parameter.default}{choices}: {parameter.about}")
 
 
 def _suites(_: argparse.Namespace) -> None:

@@ -12,8 +12,6 @@ import pytest
 if TYPE_CHECKING:
     from geomcheck.measurement import Record
 
-SUITE_GLOBS = ("suites/*.yaml", "suites/*.yml")
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register the options and ini values of geomcheck."""
@@ -55,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="error",
         help="lowest level of a violated expectation that fails the session (default: error)",
     )
-    parser.addini("geom_suites", "suite files, as globs", type="args", default=list(SUITE_GLOBS))
+    parser.addini("geom_suites", "suite files, as globs (default: suites/*.yaml suites/*.yml)", type="args", default=[])
     parser.addini("geom_base", "where W0 comes from, unless --geom-base is given")
     parser.addini("geom_workers", "local workers, unless --geom-workers is given")
 

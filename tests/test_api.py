@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,9 @@ def test_by_default_everything_that_can_tell_anything_is_measured(tmp_path: Path
 
 def test_another_base_can_be_given(tmp_path: Path) -> None:
     run = simple_run(tmp_path / "opd")
-    record = geomcheck.measure(run, base=run / "checkpoint-10", metrics=["update_norm"])
-    assert record.origin.path == str(run / "checkpoint-10")
+    other = shutil.copytree(run / "checkpoint-10", tmp_path / "other")
+    record = geomcheck.measure(run, base=other, metrics=["update_norm"])
+    assert record.origin.path == str(other)
     first = record.figures(Request("update_norm"), "value")[10, Q]
     assert first.value == 0.0
 

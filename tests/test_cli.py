@@ -39,3 +39,15 @@ def test_suites_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert "expect" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_metrics_are_listed_with_their_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["metrics"]) == 0
+    listed = capsys.readouterr().out
+    assert "stable_rank: |D_t|_F^2 / |D_t|_op^2" in listed
+    assert "    k = 12.5%: Dimension of the principal subspace; the paper uses 512 of 4096." in listed
+
+
+def test_measure_refuses_a_directory_as_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(simple_run(tmp_path / "run" / "opd")), "-o", str(tmp_path)]) == 4
+    assert "is a directory; name a file" in capsys.readouterr().err

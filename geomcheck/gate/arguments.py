@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from glob import glob
 from pathlib import Path
 
 import pytest
 
 from geomcheck.errors import UsageError
 from geomcheck.suite import find_suite, shipped_suites
+
+PATH_OPTIONS = ("--geom-run", "--geom-base", "--geom-reference", "--geom-suite", "--geom-json", "--geom-record")
+
+DEFAULT_GLOBS = ["suites/*.yaml", "suites/*.yml"]
 
 CANDIDATES = pytest.StashKey[dict[Path, bool]]()
 """Suite files that may be collected; True where the user named the file, so that `applies_to` is not asked."""
@@ -23,22 +28,28 @@ def add_suites(config: pytest.Config, args: list[str]) -> None:
     _refuse_detached_values(config)
     paths = [_absolute(config, argument) for argument in config.known_args_namespace.file_or_dir]
     try:
-        named = {
-            find_suite(s, beside=config.invocation_params.dir): True for s in config.known_args_namespace.geom_suite
-        }
+        named = {_named_suite(config, source): True for source in config.known_args_namespace.geom_suite}
+        candidates = _under(paths, config) if paths else {}
+        if not paths and not named:
+            candidates = dict.fromkeys(_project_suites(config) or shipped_suites().values(), False)
     except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
-    candidates = _under(paths, config) if paths else {}
-    if not paths and not named:
-        candidates = dict.fromkeys(_project_suites(config) or shipped_suites().values(), False)
+        raise pytest.UsageError(f"geomcheck: {error}") from None
     config.stash[CANDIDATES] = {path.resolve(): explicit for path, explicit in {**candidates, **named}.items()}
-    known = {path.resolve() for path in paths}
-    args += [str(path) for path in config.stash[CANDIDATES] if not any(path.is_relative_to(place) for place in known)]
+    given = {path.resolve() for path in paths}
+    covered = {path for path in config.stash[CANDIDATES] if path in candidates and paths}
+    args += [str(path) for path in config.stash[CANDIDATES] if path not in given | covered]
+
+
+def _named_suite(config: pytest.Config, source: str) -> Path:
+    """The suite that ``--geom-suite`` names: a file, or a suite of the project before a shipped one."""
+    here = config.invocation_params.dir / source
+    own = [here] if here.is_file() else [path for path in _project_suites(config) if path.stem == source]
+    return own[0] if own else find_suite(source, beside=config.invocation_params.dir)
 
 
 def _refuse_detached_values(config: pytest.Config) -> None:
     """pytest looks for its rootdir among detached values: ``--geom-run DIR`` would move it into the run."""
-    for option in ("--geom-run", "--geom-base", "--geom-reference"):
+    for option in PATH_OPTIONS:
         arguments = [str(argument) for argument in config.invocation_params.args]
         if option in arguments:
             following = arguments[arguments.index(option) + 1 :][:1]
@@ -58,8 +69,16 @@ def _under(paths: list[Path], config: pytest.Config) -> dict[Path, bool]:
 
 
 def _project_suites(config: pytest.Config) -> list[Path]:
-    globs: Iterable[str] = config.getini("geom_suites")
-    return sorted({path for pattern in globs for path in config.rootpath.glob(pattern) if path.is_file()})
+    """The suites of the project. Raises UsageError where the ini file says where they are, and they are not there."""
+    configured: Iterable[str] = config.getini("geom_suites")
+    globs = list(configured) or DEFAULT_GLOBS
+    root = config.rootpath
+    found = sorted(
+        {root / name for pattern in globs for name in glob(pattern, root_dir=root) if (root / name).is_file()}
+    )
+    if configured and not found:
+        raise UsageError(f"geom_suites = {' '.join(globs)} in the ini file matches no file in {config.rootpath}")
+    return found
 
 
 def _absolute(config: pytest.Config, argument: str) -> Path:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from geomcheck.errors import RunError
+from geomcheck.errors import RunError, UsageError
 from geomcheck.gate.session import Gate, Measurement
 from geomcheck.measurement import Record, read_record, write_record
 
@@ -59,6 +59,8 @@ class Exchange:
 
     def first_record(self) -> Record:
         """The record of the session's first run."""
+        if not (self.directory / "0.parquet").exists():
+            raise UsageError("geom_record: under pytest-xdist a suite must judge the run; name one with --geom-suite")
         return self._load({"file": "0.parquet"})
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from geomcheck.api import measure
+from geomcheck.checkpoints import BaseModel, open_base
 from geomcheck.errors import GeomcheckError, UsageError
+from geomcheck.files import replacing, require_writable
 from geomcheck.gate.arguments import CANDIDATES
 from geomcheck.gate.exchange import Exchange
 from geomcheck.gate.items import ExpectationItem, SuiteFile
@@ -38,7 +42,7 @@ def activate(config: pytest.Config) -> None:
     else:
         try:
             hooks = ControllerHooks(config, _open_gate(config))
-        except GeomcheckError as error:
+        except (GeomcheckError, OSError) as error:
             raise pytest.UsageError(f"geomcheck: {error}") from None
     config.stash[HOOKS] = hooks
     config.pluginmanager.register(hooks, "geomcheck-gate")
@@ -88,14 +92,20 @@ class ControllerHooks(Hooks):
         self.config = config
         self.gate = gate
         self.verdicts: list[dict[str, Any]] = []
+        self.errors: list[str] = []
         self._exchange_directory: Path | None = None
+        self._complaints: list[str] = []
+        self._collected: set[Path] = set()
         self._outputs = {
             option: Path(value)
             for option in ("geom_json", "geom_record")
             if (value := config.getoption(option)) is not None
         }
-        for option, path in self._outputs.items():
-            self._refuse_inside_run(option, path)
+        self._refuse_overwriting()
+        for path in self._outputs.values():
+            require_writable(path)
+            if not config.option.collectonly:
+                path.unlink(missing_ok=True)  # what an earlier session wrote must not pass for this one's
 
     def pytest_report_header(self) -> list[str]:
         """What is checked against what."""
@@ -106,7 +116,19 @@ class ControllerHooks(Hooks):
         pairing = self.gate.pairings.get(file_path.resolve())
         if pairing is None:
             return None
+        self._collected.add(pairing.file)
         return SuiteFile.at(file_path, parent, runs=pairing.runs, records=self)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """Note the suites that workers collected."""
+        files = {name.split("::", maxsplit=1)[0].rsplit("/", maxsplit=1)[-1] for name in ids}
+        self._collected |= {file for file in self.gate.pairings if file.name in files}
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep what is wrong with suites, for the outputs."""
+        if report.failed:
+            self.errors.append(str(report.longrepr))
 
     def record(self, file: Path, run: str) -> Record:
         """The record of a run, for a suite. Raises RunError."""
@@ -117,9 +139,10 @@ class ControllerHooks(Hooks):
         return self.gate.reference.result() if self.gate.reference else None
 
     def first_record(self) -> Record:
-        """The record of the first run. Raises RunError, or UsageError where no suite judges it."""
+        """The record of the first run: what its suites ask, or everything where no suite judges it."""
         if not self.gate.measurements:
-            raise UsageError("geom_record: no suite judges the run, so nothing says what to measure")
+            subject = next(iter(self.gate.subjects.values()))
+            return subject.record or measure(subject.path, base=self.config.option.geom_base)
         measurement = self.gate.measurements[0]
         if not measurement.done:
             self._measure(self._everything())
@@ -155,14 +178,21 @@ class ControllerHooks(Hooks):
         """Write the outputs; a session that judged nothing must not look like a pass."""
         if not self.config.option.collectonly:
             self.verdicts.sort(key=self._order)
-            self._write_outputs()
-            if not self.verdicts and exitstatus == pytest.ExitCode.OK:
+            self._complaints += self._uncollected()
+            if exitstatus == pytest.ExitCode.OK and (not self.verdicts or self._complaints):
                 session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+            try:
+                self._write_outputs()
+            except (GeomcheckError, OSError) as error:
+                self._complaints.append(f"an output could not be written: {error}")
+                session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line per expectation, what was left out, and where the outputs are."""
         if not self.config.option.collectonly:
             text.write_summary(terminalreporter, self.gate, self.verdicts, self._outputs)
+            for complaint in self._complaints:
+                terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
 
     def pytest_unconfigure(self) -> None:
         """Remove what was laid out for workers."""
@@ -189,39 +219,69 @@ class ControllerHooks(Hooks):
         ids = [e.id for e in suites[paths.index(verdict["path"])].expectations]
         return runs.index(verdict["run"]), paths.index(verdict["path"]), ids.index(verdict["id"])
 
+    def _uncollected(self) -> list[str]:
+        """What to say of suites that the user named and pytest passed over."""
+        return [
+            f"{pairing.file} was named, but pytest did not collect it: its directory is one that pytest does not "
+            "enter. Name the suite without a directory that contains it"
+            for pairing in self.gate.pairings.values()
+            if pairing.explicit and pairing.file not in self._collected
+        ]
+
     def _write_outputs(self) -> None:
         if "geom_json" in self._outputs:
-            verdicts = document.document(self.gate, self.verdicts)
-            document.write(self._outputs["geom_json"], json.dumps(verdicts, indent=1, allow_nan=False))
+            verdicts = document.document(self.gate, self.verdicts, self.errors)
+            with replacing(self._outputs["geom_json"]) as partial:
+                partial.write_text(json.dumps(verdicts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if "geom_record" in self._outputs:
             records = [measurement.record for measurement in self.gate.measurements if measurement.record]
+            if not records:
+                raise UsageError(f"{self._outputs['geom_record']}: no run could be measured, so there is no record")
             for path, record in _record_paths(self._outputs["geom_record"], records):
                 write_record(record, path)
-        markdown.append_step_summary(self.verdicts)
+        markdown.append_step_summary(self.verdicts, self.errors)
 
-    def _refuse_inside_run(self, option: str, path: Path) -> None:
-        for subject in self.gate.subjects.values():
-            if subject.directory is not None and path.resolve().is_relative_to(subject.directory):
-                flag = "--" + option.replace("_", "-")
-                raise UsageError(f"{flag}={path} lies inside the run {subject.path}, which is never written to")
+    def _refuse_overwriting(self) -> None:
+        """Refuse outputs that would change what is judged, or one another."""
+        flags = {option: "--" + option.replace("_", "-") for option in self._outputs}
+        if len({path.resolve() for path in self._outputs.values()}) < len(self._outputs):
+            raise UsageError(f"{' and '.join(flags.values())} name the same file")
+        for option, path in self._outputs.items():
+            for what, place in self.gate.inputs():
+                if path.resolve().is_relative_to(place):
+                    raise UsageError(f"{flags[option]}={path} would write to {what}, which is never written to")
 
 
 def _open_gate(config: pytest.Config) -> Gate:
     option = config.option
-    reference: Subject | None = open_subject(option.geom_reference) if option.geom_reference else None
     return Gate(
         open_subjects(option.geom_run),
         config.stash[CANDIDATES],
-        base=option.geom_base or config.getini("geom_base") or None,
-        reference=reference,
+        base=_given_base(config),
+        reference=_reference(option.geom_reference) if option.geom_reference else None,
         workers=_workers(option.geom_workers or config.getini("geom_workers")),
     )
+
+
+def _given_base(config: pytest.Config) -> BaseModel | None:
+    """W0 by the option, or else by the ini file, where a path counts from the rootdir."""
+    if config.option.geom_base is not None:
+        return open_base(config.option.geom_base, "--geom-base")
+    in_ini = config.getini("geom_base")
+    return open_base(config.rootpath / in_ini, "geom_base of the ini file") if in_ini else None
+
+
+def _reference(path: str) -> Subject:
+    try:
+        return open_subject(path)
+    except GeomcheckError as error:
+        raise UsageError(f"--geom-reference: {error}") from None
 
 
 def _workers(value: str | None) -> int | None:
     if not value:
         return None
-    if not value.isdecimal() or int(value) < 1:
+    if not value.isdecimal() or len(value) > 6 or int(value) < 1:
         raise UsageError(f"--geom-workers={value}: give a whole number of local workers, 1 or more")
     return int(value)
 
@@ -239,4 +299,5 @@ def _record_paths(path: Path, records: Sequence[Record]) -> list[tuple[Path, Rec
     """One record goes to `path`; several are told apart by their run's name."""
     if len(records) == 1:
         return [(path, records[0])]
-    return [(path.with_stem(f"{path.stem}-{index}-{r.run}"), r) for index, r in enumerate(records, 1)]
+    names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", record.run) for record in records]
+    return [(path.with_stem(f"{path.stem}-{i}-{names[i - 1]}"), record) for i, record in enumerate(records, 1)]

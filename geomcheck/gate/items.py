@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from geomcheck.errors import RunError, SuiteError
+from geomcheck.errors import GeomcheckError, SuiteError
 from geomcheck.measurement import Record
 from geomcheck.report import text
 from geomcheck.suite import Expectation, Suite, Verdict, judge, load_suite, unmeasured
@@ -56,7 +56,7 @@ class SuiteFile(pytest.File):
             raise self.CollectError(str(error)) from None
         for run in self.runs:
             for expectation in suite.expectations:
-                name = expectation.id if len(self.runs) == 1 else f"{expectation.id}[{run}]"
+                name = expectation.id if len(self.runs) == 1 else f"{expectation.id}[{text.printable(run)}]"
                 yield ExpectationItem.from_parent(
                     self, name=name, suite=suite, run=run, expectation=expectation, records=self.records
                 )
@@ -84,7 +84,7 @@ class ExpectationItem(pytest.Item):
         try:
             record = self.records.record(self.suite_path, self.run)
             reference = self.records.reference() if self.expectation.compares else None
-        except RunError as error:
+        except GeomcheckError as error:
             self.verdict = unmeasured(self.expectation, str(error))
         else:
             self.verdict = judge(self.expectation, record, reference)

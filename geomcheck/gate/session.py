@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +77,15 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Pairing:
-    """A suite, and the names of the runs that it judges. A suite that does not load judges none."""
+    """A suite, and the names of the runs that it judges. A suite that does not load judges none.
+
+    `explicit`: the user named the file, so that it judges every run.
+    """
 
     file: Path
     suite: Suite | None
     runs: tuple[str, ...]
+    explicit: bool
 
 
 class Gate:
@@ -90,7 +94,7 @@ class Gate:
     Args:
         subjects: the runs.
         candidates: suite files; True where the user named the file, so that it judges every run.
-        base: W0 as the user gave it.
+        base: W0, where the user gave it.
         reference: the run to compare with.
         workers: local workers, None for the default.
 
@@ -103,7 +107,7 @@ class Gate:
         subjects: list[Subject],
         candidates: dict[Path, bool],
         *,
-        base: str | None = None,
+        base: BaseModel | None = None,
         reference: Subject | None = None,
         workers: int | None = None,
     ) -> None:
@@ -114,10 +118,21 @@ class Gate:
         self._workers = workers
         self._reference = reference
         self._measurements: dict[tuple[str, str], Measurement] = {}
+        self._answers: dict[tuple[Path, str], Measurement] = {}
         for pairing in self.pairings.values():
             for run in pairing.runs:
                 self.measurement(pairing, run)
         self.reference = self._survey_reference()
+
+    def inputs(self) -> Iterator[tuple[str, Path]]:
+        """Every file and directory that is read, with what it is."""
+        for subject in (*self.subjects.values(), *((self._reference,) if self._reference else ())):
+            yield f"the run {subject.path}", Path(subject.path).resolve()
+        for measurement in self._measurements.values():
+            if measurement.base is not None:
+                yield f"W0 ({measurement.base.source.path})", measurement.base.source.path.resolve()
+        for file in self.pairings:
+            yield f"the suite {file}", file.resolve()
 
     @property
     def measurements(self) -> list[Measurement]:
@@ -126,14 +141,16 @@ class Gate:
 
     def measurement(self, pairing: Pairing, run: str) -> Measurement:
         """The measurement that answers `pairing` for `run`; suites that agree on W0 share it."""
-        subject = self.subjects[run]
-        base = None
-        if subject.run is not None:
-            base = find_base(subject.run, given=self._given_base, suite=pairing.suite.base if pairing.suite else None)
-        key = (run, str(base.source.path.resolve()) if base else "")
-        if key not in self._measurements:
-            self._measurements[key] = Measurement.of(subject, base)
-        return self._measurements[key]
+        if (pairing.file, run) not in self._answers:
+            subject, base = self.subjects[run], None
+            if subject.run is not None:
+                suite_base = pairing.suite.base if pairing.suite else None
+                base = find_base(subject.run, given=self._given_base, suite=suite_base)
+            key = (run, str(base.source.path.resolve()) if base else "")
+            if key not in self._measurements:
+                self._measurements[key] = Measurement.of(subject, base)
+            self._answers[pairing.file, run] = self._measurements[key]
+        return self._answers[pairing.file, run]
 
     def measure(self, wanted: Iterable[tuple[Pairing, str, Expectation]], show: Show) -> None:
         """Measure what the `wanted` expectations ask of their runs, each weight once.
@@ -164,6 +181,9 @@ class Gate:
         """The reference run against its own W0, or else that of the runs compared with it."""
         if self._reference is None:
             return None
+        for subject in self.subjects.values():
+            if Path(subject.path).samefile(self._reference.path):
+                raise UsageError(f"--geom-reference={self._reference.path} is the run that is checked")
         run, base = self._reference.run, None
         if run is not None:
             shared = next((m.base for m in self.measurements if m.base is not None), None)
@@ -174,9 +194,9 @@ class Gate:
         try:
             suite = load_suite(file)
         except SuiteError:
-            return Pairing(file, None, ())  # its collection reports what is wrong
+            return Pairing(file, None, (), explicit)  # its collection reports what is wrong
         runs = [name for name, subject in self.subjects.items() if explicit or suite.applies(subject.own_name)]
-        return Pairing(file, suite, tuple(runs))
+        return Pairing(file, suite, tuple(runs), explicit)
 
     def _require_suites(self) -> None:
         judged = {run for pairing in self.pairings.values() for run in pairing.runs}

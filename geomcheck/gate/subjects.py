@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from itertools import accumulate, chain, count
 from pathlib import Path
 
 from geomcheck.checkpoints import Run, open_run
@@ -32,11 +33,6 @@ class Subject:
         """The name of the run's directory, which is not always unique."""
         return self.run.name if self.run else self.record.run if self.record else self.name
 
-    @property
-    def directory(self) -> Path | None:
-        """The run's directory, which is never written to; None for a record."""
-        return self.run.path.resolve() if self.run else None
-
 
 def open_subjects(paths: Iterable[str]) -> list[Subject]:
     """Open every run; two that share a directory name are told apart by their parents.
@@ -45,14 +41,20 @@ def open_subjects(paths: Iterable[str]) -> list[Subject]:
         UsageError: no such run, or no checkpoints in it.
         RunError: a run cannot be trusted.
     """
-    subjects: list[Subject] = []
+    subjects: dict[str, Subject] = {}
     for path in dict.fromkeys(paths):
         subject = open_subject(path)
-        name, parents = subject.name, list(Path(path).resolve().parents)
-        while any(name == other.name for other in subjects) and parents:
-            name = f"{parents.pop(0).name}-{name}"
-        subjects.append(Subject(name, subject.path, subject.run, subject.record))
-    return subjects
+        name = _free_name(subject.own_name, path, subjects)
+        subjects[name] = Subject(name, subject.path, subject.run, subject.record)
+    return list(subjects.values())
+
+
+def _free_name(name: str, path: str, taken: Container[str]) -> str:
+    """`name`, told apart from those `taken` by the directories above, or by a number."""
+    parents = [parent.name for parent in Path(path).resolve().parents if parent.name]
+    longer = accumulate([name, *parents], lambda known, parent: f"{parent}-{known}")
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(candidate for candidate in chain(longer, numbered) if candidate not in taken)
 
 
 def open_subject(path: str) -> Subject:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
@@ -18,28 +15,16 @@ FORMAT = 1
 OUTCOMES = ("passed", "failed", "error", "warned", "info")
 
 
-def document(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What ``--geom-json`` holds."""
+def document(gate: Gate, verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> dict[str, Any]:
+    """What ``--geom-json`` holds; `errors` are those of suites that could not be read."""
     counts = Counter(verdict["outcome"] for verdict in verdicts)
     return {
         "format": FORMAT,
         "geomcheck": geomcheck.__version__,
         "runs": [_run(gate, name, verdicts) for name in gate.subjects],
+        "errors": list(errors),
         "summary": {outcome: counts[outcome] for outcome in OUTCOMES},
     }
-
-
-def write(path: Path, text: str) -> None:
-    """Write `text` so that the file appears under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
 
 
 def _run(gate: Gate, name: str, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

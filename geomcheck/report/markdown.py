@@ -12,31 +12,40 @@ from geomcheck.report.text import OUTCOME_WORDS, printable, shown
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|&~-])")
 
 
-def append_step_summary(verdicts: Sequence[Mapping[str, Any]]) -> None:
+def append_step_summary(verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> None:
     """Append the table to the file that ``$GITHUB_STEP_SUMMARY`` names; nothing where it is not set."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
         with open(path, "a", encoding="utf-8") as summary:
-            summary.write(table(verdicts))
+            summary.write(table(verdicts, errors))
 
 
-def table(verdicts: Sequence[Mapping[str, Any]]) -> str:
-    """One row per expectation."""
+def table(verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> str:
+    """One row per expectation, after the errors of suites that could not be read."""
     if not verdicts:
-        return "### geomcheck\n\nNothing was checked.\n"
-    lines = ["### geomcheck", "", "| | run | expectation | metric | condition | last value |", "|---" * 6 + "|"]
+        reasons = "".join(f"- {escape(line)}\n" for error in errors for line in error.splitlines())
+        return f"### geomcheck\n\nNothing was checked.\n\n{reasons}"
+    lines = ["### geomcheck", "", "| | run | expectation | metric | condition | decided by |", "|---" * 6 + "|"]
     for verdict in verdicts:
-        values = [entry["value"] for entry in verdict["observed"] if entry["value"] is not None]
         cells = [
             OUTCOME_WORDS[verdict["outcome"]],
             verdict["run"],
             f"{verdict['suite']}::{verdict['id']}",
             verdict["metric"],
             verdict["condition"],
-            shown(values[-1], verdict) if values else verdict["message"],
+            _decisive(verdict),
         ]
         lines.append("| " + " | ".join(escape(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _decisive(verdict: Mapping[str, Any]) -> str:
+    """The figure that decided, with its place; the reason where there is none."""
+    decisive = verdict["decisive"]
+    if decisive is None:
+        return str(verdict["message"])
+    group = f" in {decisive['group']}" if decisive["group"] else ""
+    return f"{shown(decisive['value'], verdict)} at step {decisive['step']}{group}"
 
 
 def escape(text: str) -> str:

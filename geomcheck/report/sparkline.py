@@ -8,6 +8,9 @@ from collections.abc import Sequence
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.:-=+*#"
 
+NOISE = 1e-3
+"""Relative spread below which a trajectory is drawn flat."""
+
 
 def sparkline(values: Sequence[float | None], *, levels: str | None = None) -> str:
     """One character per value, lowest to highest; a blank where there is no value.
@@ -20,7 +23,7 @@ def sparkline(values: Sequence[float | None], *, levels: str | None = None) -> s
     if not present:
         return " " * len(values)
     low, span = min(present), max(present) - min(present)
-    scale = (len(levels) - 1) / span if span > 0 else 0.0
+    scale = (len(levels) - 1) / span if span > NOISE * max(map(abs, present)) else 0.0
     return "".join(" " if v is None else levels[round((v - low) * scale)] for v in values)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ def failure(verdict: Verdict) -> str:
     """What a violated expectation says. Its first line is the short summary's."""
     facts = verdict.to_dict()
     observed = _observed(facts)
-    lines = [f"{facts['metric']}: {facts['message']}" if facts["outcome"] == "error" else facts["message"], ""]
+    lines = [facts["message"], ""]
     lines += _field("expected", [_demand(facts)])
     lines += _field("metric", [f"{facts['metric']}{_parameters(facts)}"])
     lines += _field("observed", observed)
@@ -47,13 +47,13 @@ def failure(verdict: Verdict) -> str:
 
 
 def properties(verdict: Verdict) -> list[tuple[str, object]]:
-    """What JUnit files carry: metric, bound and the last value."""
-    values = [observed.value for observed in verdict.observed if observed.value is not None]
+    """What JUnit files carry: metric, bound, and the figure that decided."""
+    value = verdict.decisive.value if verdict.decisive else None
     return [
         ("geom_metric", verdict.metric),
         ("geom_condition", verdict.condition),
         ("geom_outcome", verdict.outcome),
-        ("geom_value", float(values[-1]) if values else ""),
+        ("geom_value", "" if value is None else float(value)),
     ]
 
 
@@ -61,7 +61,7 @@ def header(gate: Gate) -> list[str]:
     """Lines for the top of the session: what is checked against what."""
     lines = []
     for measurement in gate.measurements:
-        suites = [p.suite.name for p in gate.pairings.values() if p.suite and measurement.subject.name in p.runs]
+        suites = [p.suite.path for p in gate.pairings.values() if p.suite and measurement.subject.name in p.runs]
         lines.append(f"geomcheck {geomcheck.__version__}: {_subject(measurement)}; suites: {', '.join(suites)}")
     return [printable(line) for line in lines]
 
@@ -76,31 +76,31 @@ def write_summary(
     if not verdicts:
         terminal.write_sep("=", "geomcheck: nothing was checked", red=True, bold=True)
         return
-    terminal.write_sep("=", "geomcheck")
+    notes = _notes(gate, verdicts)
+    if terminal.verbosity >= 0 or notes or outputs:
+        terminal.write_sep("=", "geomcheck")
     if terminal.verbosity >= 0:
         for (run, suite), group in _by_suite(verdicts):
             terminal.write_line(printable(f"{run} against {suite}"), bold=True)
             for word, colour, line in _table(group):
                 terminal.write(f"  {word} ", **{colour: True})
                 terminal.write_line(printable(line))
-    for note in _notes(gate, verdicts):
+    for note in notes:
         terminal.write_line(printable(note), yellow=True)
     for option, path in outputs.items():
         terminal.write_line(f"{option.removeprefix('geom_')}: {path}")
 
 
 def shown(value: float | None, facts: Mapping[str, Any]) -> str:
-    """A figure to four significant digits, in percent where the suite writes percent; a dash where there is none."""
+    """A figure to four significant digits, in percent where its suite writes percent; a dash where there is none."""
     if value is None:
         return "-"
-    if facts["unit"] == "fraction" and "%" in facts["condition"]:
-        return f"{100 * value:.4g}%"
-    return f"{value:.4g}"
+    return f"{100 * value:.4g}%" if facts["percent"] else f"{value:.4g}"
 
 
 def _table(verdicts: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """(outcome, colour, line) per expectation, in columns."""
-    rows = [(v["outcome"], v["id"], f"{v['metric']}{_unit(v)}", _trajectory(v), v["condition"]) for v in verdicts]
+    rows = [(v["outcome"], v["id"], f"{v['metric']}{_unit(v)}", _trajectory(v), _condition(v)) for v in verdicts]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return [
         (
@@ -126,6 +126,15 @@ def _trajectory(facts: Mapping[str, Any]) -> str:
     return f"{shown(values[0], facts)} -> {shown(values[-1], facts)} {sparkline(values)}"
 
 
+def _condition(facts: Mapping[str, Any]) -> str:
+    """The condition, with how many groups may violate it and do."""
+    if not facts["allow"]:
+        return str(facts["condition"])
+    outside = {entry["group"] for entry in facts["observed"] if entry["holds"] is False}
+    groups = {entry["group"] for entry in facts["observed"]}
+    return f"{facts['condition']}, {len(outside)} of {len(groups)} outside ({100 * facts['allow']:.4g}% allowed)"
+
+
 def _observed(facts: Mapping[str, Any]) -> list[str]:
     """The folded figures as a table: a column per checkpoint, a row per group, violations marked."""
     entries = facts["observed"]
@@ -133,23 +142,39 @@ def _observed(facts: Mapping[str, Any]) -> list[str]:
         return []
     by_group = {group: list(found) for group, found in groupby(entries, key=lambda entry: entry["group"])}
     violated = [group for group, found in by_group.items() if any(entry["holds"] is False for entry in found)]
-    listed = (violated or list(by_group))[:GROUPS_SHOWN]
-    steps = [entry["step"] for entry in by_group[listed[0]]]
+    listed = sorted(violated or by_group, key=lambda group: -_distance(by_group[group], facts))[:GROUPS_SHOWN]
+    steps = sorted({entry["step"] for entry in entries})
     columns = _columns(len(steps))
     rows = [["step", *("..." if i is None else f"{steps[i]} " for i in columns), ""]]
     for group in listed:
-        found = by_group[group]
-        cells = [
-            "..." if i is None else shown(found[i]["value"], facts) + ("!" if found[i]["holds"] is False else " ")
-            for i in columns
-        ]
-        spark = sparkline([entry["value"] for entry in found]) if len(found) > 1 else ""
-        rows.append([group or "value", *cells, spark])
+        found = {entry["step"]: entry for entry in by_group[group]}
+        cells = ["..." if i is None else _cell(found.get(steps[i]), facts) for i in columns]
+        spark = sparkline([found[step]["value"] if step in found else None for step in steps])
+        rows.append([group or "value", *cells, spark if len(steps) > 1 else ""])
+        if any("reference" in entry for entry in found.values()):
+            theirs = [found.get(steps[i], {}).get("reference") if i is not None else None for i in columns]
+            rows.append(["reference", *(f"{shown(value, facts)} " for value in theirs), ""])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:-1]), row[-1]]) for row in rows]
     if len(violated) > len(listed):
         lines.append(f"and {len(violated) - len(listed)} more {facts['per']}s of {len(by_group)}")
     return lines
+
+
+def _cell(entry: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str:
+    """A figure, marked where it violates the condition; a dash where the group has none at this checkpoint."""
+    if entry is None:
+        return "- "
+    return shown(entry["value"], facts) + ("!" if entry["holds"] is False else " ")
+
+
+def _distance(found: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> float:
+    """How far a group is outside the condition's bounds at its worst; 0 for conditions without fixed bounds."""
+    low, high = (facts["bounds"] or {}).get("low"), (facts["bounds"] or {}).get("high")
+    values = [entry["value"] for entry in found if entry["value"] is not None]
+    below = [low - value for value in values if low is not None]
+    above = [value - high for value in values if high is not None]
+    return max([*below, *above], default=0.0)
 
 
 def _columns(count: int) -> list[int | None]:
@@ -211,16 +236,24 @@ def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = [f"note: {note}" for subject in gate.subjects.values() if subject.run for note in subject.run.notes]
     for measurement in gate.measurements:
         record = measurement.record
+        bulky = [w for w in record.weights.values() if w.is_bulky] if record is not None else []
+        if bulky and record is not None:
+            notes.append(
+                f"note: {record.run}: {_plural(bulky)} with other than two dimensions not measured, such as "
+                f"{bulky[0].name} {bulky[0].shape}"
+            )
         if record is not None and record.skipped:
             name, reason = next(iter(record.skipped.items()))
-            notes.append(
-                f"note: {len(record.skipped)} weights of {record.run} cannot be measured, such as {name}: {reason}"
-            )
+            notes.append(f"note: {record.run}: {_plural(record.skipped)} cannot be measured, such as {name}: {reason}")
     frozen = max((verdict["weights"]["frozen"] for verdict in verdicts), default=0)
     if frozen:
-        notes.append(f"note: {frozen} selected weights never changed (frozen); they are not averaged in")
+        notes.append(f"note: {frozen} of the selected weights never changed (frozen) and are not averaged in")
     warnings = dict.fromkeys(f"warning: {v['id']}: {warning}" for v in verdicts for warning in v["warnings"])
     return [*notes, *warnings]
+
+
+def _plural(weights: Sized) -> str:
+    return "1 weight" if len(weights) == 1 else f"{len(weights)} weights"
 
 
 def _subject(measurement: Measurement) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,15 +67,41 @@ class TestUsage:
 
     @pytest.mark.parametrize("option", ["--geom-json", "--geom-record"])
     def test_an_output_inside_the_run(self, ends, opd_run: Path, option: str) -> None:
-        ends(USAGE, "lies inside the run ckpts/opd, which is never written to", f"{option}=ckpts/opd/checkpoint-10/out")
+        ends(
+            USAGE,
+            "would write to the run ckpts/opd, which is never written to",
+            f"{option}=ckpts/opd/checkpoint-10/out",
+        )
         assert not (opd_run / "checkpoint-10" / "out").exists()
 
     def test_a_record_that_is_none(self, ends, pytester: pytest.Pytester) -> None:
         (pytester.path / "r.parquet").write_bytes(b"nonsense")
         ends(USAGE, "r.parquet: not a readable record", path="r.parquet")
 
+    def test_outputs_do_not_replace_what_is_judged(self, ends, pytester: pytest.Pytester) -> None:
+        write_model(pytester.path / "anchor", base_weights())
+        base = ("--geom-base=anchor", "--geom-json=anchor/model.safetensors")
+        ends(USAGE, "would write to W0 (anchor), which is never written to", *base)
+        ends(USAGE, "would write to the suite", "--geom-json=suites/mine.yaml")
+        ends(USAGE, "--geom-json and --geom-record name the same file", "--geom-json=x", "--geom-record=x")
+
+    def test_an_output_that_is_a_pipe(self, ends, pytester: pytest.Pytester) -> None:
+        os.mkfifo(pytester.path / "pipe")
+        ends(USAGE, "is not a regular file", "--geom-json=pipe")
+
+    def test_an_empty_base(self, ends) -> None:
+        ends(USAGE, "W0: . (--geom-base) holds neither", "--geom-base=")
+
+    def test_the_run_as_its_own_reference(self, ends) -> None:
+        ends(USAGE, "--geom-reference=ckpts/opd is the run that is checked", "--geom-reference=ckpts/opd")
+
 
 class TestFiles:
+    def test_all_weights_damaged(self, ends, opd_run: Path) -> None:
+        broken = {name: torch.full_like(w.float(), float("nan")) for name, w in base_weights().items()}
+        write_model(opd_run / "checkpoint-20", broken)
+        ends(FAILED, "values are NaN or infinite")
+
     def test_a_truncated_checkpoint(self, ends, opd_run: Path) -> None:
         file = opd_run / "checkpoint-20" / "model.safetensors"
         file.write_bytes(file.read_bytes()[:-100])
@@ -105,7 +132,7 @@ class TestFiles:
 
     def test_a_checkpoint_without_weights(self, ends, opd_run: Path) -> None:
         (opd_run / "checkpoint-20" / "model.safetensors").unlink()
-        ends(USAGE, "checkpoint-20: no weights")
+        ends(USAGE, "checkpoint-20: neither model.safetensors nor")
 
 
 class TestWeights:
@@ -150,7 +177,7 @@ class TestWeights:
 
     def test_another_model_of_the_same_shape(self, ends, pytester: pytest.Pytester) -> None:
         write_model(pytester.path / "other", base_weights(seed=5))
-        ends(FAILED, "is another model: at step 10 half of the weights have moved by 1.", "--geom-base=other")
+        ends(FAILED, "are different models: half of the weights differ by 1.", "--geom-base=other")
 
     def test_no_matching_weights(self, ends) -> None:
         suite = HEALTHY.replace('applies_to: ["opd*"]', 'weights: {include: ["*.w_proj.*"]}')
@@ -225,7 +252,7 @@ class TestReferences:
         ends(USAGE, "W0 (wide/base, base/ in the run) does not belong", "--geom-reference=wide", suite=self.LIKE)
 
     def test_a_reference_that_is_not_there(self, ends) -> None:
-        ends(USAGE, "the run nowhere does not exist", "--geom-reference=nowhere", suite=self.LIKE)
+        ends(USAGE, "--geom-reference: the run nowhere does not exist", "--geom-reference=nowhere", suite=self.LIKE)
 
     def test_a_reference_without_a_checkpoint_nearby(self, ends, pytester: pytest.Pytester) -> None:
         write_run(pytester.path / "one", base_weights(), {30: moved(base_weights(), 3e-2)}, max_steps=60)

@@ -114,7 +114,7 @@ def test_a_frozen_layer_is_counted_and_not_averaged_in(pytester: pytest.Pytester
     result, expectations = gate(pytester, pytester.path / "frozen-layer", str(suite))
     assert result.ret == 0
     assert expectations["known"]["weights"] == {"measured": 7, "frozen": 7, "skipped": 0}
-    result.stdout.fnmatch_lines(["note: 7 selected weights never changed (frozen); they are not averaged in"])
+    result.stdout.fnmatch_lines(["note: 7 of the selected weights never changed (frozen) and are not averaged in"])
     suite.write_text(
         SUITE.format(metric="frozen_share", near="50%", tolerance="0", at="last").replace("per: weight", "")
     )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.runs import simple_run
+from tests.runs import Q, base_weights, moved, simple_run, write_run
 from tests.stories.conftest import HEALTHY, STRICT
 
 
@@ -16,7 +17,7 @@ def test_a_healthy_run_passes(geom, write_suite) -> None:
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
-            "geomcheck *: opd: 3 checkpoints, steps 10 to 30, W0: base/ in the run; suites: healthy",
+            "geomcheck *: opd: 3 checkpoints, steps 10 to 30, W0: base/ in the run; suites: suites/mine.yaml",
             "suites/mine.yaml ..*",
             "opd against healthy",
             "  PASSED support  update_support  9?.??% * value > 50%",
@@ -77,6 +78,33 @@ def test_without_suites_the_shipped_ones_are_candidates(geom) -> None:
     result = geom("--collect-only", "-q")
     result.stdout.fnmatch_lines(["*::stable-rank-band", "*::locked-from-the-start"])
     assert result.ret == 0
+
+
+def test_a_suite_of_the_project_goes_before_a_shipped_one(geom, write_suite) -> None:
+    write_suite(HEALTHY.replace("name: healthy", "name: opd"), "opd")
+    result = geom("--geom-suite=opd")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["geomcheck *; suites: suites/opd.yaml"])
+
+
+def test_suites_that_the_ini_file_promises_must_be_there(geom, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ngeom_suites = nowhere/*.yaml")
+    result = geom()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: geomcheck: geom_suites = nowhere/[*].yaml in the ini file matches no file*"])
+
+
+def test_the_base_of_the_ini_file_counts_from_the_rootdir(
+    write_suite, opd_run: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_suite(HEALTHY)
+    (opd_run / "base").rename(pytester.path / "anchor")
+    pytester.makeini("[pytest]\ngeom_base = anchor")
+    (pytester.path / "sub").mkdir()
+    monkeypatch.chdir(pytester.path / "sub")
+    result = pytester.runpytest_inprocess("--geom-run=../ckpts/opd", "--rootdir=..", "-c", "../tox.ini")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*W0: geom_base of the ini file*"])
 
 
 def test_several_runs_are_told_apart(geom, write_suite, pytester: pytest.Pytester) -> None:
@@ -176,6 +204,11 @@ def test_a_python_test_can_use_the_record(geom, write_suite, pytester: pytest.Py
     pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(errors=1)
 
 
+def test_without_a_suite_the_record_holds_everything(geom, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_record(geom_record): assert 'stable_rank' in geom_record.measured_metrics()")
+    geom("test_without_a_suite_the_record_holds_everything.py").assert_outcomes(passed=1)
+
+
 def test_without_a_run_the_plugin_is_absent(write_suite, pytester: pytest.Pytester) -> None:
     write_suite(HEALTHY)
     pytester.makepyfile(
@@ -205,3 +238,44 @@ def test_nothing_is_written_to_the_run(geom, write_suite, opd_run: Path) -> None
     before = state()
     assert geom("--geom-json=out/v.json", "--geom-record=out/r.parquet").ret == 0
     assert state() == before
+
+
+def test_many_runs_of_one_name_are_all_judged(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    geom("--geom-record=recs/0.parquet")
+    for number in range(1, 8):
+        shutil.copy(pytester.path / "recs" / "0.parquet", pytester.path / "recs" / f"{number}.parquet")
+    runs = [f"--geom-run=recs/{number}.parquet" for number in range(1, 8)]
+    geom(*runs, path="recs/0.parquet").assert_outcomes(passed=16)
+
+
+def test_a_named_suite_is_collected_wherever_it_lies(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    (pytester.path / "build").mkdir()
+    (pytester.path / "build" / "hidden.yaml").write_text(STRICT)
+    result = geom("suites", "--geom-suite=build/hidden.yaml")
+    result.assert_outcomes(passed=3, failed=1)
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n1",)])
+def test_a_named_suite_that_pytest_does_not_collect_is_no_pass(
+    geom, write_suite, pytester: pytest.Pytester, arguments: tuple[str, ...]
+) -> None:
+    """pytest drops a file below a directory argument, and does not enter directories such as build/."""
+    write_suite(HEALTHY)
+    (pytester.path / "build").mkdir()
+    (pytester.path / "build" / "hidden.yaml").write_text(STRICT)
+    result = geom(".", "--geom-suite=build/hidden.yaml", *arguments)
+    result.assert_outcomes(passed=2)
+    assert result.ret == 5
+    result.stdout.fnmatch_lines(["geomcheck: *build/hidden.yaml was named, but pytest did not collect it: *"])
+
+
+def test_groups_that_start_late_keep_their_columns(geom, write_suite, opd_run: Path) -> None:
+    base = base_weights()
+    first = moved(base, 1e-2) | {Q: base[Q].float()}
+    write_run(opd_run, base, {10: first, 20: moved(base, 2e-2), 30: moved(base, 3e-2)})
+    write_suite(HEALTHY.replace("within: [1.5, 16]", "within: [1.5, 2]\n    per: weight"))
+    result = geom("-k", "rank")
+    assert result.ret == 1
+    result.stdout.re_match_lines([rf" +{Q} +- +\d+\.\d+! +\d+\.\d+!.*"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def test_the_json_has_the_shape_of_the_contract(geom, write_suite, pytester: pyt
     write_suite(STRICT)
     geom("--geom-json=out/verdicts.json")
     verdicts = json.loads((pytester.path / "out" / "verdicts.json").read_text())
-    assert set(verdicts) == {"format", "geomcheck", "runs", "summary"}
+    assert set(verdicts) == {"format", "geomcheck", "runs", "errors", "summary"}
     assert (verdicts["format"], verdicts["geomcheck"]) == (1, geomcheck.__version__)
     assert verdicts["summary"] == {"passed": 1, "failed": 1, "error": 0, "warned": 0, "info": 0}
     (run,) = verdicts["runs"]
@@ -59,7 +60,7 @@ def test_a_record_says_what_it_cannot_answer(geom, write_suite) -> None:
     geom("--geom-record=r.parquet", "-k", "support")
     result = geom(path="r.parquet")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*stable_rank could not be judged: the record of run 'opd' holds no stable_rank*"])
+    result.stdout.fnmatch_lines(["*cannot judge stable_rank: the record of run 'opd' holds no stable_rank*"])
 
 
 def test_junit_carries_metric_value_and_bound(geom, write_suite, pytester: pytest.Pytester) -> None:
@@ -78,7 +79,7 @@ def test_github_gets_a_table(geom, write_suite, pytester: pytest.Pytester, monke
     write_suite(STRICT)
     geom()
     lines = (pytester.path / "summary.md").read_text().splitlines()
-    assert lines[2] == "| | run | expectation | metric | condition | last value |"
+    assert lines[2] == "| | run | expectation | metric | condition | decided by |"
     assert lines[4].startswith(r"| FAILED | opd | strict::support | update\_support | value \< 5% | 9")
 
 
@@ -89,3 +90,55 @@ def test_the_same_run_gives_the_same_digits(geom, write_suite, pytester: pytest.
         geom(f"--geom-workers={workers}", "--geom-json=v.json")
         texts.append((pytester.path / "v.json").read_text())
     assert texts[0] == texts[1]
+
+
+def test_an_invalid_suite_is_in_the_outputs(
+    geom, write_suite, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "summary.md"))
+    write_suite(HEALTHY.replace("above", "abvoe"))
+    assert geom("--geom-json=v.json").ret == 2
+    verdicts = json.loads((pytester.path / "v.json").read_text())
+    assert verdicts["summary"]["passed"] == 0
+    assert "suites/mine.yaml:8:5: unknown key `abvoe`" in verdicts["errors"][0]
+    assert "abvoe" in (pytester.path / "summary.md").read_text()
+
+
+def test_an_older_output_does_not_survive(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    (pytester.path / "v.json").write_text("old")
+    geom("--geom-json=v.json", "--collect-only")
+    assert (pytester.path / "v.json").read_text() == "old"
+    geom("--geom-json=v.json", "-k", "nothing")
+    assert json.loads((pytester.path / "v.json").read_text())["summary"]["passed"] == 0
+
+
+def test_outputs_are_readable_by_others(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    umask = os.umask(0o022)
+    try:
+        geom("--geom-json=v.json", "--geom-record=r.parquet")
+    finally:
+        os.umask(umask)
+    for name in ("v.json", "r.parquet"):
+        assert (pytester.path / name).stat().st_mode & 0o777 == 0o644
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(geom, write_suite, pytester) -> None:
+    write_suite(HEALTHY)
+    (pytester.path / "taken").mkdir()
+    result = geom("--geom-json=taken")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*taken is a directory; name a file"])
+
+
+def test_an_output_that_fails_late_is_no_pass(geom, write_suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_suite(HEALTHY)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    result = geom("--geom-record=r.parquet")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["geomcheck: an output could not be written: *No space left on device*"])
