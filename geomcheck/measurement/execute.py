@@ -20,16 +20,13 @@ from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.record import MATCHING_PROGRESS, Record, Row
 from geomcheck.measurement.request import Request
-from geomcheck.measurement.trajectory import WeightFiles, measure_weight
+from geomcheck.measurement.trajectory import ANOTHER_MODEL, WeightFiles, measure_weight
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 """Measured of every weight, asked for or not: without them no other figure can be trusted."""
 
 WORKING_COPIES = 12
 """Float64 copies of a weight that its measurement holds at its peak."""
-
-ANOTHER_MODEL = 1.0
-"""Median relative update norm at which W0 is another model: two unrelated ones are about sqrt(2) apart."""
 
 Progress = Callable[[int, int], None]
 """Called with (entries measured, entries in all) at the start and whenever a weight is done."""

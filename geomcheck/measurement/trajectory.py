@@ -19,6 +19,9 @@ from geomcheck.measurement.places import is_trivial, locate
 from geomcheck.measurement.record import Figure, Point, Row
 from geomcheck.measurement.request import Request
 
+ANOTHER_MODEL = 1.0
+"""Relative update norm at which W_t is of another model than W0: two unrelated ones are about sqrt(2) apart."""
+
 Channel = Tensor | Undefined
 BEYOND_RANGE = Undefined("it is beyond the range of float64")
 
@@ -104,7 +107,10 @@ class Standpoint:
         wt = read(self.index)
         if not torch.isfinite(wt).all() or not wt.any():
             raise Undefined("the reference holds NaN, infinite values or nothing but zeros")
-        return Update(self.trajectory.base, wt)
+        update = Update(self.trajectory.base, wt)
+        if update.norm >= ANOTHER_MODEL * update.base.norm:
+            raise Undefined("the reference is another model: it did not start from this W0")
+        return update
 
 
 def measure_weight(

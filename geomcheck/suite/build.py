@@ -37,7 +37,7 @@ from geomcheck.suite.quantities import (
     Tolerance,
     closest,
     did_you_mean,
-    ratio,
+    flatness,
     spelled,
     tolerance,
 )
@@ -198,12 +198,9 @@ def _trend_tolerance(statement: MetricStatement, metric: Metric) -> Tolerance:
     if statement.trend != "flat":
         return Tolerance(0.0) if statement.tolerance is None else _tolerance(statement, metric)
     try:
-        amount = ratio(statement.tolerance)
+        return flatness(statement.tolerance)
     except Refusal as refusal:
         raise Refusal(f"{refusal} of the mean", path=("tolerance",)) from None
-    if amount < 0:
-        raise Refusal(f"{spelled(statement.tolerance)}: a tolerance is not negative", path=("tolerance",))
-    return Tolerance(amount, relative=True)
 
 
 def _empty_conditions(

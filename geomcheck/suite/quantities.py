@@ -92,8 +92,22 @@ def tolerance(raw: Any, unit: Unit) -> Tolerance:
     if value < 0:
         raise Refusal(f"`{raw}`: a tolerance is not negative")
     if suffix == "%":
-        return Tolerance(percent(value), relative=True)
+        return Tolerance(_relative(percent(value), raw), relative=True)
     return Tolerance(quantity(raw, unit).value)
+
+
+def flatness(raw: Any) -> Tolerance:
+    """Read the tolerance of ``trend: flat``: a share of the mean, in percent or bare. Raises Refusal."""
+    value = ratio(raw)
+    if value < 0:
+        raise Refusal(f"{spelled(raw)}: a tolerance is not negative")
+    return Tolerance(_relative(value, raw), relative=True)
+
+
+def _relative(share: float, raw: Any) -> float:
+    if share > 1:
+        raise Refusal(f"{spelled(raw)}: a tolerance above 100% tolerates everything; allowed: 0% to 100%")
+    return share
 
 
 def ratio(raw: Any) -> float:
