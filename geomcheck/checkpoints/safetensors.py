@@ -47,6 +47,7 @@ class SafetensorsDirectory:
         self.path = path
         self._root = _storage_root(root or path)
         self._handles: dict[str, Any] = {}
+        self._stats: dict[str, tuple[int, ...]] = {}
 
     @cached_property
     def weights(self) -> Mapping[str, Stored]:
@@ -60,10 +61,16 @@ class SafetensorsDirectory:
 
     def read(self, name: str) -> Tensor:
         """One tensor, memory-mapped, in its storage dtype. Raises RunError."""
+        file = self._files[name]
+        handle = self._open(file)
+        if _identity(self.path / file) != self._stats[file]:
+            raise RunError(
+                f"{self.path / file}: changed or removed since it was opened; is the run still being written?"
+            )
         try:
-            tensor: Tensor = self._open(self._files[name]).get_tensor(name)
+            tensor: Tensor = handle.get_tensor(name)
         except (SafetensorError, OSError, RuntimeError) as error:
-            raise RunError(f"{self.path / self._files[name]}: cannot read {name}: {error}") from error
+            raise RunError(f"{self.path / file}: cannot read {name}: {error}") from error
         return tensor
 
     @cached_property
@@ -100,7 +107,8 @@ class SafetensorsDirectory:
             if file != SINGLE and not path.is_file():
                 raise RunError(f"{path}: missing, though {INDEX} names it; copy the shard, or remove the checkpoint")
             try:
-                self._handles[file] = safe_open(require_regular(path, self._root), framework="pt")
+                self._stats[file] = _identity(require_regular(path, self._root))
+                self._handles[file] = safe_open(path, framework="pt")
             except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
                 raise RunError(f"{path}: truncated or not a safetensors file ({error})") from error
             if "DCP_SHARDING_INFO" in (self._handles[file].metadata() or {}):
@@ -109,6 +117,15 @@ class SafetensorsDirectory:
                     "consolidate the checkpoint first"
                 )
         return self._handles[file]
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to or replaced; empty where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _storage_root(path: Path) -> Path:

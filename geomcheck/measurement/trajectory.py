@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from geomcheck.measurement.request import Request
 
 ANOTHER_MODEL = 1.0
 """Relative update norm at which W_t is of another model than W0: two unrelated ones are about sqrt(2) apart."""
+
+T = TypeVar("T")
 
 Channel = Tensor | Undefined
 BEYOND_RANGE = Undefined("it is beyond the range of float64")
@@ -61,10 +63,7 @@ class Trajectory:
 
     def keep_channel(self, index: int, update: Update, k: int, side: str) -> None:
         """Remember the top-k subspace of `update` for comparisons with other checkpoints."""
-        try:
-            self._channels[index, k, side] = top_channel(update, k, side)
-        except Undefined as reason:
-            self._channels[index, k, side] = reason
+        self._channels[index, k, side] = _attempt(lambda: top_channel(update, k, side))
 
     def channel(self, index: int, k: int, side: str) -> Tensor:
         """The top-k subspace of the update at checkpoint `index`. Raises Undefined."""
@@ -148,17 +147,24 @@ def _figures(
 ) -> Mapping[str, float] | Undefined:
     if update.is_zero and not metric.when_unchanged:
         return Undefined("W_t equals W0")
+    figures = _attempt(lambda: metric.compute(update, request.parameters(), standpoint))
+    if isinstance(figures, Undefined):
+        return figures
+    if not all(math.isfinite(value) for value in figures.values()):
+        return BEYOND_RANGE
+    return figures
+
+
+def _attempt(compute: Callable[[], T]) -> T | Undefined:
+    """What `compute` gives, or the reason why there is no such thing."""
     try:
-        figures = metric.compute(update, request.parameters(), standpoint)
+        return compute()
     except Undefined as reason:
         return reason
     except (torch.linalg.LinAlgError, np.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         return Undefined(f"its spectrum cannot be computed ({error})")
     except ArithmeticError:
         return BEYOND_RANGE
-    if not all(math.isfinite(value) for value in figures.values()):
-        return BEYOND_RANGE
-    return figures
 
 
 def _rows(

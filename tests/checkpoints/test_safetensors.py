@@ -98,3 +98,12 @@ def test_slices_of_a_distributed_checkpoint_are_not_taken_for_weights(tmp_path: 
     save_file({Q: torch.ones(2, 2)}, tmp_path / "model.safetensors", metadata={"DCP_SHARDING_INFO": "{}"})
     with pytest.raises(RunError, match="slices of tensors"):
         _ = SafetensorsDirectory(tmp_path).weights
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:3000])])
+def test_a_file_that_changes_after_it_was_opened_is_refused(tmp_path: Path, change) -> None:
+    source = SafetensorsDirectory(write_model(tmp_path, base_weights()))
+    assert source.weights
+    change(tmp_path / "model.safetensors")
+    with pytest.raises(RunError, match="changed or removed since it was opened"):
+        source.read(Q)

@@ -173,6 +173,7 @@ def test_a_run_of_which_nothing_can_be_measured_is_no_crash(tmp_path: Path) -> N
 def test_weights_beyond_the_range_of_float64_have_no_figure(tmp_path: Path) -> None:
     huge = {name: w.double() * 1e200 for name, w in base_weights().items()}
     run = write_run(tmp_path / "run", huge, {10: {name: w * 1.5 for name, w in huge.items()}})
-    (figure,) = column(measured(run, STABLE_RANK), STABLE_RANK, Q)
-    assert figure is not None
-    assert figure.undefined
+    for request in (STABLE_RANK, ENERGY):
+        (figure,) = column(measured(run, request), request, Q)
+        assert figure is not None
+        assert figure.undefined
