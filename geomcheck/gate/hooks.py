@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
@@ -13,17 +11,15 @@ from typing import Any
 import pytest
 
 from geomcheck.api import measure
-from geomcheck.checkpoints import BaseModel, open_base
-from geomcheck.errors import GeomcheckError, UsageError
-from geomcheck.files import replacing, require_writable
-from geomcheck.gate.arguments import CANDIDATES
+from geomcheck.errors import GeomcheckError
 from geomcheck.gate.exchange import Exchange
 from geomcheck.gate.items import ExpectationItem, SuiteFile
+from geomcheck.gate.options import open_gate
+from geomcheck.gate.outputs import Outputs
 from geomcheck.gate.progress import shown
 from geomcheck.gate.session import Gate, Pairing
-from geomcheck.gate.subjects import Subject, open_subject, open_subjects
-from geomcheck.measurement import Record, write_record
-from geomcheck.report import document, markdown, text
+from geomcheck.measurement import Record
+from geomcheck.report import text
 from geomcheck.suite import Expectation
 
 HOOKS = pytest.StashKey["ControllerHooks | WorkerHooks"]()
@@ -41,7 +37,7 @@ def activate(config: pytest.Config) -> None:
         hooks = WorkerHooks(Exchange(Path(config.workerinput["geomcheck"])))
     else:
         try:
-            hooks = ControllerHooks(config, _open_gate(config))
+            hooks = ControllerHooks(config, open_gate(config))
         except (GeomcheckError, OSError) as error:
             raise pytest.UsageError(f"geomcheck: {error}") from None
     config.stash[HOOKS] = hooks
@@ -96,16 +92,7 @@ class ControllerHooks(Hooks):
         self._exchange_directory: Path | None = None
         self._complaints: list[str] = []
         self._collected: set[Path] = set()
-        self._outputs = {
-            option: Path(value)
-            for option in ("geom_json", "geom_record")
-            if (value := config.getoption(option)) is not None
-        }
-        self._refuse_overwriting()
-        for path in self._outputs.values():
-            require_writable(path)
-            if not config.option.collectonly:
-                path.unlink(missing_ok=True)  # what an earlier session wrote must not pass for this one's
+        self._outputs = Outputs(config, gate)
 
     def pytest_report_header(self) -> list[str]:
         """What is checked against what."""
@@ -182,7 +169,7 @@ class ControllerHooks(Hooks):
             if exitstatus == pytest.ExitCode.OK and (not self.verdicts or self._complaints):
                 session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
             try:
-                self._write_outputs()
+                self._outputs.write(self.verdicts, self.errors)
             except (GeomcheckError, OSError) as error:
                 self._complaints.append(f"an output could not be written: {error}")
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
@@ -190,7 +177,7 @@ class ControllerHooks(Hooks):
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line per expectation, what was left out, and where the outputs are."""
         if not self.config.option.collectonly:
-            text.write_summary(terminalreporter, self.gate, self.verdicts, self._outputs)
+            text.write_summary(terminalreporter, self.gate, self.verdicts, self._outputs.written)
             for complaint in self._complaints:
                 terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
 
@@ -228,63 +215,6 @@ class ControllerHooks(Hooks):
             if pairing.explicit and pairing.file not in self._collected
         ]
 
-    def _write_outputs(self) -> None:
-        if "geom_json" in self._outputs:
-            verdicts = document.document(self.gate, self.verdicts, self.errors)
-            with replacing(self._outputs["geom_json"]) as partial:
-                partial.write_text(json.dumps(verdicts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        if "geom_record" in self._outputs:
-            records = [measurement.record for measurement in self.gate.measurements if measurement.record]
-            if not records:
-                raise UsageError(f"{self._outputs['geom_record']}: no run could be measured, so there is no record")
-            for path, record in _record_paths(self._outputs["geom_record"], records):
-                write_record(record, path)
-        markdown.append_step_summary(self.verdicts, self.errors)
-
-    def _refuse_overwriting(self) -> None:
-        """Refuse outputs that would change what is judged, or one another."""
-        flags = {option: "--" + option.replace("_", "-") for option in self._outputs}
-        if len({path.resolve() for path in self._outputs.values()}) < len(self._outputs):
-            raise UsageError(f"{' and '.join(flags.values())} name the same file")
-        for option, path in self._outputs.items():
-            for what, place in self.gate.inputs():
-                if path.resolve().is_relative_to(place):
-                    raise UsageError(f"{flags[option]}={path} would write to {what}, which is never written to")
-
-
-def _open_gate(config: pytest.Config) -> Gate:
-    option = config.option
-    return Gate(
-        open_subjects(option.geom_run),
-        config.stash[CANDIDATES],
-        base=_given_base(config),
-        reference=_reference(option.geom_reference) if option.geom_reference else None,
-        workers=_workers(option.geom_workers or config.getini("geom_workers")),
-    )
-
-
-def _given_base(config: pytest.Config) -> BaseModel | None:
-    """W0 by the option, or else by the ini file, where a path counts from the rootdir."""
-    if config.option.geom_base is not None:
-        return open_base(config.option.geom_base, "--geom-base")
-    in_ini = config.getini("geom_base")
-    return open_base(config.rootpath / in_ini, "geom_base of the ini file") if in_ini else None
-
-
-def _reference(path: str) -> Subject:
-    try:
-        return open_subject(path)
-    except GeomcheckError as error:
-        raise UsageError(f"--geom-reference: {error}") from None
-
-
-def _workers(value: str | None) -> int | None:
-    if not value:
-        return None
-    if not value.isdecimal() or len(value) > 6 or int(value) < 1:
-        raise UsageError(f"--geom-workers={value}: give a whole number of local workers, 1 or more")
-    return int(value)
-
 
 def _selected(session: pytest.Session, gate: Gate) -> list[tuple[Pairing, str, Expectation]]:
     """The expectations that are left after -k, -m and --lf."""
@@ -293,11 +223,3 @@ def _selected(session: pytest.Session, gate: Gate) -> list[tuple[Pairing, str, E
         for item in session.items
         if isinstance(item, ExpectationItem)
     ]
-
-
-def _record_paths(path: Path, records: Sequence[Record]) -> list[tuple[Path, Record]]:
-    """One record goes to `path`; several are told apart by their run's name."""
-    if len(records) == 1:
-        return [(path, records[0])]
-    names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", record.run) for record in records]
-    return [(path.with_stem(f"{path.stem}-{i}-{names[i - 1]}"), record) for i, record in enumerate(records, 1)]

@@ -28,6 +28,9 @@ ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 WORKING_COPIES = 12
 """Float64 copies of a weight that its measurement holds at its peak."""
 
+Measured = tuple[list[Row], list[str]]
+Task = Callable[[], Measured]
+
 Progress = Callable[[int, int], None]
 """Called with (entries measured, entries in all) at the start and whenever a weight is done."""
 
@@ -53,31 +56,36 @@ def measure_record(
         workers: single-threaded workers; by default as many as processors and memory allow.
 
     Raises:
-        RunError: W0 is so far from the first checkpoint that it must be another model.
+        RunError: two checkpoints hold the same weights, or one is of another model than W0.
     """
-    metrics = load_metrics()
-    always = {Request.of(metrics[name], {}) for name in ALWAYS}
-    names = sorted(
-        (name for name in requests if name not in record.skipped),
-        key=lambda name: (-record.weights[name].numel, name),
-    )
+    names = sorted(requests.keys() - record.skipped.keys(), key=lambda name: (-record.weights[name].numel, name))
     if not names:
         return
-    total = sum(record.weights[name].numel for name in names)
+    metrics = load_metrics()
+    always = {Request.of(metrics[name], {}) for name in ALWAYS}
+    tasks = {
+        name: partial(
+            measure_weight,
+            _files(name, record, run, base, reference),
+            record.points,
+            requests[name] | always,
+            metrics,
+        )
+        for name in names
+    }
     workers = workers or default_workers(record.weights[names[0]].numel)
+    digests = _collect(record, tasks, workers, progress)
+    _describe(record, digests, metrics)
+    _require_distinct(record)
+    _require_same_model(record, base)
+
+
+def _collect(record: Record, tasks: Mapping[str, Task], workers: int, progress: Progress) -> dict[str, list[str]]:
+    """Run the tasks and add their rows to `record`; returns the digests of the weights that were measured."""
+    total = sum(record.weights[name].numel for name in tasks)
     done, digests = 0, {}
     progress(done, total)
     with _pool(workers) as pool:
-        tasks = {
-            name: partial(
-                measure_weight,
-                _files(name, record, run, base, reference),
-                record.points,
-                requests[name] | always,
-                metrics,
-            )
-            for name in names
-        }
         for name, outcome in _completed(pool, tasks, ahead=2 * workers):
             if isinstance(outcome, RunError):
                 record.skipped[name] = str(outcome)
@@ -87,9 +95,7 @@ def measure_record(
                     record.add(row)
             done += record.weights[name].numel
             progress(done, total)
-    _describe(record, digests, metrics)
-    _require_distinct(record)
-    _require_same_model(record, base)
+    return digests
 
 
 def default_workers(largest: int) -> int:
@@ -140,15 +146,12 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
             torch.set_num_threads(threads)
 
 
-Outcome = tuple[list[Row], list[str]] | RunError
-
-
 def _completed(
-    pool: ThreadPoolExecutor, tasks: Mapping[str, Callable[[], tuple[list[Row], list[str]]]], *, ahead: int
-) -> Iterator[tuple[str, Outcome]]:
+    pool: ThreadPoolExecutor, tasks: Mapping[str, Task], *, ahead: int
+) -> Iterator[tuple[str, Measured | RunError]]:
     """(name, outcome) as tasks finish; at most `ahead` are submitted at a time."""
     waiting = iter(tasks.items())
-    running: dict[Future[tuple[list[Row], list[str]]], str] = {}
+    running: dict[Future[Measured], str] = {}
     while True:
         while len(running) < ahead and (task := next(waiting, None)) is not None:
             running[pool.submit(task[1])] = task[0]

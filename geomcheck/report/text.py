@@ -70,7 +70,7 @@ def write_summary(
     terminal: pytest.TerminalReporter,
     gate: Gate,
     verdicts: Sequence[Mapping[str, Any]],
-    outputs: Mapping[str, Path],
+    outputs: Sequence[tuple[str, Path]],
 ) -> None:
     """One line per expectation, what was left out, and where the outputs are."""
     if not verdicts:
@@ -87,8 +87,8 @@ def write_summary(
                 terminal.write_line(printable(line))
     for note in notes:
         terminal.write_line(printable(note), yellow=True)
-    for option, path in outputs.items():
-        terminal.write_line(f"{option.removeprefix('geom_')}: {path}")
+    for what, path in outputs:
+        terminal.write_line(f"{what}: {path}")
 
 
 def shown(value: float | None, facts: Mapping[str, Any]) -> str:

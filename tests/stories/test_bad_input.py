@@ -18,7 +18,7 @@ PASS, FAILED, INVALID_SUITE, USAGE = 0, 1, 2, 4
 
 
 @pytest.fixture
-def ends(geom, write_suite) -> Callable[..., None]:
+def expect(geom, write_suite) -> Callable[..., None]:
     """Run the gate, demand an exit code, and a text in what it prints."""
 
     def check(code: int, message: str, *arguments: str, suite: str = HEALTHY, path: str = "ckpts/opd") -> None:
@@ -34,27 +34,27 @@ def ends(geom, write_suite) -> Callable[..., None]:
 
 
 class TestUsage:
-    def test_no_such_run(self, ends) -> None:
-        ends(USAGE, "the run ckpts/nowhere does not exist", path="ckpts/nowhere")
+    def test_no_such_run(self, expect) -> None:
+        expect(USAGE, "the run ckpts/nowhere does not exist", path="ckpts/nowhere")
 
-    def test_a_run_without_checkpoints(self, ends, pytester: pytest.Pytester) -> None:
+    def test_a_run_without_checkpoints(self, expect, pytester: pytest.Pytester) -> None:
         (pytester.path / "opd-empty").mkdir()
-        ends(USAGE, "holds no checkpoint-N directory; found nothing", path="opd-empty")
+        expect(USAGE, "holds no checkpoint-N directory; found nothing", path="opd-empty")
 
-    def test_no_base(self, ends, opd_run: Path, tmp_path: Path) -> None:
+    def test_no_base(self, expect, opd_run: Path, tmp_path: Path) -> None:
         (opd_run / "base").rename(tmp_path / "base")
-        ends(USAGE, "no W0 to compare with. Give one of")
+        expect(USAGE, "no W0 to compare with. Give one of")
 
-    def test_a_base_from_another_architecture(self, ends, pytester: pytest.Pytester) -> None:
+    def test_a_base_from_another_architecture(self, expect, pytester: pytest.Pytester) -> None:
         write_model(pytester.path / "gpt2", {"transformer.h.0.attn.c_attn.weight": torch.ones(16, 48)})
-        ends(USAGE, "W0 (gpt2, --geom-base) does not belong to run ckpts/opd", "--geom-base=gpt2")
+        expect(USAGE, "W0 (gpt2, --geom-base) does not belong to run ckpts/opd", "--geom-base=gpt2")
 
-    def test_no_suite_applies(self, ends, pytester: pytest.Pytester) -> None:
+    def test_no_suite_applies(self, expect, pytester: pytest.Pytester) -> None:
         simple_run(pytester.path / "ckpts" / "sft")
-        ends(USAGE, "no suite applies to run 'sft'", path="ckpts/sft")
+        expect(USAGE, "no suite applies to run 'sft'", path="ckpts/sft")
 
-    def test_an_unknown_suite(self, ends) -> None:
-        ends(USAGE, "no suite 'odp': neither a file nor a shipped suite (", "--geom-suite=odp")
+    def test_an_unknown_suite(self, expect) -> None:
+        expect(USAGE, "no suite 'odp': neither a file nor a shipped suite (", "--geom-suite=odp")
 
     def test_a_detached_run(self, pytester: pytest.Pytester, opd_run: Path) -> None:
         result = pytester.runpytest_inprocess("--geom-run", "ckpts/opd")
@@ -62,77 +62,77 @@ class TestUsage:
         assert result.ret == USAGE
 
     @pytest.mark.parametrize("workers", ["0", "-1", "many", "1.5"])
-    def test_a_bad_number_of_workers(self, ends, workers: str) -> None:
-        ends(USAGE, "give a whole number of local workers", f"--geom-workers={workers}")
+    def test_a_bad_number_of_workers(self, expect, workers: str) -> None:
+        expect(USAGE, "give a whole number of local workers", f"--geom-workers={workers}")
 
     @pytest.mark.parametrize("option", ["--geom-json", "--geom-record"])
-    def test_an_output_inside_the_run(self, ends, opd_run: Path, option: str) -> None:
-        ends(
+    def test_an_output_inside_the_run(self, expect, opd_run: Path, option: str) -> None:
+        expect(
             USAGE,
             "would write to the run ckpts/opd, which is never written to",
             f"{option}=ckpts/opd/checkpoint-10/out",
         )
         assert not (opd_run / "checkpoint-10" / "out").exists()
 
-    def test_a_record_that_is_none(self, ends, pytester: pytest.Pytester) -> None:
+    def test_a_record_that_is_none(self, expect, pytester: pytest.Pytester) -> None:
         (pytester.path / "r.parquet").write_bytes(b"nonsense")
-        ends(USAGE, "r.parquet: not a readable record", path="r.parquet")
+        expect(USAGE, "r.parquet: not a readable record", path="r.parquet")
 
-    def test_outputs_do_not_replace_what_is_judged(self, ends, pytester: pytest.Pytester) -> None:
+    def test_outputs_do_not_replace_what_is_judged(self, expect, pytester: pytest.Pytester) -> None:
         write_model(pytester.path / "anchor", base_weights())
         base = ("--geom-base=anchor", "--geom-json=anchor/model.safetensors")
-        ends(USAGE, "would write to W0 (anchor), which is never written to", *base)
-        ends(USAGE, "would write to the suite", "--geom-json=suites/mine.yaml")
-        ends(USAGE, "--geom-json and --geom-record name the same file", "--geom-json=x", "--geom-record=x")
+        expect(USAGE, "would write to W0 (anchor), which is never written to", *base)
+        expect(USAGE, "would write to the suite", "--geom-json=suites/mine.yaml")
+        expect(USAGE, "--geom-json and --geom-record name the same file", "--geom-json=x", "--geom-record=x")
 
-    def test_an_output_that_is_a_pipe(self, ends, pytester: pytest.Pytester) -> None:
+    def test_an_output_that_is_a_pipe(self, expect, pytester: pytest.Pytester) -> None:
         os.mkfifo(pytester.path / "pipe")
-        ends(USAGE, "is not a regular file", "--geom-json=pipe")
+        expect(USAGE, "is not a regular file", "--geom-json=pipe")
 
-    def test_an_empty_base(self, ends) -> None:
-        ends(USAGE, "W0: . (--geom-base) holds neither", "--geom-base=")
+    def test_an_empty_base(self, expect) -> None:
+        expect(USAGE, "W0: . (--geom-base) holds neither", "--geom-base=")
 
-    def test_the_run_as_its_own_reference(self, ends) -> None:
-        ends(USAGE, "--geom-reference=ckpts/opd is the run that is checked", "--geom-reference=ckpts/opd")
+    def test_the_run_as_its_own_reference(self, expect) -> None:
+        expect(USAGE, "--geom-reference=ckpts/opd is the run that is checked", "--geom-reference=ckpts/opd")
 
 
 class TestFiles:
-    def test_all_weights_damaged(self, ends, opd_run: Path) -> None:
+    def test_all_weights_damaged(self, expect, opd_run: Path) -> None:
         broken = {name: torch.full_like(w.float(), float("nan")) for name, w in base_weights().items()}
         write_model(opd_run / "checkpoint-20", broken)
-        ends(FAILED, "values are NaN or infinite")
+        expect(FAILED, "values are NaN or infinite")
 
-    def test_a_truncated_checkpoint(self, ends, opd_run: Path) -> None:
+    def test_a_truncated_checkpoint(self, expect, opd_run: Path) -> None:
         file = opd_run / "checkpoint-20" / "model.safetensors"
         file.write_bytes(file.read_bytes()[:-100])
-        ends(FAILED, "checkpoint-20/model.safetensors: truncated or not a safetensors file")
+        expect(FAILED, "checkpoint-20/model.safetensors: truncated or not a safetensors file")
 
-    def test_a_missing_shard(self, ends, opd_run: Path) -> None:
+    def test_a_missing_shard(self, expect, opd_run: Path) -> None:
         (opd_run / "checkpoint-20" / "model.safetensors").unlink()
         write_sharded(opd_run / "checkpoint-20", moved(base_weights(), 1e-2))
         (opd_run / "checkpoint-20" / "model-00001-of-00002.safetensors").unlink()
-        ends(FAILED, "model-00001-of-00002.safetensors: missing, though model.safetensors.index.json names it")
+        expect(FAILED, "model-00001-of-00002.safetensors: missing, though model.safetensors.index.json names it")
 
-    def test_a_stale_index_alone(self, ends, opd_run: Path) -> None:
+    def test_a_stale_index_alone(self, expect, opd_run: Path) -> None:
         (opd_run / "checkpoint-20" / "model.safetensors").unlink()
         write_sharded(opd_run / "checkpoint-20", moved(base_weights(), 1e-2))
         save_file({"other": torch.ones(2, 2)}, opd_run / "checkpoint-20" / "model-00001-of-00002.safetensors")
-        ends(FAILED, "the index is stale or the shard was overwritten")
+        expect(FAILED, "the index is stale or the shard was overwritten")
 
-    def test_a_stale_index_beside_the_whole_model_is_harmless(self, ends, opd_run: Path) -> None:
+    def test_a_stale_index_beside_the_whole_model_is_harmless(self, expect, opd_run: Path) -> None:
         index = opd_run / "checkpoint-20" / "model.safetensors.index.json"
         index.write_text(json.dumps({"weight_map": {Q: "model-00001-of-00009.safetensors"}}))
-        ends(PASS, "2 passed")
+        expect(PASS, "2 passed")
 
-    def test_an_index_that_points_outside(self, ends, opd_run: Path) -> None:
+    def test_an_index_that_points_outside(self, expect, opd_run: Path) -> None:
         (opd_run / "checkpoint-20" / "model.safetensors").unlink()
         index = opd_run / "checkpoint-20" / "model.safetensors.index.json"
         index.write_text(json.dumps({"weight_map": {Q: "../base/model.safetensors"}}))
-        ends(FAILED, "shards must be plain file names in the same directory")
+        expect(FAILED, "shards must be plain file names in the same directory")
 
-    def test_a_checkpoint_without_weights(self, ends, opd_run: Path) -> None:
+    def test_a_checkpoint_without_weights(self, expect, opd_run: Path) -> None:
         (opd_run / "checkpoint-20" / "model.safetensors").unlink()
-        ends(USAGE, "checkpoint-20: neither model.safetensors nor")
+        expect(USAGE, "checkpoint-20: neither model.safetensors nor")
 
 
 class TestWeights:
@@ -145,61 +145,61 @@ class TestWeights:
         )
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-    def test_nan_or_infinity(self, ends, opd_run: Path, bad: float) -> None:
+    def test_nan_or_infinity(self, expect, opd_run: Path, bad: float) -> None:
         broken = moved(base_weights(), 2e-2)[Q]
         broken[0, 0] = bad
         self.run(opd_run, middle={Q: broken})
-        ends(FAILED, f"{Q} cannot be measured: checkpoint-20: 1 of 384 values are NaN or infinite")
+        expect(FAILED, f"{Q} cannot be measured: checkpoint-20: 1 of 384 values are NaN or infinite")
 
-    def test_a_shape_mismatch(self, ends, opd_run: Path) -> None:
+    def test_a_shape_mismatch(self, expect, opd_run: Path) -> None:
         self.run(opd_run, middle={Q: torch.zeros(24, 8)})
-        ends(FAILED, f"{Q} cannot be measured: shape (24, 8) in checkpoint-20, but (24, 16) in W0")
+        expect(FAILED, f"{Q} cannot be measured: shape (24, 8) in checkpoint-20, but (24, 16) in W0")
 
-    def test_a_weight_missing_from_one_checkpoint(self, ends, opd_run: Path) -> None:
+    def test_a_weight_missing_from_one_checkpoint(self, expect, opd_run: Path) -> None:
         weights = moved(base_weights(), 2e-2)
         del weights[K]
         write_model(opd_run / "checkpoint-20", weights)
-        ends(FAILED, f"{K} cannot be measured: missing from checkpoint-20")
+        expect(FAILED, f"{K} cannot be measured: missing from checkpoint-20")
 
-    def test_a_healthy_part_can_still_be_judged(self, ends, opd_run: Path) -> None:
+    def test_a_healthy_part_can_still_be_judged(self, expect, opd_run: Path) -> None:
         self.run(opd_run, middle={Q: torch.zeros(24, 8)})
         suite = HEALTHY.replace('applies_to: ["opd*"]', 'weights: {include: ["*.down_proj.*"]}')
-        ends(PASS, "2 passed", suite=suite)
+        expect(PASS, "2 passed", suite=suite)
 
-    def test_all_weights_frozen(self, ends, opd_run: Path) -> None:
+    def test_all_weights_frozen(self, expect, opd_run: Path) -> None:
         base = base_weights()
         write_run(opd_run, base, dict.fromkeys((10, 20, 30), base))
-        ends(FAILED, "none of the 3 selected weights ever changed")
+        expect(FAILED, "none of the 3 selected weights ever changed")
 
-    def test_mixed_storage_formats(self, ends, opd_run: Path) -> None:
+    def test_mixed_storage_formats(self, expect, opd_run: Path) -> None:
         self.run(opd_run, middle=moved(base_weights(), 2e-2, dtype=torch.bfloat16))
-        ends(FAILED, "its storage format changes along the run (fp32 from checkpoint-10, bf16 from checkpoint-20)")
+        expect(FAILED, "its storage format changes along the run (fp32 from checkpoint-10, bf16 from checkpoint-20)")
 
-    def test_another_model_of_the_same_shape(self, ends, pytester: pytest.Pytester) -> None:
+    def test_another_model_of_the_same_shape(self, expect, pytester: pytest.Pytester) -> None:
         write_model(pytester.path / "other", base_weights(seed=5))
-        ends(FAILED, "are different models: half of the weights differ by 1.", "--geom-base=other")
+        expect(FAILED, "are different models: half of the weights differ by 1.", "--geom-base=other")
 
-    def test_no_matching_weights(self, ends) -> None:
+    def test_no_matching_weights(self, expect) -> None:
         suite = HEALTHY.replace('applies_to: ["opd*"]', 'weights: {include: ["*.w_proj.*"]}')
-        ends(FAILED, "`*.w_proj.*` matches no weight of the run", suite=suite)
+        expect(FAILED, "`*.w_proj.*` matches no weight of the run", suite=suite)
 
-    def test_one_checkpoint(self, ends, opd_run: Path) -> None:
+    def test_one_checkpoint(self, expect, opd_run: Path) -> None:
         write_run(opd_run.parent / "opd-one", base_weights(), {10: moved(base_weights(), 1e-2)})
         suite = HEALTHY.replace("stable_rank\n    within: [1.5, 16]", "subspace_alignment\n    k: 2\n    above: 0.1")
-        ends(
+        expect(
             FAILED,
             "subspace_alignment compares checkpoints, and the run has only one",
             suite=suite,
             path="ckpts/opd-one",
         )
 
-    def test_k_that_spans_everything(self, ends) -> None:
+    def test_k_that_spans_everything(self, expect) -> None:
         suite = HEALTHY.replace("stable_rank\n    within: [1.5, 16]", "principal_angle\n    k: 16\n    below: 9 deg")
-        ends(FAILED, "k = 16 spans the whole of", suite=suite)
+        expect(FAILED, "k = 16 spans the whole of", suite=suite)
 
-    def test_one_zeroed_weight(self, ends, opd_run: Path) -> None:
+    def test_one_zeroed_weight(self, expect, opd_run: Path) -> None:
         self.run(opd_run, middle={DOWN: torch.zeros(16, 24)})
-        ends(FAILED, "all zeros, though W0 is not")
+        expect(FAILED, "all zeros, though W0 is not")
 
 
 class TestSuites:
@@ -216,47 +216,47 @@ class TestSuites:
             ("geomcheck: 1", "geomcheck: 2", "suites/mine.yaml:2:12"),
         ],
     )
-    def test_a_mistake_is_located_and_explained(self, ends, before: str, after: str, message: str) -> None:
+    def test_a_mistake_is_located_and_explained(self, expect, before: str, after: str, message: str) -> None:
         assert before in HEALTHY
-        ends(INVALID_SUITE, message, suite=HEALTHY.replace(before, after))
+        expect(INVALID_SUITE, message, suite=HEALTHY.replace(before, after))
 
-    def test_scientific_notation_is_a_number(self, ends) -> None:
-        ends(PASS, "2 passed", suite=HEALTHY.replace("above: 50%", "above: 1e-4"))
+    def test_scientific_notation_is_a_number(self, expect) -> None:
+        expect(PASS, "2 passed", suite=HEALTHY.replace("above: 50%", "above: 1e-4"))
 
-    def test_a_suite_executes_nothing(self, ends, pytester: pytest.Pytester) -> None:
+    def test_a_suite_executes_nothing(self, expect, pytester: pytest.Pytester) -> None:
         payload = HEALTHY.replace("A direction collapsed.", '!!python/object/apply:os.system ["touch owned"]')
-        ends(INVALID_SUITE, "suites/mine.yaml:", suite=payload)
+        expect(INVALID_SUITE, "suites/mine.yaml:", suite=payload)
         assert not (pytester.path / "owned").exists()
 
-    def test_names_cannot_drive_the_terminal(self, ends, opd_run: Path) -> None:
+    def test_names_cannot_drive_the_terminal(self, expect, opd_run: Path) -> None:
         evil = "model.layers.0.self_attn.\x1b[2J_proj.weight"
         base = base_weights() | {evil: torch.ones(8, 8)}
         write_run(opd_run, base, {10: moved(base, 1e-2)})
-        ends(FAILED, "\\x1b[2J_proj", suite=HEALTHY.replace("above: 50%", "below: 5%"))
+        expect(FAILED, "\\x1b[2J_proj", suite=HEALTHY.replace("above: 50%", "below: 5%"))
 
 
 class TestReferences:
     LIKE = HEALTHY.replace("above: 50%", "like: reference\n    tolerance: 5%")
 
     def test_a_reference_that_cannot_be_measured_fails_what_compares_with_it(
-        self, ends, pytester: pytest.Pytester
+        self, expect, pytester: pytest.Pytester
     ) -> None:
         good = simple_run(pytester.path / "good")
         (good / "checkpoint-20" / "model.safetensors").write_bytes(b"")
-        ends(FAILED, "checkpoint-20/model.safetensors: truncated", "--geom-reference=good", suite=self.LIKE)
-        ends(FAILED, "1 failed, 1 passed", "--geom-reference=good", suite=self.LIKE)
+        expect(FAILED, "checkpoint-20/model.safetensors: truncated", "--geom-reference=good", suite=self.LIKE)
+        expect(FAILED, "1 failed, 1 passed", "--geom-reference=good", suite=self.LIKE)
 
-    def test_a_reference_of_another_architecture(self, ends, pytester: pytest.Pytester) -> None:
+    def test_a_reference_of_another_architecture(self, expect, pytester: pytest.Pytester) -> None:
         wide = {name: torch.ones([2 * n for n in w.shape]) for name, w in base_weights().items()}
         write_run(pytester.path / "wide", base_weights(), {10: wide})
-        ends(USAGE, "W0 (wide/base, base/ in the run) does not belong", "--geom-reference=wide", suite=self.LIKE)
+        expect(USAGE, "W0 (wide/base, base/ in the run) does not belong", "--geom-reference=wide", suite=self.LIKE)
 
-    def test_a_reference_that_is_not_there(self, ends) -> None:
-        ends(USAGE, "--geom-reference: the run nowhere does not exist", "--geom-reference=nowhere", suite=self.LIKE)
+    def test_a_reference_that_is_not_there(self, expect) -> None:
+        expect(USAGE, "--geom-reference: the run nowhere does not exist", "--geom-reference=nowhere", suite=self.LIKE)
 
-    def test_a_reference_without_a_checkpoint_nearby(self, ends, pytester: pytest.Pytester) -> None:
+    def test_a_reference_without_a_checkpoint_nearby(self, expect, pytester: pytest.Pytester) -> None:
         write_run(pytester.path / "one", base_weights(), {30: moved(base_weights(), 3e-2)}, max_steps=60)
         at_last = "no checkpoint matches step 30 (progress 100%): the nearest is step 30 at 50%, 50 points away"
-        ends(FAILED, at_last, "--geom-reference=one", suite=self.LIKE)
+        expect(FAILED, at_last, "--geom-reference=one", suite=self.LIKE)
         jaccard = HEALTHY.replace("update_support\n    above: 50%", "mask_jaccard\n    above: 10%")
-        ends(FAILED, "the reference has no checkpoint near 100% of training", "--geom-reference=one", suite=jaccard)
+        expect(FAILED, "the reference has no checkpoint near 100% of training", "--geom-reference=one", suite=jaccard)
