@@ -14,7 +14,7 @@ from pathlib import Path
 from geomcheck.checkpoints import BaseModel, Run, Weight, find_base, open_base, open_run
 from geomcheck.diagnostics import Metric, load_metrics, resolve_rank
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Record, Request, measure_record, survey
+from geomcheck.measurement import Record, Request, measure_record, merge, survey
 from geomcheck.suite import Suite
 
 __all__ = ["measure", "open_run"]
@@ -47,14 +47,12 @@ def measure(
     opened = run if isinstance(run, Run) else open_run(run)
     w0 = _base(opened, base, suites)
     record = survey(opened, w0)
-    requests: dict[str, set[Request]] = {}
-    for suite in suites:
-        for name, wanted in suite.requests(record).items():
-            requests.setdefault(name, set()).update(wanted)
-    for metric in _metrics(metrics, default_all=not suites):
-        for weight in _linear(record.weights.values()):
-            if _discriminates(metric, weight):
-                requests.setdefault(weight.name, set()).add(Request.of(metric, {}))
+    chosen = _metrics(metrics, default_all=not suites)
+    default = {
+        weight.name: {Request.of(metric, {}) for metric in chosen if _discriminates(metric, weight)}
+        for weight in (_linear(record.weights.values()) if chosen else ())
+    }
+    requests = merge([default, *(suite.requests(record) for suite in suites)])
     other = open_run(reference) if isinstance(reference, str | Path) else reference
     measure_record(record, opened, w0, requests, reference=other, workers=workers)
     return record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,11 @@ from pathlib import Path
 from geomcheck.checkpoints import BaseModel, Run, find_base
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.gate.subjects import Subject
-from geomcheck.measurement import Progress, Record, Request, measure_record, survey
+from geomcheck.measurement import Plan, Progress, Record, measure_record, merge, survey
 from geomcheck.suite import Expectation, Suite, load_suite
 
 Show = Callable[[Subject], AbstractContextManager[Progress]]
-Plan = Callable[[Record], Mapping[str, Set[Request]]]
+Planner = Callable[[Record], Plan]
 
 
 @dataclass
@@ -52,9 +52,7 @@ class Measurement:
         except RunError as error:
             return cls(subject, base, error=error, done=True)
 
-    def fill(
-        self, requests: Mapping[str, Set[Request]], *, reference: Run | None, workers: int | None, show: Show
-    ) -> None:
+    def fill(self, requests: Plan, *, reference: Run | None, workers: int | None, show: Show) -> None:
         """Measure `requests`; what keeps the run from being measured becomes `error`."""
         self.done = True
         assert self.record is not None
@@ -171,10 +169,10 @@ class Gate:
         for measurement in self.measurements:
             self._fill(measurement, [e.requests for e in asked.get(id(measurement), [])], against, show)
 
-    def _fill(self, measurement: Measurement, plans: list[Plan], reference: Run | None, show: Show) -> None:
+    def _fill(self, measurement: Measurement, planners: list[Planner], reference: Run | None, show: Show) -> None:
         """Measure what `plans` ask of a run that has not been measured."""
         if not measurement.done and measurement.record is not None:
-            requests = _union(plan(measurement.record) for plan in plans)
+            requests = merge(planner(measurement.record) for planner in planners)
             measurement.fill(requests, reference=reference, workers=self._workers, show=show)
 
     def _survey_reference(self) -> Measurement | None:
@@ -208,12 +206,3 @@ class Gate:
         raise UsageError(
             f"no suite applies to run {lost[0]!r}. Name one with --geom-suite, or let one of these apply:\n{patterns}"
         )
-
-
-def _union(plans: Iterable[Mapping[str, Set[Request]]]) -> dict[str, set[Request]]:
-    """One plan for all: whatever any of them asks of a weight."""
-    union: dict[str, set[Request]] = {}
-    for plan in plans:
-        for weight, requests in plan.items():
-            union.setdefault(weight, set()).update(requests)
-    return union

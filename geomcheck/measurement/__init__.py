@@ -4,12 +4,13 @@ from geomcheck.measurement.execute import Progress, measure_record
 from geomcheck.measurement.parquet import read_record, write_record
 from geomcheck.measurement.places import is_trivial, locate
 from geomcheck.measurement.record import Figure, Origin, Point, Record, Row
-from geomcheck.measurement.request import Request
+from geomcheck.measurement.request import Plan, Request, merge
 from geomcheck.measurement.survey import survey
 
 __all__ = [
     "Figure",
     "Origin",
+    "Plan",
     "Point",
     "Progress",
     "Record",
@@ -18,6 +19,7 @@ __all__ = [
     "is_trivial",
     "locate",
     "measure_record",
+    "merge",
     "read_record",
     "survey",
     "write_record",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +19,7 @@ from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.record import MATCHING_PROGRESS, Record, Row
-from geomcheck.measurement.request import Request
+from geomcheck.measurement.request import Plan, Request
 from geomcheck.measurement.trajectory import ANOTHER_MODEL, WeightFiles, measure_weight
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
@@ -39,7 +39,7 @@ def measure_record(
     record: Record,
     run: Run,
     base: BaseModel,
-    requests: Mapping[str, Set[Request]],
+    requests: Plan,
     *,
     reference: Run | None = None,
     workers: int | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,3 +33,16 @@ class Request:
         """The parameters as plain Python values."""
         parameters: dict[str, Any] = json.loads(self.params)
         return parameters
+
+
+Plan = Mapping[str, Set[Request]]
+"""What is wanted of a run: requests by weight name."""
+
+
+def merge(plans: Iterable[Plan]) -> dict[str, set[Request]]:
+    """One plan for all: whatever any of them asks of a weight."""
+    merged: dict[str, set[Request]] = {}
+    for plan in plans:
+        for weight, requests in plan.items():
+            merged.setdefault(weight, set()).update(requests)
+    return merged

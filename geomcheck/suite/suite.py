@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from geomcheck.measurement.record import Record
-from geomcheck.measurement.request import Request
+from geomcheck.measurement.request import Request, merge
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judgement import judge
 from geomcheck.suite.selection import Selection
@@ -49,20 +48,12 @@ class Suite:
 
         `record` needs no figures: its checkpoints, weights and skipped weights are looked at.
         """
-        return _union(expectation.requests(record) for expectation in self.expectations)
+        return merge(expectation.requests(record) for expectation in self.expectations)
 
     def reference_requests(self, reference: Record) -> dict[str, set[Request]]:
         """What must be measured of the reference run: the figures of ``like: reference`` expectations."""
-        return _union(expectation.reference_requests(reference) for expectation in self.expectations)
+        return merge(expectation.reference_requests(reference) for expectation in self.expectations)
 
     def evaluate(self, record: Record, reference: Record | None = None) -> list[Verdict]:
         """Judge `record` by every expectation, in the suite's order."""
         return [judge(expectation, record, reference) for expectation in self.expectations]
-
-
-def _union(requests: Iterable[dict[str, set[Request]]]) -> dict[str, set[Request]]:
-    wanted: dict[str, set[Request]] = {}
-    for needed in requests:
-        for name, asked in needed.items():
-            wanted.setdefault(name, set()).update(asked)
-    return wanted
