@@ -197,3 +197,20 @@ def test_scaling_changes_nothing_but_the_values() -> None:
     plain, scaled = Factorization(matrix), Factorization(matrix * 2.0**80)
     torch.testing.assert_close(scaled.values, plain.values * 2.0**80, rtol=1e-14, atol=0.0)
     assert turned(plain.right(4), scaled.right(4).numpy()) < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(128, 160), (160, 128), (200, 200)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_leading_eigenpairs_alone_are_those_of_the_whole_spectrum(shape: tuple[int, int], seed: int) -> None:
+    """Matrices of this size ask for 32 eigenpairs first; the answers must not depend on it."""
+    rng = np.random.default_rng(seed)
+    matrix = torch.tensor(rng.standard_normal(shape) * np.exp(rng.standard_normal((shape[0], 1))))
+    few = Factorization(matrix)
+    expected = oracle.spectrum(matrix.numpy())
+    assert few.operator_norm == pytest.approx(expected.s[0], rel=1e-12)
+    np.testing.assert_allclose(few.top_values(16).numpy(), expected.s[:16], rtol=1e-10)
+    angles = oracle.subspace_angles(few.right(16).numpy(), expected.v[:, :16])
+    assert angles.max() < 1e-6
+    assert "_all" not in few.__dict__
+    np.testing.assert_allclose(few.values.numpy(), expected.s, rtol=1e-8)
+    assert oracle.subspace_angles(few.left(40).numpy(), expected.u[:, :40]).max() < 1e-6
