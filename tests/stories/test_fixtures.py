@@ -52,7 +52,7 @@ class TestRealRuns:
                 "  worst      model.layers.*.weight  * at step 1200",
                 "  weights    14 measured, 0 frozen, 0 skipped",
                 "  why        The update stays in few directions; SFT's spreads over more.",
-                "  suite      *suites/tiny-opd.yaml:34",
+                "  suite      *suites/tiny-opd.yaml:36",
             ]
         )
 
