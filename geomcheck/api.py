@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, Run, Weight, find_base, open_base, open_run
-from geomcheck.diagnostics import Metric, load_metrics, resolve_rank
+from geomcheck.checkpoints import BaseModel, Run, find_base, open_base, open_run
+from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record, Request, measure_record, merge, survey
 from geomcheck.suite import Suite
@@ -49,8 +49,9 @@ def measure(
     record = survey(opened, w0)
     chosen = _metrics(metrics, default_all=not suites)
     default = {
-        weight.name: {Request.of(metric, {}) for metric in chosen if _discriminates(metric, weight)}
-        for weight in (_linear(record.weights.values()) if chosen else ())
+        weight.name: {Request.of(metric, {}) for metric in chosen if not metric.spanned({}, weight.shape)}
+        for weight in record.weights.values()
+        if chosen and weight.is_linear
     }
     requests = merge([default, *(suite.requests(record) for suite in suites)])
     other = open_run(reference) if isinstance(reference, str | Path) else reference
@@ -72,14 +73,3 @@ def _metrics(names: Sequence[str] | None, *, default_all: bool) -> list[Metric]:
     if unknown:
         raise UsageError(f"no metric is called {unknown[0]!r}; there are {', '.join(known.names())}")
     return [known[name] for name in names]
-
-
-def _linear(weights: Iterable[Weight]) -> list[Weight]:
-    return [w for w in weights if w.is_matrix and w.kind not in ("embedding", "head", "norm")]
-
-
-def _discriminates(metric: Metric, weight: Weight) -> bool:
-    """Whether the metric's default k leaves anything to tell apart in this weight."""
-    out, in_ = weight.shape
-    ranks = (resolve_rank(p.default, (out, in_)) for p in metric.parameters if p.kind == "rank")
-    return all(rank < min(out, in_) for rank in ranks)

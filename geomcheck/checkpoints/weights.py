@@ -48,6 +48,11 @@ class Weight:
         return len(self.shape) == 2 and min(self.shape) > 1
 
     @property
+    def is_linear(self) -> bool:
+        """Whether this is a matrix of a layer's linear map: no embedding, head or norm."""
+        return self.is_matrix and self.kind not in ("embedding", "head", "norm")
+
+    @property
     def is_bulky(self) -> bool:
         """Whether this is part of attention or an MLP, and not a vector, but no matrix either: fused experts."""
         return self.kind in ("attention", "mlp") and len(self.shape) >= 2 and not self.is_matrix

@@ -66,7 +66,7 @@ class Parameter:
         return self.default is REQUIRED
 
 
-def resolve_rank(rank: int | str, shape: tuple[int, int]) -> int:
+def resolve_rank(rank: int | str, shape: tuple[int, ...]) -> int:
     """The number of dimensions that `rank` means for a matrix of `shape`.
 
     A share such as ``"12.5%"`` is rounded to the nearest integer, and is at least 1.
@@ -142,6 +142,12 @@ class Metric:
         """The statistic that `params` select: the selecting parameters' values joined by dots, or "value"."""
         chosen = [str(params.get(p.name, p.default)) for p in self.parameters if p.selects]
         return ".".join(chosen) or "value"
+
+    def spanned(self, params: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, int]:
+        """Parameters of kind ``rank`` that reach min(out, in), with their value: the figure is then fixed."""
+        given = {p.name: params.get(p.name, p.default) for p in self.parameters if p.kind == "rank"}
+        ranks = {name: resolve_rank(value, shape) for name, value in given.items()}
+        return {name: rank for name, rank in ranks.items() if rank >= min(shape)}
 
     @property
     def stats(self) -> tuple[str, ...]:

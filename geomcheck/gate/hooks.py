@@ -219,7 +219,7 @@ class ControllerHooks(Hooks):
 def _selected(session: pytest.Session, gate: Gate) -> list[tuple[Pairing, str, Expectation]]:
     """The expectations that are left after -k, -m and --lf."""
     return [
-        (gate.pairings[item.suite_path.resolve()], item.run, item.expectation)
+        (gate.pairings[item.path.resolve()], item.run, item.expectation)
         for item in session.items
         if isinstance(item, ExpectationItem)
     ]

@@ -74,15 +74,10 @@ class ExpectationItem(pytest.Item):
         self.verdict: Verdict | None = None
         self.add_marker("geom")
 
-    @property
-    def suite_path(self) -> Path:
-        """The suite file."""
-        return self.path
-
     def runtest(self) -> None:
         """Judge the expectation. Raises Violated."""
         try:
-            record = self.records.record(self.suite_path, self.run)
+            record = self.records.record(self.path, self.run)
             reference = self.records.reference() if self.expectation.compares else None
         except GeomcheckError as error:
             self.verdict = unmeasured(self.expectation, str(error))

@@ -18,7 +18,8 @@ from geomcheck.checkpoints import BaseModel, Run
 from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import RunError, Undefined
-from geomcheck.measurement.record import MATCHING_PROGRESS, Record, Row
+from geomcheck.measurement.places import matches, nearest
+from geomcheck.measurement.record import Record, Row
 from geomcheck.measurement.request import Plan, Request
 from geomcheck.measurement.trajectory import ANOTHER_MODEL, WeightFiles, measure_weight
 
@@ -120,16 +121,16 @@ def _files(name: str, record: Record, run: Run, base: BaseModel, reference: Run 
 def _read_reference(name: str, record: Record, reference: Run, index: int) -> Tensor:
     """The reference's weight at the progress nearest to that of checkpoint `index`. Raises Undefined."""
     point = record.points[index]
-    nearest = min(reference.checkpoints, key=lambda checkpoint: abs(checkpoint.progress - point.progress))
-    if abs(nearest.progress - point.progress) > MATCHING_PROGRESS + 1e-9:
+    match = nearest(reference.checkpoints, point.progress)
+    if not matches(match, point.progress):
         raise Undefined(
             f"the reference has no checkpoint near {point.progress:.0%} of training: "
-            f"the nearest is {nearest.name} at {nearest.progress:.0%}"
+            f"the nearest is {match.name} at {match.progress:.0%}"
         )
-    stored = nearest.source.weights.get(name)
+    stored = match.source.weights.get(name)
     if stored is None or stored.dtype not in DTYPE_NAMES.values() or stored.shape != record.weights[name].shape:
-        raise Undefined(f"the reference's {nearest.name} has no such weight of shape {record.weights[name].shape}")
-    return nearest.source.read(name)
+        raise Undefined(f"the reference's {match.name} has no such weight of shape {record.weights[name].shape}")
+    return match.source.read(name)
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Set
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +95,10 @@ def _read(path: Path) -> Record:
         if file.schema_arrow.names != _SCHEMA.names:
             raise ValueError(f"its columns are {file.schema_arrow.names}")
         record = _skeleton(json.loads(metadata))
+        steps = {point.step for point in record.points}
         for batch in file.iter_batches():
             for cells in batch.to_pylist():
-                _add(record, cells)
+                _add(record, steps, cells)
         return record
 
 
@@ -142,23 +145,30 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
     )
 
 
-def _add(record: Record, cells: dict[str, Any]) -> None:
+def _add(record: Record, steps: Set[int], cells: dict[str, Any]) -> None:
     """Add a row, if it is one that `write_record` could have written."""
     value, undefined = cells["value"], cells["undefined"]
     if (value is None) == (undefined is None) or (value is not None and not math.isfinite(value)):
         raise ValueError(f"a figure is neither a finite number nor undefined with a reason: {cells}")
     request = Request(cells["metric"], cells["params"])
-    known = cells["weight"] in record.weights and cells["step"] in {point.step for point in record.points}
+    known = cells["weight"] in record.weights and cells["step"] in steps
     if not known or request.metric not in record.versions:
         raise ValueError(f"a figure of a step, weight or metric that the record does not have: {cells}")
-    metrics = load_metrics()
-    if value is not None and request.metric in metrics:
-        low, high = metrics[request.metric].range(request.parameters())
-        if not cells["stat"].startswith(("null.", "observed.")) and not low <= value <= high:
-            raise ValueError(f"a figure outside the range of its metric: {cells}")
+    low, high = _range(request)
+    derived = cells["stat"].startswith(("null.", "observed."))
+    if value is not None and not derived and not low <= value <= high:
+        raise ValueError(f"a figure outside the range of its metric: {cells}")
     row = Row(cells["step"], cells["weight"], request, cells["stat"], Figure(value, undefined))
     if not record.add(row):
         raise ValueError(f"a figure that is there twice: {cells}")
+
+
+@lru_cache(maxsize=1024)
+def _range(request: Request) -> tuple[float, float]:
+    """The range of a metric's figures; without bounds where this installation does not know the metric."""
+    metrics = load_metrics()
+    known = request.metric in metrics
+    return metrics[request.metric].range(request.parameters()) if known else (-math.inf, math.inf)
 
 
 def _point(entry: dict[str, Any]) -> Point:

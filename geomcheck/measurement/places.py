@@ -1,12 +1,27 @@
-"""Which checkpoint a name means: ``last``, ``{progress: 20%}`` and the like, along a trajectory."""
+"""Which checkpoint a name means (``last``, ``{progress: 20%}``), and which of another run matches it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from geomcheck.diagnostics import Metric
 from geomcheck.measurement.record import Point
+
+MATCHING_PROGRESS = 0.05
+"""How far apart, in progress, checkpoints of two runs may be to be compared."""
+
+
+class InProgress(Protocol):
+    """Anything at a known share of its training: a checkpoint, or a point of a record."""
+
+    @property
+    def progress(self) -> float:
+        """0..1."""
+        ...
+
+
+P = TypeVar("P", bound=InProgress)
 
 
 def locate(points: Sequence[Point], at: Any, index: int) -> int | None:
@@ -22,8 +37,17 @@ def locate(points: Sequence[Point], at: Any, index: int) -> int | None:
         return index - 1 if index > 0 else None
     if "step" in at:
         return next((i for i, point in enumerate(points) if point.step == at["step"]), None)
-    progress = float(at["progress"].removesuffix("%")) / 100
-    return min(range(len(points)), key=lambda i: (abs(points[i].progress - progress), i))
+    return points.index(nearest(points, float(at["progress"].removesuffix("%")) / 100))
+
+
+def nearest(candidates: Sequence[P], progress: float) -> P:
+    """The candidate nearest to `progress`; of two that are equally near, the earlier."""
+    return min(candidates, key=lambda candidate: abs(candidate.progress - progress))
+
+
+def matches(candidate: InProgress, progress: float) -> bool:
+    """Whether a checkpoint of another run is near enough in progress to be compared."""
+    return abs(candidate.progress - progress) <= MATCHING_PROGRESS + 1e-9
 
 
 def is_trivial(metric: Metric, params: Mapping[str, Any], points: Sequence[Point], index: int) -> bool:

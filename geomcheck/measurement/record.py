@@ -9,9 +9,6 @@ from geomcheck.checkpoints.weights import Weight
 from geomcheck.errors import RecordError
 from geomcheck.measurement.request import Request
 
-MATCHING_PROGRESS = 0.05
-"""How far apart, in progress, checkpoints of two runs may be to be compared."""
-
 
 @dataclass(frozen=True)
 class Point:

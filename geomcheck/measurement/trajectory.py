@@ -48,7 +48,7 @@ class Trajectory:
     def __init__(self, files: WeightFiles, points: Sequence[Point]) -> None:
         self.files = files
         self.points = points
-        self.digests: list[str] = []
+        self.digests: dict[str, str] = {}
         self.base = Base(self._read(files.base, "W0"))
         self._channels: dict[tuple[int, int, str], Channel] = {}
 
@@ -80,7 +80,8 @@ class Trajectory:
         if not finite.all():
             count = tensor.numel() - int(finite.sum())
             raise RunError(f"{where}: {count} of {tensor.numel()} values are NaN or infinite")
-        self.digests.append(_digest(tensor))
+        if where not in self.digests:
+            self.digests[where] = _digest(tensor)
         return tensor
 
 
@@ -132,14 +133,13 @@ def measure_weight(
             rows += _rows(point, files.name, metric, request, _figures(metric, request, update, standpoint))
         for k, side in _channels_of(across, update.shape):
             trajectory.keep_channel(index, update, k, side)
-    digests = list(trajectory.digests)
     for index, point in enumerate(points) if across else ():
         update = trajectory.update(index)
         standpoint = Standpoint(trajectory, index)
         for metric, request in across:
             if not is_trivial(metric, request.parameters(), points, index):
                 rows += _rows(point, files.name, metric, request, _figures(metric, request, update, standpoint))
-    return rows, digests
+    return rows, list(trajectory.digests.values())
 
 
 def _figures(

@@ -234,15 +234,13 @@ def _by_suite(
 def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader should know beside the verdicts: oddities of runs, weights left out, doubtful figures."""
     notes = [f"note: {note}" for subject in gate.subjects.values() if subject.run for note in subject.run.notes]
-    for measurement in gate.measurements:
-        record = measurement.record
-        bulky = [w for w in record.weights.values() if w.is_bulky] if record is not None else []
-        if bulky and record is not None:
+    for record in (measurement.record for measurement in gate.measurements if measurement.record is not None):
+        if bulky := [weight for weight in record.weights.values() if weight.is_bulky]:
             notes.append(
                 f"note: {record.run}: {_plural(bulky)} with other than two dimensions not measured, such as "
                 f"{bulky[0].name} {bulky[0].shape}"
             )
-        if record is not None and record.skipped:
+        if record.skipped:
             name, reason = next(iter(record.skipped.items()))
             notes.append(f"note: {record.run}: {_plural(record.skipped)} cannot be measured, such as {name}: {reason}")
     frozen = max((verdict["weights"]["frozen"] for verdict in verdicts), default=0)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from geomcheck.errors import RecordError
-from geomcheck.measurement.record import MATCHING_PROGRESS, Point, Record
+from geomcheck.measurement.places import MATCHING_PROGRESS, matches, nearest
+from geomcheck.measurement.record import Point, Record
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.groups import Groups, fold_groups
 from geomcheck.suite.places import ALL
@@ -63,12 +64,12 @@ def companion_of(
 
 
 def _match(point: Point, candidates: tuple[Point, ...]) -> Point:
-    nearest = min(candidates, key=lambda other: (abs(other.progress - point.progress), other.step))
-    apart = abs(nearest.progress - point.progress)
-    if apart > MATCHING_PROGRESS + 1e-9:
+    match = nearest(candidates, point.progress)
+    if not matches(match, point.progress):
+        apart = abs(match.progress - point.progress)
         raise Unanswerable(
             f"no checkpoint matches step {point.step} (progress {point.progress:.0%}): the nearest is step "
-            f"{nearest.step} at {nearest.progress:.0%}, {apart * 100:.0f} points away "
+            f"{match.step} at {match.progress:.0%}, {apart * 100:.0f} points away "
             f"(at most {MATCHING_PROGRESS * 100:.0f}); judge checkpoints that both have, with `at`"
         )
-    return nearest
+    return match

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomcheck.checkpoints.weights import Weight
-from geomcheck.diagnostics import Metric, load_metrics, resolve_rank
+from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.measurement.places import is_trivial
 from geomcheck.measurement.record import Point, Record
@@ -99,18 +99,14 @@ class Question:
 
     def _require_subspace(self, weight: Weight) -> None:
         out, into = weight.shape
-        for parameter in self.metric.parameters:
-            if parameter.kind != "rank":
-                continue
-            given = self.params[parameter.name]
-            k = resolve_rank(given, (out, into))
-            if k >= min(out, into):
-                means = f" ({given})" if isinstance(given, str) else ""
-                raise Unanswerable(
-                    f"{parameter.name} = {k}{means} spans the whole of {weight.name}, which is {out} x {into}: "
-                    f"the figure would be the same whatever happened; at most {min(out, into) - 1} is "
-                    "possible there, or exclude such weights"
-                )
+        for name, k in self.metric.spanned(self.params, weight.shape).items():
+            given = self.params[name]
+            means = f" ({given})" if isinstance(given, str) else ""
+            raise Unanswerable(
+                f"{name} = {k}{means} spans the whole of {weight.name}, which is {out} x {into}: "
+                f"the figure would be the same whatever happened; at most {min(out, into) - 1} is "
+                "possible there, or exclude such weights"
+            )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from geomcheck.suite.quantities import Refusal, did_you_mean, spelled
 from geomcheck.suite.verdict import Unanswerable
 
 ROLES = ("attention", "mlp", "linear", "all")
-_NOT_LINEAR = ("embedding", "head", "norm")
 _ALLOWED = "`attention`, `mlp`, `linear`, `all` or `{include: [globs], exclude: [globs]}`"
 
 
@@ -57,7 +56,7 @@ class Selection:
         if self.include:
             return any(fnmatchcase(weight.name, glob) for glob in self.include)
         if self.role == "linear":
-            return weight.kind not in _NOT_LINEAR
+            return weight.is_linear
         return self.role == "all" or weight.kind == self.role
 
 
