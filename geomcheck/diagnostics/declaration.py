@@ -88,6 +88,20 @@ class RunView(Protocol):
         ...
 
 
+Compute = Callable[["Update", Mapping[str, Any], RunView], Mapping[str, float]]
+"""Figures of one weight at one checkpoint, by statistic name."""
+
+
+def scalar(figure: Callable[[Update], float]) -> Compute:
+    """A metric with one figure and no parameters."""
+    return lambda update, _params, _run: {"value": figure(update)}
+
+
+def scalar_of_rank(figure: Callable[[Update, int], float]) -> Compute:
+    """A metric with one figure and the parameter ``k``, a rank."""
+    return lambda update, params, _run: {"value": figure(update, resolve_rank(params["k"], update.shape))}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """One diagnostic: what it is called, what its figure means, and the function that computes it.
@@ -129,7 +143,7 @@ class Metric:
     when_unchanged: bool = False
     across: bool = False
     against_reference: bool = False
-    compute: Callable[[Update, Mapping[str, Any], RunView], Mapping[str, float]]
+    compute: Compute
     trivial_at: str | None = None
     version: int = 1
 

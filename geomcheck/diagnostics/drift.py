@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geomcheck.diagnostics.declaration import Metric, Unit
+from geomcheck.diagnostics.declaration import Metric, Unit, scalar
 from geomcheck.diagnostics.linalg import spectral_shift_norm
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 from geomcheck.diagnostics.update import Update
@@ -40,7 +40,7 @@ SPECTRAL_SHIFT = Metric(
     source="arXiv 2606.07082; arXiv 2511.08567",
     undefined="W_0 is zero",
     when_unchanged=True,
-    compute=lambda update, _params, _run: {"value": spectral_shift(update)},
+    compute=scalar(spectral_shift),
 )
 
 SPECTRAL_SHARE = Metric(
@@ -52,5 +52,5 @@ SPECTRAL_SHARE = Metric(
     parameters=(EXCESS_OVER,),
     source="geomcheck; bounded by Mirsky's inequality",
     undefined="D_t = 0",
-    compute=with_null(lambda update, _params, _run: {"value": spectral_share(update)}),
+    compute=with_null(scalar(spectral_share)),
 )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from geomcheck.diagnostics.declaration import Parameter, RunView
+from geomcheck.diagnostics.declaration import Compute, Parameter, RunView
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
 
@@ -29,7 +29,6 @@ EXCESS_OVER = Parameter(
     "its entries permuted (for mask overlaps of bf16 checkpoints: noise of the same density).",
 )
 
-Compute = Callable[[Update, Mapping[str, Any], RunView], Mapping[str, float]]
 Null = Callable[[Update, int], Update]
 
 

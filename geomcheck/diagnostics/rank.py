@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
+from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, scalar, scalar_of_rank
 from geomcheck.diagnostics.storage import rounding_energy
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
@@ -80,14 +77,6 @@ def rounding_share(update: Update) -> float:
     return min(1.0, rounding_energy(update.wt) / update.norm**2)
 
 
-def _hill(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
-    return {"value": hill_exponent(update, resolve_rank(params["k"], update.shape))}
-
-
-def _top(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
-    return {"value": top_energy(update, resolve_rank(params["k"], update.shape))}
-
-
 STABLE_RANK = Metric(
     name="stable_rank",
     title="stable rank",
@@ -97,7 +86,7 @@ STABLE_RANK = Metric(
     at_most_rank=True,
     source="arXiv 2606.07082",
     undefined="D_t = 0",
-    compute=lambda update, _params, _run: {"value": stable_rank(update)},
+    compute=scalar(stable_rank),
 )
 
 UPDATE_NORM = Metric(
@@ -107,7 +96,7 @@ UPDATE_NORM = Metric(
     unit=Unit.NUMBER,
     source="arXiv 2606.07082",
     when_unchanged=True,
-    compute=lambda update, _params, _run: {"value": update_norm(update)},
+    compute=scalar(update_norm),
 )
 
 RELATIVE_UPDATE_NORM = Metric(
@@ -118,7 +107,7 @@ RELATIVE_UPDATE_NORM = Metric(
     source="arXiv 2606.07082; arXiv 2606.13657",
     undefined="W_0 is zero",
     when_unchanged=True,
-    compute=lambda update, _params, _run: {"value": relative_update_norm(update)},
+    compute=scalar(relative_update_norm),
 )
 
 HILL_EXPONENT = Metric(
@@ -129,7 +118,7 @@ HILL_EXPONENT = Metric(
     parameters=(HILL_K,),
     source="arXiv 2606.07082 (k not stated there)",
     undefined="D_t = 0, its rank is below k, or its k largest singular values are equal",
-    compute=_hill,
+    compute=scalar_of_rank(hill_exponent),
 )
 
 TOP_ENERGY = Metric(
@@ -141,7 +130,7 @@ TOP_ENERGY = Metric(
     parameters=(TOP_K,),
     source="arXiv 2606.13657",
     undefined="D_t = 0",
-    compute=_top,
+    compute=scalar_of_rank(top_energy),
 )
 
 ROUNDING_SHARE = Metric(
@@ -152,5 +141,5 @@ ROUNDING_SHARE = Metric(
     high=1.0,
     source="geomcheck",
     undefined="D_t = 0",
-    compute=lambda update, _params, _run: {"value": rounding_share(update)},
+    compute=scalar(rounding_share),
 )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
+from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar_of_rank
 from geomcheck.diagnostics.linalg import principal_angles
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 from geomcheck.diagnostics.update import Update
@@ -71,10 +71,6 @@ def _angles(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[st
     }
 
 
-def _energy(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
-    return {"value": principal_energy(update, resolve_rank(params["k"], update.shape))}
-
-
 PRINCIPAL_ANGLE = Metric(
     name="principal_angle",
     title="principal-angle rotation",
@@ -117,5 +113,5 @@ PRINCIPAL_ENERGY = Metric(
     parameters=(PRINCIPAL_K, EXCESS_OVER),
     source="arXiv 2606.13657",
     undefined="D_t = 0, or W_0 has no unique top-k subspace",
-    compute=with_null(_energy),
+    compute=with_null(scalar_of_rank(principal_energy)),
 )

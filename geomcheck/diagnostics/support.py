@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit
+from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, scalar
 from geomcheck.diagnostics.storage import relatively_changed
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
@@ -120,5 +120,5 @@ FROZEN_SHARE = Metric(
     high=1.0,
     source="geomcheck",
     when_unchanged=True,
-    compute=lambda update, _params, _run: {"value": frozen_share(update)},
+    compute=scalar(frozen_share),
 )
