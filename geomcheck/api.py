@@ -23,7 +23,7 @@ __all__ = ["measure", "open_run"]
 def measure(
     run: Run | str | Path,
     *,
-    base: str | Path | None = None,
+    base: BaseModel | str | Path | None = None,
     metrics: Sequence[str] | None = None,
     suites: Sequence[Suite] = (),
     reference: Run | str | Path | None = None,
@@ -33,7 +33,7 @@ def measure(
 
     Args:
         run: an opened run, or its directory.
-        base: W0; by default what the first suite or the run itself provides.
+        base: W0, opened or its directory; by default what the first suite or the run itself provides.
         metrics: names, measured with their default parameters on every attention and MLP matrix (where the
             metric's k is below the matrix's dimensions). Default: all, unless `suites` are given.
         suites: measure what these need.
@@ -59,9 +59,10 @@ def measure(
     return record
 
 
-def _base(run: Run, base: str | Path | None, suites: Sequence[Suite]) -> BaseModel:
+def _base(run: Run, base: BaseModel | str | Path | None, suites: Sequence[Suite]) -> BaseModel:
     of_suite = next((suite.base for suite in suites if suite.base is not None), None)
-    return find_base(run, given=None if base is None else open_base(base, "the given base"), suite=of_suite)
+    given = open_base(base, "the given base") if isinstance(base, str | Path) else base
+    return find_base(run, given=given, suite=of_suite)
 
 
 def _metrics(names: Sequence[str] | None, *, default_all: bool) -> list[Metric]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geomcheck
-from geomcheck.errors import GeomcheckError, UsageError
+from geomcheck.errors import GeomcheckError
 from geomcheck.files import require_writable
 
 WRONG_USAGE = 4
@@ -65,10 +65,11 @@ def _positive(text: str) -> int:
 
 def _measure(options: argparse.Namespace) -> None:
     output = Path(options.output)
-    if output.resolve().is_relative_to(Path(options.run).resolve()):
-        raise UsageError(f"{output} lies inside the run {options.run}, which is never written to")
-    require_writable(output)
     suites = [geomcheck.load_suite(source) for source in options.suite]
+    bases = {options.base, *(suite.base for suite in suites)} - {None}
+    inputs = [("the run", options.run), *(("W0", base) for base in bases), *(("a suite", s.file) for s in suites)]
+    inputs += [("the reference", options.reference)] if options.reference else []
+    require_writable(output, inputs=[(f"{what} {place}", Path(place)) for what, place in inputs])
     record = geomcheck.measure(
         options.run, base=options.base, suites=suites, reference=options.reference, workers=options.workers
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,12 +34,19 @@ def replacing(target: Path) -> Iterator[Path]:
         raise
 
 
-def require_writable(target: Path) -> None:
-    """Refuse a target that no file can replace, before any work is done for it.
+def require_writable(target: Path, *, inputs: Iterable[tuple[str, Path]], option: str = "") -> None:
+    """Refuse a target that must not or cannot be written, before any work is done for it.
+
+    Args:
+        inputs: what is read, with its name for people: no output goes into it or replaces it.
+        option: how the user named the target, for messages.
 
     Raises:
-        UsageError: it is a directory, or its place cannot be written to.
+        UsageError: it lies in an input, is a directory, a pipe or a device, or its place cannot be written to.
     """
+    for what, place in inputs:
+        if target.resolve().is_relative_to(place.resolve()):
+            raise UsageError(f"{option}{target} would write to {what}, which is never written to")
     if target.is_dir():
         raise UsageError(f"{target} is a directory; name a file")
     if target.exists() and not target.is_file():

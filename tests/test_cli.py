@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import geomcheck
 from geomcheck.cli import main
 from tests.runs import simple_run
+from tests.stories.conftest import HEALTHY
 
 
 def test_measure_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,8 +22,23 @@ def test_measure_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_measure_never_writes_into_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = simple_run(tmp_path / "opd")
     assert main(["measure", str(run), "-o", str(run / "r.parquet")]) == 4
-    assert "lies inside the run" in capsys.readouterr().err
+    message = f"geomcheck: {run}/r.parquet would write to the run {run}, which is never written to\n"
+    assert capsys.readouterr().err == message
     assert not (run / "r.parquet").exists()
+
+
+def test_measure_never_replaces_w0_or_a_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = simple_run(tmp_path / "opd")
+    base = shutil.copytree(run / "base", tmp_path / "anchor")
+    weights = base / "model.safetensors"
+    before = weights.read_bytes()
+    assert main(["measure", str(run), "--base", str(base), "-o", str(weights)]) == 4
+    assert f"would write to W0 {base}, which is never written to" in capsys.readouterr().err
+    assert weights.read_bytes() == before
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(HEALTHY)
+    assert main(["measure", str(run), "--suite", str(suite), "-o", str(suite)]) == 4
+    assert suite.read_text() == HEALTHY
 
 
 def test_errors_are_one_message_and_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,9 +33,10 @@ class Outputs:
         named = {"--geom-json": config.option.geom_json, "--geom-record": config.option.geom_record}
         self._paths = {flag: Path(value) for flag, value in named.items() if value is not None}
         self.written: list[tuple[str, Path]] = []
-        self._refuse_overwriting()
-        for path in self._paths.values():
-            require_writable(path)
+        if len({path.resolve() for path in self._paths.values()}) < len(self._paths):
+            raise UsageError(f"{' and '.join(self._paths)} name the same file")
+        for flag, path in self._paths.items():
+            require_writable(path, inputs=gate.inputs(), option=f"{flag}=")
             if not config.option.collectonly:
                 path.unlink(missing_ok=True)  # what an earlier session wrote must not pass for this one's
 
@@ -72,11 +73,3 @@ class Outputs:
             return [(path, records[0])]
         names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", record.run) for record in records]
         return [(path.with_stem(f"{path.stem}-{i}-{names[i - 1]}"), record) for i, record in enumerate(records, 1)]
-
-    def _refuse_overwriting(self) -> None:
-        if len({path.resolve() for path in self._paths.values()}) < len(self._paths):
-            raise UsageError(f"{' and '.join(self._paths)} name the same file")
-        for flag, path in self._paths.items():
-            for what, place in self._gate.inputs():
-                if path.resolve().is_relative_to(place):
-                    raise UsageError(f"{flag}={path} would write to {what}, which is never written to")

@@ -112,7 +112,7 @@ class Gate:
         self.subjects = {subject.name: subject for subject in subjects}
         self.pairings = {file: self._pair(file, explicit) for file, explicit in candidates.items()}
         self._require_suites()
-        self._given_base = base
+        self.given_base = base
         self._workers = workers
         self._reference = reference
         self._measurements: dict[tuple[str, str], Measurement] = {}
@@ -125,12 +125,12 @@ class Gate:
     def inputs(self) -> Iterator[tuple[str, Path]]:
         """Every file and directory that is read, with what it is."""
         for subject in (*self.subjects.values(), *((self._reference,) if self._reference else ())):
-            yield f"the run {subject.path}", Path(subject.path).resolve()
+            yield f"the run {subject.path}", Path(subject.path)
         for measurement in self._measurements.values():
             if measurement.base is not None:
-                yield f"W0 ({measurement.base.source.path})", measurement.base.source.path.resolve()
+                yield f"W0 ({measurement.base.source.path})", measurement.base.source.path
         for file in self.pairings:
-            yield f"the suite {file}", file.resolve()
+            yield f"the suite {file}", file
 
     @property
     def measurements(self) -> list[Measurement]:
@@ -143,7 +143,7 @@ class Gate:
             subject, base = self.subjects[run], None
             if subject.run is not None:
                 suite_base = pairing.suite.base if pairing.suite else None
-                base = find_base(subject.run, given=self._given_base, suite=suite_base)
+                base = find_base(subject.run, given=self.given_base, suite=suite_base)
             key = (run, str(base.source.path.resolve()) if base else "")
             if key not in self._measurements:
                 self._measurements[key] = Measurement.of(subject, base)
@@ -185,7 +185,7 @@ class Gate:
         run, base = self._reference.run, None
         if run is not None:
             shared = next((m.base for m in self.measurements if m.base is not None), None)
-            base = run.own_base or shared or find_base(run, given=self._given_base)
+            base = run.own_base or shared or find_base(run, given=self.given_base)
         return Measurement.of(self._reference, base)
 
     def _pair(self, file: Path, explicit: bool) -> Pairing:

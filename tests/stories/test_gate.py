@@ -209,6 +209,13 @@ def test_without_a_suite_the_record_holds_everything(geom, pytester: pytest.Pyte
     geom("test_without_a_suite_the_record_holds_everything.py").assert_outcomes(passed=1)
 
 
+def test_without_a_suite_the_base_of_the_ini_file_counts(geom, opd_run: Path, pytester: pytest.Pytester) -> None:
+    (opd_run / "base").rename(pytester.path / "anchor")
+    pytester.makeini("[pytest]\ngeom_base = anchor")
+    pytester.makepyfile("def test_record(geom_record): assert geom_record.origin.path.endswith('anchor')")
+    geom("test_without_a_suite_the_base_of_the_ini_file_counts.py").assert_outcomes(passed=1)
+
+
 def test_without_a_run_the_plugin_is_absent(write_suite, pytester: pytest.Pytester) -> None:
     write_suite(HEALTHY)
     pytester.makepyfile(
