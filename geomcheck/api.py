@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, Run, find_base, open_base, open_run
+from geomcheck.checkpoints import BaseModel, Run, comparable, find_base, open_base, open_run
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record, Request, measure_record, merge, survey
@@ -45,7 +45,7 @@ def measure(
         RunError: the files cannot be read or trusted. A damaged weight is listed in `Record.skipped` instead.
     """
     opened = run if isinstance(run, Run) else open_run(run)
-    w0 = _base(opened, base, suites)
+    opened, w0 = comparable(opened, _base(opened, base, suites))
     record = survey(opened, w0)
     chosen = _metrics(metrics, default_all=not suites)
     default = {
@@ -55,6 +55,7 @@ def measure(
     }
     requests = merge([default, *(suite.requests(record) for suite in suites)])
     other = open_run(reference) if isinstance(reference, str | Path) else reference
+    other = comparable(other, w0)[0] if other else None
     measure_record(record, opened, w0, requests, reference=other, workers=workers)
     return record
 

@@ -1,5 +1,6 @@
 """Runs on disk: ordered checkpoints that list their weights from headers and read one on request."""
 
+from geomcheck.checkpoints.comparable import comparable
 from geomcheck.checkpoints.discovery import find_base, open_base, open_run
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.source import Stored, WeightSource
@@ -12,6 +13,7 @@ __all__ = [
     "Stored",
     "Weight",
     "WeightSource",
+    "comparable",
     "find_base",
     "open_base",
     "open_run",

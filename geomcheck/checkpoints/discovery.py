@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from geomcheck.checkpoints.formats.safetensors import INDEX, SINGLE, SafetensorsDirectory, holds_safetensors
 from geomcheck.checkpoints.inside import read_json
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
-from geomcheck.checkpoints.safetensors import INDEX, SINGLE, SafetensorsDirectory, holds_safetensors
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError, UsageError
 

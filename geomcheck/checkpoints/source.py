@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,11 @@ class Stored:
 
 
 class WeightSource(Protocol):
-    """The weights of one checkpoint."""
+    """The weights of one checkpoint.
+
+    The readers in `formats` list tensors under the names that the files use; `canonical` turns them into
+    sources whose weights are matrices under canonical names.
+    """
 
     @property
     def path(self) -> Path:
@@ -34,16 +38,38 @@ class WeightSource(Protocol):
         ...
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that decides the content of a weight, sorted: where none has changed, no weight has."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the checkpoint says of its architecture, under the keys of a Hugging Face ``config.json``; empty
+        where it says nothing.
+
+        Raises:
+            RunError: there is a config that cannot be read.
+        """
+        ...
+
+    @property
     def weights(self) -> Mapping[str, Stored]:
-        """Every tensor by canonical name, from headers alone.
+        """Every tensor by name, from headers alone.
 
         Raises:
             RunError: a file is missing, truncated, or not what it should be.
         """
         ...
 
-    def read(self, name: str) -> Tensor:
-        """One tensor, memory-mapped, on the CPU, in its storage dtype.
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
+        """One tensor, memory-mapped where the format allows, on the CPU, in its storage dtype.
+
+        Args:
+            name: one of `weights`.
+            at: indices into the leading dimensions: ``(3,)`` reads ``tensor[3]`` and no more, where the format allows.
+
+        Returns:
+            The tensor.
 
         Raises:
             RunError: it cannot be read.

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, Run, find_base
+from geomcheck.checkpoints import BaseModel, Run, comparable, find_base
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.gate.subjects import Subject
 from geomcheck.measurement import Plan, Progress, Record, measure_record, merge, survey
@@ -23,6 +23,7 @@ class Measurement:
 
     Attributes:
         subject: the run.
+        run: the run, None for a record file; its weights and those of `base` under the same names.
         base: W0; None for a record file.
         record: what is known of the run: from headers first, with figures once it is `done`.
         error: why there is no record.
@@ -30,7 +31,8 @@ class Measurement:
     """
 
     subject: Subject
-    base: BaseModel | None
+    run: Run | None = None
+    base: BaseModel | None = None
     record: Record | None = None
     error: RunError | None = None
     done: bool = False
@@ -46,23 +48,24 @@ class Measurement:
     def of(cls, subject: Subject, base: BaseModel | None) -> Measurement:
         """Survey a run from headers. Raises UsageError where W0 belongs to another model."""
         if subject.run is None or base is None:
-            return cls(subject, None, subject.record, done=True)
+            return cls(subject, record=subject.record, done=True)
         try:
-            return cls(subject, base, survey(subject.run, base))
+            run, base = comparable(subject.run, base)
+            return cls(subject, run, base, survey(run, base))
         except RunError as error:
-            return cls(subject, base, error=error, done=True)
+            return cls(subject, base=base, error=error, done=True)
 
     def fill(self, requests: Plan, *, reference: Run | None, workers: int | None, show: Show) -> None:
         """Measure `requests`; what keeps the run from being measured becomes `error`."""
         self.done = True
         assert self.record is not None
         assert self.base is not None
-        assert self.subject.run is not None
+        assert self.run is not None
         try:
             with show(self.subject) as progress:
                 measure_record(
                     self.record,
-                    self.subject.run,
+                    self.run,
                     self.base,
                     requests,
                     reference=reference,
@@ -165,7 +168,7 @@ class Gate:
         everything = [expectation for expectations in asked.values() for expectation in expectations]
         if self.reference is not None:
             self._fill(self.reference, [e.reference_requests for e in everything if e.compares], None, show)
-        against = self._reference.run if self._reference else None
+        against = self.reference.run if self.reference else None
         for measurement in self.measurements:
             self._fill(measurement, [e.requests for e in asked.get(id(measurement), [])], against, show)
 

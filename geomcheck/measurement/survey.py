@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from geomcheck.checkpoints import BaseModel, Run, Stored
-from geomcheck.checkpoints.inside import read_json
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import UsageError
 from geomcheck.measurement.record import Origin, Point, Record
-
-MAX_CONFIG_BYTES = 16 * 2**20
 
 _SUPPORTED = frozenset(DTYPE_NAMES.values())
 
@@ -98,12 +94,6 @@ def _tied_head(run: Run, base: BaseModel) -> set[str]:
     sources = [base.source, *(checkpoint.source for checkpoint in run.checkpoints)]
     stored = [head in source.weights for source in sources]
     one_sided = any(stored) and not all(stored)
-    return {head} if one_sided and any(_ties_embeddings(source.path) for source in sources) else set()
-
-
-def _ties_embeddings(directory: Path) -> bool:
-    path = directory / "config.json"
     return (
-        path.exists()
-        and read_json(path, directory.resolve(), max_bytes=MAX_CONFIG_BYTES).get("tie_word_embeddings") is True
+        {head} if one_sided and any(source.config.get("tie_word_embeddings") is True for source in sources) else set()
     )

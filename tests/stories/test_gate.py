@@ -151,7 +151,7 @@ def test_collect_only_reads_no_weights(geom, write_suite, monkeypatch: pytest.Mo
     def fail(*_: object) -> None:
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("geomcheck.checkpoints.safetensors.SafetensorsDirectory.read", fail)
+    monkeypatch.setattr("geomcheck.checkpoints.formats.safetensors.SafetensorsDirectory.read", fail)
     result = geom("--collect-only", "-q")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["suites/mine.yaml::support", "suites/mine.yaml::rank"])

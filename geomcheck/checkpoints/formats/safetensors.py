@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.inside import read_json, require_regular
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
@@ -59,7 +60,18 @@ class SafetensorsDirectory:
             stored[name] = Stored(tuple(entry.get_shape()), _DTYPES.get(dtype, dtype))
         return stored
 
-    def read(self, name: str) -> Tensor:
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The shards, and what names them."""
+        names = {*self._files.values(), *([] if (self.path / SINGLE).is_file() else [INDEX])}
+        return tuple(self.path / name for name in sorted(names))
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """``config.json``. Raises RunError."""
+        return read_config(self.path, self._root)
+
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor, memory-mapped, in its storage dtype. Raises RunError."""
         file = self._files[name]
         handle = self._open(file)
@@ -71,7 +83,7 @@ class SafetensorsDirectory:
             tensor: Tensor = handle.get_tensor(name)
         except (SafetensorError, OSError, RuntimeError) as error:
             raise RunError(f"{self.path / file}: cannot read {name}: {error}") from error
-        return tensor
+        return tensor[at] if at else tensor
 
     @cached_property
     def _files(self) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from geomcheck.checkpoints import Stored
-from geomcheck.checkpoints.safetensors import INDEX, SafetensorsDirectory
+from geomcheck.checkpoints.formats.safetensors import INDEX, SafetensorsDirectory
 from geomcheck.errors import RunError
 from tests.runs import Q, base_weights, write_model, write_sharded
 
