@@ -1,0 +1,76 @@
+"""Canonical weights as parts of stored tensors: a source seen through a table of names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geomcheck.checkpoints.source import Stored, WeightSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a canonical weight lies.
+
+    Attributes:
+        tensor: name of the stored tensor.
+        stored: shape and format of the part.
+        at: indices into the tensor's leading dimensions (an expert, a layer of a stack).
+        take: from what lies at `at` to the weight: rows of a fused projection, a transposition. It returns a
+            view where it can.
+    """
+
+    tensor: str
+    stored: Stored
+    at: tuple[int, ...] = ()
+    take: Callable[[Tensor], Tensor] | None = None
+
+
+class PartsOf:
+    """A source whose weights are `parts` of the tensors of another source.
+
+    Args:
+        source: the tensors as they are stored.
+        parts: by canonical name.
+    """
+
+    def __init__(self, source: WeightSource, parts: Mapping[str, Part]) -> None:
+        self._source = source
+        self._parts = parts
+
+    @property
+    def path(self) -> Path:
+        """See `WeightSource`."""
+        return self._source.path
+
+    @property
+    def layout(self) -> str:
+        """See `WeightSource`."""
+        return self._source.layout
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """See `WeightSource`."""
+        return self._source.files
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """See `WeightSource`."""
+        return self._source.config
+
+    @property
+    def weights(self) -> Mapping[str, Stored]:
+        """The parts, by canonical name."""
+        return {name: part.stored for name, part in self._parts.items()}
+
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
+        """One canonical weight. Raises RunError."""
+        part = self._parts[name]
+        tensor = self._source.read(part.tensor, part.at)
+        weight = tensor if part.take is None else part.take(tensor)
+        return weight[at] if at else weight
