@@ -39,3 +39,21 @@ def read_json(path: Path, root: Path, *, max_bytes: int) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunError(f"{path}: a {type(content).__name__} at the top level, where a mapping is expected")
     return content
+
+
+def identity(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to or replaced; empty where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def storage_root(path: Path) -> Path:
+    """Where the files of `path` may lie: the directory itself, or for a snapshot in the Hugging Face cache,
+    whose files are links into ``blobs/``, that repository's folder."""
+    resolved = path.resolve()
+    if resolved.parent.name == "snapshots" and (resolved.parent.parent / "blobs").is_dir():
+        return resolved.parent.parent
+    return resolved
