@@ -24,7 +24,7 @@ class Name:
 class Made:
     """An object that `by` would have made of `args`, with the state it would have been given."""
 
-    by: Name
+    by: Name | Made
     args: tuple[object, ...]
     state: object = None
 
@@ -167,8 +167,8 @@ class _Machine:
 
 
 def _made(by: object, args: object) -> object:
-    if not isinstance(by, Name) or not isinstance(args, tuple):
-        raise PickleProblem("malformed (it calls what is no global)")
+    if not isinstance(by, Name | Made) or not isinstance(args, tuple):
+        raise PickleProblem("malformed (it calls what cannot be called)")
     if by == Name("collections", "OrderedDict") and not args:
         return {}
     return Made(by, args)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from geomcheck.checkpoints.formats.pickles import Made
+from geomcheck.checkpoints.formats.pickles import Made, Name
 from geomcheck.checkpoints.formats.torch_tensors import Distributed, Packed
 from geomcheck.checkpoints.source import Stored
 
@@ -110,11 +110,11 @@ def _placements(tensor: Distributed) -> tuple[int | None, ...]:
 
 def _sharded_dim(placement: object) -> int | None:
     match placement:
-        case Made(by=by) if by.name == "Replicate":
+        case Made(by=Name() as by) if by.name == "Replicate":
             return None
-        case Made(by=by, state={"dim": int(dim)}) | Made(by=by, args=(int(dim),)) if by.name == "Shard" and dim >= 0:
+        case Made(by=Name() as by, state={"dim": int(dim)}) | Made(by=Name() as by, args=(int(dim),)) if by.name == "Shard" and dim >= 0:
             return dim
-        case Made(by=by):
+        case Made(by=Name() as by):
             raise ShardingProblem(f"the placement {by.name} is not read, only one Shard(dim), and Replicate")
     raise ShardingProblem("its placements are not known; was it written by a newer torch?")
 

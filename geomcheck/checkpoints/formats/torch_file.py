@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geomcheck.checkpoints.formats.pickles import Made, PickleProblem
+from geomcheck.checkpoints.formats.pickles import Made, Name, PickleProblem
 from geomcheck.checkpoints.formats.torch_records import Records, read_records
 from geomcheck.checkpoints.formats.torch_tensors import Distributed, Packed, element_bytes, is_harmless, tensor_of
 from geomcheck.checkpoints.inside import identity, require_regular
@@ -107,4 +107,4 @@ class TorchFile:
 
 
 def _kind(value: object) -> str:
-    return str(value.by) if isinstance(value, Made) else type(value).__name__
+    return str(value.by) if isinstance(value, Made) and isinstance(value.by, Name) else type(value).__name__

@@ -89,8 +89,8 @@ def tensor_of(value: object, storages: Mapping[str, Place]) -> Packed | Distribu
     match value.args:
         case (data, *_) if value.by in _PARAMETER:
             return tensor_of(data, storages) if isinstance(data, Made) and data.by not in _PARAMETER else None
-        case (function, kind, tuple(args), *_) if value.by == _FROM_TYPE and function in _REBUILD:
-            if kind not in _PLAIN_TYPES:
+        case (Name() as function, kind, tuple(args), *_) if value.by == _FROM_TYPE and function in _REBUILD:
+            if not isinstance(kind, Name) or kind not in _PLAIN_TYPES:
                 raise PickleProblem(f"holds a tensor of the class {_shown(kind)}, which is not read")
             return _packed(args, storages)
         case (function, _, (kind, _, shape, *_), state) if value.by == _FROM_TYPE and function == _WRAPPER:
@@ -115,19 +115,26 @@ def _packed(args: tuple[object, ...], storages: Mapping[str, Place]) -> Packed:
     """A plain tensor. Raises PickleProblem unless it lies in its storage, and its elements do not share bytes."""
     match args:
         case (Reference() as reference, int(offset), shape, stride, *rest):
-            dtype = _dtype(reference, rest)
-            place = storages.get(storage_key(reference))
-            packed = Packed(place or Place(0, -1), dtype, offset, _sizes(shape), _sizes(stride))
+            place = _place(reference, storages)
+            packed = Packed(place, _dtype(reference, rest), offset, _sizes(shape), _sizes(stride))
         case _:
             raise PickleProblem("holds a tensor in a form that is not known; was it written by a newer torch?")
-    if place is None:
-        raise PickleProblem(f"names the storage {storage_key(reference)[:100]!r}, which the file does not hold")
     if not _fits(packed):
         raise PickleProblem(
             f"a tensor of shape {packed.shape} and stride {packed.stride} does not fit its storage of "
             f"{place.nbytes} bytes: the file is damaged, or an expanded tensor was saved (save .contiguous() ones)"
         )
     return packed
+
+
+def _place(reference: Reference, storages: Mapping[str, Place]) -> Place:
+    """Where a storage lies. Raises PickleProblem unless it is there, as large as the pickle says."""
+    key = storage_key(reference)
+    match reference.to:
+        case (_, _, _, _, int(count)) | (_, _, _, _, int(count), None) if key in storages:
+            if count * element_bytes(reference) == storages[key].nbytes:
+                return storages[key]
+    raise PickleProblem(f"its storage {key[:100]!r} is missing, or not as large as its tensors need")
 
 
 def _fits(packed: Packed) -> bool:
@@ -140,13 +147,17 @@ def _fits(packed: Packed) -> bool:
 
 
 def _dtype(reference: Reference, rest: list[object]) -> torch.dtype:
-    """Of the storage; an untyped one leaves it to the tensor, as the argument after `requires_grad` and hooks."""
-    kind = reference.to[1] if isinstance(reference.to, tuple) and len(reference.to) > 1 else None
-    dtype = storage_dtype(kind)
-    if kind == UNTYPED:
-        dtype = dtype_named(rest[2]) if len(rest) > 2 and isinstance(rest[2], Name) else None
-    if dtype is None:
-        raise PickleProblem(f"holds a tensor of an unknown type ({_shown(kind)}); was it written by a newer torch?")
+    """Of the storage, or, where that is untyped, of the tensor: `rest` is requires_grad, hooks, the dtype then, and
+    marks (a conjugate or negative view) that change what the elements mean, of which there must be none."""
+    match reference.to:
+        case (_, kind, *_) if kind == UNTYPED and len(rest) > 2 and isinstance(rest[2], Name):
+            dtype, marks = dtype_named(rest[2]), rest[3:]
+        case (_, kind, *_):
+            dtype, marks = storage_dtype(kind), rest[2:]
+    if dtype is None or any(marks):
+        raise PickleProblem(
+            f"holds a tensor of a type that is not read ({_shown(kind)}); was it written by a newer torch?"
+        )
     return dtype
 
 
