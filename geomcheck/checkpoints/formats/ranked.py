@@ -89,7 +89,7 @@ class RankedShards:
         ((rank, packed),) = found.parts
         tensor = self._ranks[rank].read(packed)
         for other, copy in found.copies if tensor.dim() > 1 else ():
-            if not torch.equal(self._ranks[other].read(copy).view(torch.uint8), tensor.view(torch.uint8)):
+            if not torch.equal(_bytes(self._ranks[other].read(copy)), _bytes(tensor)):
                 raise RunError(
                     f"{self._ranks[other].path}: {name} is no DTensor, and differs from the one of rank 0: parts of a "
                     f"weight (expert or tensor parallelism) cannot be told from copies; {_MERGE}"
@@ -172,3 +172,7 @@ def _mesh_sizes(files: Iterable[TorchFile]) -> set[int]:
     except ShardingProblem:  # reported with the name of the weight, when it is put together
         return set()
     return {size for size in sizes if size is not None}
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1).view(torch.uint8)

@@ -112,7 +112,9 @@ def _sharded_dim(placement: object) -> int | None:
     match placement:
         case Made(by=Name() as by) if by.name == "Replicate":
             return None
-        case Made(by=Name() as by, state={"dim": int(dim)}) | Made(by=Name() as by, args=(int(dim),)) if by.name == "Shard" and dim >= 0:
+        case Made(by=Name() as by, state={"dim": int(dim)}) | Made(by=Name() as by, args=(int(dim),)) if (
+            by.name == "Shard" and dim >= 0
+        ):
             return dim
         case Made(by=Name() as by):
             raise ShardingProblem(f"the placement {by.name} is not read, only one Shard(dim), and Replicate")

@@ -91,8 +91,12 @@ def test_one_rank_with_plain_tensors(tmp_path: Path, full: dict[str, Tensor]) ->
 
 @pytest.mark.parametrize(
     ("mesh", "missing"),
-    [("fsdp2", "model_world_size_2_rank_1.pt"), ("hsdp", "model_world_size_4_rank_1.pt")]
-    + [("accelerate", "pytorch_model_fsdp_0_rank1.bin"), ("three", "model_world_size_3_rank_1.pt")],
+    [
+        ("fsdp2", "model_world_size_2_rank_1.pt"),
+        ("hsdp", "model_world_size_4_rank_1.pt"),
+        ("accelerate", "pytorch_model_fsdp_0_rank1.bin"),
+        ("three", "model_world_size_3_rank_1.pt"),
+    ],
 )
 def test_a_missing_rank_is_named(ranks: Path, tmp_path: Path, mesh: str, missing: str) -> None:
     shutil.copytree(ranks / mesh, tmp_path / "actor")
