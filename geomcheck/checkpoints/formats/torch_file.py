@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geomcheck.checkpoints.formats.pickles import Made, Name, PickleProblem
-from geomcheck.checkpoints.formats.torch_records import Records, read_records
+from geomcheck.checkpoints.formats.torch_records import Place, Records, read_records
 from geomcheck.checkpoints.formats.torch_tensors import Distributed, Packed, element_bytes, is_harmless, tensor_of
 from geomcheck.checkpoints.inside import identity, require_regular
 from geomcheck.errors import RunError
@@ -69,11 +70,22 @@ class TorchFile:
             raise RunError(f"{self.path}: changed or removed since it was opened; is the run still being written?")
         if 0 in packed.shape:
             return torch.empty(packed.shape, dtype=packed.dtype)
-        place, width = packed.place, packed.dtype.itemsize
-        storage = self._bytes[place.offset : place.offset + place.nbytes // width * width]
-        if place.offset % width:  # the legacy format aligns nothing
+        elements = packed.place.nbytes // packed.dtype.itemsize
+        storage = self._map(packed.place)[: elements * packed.dtype.itemsize]
+        if packed.place.offset % packed.dtype.itemsize:  # the legacy format aligns nothing
             storage = storage.clone()
         return storage.view(packed.dtype)[packed.offset :].as_strided(packed.shape, packed.stride)
+
+    def _map(self, place: Place) -> Tensor:
+        """The bytes of one storage, mapped for as long as the tensor lives."""
+        start = place.offset - place.offset % mmap.ALLOCATIONGRANULARITY
+        end = place.offset + place.nbytes
+        try:
+            with self._resolved.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), end - start, access=mmap.ACCESS_COPY, offset=start)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path}: cannot be mapped: {error}") from error
+        return torch.frombuffer(mapped, dtype=torch.uint8, count=place.nbytes, offset=place.offset - start)
 
     @cached_property
     def _records(self) -> Records:
@@ -95,15 +107,6 @@ class TorchFile:
 
     def _refuse(self, why: str) -> RunError:
         return RunError(f"{self.path}: not read: {why}. Nothing in the file was executed")
-
-    @cached_property
-    def _bytes(self) -> Tensor:
-        try:
-            return torch.from_file(
-                str(self._resolved), shared=False, size=self._resolved.stat().st_size, dtype=torch.uint8
-            )
-        except (OSError, RuntimeError) as error:
-            raise RunError(f"{self.path}: cannot be mapped: {error}") from error
 
 
 def _kind(value: object) -> str:
