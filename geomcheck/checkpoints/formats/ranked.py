@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,9 +129,9 @@ class RankedShards:
                 "file names: files of two runs are mixed, or renamed; save the checkpoint again"
             )
         expected = world or max(meshes, default=max(opened) + 1)
-        if missing := sorted(set(range(expected)) - opened.keys()):
+        if missing := list(islice((rank for rank in range(expected) if rank not in opened), 8)):
             raise RunError(
-                f"{self.path}: rank {', '.join(map(str, missing[:8]))} of {expected} missing ({family}); "
+                f"{self.path}: rank {', '.join(map(str, missing))} of {expected} missing ({family}); "
                 "copy the files of every rank, or remove the checkpoint"
             )
         if len(opened) > expected:

@@ -57,7 +57,8 @@ class _Slice:
 class SlicedSafetensors:
     """The weights of a distributed checkpoint in safetensors, each put together from its slices.
 
-    Written by ``save_pretrained(distributed_checkpoint=True)``, NeMo Automodel and torchtitan.
+    Written by ``save_pretrained(distributed_checkpoint=True)``, NeMo Automodel and torchtitan. How many ranks wrote
+    them is not recorded: where the files of the last rank are missing, only shapes that differ from W0's show it.
 
     Args:
         path: the directory.

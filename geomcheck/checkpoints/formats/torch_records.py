@@ -61,8 +61,8 @@ def read_records(path: Path, element_bytes: Callable[[Reference], int]) -> Recor
         with path.open("rb") as file:
             start = file.read(len(_ZIP))
         return _zip_records(path) if start == _ZIP else _legacy_records(path, element_bytes)
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, MemoryError) as error:
-        raise PickleProblem(f"truncated or damaged ({error})") from error
+    except (zipfile.BadZipFile, struct.error, OSError, ValueError, EOFError, RuntimeError, OverflowError) as error:
+        raise PickleProblem(f"truncated or damaged ({str(error)[:200]})") from error
 
 
 def _zip_records(path: Path) -> Records:
@@ -113,11 +113,12 @@ def _legacy_records(path: Path, element_bytes: Callable[[Reference], int]) -> Re
         if not isinstance(system.content, dict) or system.content.get("little_endian") is not True:
             raise PickleProblem("written on a big-endian machine")
         sizes = {storage_key(reference): element_bytes(reference) for reference in pickle.references}
-        if not isinstance(keys.content, list) or sorted(keys.content) != sorted(sizes):
+        listed = keys.content if isinstance(keys.content, list) else []
+        if not all(isinstance(key, str) for key in listed) or sorted(listed) != sorted(sizes):
             raise PickleProblem("its list of storages does not fit its tensors")
         storages: dict[str, Place] = {}
         offset, end = head.tell(), path.stat().st_size
-        for key in keys.content:
+        for key in listed:
             file.seek(offset)
             count = file.read(_COUNT.size)
             nbytes = _COUNT.unpack(count)[0] * sizes[key] if len(count) == _COUNT.size else -1

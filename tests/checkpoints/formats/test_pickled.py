@@ -19,6 +19,7 @@ from geomcheck.checkpoints import Stored
 from geomcheck.checkpoints.formats.pickled import INDEX, SINGLE, PickledDirectory, holds_pickled
 from geomcheck.errors import RunError
 from tests.checkpoints.formats.hostile import attacks, rezip
+from tests.checkpoints.formats.ranks import written_by_ranks
 from tests.runs import K, Q, base_weights
 
 ZERO = "mp_rank_00_model_states.pt"
@@ -61,6 +62,8 @@ def test_views_parameters_and_odd_shapes(tmp_path: Path, save: Save) -> None:
     base = torch.randn(6, 8)
     marked = nn.Parameter(torch.randn(3, 3))
     marked.tensor_model_parallel = True
+    attributed = torch.randn(2, 3)
+    attributed.note = "kept beside the values"
     weights = {
         "whole": base,
         "tied": base,
@@ -70,6 +73,7 @@ def test_views_parameters_and_odd_shapes(tmp_path: Path, save: Save) -> None:
         "scalar": torch.tensor(3.5),
         "empty": torch.zeros(0, 4),
         "flags": torch.tensor([True, False, True]),  # three bytes: what follows is not aligned in the legacy format
+        "attributed": attributed,
         "parameter": nn.Parameter(torch.randn(2, 2)),
         "marked": marked,
         "last": torch.randn(5, 5, dtype=torch.float64),
@@ -174,6 +178,12 @@ def test_plain_values_beside_the_weights_are_left_out(tmp_path: Path) -> None:
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object, why: str) -> None:
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(RunError, match=rf"model.pt: not read: .*{why}.*\. Nothing in the file was executed"):
+        _ = PickledDirectory(tmp_path).weights
+
+
+def test_one_rank_is_not_a_model(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    shutil.copy(written_by_ranks(tmp_path_factory) / "fsdp2" / "model_world_size_2_rank_0.pt", tmp_path / "model.pt")
+    with pytest.raises(RunError, match=r"model.pt: .* is a DTensor, one rank's part of a weight"):
         _ = PickledDirectory(tmp_path).weights
 
 
@@ -298,7 +308,11 @@ def test_a_damaged_file_is_read_or_refused_but_never_crashes(tmp_path: Path, sav
     for _ in range(400):
         damaged = bytearray(content)
         for _ in range(generator.choice([1, 1, 4])):
-            damaged[generator.randrange(len(damaged))] = generator.choice([0, 255, generator.randrange(256)])
+            near = generator.choice(
+                [0, len(damaged) - 700, generator.randrange(len(damaged))]
+            )  # the pickle, the directory
+            at = (near + generator.randrange(700)) % len(damaged)
+            damaged[at] = generator.choice([0, 255, generator.randrange(256)])
         (tmp_path / SINGLE).write_bytes(damaged)
         try:
             _read_all(tmp_path)

@@ -13,7 +13,7 @@ from torch import Tensor
 from geomcheck.checkpoints import Stored
 from geomcheck.checkpoints.formats.ranked import RankedShards, holds_ranked
 from geomcheck.errors import RunError
-from tests.checkpoints.formats.hostile import attacks
+from tests.checkpoints.formats.hostile import attacks, rezip
 from tests.checkpoints.formats.ranks import written_by_ranks
 
 EMBED = "embed_tokens.weight"
@@ -74,6 +74,36 @@ def test_a_verl_tree(actor: Path, full: dict[str, Tensor]) -> None:
     assert source.files == (actor / RANK_0, actor / RANK_1)
     assert source.config == {"model_type": "qwen3"}
     assert torch.equal(source.read(EMBED), full[EMBED])
+
+
+OLDER = [
+    (b"ctorch.distributed.tensor\nDTensor\n", b"ctorch.distributed._tensor.api\nDTensor\n"),
+    (b"ctorch.distributed.tensor.placement_types\n", b"ctorch.distributed._tensor.placement_types\n"),
+    (b"ctorch.distributed.tensor._dtensor_spec\n", b"ctorch.distributed._tensor._dtensor_spec\n"),
+    (b"X\x09\x00\x00\x00_rank_map", b"X\x04\x00\x00\x00mesh"),
+    (b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:1"),
+]
+
+
+def test_shards_of_an_older_torch_and_of_gpus(actor: Path, full: dict[str, Tensor]) -> None:
+    def rename(name: str, content: bytes) -> bytes:
+        for new, old in OLDER if name.endswith("data.pkl") else []:
+            assert new in content
+            content = content.replace(new, old)
+        return content
+
+    for file in (RANK_0, RANK_1):
+        rezip(actor / file, rename)
+    source = RankedShards(actor)
+    assert all(torch.equal(source.read(name), weight) for name, weight in full.items())
+
+
+def test_a_newer_form_of_dtensors_is_named(actor: Path) -> None:
+    key = (b"X\x12\x00\x00\x00_coordinate_on_dim", b"X\x12\x00\x00\x00_coordinate_anew__")
+    for file in (RANK_0, RANK_1):
+        rezip(actor / file, lambda name, content: content.replace(*key) if name.endswith("data.pkl") else content)
+    with pytest.raises(RunError, match="its place in the device mesh is not known; was it written by a newer torch"):
+        _ = RankedShards(actor).weights
 
 
 def test_the_config_may_lie_beside_the_weights(actor: Path) -> None:
