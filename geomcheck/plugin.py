@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--geom-incomplete",
-        metavar="skip|error",
+        choices=("skip", "error"),
         help="checkpoints that are not complete: leave them out and say so, or refuse the run (default: skip)",
     )
     group.addoption("--geom-record", metavar="PATH", help="write every per-weight measurement here (Parquet)")

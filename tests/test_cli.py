@@ -19,6 +19,13 @@ def test_measure_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert geomcheck.read_record(tmp_path / "r.parquet").run == "opd"
 
 
+def test_measure_says_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = simple_run(tmp_path / "opd")
+    (run / "checkpoint-30" / "trainer_state.json").unlink()
+    assert main(["measure", str(run), "-o", str(tmp_path / "r.parquet")]) == 0
+    assert "  note: the LAST checkpoint, checkpoint-30, is left out: " in capsys.readouterr().out
+
+
 def test_measure_never_writes_into_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = simple_run(tmp_path / "opd")
     assert main(["measure", str(run), "-o", str(run / "r.parquet")]) == 4

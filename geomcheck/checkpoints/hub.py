@@ -57,7 +57,9 @@ def fetched(hub_id: str, how: str) -> Path:
             "`hf auth login` where the model is private or gated, or give a local directory"
         ) from error
     if snapshot is None:
-        raise UsageError(f"{asked} holds neither safetensors nor pickles of a model in its own directory")
+        raise UsageError(
+            f"{asked} holds no whole model that is read, or only a part of it is cached and the Hub offline"
+        )
     return snapshot
 
 

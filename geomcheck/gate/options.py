@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast, get_args
-
 import pytest
 
 from geomcheck.checkpoints import BaseModel, Incomplete, open_base
@@ -22,7 +20,7 @@ def open_gate(config: pytest.Config) -> Gate:
         RunError: a run cannot be trusted.
     """
     option = config.option
-    incomplete = _incomplete(option.geom_incomplete or config.getini("geom_incomplete"))
+    incomplete: Incomplete = option.geom_incomplete or config.getini("geom_incomplete") or "skip"
     return Gate(
         open_subjects(option.geom_run, incomplete=incomplete),
         config.stash[CANDIDATES],
@@ -49,12 +47,6 @@ def _reference(path: str, incomplete: Incomplete) -> Subject:
         return open_subject(path, incomplete=incomplete)
     except GeomcheckError as error:
         raise UsageError(f"--geom-reference: {error}") from None
-
-
-def _incomplete(value: str | None) -> Incomplete:
-    if value and value not in get_args(Incomplete):
-        raise UsageError(f"--geom-incomplete={value}: give {' or '.join(get_args(Incomplete))}")
-    return cast(Incomplete, value or "skip")
 
 
 def _workers(value: str | None) -> int | None:

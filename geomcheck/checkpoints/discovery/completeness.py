@@ -49,8 +49,8 @@ def _reason(steps: Steps, step: int, directory: Path, saved: int | None, root: P
     layout = steps.layout
     if not directory.is_dir():
         return "not a directory" if directory.exists() else "a link that leads nowhere"
-    if not directory.resolve().is_relative_to(root):
-        raise RunError(f"{directory}: links to {directory.resolve()}, outside the run; copy it instead")
+    if root not in directory.resolve().parents:
+        raise RunError(f"{directory}: links to {directory.resolve()}, outside the run or to all of it; copy it instead")
     names = {entry.name for entry in directory.iterdir()}
     if not names:
         return "empty"

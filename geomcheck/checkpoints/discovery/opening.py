@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from geomcheck.checkpoints.discovery import wording
 from geomcheck.checkpoints.discovery.base import own_base
@@ -37,6 +37,8 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip") -> Run:
         RunError: two directories claim one step, or the weights of a checkpoint are in no format that is read.
     """
     directory = Path(path)
+    if incomplete not in get_args(Incomplete):
+        raise UsageError(f"incomplete={incomplete}: give {' or '.join(get_args(Incomplete))}")
     if not directory.is_dir():
         what = "is a file, not a run directory" if directory.exists() else "does not exist"
         raise UsageError(f"the run {directory} {what}")

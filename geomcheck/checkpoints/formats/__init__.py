@@ -34,7 +34,8 @@ pickles. An adapter goes after a full safetensors model, and before what a train
 
 def held(places: Sequence[Path]) -> tuple[Path, Format] | None:
     """The best format that one of `places` holds, in the first place that holds it."""
-    return next(((place, form) for form in FORMATS for place in places if form.holds(place)), None)
+    there = [place for place in places if place.is_dir()]
+    return next(((place, form) for form in FORMATS for place in there if form.holds(place)), None)
 
 
 def open_weights(directory: Path, *, root: Path | None = None, places: Sequence[Path] = ()) -> WeightSource:
