@@ -76,18 +76,6 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
         open_run(run_path)
 
 
-@pytest.mark.parametrize(
-    ("file", "advice"),
-    [("adapter_config.json", "merge this one into its base model"), ("pytorch_model.bin", "save_pretrained")],
-)
-def test_other_layouts_are_recognised_and_explained(tmp_path: Path, file: str, advice: str) -> None:
-    run_path = simple_run(tmp_path / "run")
-    (run_path / "checkpoint-20" / "model.safetensors").unlink()
-    (run_path / "checkpoint-20" / file).write_text("{}")
-    with pytest.raises(RunError, match=advice):
-        open_run(run_path)
-
-
 def test_a_damaged_trainer_state_is_refused(tmp_path: Path) -> None:
     run_path = simple_run(tmp_path / "run")
     (run_path / "checkpoint-30" / "trainer_state.json").write_text('{"global_step": 3')

@@ -26,12 +26,7 @@ class Unread:
 
 UNREAD = (
     Unread(
-        ("adapter_config.json",),
-        "an adapter without weights that can be read",
-        "save it again with PEFT's save_pretrained, or merge this one into its base model (PEFT's merge_and_unload)",
-    ),
-    Unread(
-        ("zero_to_fp32.py", "*zero_pp_rank_*", "mp_rank_*_model_states.pt", "global_step*/*zero_pp_rank_*"),
+        ("zero_to_fp32.py", "*zero_pp_rank_*", "global_step*/*zero_pp_rank_*"),
         "DeepSpeed ZeRO partitions, which only DeepSpeed puts together",
         "run `python zero_to_fp32.py . OUT --safe_serialization` where zero_to_fp32.py lies, once per checkpoint, and "
         "check a directory of such outputs, each named checkpoint-STEP",
@@ -42,11 +37,6 @@ UNREAD = (
         "load it in Megatron once with `--ckpt-convert-format torch_dist --ckpt-convert-save OUT`, and check OUT",
     ),
     Unread(
-        ("model_world_size_*_rank_*.pt",),
-        "one shard per rank (FSDP)",
-        "run `python -m verl.model_merger merge --backend fsdp --local_dir CHECKPOINT/actor --target_dir OUT`",
-    ),
-    Unread(
         ("mcore_batch_*.safetensors", "hf_batch_*.safetensors"),
         "an export that was interrupted (mbridge)",
         "export this checkpoint again, or remove it",
@@ -55,11 +45,6 @@ UNREAD = (
         ("*.gguf", "gptq_model*", "*-awq-*", "quantize_config.json"),
         "a quantized model, whose rounding is larger than most updates",
         "point at the checkpoint before quantization",
-    ),
-    Unread(
-        ("consolidated.*.pth",),
-        "Meta's own format",
-        "run transformers' convert_llama_weights_to_hf.py on it",
     ),
     Unread(
         ("*.bin", "*.pt", "*.pth", "*.distcp", ".metadata", "pytorch_model_fsdp*", "*.safetensors"),
