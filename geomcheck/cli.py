@@ -12,6 +12,7 @@ from pathlib import Path
 import geomcheck
 from geomcheck.errors import GeomcheckError
 from geomcheck.files import require_writable
+from geomcheck.report.text import printable
 
 WRONG_USAGE = 4
 
@@ -82,7 +83,7 @@ def _measure(options: argparse.Namespace) -> None:
     geomcheck.write_record(record, output)
     print(f"{output}: {len(record.points)} checkpoints, {len(record.measured_weights())} weights measured")
     for note in run.notes:
-        print(f"  note: {note}")
+        print(printable(f"  note: {note}"))
     for name, reason in record.skipped.items():
         print(f"  left out {name}: {reason}")
 

@@ -71,8 +71,9 @@ def _snapshot(hub_id: str, *, local_files_only: bool) -> Path | None:
         OSError, ValueError: the Hub, the network or the id is at fault.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    of_client: tuple[type[Exception], ...] = HfHubHTTPError.__bases__  # of httpx or requests, by its version
     match = _HUB_ID.fullmatch(hub_id)
     assert match is not None
     options: dict[str, Any] = {"revision": match.group(2), "local_files_only": local_files_only}
@@ -83,6 +84,8 @@ def _snapshot(hub_id: str, *, local_files_only: bool) -> Path | None:
             if not local_files_only:
                 raise
             return None
+        except of_client as error:
+            raise error if isinstance(error, OSError) else OSError(str(error)) from error
         if _is_whole(snapshot):
             return snapshot
     return None

@@ -161,6 +161,16 @@ def test_damage_in_a_complete_checkpoint_stays_an_error(tmp_path: Path, damage: 
         _ = run.checkpoints[-1].source.weights
 
 
+def test_a_lost_index_of_a_complete_checkpoint_is_an_error(tmp_path: Path) -> None:
+    path = simple_run(tmp_path / "run")
+    checkpoint = path / "checkpoint-30"
+    (checkpoint / "model.safetensors").unlink()
+    write_sharded(checkpoint, base_weights())
+    (checkpoint / "model.safetensors.index.json").unlink()
+    with pytest.raises(RunError, match="checkpoint-30: no weights that are read; .* lack model.safetensors.index.json"):
+        open_run(path)
+
+
 @pytest.mark.parametrize(
     ("others", "remedy"),
     [

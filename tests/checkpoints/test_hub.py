@@ -94,6 +94,21 @@ def test_without_the_library_it_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         open_base("Qwen/Tiny", "x")
 
 
+def test_a_broken_connection_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    client_error = huggingface_hub.errors.HfHubHTTPError.__bases__[0]
+
+    def broken(*_: object, local_files_only: bool, **__: object) -> str:
+        if local_files_only:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not cached")
+        raise client_error("peer closed connection")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
+    with pytest.raises(UsageError, match="cannot be had: peer closed connection"):
+        open_base("Qwen/Tiny", "x")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -159,7 +174,7 @@ class TestAdapters:
             "snapshot_download",
             lambda *a, **k: (asked.append(k["local_files_only"]), real(*a, **k))[1],
         )
-        with pytest.raises(UsageError, match="--geom-base=Qwen/Tiny to download that model"):
+        with pytest.raises(UsageError, match="to download it, with --geom-base=Qwen/Tiny"):
             self.found(tmp_path, "Qwen/Tiny")
         assert set(asked) == {True}
 
@@ -168,7 +183,7 @@ class TestAdapters:
         with pytest.raises(UsageError, match="no W0 to compare with"):
             self.found(tmp_path, name)
 
-    @pytest.mark.parametrize("name", ["/dead/path", "../../x", "a\0b"])
+    @pytest.mark.parametrize("name", ["/dead/path", "../../x", "a\0b", "a" * 9999])
     def test_a_dead_path_is_named(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(UsageError, match="neither a directory here nor in the local Hugging Face cache"):
             self.found(tmp_path, name)

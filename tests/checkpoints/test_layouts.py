@@ -142,6 +142,9 @@ def test_iteration_0_without_slime_s_files_is_neither_w0_nor_a_checkpoint(tmp_pa
     run = open_run(tree(tmp_path / "run", models, others[1:]))
     assert (run.framework, names(run), run.own_base) == ("Megatron-LM", models[1:], None)
     assert "W0 if Megatron-LM" in run.notes[0]
+    with pytest.raises(UsageError, match="left out iter_0000000: W0 if Megatron-LM"):
+        find_base(run)
+    assert names(open_run(tmp_path / "run", incomplete="error")) == models[1:]
 
 
 def test_release_beside_iterations_is_w0(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = N
         "  2. base: PATH in the suite\n"
         f"  3. a step-0 checkpoint (such as checkpoint-0) or base/ directory in {run.path}\n"
         "  4. base_model_name_or_path of an adapter (this run holds no adapter that names one)"
+        + "".join(f"\n{omission}" for omission in run.omissions)
     )
 
 
@@ -113,11 +115,12 @@ def _named_by_adapters(run: Run) -> str | None:
 def _of_adapter(run: Run, name: str) -> BaseModel:
     """The base model that an adapter names, if it is on this machine: a file of a run never starts a download."""
     how = "base_model_name_or_path of the run's adapter"
-    if "\0" not in name and Path(name).is_dir():
+    if os.path.isdir(name):
         return _open_directory(Path(name), how)
     if is_hub_id(name) and (snapshot := cached(name)) is not None:
         return BaseModel(open_weights(snapshot), f"{how}: {name} of the Hugging Face Hub's cache")
     raise UsageError(
-        f"run {run.path}: its adapter names {name!r} as the base model, which is neither a directory here nor in the "
-        f"local Hugging Face cache. Give W0 with --geom-base=PATH, or --geom-base={name} to download that model"
+        f"run {run.path}: its adapter names {name[:200]!r} as the base model, which is neither a directory here nor in "
+        "the local Hugging Face cache. Give W0 with --geom-base=PATH, or, to download it, with "
+        f"--geom-base={name if is_hub_id(name) else 'ORG/NAME'}"
     )

@@ -32,7 +32,8 @@ def left_out(steps: Steps, root: Path) -> dict[Path, LeftOut]:
     for step, directory in steps.directories:
         reason = _reason(steps, step, directory, saved, root)
         if reason:
-            found[directory] = LeftOut(directory.name, reason, step, incomplete=reason != PRUNED)
+            deliberate = reason in (PRUNED, steps.layout.zero)
+            found[directory] = LeftOut(directory.name, reason, step, incomplete=not deliberate)
     return found
 
 
@@ -46,6 +47,7 @@ def in_progress(place: Path) -> Iterator[LeftOut]:
 
 
 def _reason(steps: Steps, step: int, directory: Path, saved: int | None, root: Path) -> str | None:
+    """Why a step directory is no complete checkpoint; None where it must be taken for one."""
     layout = steps.layout
     if not directory.is_dir():
         return "not a directory" if directory.exists() else "a link that leads nowhere"
@@ -60,16 +62,18 @@ def _reason(steps: Steps, step: int, directory: Path, saved: int | None, root: P
         return layout.zero
     if "data.pt" in names and (layout.inside not in names if layout.inside else names == {"data.pt"}):
         return PRUNED
-    if layout.marker is not None and _lacks(layout.marker, steps, step, directory):
+    if layout.marker is not None and (directory / layout.marker.file).exists():
+        return None
+    if layout.marker is not None and _should_have(layout.marker, steps, step, directory):
         return f"no {layout.marker.file}, which is written last: the save was not finished"
     where = places(layout, step, directory, root=root)
     best = held(where)
     return half_written([best[0]] if best else where)
 
 
-def _lacks(marker: Marker, steps: Steps, step: int, directory: Path) -> bool:
-    """Whether `directory` should have the marker and has not. A W0 that was laid there by hand need not."""
-    if (directory / marker.file).exists() or (marker.unless and any(directory.glob(marker.unless))):
+def _should_have(marker: Marker, steps: Steps, step: int, directory: Path) -> bool:
+    """Whether a complete checkpoint here has the marker. A W0 that was laid there by hand need not."""
+    if marker.unless and any(directory.glob(marker.unless)):
         return False
     if marker.always:
         return True

@@ -162,7 +162,12 @@ LAYOUTS = (
         "NeMo-RL",
         _STEP,
         "step_100/policy/weights",
-        weights=("policy/weights", "policy/weights/model", "policy/weights/iter_0000000"),
+        weights=(
+            "policy/weights",
+            "policy/weights/model",
+            "policy/weights/model/consolidated",
+            "policy/weights/iter_0000000",
+        ),
         inside="policy",
     ),
     Layout(

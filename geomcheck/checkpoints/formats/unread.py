@@ -58,6 +58,9 @@ UNREAD = (
 def explain(directory: Path, places: Sequence[Path]) -> str:
     """What the checkpoint holds instead of weights that can be read, and what to do, as one sentence or two."""
     missing = f"no weights that are read; found {listing(directory)}"
+    lost = half_written(places)
+    if lost is not None:
+        return f"{missing}: {lost}. Copy the checkpoint again, or remove it"
     for kind in UNREAD:
         if any(_matches(place, kind.names) for place in dict.fromkeys([directory, *places])):
             return f"{missing}. This is {kind.what}: {kind.remedy}"
