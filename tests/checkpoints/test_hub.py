@@ -188,6 +188,10 @@ class TestAdapters:
         with pytest.raises(UsageError, match="neither a directory here nor in the local Hugging Face cache"):
             self.found(tmp_path, name)
 
+    def test_a_checkpoint_of_the_run_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="is checkpoint-10 of the run that is checked"):
+            self.found(tmp_path, str(tmp_path / "run" / "checkpoint-10"))
+
     def test_two_names_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="name several base models \\(a, b\\)"):
             self.found(tmp_path, "a", "b")

@@ -41,14 +41,14 @@ def open_base(path: str | Path, how: str) -> BaseModel:
     return _open_directory(directory, how)
 
 
-def own_base(directory: Path, names: Iterable[str], zeros: Iterable[WeightSource]) -> BaseModel | None:
-    """W0 as the run itself provides it: its step 0 (one of `zeros`), or one of the directories `names` in it.
+def own_base(directory: Path, names: Iterable[str], zero: WeightSource | None = None) -> BaseModel | None:
+    """W0 as the run itself provides it: its step `zero`, or one of the directories `names` in it.
 
     Raises:
         RunError: such a directory holds no weights that are read.
     """
-    for source in zeros:
-        return BaseModel(source, "the run's step-0 checkpoint")
+    if zero is not None:
+        return BaseModel(zero, "the run's step-0 checkpoint")
     for name in names:
         if (directory / name).is_dir():
             return BaseModel(open_weights(directory / name, root=directory.resolve()), f"{name}/ in the run")
@@ -70,7 +70,9 @@ def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = N
         return run.own_base
     name = _named_by_adapters(run)
     if name is not None:
-        return _of_adapter(run, name)
+        base = _of_adapter(run, name)
+        _require_untrained(run, base)
+        return base
     raise UsageError(
         f"run {run.path}: no W0 to compare with. Give one of:\n"
         "  1. --geom-base=PATH, a model directory, one checkpoint, or a Hub id (org/name@revision)\n"

@@ -63,6 +63,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
     def weights(step: int, found: Path) -> WeightSource:
         return open_weights(found, root=root, places=places(layout, step, found, root=root))
 
+    zero = next((weights(step, found) for step, found in whole if step < layout.first), None)
     states = {found.name: _trainer_state(found, root) for _, found in trained}
     last, name = trained[-1][0], trained[-1][1].name
     total = _total_steps(states[name], last)
@@ -75,9 +76,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
             Checkpoint(found.name, step, min(1.0, (step + done) / (total + done)), weights(step, found))
             for step, found in trained
         ),
-        own_base=own_base(
-            directory, layout.bases, [weights(step, found) for step, found in whole if step < layout.first]
-        ),
+        own_base=own_base(directory, layout.bases, zero),
         notes=(*omissions, *wording.notes(directory, steps, states)),
         framework=layout.framework,
         left_out=absent,
@@ -94,7 +93,7 @@ def _single(directory: Path) -> Run:
         name=root.name,
         path=directory,
         checkpoints=(Checkpoint("final", step or 1, 1.0, open_weights(directory, root=root)),),
-        own_base=own_base(directory, ("base",), []),
+        own_base=own_base(directory, ("base",)),
         notes=() if step else (f"{root.name}: a single model; its step is not recorded and counts as 1",),
         framework="a single model",
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomcheck.checkpoints.formats.safetensors import INDEX
+from geomcheck.checkpoints.formats.safetensors import INDEX, SINGLE
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def half_written(places: Iterable[Path]) -> str | None:
             return f"{place.name}/.metadata.tmp is still there"
         if _matches(place, ("*.distcp",)) and not (place / ".metadata").exists():
             return "its shards lack .metadata, which is written last"
-        if _matches(place, ("model-*-of-*.safetensors",)) and not (place / INDEX).exists():
+        sharded = _matches(place, ("model-*-of-*.safetensors",)) and not (place / SINGLE).exists()
+        if sharded and not (place / INDEX).exists():
             return f"its shards lack {INDEX}, which is written last"
     return None
 
