@@ -162,12 +162,11 @@ def inspect(path: str | Path, *, base: str | Path | None = None) -> Inspection:
         if given is not None:
             raise
         return _without_base(run, path, str(error))
-    run, w0 = comparable(run, w0)
-    return _of_run(run, path, w0, survey(run, w0))
+    return _matched(_stored(run, path, w0), run, w0, w0)
 
 
-def _of_run(run: Run, path: str | Path, w0: BaseModel | None, record: Record | None) -> Inspection:
-    """A run; `record` is its survey against W0 or, without one, against its own first checkpoint."""
+def _stored(run: Run, path: str | Path, w0: BaseModel | None) -> Inspection:
+    """What lies in the files of a run, under whatever names."""
     return Inspection(
         kind="run",
         name=run.name,
@@ -178,19 +177,28 @@ def _of_run(run: Run, path: str | Path, w0: BaseModel | None, record: Record | N
         left_out=tuple((entry.name, entry.reason) for entry in run.left_out),
         notes=tuple(note for note in run.notes if note not in run.omissions),
         base=_held(w0.how, w0.source) if w0 else None,
-        groups=_groups(record) if record else (),
-        cost=_cost(run, w0, record) if record else None,
+    )
+
+
+def _matched(found: Inspection, run: Run, w0: BaseModel | None, against: BaseModel) -> Inspection:
+    """`found` with the weights of `run` under their canonical names, matched with those of `against`."""
+    run, against = comparable(run, against)
+    record = survey(run, against)
+    return replace(
+        found,
+        notes=tuple(note for note in run.notes if note not in run.omissions),
+        groups=_groups(record),
+        cost=_cost(found, run, against if w0 else None, record),
     )
 
 
 def _without_base(run: Run, path: str | Path, missing: str) -> Inspection:
     """A run without W0: its checkpoints are matched with the first of them, if that alone gives them their names."""
+    found = _stored(run, path, None)
     try:
-        seen, stand_in = comparable(run, BaseModel(run.checkpoints[0].source, "no W0"))
-        found = _of_run(seen, path, None, survey(seen, stand_in))
+        found = _matched(found, run, None, BaseModel(run.checkpoints[0].source, "no W0"))
     except GeomcheckError as error:
         missing = f"{missing}\nWithout it the weights are not matched: {error}"
-        found = _of_run(run, path, None, None)
     return replace(found, base_missing=missing)
 
 
@@ -249,15 +257,16 @@ def _frozen(record: Record) -> tuple[str, ...]:
     return tuple(sorted(w for cells in shares for (step, w), f in cells.items() if step == last and f.value == 1))
 
 
-def _cost(run: Run, w0: BaseModel | None, record: Record) -> Cost:
-    weights = [w for w in record.weights.values() if w.is_linear and w.name not in record.skipped]
-    sources = [*([w0.source] if w0 else []), *(checkpoint.source for checkpoint in run.checkpoints)]
-    stored = [source.weights[weight.name] for source in sources for weight in weights]
+def _cost(found: Inspection, run: Run, w0: BaseModel | None, record: Record) -> Cost:
+    weights = [weight for weight in record.weights.values() if weight.is_linear and weight.name not in record.skipped]
     entries = sum(weight.numel * min(weight.shape) for weight in weights)
     gflop = FLOPS_PER_ENTRY * entries * (len(run.checkpoints) + 1) / 1e9
+    sources = [*([w0.source] if w0 else []), *(checkpoint.source for checkpoint in run.checkpoints)]
+    held = [*([found.base] if found.base else []), *found.checkpoints]
+    wanted = (sum(_bytes(source.weights[weight.name]) for weight in weights) for source in sources)
     return Cost(
         weights=len(weights),
-        bytes_read=sum(map(_bytes, stored)),
+        bytes_read=sum(min(there.bytes, size) for there, size in zip(held, wanted, strict=True)),
         gflop=gflop,
         core_hours=gflop / CORE_GFLOPS / 3600,
     )
