@@ -70,16 +70,19 @@ def _positive(text: str) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    from geomcheck.checkpoints import find_base, open_base
+
     output = Path(options.output)
     suites = [geomcheck.load_suite(source) for source in options.suite]
-    bases = {options.base, *(suite.base for suite in suites)} - {None}
-    inputs = [("the run", options.run), *(("W0", base) for base in bases), *(("a suite", s.file) for s in suites)]
+    run = geomcheck.open_run(options.run)
+    of_suites = [suite.base for suite in suites if suite.base is not None]
+    given = open_base(options.base, "the given base") if options.base is not None else None
+    base = find_base(run, given=given, suite=next(iter(of_suites), None))
+    bases = {str(base.source.path), *of_suites}
+    inputs = [("the run", options.run), *(("W0", place) for place in bases), *(("a suite", s.file) for s in suites)]
     inputs += [("the reference", options.reference)] if options.reference else []
     require_writable(output, inputs=[(f"{what} {place}", Path(place)) for what, place in inputs])
-    run = geomcheck.open_run(options.run)
-    record = geomcheck.measure(
-        run, base=options.base, suites=suites, reference=options.reference, workers=options.workers
-    )
+    record = geomcheck.measure(run, base=base, suites=suites, reference=options.reference, workers=options.workers)
     geomcheck.write_record(record, output)
     print(f"{output}: {len(record.points)} checkpoints, {len(record.measured_weights())} weights measured")
     for note in run.notes:

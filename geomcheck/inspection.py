@@ -112,7 +112,7 @@ class Inspection:
         layout: how its weights are stored.
         checkpoints: in the order of training.
         left_out: (name, reason) of step directories that are not checkpoints.
-        notes: what a reader should know.
+        notes: what a reader should know, of `left_out` too.
         base: W0; None where there is none.
         base_missing: why there is none.
         groups: every weight of the run or of W0, in groups; matched with W0 if there is one.
@@ -175,7 +175,7 @@ def _stored(run: Run, path: str | Path, w0: BaseModel | None) -> Inspection:
         layout=run.layout,
         checkpoints=tuple(_held(c.name, c.source, c) for c in run.checkpoints),
         left_out=tuple((entry.name, entry.reason) for entry in run.left_out),
-        notes=tuple(note for note in run.notes if note not in run.omissions),
+        notes=run.notes,
         base=_held(w0.how, w0.source) if w0 else None,
     )
 
@@ -186,7 +186,7 @@ def _matched(found: Inspection, run: Run, w0: BaseModel | None, against: BaseMod
     record = survey(run, against)
     return replace(
         found,
-        notes=tuple(note for note in run.notes if note not in run.omissions),
+        notes=run.notes,
         groups=_groups(record),
         cost=_cost(found, run, against if w0 else None, record),
     )

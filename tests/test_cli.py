@@ -48,6 +48,16 @@ def test_measure_never_replaces_w0_or_a_suite(tmp_path: Path, capsys: pytest.Cap
     assert suite.read_text() == HEALTHY
 
 
+def test_measure_never_replaces_the_model_that_an_adapter_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = simple_run(tmp_path / "opd")
+    anchor = (run / "base").rename(tmp_path / "anchor")
+    (run / "checkpoint-10" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(anchor)}))
+    assert main(["measure", str(run), "-o", str(anchor / "model.safetensors")]) == 4
+    assert f"would write to W0 {anchor}, which is never written to" in capsys.readouterr().err
+
+
 def test_errors_are_one_message_and_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(tmp_path / "nowhere"), "-o", str(tmp_path / "r.parquet")]) == 4
     assert capsys.readouterr().err == f"geomcheck: the run {tmp_path}/nowhere does not exist\n"

@@ -32,9 +32,10 @@ def test_a_run_in_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         "  checkpoint-10  step 10  33%  safetensors  fp32  6.21 kB\n"
         "  checkpoint-20  step 20  67%  safetensors  fp32  6.21 kB\n"
         "\n"
-        "Left out\n"
-        "  checkpoint-30: no trainer_state.json, which is written last: the save was not\n"
-        "    finished\n"
+        "Notes\n"
+        "  the LAST checkpoint, checkpoint-30, is left out: no trainer_state.json, which\n"
+        "    is written last: the save was not finished. Judged as the last is\n"
+        "    checkpoint-20\n"
         "\n"
         "Weights matched with W0\n"
         "  embedding embed_tokens  1  32 x 16  model.embed_tokens.weight\n"
@@ -58,7 +59,9 @@ def test_a_run_in_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_the_same_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = simple_run(tmp_path / "opd")
+    (run / "checkpoint-40").mkdir()
     found = json.loads(shown(capsys, str(run), "--json"))
+    assert found["left_out"] == [["checkpoint-40", "empty"]]
     assert (found["format"], found["kind"], found["layout"]) == (1, "run", "safetensors")
     first = found["checkpoints"][0]
     assert (first["name"], first["step"], first["dtypes"]) == ("checkpoint-10", 10, {"fp32": 5})

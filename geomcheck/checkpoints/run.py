@@ -41,7 +41,7 @@ class LeftOut:
         name: of the directory.
         reason: why, as a clause.
         step: the number in its name.
-        incomplete: False where the framework removed its weights on purpose.
+        incomplete: False where nothing is unfinished: its weights were pruned, or it may be W0.
     """
 
     name: str

@@ -19,7 +19,6 @@ def lines(found: Inspection) -> list[str]:
         f"{found.name} ({found.path})",
         *_facts(found),
         *_section("Checkpoints", _table([_checkpoint(held) for held in found.checkpoints], right=(1, 2, 5))),
-        *_section("Left out", _prose(f"{name}: {reason}" for name, reason in found.left_out)),
         *_section("Notes", _prose(found.notes)),
         *_section(_measured_title(found), _table([_group(g) for g in found.groups if g.reason is None], right=(1,))),
         *_section("Not measured", _unmeasured(found.groups)),

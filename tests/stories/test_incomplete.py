@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs import simple_run
 from tests.stories.conftest import HEALTHY
 
 
@@ -34,6 +35,14 @@ def test_the_header_says_that_the_last_is_left_out(geom, write_suite, half_saved
 def test_the_quiet_summary_says_it_too(geom, write_suite, half_saved: Path) -> None:
     write_suite(HEALTHY)
     assert "the LAST checkpoint, checkpoint-30" in geom("-q").stdout.str()
+
+
+def test_what_is_left_out_of_a_reference_is_said(geom, write_suite, opd_run: Path, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    reference = simple_run(pytester.path / "ckpts" / "reference")
+    (reference / "checkpoint-30" / "trainer_state.json").unlink()
+    result = geom("--geom-reference=ckpts/reference")
+    result.stdout.fnmatch_lines(["geomcheck: reference: the LAST checkpoint, checkpoint-30, is left out: *"])
 
 
 @pytest.mark.parametrize("how", ["option", "ini"])
