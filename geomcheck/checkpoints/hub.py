@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from geomcheck.checkpoints.formats import held, open_weights
 from geomcheck.errors import RunError, UsageError
@@ -76,10 +75,14 @@ def _snapshot(hub_id: str, *, local_files_only: bool) -> Path | None:
     of_client: tuple[type[Exception], ...] = HfHubHTTPError.__bases__  # of httpx or requests, by its version
     match = _HUB_ID.fullmatch(hub_id)
     assert match is not None
-    options: dict[str, Any] = {"revision": match.group(2), "local_files_only": local_files_only}
+    repository, revision = match.groups()
     for patterns in WANTED:
         try:
-            snapshot = Path(snapshot_download(match.group(1), allow_patterns=list(patterns), **options))
+            snapshot = Path(
+                snapshot_download(
+                    repository, revision=revision, allow_patterns=list(patterns), local_files_only=local_files_only
+                )
+            )
         except LocalEntryNotFoundError:
             if not local_files_only:
                 raise
