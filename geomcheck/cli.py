@@ -12,6 +12,7 @@ from pathlib import Path
 import geomcheck
 from geomcheck.errors import GeomcheckError
 from geomcheck.files import require_writable
+from geomcheck.report.text import printable
 
 WRONG_USAGE = 4
 
@@ -47,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--reference", metavar="RUN", help="run to compare masks with")
     measure.add_argument("--workers", type=_positive, metavar="N", help="local workers")
     measure.set_defaults(command=_measure)
+    inspect = commands.add_parser("inspect", help="say what is in a run and what would be read, from headers only")
+    inspect.add_argument("run", metavar="RUN", help="directory of checkpoints, or a record file")
+    inspect.add_argument("--base", metavar="PATH", help="where W0 comes from: a directory or a Hub id")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+    inspect.set_defaults(command=_inspect)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
     metrics.set_defaults(command=_metrics)
     suites = commands.add_parser("suites", help="list the shipped suites")
@@ -64,19 +70,33 @@ def _positive(text: str) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    from geomcheck.checkpoints import find_base, open_base
+
     output = Path(options.output)
     suites = [geomcheck.load_suite(source) for source in options.suite]
-    bases = {options.base, *(suite.base for suite in suites)} - {None}
-    inputs = [("the run", options.run), *(("W0", base) for base in bases), *(("a suite", s.file) for s in suites)]
+    run = geomcheck.open_run(options.run)
+    of_suites = [suite.base for suite in suites if suite.base is not None]
+    given = open_base(options.base, "the given base") if options.base is not None else None
+    base = find_base(run, given=given, suite=next(iter(of_suites), None))
+    bases = {str(base.source.path), *of_suites}
+    inputs = [("the run", options.run), *(("W0", place) for place in bases), *(("a suite", s.file) for s in suites)]
     inputs += [("the reference", options.reference)] if options.reference else []
     require_writable(output, inputs=[(f"{what} {place}", Path(place)) for what, place in inputs])
-    record = geomcheck.measure(
-        options.run, base=options.base, suites=suites, reference=options.reference, workers=options.workers
-    )
+    record = geomcheck.measure(run, base=base, suites=suites, reference=options.reference, workers=options.workers)
     geomcheck.write_record(record, output)
     print(f"{output}: {len(record.points)} checkpoints, {len(record.measured_weights())} weights measured")
+    for note in run.notes:
+        print(printable(f"  note: {note}"))
     for name, reason in record.skipped.items():
         print(f"  left out {name}: {reason}")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from geomcheck.inspection import inspect
+    from geomcheck.report.inspection import lines
+
+    found = inspect(options.run, base=options.base)
+    print(json.dumps(found.to_dict(), indent=1) if options.json else "\n".join(lines(found)))
 
 
 def _metrics(_: argparse.Namespace) -> None:

@@ -33,12 +33,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--geom-base",
         metavar="PATH",
-        help="where W0 comes from: a model directory or one checkpoint",
+        help="where W0 comes from: a model directory, one checkpoint, or a Hub id (org/name@revision)",
     )
     group.addoption(
         "--geom-reference",
         metavar="PATH",
         help="run or record that `like: reference` compares with",
+    )
+    group.addoption(
+        "--geom-incomplete",
+        choices=("skip", "error"),
+        help="checkpoints that are not complete: leave them out and say so, or refuse the run (default: skip)",
     )
     group.addoption("--geom-record", metavar="PATH", help="write every per-weight measurement here (Parquet)")
     group.addoption("--geom-json", metavar="PATH", help="write the verdicts here")
@@ -55,6 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("geom_suites", "suite files, as globs (default: suites/*.yaml suites/*.yml)", type="args", default=[])
     parser.addini("geom_base", "where W0 comes from, unless --geom-base is given")
+    parser.addini("geom_incomplete", "skip or error, unless --geom-incomplete is given")
     parser.addini("geom_workers", "local workers, unless --geom-workers is given")
 
 

@@ -19,6 +19,13 @@ def test_measure_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert geomcheck.read_record(tmp_path / "r.parquet").run == "opd"
 
 
+def test_measure_says_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = simple_run(tmp_path / "opd")
+    (run / "checkpoint-30" / "trainer_state.json").unlink()
+    assert main(["measure", str(run), "-o", str(tmp_path / "r.parquet")]) == 0
+    assert "  note: the LAST checkpoint, checkpoint-30, is left out: " in capsys.readouterr().out
+
+
 def test_measure_never_writes_into_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = simple_run(tmp_path / "opd")
     assert main(["measure", str(run), "-o", str(run / "r.parquet")]) == 4
@@ -39,6 +46,16 @@ def test_measure_never_replaces_w0_or_a_suite(tmp_path: Path, capsys: pytest.Cap
     suite.write_text(HEALTHY)
     assert main(["measure", str(run), "--suite", str(suite), "-o", str(suite)]) == 4
     assert suite.read_text() == HEALTHY
+
+
+def test_measure_never_replaces_the_model_that_an_adapter_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = simple_run(tmp_path / "opd")
+    anchor = (run / "base").rename(tmp_path / "anchor")
+    (run / "checkpoint-10" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(anchor)}))
+    assert main(["measure", str(run), "-o", str(anchor / "model.safetensors")]) == 4
+    assert f"would write to W0 {anchor}, which is never written to" in capsys.readouterr().err
 
 
 def test_errors_are_one_message_and_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

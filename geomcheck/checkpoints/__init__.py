@@ -1,7 +1,7 @@
 """Runs on disk: ordered checkpoints that list their weights from headers and read one on request."""
 
 from geomcheck.checkpoints.comparable import comparable
-from geomcheck.checkpoints.discovery import find_base, open_base, open_run
+from geomcheck.checkpoints.discovery import Incomplete, find_base, open_base, open_run
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.checkpoints.weights import Weight
@@ -9,6 +9,7 @@ from geomcheck.checkpoints.weights import Weight
 __all__ = [
     "BaseModel",
     "Checkpoint",
+    "Incomplete",
     "Run",
     "Stored",
     "Weight",

@@ -13,8 +13,8 @@ class Checkpoint:
     """One checkpoint of a run.
 
     Attributes:
-        name: its directory's name.
-        step: optimizer steps done.
+        name: its directory's name; ``final`` for a run that is a single model.
+        step: the number in its name: optimizer steps done, or for slime and AReaL the last step's index from 0.
         progress: share of the training done, 0..1.
         source: its weights.
     """
@@ -34,15 +34,35 @@ class BaseModel:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A step directory that is no checkpoint to judge.
+
+    Attributes:
+        name: of the directory.
+        reason: why, as a clause.
+        step: the number in its name.
+        incomplete: False where nothing is unfinished: its weights were pruned, or it may be W0.
+    """
+
+    name: str
+    reason: str
+    step: int
+    incomplete: bool = True
+
+
+@dataclass(frozen=True)
 class Run:
     """A training run on disk.
 
     Attributes:
         name: the directory's name, which suites match with `applies_to`.
         path: the directory.
-        checkpoints: ascending by step, at least one; step 0 is not among them.
+        checkpoints: ascending by step, at least one; W0 is not among them.
         own_base: W0 as the run itself provides it, or None.
-        notes: oddities that a reader should know of.
+        notes: oddities that a reader should know of, `omissions` among them.
+        framework: what wrote the directories, by their layout.
+        left_out: step directories that are not among the checkpoints.
+        omissions: what to say of those.
     """
 
     name: str
@@ -50,6 +70,9 @@ class Run:
     checkpoints: tuple[Checkpoint, ...]
     own_base: BaseModel | None
     notes: tuple[str, ...] = ()
+    framework: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    omissions: tuple[str, ...] = ()
 
     @property
     def layout(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from geomcheck.checkpoints import BaseModel, open_base
+from geomcheck.checkpoints import BaseModel, Incomplete, open_base
+from geomcheck.checkpoints.hub import is_hub_id
 from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.gate.arguments import CANDIDATES
 from geomcheck.gate.session import Gate
@@ -19,11 +20,12 @@ def open_gate(config: pytest.Config) -> Gate:
         RunError: a run cannot be trusted.
     """
     option = config.option
+    incomplete: Incomplete = option.geom_incomplete or config.getini("geom_incomplete") or "skip"
     return Gate(
-        open_subjects(option.geom_run),
+        open_subjects(option.geom_run, incomplete=incomplete),
         config.stash[CANDIDATES],
         base=_base(config),
-        reference=_reference(option.geom_reference) if option.geom_reference else None,
+        reference=_reference(option.geom_reference, incomplete) if option.geom_reference else None,
         workers=_workers(option.geom_workers or config.getini("geom_workers")),
     )
 
@@ -33,12 +35,16 @@ def _base(config: pytest.Config) -> BaseModel | None:
     if config.option.geom_base is not None:
         return open_base(config.option.geom_base, "--geom-base")
     in_ini = config.getini("geom_base")
-    return open_base(config.rootpath / in_ini, "geom_base of the ini file") if in_ini else None
+    if not in_ini:
+        return None
+    local = config.rootpath / in_ini
+    on_hub = not local.exists() and is_hub_id(in_ini)
+    return open_base(in_ini if on_hub else local, "geom_base of the ini file")
 
 
-def _reference(path: str) -> Subject:
+def _reference(path: str, incomplete: Incomplete) -> Subject:
     try:
-        return open_subject(path)
+        return open_subject(path, incomplete=incomplete)
     except GeomcheckError as error:
         raise UsageError(f"--geom-reference: {error}") from None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain, count
 from pathlib import Path
 
-from geomcheck.checkpoints import Run, open_run
+from geomcheck.checkpoints import Incomplete, Run, open_run
 from geomcheck.errors import RecordError, UsageError
 from geomcheck.measurement import Record, read_record
 
@@ -34,8 +34,12 @@ class Subject:
         return self.run.name if self.run else self.record.run if self.record else self.name
 
 
-def open_subjects(paths: Iterable[str]) -> list[Subject]:
+def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> list[Subject]:
     """Open every run; two that share a directory name are told apart by their parents.
+
+    Args:
+        paths: run directories and record files.
+        incomplete: what to do about checkpoints that are not complete, see `open_run`.
 
     Raises:
         UsageError: no such run, or no checkpoints in it.
@@ -43,7 +47,7 @@ def open_subjects(paths: Iterable[str]) -> list[Subject]:
     """
     subjects: dict[str, Subject] = {}
     for path in dict.fromkeys(paths):
-        subject = open_subject(path)
+        subject = open_subject(path, incomplete=incomplete)
         name = _free_name(subject.own_name, path, subjects)
         subjects[name] = Subject(name, subject.path, subject.run, subject.record)
     return list(subjects.values())
@@ -57,7 +61,7 @@ def _free_name(name: str, path: str, taken: Container[str]) -> str:
     return next(candidate for candidate in chain(longer, numbered) if candidate not in taken)
 
 
-def open_subject(path: str) -> Subject:
+def open_subject(path: str, *, incomplete: Incomplete = "skip") -> Subject:
     """Open a run directory, or a record file. Raises as `open_subjects`."""
     if Path(path).is_file():
         try:
@@ -65,5 +69,5 @@ def open_subject(path: str) -> Subject:
         except RecordError as error:
             raise UsageError(str(error)) from error
         return Subject(record.run, path, record=record)
-    run = open_run(path)
+    run = open_run(path, incomplete=incomplete)
     return Subject(run.name, path, run=run)

@@ -63,6 +63,10 @@ def header(gate: Gate) -> list[str]:
     for measurement in gate.measurements:
         suites = [p.suite.path for p in gate.pairings.values() if p.suite and measurement.subject.name in p.runs]
         lines.append(f"geomcheck {geomcheck.__version__}: {_subject(measurement)}; suites: {', '.join(suites)}")
+    subjects = [*gate.subjects.values(), *([gate.reference.subject] if gate.reference else [])]
+    for subject in subjects:
+        omissions = subject.run.omissions if subject.run else ()
+        lines += [f"geomcheck: {subject.name}: {omission}" for omission in omissions]
     return [printable(line) for line in lines]
 
 

@@ -39,7 +39,7 @@ class TestUsage:
 
     def test_a_run_without_checkpoints(self, expect, pytester: pytest.Pytester) -> None:
         (pytester.path / "opd-empty").mkdir()
-        expect(USAGE, "holds no checkpoint-N directory; found nothing", path="opd-empty")
+        expect(USAGE, "holds no checkpoint directory and no model; found nothing", path="opd-empty")
 
     def test_no_base(self, expect, opd_run: Path, tmp_path: Path) -> None:
         (opd_run / "base").rename(tmp_path / "base")
@@ -90,7 +90,7 @@ class TestUsage:
         expect(USAGE, "is not a regular file", "--geom-json=pipe")
 
     def test_an_empty_base(self, expect) -> None:
-        expect(USAGE, "W0: . (--geom-base) holds neither", "--geom-base=")
+        expect(USAGE, "W0: . (--geom-base): no weights that are read; found ckpts", "--geom-base=")
 
     def test_the_run_as_its_own_reference(self, expect) -> None:
         expect(USAGE, "--geom-reference=ckpts/opd is the run that is checked", "--geom-reference=ckpts/opd")
@@ -132,7 +132,7 @@ class TestFiles:
 
     def test_a_checkpoint_without_weights(self, expect, opd_run: Path) -> None:
         (opd_run / "checkpoint-20" / "model.safetensors").unlink()
-        expect(USAGE, "checkpoint-20: neither model.safetensors nor")
+        expect(USAGE, "checkpoint-20: no weights that are read; found config.json")
 
 
 class TestWeights:

@@ -1,1 +1,56 @@
 """The formats that checkpoints are stored in: one module per format, each a `WeightSource`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory, holds_safetensors
+from geomcheck.checkpoints.formats.unread import explain
+from geomcheck.checkpoints.source import WeightSource
+from geomcheck.errors import RunError
+
+
+class Opener(Protocol):
+    """What a reader's constructor looks like."""
+
+    def __call__(self, path: Path, /, *, root: Path | None) -> WeightSource:
+        """Open `path`; no file outside `root` (by default `path`) is ever read."""
+        ...
+
+
+class Format(NamedTuple):
+    """A format: whether a directory holds it, by the names in it alone, and its reader."""
+
+    holds: Callable[[Path], bool]
+    open: Opener
+
+
+FORMATS: tuple[Format, ...] = (Format(holds_safetensors, SafetensorsDirectory),)
+"""Best first, where a checkpoint holds its weights twice: the whole model before shards, safetensors before
+pickles. An adapter goes after a full safetensors model, and before what a trainer keeps beside it."""
+
+
+def held(places: Sequence[Path]) -> tuple[Path, Format] | None:
+    """The best format that one of `places` holds, in the first place that holds it."""
+    there = [place for place in places if place.is_dir()]
+    return next(((place, form) for form in FORMATS for place in there if form.holds(place)), None)
+
+
+def open_weights(directory: Path, *, root: Path | None = None, places: Sequence[Path] = ()) -> WeightSource:
+    """The weights of one checkpoint.
+
+    Args:
+        directory: the checkpoint.
+        root: no file outside this directory is ever opened; by default `directory`.
+        places: where in the checkpoint weights may lie, best first; by default in `directory` itself.
+
+    Raises:
+        RunError: no reader knows what is there; the message says what it is and what to run.
+    """
+    found = held(places or (directory,))
+    if found is None:
+        raise RunError(f"{directory}: {explain(directory, places or (directory,))}")
+    place, form = found
+    return form.open(place, root=root)

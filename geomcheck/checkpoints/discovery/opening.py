@@ -1,0 +1,111 @@
+"""From a path to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from geomcheck.checkpoints.discovery import wording
+from geomcheck.checkpoints.discovery.base import own_base
+from geomcheck.checkpoints.discovery.completeness import in_progress, left_out
+from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, places
+from geomcheck.checkpoints.formats import held, open_weights
+from geomcheck.checkpoints.inside import read_json
+from geomcheck.checkpoints.run import Checkpoint, Run
+from geomcheck.checkpoints.source import WeightSource
+from geomcheck.errors import UsageError
+
+Incomplete = Literal["skip", "error"]
+"""What to do about checkpoints that are not complete: leave them out and say so, or refuse the run."""
+
+State = Mapping[str, Any]
+
+MAX_STATE_BYTES = 64 * 2**20
+
+
+def open_run(path: str | Path, *, incomplete: Incomplete = "skip") -> Run:
+    """Open a run directory: lists its checkpoints, reads no weights.
+
+    Args:
+        path: a directory as a training framework writes it (`layouts.LAYOUTS`), or a single trained model.
+        incomplete: with ``error``, a checkpoint that is not complete refuses the run instead of being left out.
+
+    Raises:
+        UsageError: there is no such directory, no complete checkpoint in it, several runs, or an incomplete
+            checkpoint with ``incomplete="error"``.
+        RunError: two directories claim one step, or the weights of a checkpoint are in no format that is read.
+    """
+    directory = Path(path)
+    if incomplete not in get_args(Incomplete):
+        raise UsageError(f"incomplete={incomplete}: give {' or '.join(get_args(Incomplete))}")
+    if not directory.is_dir():
+        what = "is a file, not a run directory" if directory.exists() else "does not exist"
+        raise UsageError(f"the run {directory} {what}")
+    steps = find_steps(directory)
+    if steps is not None:
+        return _trajectory(directory, steps, incomplete)
+    if not held([directory]) or is_step(directory.resolve()):
+        raise UsageError(wording.nothing_found(directory))
+    return _single(directory)
+
+
+def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
+    """The run that step directories make up."""
+    layout, root = steps.layout, directory.resolve()
+    omitted = left_out(steps, root)
+    absent = (*omitted.values(), *in_progress(steps.place))
+    whole = [(step, found) for step, found in steps.directories if found not in omitted]
+    trained = [(step, found) for step, found in whole if step >= layout.first]
+    if not trained or (incomplete == "error" and any(entry.incomplete for entry in absent)):
+        raise UsageError(wording.incomplete_run(directory, absent, any_complete=bool(trained)))
+
+    def weights(step: int, found: Path) -> WeightSource:
+        return open_weights(found, root=root, places=places(layout, step, found, root=root))
+
+    zero = next((weights(step, found) for step, found in whole if step < layout.first), None)
+    states = {found.name: _trainer_state(found, root) for _, found in trained}
+    last, name = trained[-1][0], trained[-1][1].name
+    total = _total_steps(states[name], last)
+    done = 1 - layout.first
+    omissions = wording.omissions(absent, last=last, name=name)
+    return Run(
+        name=root.name,
+        path=directory,
+        checkpoints=tuple(
+            Checkpoint(found.name, step, min(1.0, (step + done) / (total + done)), weights(step, found))
+            for step, found in trained
+        ),
+        own_base=own_base(directory, layout.bases, zero),
+        notes=(*omissions, *wording.notes(directory, steps, states)),
+        framework=layout.framework,
+        left_out=absent,
+        omissions=omissions,
+    )
+
+
+def _single(directory: Path) -> Run:
+    """A directory with one trained model, and nothing of its trajectory."""
+    root = directory.resolve()
+    recorded = _trainer_state(directory, root).get("global_step")
+    step = recorded if type(recorded) is int and recorded > 0 else None
+    return Run(
+        name=root.name,
+        path=directory,
+        checkpoints=(Checkpoint("final", step or 1, 1.0, open_weights(directory, root=root)),),
+        own_base=own_base(directory, ("base",)),
+        notes=() if step else (f"{root.name}: a single model; its step is not recorded and counts as 1",),
+        framework="a single model",
+    )
+
+
+def _trainer_state(checkpoint: Path, root: Path) -> State:
+    """``trainer_state.json`` of a checkpoint; empty where there is none."""
+    path = checkpoint / "trainer_state.json"
+    return read_json(path, root, max_bytes=MAX_STATE_BYTES) if path.exists() else {}
+
+
+def _total_steps(state: State, last: int) -> int:
+    """Steps of the whole training: ``max_steps`` in the state of the `last` checkpoint, or its own step."""
+    planned = state.get("max_steps")
+    return planned if type(planned) is int and planned >= last else last

@@ -1,0 +1,125 @@
+"""Finding step directories: the outermost that match, never deeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from geomcheck.checkpoints.discovery.layouts import LAYOUTS, SELF, Layout
+from geomcheck.checkpoints.inside import read_json
+from geomcheck.errors import RunError, UsageError
+
+MAX_CONTENTS_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The step directories of one layout.
+
+    Attributes:
+        layout: as it was recognised.
+        place: the directory that holds them: the run, or one below it.
+        directories: (step, path) in ascending order. A path may be something else than a directory.
+    """
+
+    layout: Layout
+    place: Path
+    directories: tuple[tuple[int, Path], ...]
+
+
+def find_steps(root: Path) -> Steps | None:
+    """The step directories of the run in `root`; None where there are none.
+
+    Raises:
+        UsageError: there are several versions of a run, or several layouts, or one that cannot be a run.
+        RunError: two directories claim one step.
+    """
+    found = recognise(root)
+    frameworks = {steps.layout.framework for steps in found}
+    found = [steps for steps in found if steps.layout.yields_to not in frameworks]
+    if len(found) > 1:
+        listed = "\n".join(f"  {s.place}: {s.directories[0][1].name} ({s.layout.framework})" for s in found)
+        raise UsageError(f"the run {root} holds more than one run or layout; point at one of them:\n{listed}")
+    if found and found[0].layout.refused:
+        raise UsageError(f"the run {root}: {found[0].directories[0][1]}: {found[0].layout.refused}")
+    if found:
+        _require_distinct(found[0])
+    return found[0] if found else None
+
+
+def recognise(root: Path) -> list[Steps]:
+    """Every layout of which `root` holds step directories, each directory claimed once."""
+    found: list[Steps] = []
+    for layout in LAYOUTS:
+        for place in _places_of_steps(layout, root):
+            steps = _matching(layout, place)
+            claimed = any(other.place == place and other.layout.directory == layout.directory for other in found)
+            if not claimed and any(path.is_dir() for _, path in steps) and _proven(layout, place, steps):
+                found.append(Steps(layout, place, steps))
+    return found
+
+
+def is_step(path: Path) -> bool:
+    """Whether `path` is a step directory, or the place in one where weights lie, by its name."""
+    for layout in LAYOUTS:
+        for where in (Path(template.format(step=0)) for template in layout.weights):
+            above = path
+            for part in reversed(where.parts):
+                above = above.parent if above.name == part else Path()
+            if layout.directory.fullmatch(above.name):
+                return True
+    return False
+
+
+def places(layout: Layout, step: int, directory: Path, *, root: Path) -> tuple[Path, ...]:
+    """Where the weights of a checkpoint may lie, best first.
+
+    Raises:
+        RunError: the checkpoint's own list of contents cannot be read, or points out of it.
+    """
+    declared = directory / layout.contents
+    if layout.contents and declared.exists():
+        return _declared(declared, root)
+    return tuple(directory / template.format(step=step) for template in layout.weights)
+
+
+def _declared(file: Path, root: Path) -> tuple[Path, ...]:
+    """The place that verl's ``ckpt_contents.json`` names for the model."""
+    content = read_json(file, root, max_bytes=MAX_CONTENTS_BYTES).get("contents")
+    model = content.get("model") if isinstance(content, dict) else None
+    path = model.get("path") if isinstance(model, dict) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise RunError(f"{file}: names no place for the model (contents.model.path)")
+    place = file.parent / path
+    if Path(path).is_absolute() or ".." in Path(path).parts or not place.resolve().is_relative_to(root):
+        raise RunError(f"{file}: places the model in {path!r}, outside the checkpoint")
+    return (place, place / "huggingface", place / "dist_ckpt")
+
+
+def _places_of_steps(layout: Layout, root: Path) -> list[Path]:
+    found = [root] if SELF in layout.below else []
+    found += [place for below in layout.below if below != SELF for place in sorted(root.glob(below))]
+    return [place for place in found if place.is_dir()]
+
+
+def _matching(layout: Layout, place: Path) -> tuple[tuple[int, Path], ...]:
+    matches = ((layout.directory.fullmatch(entry.name), entry) for entry in sorted(place.iterdir()))
+    return tuple(sorted((int(match.group(1)), entry) for match, entry in matches if match))
+
+
+def _proven(layout: Layout, place: Path, steps: tuple[tuple[int, Path], ...]) -> bool:
+    """Whether the surroundings tell this layout from others with the same names."""
+    beside = not layout.beside or (place / layout.beside).exists()
+    return beside and (not layout.inside or any((path / layout.inside).exists() for _, path in steps))
+
+
+def _require_distinct(steps: Steps) -> None:
+    """Refuse two directories for one step, and one directory under two steps."""
+    seen: list[tuple[int, Path]] = []
+    for step, path in steps.directories:
+        if not path.is_dir():
+            continue
+        twin = next((other for known, other in seen if known == step or other.samefile(path)), None)
+        if twin is not None:
+            raise RunError(f"{steps.place}: {twin.name} and {path.name} are one step, or one directory; keep one")
+        seen.append((step, path))

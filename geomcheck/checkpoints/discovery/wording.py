@@ -1,0 +1,86 @@
+"""What discovery says: of runs that are none, of checkpoints that are left out, of oddities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from geomcheck.checkpoints.discovery.layouts import LAYOUTS, MISSPELT
+from geomcheck.checkpoints.discovery.steps import Steps, is_step, recognise
+from geomcheck.checkpoints.formats import held
+from geomcheck.checkpoints.formats.unread import listing
+from geomcheck.checkpoints.run import LeftOut
+
+NAMES_SHOWN = 4
+
+
+def nothing_found(directory: Path) -> str:
+    """Why `directory` is no run, and what may have been meant."""
+    message = f"the run {directory} holds no checkpoint directory and no model; found {listing(directory)}"
+    if is_step(directory.resolve()):
+        return f"{message}. This is one checkpoint: point at the directory above it"
+    misspelt = [entry.name for entry in sorted(directory.iterdir()) if MISSPELT.fullmatch(entry.name)]
+    if misspelt:
+        return f"{message}. verl writes global_step_N, not {misspelt[0]}: rename the directories"
+    nested = [entry for entry in sorted(directory.iterdir()) if entry.is_dir() and recognise(entry)]
+    if nested:
+        return f"{message}. Did you mean {nested[0]}?"
+    return f"{message}. Read are such as {', '.join(dict.fromkeys(layout.example for layout in LAYOUTS))}"
+
+
+def incomplete_run(directory: Path, absent: Sequence[LeftOut], *, any_complete: bool) -> str:
+    """Why a run is refused for its incomplete checkpoints."""
+    what = "holds incomplete checkpoints" if any_complete else "holds no complete checkpoint"
+    remedy = "wait for the save, or remove them" if any_complete else "wait for the first save"
+    listed = "\n".join(f"  {line}" for line in _grouped(absent)) or "  only W0 is there"
+    return f"the run {directory} {what}; {remedy}:\n{listed}"
+
+
+def omissions(absent: Sequence[LeftOut], *, last: int, name: str) -> tuple[str, ...]:
+    """What to say of directories that were left out; first of one that would have been the last checkpoint.
+
+    Args:
+        absent: what was left out.
+        last: step of the last checkpoint that is judged.
+        name: its name.
+    """
+    newest = max(absent, key=lambda entry: entry.step, default=None)
+    if newest is None or newest.step <= last:
+        return tuple(f"left out {line}" for line in _grouped(absent))
+    others = [entry for entry in absent if entry is not newest]
+    first = f"the LAST checkpoint, {newest.name}, is left out: {newest.reason}. Judged as the last is {name}"
+    return (first, *(f"left out {line}" for line in _grouped(others)))
+
+
+def notes(directory: Path, steps: Steps, states: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Other oddities that a reader should know of.
+
+    Args:
+        directory: the run.
+        steps: its step directories.
+        states: ``trainer_state.json`` by checkpoint name.
+    """
+    for name, state in states.items():
+        number = next(step for step, path in steps.directories if path.name == name)
+        if state.get("global_step", number) != number:
+            yield f"{name}: its trainer_state.json says global_step {state['global_step']}; was it renamed?"
+    if held([directory]):
+        yield f"{directory}: the model in the run's own directory is taken for the final one, and is no further point"
+    for entry in sorted(steps.place.iterdir()):
+        if MISSPELT.fullmatch(entry.name):
+            yield f"{entry.name} is ignored: verl writes global_step_N"
+    if steps.layout.remark:
+        yield steps.layout.remark
+
+
+def _grouped(absent: Iterable[LeftOut]) -> list[str]:
+    """A line per reason, in the order of steps."""
+    ordered = sorted(absent, key=lambda entry: (entry.reason, entry.step))
+    lines = []
+    for reason, group in groupby(ordered, key=lambda entry: entry.reason):
+        names = [entry.name for entry in group]
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        lines.append(f"{', '.join(names[:NAMES_SHOWN])}{more}: {reason}")
+    return lines

@@ -1,0 +1,91 @@
+"""What checkpoints are that no reader opens, and which command makes them readable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geomcheck.checkpoints.formats.safetensors import INDEX, SINGLE
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A kind of checkpoint without a reader.
+
+    Attributes:
+        names: globs, one of which matches in the directory.
+        what: its name, for people.
+        remedy: what to do.
+    """
+
+    names: tuple[str, ...]
+    what: str
+    remedy: str
+
+
+UNREAD = (
+    Unread(
+        ("zero_to_fp32.py", "*zero_pp_rank_*", "global_step*/*zero_pp_rank_*"),
+        "DeepSpeed ZeRO partitions, which only DeepSpeed puts together",
+        "run `python zero_to_fp32.py . OUT --safe_serialization` where zero_to_fp32.py lies, once per checkpoint, and "
+        "check a directory of such outputs, each named checkpoint-STEP",
+    ),
+    Unread(
+        ("mp_rank_[0-9]*/", "iter_*/mp_rank_[0-9]*/"),
+        "Megatron's legacy torch format, which needs Megatron's own classes",
+        "load it in Megatron once with `--ckpt-convert-format torch_dist --ckpt-convert-save OUT`, and check OUT",
+    ),
+    Unread(
+        ("mcore_batch_*.safetensors", "hf_batch_*.safetensors"),
+        "an export that was interrupted (mbridge)",
+        "export this checkpoint again, or remove it",
+    ),
+    Unread(
+        ("*.gguf", "gptq_model*", "*-awq-*", "quantize_config.json"),
+        "a quantized model, whose rounding is larger than most updates",
+        "point at the checkpoint before quantization",
+    ),
+    Unread(
+        ("*.bin", "*.pt", "*.pth", "*.distcp", ".metadata", "pytorch_model_fsdp*", "*.safetensors"),
+        "no layout that is read",
+        "save the model with save_pretrained, as safetensors",
+    ),
+)
+"""The first that matches explains a directory; the last speaks for every file that may hold weights."""
+
+
+def explain(directory: Path, places: Sequence[Path]) -> str:
+    """What the checkpoint holds instead of weights that can be read, and what to do, as one sentence or two."""
+    missing = f"no weights that are read; found {listing(directory)}"
+    lost = half_written(places)
+    if lost is not None:
+        return f"{missing}: {lost}. Copy the checkpoint again, or remove it"
+    for kind in UNREAD:
+        if any(_matches(place, kind.names) for place in dict.fromkeys([directory, *places])):
+            return f"{missing}. This is {kind.what}: {kind.remedy}"
+    return f"{missing}. The save was not finished, or the weights were removed: complete it, or remove the directory"
+
+
+def half_written(places: Iterable[Path]) -> str | None:
+    """Why a save in one of `places` cannot be finished, from the names that are there; None where it may be."""
+    for place in places:
+        if (place / ".metadata.tmp").exists():
+            return f"{place.name}/.metadata.tmp is still there"
+        if _matches(place, ("*.distcp",)) and not (place / ".metadata").exists():
+            return "its shards lack .metadata, which is written last"
+        sharded = _matches(place, ("model-*-of-*.safetensors",)) and not (place / SINGLE).exists()
+        if sharded and not (place / INDEX).exists():
+            return f"its shards lack {INDEX}, which is written last"
+    return None
+
+
+def listing(directory: Path) -> str:
+    """The first names in a directory, for messages."""
+    names = sorted(entry.name for entry in directory.iterdir())
+    shown = ", ".join(names[:6]) or "nothing"
+    return f"{shown}, ... ({len(names)} entries)" if len(names) > 6 else shown
+
+
+def _matches(directory: Path, globs: Iterable[str]) -> bool:
+    return any(next(directory.glob(pattern), None) is not None for pattern in globs)
