@@ -33,7 +33,7 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
     """
     stored = [base.source, *(checkpoint.source for checkpoint in run.checkpoints)]
     known = next((source.config for source in stored if source.config.get("model_type")), {})
-    configs = [source.config if source.config.get("model_type") else known for source in stored]
+    configs = [source.config if source.config.get("model_type") else {**known, **source.config} for source in stored]
     seen = [
         source if isinstance(source, Comparable) else canonical(source, config, dequantize=dequantize)
         for source, config in zip(stored, configs, strict=True)
