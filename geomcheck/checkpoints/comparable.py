@@ -54,21 +54,20 @@ def _dequantized(run: Run, stored: Sequence[WeightSource]) -> Iterator[str]:
 
 
 def _mixed(checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
-    """A note where checkpoints of one run store the same weights differently."""
-    first, *others = checkpoints
-    usual = _manner(first)
-    for other in others:
-        manner = _manner(other)
-        only = sorted(manner - usual), sorted(usual - manner)
-        if all(only):
-            yield (
-                f"stored differently along the run: {other.name} has {only[0][0]}, {first.name} {only[1][0]}; "
-                "the weights are compared under one naming"
-            )
-            return
+    """A note where checkpoints of one run store their weights in several manners; to lack some is none."""
+    manners: dict[frozenset[str], str] = {}
+    for checkpoint in checkpoints:
+        manner = _manner(checkpoint)
+        if not any(manner <= known or known <= manner for known in manners):
+            manners[manner] = checkpoint.name
+    if len(manners) > 1:
+        first, second, *_ = manners
+        own = {name: min(manner - (second if manner is first else first)) for manner, name in manners.items()}
+        shown = ", ".join(f"{name} has {what}" for name, what in own.items())
+        yield f"stored differently along the run: {shown}; the weights are compared under one naming"
 
 
-def _manner(checkpoint: Checkpoint) -> set[str]:
+def _manner(checkpoint: Checkpoint) -> frozenset[str]:
     """How a checkpoint stores weights: its layout, and the names of its tensors without their numbers."""
     source = checkpoint.source
-    return {f"layout {source.layout}", *(f"tensors {_NUMBER.sub('#', name)}" for name in source.weights)}
+    return frozenset({f"layout {source.layout}", *(_NUMBER.sub("#", name) for name in source.weights)})

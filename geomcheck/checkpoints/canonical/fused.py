@@ -65,7 +65,7 @@ def projections(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tup
         if leaf not in ("weight", "bias"):
             path, leaf = name, "weight"
         rule = _rule(path, config)
-        if rule is None and not _looks_fused(path, stored):
+        if stored.fused or (rule is None and not _looks_fused(path, stored)):
             yield name, Part(name, stored)
             continue
         if leaf == "weight" and len(stored.shape) == 1:

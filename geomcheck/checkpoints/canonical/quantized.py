@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.parts import Part
@@ -75,17 +76,28 @@ class Dequantize:
 
 
 def _refuse(source: WeightSource) -> None:
-    for name, stored in source.weights.items():
-        found = next((what for pattern, what in _FORMATS if pattern.search(name)), None)
-        if found is None and name.endswith("_blocks") and f"{name.removesuffix('_blocks')}_scales" in source.weights:
-            found = "MXFP4"
-        if found is None and stored.dtype in _INTEGERS and f"{name}_scale" in source.weights:
-            found = f"{stored.dtype} with scales, as compressed-tensors writes it"
-        if found is not None:
-            raise RunError(
-                f"{source.path}: {name}: quantized ({found}): its rounding is far above a training update. "
-                "Give the model in bf16, fp16 or fp32: the weights that were quantized, not those read back from this"
-            )
+    found = next(chain(_named(source.weights), _shaped(source.weights)), None)
+    if found is not None:
+        name, what = found
+        raise RunError(
+            f"{source.path}: {name}: quantized ({what}): its rounding is far above a training update. "
+            "Give the model in bf16, fp16 or fp32: the weights that were quantized, not those read back from this"
+        )
+
+
+def _named(weights: Mapping[str, Stored]) -> Iterator[tuple[str, str]]:
+    """(tensor, format) where the name alone says it."""
+    for pattern, what in _FORMATS:
+        yield from ((name, what) for name in weights if pattern.search(name))
+
+
+def _shaped(weights: Mapping[str, Stored]) -> Iterator[tuple[str, str]]:
+    """(tensor, format) where a tensor beside it says it."""
+    for name, stored in weights.items():
+        if name.endswith("_blocks") and f"{name.removesuffix('_blocks')}_scales" in weights:
+            yield name, "MXFP4"
+        if stored.dtype in _INTEGERS and f"{name}_scale" in weights:
+            yield name, f"{stored.dtype} with scales, as compressed-tensors writes it"
 
 
 def _scale(weights: Mapping[str, Stored], name: str) -> str | None:
