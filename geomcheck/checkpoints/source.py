@@ -46,7 +46,8 @@ class WeightSource(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that decides the content of a weight, sorted: where none has changed, no weight has."""
+        """Every file that decides the content of a weight, its config among them, sorted: where none has changed,
+        no weight has."""
         ...
 
     @property

@@ -55,7 +55,7 @@ class Weight:
     @property
     def is_matrix(self) -> bool:
         """Whether the diagnostics apply: two dimensions, both above 1, and no stack of biases."""
-        return len(self.shape) == 2 and min(self.shape) > 1 and not self.module.endswith("bias")
+        return len(self.shape) == 2 and min(self.shape) > 1 and not self.name.endswith("bias")
 
     @property
     def is_linear(self) -> bool:

@@ -243,7 +243,7 @@ def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
         if bulky := [weight for weight in record.weights.values() if weight.is_bulky]:
             notes.append(
                 f"note: {record.run}: {_plural(bulky)} with other than two dimensions not measured, such as "
-                f"{bulky[0].name} {bulky[0].shape}"
+                f"{bulky[0].name} {bulky[0].shape}{f': {bulky[0].fused}' if bulky[0].fused else ''}"
             )
         if record.skipped:
             name, reason = next(iter(record.skipped.items()))

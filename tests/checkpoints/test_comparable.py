@@ -143,6 +143,13 @@ def test_a_tied_head_is_no_weight_of_its_own(tmp_path: Path, heads: dict[str, No
     assert record.skipped == {}
 
 
+@pytest.mark.parametrize("odd", [[], {}, 7, None, ["qwen3"]])
+def test_a_config_that_says_nonsense_breaks_nothing(tmp_path: Path, odd: object) -> None:
+    config = dict.fromkeys(("model_type", "text_config", "vision_config", "tie_word_embeddings"), odd)
+    record = surveyed(tied(tmp_path / "run", {}, config))
+    assert record.skipped == {}
+
+
 def test_a_head_that_left_its_embedding_is_kept_and_stands_against_it(tmp_path: Path) -> None:
     path = tied(tmp_path / "run", {"first": None, "last": torch.randn(32, 16)})
     record = surveyed(path)

@@ -22,6 +22,7 @@ Shape = tuple[int, ...]
 
 _FUSED = re.compile(r"qkv|query_key_value|w_?pack|c_attn|gate_up_proj|^in_proj_weight$", re.IGNORECASE)
 _DBRX_EXPERTS = re.compile(r"ffn\.experts\.mlp\.[wv][12]$")
+_PLACEHOLDERS = ((0,), (1,))
 _CONV1D = re.compile(r"\.(?:c_attn|q_attn|c_proj|c_fc)\.weight$")
 _CONV1D_TYPES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 
@@ -68,7 +69,7 @@ def projections(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tup
         if stored.fused or (rule is None and not _looks_fused(path, stored)):
             yield name, Part(name, stored)
             continue
-        if leaf == "weight" and len(stored.shape) == 1:
+        if name.endswith(".weight") and stored.shape in _PLACEHOLDERS:
             raise RunError(
                 f"{source.path}: {name} has shape {stored.shape}, the placeholder of a tensor that DeepSpeed keeps "
                 "elsewhere; write the weights out with zero_to_fp32.py and point at those"

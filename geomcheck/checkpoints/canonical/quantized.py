@@ -120,7 +120,7 @@ def _block(
             f"{source.path}: {scale} has shape {stored}, which is no scale for {name} of shape {shape}: neither one "
             f"for all, nor one a row, nor one for each block of {block[0]} x {block[1]}"
         )
-    return block
+    return min(block[0], rows), min(block[1], columns)
 
 
 def _block_size(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from geomcheck.checkpoints.canonical.numbers import model_types
 from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept
 from geomcheck.checkpoints.source import WeightSource
 
@@ -23,7 +24,7 @@ def ties(config: Mapping[str, Any]) -> bool:
     for section in (config, config.get("text_config")):
         if isinstance(section, Mapping) and isinstance(section.get("tie_word_embeddings"), bool):
             return bool(section["tie_word_embeddings"])
-    return config.get("model_type") in _TIED_BY_DEFAULT
+    return bool(_TIED_BY_DEFAULT & model_types(config))
 
 
 def tied_once(sources: Sequence[PartsOf]) -> list[PartsOf]:

@@ -140,6 +140,11 @@ def test_a_placeholder_of_a_fused_weight_is_an_error(tmp_path: Path, shape: tupl
         stored(tmp_path, {QKV: torch.zeros(shape)}, PHI)
 
 
+def test_a_vector_beside_a_fused_projection_is_no_placeholder(tmp_path: Path) -> None:
+    name = "model.layers.0.self_attn.qkv_scale"
+    assert set(stored(tmp_path, {name: torch.ones(1), f"{name}s": torch.ones(7)}, PHI).weights) == {name, f"{name}s"}
+
+
 def test_a_norm_is_no_fused_projection(tmp_path: Path) -> None:
     names = ["model.layers.0.self_attn.qkv_norm.weight", "model.layers.0.self_attn.kv_a_proj_with_mqa.weight"]
     source = stored(tmp_path, {names[0]: torch.ones(8), names[1]: torch.ones(8, 8)}, {"model_type": "deepseek_v3"})

@@ -84,12 +84,18 @@ def test_a_scale_that_does_not_fit_is_an_error(tmp_path: Path, scale_shape: tupl
         dequantized(tmp_path, {Q: fp8(6, 9), f"{Q}_scale_inv": torch.ones(scale_shape)})
 
 
-@pytest.mark.parametrize("size", [[0, 128], [128], "128", [-1, 2], [True, 128], None])
+@pytest.mark.parametrize("size", [[0, 128], [128], "128", [-1, 2], [True, 128], None, {}])
 def test_a_block_size_that_cannot_be_is_the_usual_one(tmp_path: Path, size: Any) -> None:
     config = {"model_type": "x", "quantization_config": {"weight_block_size": size}}
     weight, scale = fp8(130, 4), torch.tensor([[2.0], [4.0]])
     result = dequantized(tmp_path, {Q: weight, f"{Q}_scale_inv": scale}, config)
     assert result.equal(weight.float() * torch.tensor([2.0] * 128 + [4.0] * 2)[:, None])
+
+
+def test_a_block_beyond_all_bounds_is_the_whole_matrix(tmp_path: Path) -> None:
+    config = {"model_type": "x", "quantization_config": {"weight_block_size": [2**60, 4]}}
+    result = dequantized(tmp_path, {Q: fp8(6, 8), f"{Q}_scale_inv": torch.tensor([[2.0, 3.0]])}, config)
+    assert result.equal(fp8(6, 8).float() * torch.tensor([2.0, 3.0]).repeat_interleave(4))
 
 
 def test_without_the_option_fp8_stays_fp8_and_scales_are_no_weights(tmp_path: Path) -> None:
