@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as hf
 from torch import Tensor
 
 import geomcheck
@@ -158,6 +159,20 @@ def test_a_head_that_left_its_embedding_is_kept_and_stands_against_it(tmp_path: 
     run = open_run(path)
     w0 = comparable(run, find_base(run))[1].source
     assert w0.read(HEAD).equal(w0.read(EMBED))
+
+
+def test_a_tied_model_in_memory_has_the_weights_of_its_twin_on_disk(tmp_path: Path) -> None:
+    shape = {"vocab_size": 32, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 6}
+    config = hf.Qwen3Config(**shape, num_key_value_heads=2, head_dim=4, intermediate_size=32, tie_word_embeddings=True)
+    model = tiny(hf.Qwen3ForCausalLM, config)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    path = run_of(tmp_path / "run", {}, {10: moved(state, 1e-3) | {HEAD: moved(state, 1e-3)[EMBED]}}, config_of(model))
+    model.save_pretrained(path / "base")
+    record = surveyed(path)
+    assert HEAD not in open_base(path / "base", "given").source.weights
+    assert HEAD in open_run(path).checkpoints[0].source.weights
+    assert set(record.weights) == set(state) - {HEAD}
+    assert record.skipped == {}
 
 
 def test_a_head_of_a_model_that_does_not_tie_must_be_there(tmp_path: Path) -> None:

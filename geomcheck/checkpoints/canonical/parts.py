@@ -23,8 +23,8 @@ class Part:
         tensor: name of the stored tensor.
         stored: shape and format of the part.
         at: indices into the tensor's leading dimensions (an expert, a layer of a stack).
-        take: from what lies at `at` to the weight: rows of a fused projection, a transposition. It returns a
-            view where it can.
+        take: from what lies at `at` to the weight: rows of a fused projection, a transposition. It may return a
+            view.
     """
 
     tensor: str
@@ -75,7 +75,7 @@ class PartsOf:
         part = self._parts[name]
         if part.take is None:
             return self._source.read(part.tensor, (*part.at, *at))
-        weight = part.take(self._source.read(part.tensor, part.at))
+        weight = part.take(self._source.read(part.tensor, part.at)).contiguous()  # products round by memory order
         return weight[at] if at else weight
 
 
