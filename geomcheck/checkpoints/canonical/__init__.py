@@ -9,11 +9,11 @@ from geomcheck.checkpoints.canonical.experts import single_experts
 from geomcheck.checkpoints.canonical.fused import projections, upright
 from geomcheck.checkpoints.canonical.names import plain_names
 from geomcheck.checkpoints.canonical.parts import Part, PartsOf, parts_of
-from geomcheck.checkpoints.canonical.quantized import is_fp8, unquantized
+from geomcheck.checkpoints.canonical.quantized import holds_scaled_fp8, is_fp8, unquantized
 from geomcheck.checkpoints.canonical.tied import tied_once, ties
 from geomcheck.checkpoints.source import WeightSource
 
-__all__ = ["DIALECTS", "Dialect", "canonical", "is_fp8", "tied_once", "ties"]
+__all__ = ["DIALECTS", "Dialect", "canonical", "holds_scaled_fp8", "is_fp8", "tied_once", "ties"]
 
 
 class Dialect(NamedTuple):

@@ -88,18 +88,20 @@ def _split(
     if layout is None:
         yield name, Part(name, stored)
         return
-    parent = path.rpartition(".")[0]
+    above = path[: path.rfind(".") + 1]
     for projection, rows, take in layout.split():
-        yield f"{parent}.{projection}.{leaf}", Part(name, replace(stored, shape=(rows, *stored.shape[1:])), take=take)
+        yield f"{above}{projection}.{leaf}", Part(name, replace(stored, shape=(rows, *stored.shape[1:])), take=take)
 
 
 def _layout(path: str, shape: Shape, rule: Rule | None, config: Mapping[str, Any]) -> Layout | None:
     """The rows of a fused module. Raises Unsplittable."""
+    if len(shape) not in (1, 2):
+        raise Unsplittable(f"its shape {shape} is not that of a projection")
     if rule is None:
         types = " ".join(sorted(model_types(config))) or "a checkpoint without config.json"
         raise Unsplittable(f"its split is not known for {types}")
     layout = rule.layout(Numbers(section(config, rule.scope)), shape)
-    if layout is not None and (len(shape) > 2 or layout.rows != shape[0]):
+    if layout is not None and layout.rows != shape[0]:
         parts = ", ".join(f"{layout.groups} x {rows} {name}" for name, rows in layout.projections)
         raise Unsplittable(f"its shape {shape} does not fit the config, which makes {layout.rows} rows: {parts}")
     return layout

@@ -7,6 +7,11 @@ from typing import Any
 
 _LARGEST = 2**24
 
+_HEADS = ("num_attention_heads", "n_head", "n_heads")
+_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "kv_n_heads")
+_HEAD_DIM = ("head_dim", "kv_channels")
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed")
+
 
 class Unsplittable(Exception):
     """A rule does not apply to this tensor; the message says why. It never leaves this package."""
@@ -24,6 +29,15 @@ def model_types(config: Mapping[str, Any], scope: str = "") -> set[str]:
     return {found for found in types if isinstance(found, str) and found}
 
 
+def disagreement(config: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first number of the architecture that two configs both have, and have differently."""
+    mine, theirs = section(config, ""), section(other, "")
+    keys = (*_HEADS, *_KV_HEADS, *_HEAD_DIM, *_HIDDEN)
+    return next(
+        (key for key in keys if None not in (mine.get(key), theirs.get(key)) and mine[key] != theirs[key]), None
+    )
+
+
 class Numbers:
     """The numbers in one section of a config, under whichever key the model type has for them.
 
@@ -36,16 +50,15 @@ class Numbers:
     @property
     def heads(self) -> int:
         """Query heads."""
-        return self._number("num_attention_heads", "n_head", "n_heads")
+        return self._number(*_HEADS)
 
     @property
     def kv_heads(self) -> int:
         """Key and value heads; as many as query heads where the config names none. They divide the query heads."""
-        keys = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "kv_n_heads")
         nested = self._config.get("attn_config")
-        named = any(self._config.get(key) is not None for key in keys)
+        named = any(self._config.get(key) is not None for key in _KV_HEADS)
         within = Numbers(nested) if isinstance(nested, Mapping) and not named else self
-        groups = within._number(*keys, default=self.heads)
+        groups = within._number(*_KV_HEADS, default=self.heads)
         if self.heads % groups:
             raise Unsplittable(f"{self.heads} heads do not divide into {groups} groups")
         return groups
@@ -53,9 +66,9 @@ class Numbers:
     @property
     def head_dim(self) -> int:
         """Rows of one head."""
-        if any(self._config.get(key) is not None for key in ("head_dim", "kv_channels")):
-            return self._number("head_dim", "kv_channels")
-        hidden = self._number("hidden_size", "n_embd", "d_model", "n_embed")
+        if any(self._config.get(key) is not None for key in _HEAD_DIM):
+            return self._number(*_HEAD_DIM)
+        hidden = self._number(*_HIDDEN)
         if hidden % self.heads:
             raise Unsplittable(f"hidden size {hidden} does not divide into {self.heads} heads")
         return hidden // self.heads

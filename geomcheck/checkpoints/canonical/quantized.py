@@ -45,11 +45,11 @@ def unquantized(source: WeightSource, config: Mapping[str, Any], *, dequantize: 
         RunError: weights are quantized in another format, or a scale does not fit its weight.
     """
     _refuse(source)
-    scaled = any(is_fp8(stored) for stored in source.weights.values())
+    eight_bit = any(is_fp8(stored) for stored in source.weights.values())
     for name, stored in source.weights.items():
-        if scaled and _SCALE.search(name):
+        if eight_bit and _SCALE.search(name):
             continue
-        scale = _scale(source.weights, name) if dequantize and is_fp8(stored) and len(stored.shape) == 2 else None
+        scale = _scale(source.weights, name) if dequantize else None
         if scale is None:
             yield name, Part(name, stored)
         else:
@@ -100,7 +100,15 @@ def _shaped(weights: Mapping[str, Stored]) -> Iterator[tuple[str, str]]:
             yield name, f"{stored.dtype} with scales, as compressed-tensors writes it"
 
 
+def holds_scaled_fp8(source: WeightSource) -> bool:
+    """Whether there is an fp8 matrix here that can be dequantized."""
+    return any(_scale(source.weights, name) is not None for name in source.weights)
+
+
 def _scale(weights: Mapping[str, Stored], name: str) -> str | None:
+    """The tensor that scales an fp8 matrix; None for any other weight."""
+    if not is_fp8(weights[name]) or len(weights[name].shape) != 2:
+        return None
     return next((scale for scale in (f"{name}_scale_inv", f"{name}_scale") if scale in weights), None)
 
 

@@ -120,7 +120,8 @@ QKV = "model.layers.0.self_attn.qkv_proj.weight"
         (PHI | {"head_dim": 2**40}, (40, 24), "head_dim = 1099511627776"),
         ({"model_type": "phi3"}, (40, 24), "the config has no num_attention_heads"),
         (PHI, (41, 24), r"\(41, 24\) does not fit the config, which makes 40 rows: 1 x 24 q_proj, 1 x 8 k_proj"),
-        (PHI, (40, 3, 8), r"\(40, 3, 8\) does not fit"),
+        (PHI, (40, 3, 8), r"\(40, 3, 8\) is not that of a projection"),
+        ({"model_type": "mystery"}, (), r"\(\) is not that of a projection"),
     ],
 )
 def test_what_does_not_fit_its_rule_stays_whole_and_says_why(
