@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geomcheck.checkpoints.canonical.fused import RULES, Rule
+from geomcheck.checkpoints.canonical.rules import RULES, Rule
 from geomcheck.errors import RunError
 from tests.checkpoints.canonical.models import stored
 
