@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("--reference", metavar="RUN", help="run to compare masks with")
     measure.add_argument("--workers", type=_positive, metavar="N", help="local workers")
+    measure.add_argument(
+        "--dequantize", action="store_true", help="make fp32 of fp8 weights and their scales, and measure those"
+    )
     measure.set_defaults(command=_measure)
     inspect = commands.add_parser("inspect", help="say what is in a run and what would be read, from headers only")
     inspect.add_argument("run", metavar="RUN", help="directory of checkpoints, or a record file")
@@ -82,10 +85,17 @@ def _measure(options: argparse.Namespace) -> None:
     inputs = [("the run", options.run), *(("W0", place) for place in bases), *(("a suite", s.file) for s in suites)]
     inputs += [("the reference", options.reference)] if options.reference else []
     require_writable(output, inputs=[(f"{what} {place}", Path(place)) for what, place in inputs])
-    record = geomcheck.measure(run, base=base, suites=suites, reference=options.reference, workers=options.workers)
+    record = geomcheck.measure(
+        run,
+        base=base,
+        suites=suites,
+        reference=options.reference,
+        workers=options.workers,
+        dequantize=options.dequantize,
+    )
     geomcheck.write_record(record, output)
     print(f"{output}: {len(record.points)} checkpoints, {len(record.measured_weights())} weights measured")
-    for note in run.notes:
+    for note in record.notes:
         print(printable(f"  note: {note}"))
     for name, reason in record.skipped.items():
         print(f"  left out {name}: {reason}")

@@ -41,7 +41,7 @@ def _run(gate: Gate, name: str, verdicts: Sequence[Mapping[str, Any]]) -> dict[s
         "name": name,
         "path": subject.path,
         "layout": record.layout if record else None,
-        "notes": list(subject.run.notes) if subject.run else [],
+        "notes": list(record.notes if record else subject.run.notes if subject.run else ()),
         "checkpoints": [
             {"name": point.name, "step": point.step, "progress": point.progress}
             for point in (record.points if record else ())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.source import Stored, WeightSource
+from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +23,8 @@ class Part:
         tensor: name of the stored tensor.
         stored: shape and format of the part.
         at: indices into the tensor's leading dimensions (an expert, a layer of a stack).
-        take: from what lies at `at` to the weight: rows of a fused projection, a transposition. It returns a
-            view where it can.
+        take: from what lies at `at` to the weight: rows of a fused projection, a transposition. It may return a
+            view.
     """
 
     tensor: str
@@ -63,7 +65,7 @@ class PartsOf:
         """See `WeightSource`."""
         return self._source.config
 
-    @property
+    @cached_property
     def weights(self) -> Mapping[str, Stored]:
         """The parts, by canonical name."""
         return {name: part.stored for name, part in self._parts.items()}
@@ -71,6 +73,29 @@ class PartsOf:
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One canonical weight. Raises RunError."""
         part = self._parts[name]
-        tensor = self._source.read(part.tensor, part.at)
-        weight = tensor if part.take is None else part.take(tensor)
+        if part.take is None:
+            return self._source.read(part.tensor, (*part.at, *at))
+        weight = part.take(self._source.read(part.tensor, part.at)).contiguous()  # products round by memory order
         return weight[at] if at else weight
+
+
+def kept(source: WeightSource) -> dict[str, Part]:
+    """The table of all weights of `source` as they are."""
+    return {name: Part(name, stored) for name, stored in source.weights.items()}
+
+
+def parts_of(source: WeightSource, parts: Iterable[tuple[str, Part]]) -> PartsOf:
+    """`source` through a table given in pieces.
+
+    Raises:
+        RunError: two stored tensors are one weight; which of them the model would load cannot be told.
+    """
+    table: dict[str, Part] = {}
+    for name, part in parts:
+        twin = table.setdefault(name, part)
+        if twin is not part:
+            raise RunError(
+                f"{source.path}: {twin.tensor} and {part.tensor} are both {name}; "
+                "remove the one that the model does not load, or save the model again"
+            )
+    return PartsOf(source, table)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomcheck.checkpoints.config import read_config
+from geomcheck.checkpoints.config import CONFIG, read_config
 from geomcheck.checkpoints.formats.index import read_index
 from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
 from geomcheck.checkpoints.inside import storage_root
@@ -51,8 +51,9 @@ class SafetensorsDirectory:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The shards, and what names them."""
+        """The shards, what names them, and the config that says how their tensors are split."""
         names = {*self._files.values(), *([] if (self.path / SINGLE).is_file() else [INDEX])}
+        names |= {CONFIG} if (self.path / CONFIG).is_file() else set()
         return tuple(self.path / name for name in sorted(names))
 
     @cached_property

@@ -1,0 +1,106 @@
+"""Fused projections: which rows of ``qkv_proj``, ``c_attn`` or ``gate_up_proj`` are whose, by model type.
+
+A tensor whose rule is not known, or that does not fit its rule exactly, stays whole and says so: the singular
+values of a fused matrix are not those of its parts, and a wrong split has neither.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types, section
+from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.canonical.rows import Layout, transpose
+from geomcheck.checkpoints.canonical.rules import CONV1D_TYPES, RULES, Rule, Shape
+from geomcheck.checkpoints.source import Stored, WeightSource
+from geomcheck.checkpoints.weights import describe, scope_of
+from geomcheck.errors import RunError
+
+_FUSED = re.compile(r"qkv|query_key_value|w_?pack|c_attn|gate_up_proj|^in_proj_weight$", re.IGNORECASE)
+_DBRX_EXPERTS = re.compile(r"ffn\.experts\.mlp\.[wv][12]$")
+_BY_MODULE = {
+    module: tuple(rule for rule in RULES if rule.module.rpartition(".")[2] == module)
+    for module in {rule.module.rpartition(".")[2] for rule in RULES}
+}
+
+_PLACEHOLDERS = ((0,), (1,))
+_CONV1D = re.compile(r"\.(?:c_attn|q_attn|c_proj|c_fc)\.weight$")
+
+
+def upright(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
+    """Every weight as (out, in): GPT-2's ``Conv1D`` stores (in, out)."""
+    conv1d = bool(CONV1D_TYPES & model_types(config))
+    for name, stored in source.weights.items():
+        if conv1d and len(stored.shape) == 2 and _CONV1D.search(name):
+            yield name, Part(name, replace(stored, shape=stored.shape[::-1]), take=transpose)
+        else:
+            yield name, Part(name, stored)
+
+
+def projections(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
+    """Every projection as a matrix of its own.
+
+    Raises:
+        RunError: a fused weight is the placeholder of a tensor that lies elsewhere.
+    """
+    for name, stored in source.weights.items():
+        path, _, leaf = name.rpartition(".")
+        if leaf not in ("weight", "bias"):
+            path, leaf = name, "weight"
+        rule = _rule(path, config)
+        if stored.fused or (rule is None and not _looks_fused(path, stored)):
+            yield name, Part(name, stored)
+            continue
+        if name.endswith(".weight") and stored.shape in _PLACEHOLDERS:
+            raise RunError(
+                f"{source.path}: {name} has shape {stored.shape}, the placeholder of a tensor that DeepSpeed keeps "
+                "elsewhere; write the weights out with zero_to_fp32.py and point at those"
+            )
+        yield from _split(name, path, leaf, stored, rule, config)
+
+
+def _split(
+    name: str, path: str, leaf: str, stored: Stored, rule: Rule | None, config: Mapping[str, Any]
+) -> Iterator[tuple[str, Part]]:
+    try:
+        layout = _layout(path, stored.shape, rule, config)
+    except Unsplittable as reason:
+        yield name, Part(name, replace(stored, fused=str(reason)))
+        return
+    if layout is None:
+        yield name, Part(name, stored)
+        return
+    above = path[: path.rfind(".") + 1]
+    for projection, rows, take in layout.split():
+        yield f"{above}{projection}.{leaf}", Part(name, replace(stored, shape=(rows, *stored.shape[1:])), take=take)
+
+
+def _layout(path: str, shape: Shape, rule: Rule | None, config: Mapping[str, Any]) -> Layout | None:
+    """The rows of a fused module. Raises Unsplittable."""
+    if len(shape) not in (1, 2):
+        raise Unsplittable(f"its shape {shape} is not that of a projection")
+    if rule is None:
+        types = " ".join(sorted(model_types(config))) or "a checkpoint without config.json"
+        raise Unsplittable(f"its split is not known for {types}")
+    layout = rule.layout(Numbers(section(config, rule.scope)), shape)
+    if layout is not None and layout.rows != shape[0]:
+        parts = ", ".join(f"{layout.groups} x {rows} {name}" for name, rows in layout.projections)
+        raise Unsplittable(f"its shape {shape} does not fit the config, which makes {layout.rows} rows: {parts}")
+    return layout
+
+
+def _looks_fused(path: str, stored: Stored) -> bool:
+    named = _FUSED.search(path.rpartition(".")[2]) or _DBRX_EXPERTS.search(path)
+    return bool(named) and len(stored.shape) <= 2 and describe(path, stored.shape).kind != "norm"
+
+
+def _rule(path: str, config: Mapping[str, Any]) -> Rule | None:
+    scope = scope_of(path)
+    for rule in _BY_MODULE.get(path.rpartition(".")[2], ()):
+        here = rule.scope == scope and f".{path}".endswith(f".{rule.module}")
+        if here and rule.types & model_types(config, scope):
+            return rule
+    return None
