@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from geomcheck.checkpoints.formats.adapter import holds_adapter, open_adapter
 from geomcheck.checkpoints.formats.safetensors import INDEX, SINGLE, SafetensorsDirectory, holds_safetensors
 from geomcheck.checkpoints.inside import read_json
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
@@ -82,7 +83,7 @@ def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = N
         "  1. --geom-base=PATH, a model directory or one checkpoint\n"
         "  2. base: PATH in the suite\n"
         f"  3. a checkpoint-0 or base/ directory in {run.path}\n"
-        "  4. base_model_name_or_path of an adapter (this run holds full weights, and adapters are not read yet)"
+        "  4. base_model_name_or_path of an adapter (not looked up yet)"
     )
 
 
@@ -111,6 +112,8 @@ def _step_directories(directory: Path) -> list[tuple[int, Path]]:
 def _weights(checkpoint: Path, *, root: Path) -> WeightSource:
     if not checkpoint.resolve().is_relative_to(root.resolve()):
         raise RunError(f"{checkpoint}: links to {checkpoint.resolve()}, outside the run; copy it instead")
+    if holds_adapter(checkpoint) and not holds_safetensors(checkpoint):
+        return open_adapter(checkpoint, root=root)
     if not holds_safetensors(checkpoint):
         raise RunError(
             f"{checkpoint}: neither {SINGLE} nor {INDEX}; found {_listing(checkpoint)}. {_advice(checkpoint)}"
@@ -120,8 +123,6 @@ def _weights(checkpoint: Path, *, root: Path) -> WeightSource:
 
 def _advice(checkpoint: Path) -> str:
     """What to do about a checkpoint that holds no safetensors model."""
-    if (checkpoint / "adapter_config.json").exists():
-        return "Adapters are not read yet: merge this one into its base model (PEFT's merge_and_unload) and save that"
     others = ("*.bin", "*.pt", "*.distcp", "pytorch_model_fsdp*", "global_step*")
     if any(next(checkpoint.glob(pattern), None) for pattern in others):
         return "This layout is not read yet: save the model with save_pretrained, as safetensors"

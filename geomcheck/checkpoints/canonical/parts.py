@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from geomcheck.checkpoints.source import Stored, WeightSource
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from geomcheck.checkpoints.source import Change, Stored, WeightSource
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,15 @@ class PartsOf:
         """The parts, by canonical name."""
         return {name: part.stored for name, part in self._parts.items()}
 
-    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """One canonical weight. Raises RunError."""
         part = self._parts[name]
-        tensor = self._source.read(part.tensor, part.at)
-        weight = tensor if part.take is None else part.take(tensor)
-        return weight[at] if at else weight
+        stored = self._source.read(part.tensor, part.at)
+        if part.take is None and not at:
+            return stored
+
+        def taken(tensor: Tensor) -> Tensor:
+            weight = tensor if part.take is None else part.take(tensor)
+            return weight[at] if at else weight
+
+        return taken(stored) if isinstance(stored, Tensor) else stored.taken(taken)

@@ -40,12 +40,14 @@ class SafetensorsDirectory:
     Args:
         path: the directory.
         root: no file outside this directory is ever opened, whatever index or links say.
+        stem: what the files are called, before ``.safetensors``.
     """
 
     layout = "safetensors"
 
-    def __init__(self, path: Path, *, root: Path | None = None) -> None:
+    def __init__(self, path: Path, *, root: Path | None = None, stem: str = "model") -> None:
         self.path = path
+        self._single, self._index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
         self._root = _storage_root(root or path)
         self._handles: dict[str, Any] = {}
         self._stats: dict[str, tuple[int, ...]] = {}
@@ -63,7 +65,7 @@ class SafetensorsDirectory:
     @property
     def files(self) -> tuple[Path, ...]:
         """The shards, and what names them."""
-        names = {*self._files.values(), *([] if (self.path / SINGLE).is_file() else [INDEX])}
+        names = {*self._files.values(), *([] if (self.path / self._single).is_file() else [self._index])}
         return tuple(self.path / name for name in sorted(names))
 
     @cached_property
@@ -88,21 +90,21 @@ class SafetensorsDirectory:
     @cached_property
     def _files(self) -> Mapping[str, str]:
         """File name by tensor name."""
-        if (self.path / SINGLE).is_file():
-            return dict.fromkeys(sorted(self._open(SINGLE).keys()), SINGLE)
+        if (self.path / self._single).is_file():
+            return dict.fromkeys(sorted(self._open(self._single).keys()), self._single)
         weight_map = self._read_index()
         for file in sorted(set(weight_map.values())):
             present = set(self._open(file).keys())
             absent = sorted(name for name, where in weight_map.items() if where == file and name not in present)
             if absent:
                 raise RunError(
-                    f"{self.path / file}: {INDEX} places {absent[0]} here, but the file does not hold it "
+                    f"{self.path / file}: {self._index} places {absent[0]} here, but the file does not hold it "
                     f"({len(absent)} weights affected): the index is stale or the shard was overwritten"
                 )
         return dict(sorted(weight_map.items()))
 
     def _read_index(self) -> dict[str, str]:
-        path = self.path / INDEX
+        path = self.path / self._index
         weight_map = read_json(path, self._root, max_bytes=MAX_INDEX_BYTES).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise RunError(f"{path}: weight_map is empty or not a mapping of weight names to files")
@@ -116,8 +118,10 @@ class SafetensorsDirectory:
     def _open(self, file: str) -> Any:
         if file not in self._handles:
             path = self.path / file
-            if file != SINGLE and not path.is_file():
-                raise RunError(f"{path}: missing, though {INDEX} names it; copy the shard, or remove the checkpoint")
+            if file != self._single and not path.is_file():
+                raise RunError(
+                    f"{path}: missing, though {self._index} names it; copy the shard, or remove the checkpoint"
+                )
             try:
                 self._stats[file] = _identity(require_regular(path, self._root))
                 self._handles[file] = safe_open(path, framework="pt")
