@@ -77,7 +77,7 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "advice"),
-    [("adapter_config.json", "merge this one into its base model"), ("pytorch_model.bin", "save_pretrained")],
+    [("adapter_config.json", "only LORA is read"), ("pytorch_model.bin", "save_pretrained")],
 )
 def test_other_layouts_are_recognised_and_explained(tmp_path: Path, file: str, advice: str) -> None:
     run_path = simple_run(tmp_path / "run")

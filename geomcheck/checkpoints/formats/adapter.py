@@ -136,8 +136,8 @@ class Adapter:
 
     def _tensor(self, key: str) -> Tensor:
         tensor = self._tensors.read(key)
-        if not isinstance(tensor, Tensor):
-            raise RunError(f"{self.path}: {key} is not a tensor of its own")
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise RunError(f"{self.path}: {key} holds no numbers in floating point; is the adapter quantized?")
         return tensor
 
     def _added(self, name: str, factors: Factors, at: tuple[int, ...]) -> Added:
@@ -147,8 +147,8 @@ class Adapter:
                 raise RunError(
                     f"{name}: an adapter of all experts at once, which can be read one expert at a time only"
                 )
-            a = a.view(factors.experts, factors.rank, -1)[at[0]]
-            b = b.view(len(b), factors.rank, factors.experts)[:, :, at[0]]
+            a = a.reshape(factors.experts, factors.rank, -1)[at[0]]
+            b = b.reshape(len(b), factors.rank, factors.experts)[:, :, at[0]]
         b = b * factors.scaling
         return Added(a.T, b.T) if self._transposed(name, factors) else Added(b, a)
 

@@ -45,7 +45,8 @@ class LoraSettings:
         rank: r, where no pattern says otherwise.
         alpha: lora_alpha, where no pattern says otherwise.
         rslora: scale by alpha / sqrt(r) rather than alpha / r.
-        ranks, alphas: by pattern of module names, the first that matches counts.
+        ranks, alphas: by pattern of module names. In training the first that matches counted, but the file does not
+            keep their order.
         dora: whether rows have lengths of their own.
         transposed: whether modules are said to store (in, out), as GPT-2's do.
         parameters: targets that are parameters rather than modules (fused experts).
@@ -63,13 +64,19 @@ class LoraSettings:
     parameters: tuple[str, ...] = ()
     tokens: Mapping[str, tuple[int, ...]] | None = None
 
-    def rank_of(self, target: str) -> int:
-        """r of a module, or of a parameter that is targeted itself."""
-        return int(_first_match(self.ranks, target, self.rank))
+    def ranks_of(self, target: str) -> set[int]:
+        """What r may be of a module, or of a parameter that is targeted itself: the shape of A tells which it is."""
+        return {int(rank) for rank in _matches(self.ranks, target)} or {self.rank}
 
-    def scaling(self, target: str) -> float:
-        """What B A is multiplied by. Raises RunError where alpha is 0: then it is unknown."""
-        alpha, rank = _first_match(self.alphas, target, self.alpha), self.rank_of(target)
+    def scaling(self, target: str, rank: int) -> float:
+        """What B A is multiplied by. Raises RunError where alpha is unknown, as it is where it is 0."""
+        alphas = set(_matches(self.alphas, target)) or {self.alpha}
+        if len(alphas) > 1:
+            raise RunError(
+                f"{self.where}: alpha_pattern gives {target} {' and '.join(map(str, sorted(alphas)))}, and the file "
+                f"does not say which went first in training. Remove the patterns that did not count, or {MERGE}"
+            )
+        alpha = alphas.pop()
         if alpha == 0:
             raise RunError(
                 f"{self.where}: lora_alpha is 0, under which the adapter would change nothing; older verl mergers "
@@ -173,20 +180,20 @@ def _patterns(config: Mapping[str, Any], key: str, where: Path) -> Mapping[str, 
         if costly or re.search(r"\)[*+{]", pattern):
             raise RunError(f"{where}: {key} holds {pattern[:60]!r}, too costly to match; write simpler patterns")
         try:
-            re.compile(_anchored(pattern))
+            re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
             raise RunError(f"{where}: {key} holds {pattern!r}, no regular expression ({error})") from error
     return patterns
 
 
-def _first_match(patterns: Mapping[str, float] | None, target: str, default: float) -> float:
-    """The value of the first pattern that matches the end of `target`, as PEFT's get_pattern_key."""
-    hits = (value for pattern, value in (patterns or {}).items() if re.match(_anchored(pattern), target))
-    return next(hits, default)
-
-
-def _anchored(pattern: str) -> str:
-    return rf"(.*\.)?({pattern})$"
+def _matches(patterns: Mapping[str, float] | None, target: str) -> list[float]:
+    """The values of the patterns that match all of `target`, or all that follows one of its dots (PEFT's rule)."""
+    starts = [0, *(dot.end() for dot in re.finditer(r"\.", target))]
+    return [
+        value
+        for pattern, value in (patterns or {}).items()
+        if any(re.compile(pattern).fullmatch(target, start) for start in starts)
+    ]
 
 
 def _tokens(indices: Any, where: Path) -> Mapping[str, tuple[int, ...]]:
@@ -200,7 +207,9 @@ def _tokens(indices: Any, where: Path) -> Mapping[str, tuple[int, ...]]:
 
 
 def _are_rows(rows: Any) -> bool:
-    return isinstance(rows, list) and all(type(r) is int and r >= 0 for r in rows) and len(set(rows)) == len(rows)
+    return (
+        isinstance(rows, list) and all(type(r) is int and 0 <= r < 2**31 for r in rows) and len(set(rows)) == len(rows)
+    )
 
 
 def _is_rank(value: Any) -> bool:

@@ -25,6 +25,8 @@ _UNKNOWN = re.compile(r"lora_|\.token_adapter\.|trainable_tokens")
 _ORDER = ("gate_up_proj", "down_proj")
 """The parameters of fused experts in the order in which PEFT wraps them, innermost first."""
 
+_LONGEST_NAME = 256
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -105,6 +107,8 @@ def sort_keys(shapes: Shapes, settings: LoraSettings) -> Keys:
 
 def _sort(key: str, found: _Found, settings: LoraSettings) -> None:
     """Put one key where it belongs; keys of W0 itself, and vectors added to biases, are left out."""
+    if len(key) > _LONGEST_NAME:
+        raise RunError(f"{settings.where.parent}: {key[:60]}... is no name of a weight: it has {len(key)} characters")
     plain = _WRAPPERS.sub("", key).removeprefix(_PREFIX)
     if match := _FACTOR.fullmatch(plain):
         if match["kind"] == ".bias":
@@ -184,21 +188,33 @@ def _joined(
         )
     if lengths is not None and shapes[lengths] != (b[0],):
         raise RunError(f"{where}: {lengths} is {shapes[lengths]}, where ({b[0]},) is expected")
-    rank = settings.rank_of(target)
-    stacked = a[0] != rank and target.rsplit(".", 1)[-1] in {name.rsplit(".", 1)[-1] for name in settings.parameters}
-    if a[0] % rank or (a[0] != rank and not stacked):
-        raise RunError(f"{settings.where}: r of {target} is {rank}, but its lora_A has {a[0]} rows; was it edited?")
+    rank, experts = _rank(target, a[0], settings)
     return Factors(
         a=sides["A"],
         b=sides["B"],
         out=b[0],
         in_=a[1],
         rank=rank,
-        scaling=settings.scaling(target),
-        experts=a[0] // rank if stacked else None,
+        scaling=settings.scaling(target, rank),
+        experts=experts,
         lengths=lengths,
         embedding=embedding,
     )
+
+
+def _rank(target: str, rows: int, settings: LoraSettings) -> tuple[int, int | None]:
+    """(r, number of experts or None) of an A with that many rows: of a targeted parameter, one A per expert."""
+    ranks = settings.ranks_of(target)
+    if rows in ranks:
+        return rows, None
+    leaf = target.rsplit(".", 1)[-1]
+    stacked = [
+        rank for rank in ranks if rows % rank == 0 and any(leaf == p.rsplit(".", 1)[-1] for p in settings.parameters)
+    ]
+    if len(stacked) != 1:
+        expected = " or ".join(map(str, sorted(ranks)))
+        raise RunError(f"{settings.where}: r of {target} is {expected}, but its lora_A has {rows} rows; was it edited?")
+    return stacked[0], rows // stacked[0]
 
 
 def _rows(module: str, key: str, shapes: Shapes, settings: LoraSettings) -> tuple[int, ...]:
