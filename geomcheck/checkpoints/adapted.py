@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
+from geomcheck.checkpoints.weights import describe
 from geomcheck.errors import UsageError
 
 
@@ -63,23 +64,27 @@ class Adapted:
         return source.read(name, at)
 
     def _require_same_model(self, before: Mapping[str, Stored], after: Mapping[str, Stored]) -> None:
-        """Refuse a W0 that most of the adapter does not fit. What else does not fit is left to the survey."""
-        matrices = {name: stored for name, stored in after.items() if len(stored.shape) > 1}
-        quantized = {name for name in matrices if name in before and before[name].dtype not in _FULL_PRECISION}
-        alien = sorted(name for name in matrices if name not in before or before[name].shape != matrices[name].shape)
-        if 2 * len(quantized.union(alien)) <= len(matrices):
-            return
-        if quantized or self._base.config.get("quantization_config"):
+        """Refuse a W0 in which a layer's adapter has no place: its counterpart would pass for a frozen weight.
+
+        Embeddings and heads may be new, or resized; the survey says so of each.
+        """
+        kinds = {name: describe(name, stored.shape).kind for name, stored in after.items() if len(stored.shape) > 1}
+        in_layers = sorted(name for name, kind in kinds.items() if kind in ("attention", "mlp"))
+        quantized = any(name in before and before[name].dtype not in _FULL_PRECISION for name in in_layers)
+        alien = [name for name in in_layers if name not in before or before[name].shape != after[name].shape]
+        if quantized or (alien and self._base.config.get("quantization_config")):
             raise UsageError(
                 f"W0 ({self._base.path}) is quantized: W0 + B A would say more about the quantization than about the "
                 "training. Give the model in full precision with --geom-base"
             )
-        there = before[alien[0]].shape if alien[0] in before else "missing"
-        raise UsageError(
-            f"W0 ({self._base.path}) is not the model that the adapter {self.path} was trained on: {len(alien)} of its "
-            f"{len(matrices)} weights do not fit. For example {alien[0]}: {matrices[alien[0]].shape} in the adapter, "
-            f"{there} in W0. Give the model that this run started from, with --geom-base"
-        )
+        if alien:
+            there = before[alien[0]].shape if alien[0] in before else "missing"
+            raise UsageError(
+                f"W0 ({self._base.path}) is not the model that the adapter {self.path} was trained on, or names its "
+                f"weights in another way: {len(alien)} of {len(in_layers)} do not fit. For example {alien[0]}: "
+                f"{after[alien[0]].shape} in the adapter, {there} in W0. Give the model that this run started from, "
+                "with --geom-base, or merge the adapter"
+            )
 
 
 _FULL_PRECISION = ("bf16", "fp16", "fp32", "fp64")

@@ -7,6 +7,7 @@ from W0 (`Adapter.on`), gets canonical names like any source, and is then laid o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +26,10 @@ from geomcheck.errors import RunError
 STEM = "adapter_model"
 SAFETENSORS = (f"{STEM}.safetensors", f"{STEM}.safetensors.index.json")
 
-CONV1D = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"}
-"""Models of which PEFT knows that their ``c_*`` modules store (in, out); its own flag is unsure where both occur."""
+CONV1D = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer"}
+"""Models with ``Conv1D`` modules, which store (in, out). PEFT's flag is unsure where they have Linear ones too."""
+
+_CONV1D_MODULE = re.compile(r"\.(?:c_attn|q_attn|c_proj|c_fc)\.weight$")
 
 INPUT_MAJOR_EXPERTS = {"gpt_oss", "aria", "aria_text", "openai_privacy_filter"}
 """Models whose fused experts are (experts, in, out) in memory (transformers' ``is_transposed``)."""
@@ -175,18 +178,15 @@ class Adapter:
         return int(self._transposed(name, factors))
 
     def _transposed(self, name: str, factors: Factors) -> bool:
-        """Whether the weight is stored as (in, out): by W0's own shape, or where that is square, by its model."""
-        if factors.embedding:
+        """Whether the weight is stored as (in, out): by its model, or by W0's own shape where that is not square."""
+        model = self.config.get("model_type")
+        if factors.embedding or (model in CONV1D and _CONV1D_MODULE.search(name)):
             return True
         stored = self._base.weights.get(name) if self._base else None
         last = stored.shape[-2:] if stored is not None else ()
         if factors.out != factors.in_ and last in ((factors.out, factors.in_), (factors.in_, factors.out)):
             return last == (factors.in_, factors.out)
-        model = self.config.get("model_type")
-        if factors.experts is not None:
-            return model in INPUT_MAJOR_EXPERTS
-        conv1d = model in CONV1D and name.removesuffix(".weight").rsplit(".", 1)[-1].startswith("c_")
-        return conv1d or self._settings.transposed
+        return model in INPUT_MAJOR_EXPERTS if factors.experts is not None else self._settings.transposed
 
     def _embedding(self, name: str) -> tuple[int, ...]:
         """The shape of an embedding of which some rows are stored."""

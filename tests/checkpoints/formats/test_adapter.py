@@ -508,8 +508,20 @@ def test_a_pickle_runs_nothing_and_holds_tensors_alone(
 
 def test_another_models_adapter_is_refused(plain: Trained, tmp_path: Path) -> None:
     other = train(tmp_path / "other", gpt2, target_modules=["c_attn"])
-    with pytest.raises(UsageError, match=r"not the model that the adapter .* For example model.layers.0.mlp.down_proj"):
+    with pytest.raises(
+        UsageError, match=r"not the model that the adapter .*: 2 of 2 do not fit. For example model.layers"
+    ):
         _ = Adapted(other.w0, open_adapter(plain.adapter).on(other.w0)).weights
+
+
+def test_one_adapter_without_a_place_is_enough(plain: Trained) -> None:
+    """Its weight would be reported as frozen, under the name that W0 has for it."""
+    file = plain.base / "model.safetensors"
+    save_file({name: t for name, t in load_file(file).items() if name != Q}, file)
+    with pytest.raises(
+        UsageError, match=r": 1 of 2 do not fit. For example .*q_proj.weight: \(16, 16\) .* missing in W0"
+    ):
+        _ = Adapted(plain.w0, plain.source).weights
 
 
 def test_a_quantized_base_is_refused(plain: Trained) -> None:
