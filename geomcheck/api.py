@@ -28,6 +28,7 @@ def measure(
     suites: Sequence[Suite] = (),
     reference: Run | str | Path | None = None,
     workers: int | None = None,
+    dequantize: bool = False,
 ) -> Record:
     """Measure a run.
 
@@ -39,13 +40,14 @@ def measure(
         suites: measure what these need.
         reference: a run to compare masks with (`mask_jaccard`).
         workers: local workers; by default as many as processors and memory allow.
+        dequantize: make fp32 of fp8 weights and their scales, and measure those; `Record.notes` says so.
 
     Raises:
         UsageError: no such run, W0 or metric.
         RunError: the files cannot be read or trusted. A damaged weight is listed in `Record.skipped` instead.
     """
     opened = run if isinstance(run, Run) else open_run(run)
-    opened, w0 = comparable(opened, _base(opened, base, suites))
+    opened, w0 = comparable(opened, _base(opened, base, suites), dequantize=dequantize)
     record = survey(opened, w0)
     chosen = _metrics(metrics, default_all=not suites)
     default = {
@@ -55,7 +57,7 @@ def measure(
     }
     requests = merge([default, *(suite.requests(record) for suite in suites)])
     other = open_run(reference) if isinstance(reference, str | Path) else reference
-    other = comparable(other, w0)[0] if other else None
+    other = comparable(other, w0, dequantize=dequantize)[0] if other else None
     measure_record(record, opened, w0, requests, reference=other, workers=workers)
     return record
 

@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("--reference", metavar="RUN", help="run to compare masks with")
     measure.add_argument("--workers", type=_positive, metavar="N", help="local workers")
+    measure.add_argument(
+        "--dequantize", action="store_true", help="make fp32 of fp8 weights and their scales, and measure those"
+    )
     measure.set_defaults(command=_measure)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
     metrics.set_defaults(command=_metrics)
@@ -71,10 +74,17 @@ def _measure(options: argparse.Namespace) -> None:
     inputs += [("the reference", options.reference)] if options.reference else []
     require_writable(output, inputs=[(f"{what} {place}", Path(place)) for what, place in inputs])
     record = geomcheck.measure(
-        options.run, base=options.base, suites=suites, reference=options.reference, workers=options.workers
+        options.run,
+        base=options.base,
+        suites=suites,
+        reference=options.reference,
+        workers=options.workers,
+        dequantize=options.dequantize,
     )
     geomcheck.write_record(record, output)
     print(f"{output}: {len(record.points)} checkpoints, {len(record.measured_weights())} weights measured")
+    for note in record.notes:
+        print(f"  note: {note}")
     for name, reason in record.skipped.items():
         print(f"  left out {name}: {reason}")
 

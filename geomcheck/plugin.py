@@ -48,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="local workers (default: as many as processors and memory allow)",
     )
     group.addoption(
+        "--geom-dequantize",
+        action="store_true",
+        help="make fp32 of fp8 weights and their scales, and measure those",
+    )
+    group.addoption(
         "--geom-fail-on",
         choices=("error", "warn"),
         default="error",

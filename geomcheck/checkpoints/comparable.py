@@ -2,24 +2,84 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from geomcheck.checkpoints.adapted import Adapted
+from geomcheck.checkpoints.canonical import canonical, is_fp8, tied_once, ties
+from geomcheck.checkpoints.canonical.parts import PartsOf, kept
 from geomcheck.checkpoints.formats.adapter import Adapter
-from geomcheck.checkpoints.run import BaseModel, Run
+from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.source import WeightSource
 
+_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
-def comparable(run: Run, base: BaseModel) -> tuple[Run, BaseModel]:
+
+class Comparable(PartsOf):
+    """A source that `comparable` has been through. It goes through once: W0 may serve several runs."""
+
+
+def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[Run, BaseModel]:
     """`run` and `base` with canonical weights, so that a name means the same matrix in both; adapters over W0.
 
+    A checkpoint that says nothing of its architecture has that of W0, and W0 that of the run.
+
+    Args:
+        run: as it was opened.
+        base: W0, as it was opened, or as it was made comparable with another run.
+        dequantize: make fp32 of fp8 weights and their scales. The run's notes then say so.
+
     Raises:
-        RunError: a header or config cannot be read.
-        UsageError: `base` is an adapter.
+        RunError: a header or config cannot be read, two tensors are one weight, or weights are quantized.
     """
-    checkpoints = (replace(checkpoint, source=_over(base.source, checkpoint.source)) for checkpoint in run.checkpoints)
-    return replace(run, checkpoints=tuple(checkpoints)), base
+    bound = (c.source.on(base.source) if isinstance(c.source, Adapter) else c.source for c in run.checkpoints)
+    stored = [base.source, *bound]
+    known = next((source.config for source in stored if source.config.get("model_type")), {})
+    configs = [source.config if source.config.get("model_type") else {**known, **source.config} for source in stored]
+    seen = [
+        source if isinstance(source, Comparable) else canonical(source, config, dequantize=dequantize)
+        for source, config in zip(stored, configs, strict=True)
+    ]
+    seen = [
+        _over(seen[0], named) if isinstance(source, Adapter) else named
+        for source, named in zip(stored, seen, strict=True)
+    ]
+    if any(ties(config) for config in configs):
+        seen = tied_once(seen)
+    w0, *trained = (Comparable(source, kept(source)) for source in seen)
+    checkpoints = (replace(c, source=source) for c, source in zip(run.checkpoints, trained, strict=True))
+    notes = [*(_dequantized(run, stored) if dequantize else ()), *_mixed(run.checkpoints)]
+    return replace(run, checkpoints=tuple(checkpoints), notes=(*run.notes, *notes)), replace(base, source=w0)
 
 
-def _over(base: WeightSource, source: WeightSource) -> WeightSource:
-    return Adapted(base, source.on(base)) if isinstance(source, Adapter) else source
+def _over(w0: PartsOf, adapter: PartsOf) -> PartsOf:
+    adapted = Adapted(w0, adapter)
+    return PartsOf(adapted, kept(adapted))
+
+
+def _dequantized(run: Run, stored: Sequence[WeightSource]) -> Iterator[str]:
+    names = ["W0", *(checkpoint.name for checkpoint in run.checkpoints)]
+    places = [name for name, source in zip(names, stored, strict=True) if any(map(is_fp8, source.weights.values()))]
+    if places:
+        yield f"fp8 weights of {', '.join(places)} were dequantized to fp32; their rounding is part of the figures"
+
+
+def _mixed(checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
+    """A note where checkpoints of one run store their weights in several manners; to lack some is none."""
+    manners: dict[frozenset[str], str] = {}
+    for checkpoint in checkpoints:
+        manner = _manner(checkpoint)
+        if not any(manner <= known or known <= manner for known in manners):
+            manners[manner] = checkpoint.name
+    if len(manners) > 1:
+        first, second, *_ = manners
+        own = {name: min(manner - (second if manner is first else first)) for manner, name in manners.items()}
+        shown = ", ".join(f"{name} has {what}" for name, what in own.items())
+        yield f"stored differently along the run: {shown}; the weights are compared under one naming"
+
+
+def _manner(checkpoint: Checkpoint) -> frozenset[str]:
+    """How a checkpoint stores weights: its layout, and the names of its tensors without their numbers."""
+    source = checkpoint.source
+    return frozenset({f"layout {source.layout}", *(_NUMBER.sub("#", name) for name in source.weights)})

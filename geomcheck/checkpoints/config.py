@@ -8,10 +8,11 @@ from typing import Any
 
 from geomcheck.checkpoints.inside import read_json
 
+CONFIG = "config.json"
 MAX_CONFIG_BYTES = 16 * 2**20
 
 
 def read_config(directory: Path, root: Path) -> Mapping[str, Any]:
     """``config.json`` of a model directory, empty where there is none. Raises RunError where it cannot be read."""
-    path = directory / "config.json"
+    path = directory / CONFIG
     return read_json(path, root, max_bytes=MAX_CONFIG_BYTES) if path.exists() else {}

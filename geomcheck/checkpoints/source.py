@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a header says of one tensor: its shape, and its storage format (``bf16``, ``fp32``, ``F8_E4M3``)."""
+    """What is known of one tensor from headers.
+
+    Attributes:
+        shape: as stored.
+        dtype: its storage format (``bf16``, ``fp32``, ``F8_E4M3``).
+        fused: why several projections lie unsplit in this one tensor; empty where it is one projection.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    fused: str = ""
 
 
 class Change(Protocol):
@@ -66,7 +73,8 @@ class WeightSource(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that decides the content of a weight, sorted: where none has changed, no weight has."""
+        """Every file that decides the content of a weight, its config among them, sorted: where none has changed,
+        no weight has."""
         ...
 
     @property

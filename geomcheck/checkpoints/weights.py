@@ -11,10 +11,15 @@ Kind = Literal["attention", "mlp", "embedding", "head", "norm", "other"]
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.([0-9]{1,6})\.")
 _HEAD = re.compile(r"(?:^|\.)(?:lm_head|output_layer|embed_out|score|classifier)\.weight$")
-_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe|word_embeddings|embed_in|embeddings?)(?:\.|$)")
-_ATTENTION = re.compile(r"(?:^|\.)(?:self_attn|self_attention|attention|attn|cross_attn)\.")
+_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe|word_embeddings|embed_in|embeddings?|pos_embed)(?:\.|$)")
+_ATTENTION = re.compile(r"(?:^|\.)(?:self_attn|self_attention|attention|attn|cross_attn|crossattention|linear_attn)\.")
 _MLP = re.compile(r"(?:^|\.)(?:mlp|feed_forward|ffn|block_sparse_moe|moe|experts?)\.")
 _NORM = re.compile(r"norm|(?:^|\.)ln_", re.IGNORECASE)
+_SCOPES = (
+    ("vision", re.compile(r"(?:visual|vision_\w+|image_encoder)\.")),
+    ("audio", re.compile(r"audio_\w+\.")),
+    ("encoder", re.compile(r"(?:model\.)?encoder\.")),
+)
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,13 @@ class Weight:
     Attributes:
         name: canonical name, as the Hugging Face model calls it.
         shape: as stored, (out, in) for matrices.
-        layer: index of the layer, None outside layers.
+        layer: index of the layer within its scope, None outside layers.
         module: last component of the module path (``q_proj``).
         kind: role in the network.
         dtypes: storage formats seen, the base's first, then the run's (``bf16``, ``fp32``).
+        scope: the part of the model that counts layers on its own: ``vision``, ``audio``, ``encoder``, or empty for
+            the language model.
+        fused: why several projections lie unsplit in this one matrix; empty where it is one projection.
     """
 
     name: str
@@ -36,6 +44,8 @@ class Weight:
     module: str
     kind: Kind
     dtypes: tuple[str, ...] = ()
+    scope: str = ""
+    fused: str = ""
 
     @property
     def numel(self) -> int:
@@ -44,8 +54,8 @@ class Weight:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether the diagnostics apply: two dimensions, both above 1."""
-        return len(self.shape) == 2 and min(self.shape) > 1
+        """Whether the diagnostics apply: two dimensions, both above 1, and no stack of biases."""
+        return len(self.shape) == 2 and min(self.shape) > 1 and not self.name.endswith("bias")
 
     @property
     def is_linear(self) -> bool:
@@ -58,7 +68,7 @@ class Weight:
         return self.kind in ("attention", "mlp") and len(self.shape) >= 2 and not self.is_matrix
 
 
-def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = ()) -> Weight:
+def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = (), *, fused: str = "") -> Weight:
     """Place a canonical weight name in the network."""
     layer = _LAYER.search(name)
     stem = name.removesuffix(".weight")
@@ -69,7 +79,14 @@ def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = ()) ->
         module=stem.rsplit(".", 1)[-1],
         kind=_kind(name),
         dtypes=dtypes,
+        scope=scope_of(name),
+        fused=fused,
     )
+
+
+def scope_of(name: str) -> str:
+    """The scope of a canonical weight name, as in `Weight`."""
+    return next((scope for scope, pattern in _SCOPES if pattern.match(name)), "")
 
 
 def _kind(name: str) -> Kind:

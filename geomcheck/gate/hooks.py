@@ -129,7 +129,9 @@ class ControllerHooks(Hooks):
         """The record of the first run: what its suites ask, or everything where no suite judges it."""
         if not self.gate.measurements:
             subject = next(iter(self.gate.subjects.values()))
-            return subject.record or measure(subject.run or subject.path, base=self.gate.given_base)
+            return subject.record or measure(
+                subject.run or subject.path, base=self.gate.given_base, dequantize=self.gate.dequantize
+            )
         measurement = self.gate.measurements[0]
         if not measurement.done:
             self._measure(self._everything())

@@ -25,6 +25,7 @@ def open_gate(config: pytest.Config) -> Gate:
         base=_base(config),
         reference=_reference(option.geom_reference) if option.geom_reference else None,
         workers=_workers(option.geom_workers or config.getini("geom_workers")),
+        dequantize=option.geom_dequantize,
     )
 
 

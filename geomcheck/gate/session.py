@@ -45,12 +45,12 @@ class Measurement:
         return self.record
 
     @classmethod
-    def of(cls, subject: Subject, base: BaseModel | None) -> Measurement:
+    def of(cls, subject: Subject, base: BaseModel | None, *, dequantize: bool) -> Measurement:
         """Survey a run from headers. Raises UsageError where W0 belongs to another model."""
         if subject.run is None or base is None:
             return cls(subject, record=subject.record, done=True)
         try:
-            run, base = comparable(subject.run, base)
+            run, base = comparable(subject.run, base, dequantize=dequantize)
             return cls(subject, run, base, survey(run, base))
         except RunError as error:
             return cls(subject, base=base, error=error, done=True)
@@ -98,6 +98,7 @@ class Gate:
         base: W0, where the user gave it.
         reference: the run to compare with.
         workers: local workers, None for the default.
+        dequantize: make fp32 of fp8 weights and their scales, and measure those.
 
     Raises:
         UsageError: a run has no suite, no W0, or one that belongs to another model.
@@ -111,11 +112,13 @@ class Gate:
         base: BaseModel | None = None,
         reference: Subject | None = None,
         workers: int | None = None,
+        dequantize: bool = False,
     ) -> None:
         self.subjects = {subject.name: subject for subject in subjects}
         self.pairings = {file: self._pair(file, explicit) for file, explicit in candidates.items()}
         self._require_suites()
         self.given_base = base
+        self.dequantize = dequantize
         self._workers = workers
         self._reference = reference
         self._measurements: dict[tuple[str, str], Measurement] = {}
@@ -149,7 +152,7 @@ class Gate:
                 base = find_base(subject.run, given=self.given_base, suite=suite_base)
             key = (run, str(base.source.path.resolve()) if base else "")
             if key not in self._measurements:
-                self._measurements[key] = Measurement.of(subject, base)
+                self._measurements[key] = Measurement.of(subject, base, dequantize=self.dequantize)
             self._answers[pairing.file, run] = self._measurements[key]
         return self._answers[pairing.file, run]
 
@@ -189,7 +192,7 @@ class Gate:
         if run is not None:
             shared = next((m.base for m in self.measurements if m.base is not None), None)
             base = run.own_base or shared or find_base(run, given=self.given_base)
-        return Measurement.of(self._reference, base)
+        return Measurement.of(self._reference, base, dequantize=self.dequantize)
 
     def _pair(self, file: Path, explicit: bool) -> Pairing:
         try:

@@ -115,8 +115,9 @@ def _metadata(record: Record) -> dict[str, Any]:
         "layout": record.layout,
         "points": [asdict(point) for point in record.points],
         "base": asdict(record.origin),
-        "weights": {w.name: {"shape": w.shape, "dtypes": w.dtypes} for w in record.weights.values()},
+        "weights": {w.name: {"shape": w.shape, "dtypes": w.dtypes, "fused": w.fused} for w in record.weights.values()},
         "skipped": record.skipped,
+        "notes": record.notes,
         "metrics": record.versions,
         "fingerprints": record.fingerprints,
     }
@@ -136,12 +137,13 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         points=points,
         origin=Origin(**_texts(metadata["base"])),
         weights={
-            name: describe(name, tuple(entry["shape"]), tuple(entry["dtypes"]))
+            name: describe(name, tuple(entry["shape"]), tuple(entry["dtypes"]), fused=entry["fused"])
             for name, entry in metadata["weights"].items()
         },
         skipped=_texts(metadata["skipped"]),
         versions=metadata["metrics"],
         fingerprints=_texts(metadata["fingerprints"]),
+        notes=tuple(_texts(dict.fromkeys(metadata["notes"], ""))),
     )
 
 

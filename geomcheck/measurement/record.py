@@ -70,6 +70,7 @@ class Record:
             checkpoints only, another shape than W0, NaN).
         versions: of each measured metric's definition.
         fingerprints: digest of the measured weights by content, for W0 and each checkpoint by name.
+        notes: oddities of the run that a reader of its figures should know of.
     """
 
     run: str
@@ -81,6 +82,7 @@ class Record:
     skipped: dict[str, str] = field(default_factory=dict, repr=False)
     versions: dict[str, int] = field(default_factory=dict, repr=False)
     fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
     _figures: dict[tuple[Request, str], dict[tuple[int, str], Figure]] = field(default_factory=dict, repr=False)
 
     def add(self, row: Row) -> bool:

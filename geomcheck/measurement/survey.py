@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from geomcheck.checkpoints import BaseModel, Run, Stored
-from geomcheck.checkpoints.weights import describe
+from geomcheck.checkpoints.canonical import is_fp8
+from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import UsageError
 from geomcheck.measurement.record import Origin, Point, Record
@@ -25,7 +26,7 @@ def survey(run: Run, base: BaseModel) -> Record:
     """
     headers = {checkpoint.name: checkpoint.source.weights for checkpoint in run.checkpoints}
     before = base.source.weights
-    names = sorted(set(before).union(*headers.values()) - _tied_head(run, base))
+    names = sorted(set(before).union(*headers.values()))
     record = Record(
         run=run.name,
         path=str(run.path),
@@ -33,21 +34,23 @@ def survey(run: Run, base: BaseModel) -> Record:
         points=tuple(Point(c.name, c.step, c.progress) for c in run.checkpoints),
         origin=Origin(str(base.source.path), base.how),
         weights={},
+        notes=run.notes,
     )
     for name in names:
         stored = [before.get(name), *(header.get(name) for header in headers.values())]
         shapes = [entry.shape for entry in stored if entry is not None]
         shape = next((shape for shape in shapes if len(shape) == 2), shapes[0])
         dtypes = tuple(dict.fromkeys(entry.dtype for entry in stored if entry is not None))
-        weight = record.weights[name] = describe(name, shape, dtypes)
-        reason = _incomparable(before.get(name), {where: header.get(name) for where, header in headers.items()})
+        fused = next((entry.fused for entry in stored if entry is not None and entry.fused), "")
+        weight = record.weights[name] = describe(name, shape, dtypes, fused=fused)
+        reason = _incomparable(weight, before.get(name), {where: h.get(name) for where, h in headers.items()})
         if reason is not None and weight.is_matrix:
             record.skipped[name] = reason
     _require_same_architecture(record, run, base)
     return record
 
 
-def _incomparable(before: Stored | None, after: Mapping[str, Stored | None]) -> str | None:
+def _incomparable(weight: Weight, before: Stored | None, after: Mapping[str, Stored | None]) -> str | None:
     """Why a weight cannot be followed along the run, or None."""
     absent = [where for where, entry in after.items() if entry is None]
     if before is None:
@@ -57,9 +60,11 @@ def _incomparable(before: Stored | None, after: Mapping[str, Stored | None]) -> 
     present = {where: entry for where, entry in after.items() if entry is not None}
     for where, entry in {"W0": before, **present}.items():
         if entry.shape != before.shape:
-            return f"shape {entry.shape} in {where}, but {before.shape} in W0"
+            advice = _explained(weight, before.shape, entry.shape)
+            return f"shape {entry.shape} in {where}, but {before.shape} in W0{advice}"
         if entry.dtype not in _SUPPORTED:
-            return f"stored as {entry.dtype} in {where}; measured are {', '.join(sorted(_SUPPORTED))}"
+            advice = "; --geom-dequantize makes fp32 of fp8 weights with scales" if is_fp8(entry) else ""
+            return f"stored as {entry.dtype} in {where}; measured are {', '.join(sorted(_SUPPORTED))}{advice}"
     formats: dict[str, str] = {}
     for where, entry in present.items():
         formats.setdefault(entry.dtype, where)
@@ -70,6 +75,15 @@ def _incomparable(before: Stored | None, after: Mapping[str, Stored | None]) -> 
             "save all checkpoints in one format"
         )
     return None
+
+
+def _explained(weight: Weight, before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    """What a difference in shape comes from, where that can be told."""
+    if {before, after} & {(0,), (1,)}:
+        return ": a placeholder, as DeepSpeed ZeRO-3 leaves it; write the weights out with zero_to_fp32.py"
+    if weight.kind in ("embedding", "head") and before[1:] == after[1:]:
+        return ": one vocabulary was padded, or grew"
+    return ""
 
 
 def _require_same_architecture(record: Record, run: Run, base: BaseModel) -> None:
@@ -86,14 +100,3 @@ def _require_same_architecture(record: Record, run: Run, base: BaseModel) -> Non
             f"{len(matrices)} weight matrices are not in W0 or have another shape there. For example {alien[0]}: "
             f"{record.skipped[alien[0]]}. Give the model that this run started from, with --geom-base"
         )
-
-
-def _tied_head(run: Run, base: BaseModel) -> set[str]:
-    """``lm_head.weight``, where one side stores the tied head and the other leaves it out."""
-    head = "lm_head.weight"
-    sources = [base.source, *(checkpoint.source for checkpoint in run.checkpoints)]
-    stored = [head in source.weights for source in sources]
-    one_sided = any(stored) and not all(stored)
-    return (
-        {head} if one_sided and any(source.config.get("tie_word_embeddings") is True for source in sources) else set()
-    )

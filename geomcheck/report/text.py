@@ -233,12 +233,17 @@ def _by_suite(
 
 def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader should know beside the verdicts: oddities of runs, weights left out, doubtful figures."""
-    notes = [f"note: {note}" for subject in gate.subjects.values() if subject.run for note in subject.run.notes]
-    for record in (measurement.record for measurement in gate.measurements if measurement.record is not None):
+    notes = []
+    for measurement in gate.measurements:
+        run, record = measurement.subject.run, measurement.record
+        known = record.notes if record else run.notes if run else ()
+        notes += [f"note: {measurement.subject.name}: {note}" for note in known]
+        if record is None:
+            continue
         if bulky := [weight for weight in record.weights.values() if weight.is_bulky]:
             notes.append(
                 f"note: {record.run}: {_plural(bulky)} with other than two dimensions not measured, such as "
-                f"{bulky[0].name} {bulky[0].shape}"
+                f"{bulky[0].name} {bulky[0].shape}{f': {bulky[0].fused}' if bulky[0].fused else ''}"
             )
         if record.skipped:
             name, reason = next(iter(record.skipped.items()))

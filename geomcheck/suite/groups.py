@@ -17,7 +17,8 @@ Groups = dict[str | None, dict[int, float]]
 def _group(weight: Weight, per: str) -> str | None:
     match per:
         case "layer":
-            return "outside layers" if weight.layer is None else f"layer {weight.layer}"
+            place = "outside layers" if weight.layer is None else f"layer {weight.layer}"
+            return f"{weight.scope} {place}".strip()
         case "module":
             return weight.module
         case "weight":
@@ -40,8 +41,8 @@ def fold_groups(found: Sample, expectation: Expectation) -> Groups:
     return groups
 
 
-def _in_network(weight: Weight) -> tuple[float, str]:
-    return (math.inf if weight.layer is None else weight.layer, weight.name)
+def _in_network(weight: Weight) -> tuple[str, float, str]:
+    return (weight.scope, math.inf if weight.layer is None else weight.layer, weight.name)
 
 
 def gaps(groups: Groups, found: Sample, expectation: Expectation) -> tuple[str, ...]:

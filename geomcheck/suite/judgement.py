@@ -15,7 +15,7 @@ from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.folds import fold
 from geomcheck.suite.groups import Groups, fold_groups, gaps
 from geomcheck.suite.regimes import EVIDENCE, classify
-from geomcheck.suite.sampling import Question, Sample, counts, rounding_warning, sample
+from geomcheck.suite.sampling import Question, Sample, counts, fused_warning, rounding_warning, sample
 from geomcheck.suite.verdict import Counts, Observed, Outcome, Unanswerable, Verdict, Worst
 
 WORST = 5
@@ -97,7 +97,7 @@ def _figure(expectation: Expectation, record: Record, reference: Record | None) 
     (question,) = expectation.questions()
     found = sample(question, record, question.settle(record))
     groups = fold_groups(found, expectation)
-    warnings = (*rounding_warning(question, record, found), *gaps(groups, found, expectation))
+    warnings = (*rounding_warning(question, record, found), *fused_warning(found), *gaps(groups, found, expectation))
     condition = expectation.condition
     _require_doubt(condition, question, found)
     if isinstance(condition, Trend):
@@ -182,8 +182,10 @@ def _trend(expectation: Expectation, trend: Trend, found: Sample, groups: Groups
 
 def _regime(expectation: Expectation, condition: Regime, record: Record) -> Finding:
     figures: dict[int, dict[str, float]] = {}
+    warnings: tuple[str, ...] = ()
     for question, evidence in zip(expectation.questions(), EVIDENCE, strict=True):
         found = sample(question, record, question.settle(record))
+        warnings = fused_warning(found)
         for step, values in found.cells.items():
             folded = fold(values, evidence.fold, found.used)
             figures.setdefault(step, {})[evidence.metric] = folded
@@ -195,7 +197,7 @@ def _regime(expectation: Expectation, condition: Regime, record: Record) -> Find
     extreme = max(observed, key=lambda o: (not o.holds, _value(o)))
     verb = "is" if extreme.holds else "expected"
     message = f"regime {verb} {condition.name}; at step {extreme.step}: {classified[extreme.step].describe()}"
-    return Finding(all(o.holds for o in observed), message, observed, extreme)
+    return Finding(all(o.holds for o in observed), message, observed, extreme, warnings=warnings)
 
 
 def _figures(groups: Groups) -> Iterator[tuple[int, str | None, float]]:

@@ -175,6 +175,18 @@ def counts(question: Question, record: Record) -> Counts:
     return Counts(len(rest) - unfolded, len(frozen), len(skipped))
 
 
+def fused_warning(found: Sample) -> tuple[str, ...]:
+    """A sentence where a folded weight holds several projections in one."""
+    fused = [weight for _, weight in sorted(found.used.items()) if weight.fused]
+    if not fused:
+        return ()
+    more = f" (and {len(fused) - 1} more)" if len(fused) > 1 else ""
+    return (
+        f"{fused[0].name}{more} holds several projections, measured as one matrix, whose figures are not those of "
+        f"its parts: {fused[0].fused}",
+    )
+
+
 def rounding_warning(question: Question, record: Record, found: Sample) -> tuple[str, ...]:
     """A sentence where storage rounding explains much of the update that the metric describes."""
     if question.metric.name not in SENSITIVE_TO_ROUNDING:

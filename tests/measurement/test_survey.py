@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from geomcheck.checkpoints import find_base, open_base, open_run
+from geomcheck.checkpoints import comparable, find_base, open_base, open_run
 from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement import Record, survey
 from tests.runs import DOWN, EMBED, NORM, K, Q, base_weights, moved, simple_run, write_model, write_run
@@ -13,7 +13,7 @@ from tests.runs import DOWN, EMBED, NORM, K, Q, base_weights, moved, simple_run,
 
 def surveyed(path: Path, base: str | None = None) -> Record:
     run = open_run(path)
-    return survey(run, open_base(base, "--geom-base") if base else find_base(run))
+    return survey(*comparable(run, open_base(base, "--geom-base") if base else find_base(run)))
 
 
 def test_a_healthy_run_is_described_from_headers(tmp_path: Path) -> None:

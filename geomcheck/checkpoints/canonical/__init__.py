@@ -1,1 +1,55 @@
 """One naming for all layouts: from the tensors of a file to matrices under canonical names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from geomcheck.checkpoints.canonical.experts import single_experts
+from geomcheck.checkpoints.canonical.fused import projections, upright
+from geomcheck.checkpoints.canonical.names import plain_names
+from geomcheck.checkpoints.canonical.parts import Part, PartsOf, parts_of
+from geomcheck.checkpoints.canonical.quantized import is_fp8, unquantized
+from geomcheck.checkpoints.canonical.tied import tied_once, ties
+from geomcheck.checkpoints.source import WeightSource
+
+__all__ = ["DIALECTS", "Dialect", "canonical", "is_fp8", "tied_once", "ties"]
+
+
+class Dialect(NamedTuple):
+    """A framework that has names of its own.
+
+    Attributes:
+        speaks: whether these are its names.
+        parts: its tensors under the names of the Hugging Face model, given the config. Raises RunError.
+    """
+
+    speaks: Callable[[Collection[str]], bool]
+    parts: Callable[[WeightSource, Mapping[str, Any]], Mapping[str, Part]]
+
+
+DIALECTS: tuple[Dialect, ...] = ()
+
+
+def canonical(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool = False) -> PartsOf:
+    """`source` as matrices (out, in) under the names of the unfused Hugging Face model.
+
+    Headers are enough; no weight is read.
+
+    Args:
+        source: the tensors as they are stored.
+        config: the architecture, under the keys of ``config.json``; empty where nothing is known.
+        dequantize: make fp32 of fp8 weights and their scales, instead of leaving them unmeasurable.
+
+    Raises:
+        RunError: two tensors are one weight, weights are quantized, or a tensor is a placeholder.
+    """
+    dialect = next((dialect for dialect in DIALECTS if dialect.speaks(source.weights)), None)
+    if dialect is not None:
+        seen = PartsOf(source, dialect.parts(source, config))
+    else:
+        seen = parts_of(source, plain_names(source, config))
+    seen = parts_of(seen, unquantized(seen, config, dequantize=dequantize))
+    seen = parts_of(seen, single_experts(seen, config))
+    seen = parts_of(seen, upright(seen, config))
+    return parts_of(seen, projections(seen, config))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
+from geomcheck.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class PartsOf:
         """See `WeightSource`."""
         return self._source.config
 
-    @property
+    @cached_property
     def weights(self) -> Mapping[str, Stored]:
         """The parts, by canonical name."""
         return {name: part.stored for name, part in self._parts.items()}
@@ -70,12 +72,35 @@ class PartsOf:
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """One canonical weight. Raises RunError."""
         part = self._parts[name]
+        if part.take is None:
+            return self._source.read(part.tensor, (*part.at, *at))
+        take = part.take
         stored = self._source.read(part.tensor, part.at)
-        if part.take is None and not at:
-            return stored
 
         def taken(tensor: Tensor) -> Tensor:
-            weight = tensor if part.take is None else part.take(tensor)
+            weight = take(tensor)
             return weight[at] if at else weight
 
         return taken(stored) if isinstance(stored, Tensor) else stored.taken(taken)
+
+
+def kept(source: WeightSource) -> dict[str, Part]:
+    """The table of all weights of `source` as they are."""
+    return {name: Part(name, stored) for name, stored in source.weights.items()}
+
+
+def parts_of(source: WeightSource, parts: Iterable[tuple[str, Part]]) -> PartsOf:
+    """`source` through a table given in pieces.
+
+    Raises:
+        RunError: two stored tensors are one weight; which of them the model would load cannot be told.
+    """
+    table: dict[str, Part] = {}
+    for name, part in parts:
+        twin = table.setdefault(name, part)
+        if twin is not part:
+            raise RunError(
+                f"{source.path}: {twin.tensor} and {part.tensor} are both {name}; "
+                "remove the one that the model does not load, or save the model again"
+            )
+    return PartsOf(source, table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from geomcheck.checkpoints.config import read_config
+from geomcheck.checkpoints.config import CONFIG, read_config
 from geomcheck.checkpoints.inside import read_json, require_regular
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
@@ -64,8 +64,9 @@ class SafetensorsDirectory:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The shards, and what names them."""
+        """The shards, what names them, and the config that says how their tensors are split."""
         names = {*self._files.values(), *([] if (self.path / self._single).is_file() else [self._index])}
+        names |= {CONFIG} if (self.path / CONFIG).is_file() else set()
         return tuple(self.path / name for name in sorted(names))
 
     @cached_property

@@ -1,0 +1,108 @@
+"""Experts as matrices of their own, whether the checkpoint stacks them or not.
+
+transformers 5 keeps the experts of a layer stacked in memory, and writes some of them stacked to disk and
+some one by one: two checkpoints of one run may differ in nothing but this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from geomcheck.checkpoints.canonical.numbers import Unsplittable, model_types
+from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.canonical.rows import Layout, transpose
+from geomcheck.checkpoints.source import Stored, WeightSource
+
+MAX_EXPERTS = 4096
+
+_STACK = re.compile(r"(?P<module>.*\bexperts)\.(?P<projection>gate_up_proj|down_proj)(?P<bias>_bias)?")
+_MIXTRAL_EXPERT = re.compile(r"(.*)\bblock_sparse_moe\.experts\.([0-9]+)\.(w[123])\.weight")
+_MIXTRAL_NAMES = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+
+_INTERLEAVED = frozenset({"gpt_oss", "openai_privacy_filter"})
+_INPUT_MAJOR_HALVES = frozenset({"llama4", "llama4_text", "qwen3_vl_moe", "qwen3_vl_moe_text", "aria", "aria_text"})
+
+
+@dataclass(frozen=True)
+class Stack:
+    """How the experts of one layer are stacked.
+
+    Attributes:
+        experts: how many.
+        inner: rows of one gate projection.
+        input_major: whether each is stored as (in, out).
+        interleaved: whether rows of gate and up alternate; they are two halves otherwise.
+    """
+
+    experts: int
+    inner: int
+    input_major: bool
+    interleaved: bool
+
+    @property
+    def gate_up(self) -> Layout:
+        """The rows of one expert's ``gate_up_proj``."""
+        groups, rows = (self.inner, 1) if self.interleaved else (1, self.inner)
+        return Layout(groups, (("gate_proj", rows), ("up_proj", rows)))
+
+
+def single_experts(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
+    """Every expert's projections as matrices ``experts.E.gate_proj.weight``, read one expert at a time.
+
+    A stack that does not fit what the model type says stays whole, and is marked.
+    """
+    like_mixtral = any(_MIXTRAL_EXPERT.fullmatch(name) for name in source.weights)
+    for name, stored in source.weights.items():
+        if match := _STACK.fullmatch(name):
+            try:
+                stack = _stack(source.weights, match["module"], model_types(config))
+                yield from _split(name, stored, stack, match)
+            except Unsplittable as reason:
+                yield name, Part(name, replace(stored, fused=str(reason)))
+        elif match := _MIXTRAL_EXPERT.fullmatch(name):
+            prefix, expert, projection = match.groups()
+            yield f"{prefix}mlp.experts.{expert}.{_MIXTRAL_NAMES[projection]}.weight", Part(name, stored)
+        elif like_mixtral:
+            yield name.replace(".block_sparse_moe.", ".mlp."), Part(name, stored)
+        else:
+            yield name, Part(name, stored)
+
+
+def _stack(weights: Mapping[str, Stored], module: str, types: set[str]) -> Stack:
+    """What the shapes of both stacks say together; input-major and output-major never fit both. Raises Unsplittable."""
+    gate_up, down = (weights.get(f"{module}.{name}") for name in ("gate_up_proj", "down_proj"))
+    if gate_up is None or down is None:
+        raise Unsplittable("gate_up_proj and down_proj of these experts are not both there")
+    if len(gate_up.shape) != 3 or len(down.shape) != 3 or gate_up.shape[0] != down.shape[0]:
+        raise Unsplittable(f"shapes {gate_up.shape} and {down.shape} are not those of stacked experts")
+    experts, a, b = gate_up.shape
+    _, c, d = down.shape
+    output_major, input_major = (a, b) == (2 * d, c), (a, b) == (d, 2 * c)
+    if not 1 <= experts <= MAX_EXPERTS or min(a, b, c, d) < 1 or not (output_major or input_major):
+        raise Unsplittable(f"shapes {gate_up.shape} and {down.shape} are not those of stacked experts")
+    if not types or (input_major and not types & (_INTERLEAVED | _INPUT_MAJOR_HALVES)):
+        known = " ".join(sorted(types)) or "a checkpoint without config.json"
+        raise Unsplittable(f"how {known} stacks experts of shape {gate_up.shape} is not known")
+    return Stack(experts, c if input_major else d, input_major, bool(types & _INTERLEAVED))
+
+
+def _split(name: str, stored: Stored, stack: Stack, match: re.Match[str]) -> Iterator[tuple[str, Part]]:
+    bias = bool(match["bias"])
+    leaf = "bias" if bias else "weight"
+    turned = stack.input_major and not bias
+    shape = stored.shape[1:][::-1] if turned else stored.shape[1:]
+    gated = match["projection"] == "gate_up_proj"
+    if stored.shape[0] != stack.experts or len(shape) != (1 if bias else 2) or (gated and shape[0] != 2 * stack.inner):
+        raise Unsplittable(f"shape {stored.shape} does not fit {stack.experts} experts of {stack.inner} rows")
+    for expert in range(stack.experts):
+        if not gated:
+            take = transpose if turned else None
+            part = Part(name, replace(stored, shape=shape), at=(expert,), take=take)
+            yield f"{match['module']}.{expert}.down_proj.{leaf}", part
+            continue
+        for projection, rows, select in stack.gate_up.split(transposed=turned):
+            part = Part(name, replace(stored, shape=(rows, *shape[1:])), at=(expert,), take=select)
+            yield f"{match['module']}.{expert}.{projection}.{leaf}", part

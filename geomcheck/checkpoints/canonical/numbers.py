@@ -1,0 +1,84 @@
+"""The numbers of an architecture that split rules need, from a config that may say anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_LARGEST = 2**24
+
+
+class Unsplittable(Exception):
+    """A rule does not apply to this tensor; the message says why. It never leaves this package."""
+
+
+def section(config: Mapping[str, Any], scope: str) -> Mapping[str, Any]:
+    """The part of `config` on one scope of a multimodal model; all of it where it has no such part."""
+    nested = config.get("vision_config" if scope == "vision" else "text_config")
+    return nested if isinstance(nested, Mapping) else config
+
+
+def model_types(config: Mapping[str, Any], scope: str = "") -> set[str]:
+    """What `config` calls the architecture: the whole model, and the part of it under `scope`."""
+    types = (config.get("model_type"), section(config, scope).get("model_type"))
+    return {found for found in types if isinstance(found, str) and found}
+
+
+class Numbers:
+    """The numbers in one section of a config, under whichever key the model type has for them.
+
+    Every property raises Unsplittable where the config has no such number, or one that cannot be.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+
+    @property
+    def heads(self) -> int:
+        """Query heads."""
+        return self._number("num_attention_heads", "n_head", "n_heads")
+
+    @property
+    def kv_heads(self) -> int:
+        """Key and value heads; as many as query heads where the config names none. They divide the query heads."""
+        keys = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "kv_n_heads")
+        nested = self._config.get("attn_config")
+        named = any(self._config.get(key) is not None for key in keys)
+        within = Numbers(nested) if isinstance(nested, Mapping) and not named else self
+        groups = within._number(*keys, default=self.heads)
+        if self.heads % groups:
+            raise Unsplittable(f"{self.heads} heads do not divide into {groups} groups")
+        return groups
+
+    @property
+    def head_dim(self) -> int:
+        """Rows of one head."""
+        if any(self._config.get(key) is not None for key in ("head_dim", "kv_channels")):
+            return self._number("head_dim", "kv_channels")
+        hidden = self._number("hidden_size", "n_embd", "d_model", "n_embed")
+        if hidden % self.heads:
+            raise Unsplittable(f"hidden size {hidden} does not divide into {self.heads} heads")
+        return hidden // self.heads
+
+    def linear_attention(self, which: str) -> int:
+        """A number of Qwen3-Next's linear attention: ``num_key_heads``, ``key_head_dim``, ..."""
+        return self._number(f"linear_{which}")
+
+    def flag(self, key: str, *, default: bool | None = None) -> bool:
+        """A yes or no."""
+        value = self._config.get(key, default)
+        if not isinstance(value, bool):
+            raise Unsplittable(f"{key} = {value!r} in the config, where true or false is needed")
+        return value
+
+    def _number(self, *keys: str, default: int | None = None) -> int:
+        for key in keys:
+            value = self._config.get(key)
+            if value is None:
+                continue
+            if type(value) is not int or not 1 <= value <= _LARGEST:
+                raise Unsplittable(f"{key} = {value!r} in the config")
+            return value
+        if default is None:
+            raise Unsplittable(f"the config has no {keys[0]}")
+        return default

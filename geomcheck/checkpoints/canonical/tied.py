@@ -1,0 +1,68 @@
+"""Tied embeddings: a head that is the embedding, saved once or twice, is one weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from geomcheck.checkpoints.canonical.numbers import model_types
+from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept
+from geomcheck.checkpoints.source import WeightSource
+
+_HEADS = ("lm_head.weight", "embed_out.weight")
+_EMBEDDINGS = (
+    "model.embed_tokens.weight",
+    "transformer.wte.weight",
+    "transformer.word_embeddings.weight",
+    "gpt_neox.embed_in.weight",
+)
+_TIED_BY_DEFAULT = frozenset({"gpt2", "gpt_bigcode", "bloom", "falcon", "mpt", "gemma", "gemma2", "gemma3_text"})
+
+
+def ties(config: Mapping[str, Any]) -> bool:
+    """Whether `config` makes the head the embedding."""
+    for section in (config, config.get("text_config")):
+        if isinstance(section, Mapping) and isinstance(section.get("tie_word_embeddings"), bool):
+            return bool(section["tie_word_embeddings"])
+    return bool(_TIED_BY_DEFAULT & model_types(config))
+
+
+def tied_once(sources: Sequence[PartsOf]) -> list[PartsOf]:
+    """`sources` of models that tie, with the head left out where it is the embedding in all of them.
+
+    The head is read only where a source has both. If they differ anywhere the head is a weight of its own, and a
+    source that leaves it out has the embedding in its place.
+
+    Raises:
+        RunError: a tensor cannot be read.
+    """
+    names = set().union(*(source.weights for source in sources))
+    pair = next(((head, e) for head in _HEADS for e in _EMBEDDINGS if {head, e} <= names), None)
+    if pair is None:
+        return list(sources)
+    head, embedding = pair
+    if any(_diverged(source, head, embedding) for source in sources):
+        return [_with_head(source, head, embedding) for source in sources]
+    return [_without(source, head) for source in sources]
+
+
+def _diverged(source: WeightSource, head: str, embedding: str) -> bool:
+    first, second = source.weights.get(head), source.weights.get(embedding)
+    if first is None or second is None:
+        return first is not None
+    if first != second:
+        return True
+    one, other = source.read(head), source.read(embedding)
+    return not (isinstance(one, Tensor) and isinstance(other, Tensor) and one.equal(other))
+
+
+def _with_head(source: PartsOf, head: str, embedding: str) -> PartsOf:
+    if head in source.weights or embedding not in source.weights:
+        return source
+    return PartsOf(source, kept(source) | {head: Part(embedding, source.weights[embedding])})
+
+
+def _without(source: PartsOf, head: str) -> PartsOf:
+    return PartsOf(source, {name: part for name, part in kept(source).items() if name != head})

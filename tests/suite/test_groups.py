@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+SCOPED = {
+    "model.layers.3.self_attn.q_proj.weight": (64, 64),
+    "visual.blocks.3.attn.q_proj.weight": (64, 64),
+    "visual.merger.mlp.fc1.weight": (64, 64),
+}
+VALUES = {("stable_rank", "value"): lambda step, name: 20.0 if name.startswith("visual.blocks") else 2.0}
+LINEAR = "metric: stable_rank\nabove: 1\nat: last\nweights: linear\n"
+
+
+def test_layers_of_vision_and_language_are_groups_of_their_own(make_record, judge) -> None:
+    verdict = judge(f"{LINEAR}per: layer", make_record(VALUES, shapes=SCOPED))
+    found = {observed.group: observed.value for observed in verdict.observed}
+    assert found == {"layer 3": 2, "vision layer 3": 20, "vision outside layers": 2}
+    assert list(found) == ["layer 3", "vision layer 3", "vision outside layers"]
+
+
+def test_a_projection_that_could_not_be_split_is_a_warning_where_it_is_judged(make_record, judge) -> None:
+    record = make_record(VALUES, shapes=SCOPED)
+    name = "model.layers.3.self_attn.q_proj.weight"
+    record.weights[name] = replace(record.weights[name], fused="its split is not known for mystery")
+    assert judge(LINEAR, record).warnings == (
+        f"{name} holds several projections, measured as one matrix, whose figures are not those of its parts: "
+        "its split is not known for mystery",
+    )
+    others = "metric: stable_rank\nabove: 1\nat: last\nweights: {include: ['visual.*']}\n"
+    assert judge(others, record).warnings == ()
