@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomcheck.checkpoints.source import Change
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import RunError
 
@@ -110,6 +111,13 @@ class RowsReplaced:
         after = w0.to(torch.promote_types(w0.dtype, torch.float32), copy=True)
         after[list(self.indices)] = self.rows.to(after.dtype)
         return after
+
+
+def whole(stored: Tensor | Change) -> Tensor:
+    """The tensor itself. Raises RunError where there is only a change of another model."""
+    if not isinstance(stored, Tensor):
+        raise RunError("an adapter, which is no model by itself; give the model that it was trained on")
+    return stored
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from geomcheck.checkpoints import Change
+from geomcheck.checkpoints.changes import whole
 from geomcheck.diagnostics import Base, Metric, Registry, Update, resolve_rank
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
@@ -51,7 +52,7 @@ class Trajectory:
         self.files = files
         self.points = points
         self.digests: dict[str, str] = {}
-        self.base = Base(_whole(self._read(files.base, "W0")))
+        self.base = Base(whole(self._read(files.base, "W0")))
         self._channels: dict[tuple[int, int, str], Channel] = {}
 
     def update(self, index: int) -> Update:
@@ -186,13 +187,6 @@ def _channels_of(across: Iterable[tuple[Metric, Request]], shape: tuple[int, int
         if "k" in params:
             wanted.add((resolve_rank(params["k"], shape), params.get("side", "right")))
     return wanted
-
-
-def _whole(stored: Tensor | Change) -> Tensor:
-    """W0 itself. Raises RunError where there is only a change of another model."""
-    if not isinstance(stored, Tensor):
-        raise RunError("W0: an adapter, which is no model by itself; give the model that it was trained on")
-    return stored
 
 
 def _after(stored: Tensor | Change, base: Base, where: str) -> Tensor | LowRank:
