@@ -110,11 +110,6 @@ class Adapter:
         tokens = {name: Stored(self._embedding(name), "fp32") for name in self._keys.tokens}
         return {**changed, **replaced, **tokens}
 
-    @property
-    def trained(self) -> frozenset[str]:
-        """Of `weights`, those that change by factors or rows: W0 must have them."""
-        return frozenset({*self._keys.factors, *self._keys.tokens})
-
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """The change of one weight, or the weight itself where it was saved whole.
 
@@ -131,7 +126,8 @@ class Adapter:
         added = self._added(name, factors, at)
         if factors.lengths is None:
             return added
-        return Rescaled(added, self._tensor(factors.lengths).double().flatten(), self._axis(name, factors))
+        outputs = int(self._transposed(name, factors))  # the axis that has lengths; of an embedding, its width
+        return Rescaled(added, self._tensor(factors.lengths).double(), outputs)
 
     @cached_property
     def _keys(self) -> Keys:
@@ -144,7 +140,7 @@ class Adapter:
         return tensor
 
     def _added(self, name: str, factors: Factors, at: tuple[int, ...]) -> Added:
-        a, b = self._tensor(factors.a).double(), self._tensor(factors.b).double()
+        a, b = self._tensor(factors.a), self._tensor(factors.b)
         if factors.experts is not None:
             if len(at) != 1:
                 raise RunError(
@@ -152,7 +148,7 @@ class Adapter:
                 )
             a = a.reshape(factors.experts, factors.rank, -1)[at[0]]
             b = b.reshape(len(b), factors.rank, factors.experts)[:, :, at[0]]
-        b = b * factors.scaling
+        a, b = a.double(), b.double() * factors.scaling
         return Added(a.T, b.T) if self._transposed(name, factors) else Added(b, a)
 
     def _require_trained(self) -> None:
@@ -173,10 +169,6 @@ class Adapter:
         matrix = (factors.in_, factors.out) if self._transposed(name, factors) else (factors.out, factors.in_)
         return matrix if factors.experts is None else (factors.experts, *matrix)
 
-    def _axis(self, name: str, factors: Factors) -> int:
-        """Which axis of the weight the lengths of a DoRA adapter belong to: the outputs; of embeddings, the width."""
-        return int(self._transposed(name, factors))
-
     def _transposed(self, name: str, factors: Factors) -> bool:
         """Whether the weight is stored as (in, out): by its model, or by W0's own shape where that is not square."""
         model = self.config.get("model_type")
@@ -191,5 +183,6 @@ class Adapter:
     def _embedding(self, name: str) -> tuple[int, ...]:
         """The shape of an embedding of which some rows are stored."""
         width = self._tensors.weights[self._keys.tokens[name][0]].shape[-1]
-        stored = self._base.weights.get(name) if self._base else None
-        return stored.shape if stored is not None else (max(self._keys.tokens[name][1]) + 1, width)
+        known = self._base.weights.items() if self._base else ()
+        alike = [stored.shape for other, stored in known if f".{name}".endswith(f".{other}")]  # GPT-2: bare wte.weight
+        return alike[0] if len(alike) == 1 else (max(self._keys.tokens[name][1]) + 1, width)

@@ -15,9 +15,9 @@ _WRAPPERS = re.compile(r"^(?:module\.)+|_orig_mod\.|_fsdp_wrapped_module\.|_chec
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(
     r"(?P<module>.+?)(?P<depth>(?:\.base_layer)*)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])"
-    r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?P<kind>\.weight|\.bias)?"
+    r"(?:\.(?!weight$|bias$)[^.]+)?(?P<kind>\.weight|\.bias)?"
 )
-_LENGTHS = re.compile(r"(?P<module>.+)\.lora_magnitude_vector(?:\.(?P<adapter>(?!weight$)[^.]+))?(?:\.weight)?")
+_LENGTHS = re.compile(r"(?P<module>.+)\.lora_magnitude_vector(?:\.(?!weight$)[^.]+)?(?:\.weight)?")
 _TOKENS = re.compile(r"(?P<module>.+)\.token_adapter\.trainable_tokens_delta(?:\.[^.]+)?")
 _WHOLE = re.compile(r"(?P<module>.+)\.modules_to_save\.[^.]+\.(?P<rest>.+)")
 _OF_THE_BASE = re.compile(r"\.(?:base_layer|original_module)\.")
