@@ -3,11 +3,12 @@
 from geomcheck.checkpoints.comparable import comparable
 from geomcheck.checkpoints.discovery import Incomplete, find_base, open_base, open_run
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
-from geomcheck.checkpoints.source import Stored, WeightSource
+from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.checkpoints.weights import Weight
 
 __all__ = [
     "BaseModel",
+    "Change",
     "Checkpoint",
     "Incomplete",
     "Run",

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from geomcheck.checkpoints.adapted import Adapted
 from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_once, ties
 from geomcheck.checkpoints.canonical.numbers import disagreement, section
 from geomcheck.checkpoints.canonical.parts import PartsOf, kept
+from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import UsageError
@@ -21,7 +23,7 @@ class Comparable(PartsOf):
 
 
 def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[Run, BaseModel]:
-    """`run` and `base` with canonical weights, so that a name means the same matrix in both.
+    """`run` and `base` with canonical weights, so that a name means the same matrix in both; adapters over W0.
 
     A checkpoint that says nothing of its architecture has that of W0, and W0 that of the run.
 
@@ -32,15 +34,22 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
 
     Raises:
         RunError: a header or config cannot be read, two tensors are one weight, or weights are quantized.
-        UsageError: the configs of W0 and a checkpoint are of different architectures.
+        UsageError: W0 is an adapter, or its config is of another architecture than a checkpoint's.
     """
+    if isinstance(base.source, Adapter):
+        raise UsageError(f"W0: {base.source.path} ({base.how}) is an adapter; give the model that it was trained on")
     _require_agreement(run, base)
-    stored = [base.source, *(checkpoint.source for checkpoint in run.checkpoints)]
+    bound = (c.source.on(base.source) if isinstance(c.source, Adapter) else c.source for c in run.checkpoints)
+    stored = [base.source, *bound]
     known = next((source.config for source in stored if source.config.get("model_type")), {})
     configs = [source.config if source.config.get("model_type") else {**known, **source.config} for source in stored]
     seen = [
         source if isinstance(source, Comparable) else canonical(source, config, dequantize=dequantize)
         for source, config in zip(stored, configs, strict=True)
+    ]
+    seen = [
+        _over(seen[0], named) if isinstance(source, Adapter) else named
+        for source, named in zip(stored, seen, strict=True)
     ]
     if any(ties(config) for config in configs):
         seen = tied_once(seen)
@@ -48,6 +57,11 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
     checkpoints = (replace(c, source=source) for c, source in zip(run.checkpoints, trained, strict=True))
     notes = [*(_dequantized(run, stored) if dequantize else ()), *_mixed(run.checkpoints)]
     return replace(run, checkpoints=tuple(checkpoints), notes=(*run.notes, *notes)), replace(base, source=w0)
+
+
+def _over(w0: PartsOf, adapter: PartsOf) -> PartsOf:
+    adapted = Adapted(w0, adapter)
+    return PartsOf(adapted, kept(adapted))
 
 
 def _require_agreement(run: Run, base: BaseModel) -> None:

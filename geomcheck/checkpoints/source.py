@@ -3,13 +3,15 @@ one on request. A new format is a new source; nothing else changes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from geomcheck.diagnostics.lowrank import LowRank
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,31 @@ class Stored:
     shape: tuple[int, ...]
     dtype: str
     fused: str = ""
+
+
+class Change(Protocol):
+    """What an adapter stores instead of a weight: how to make W_t of W0."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Everything that it is made of."""
+        ...
+
+    def taken(self, take: Callable[[Tensor], Tensor]) -> Change:
+        """The change of the weight that `take` makes of the stored tensor.
+
+        Raises:
+            RunError: there is no such thing.
+        """
+        ...
+
+    def of(self, w0: Tensor) -> Tensor | LowRank:
+        """W_t, or where that is what is known, W_t - W0 by its factors.
+
+        Raises:
+            RunError: it is not a change of this W0.
+        """
+        ...
 
 
 class WeightSource(Protocol):
@@ -69,7 +96,7 @@ class WeightSource(Protocol):
         """
         ...
 
-    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """One tensor, memory-mapped where the format allows, on the CPU, in its storage dtype.
 
         Args:
@@ -77,7 +104,7 @@ class WeightSource(Protocol):
             at: indices into the leading dimensions: ``(3,)`` reads ``tensor[3]`` and no more, where the format allows.
 
         Returns:
-            The tensor.
+            The tensor; of an adapter, the change of W0.
 
         Raises:
             RunError: it cannot be read.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from geomcheck.diagnostics.linalg import Factorization
+from geomcheck.diagnostics.lowrank import LowRank, LowRankFactorization
 from geomcheck.diagnostics.masks import MagnitudeMask
 from geomcheck.diagnostics.storage import magnitude_keys, visibly_changed
 from geomcheck.errors import Undefined
@@ -70,12 +71,12 @@ class Update:
 
     Args:
         base: W0, shared by the checkpoints of a run.
-        wt: W_t, the same shape, finite, on the CPU.
+        wt: W_t, the same shape, finite, on the CPU; or D_t by its factors, where those are what is stored.
     """
 
-    def __init__(self, base: Base, wt: Tensor) -> None:
+    def __init__(self, base: Base, wt: Tensor | LowRank) -> None:
         self.base = base
-        self.wt = wt.contiguous()
+        self._stored = wt
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,13 +84,27 @@ class Update:
         return self.base.shape
 
     @cached_property
+    def wt(self) -> Tensor:
+        """W_t as stored; where D_t is stored, W0 + D_t in fp32 or better, as merging an adapter gives it."""
+        if isinstance(self._stored, LowRank):
+            return self._moved.to(torch.promote_types(self.base.w0.dtype, torch.float32))
+        return self._stored.contiguous()
+
+    @property
+    def _moved(self) -> Tensor:
+        """W_t in float64, without the rounding of `wt` where D_t is what is stored."""
+        return self.base.matrix + self.matrix if isinstance(self._stored, LowRank) else self.wt.double()
+
+    @cached_property
     def matrix(self) -> Tensor:
         """D_t in float64: exact wherever W0 and W_t are stored in fp32 or less and are near each other."""
-        return self.wt.double() - self.base.w0
+        return self._stored.matrix if isinstance(self._stored, LowRank) else self.wt.double() - self.base.w0
 
     @cached_property
     def norm(self) -> float:
         """Frobenius norm of D_t."""
+        if isinstance(self._stored, LowRank):
+            return self._stored.factorization.norm
         return torch.linalg.vector_norm(self.matrix).item()
 
     @property
@@ -103,14 +118,14 @@ class Update:
             raise Undefined("W_t equals W0")
 
     @cached_property
-    def factorization(self) -> Factorization:
+    def factorization(self) -> Factorization | LowRankFactorization:
         """Singular values and subspaces of D_t."""
-        return Factorization(self.matrix)
+        return self._stored.factorization if isinstance(self._stored, LowRank) else Factorization(self.matrix)
 
     @cached_property
     def current(self) -> Factorization:
         """Singular values and subspaces of W_t."""
-        return Factorization(self.wt.double())
+        return Factorization(self._moved)
 
     @cached_property
     def changed(self) -> np.ndarray:

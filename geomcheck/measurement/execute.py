@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from geomcheck.checkpoints import BaseModel, Run
+from geomcheck.checkpoints import BaseModel, Change, Run
 from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import RunError, Undefined
@@ -118,7 +118,7 @@ def _files(name: str, record: Record, run: Run, base: BaseModel, reference: Run 
     )
 
 
-def _read_reference(name: str, record: Record, reference: Run, index: int) -> Tensor:
+def _read_reference(name: str, record: Record, reference: Run, index: int) -> Tensor | Change:
     """The reference's weight at the progress nearest to that of checkpoint `index`. Raises Undefined."""
     point = record.points[index]
     match = nearest(reference.checkpoints, point.progress)

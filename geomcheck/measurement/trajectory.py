@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geomcheck.checkpoints import Change
+from geomcheck.checkpoints.changes import whole
 from geomcheck.diagnostics import Base, Metric, Registry, Update, resolve_rank
 from geomcheck.diagnostics.locking import top_channel
+from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.places import is_trivial, locate
 from geomcheck.measurement.record import Figure, Point, Row
@@ -33,9 +36,9 @@ class WeightFiles:
     """How to read one weight: W0, then each checkpoint, and the same of a reference run if there is one."""
 
     name: str
-    base: Callable[[], Tensor]
-    checkpoints: Sequence[Callable[[], Tensor]]
-    reference: Callable[[int], Tensor] | None = None
+    base: Callable[[], Tensor | Change]
+    checkpoints: Sequence[Callable[[], Tensor | Change]]
+    reference: Callable[[int], Tensor | Change] | None = None
 
 
 class Trajectory:
@@ -49,15 +52,17 @@ class Trajectory:
         self.files = files
         self.points = points
         self.digests: dict[str, str] = {}
-        self.base = Base(self._read(files.base, "W0"))
+        self.base = Base(whole(self._read(files.base, "W0")))
         self._channels: dict[tuple[int, int, str], Channel] = {}
 
     def update(self, index: int) -> Update:
         """The update at checkpoint `index`."""
-        wt = self._read(self.files.checkpoints[index], self.points[index].name)
-        if not wt.any() and self.base.w0.any():
-            raise RunError(f"{self.points[index].name}: all zeros, though W0 is not; the file may be incomplete")
-        if wt.any() and not self.base.w0.any():
+        where = self.points[index].name
+        wt = _after(self._read(self.files.checkpoints[index], where), self.base, where)
+        empty = isinstance(wt, Tensor) and not wt.any()
+        if empty and self.base.w0.any():
+            raise RunError(f"{where}: all zeros, though W0 is not; the file may be incomplete")
+        if not empty and not self.base.w0.any():
             raise RunError("W0: all zeros, though the checkpoints are not; the file may be incomplete")
         return Update(self.base, wt)
 
@@ -74,15 +79,14 @@ class Trajectory:
             raise Undefined(f"{self.points[index].name}: {channel}")
         return channel
 
-    def _read(self, read: Callable[[], Tensor], where: str) -> Tensor:
-        tensor = read()
-        finite = torch.isfinite(tensor)
-        if not finite.all():
-            count = tensor.numel() - int(finite.sum())
-            raise RunError(f"{where}: {count} of {tensor.numel()} values are NaN or infinite")
+    def _read(self, read: Callable[[], Tensor | Change], where: str) -> Tensor | Change:
+        stored = read()
+        tensors = (stored,) if isinstance(stored, Tensor) else stored.tensors
+        for tensor in tensors:
+            _require_finite(tensor, where)
         if where not in self.digests:
-            self.digests[where] = _digest(tensor)
-        return tensor
+            self.digests[where] = _digest(*tensors)
+        return stored
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,9 @@ class Standpoint:
         read = self.trajectory.files.reference
         if read is None:
             raise Undefined("no reference run with weights was given (--geom-reference=DIRECTORY)")
-        wt = read(self.index)
-        if not torch.isfinite(wt).all() or not wt.any():
+        update = Update(self.trajectory.base, _after(read(self.index), self.trajectory.base, "the reference"))
+        if not torch.isfinite(update.wt).all() or not update.wt.any():
             raise Undefined("the reference holds NaN, infinite values or nothing but zeros")
-        update = Update(self.trajectory.base, wt)
         if update.norm >= ANOTHER_MODEL * update.base.norm:
             raise Undefined("the reference is another model: it did not start from this W0")
         return update
@@ -186,6 +189,28 @@ def _channels_of(across: Iterable[tuple[Metric, Request]], shape: tuple[int, int
     return wanted
 
 
-def _digest(tensor: Tensor) -> str:
-    content = tensor.contiguous().view(torch.uint8).numpy()
-    return hashlib.blake2b(content.data, digest_size=16).hexdigest()
+def _after(stored: Tensor | Change, base: Base, where: str) -> Tensor | LowRank:
+    """W_t, or D_t by its factors. Raises RunError."""
+    if isinstance(stored, Tensor):
+        return stored
+    try:
+        wt = stored.of(base.w0)
+    except RunError as error:
+        raise RunError(f"{where}: {error}") from error
+    if isinstance(wt, Tensor):
+        _require_finite(wt, where)
+    return wt
+
+
+def _require_finite(tensor: Tensor, where: str) -> None:
+    finite = torch.isfinite(tensor)
+    if not finite.all():
+        count = tensor.numel() - int(finite.sum())
+        raise RunError(f"{where}: {count} of {tensor.numel()} values are NaN or infinite")
+
+
+def _digest(*tensors: Tensor) -> str:
+    content = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        content.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return content.hexdigest()

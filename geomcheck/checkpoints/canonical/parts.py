@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from geomcheck.checkpoints.source import Stored, WeightSource
+from torch import Tensor
+
+from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,19 @@ class PartsOf:
         """The parts, by canonical name."""
         return {name: part.stored for name, part in self._parts.items()}
 
-    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """One canonical weight. Raises RunError."""
         part = self._parts[name]
         if part.take is None:
             return self._source.read(part.tensor, (*part.at, *at))
-        weight = part.take(self._source.read(part.tensor, part.at)).contiguous()  # products round by memory order
-        return weight[at] if at else weight
+        take = part.take
+        stored = self._source.read(part.tensor, part.at)
+
+        def taken(tensor: Tensor) -> Tensor:
+            weight = take(tensor).contiguous()  # products round by memory order
+            return weight[at] if at else weight
+
+        return taken(stored) if isinstance(stored, Tensor) else stored.taken(taken)
 
 
 def kept(source: WeightSource) -> dict[str, Part]:

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.changes import whole
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.errors import RunError
 
@@ -68,7 +69,7 @@ class Dequantize:
     def __call__(self, quantized: Tensor) -> Tensor:
         """The matrix. Raises RunError."""
         rows, columns = quantized.shape
-        scale = self.source.read(self.scale).float()
+        scale = whole(self.source.read(self.scale)).float()
         if scale.ndim < 2:
             scale = scale.reshape(-1, 1)
         spread = scale.repeat_interleave(self.block[0], 0)[:rows].repeat_interleave(self.block[1], 1)[:, :columns]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from geomcheck.checkpoints.canonical.numbers import model_types
 from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept
 from geomcheck.checkpoints.source import WeightSource
@@ -50,7 +52,10 @@ def _diverged(source: WeightSource, head: str, embedding: str) -> bool:
     first, second = source.weights.get(head), source.weights.get(embedding)
     if first is None or second is None:
         return first is not None
-    return first != second or not source.read(head).equal(source.read(embedding))
+    if first != second:
+        return True
+    one, other = source.read(head), source.read(embedding)
+    return not (isinstance(one, Tensor) and isinstance(other, Tensor) and one.equal(other))
 
 
 def _with_head(source: PartsOf, head: str, embedding: str) -> PartsOf:

@@ -9,17 +9,15 @@ from pathlib import Path
 from geomcheck.checkpoints.discovery.layouts import LAYOUTS
 from geomcheck.checkpoints.discovery.steps import places
 from geomcheck.checkpoints.formats import held, open_weights
+from geomcheck.checkpoints.formats.adapter_config import named_base
 from geomcheck.checkpoints.formats.unread import explain
 from geomcheck.checkpoints.hub import cached, fetched, is_hub_id
-from geomcheck.checkpoints.inside import read_json
 from geomcheck.checkpoints.run import BaseModel, Run
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import UsageError
 
 MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/consolidated", "model")
 """Where the weights of a model directory lie that is no step directory."""
-
-MAX_ADAPTER_CONFIG_BYTES = 2**20
 
 
 def open_base(path: str | Path, how: str) -> BaseModel:
@@ -106,9 +104,7 @@ def _require_untrained(run: Run, base: BaseModel) -> None:
 def _named_by_adapters(run: Run) -> str | None:
     """The base model that the run's adapters name; None where they name none, or there are no adapters."""
     root = run.path.resolve()
-    configs = [checkpoint.source.path / "adapter_config.json" for checkpoint in run.checkpoints]
-    contents = [read_json(file, root, max_bytes=MAX_ADAPTER_CONFIG_BYTES) for file in configs if file.exists()]
-    names = {name for content in contents if isinstance(name := content.get("base_model_name_or_path"), str) and name}
+    names = {name for c in run.checkpoints if (name := named_base(c.source.path, root)) is not None}
     if len(names) > 1:
         raise UsageError(f"run {run.path}: its adapters name several base models ({', '.join(sorted(names))})")
     return names.pop() if names else None

@@ -6,7 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from geomcheck.checkpoints.formats.adapter import holds_adapter, open_adapter
+from geomcheck.checkpoints.formats.pickled import PickledDirectory, holds_pickled
+from geomcheck.checkpoints.formats.ranked import RankedShards, holds_ranked
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory, holds_safetensors
+from geomcheck.checkpoints.formats.sliced import SlicedSafetensors, holds_sliced
 from geomcheck.checkpoints.formats.unread import explain
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError
@@ -27,7 +31,13 @@ class Format(NamedTuple):
     open: Opener
 
 
-FORMATS: tuple[Format, ...] = (Format(holds_safetensors, SafetensorsDirectory),)
+FORMATS: tuple[Format, ...] = (
+    Format(holds_safetensors, SafetensorsDirectory),
+    Format(holds_sliced, SlicedSafetensors),
+    Format(holds_adapter, open_adapter),
+    Format(holds_ranked, RankedShards),
+    Format(holds_pickled, PickledDirectory),
+)
 """Best first, where a checkpoint holds its weights twice: the whole model before shards, safetensors before
 pickles. An adapter goes after a full safetensors model, and before what a trainer keeps beside it."""
 

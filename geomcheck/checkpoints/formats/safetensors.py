@@ -35,12 +35,14 @@ class SafetensorsDirectory:
     Args:
         path: the directory.
         root: no file outside this directory is ever opened, whatever index or links say.
+        stem: what the files are called, before ``.safetensors``.
     """
 
     layout = "safetensors"
 
-    def __init__(self, path: Path, *, root: Path | None = None) -> None:
+    def __init__(self, path: Path, *, root: Path | None = None, stem: str = "model") -> None:
         self.path = path
+        self._single, self._index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
         self._root = storage_root(root or path)
         self._opened: dict[str, SafetensorsFile] = {}
 
@@ -52,7 +54,7 @@ class SafetensorsDirectory:
     @property
     def files(self) -> tuple[Path, ...]:
         """The shards, what names them, and the config that says how their tensors are split."""
-        names = {*self._files.values(), *([] if (self.path / SINGLE).is_file() else [INDEX])}
+        names = {*self._files.values(), *([] if (self.path / self._single).is_file() else [self._index])}
         names |= {CONFIG} if (self.path / CONFIG).is_file() else set()
         return tuple(self.path / name for name in sorted(names))
 
@@ -69,15 +71,15 @@ class SafetensorsDirectory:
     @cached_property
     def _files(self) -> Mapping[str, str]:
         """File name by tensor name."""
-        if (self.path / SINGLE).is_file():
-            return dict.fromkeys(self._open(SINGLE).weights, SINGLE)
-        weight_map = read_index(self.path / INDEX, self._root)
+        if (self.path / self._single).is_file():
+            return dict.fromkeys(self._open(self._single).weights, self._single)
+        weight_map = read_index(self.path / self._index, self._root)
         for file in sorted(set(weight_map.values())):
             present = self._open(file).weights
             absent = sorted(name for name, where in weight_map.items() if where == file and name not in present)
             if absent:
                 raise RunError(
-                    f"{self.path / file}: {INDEX} places {absent[0]} here, but the file does not hold it "
+                    f"{self.path / file}: {self._index} places {absent[0]} here, but the file does not hold it "
                     f"({len(absent)} weights affected): the index is stale or the shard was overwritten"
                 )
         return weight_map

@@ -1,0 +1,90 @@
+"""A model as an adapter makes it: W0, with the changes laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from geomcheck.checkpoints.source import Change, Stored, WeightSource
+from geomcheck.checkpoints.weights import describe
+from geomcheck.errors import UsageError
+
+
+class Adapted:
+    """All weights of W0, those of the adapter changed. A weight that the adapter leaves alone is W0's own: frozen.
+
+    Args:
+        base: W0, under canonical names.
+        adapter: the changes, under canonical names.
+    """
+
+    def __init__(self, base: WeightSource, adapter: WeightSource) -> None:
+        self._base = base
+        self._adapter = adapter
+
+    @property
+    def path(self) -> Path:
+        """The adapter's directory."""
+        return self._adapter.path
+
+    @property
+    def layout(self) -> str:
+        """See `WeightSource`."""
+        return self._adapter.layout
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The adapter's and W0's."""
+        return tuple(sorted({*self._adapter.files, *self._base.files}))
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """W0's. Raises RunError."""
+        return self._base.config
+
+    @cached_property
+    def weights(self) -> Mapping[str, Stored]:
+        """Every weight of the model; one that changes counts as fp32.
+
+        Raises:
+            RunError: a header cannot be read.
+            UsageError: W0 is quantized, or of another model than the adapter.
+        """
+        before, after = self._base.weights, self._adapter.weights
+        self._require_same_model(before, after)
+        return {**before, **after}
+
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
+        """The change of a weight, or W0's own. Raises RunError."""
+        source = self._adapter if name in self._adapter.weights else self._base
+        return source.read(name, at)
+
+    def _require_same_model(self, before: Mapping[str, Stored], after: Mapping[str, Stored]) -> None:
+        """Refuse a W0 in which a layer's adapter has no place: its counterpart would pass for a frozen weight.
+
+        Embeddings and heads may be new, or resized; the survey says so of each.
+        """
+        kinds = {name: describe(name, stored.shape).kind for name, stored in after.items() if len(stored.shape) > 1}
+        in_layers = sorted(name for name, kind in kinds.items() if kind in ("attention", "mlp"))
+        quantized = any(name in before and before[name].dtype not in _FULL_PRECISION for name in in_layers)
+        alien = [name for name in in_layers if name not in before or before[name].shape != after[name].shape]
+        if quantized or (alien and self._base.config.get("quantization_config")):
+            raise UsageError(
+                f"W0 ({self._base.path}) is quantized: W0 + B A would say more about the quantization than about the "
+                "training. Give the model in full precision with --geom-base"
+            )
+        if alien:
+            there = before[alien[0]].shape if alien[0] in before else "missing"
+            raise UsageError(
+                f"W0 ({self._base.path}) is not the model that the adapter {self.path} was trained on, or names its "
+                f"weights in another way: {len(alien)} of {len(in_layers)} do not fit. For example {alien[0]}: "
+                f"{after[alien[0]].shape} in the adapter, {there} in W0. Give the model that this run started from, "
+                "with --geom-base, or merge the adapter"
+            )
+
+
+_FULL_PRECISION = ("bf16", "fp16", "fp32", "fp64")

@@ -1,0 +1,143 @@
+"""Changes of W0 as adapters store them: what W_t is can be said only with W0 at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geomcheck.checkpoints.source import Change
+from geomcheck.diagnostics.lowrank import LowRank
+from geomcheck.errors import RunError
+
+Take = Callable[[Tensor], Tensor]
+"""From a stored tensor to a weight: rows of it, a transposition (see `canonical.parts.Part`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """W_t = W0 + left right (LoRA).
+
+    Attributes:
+        left: float64, shape (out, r).
+        right: float64, shape (r, in).
+    """
+
+    left: Tensor
+    right: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """See `Change`."""
+        return self.left, self.right
+
+    def taken(self, take: Take) -> Added:
+        """See `Change`: rows of left, columns of right, exchanged where `take` transposes."""
+        return self.at(_places(take, (self.left.shape[0], self.right.shape[1])))
+
+    def at(self, places: Places) -> Added:
+        """The change of the entries at `places`."""
+        left, right = self.left[places.rows], self.right[:, places.columns]
+        return Added(right.T, left.T) if places.transposed else Added(left, right)
+
+    def of(self, w0: Tensor) -> Tensor | LowRank:
+        """See `Change`."""
+        return LowRank(self.left, self.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaled:
+    """W_t = W0 + left right with every row, or column, brought to a length of its own (DoRA, arXiv 2402.09353).
+
+    Attributes:
+        added: the low-rank change.
+        lengths: float64, one per row (axis 0) or column (axis 1).
+        axis: which of the two.
+    """
+
+    added: Added
+    lengths: Tensor
+    axis: int
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """See `Change`."""
+        return *self.added.tensors, self.lengths
+
+    def taken(self, take: Take) -> Rescaled:
+        """See `Change`. Raises RunError where `take` cuts through rows whose length is what is stored."""
+        shape = self.added.left.shape[0], self.added.right.shape[1]
+        places = _places(take, shape)
+        kept, whole = (places.rows, places.columns) if self.axis == 0 else (places.columns, places.rows)
+        if not torch.equal(whole.sort().values, torch.arange(shape[1 - self.axis])):
+            raise RunError("a DoRA adapter of a weight that is split across its inputs cannot be read; merge it first")
+        return Rescaled(self.added.at(places), self.lengths[kept], self.axis ^ places.transposed)
+
+    def of(self, w0: Tensor) -> Tensor | LowRank:
+        """See `Change`."""
+        moved = w0.double() + self.added.left @ self.added.right
+        lengths = torch.linalg.vector_norm(moved, dim=1 - self.axis, keepdim=True)
+        scale = self.lengths.unsqueeze(1 - self.axis) / lengths
+        return (moved * scale).to(torch.promote_types(w0.dtype, torch.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class RowsReplaced:
+    """W_t = W0 with some rows replaced (trainable tokens of an embedding).
+
+    Attributes:
+        indices: of the rows.
+        rows: shape (indices, in).
+    """
+
+    indices: tuple[int, ...]
+    rows: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """See `Change`."""
+        return torch.tensor(self.indices), self.rows
+
+    def taken(self, take: Take) -> RowsReplaced:
+        """See `Change`. Raises RunError: embeddings are neither fused nor transposed."""
+        raise RunError("trained tokens of a weight that is split or transposed cannot be read; merge the adapter first")
+
+    def of(self, w0: Tensor) -> Tensor | LowRank:
+        """See `Change`."""
+        if max(self.indices) >= len(w0):
+            raise RunError(f"trains token {max(self.indices)}, but W0 has {len(w0)} rows; is it another model?")
+        after = w0.to(torch.promote_types(w0.dtype, torch.float32), copy=True)
+        after[list(self.indices)] = self.rows.to(after.dtype)
+        return after
+
+
+def whole(stored: Tensor | Change) -> Tensor:
+    """The tensor itself. Raises RunError where there is only a change of another model."""
+    if not isinstance(stored, Tensor):
+        raise RunError("an adapter, which is no model by itself; give the model that it was trained on")
+    return stored
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Which rows and columns of a tensor a weight is made of, before the transposition if there is one."""
+
+    rows: Tensor
+    columns: Tensor
+    transposed: bool
+
+
+def _places(take: Take, shape: tuple[int, int]) -> Places:
+    """Where `take` finds the entries of its result: it is shown the row, then the column of every entry.
+
+    Raises:
+        RunError: it does not keep rows and columns together, so that factors cannot follow.
+    """
+    rows = take(torch.arange(shape[0], dtype=torch.int32).unsqueeze(1).expand(shape))
+    columns = take(torch.arange(shape[1], dtype=torch.int32).unsqueeze(0).expand(shape))
+    for transposed, (of_rows, of_columns) in enumerate([(rows, columns), (rows.T, columns.T)]):
+        if (of_rows == of_rows[:, :1]).all() and (of_columns == of_columns[:1]).all():
+            return Places(of_rows[:, 0].long(), of_columns[0].long(), bool(transposed))
+    raise RunError("an adapter of a weight that is split across rows and columns cannot be read; merge it first")

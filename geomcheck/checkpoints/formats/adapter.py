@@ -1,0 +1,188 @@
+"""PEFT LoRA adapters: the update straight from its factors, without merging anything.
+
+An `Adapter` is a source of changes under the names of the modules in memory, where the adapter was trained:
+``transformer.h.0.attn.c_attn.weight``, ``model.layers.0.mlp.experts.gate_up_proj``. It takes their orientation
+from W0 (`Adapter.on`), gets canonical names like any source, and is then laid over W0 by `adapted.Adapted`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from geomcheck.checkpoints.changes import Added, Rescaled, RowsReplaced
+from geomcheck.checkpoints.formats.adapter_bin import BIN, PickledAdapter
+from geomcheck.checkpoints.formats.adapter_config import CONFIG, LoraSettings, read_settings
+from geomcheck.checkpoints.formats.adapter_keys import Factors, Keys, sort_keys
+from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
+from geomcheck.checkpoints.source import Change, Stored, WeightSource
+from geomcheck.errors import RunError
+
+STEM = "adapter_model"
+SAFETENSORS = (f"{STEM}.safetensors", f"{STEM}.safetensors.index.json")
+
+CONV1D = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer"}
+"""Models with ``Conv1D`` modules, which store (in, out). PEFT's flag is unsure where they have Linear ones too."""
+
+_CONV1D_MODULE = re.compile(r"\.(?:c_attn|q_attn|c_proj|c_fc)\.weight$")
+
+INPUT_MAJOR_EXPERTS = {"gpt_oss", "aria", "aria_text", "openai_privacy_filter"}
+"""Models whose fused experts are (experts, in, out) in memory (transformers' ``is_transposed``)."""
+
+
+def holds_adapter(directory: Path) -> bool:
+    """Whether `directory` holds a PEFT adapter, or what is left of one."""
+    return any((directory / name).is_file() for name in (CONFIG, *SAFETENSORS, BIN))
+
+
+def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
+    """The adapter in a directory, as PEFT saves it.
+
+    Args:
+        path: the directory.
+        root: no file outside this directory is opened.
+
+    Raises:
+        RunError: its files are missing, or of a kind that cannot be read.
+    """
+    resolved = (root or path).resolve()
+    settings = read_settings(path, resolved)
+    if any((path / name).is_file() for name in SAFETENSORS):
+        return Adapter(SafetensorsDirectory(path, root=root, stem=STEM), settings, (path / CONFIG,))
+    if (path / BIN).is_file():
+        return Adapter(PickledAdapter(path, root=resolved), settings, (path / CONFIG,))
+    raise RunError(f"{path}: {CONFIG}, but neither {SAFETENSORS[0]} nor {BIN}; the save was not finished")
+
+
+class Adapter:
+    """A LoRA adapter as a source of changes.
+
+    Args:
+        tensors: the factors under the keys of PEFT, or of a whole model that PEFT has wrapped.
+        settings: what scales them.
+        settings_files: the files that `settings` come from.
+        base: W0, once it is known: it says how a weight is stored.
+    """
+
+    layout = "PEFT LoRA"
+
+    def __init__(
+        self,
+        tensors: WeightSource,
+        settings: LoraSettings,
+        settings_files: tuple[Path, ...],
+        base: WeightSource | None = None,
+    ) -> None:
+        self._tensors = tensors
+        self._settings = settings
+        self._settings_files = settings_files
+        self._base = base
+
+    def on(self, base: WeightSource) -> Adapter:
+        """The same adapter, with the architecture of W0 (its tensors as they are stored)."""
+        return Adapter(self._tensors, self._settings, self._settings_files, base)
+
+    @property
+    def path(self) -> Path:
+        """See `WeightSource`."""
+        return self._tensors.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The factors and the settings."""
+        return tuple(sorted({*self._tensors.files, *self._settings_files}))
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """W0's, since an adapter has none. Raises RunError."""
+        return self._base.config if self._base else {}
+
+    @cached_property
+    def weights(self) -> Mapping[str, Stored]:
+        """Every weight that changes, under its name and in its orientation in memory. Raises RunError."""
+        changed = {name: Stored(self._shape(name, factors), "fp32") for name, factors in self._keys.factors.items()}
+        replaced = {name: self._tensors.weights[key] for name, key in self._keys.whole.items()}
+        tokens = {name: Stored(self._embedding(name), "fp32") for name in self._keys.tokens}
+        return {**changed, **replaced, **tokens}
+
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
+        """The change of one weight, or the weight itself where it was saved whole.
+
+        Raises:
+            RunError: it cannot be read, or no factor of the adapter has been trained.
+        """
+        if name in self._keys.whole:
+            return self._tensors.read(self._keys.whole[name], at)
+        if name in self._keys.tokens:
+            key, rows = self._keys.tokens[name]
+            return RowsReplaced(rows, self._tensor(key))
+        self._require_trained()
+        factors = self._keys.factors[name]
+        added = self._added(name, factors, at)
+        if factors.lengths is None:
+            return added
+        outputs = int(self._transposed(name, factors))  # the axis that has lengths; of an embedding, its width
+        return Rescaled(added, self._tensor(factors.lengths).double(), outputs)
+
+    @cached_property
+    def _keys(self) -> Keys:
+        return sort_keys({name: stored.shape for name, stored in self._tensors.weights.items()}, self._settings)
+
+    def _tensor(self, key: str) -> Tensor:
+        tensor = self._tensors.read(key)
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise RunError(f"{self.path}: {key} holds no numbers in floating point; is the adapter quantized?")
+        return tensor
+
+    def _added(self, name: str, factors: Factors, at: tuple[int, ...]) -> Added:
+        a, b = self._tensor(factors.a), self._tensor(factors.b)
+        if factors.experts is not None:
+            if len(at) != 1:
+                raise RunError(
+                    f"{name}: an adapter of all experts at once, which can be read one expert at a time only"
+                )
+            a = a.reshape(factors.experts, factors.rank, -1)[at[0]]
+            b = b.reshape(len(b), factors.rank, factors.experts)[:, :, at[0]]
+        a, b = a.double(), b.double() * factors.scaling
+        return Added(a.T, b.T) if self._transposed(name, factors) else Added(b, a)
+
+    def _require_trained(self) -> None:
+        if not self._any_trained:
+            raise RunError(
+                f"{self.path}: lora_B is zero: the adapter has not been trained, or another one was saved over it"
+            )
+
+    @cached_property
+    def _any_trained(self) -> bool:
+        """Whether B A can be other than zero anywhere."""
+        return any(
+            bool(self._tensor(factors.b).any()) and bool(self._tensor(factors.a).any())
+            for factors in self._keys.factors.values()
+        )
+
+    def _shape(self, name: str, factors: Factors) -> tuple[int, ...]:
+        matrix = (factors.in_, factors.out) if self._transposed(name, factors) else (factors.out, factors.in_)
+        return matrix if factors.experts is None else (factors.experts, *matrix)
+
+    def _transposed(self, name: str, factors: Factors) -> bool:
+        """Whether the weight is stored as (in, out): by its model, or by W0's own shape where that is not square."""
+        model = self.config.get("model_type")
+        if factors.embedding or (model in CONV1D and _CONV1D_MODULE.search(name)):
+            return True
+        stored = self._base.weights.get(name) if self._base else None
+        last = stored.shape[-2:] if stored is not None else ()
+        if factors.out != factors.in_ and last in ((factors.out, factors.in_), (factors.in_, factors.out)):
+            return last == (factors.in_, factors.out)
+        return model in INPUT_MAJOR_EXPERTS if factors.experts is not None else self._settings.transposed
+
+    def _embedding(self, name: str) -> tuple[int, ...]:
+        """The shape of an embedding of which some rows are stored."""
+        width = self._tensors.weights[self._keys.tokens[name][0]].shape[-1]
+        known = self._base.weights.items() if self._base else ()
+        alike = [stored.shape for other, stored in known if f".{name}".endswith(f".{other}")]  # GPT-2: bare wte.weight
+        return alike[0] if len(alike) == 1 else (max(self._keys.tokens[name][1]) + 1, width)

@@ -1,0 +1,80 @@
+"""LoRA runs of models with fused projections and experts: the figures of the merged runs, under the same names."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedModel
+
+import geomcheck
+from geomcheck.checkpoints import comparable, find_base, open_run
+from geomcheck.measurement import Record
+from tests.checkpoints.formats.test_adapter import gpt2, phi3, qwen3_moe, train
+
+
+def runs(directory: Path, model: Callable[[], PreTrainedModel], **config: Any) -> tuple[Path, Path]:
+    """The same run twice: as adapters, and merged in fp32 by PEFT."""
+    for step in (1, 2):
+        trained = train(directory / f"{step}", model, seed=step, scale=0.03, **config)
+        shutil.copytree(trained.adapter, directory / "lora" / f"checkpoint-{step}0")
+        merged = model()
+        merged.load_state_dict(trained.after)
+        merged.save_pretrained(directory / "merged" / f"checkpoint-{step}0")
+        for kind in ("lora", "merged"):
+            shutil.copytree(trained.base, directory / kind / "base", dirs_exist_ok=True)
+    return directory / "lora", directory / "merged"
+
+
+def figures(record: Record) -> dict[tuple[Any, ...], float]:
+    return {
+        (row.weight, row.step, row.request.metric, row.stat): row.figure.value
+        for row in record.rows()
+        if row.figure.value is not None and row.request.metric != "rounding_share"
+    }
+
+
+METRICS = ["stable_rank", "relative_update_norm", "spectral_shift", "principal_angle", "update_sparsity"]
+
+
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        (gpt2, {"target_modules": ["c_attn", "c_proj", "c_fc"]}),
+        (gpt2, {"target_modules": ["c_attn", "c_proj"], "use_dora": True}),
+        (phi3, {"target_modules": ["qkv_proj", "gate_up_proj", "o_proj"]}),
+        (qwen3_moe, {"target_modules": "all-linear"}),
+    ],
+    ids=["gpt2", "gpt2 dora", "phi3", "qwen3-moe"],
+)
+def test_a_lora_run_measures_as_its_merged_twin(
+    model: Callable[[], PreTrainedModel], config: dict[str, Any], tmp_path: Path
+) -> None:
+    lora, merged = runs(tmp_path, model, **config)
+    one, two = (geomcheck.measure(path, metrics=METRICS) for path in (lora, merged))
+    assert set(one.weights) == set(two.weights)
+    assert one.skipped == two.skipped == {}
+    actual, expected = figures(one), figures(two)
+    assert len(actual) > 2 * 4 * len(METRICS)
+    assert actual == pytest.approx(expected, rel=1e-5 if config.get("use_dora") else 1e-6, abs=1e-9)
+
+
+def test_a_reference_run_may_be_of_adapters(tmp_path: Path) -> None:
+    """It meets a W0 that has canonical names already."""
+    lora, merged = runs(tmp_path, gpt2, target_modules=["c_attn", "c_proj"])
+    record = geomcheck.measure(merged, metrics=["mask_jaccard"], reference=lora)
+    values = {key: value for key, value in figures(record).items() if key[2] == "mask_jaccard"}
+    assert len(values) == 2 * 5
+    assert set(values.values()) == {1.0}
+
+
+def test_experts_read_from_an_adapter_keep_their_factors(tmp_path: Path) -> None:
+    lora, _ = runs(tmp_path, qwen3_moe, target_modules="all-linear")
+    run = open_run(lora)
+    run, _ = comparable(run, find_base(run))
+    name = "model.layers.0.mlp.experts.2.up_proj.weight"
+    left, right = run.checkpoints[0].source.read(name).tensors
+    assert (left.shape, right.shape) == ((12, 4), (4, 16))
