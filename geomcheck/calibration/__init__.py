@@ -2,10 +2,12 @@
 
 from geomcheck.calibration.calibration import Calibrated, Calibration, LeftOut, PlacedBand
 from geomcheck.calibration.derive import calibrate
+from geomcheck.calibration.profile import CalibratedProfile, calibrate_profile
 from geomcheck.calibration.statistics import Range, Repeatability, Rule, Spread
 
 __all__ = [
     "Calibrated",
+    "CalibratedProfile",
     "Calibration",
     "LeftOut",
     "PlacedBand",
@@ -14,4 +16,5 @@ __all__ = [
     "Rule",
     "Spread",
     "calibrate",
+    "calibrate_profile",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from geomcheck.api import measure
 from geomcheck.checkpoints import BaseModel, Run, Weight
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Point, Record, read_record
+from geomcheck.measurement import Point, Record, Request, read_record
 from geomcheck.measurement.places import matches
 from geomcheck.suite.places import Place, Places
 from geomcheck.suite.quantities import share_text
@@ -24,7 +24,7 @@ def records_of(
     sources: Sequence[Source],
     *,
     base: BaseModel | str | Path | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Request] | None = None,
     weights: Selection | None = None,
     workers: int | None = None,
 ) -> list[Record]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
@@ -27,33 +27,37 @@ def suite_text(calibration: Calibration) -> str:
 
 def _heading(calibration: Calibration) -> Iterator[str]:
     n = len(calibration.runs)
-    yield from _comment(
-        f"Calibrated by geomcheck {geomcheck.__version__} on N = {n} runs: {', '.join(calibration.runs)}."
-        + (f" W0: {calibration.base}." if calibration.base else " They started from different W0 (--across-bases).")
-    )
-    yield from _comment(
+    yield from comment(provenance(calibration.runs, calibration.base))
+    yield from comment(
         f"{calibration.count} weights ({calibration.weights.text}), stored as {', '.join(calibration.storage)} (run "
         "against W0). Figures of other storage formats or other weights are other figures: calibrate again."
     )
     yield "#"
-    yield from _comment("Each band is " + calibration.rule.describe(n=n, bands=calibration.bands))
-    yield from _comment(
+    yield from comment("Each band is " + calibration.rule.describe(n=n, bands=calibration.bands))
+    yield from comment(
         "Bands stay within the range of their figure, hold all N runs, and are rounded outwards. A figure that was "
         "the same in all runs must stay the same."
     )
     for warning in calibration.warnings:
-        yield from _comment(f"WARNING: {warning}.")
+        yield from comment(f"WARNING: {warning}.")
     if calibration.left_out:
         yield "#"
         yield "# Left out:"
         for left in calibration.left_out:
-            yield from _comment(f"{left.metric}: {left.reason}", indent="  ")
+            yield from comment(f"{left.metric}: {left.reason}", indent="  ")
     yield "geomcheck: 1"
     yield f"name: {calibration.name}"
     yield f"weights: {_weights(calibration.weights)}"
 
 
-def _comment(text: str, indent: str = "") -> list[str]:
+def provenance(runs: Sequence[str], base: str) -> str:
+    """Which runs a calibration comes from, in words."""
+    start = f"W0: {base}." if base else "They started from different W0 (--across-bases)."
+    return f"Calibrated by geomcheck {geomcheck.__version__} on N = {len(runs)} runs: {', '.join(runs)}. {start}"
+
+
+def comment(text: str, indent: str = "") -> list[str]:
+    """`text` as YAML comments."""
     clean = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
     return textwrap.wrap(
         clean, WIDTH, initial_indent=f"# {indent}", subsequent_indent=f"# {indent}  ", break_on_hyphens=False
@@ -79,15 +83,15 @@ def _expectation(expectation: Calibrated) -> Iterator[str]:
 
 def _ends(band: PlacedBand, metric: Metric) -> str:
     """The band as YAML, rounded outwards to `DIGITS` digits of its width."""
-    low, high = (Decimal(end) * _factor(metric) for end in (band.low, band.high))
+    low, high = (Decimal(end) * factor(metric) for end in (band.low, band.high))
     width = float(high - low)
     places = DIGITS - 1 - math.floor(math.log10(width)) if width > 0 else 17
     quantum = Decimal(1).scaleb(-places)
     ends = (low.quantize(quantum, ROUND_FLOOR), high.quantize(quantum, ROUND_CEILING)) if width > 0 else (low, high)
-    return f"[{', '.join(f'{_plain(end)}{_suffix(metric)}' for end in ends)}]"
+    return f"[{', '.join(f'{plain(end)}{suffix(metric)}' for end in ends)}]"
 
 
-def _plain(number: Decimal) -> str:
+def plain(number: Decimal) -> str:
     """`number` as a YAML number that reads well: 0.0123, 1.2e-05."""
     if number == 0:
         return "0"
@@ -95,16 +99,18 @@ def _plain(number: Decimal) -> str:
 
 
 def _origin(band: PlacedBand, metric: Metric) -> str:
-    spread, factor = band.spread, float(_factor(metric))
-    mean, sd, low, high = (f"{value * factor:.4g}" for value in (spread.mean, spread.sd, spread.low, spread.high))
+    spread, scale = band.spread, factor(metric)
+    mean, sd, low, high = (f"{value * scale:.4g}" for value in (spread.mean, spread.sd, spread.low, spread.high))
     return f"mean {mean}, sd {sd}, N {spread.n}: {low} to {high}"
 
 
-def _factor(metric: Metric) -> int:
-    return 100 if _suffix(metric) == "%" else 1
+def factor(metric: Metric) -> int:
+    """What figures of `metric` are multiplied with to be written."""
+    return 100 if suffix(metric) == "%" else 1
 
 
-def _suffix(metric: Metric) -> str:
+def suffix(metric: Metric) -> str:
+    """The unit behind figures of `metric`."""
     if metric.unit is Unit.DEGREES:
         return " deg"
     return "%" if metric.unit is Unit.FRACTION and metric.high == 1.0 else ""

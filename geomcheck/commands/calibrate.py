@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
 from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
+from geomcheck.report.text import printable
 
 if TYPE_CHECKING:
     from geomcheck.calibration import Calibration, Rule
-    from geomcheck.suite.places import Place
-    from geomcheck.suite.selection import Selection
 
-_SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+WIDTH = 100
 
 
 def add_to(commands: Any) -> None:
@@ -47,87 +46,75 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--at", action="append", default=[], metavar="PLACE", help="checkpoint: first, last, a step, 20%% (repeatable)"
     )
+    parser.add_argument("--profile", metavar="NAME", help="write the profile of a regime instead, for geomcheck regime")
     parser.add_argument("--name", metavar="NAME", help="of the suite (default: the file's name)")
     parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Calibrate and write the suite. Raises GeomcheckError."""
+    """Calibrate and write the suite or the profile. Raises GeomcheckError."""
+    from geomcheck.commands.arguments import place, selection, slug
+
     output = Path(options.output)
     inputs = [(f"the run {run}", Path(run)) for run in options.runs]
     inputs += [(f"W0 {options.base}", Path(options.base))] if options.base else []
     require_writable(output, inputs=inputs)
+    if options.profile:
+        _profile(options, output)
+        return
     calibration = geomcheck.calibrate(
         options.runs,
         base=options.base,
         rule=_rule(options),
         metrics=options.metrics.split(",") if options.metrics else None,
-        weights=_weights(options.weights),
-        at=[_place(text) for text in options.at],
-        name=_name(options.name or output.stem),
+        weights=selection(options.weights),
+        at=[place(text) for text in options.at],
+        name=slug("--name", options.name or output.stem),
         across_bases=options.across_bases,
     )
     calibration.write(output)
     _tell(output, calibration)
 
 
+def _profile(options: argparse.Namespace, output: Path) -> None:
+    from geomcheck.calibration import calibrate_profile
+    from geomcheck.commands.arguments import selection, slug
+
+    given = {"--rule range": options.rule != "repeatability", "--false-alarms": options.false_alarms}
+    given |= {"--margin": options.margin, "--metrics": options.metrics, "--at": options.at, "--name": options.name}
+    idle = [option for option, value in given.items() if value]
+    if idle:
+        raise UsageError(f"{idle[0]} goes with suites, not with --profile")
+    profile = calibrate_profile(
+        options.runs,
+        name=slug("--profile", options.profile),
+        base=options.base,
+        weights=selection(options.weights),
+        across_bases=options.across_bases,
+    )
+    profile.write(output)
+    print(f"{output}: profile of {profile.profile.name} from {len(profile.runs)} runs")
+    print(f"  use it: geomcheck regime RUN --profiles {output}, or `profiles: [{output.name}]` in a suite")
+
+
 def _tell(output: Path, calibration: Calibration) -> None:
     bands = sum(len(expectation.bands) for expectation in calibration.expectations)
     print(f"{output}: {len(calibration.expectations)} expectations, {bands} bands from {len(calibration.runs)} runs")
-    print(f"  each band is {calibration.rule.describe(n=len(calibration.runs), bands=calibration.bands)}")
-    for left in calibration.left_out:
-        print(f"  left out {left.metric}: {left.reason}")
-    for warning in calibration.warnings:
-        print(f"  warning: {warning}")
+    lines = [f"each band is {calibration.rule.describe(n=len(calibration.runs), bands=calibration.bands)}"]
+    lines += [f"left out {left.metric}: {left.reason}" for left in calibration.left_out]
+    lines += [f"warning: {warning}" for warning in calibration.warnings]
+    for line in lines:
+        print(textwrap.fill(printable(line), WIDTH, initial_indent="  ", subsequent_indent="    "))
 
 
 def _rule(options: argparse.Namespace) -> Rule:
     from geomcheck.calibration import Range, Repeatability
+    from geomcheck.commands.arguments import share
 
     if options.rule == "range":
         if options.false_alarms is not None:
             raise UsageError("--false-alarms goes with --rule repeatability: a range promises no rate")
-        return Range(_share("--margin", options.margin or "10%", high=10.0))
+        return Range(share("--margin", options.margin or "10%", high=10.0))
     if options.margin is not None:
         raise UsageError("--margin goes with --rule range")
-    return Repeatability(_share("--false-alarms", options.false_alarms or "5%", high=0.5))
-
-
-def _share(option: str, text: str, *, high: float) -> float:
-    from geomcheck.suite.quantities import Refusal, ratio
-
-    try:
-        share = ratio(text)
-    except Refusal as refusal:
-        raise UsageError(f"{option}: {refusal}") from None
-    if not 0 < share <= high:
-        raise UsageError(f"{option}={text}: give more than 0% and at most {high:.0%}")
-    return share
-
-
-def _place(text: str) -> Place:
-    from geomcheck.suite.places import parse_place
-    from geomcheck.suite.quantities import Refusal
-
-    try:
-        if text.isdecimal():
-            return parse_place({"step": int(text)})
-        return parse_place({"progress": text} if text.endswith("%") else text, allowed="first, last, a step or 20%")
-    except Refusal as refusal:
-        raise UsageError(f"--at={text}: {refusal}") from None
-
-
-def _weights(text: str) -> Selection:
-    from geomcheck.suite.quantities import Refusal
-    from geomcheck.suite.selection import parse_selection
-
-    try:
-        return parse_selection(text)
-    except Refusal as refusal:
-        raise UsageError(f"--weights: {refusal}") from None
-
-
-def _name(text: str) -> str:
-    if not _SLUG.fullmatch(text):
-        raise UsageError(f"--name: {text!r} is not a slug: lower-case letters, digits, `_`, `.` and `-`")
-    return text
+    return Repeatability(share("--false-alarms", options.false_alarms or "5%", high=0.5))

@@ -11,6 +11,7 @@ from geomcheck.suite.bands import Band, Bands, bounds, near, within
 from geomcheck.suite.conditions import KINDS, TOLERANT, Condition, Like, Regime, Trend
 from geomcheck.suite.document import Node
 from geomcheck.suite.expectation import REGIME, Expectation
+from geomcheck.suite.fields import word
 from geomcheck.suite.grammar import (
     MetricStatement,
     RegimeStatement,
@@ -31,14 +32,22 @@ from geomcheck.suite.quantities import (
     spelled,
     tolerance,
 )
+from geomcheck.suite.regimes import PAPER, Profile
 from geomcheck.suite.selection import Selection
 
 BF16_ETA = 2.0**-8
 """From here on the relative tolerance is wider than the gap between adjacent bf16 numbers."""
 
 
-def build(node: Node, selection: Selection) -> tuple[Expectation | None, list[Problem]]:
-    """The expectation that `node` states, or None with what is wrong; `selection` is the suite's default."""
+def build(
+    node: Node, selection: Selection, profiles: tuple[Profile, ...] = PAPER
+) -> tuple[Expectation | None, list[Problem]]:
+    """The expectation that `node` states, or None with what is wrong.
+
+    Args:
+        selection: the suite's default weights.
+        profiles: what the suite's `regime` expectations compare with.
+    """
     if not isinstance(node.value, dict):
         found = spelled(node.plain())
         return None, [Problem(node.position, f"an expectation is a mapping with `id` and `metric`; found {found}")]
@@ -53,7 +62,7 @@ def build(node: Node, selection: Selection) -> tuple[Expectation | None, list[Pr
     if problems:
         return None, problems
     if metric is None:
-        return _regime(statement, node, selection), []
+        return _regime(statement, node, selection, profiles)
     return _measured(statement, metric, node, selection)
 
 
@@ -104,17 +113,24 @@ def _needs_tolerance(key: str, node: Node) -> bool:
     return key in ("near", "like") or (key == "trend" and node.value[key].value == "flat")
 
 
-def _regime(statement: RegimeStatement, node: Node, selection: Selection) -> Expectation:
-    return Expectation(
+def _regime(
+    statement: RegimeStatement, node: Node, selection: Selection, profiles: tuple[Profile, ...]
+) -> tuple[Expectation | None, list[Problem]]:
+    try:
+        word(statement.regime, [profile.name for profile in profiles])
+    except Refusal as refusal:
+        return None, [Problem(node.locate(("regime",)), f"`regime`: {refusal}")]
+    expectation = Expectation(
         id=statement.id,
         metric=REGIME,
-        condition=Regime(statement.regime),
+        condition=Regime(statement.regime, profiles),
         at=statement.at,
         weights=statement.weights or selection,
         level=statement.level,
         why=statement.why,
         position=node.position,
     )
+    return expectation, []
 
 
 def _measured(

@@ -11,7 +11,7 @@ from typing import Literal
 
 from geomcheck.suite.bands import Band, Bands, Offence, near
 from geomcheck.suite.quantities import Quantity, Scale, Tolerance
-from geomcheck.suite.regimes import FARTHEST
+from geomcheck.suite.regimes import Profile
 
 KINDS = {
     "within": "within",
@@ -123,14 +123,16 @@ class Like:
 
 @dataclass(frozen=True)
 class Regime:
-    """The run is classified as `name`."""
+    """The run is classified as `name`, one of `profiles`."""
 
     name: str
+    profiles: tuple[Profile, ...]
 
     @property
     def text(self) -> str:
         """The condition for people."""
-        return f"regime is {self.name} (at most {FARTHEST:g} decades from its profile)"
+        (reach,) = (profile.reach for profile in self.profiles if profile.name == self.name)
+        return f"regime is {self.name} (at most {reach:.2g} decades from its profile)"
 
 
 Condition = Band | Bands | Trend | Like | Regime

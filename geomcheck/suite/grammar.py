@@ -25,7 +25,7 @@ from geomcheck.suite import fields
 from geomcheck.suite.document import Node
 from geomcheck.suite.places import ALL, LAST, At
 from geomcheck.suite.quantities import Refusal, did_you_mean, ratio, spelled
-from geomcheck.suite.regimes import REGIMES
+from geomcheck.suite.regimes import PAPER
 from geomcheck.suite.selection import Selection, parse_selection
 
 FORMAT = 1
@@ -70,6 +70,12 @@ def _expectations(raw: Any) -> list[Any]:
     return raw
 
 
+def _sources(raw: Any) -> list[str]:
+    if not isinstance(raw, list) or not raw or not all(isinstance(source, str) and source for source in raw):
+        raise Refusal(f"expected a list such as `[paper, profiles/mine.yaml]`; found {spelled(raw)}")
+    return raw
+
+
 def _patterns(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not raw:
         raise Refusal(f'expected a list of run name patterns such as `["*opd*"]`; found {spelled(raw)}')
@@ -105,6 +111,11 @@ class Heading(BaseModel):
         WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
     ] = Field(("*",), description="Patterns of run directory names; `!` excludes.")
     base: Text = Field("", description="Where W0 comes from: a directory (relative to this file) or a Hub id.")
+    profiles: Annotated[
+        list[str],
+        PlainValidator(_sources),
+        WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
+    ] = Field(["paper"], description="What `regime` compares with: `paper`, profile files, directories of them.")
     weights: Weights = Field(Selection(), description="The weights that expectations look at by default.")
     defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters per metric.")
     extends: Text = Field("", description="A shipped suite or a path; expectations override its by `id`.")
@@ -132,7 +143,9 @@ class Statement(BaseModel):
 class RegimeStatement(Statement):
     """An expectation about the regime that the run looks like."""
 
-    regime: Annotated[str, *fields.one_of(REGIMES)] = Field(description="The training method it must look like.")
+    regime: Annotated[
+        str, PlainValidator(_text), WithJsonSchema({"type": "string", "examples": [p.name for p in PAPER]})
+    ] = Field(description="The training method it must look like: the name of a profile.")
     at: Annotated[At, *fields.AT] = Field(
         At(LAST, LAST, single=True), description="The checkpoints; each must hold. Default: last."
     )

@@ -12,10 +12,10 @@ from geomcheck.suite import wording
 from geomcheck.suite.bands import Band, Bands, Offence
 from geomcheck.suite.comparison import Companion, companion_of
 from geomcheck.suite.conditions import Condition, Like, Regime, Trend
+from geomcheck.suite.evidence import evidence_figures
 from geomcheck.suite.expectation import Expectation
-from geomcheck.suite.folds import fold
 from geomcheck.suite.groups import Groups, fold_groups, gaps
-from geomcheck.suite.regimes import EVIDENCE, classify
+from geomcheck.suite.regimes import classify
 from geomcheck.suite.sampling import Question, Sample, counts, rounding_warning, sample
 from geomcheck.suite.verdict import Counts, Observed, Outcome, Unanswerable, Verdict, Worst
 
@@ -200,13 +200,8 @@ def _trend(expectation: Expectation, trend: Trend, found: Sample, groups: Groups
 
 
 def _regime(expectation: Expectation, condition: Regime, record: Record) -> Finding:
-    figures: dict[int, dict[str, float]] = {}
-    for question, evidence in zip(expectation.questions(), EVIDENCE, strict=True):
-        found = sample(question, record, question.settle(record))
-        for step, values in found.cells.items():
-            folded = fold(values, evidence.fold, found.used)
-            figures.setdefault(step, {})[evidence.metric] = folded
-    classified = {step: classify(by_metric) for step, by_metric in figures.items()}
+    figures = evidence_figures(record, expectation.weights, expectation.at)
+    classified = {step: classify(by_metric, condition.profiles) for step, by_metric in figures.items()}
     observed = tuple(
         Observed(step, None, result.distances[condition.name], result.name == condition.name)
         for step, result in classified.items()
