@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geomcheck
-from geomcheck.commands import calibrate, regime
+from geomcheck.commands import calibrate, compare, regime
 from geomcheck.errors import GeomcheckError
 from geomcheck.files import require_writable
 
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--workers", type=_positive, metavar="N", help="local workers")
     measure.set_defaults(command=_measure)
     calibrate.add_to(commands)
+    compare.add_to(commands)
     regime.add_to(commands)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
     metrics.set_defaults(command=_metrics)

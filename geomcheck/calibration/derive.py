@@ -7,12 +7,13 @@ from pathlib import Path
 
 from geomcheck.calibration import choice
 from geomcheck.calibration.calibration import Calibrated, Calibration, LeftOut, PlacedBand
-from geomcheck.calibration.runs import Source, common_places, identity, records_of, require_comparable
+from geomcheck.calibration.runs import common_places, identity, require_comparable
 from geomcheck.calibration.statistics import Repeatability, Rule, Spread
 from geomcheck.checkpoints import BaseModel
 from geomcheck.diagnostics import Metric
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record
+from geomcheck.sources import Source, records_of
 from geomcheck.suite.places import Place, Places
 from geomcheck.suite.selection import DEFAULT, Selection
 from geomcheck.suite.verdict import Unanswerable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from geomcheck.calibration.runs import Source, identity, records_of, require_comparable
+from geomcheck.calibration.runs import identity, require_comparable
 from geomcheck.calibration.statistics import Repeatability, Spread
 from geomcheck.calibration.writing import comment, factor, plain, provenance, suffix
 from geomcheck.checkpoints import BaseModel
@@ -17,6 +17,7 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing
 from geomcheck.measurement import Record
+from geomcheck.sources import Source, records_of
 from geomcheck.suite.evidence import evidence_figures
 from geomcheck.suite.places import LAST, At
 from geomcheck.suite.regimes import EVIDENCE, Profile

@@ -5,45 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
-from geomcheck.api import measure
-from geomcheck.checkpoints import BaseModel, Run, Weight
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Point, Record, Request, read_record
+from geomcheck.measurement import Point, Record
 from geomcheck.measurement.places import matches
+from geomcheck.suite.likeness import Difference, content_of_w0, differences
 from geomcheck.suite.places import Place, Places
 from geomcheck.suite.quantities import share_text
 from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Unanswerable
-
-Source = Run | Record | str | Path
-
-
-def records_of(
-    sources: Sequence[Source],
-    *,
-    base: BaseModel | str | Path | None = None,
-    metrics: Sequence[str | Request] | None = None,
-    weights: Selection | None = None,
-    workers: int | None = None,
-) -> list[Record]:
-    """The record of each source: as given, read from its file, or measured with default parameters.
-
-    Raises:
-        UsageError: no such run or W0.
-        RunError: a run cannot be read or trusted.
-        RecordError: a record file is damaged.
-    """
-    records = []
-    for source in sources:
-        if isinstance(source, Record):
-            records.append(source)
-        elif isinstance(source, str | Path) and Path(source).is_file():
-            records.append(read_record(source))
-        else:
-            records.append(measure(source, base=base, metrics=metrics, weights=weights, workers=workers))
-    return records
 
 
 def require_comparable(records: Sequence[Record], weights: Selection, *, across_bases: bool) -> None:
@@ -54,10 +24,8 @@ def require_comparable(records: Sequence[Record], weights: Selection, *, across_
     """
     first, *others = records
     for other in others:
-        for what, ours, theirs in _differences(first, other, weights, across_bases):
-            raise UsageError(
-                f"{first.path} and {other.path} cannot be calibrated together: {what} differ: {ours} against {theirs}"
-            )
+        for difference in _differences(first, other, weights, across_bases):
+            raise UsageError(f"{first.path} and {other.path} cannot be calibrated together: {difference}")
     for one, other in combinations(records, 2):
         if identity(one) == identity(other):
             raise UsageError(
@@ -66,34 +34,10 @@ def require_comparable(records: Sequence[Record], weights: Selection, *, across_
             )
 
 
-def _differences(one: Record, other: Record, weights: Selection, across_bases: bool) -> Iterator[tuple[str, str, str]]:
-    """(what, of `one`, of `other`) for everything in which they must agree and do not."""
-    ours, theirs = ({w.name: w for w in weights.select(record.weights)} for record in (one, other))
-    for name in sorted(ours.keys() | theirs.keys()):
-        a, b = ours.get(name), theirs.get(name)
-        if a is None or b is None:
-            yield "their weights", _presence(name, a), _presence(name, b)
-        elif a.shape != b.shape:
-            yield f"the shapes of {name}", str(a.shape), str(b.shape)
-        elif a.dtypes != b.dtypes:
-            yield f"the storage formats of {name} (W0, run)", ", ".join(a.dtypes), ", ".join(b.dtypes)
-    for name in sorted(one.versions.keys() & other.versions.keys()):
-        if one.versions[name] != other.versions[name]:
-            yield f"the definitions of {name}", f"version {one.versions[name]}", f"version {other.versions[name]}"
-    measured = one.measured_weights(), other.measured_weights()
-    for name in sorted(measured[0] ^ measured[1]):
-        here, there = (f"{name} {'' if name in m else 'not '}measured" for m in measured)
-        yield "the measured weights", here, there
+def _differences(one: Record, other: Record, weights: Selection, across_bases: bool) -> Iterator[Difference]:
+    yield from differences(one, other, weights)
     if not across_bases and one.fingerprints.get("W0") != other.fingerprints.get("W0"):
-        yield "their W0", _base(one), _base(other)
-
-
-def _presence(name: str, weight: Weight | None) -> str:
-    return f"no {name}" if weight is None else f"has {name}"
-
-
-def _base(record: Record) -> str:
-    return f"{record.origin.path} (content {record.fingerprints.get('W0', 'unknown')[:12]})"
+        yield Difference("their W0", content_of_w0(one), content_of_w0(other))
 
 
 def identity(record: Record) -> str:

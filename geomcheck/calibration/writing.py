@@ -113,7 +113,7 @@ def suffix(metric: Metric) -> str:
     """The unit behind figures of `metric`."""
     if metric.unit is Unit.DEGREES:
         return " deg"
-    return "%" if metric.unit is Unit.FRACTION and metric.high == 1.0 else ""
+    return "%" if metric.is_share else ""
 
 
 def _place(place: Place) -> str:

@@ -38,8 +38,8 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Classify a run and print the evidence. Raises GeomcheckError."""
-    from geomcheck.calibration.runs import records_of
     from geomcheck.commands.arguments import place, selection
+    from geomcheck.sources import records_of
     from geomcheck.suite import classify, load_profiles
     from geomcheck.suite.evidence import evidence_figures
     from geomcheck.suite.places import At

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from geomcheck.diagnostics import Fold, Metric, Unit, load_metrics
+from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.errors import Problem
 from geomcheck.suite.bands import Band, Bands, bounds, near, within
 from geomcheck.suite.conditions import KINDS, TOLERANT, Condition, Like, Regime, Trend
@@ -110,7 +110,7 @@ def _condition_problems(node: Node, what: str, allowed: list[str]) -> Iterable[P
 
 
 def _needs_tolerance(key: str, node: Node) -> bool:
-    return key in ("near", "like") or (key == "trend" and node.value[key].value == "flat")
+    return key in ("near", "like", "unlike") or (key == "trend" and node.value[key].value == "flat")
 
 
 def _regime(
@@ -176,12 +176,8 @@ def _figures(statement: MetricStatement) -> list[Quantity]:
     return [figure for figure in written if figure is not None]
 
 
-def _is_share(metric: Metric) -> bool:
-    return metric.unit is Unit.FRACTION and metric.high == 1.0
-
-
 def _condition(statement: MetricStatement, metric: Metric, figures: list[Quantity]) -> Condition:
-    scale = Scale(metric.unit, percent=any(f.percent for f in figures) if figures else _is_share(metric))
+    scale = Scale(metric.unit, percent=any(f.percent for f in figures) if figures else metric.is_share)
     if statement.within is not None:
         low, high = statement.within
         return within(low, high, scale)
@@ -192,8 +188,8 @@ def _condition(statement: MetricStatement, metric: Metric, figures: list[Quantit
         return Trend(cast(Any, statement.trend), _trend_tolerance(statement, metric), scale)
     if statement.near is not None:
         return near(statement.near, _tolerance(statement, metric), scale)
-    if statement.like is not None:
-        return Like(_tolerance(statement, metric), scale)
+    if statement.like is not None or statement.unlike is not None:
+        return Like(_tolerance(statement, metric), scale, unlike=statement.unlike is not None)
     return bounds(statement.above, statement.below, scale)
 
 
@@ -225,7 +221,7 @@ def _empty_conditions(
 
 def _forgotten_percent(metric: Metric, figures: list[Quantity]) -> str:
     """How to write the first figure that may be meant in percent, or nothing."""
-    meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and _is_share(metric)]
+    meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and metric.is_share]
     return f"; {meant[0]} percent is `{meant[0]}%`" if meant else ""
 
 

@@ -21,11 +21,12 @@ KINDS = {
     "near": "near",
     "trend": "trend",
     "like": "like",
+    "unlike": "unlike",
     "regime": "regime",
 }
 """The keys that are conditions, by the condition they belong to: `above` and `below` may be combined."""
 
-TOLERANT = ("near", "trend", "like")
+TOLERANT = ("near", "trend", "like", "unlike")
 
 
 @dataclass(frozen=True)
@@ -100,22 +101,36 @@ class Trend:
 
 @dataclass(frozen=True)
 class Like:
-    """A figure is close to the reference run's at matching progress."""
+    """A figure is close to the reference run's at matching progress; or, with `unlike`, it is not."""
 
     tolerance: Tolerance
     scale: Scale
+    unlike: bool = False
 
     @property
     def text(self) -> str:
         """The condition for people."""
-        return f"reference +- {self.scale.show_tolerance(self.tolerance)}"
+        return f"{'outside ' if self.unlike else ''}reference +- {self.scale.show_tolerance(self.tolerance)}"
 
     def around(self, reference: float) -> Band:
         """The band around the reference's figure."""
         return near(Quantity(reference), self.tolerance, self.scale)
 
+    def offence(self, value: float, reference: float) -> Offence:
+        """Whether `value` is on the wrong side, and how far; what is not finite is on the wrong side of both."""
+        wrong, far = self.around(reference).offence(value)
+        if not self.unlike:
+            return wrong, far
+        finite = math.isfinite(value) and math.isfinite(reference)
+        return not (wrong and finite), -far if finite else math.inf
+
     def fault(self, low: float, high: float) -> str | None:
         """Why this condition says nothing about figures from `low` to `high`, or None."""
+        if self.unlike:
+            if self.tolerance.amount == 0:
+                return "hardly can fail: any difference satisfies it; give a tolerance above 0"
+            covers = not self.tolerance.relative and self.tolerance.amount >= high - low
+            return "can never hold: the tolerance covers the whole range of the figure" if covers else None
         if not self.tolerance.relative and self.tolerance.amount >= high - low:
             return "cannot fail: the tolerance covers the whole range of the figure"
         return None

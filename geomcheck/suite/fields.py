@@ -107,7 +107,7 @@ def conditions_of(metric: Metric) -> dict[str, Any]:
         "tolerance": _optional(
             lambda raw: raw,
             loose,
-            "For `near`, `trend` and `like`: an amount, or a percentage of the target.",
+            "For `near`, `trend`, `like` and `unlike`: an amount, or a percentage of the target.",
         ),
     }
 

@@ -167,6 +167,9 @@ class MetricStatement(Statement):
     like: Annotated[str | None, *fields.one_of(("reference",))] = Field(
         None, description="Compare with the reference run at matching progress."
     )
+    unlike: Annotated[str | None, *fields.one_of(("reference",))] = Field(
+        None, description="Differ from the reference run at matching progress by more than `tolerance`."
+    )
     per: Annotated[str, *fields.one_of(GROUPINGS)] = Field(
         "run", description="The condition must hold for every group of weights."
     )

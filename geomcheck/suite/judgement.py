@@ -155,14 +155,14 @@ def _bands(expectation: Expectation, bands: Bands, record: Record, found: Sample
 def _like(expectation: Expectation, condition: Like, found: Sample, groups: Groups, companion: Companion) -> Finding:
     def observe(step: int, group: str | None, value: float) -> Observed:
         theirs = companion.figure(step, group)
-        return Observed(step, group, value, condition.around(theirs).holds(value), theirs)
+        return Observed(step, group, value, not condition.offence(value, theirs)[0], theirs)
 
     def offence(observed: Observed) -> Offence:
-        return condition.around(_reference(observed)).offence(_value(observed))
+        return condition.offence(_value(observed), _reference(observed))
 
     def weight_offence(name: str, value: float) -> Offence:
         other = companion.cells[companion.matched[extreme.step].step].get(name)
-        return NO_OFFENCE if other is None else condition.around(other).offence(value)
+        return NO_OFFENCE if other is None else condition.offence(value, other)
 
     observed = tuple(observe(step, group, value) for step, group, value in _figures(groups))
     extreme = max(observed, key=offence)

@@ -22,7 +22,11 @@ def band(
         found = _kept(expectation, observed, condition.scale, weights)
     else:
         found = _outside(expectation, observed, extreme, _against(extreme, condition), weights)
-    verb = "keeps" if within_allowance(observed, expectation.allow) else "left"
+    held = within_allowance(observed, expectation.allow)
+    if isinstance(expectation.condition, Like) and expectation.condition.unlike:
+        verb = "is" if held else "is not"
+    else:
+        verb = "keeps" if held else "left"
     return f"{expectation.metric} {verb} {expectation.condition.text}{found}"
 
 
