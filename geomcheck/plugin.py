@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="run or record that `like: reference` compares with",
     )
+    group.addoption(
+        "--geom-missing-baseline",
+        choices=("info", "error"),
+        default="info",
+        help="what expectations come to where --geom-reference names a record that is not there yet (default: info)",
+    )
     group.addoption("--geom-record", metavar="PATH", help="write every per-weight measurement here (Parquet)")
     group.addoption("--geom-json", metavar="PATH", help="write the verdicts here")
     group.addoption(

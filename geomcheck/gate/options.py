@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from geomcheck.checkpoints import BaseModel, open_base
@@ -9,6 +11,7 @@ from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.gate.arguments import CANDIDATES
 from geomcheck.gate.session import Gate
 from geomcheck.gate.subjects import Subject, open_subject, open_subjects
+from geomcheck.measurement.parquet import SUFFIX
 
 
 def open_gate(config: pytest.Config) -> Gate:
@@ -24,6 +27,7 @@ def open_gate(config: pytest.Config) -> Gate:
         config.stash[CANDIDATES],
         base=_base(config),
         reference=_reference(option.geom_reference) if option.geom_reference else None,
+        missing_baseline=option.geom_reference if _is_missing_baseline(option.geom_reference) else None,
         workers=_workers(option.geom_workers or config.getini("geom_workers")),
     )
 
@@ -36,7 +40,14 @@ def _base(config: pytest.Config) -> BaseModel | None:
     return open_base(config.rootpath / in_ini, "geom_base of the ini file") if in_ini else None
 
 
-def _reference(path: str) -> Subject:
+def _is_missing_baseline(path: str | None) -> bool:
+    """Whether `path` names a record that is not there yet; a run that is not there is a mistake."""
+    return path is not None and Path(path).suffix == SUFFIX and not Path(path).exists()
+
+
+def _reference(path: str) -> Subject | None:
+    if _is_missing_baseline(path):
+        return None
     try:
         return open_subject(path)
     except GeomcheckError as error:

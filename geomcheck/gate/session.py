@@ -97,6 +97,7 @@ class Gate:
         candidates: suite files; True where the user named the file, so that it judges every run.
         base: W0, where the user gave it.
         reference: the run to compare with.
+        missing_baseline: the record to compare with, where the user named one that is not there yet.
         workers: local workers, None for the default.
 
     Raises:
@@ -110,6 +111,7 @@ class Gate:
         *,
         base: BaseModel | None = None,
         reference: Subject | None = None,
+        missing_baseline: str | None = None,
         workers: int | None = None,
     ) -> None:
         self.subjects = {subject.name: subject for subject in subjects}
@@ -118,6 +120,7 @@ class Gate:
         self.given_base = base
         self._workers = workers
         self._reference = reference
+        self.missing_baseline = missing_baseline
         self._measurements: dict[tuple[str, str], Measurement] = {}
         self._answers: dict[tuple[Path, str], Measurement] = {}
         for pairing in self.pairings.values():
@@ -134,6 +137,8 @@ class Gate:
                 yield f"W0 ({measurement.base.source.path})", measurement.base.source.path
         for file in self.pairings:
             yield f"the suite {file}", file
+        if self.missing_baseline:
+            yield f"the baseline {self.missing_baseline}", Path(self.missing_baseline)
 
     @property
     def measurements(self) -> list[Measurement]:

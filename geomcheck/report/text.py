@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
+from geomcheck.errors import NoBaseline
 from geomcheck.report.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -247,6 +248,11 @@ def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
         if record.skipped:
             name, reason = next(iter(record.skipped.items()))
             notes.append(f"note: {record.run}: {_plural(record.skipped)} cannot be measured, such as {name}: {reason}")
+    unjudged = sum(verdict["outcome"] == "info" and not verdict["observed"] for verdict in verdicts)
+    if unjudged:
+        notes.append(
+            f"note: {_plural_of(unjudged, 'expectation')} not judged: {NoBaseline(gate.missing_baseline or '')}"
+        )
     frozen = max((verdict["weights"]["frozen"] for verdict in verdicts), default=0)
     if frozen:
         notes.append(f"note: {frozen} of the selected weights never changed (frozen) and are not averaged in")
@@ -254,8 +260,12 @@ def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*notes, *warnings]
 
 
+def _plural_of(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _plural(weights: Sized) -> str:
-    return "1 weight" if len(weights) == 1 else f"{len(weights)} weights"
+    return _plural_of(len(weights), "weight")
 
 
 def _subject(measurement: Measurement) -> str:

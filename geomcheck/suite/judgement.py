@@ -52,10 +52,12 @@ def judge(expectation: Expectation, record: Record, reference: Record | None = N
     return _verdict(expectation, finding, outcome, tally)
 
 
-def unmeasured(expectation: Expectation, reason: str, tally: Counts = UNKNOWN) -> Verdict:
-    """The verdict with the outcome ``error``, for `reason`."""
+def unmeasured(
+    expectation: Expectation, reason: str, tally: Counts = UNKNOWN, *, outcome: Outcome = "error"
+) -> Verdict:
+    """The verdict on what could not be judged, for `reason`; it has no observed figures."""
     finding = Finding(False, f"cannot judge {expectation.metric}: {reason}")
-    return _verdict(expectation, finding, "error", tally)
+    return _verdict(expectation, finding, outcome, tally)
 
 
 def _verdict(expectation: Expectation, finding: Finding, outcome: Outcome, tally: Counts) -> Verdict:

@@ -37,8 +37,10 @@ def differences(one: Record, other: Record, weights: Selection) -> Iterator[Diff
         yield Difference("the measured weights", here, there)
 
 
-def storage_difference(ours: Weight, theirs: Weight) -> Difference | None:
-    """How the storage formats of a weight differ, or None."""
+def weight_difference(ours: Weight, theirs: Weight) -> Difference | None:
+    """How the shape or the storage formats of a weight differ, or None."""
+    if ours.shape != theirs.shape:
+        return Difference(f"the shapes of {ours.name}", str(ours.shape), str(theirs.shape))
     if ours.dtypes == theirs.dtypes:
         return None
     what = f"the storage formats of {ours.name} (W0, run)"
@@ -49,10 +51,8 @@ def _of_weight(name: str, ours: Weight | None, theirs: Weight | None) -> Iterato
     if ours is None or theirs is None:
         here, there = (f"no {name}" if weight is None else f"has {name}" for weight in (ours, theirs))
         yield Difference("their weights", here, there)
-    elif ours.shape != theirs.shape:
-        yield Difference(f"the shapes of {name}", str(ours.shape), str(theirs.shape))
-    elif stored := storage_difference(ours, theirs):
-        yield stored
+    elif difference := weight_difference(ours, theirs):
+        yield difference
 
 
 def content_of_w0(record: Record) -> str:
