@@ -111,7 +111,7 @@ def _unstable(by_place: Mapping[int, Spread]) -> str | None:
     worst = max(spread.relative for spread in by_place.values())
     if worst <= choice.STABLE:
         return None
-    return f"it is not stable across the runs: they vary by {worst:.0%} of the mean (at most {choice.STABLE:.0%})"
+    return f"it is not stable across the runs: they vary by {worst:.1%} of the mean (at most {choice.STABLE:.0%})"
 
 
 def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tuple[float, float]:

@@ -87,7 +87,7 @@ def _of_source(source: str | Path, beside: Path) -> list[tuple[Profile, str]]:
     path = beside / Path(source).expanduser()
     files = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        kind = "a directory without profile files (*.yaml)" if path.is_dir() else "no file"
+        kind = "a directory without profile files (*.yaml)" if path.is_dir() else "no such file"
         raise UsageError(
             f"profiles {displayed(path)}: {kind}; give `{BUILT_IN}`, a profile file, or a directory of them"
         )
