@@ -50,13 +50,15 @@ class Calibration:
         runs: name and content of the runs, in the order given.
         base: content of W0; empty where the runs started from different weights.
         weights: the weights that figures are folded over, and their number.
-        storage: formats of W0 and of the runs.
+        storage: formats of W0 and of the runs; empty where weights differ in them.
+        applies_to: patterns of run names; empty for all.
         expectations: one per metric.
         left_out: metrics without an expectation.
         warnings: what makes the bands less trustworthy than they look.
     """
 
     name: str
+    applies_to: tuple[str, ...]
     runs: tuple[str, ...]
     base: str
     weights: Selection

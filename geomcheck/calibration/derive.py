@@ -33,6 +33,7 @@ def calibrate(
     weights: Selection = DEFAULT,
     at: Sequence[Place] = (),
     name: str = "calibrated",
+    applies_to: Sequence[str] = (),
     across_bases: bool = False,
     workers: int | None = None,
 ) -> Calibration:
@@ -47,6 +48,7 @@ def calibrate(
         weights: figures are folded over these.
         at: the checkpoints; by default every one.
         name: of the suite, a slug.
+        applies_to: patterns of the names of runs that the suite is for; by default all.
         across_bases: whether the runs may start from different W0 (a recipe that draws its own base).
 
     Raises:
@@ -73,6 +75,7 @@ def calibrate(
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
     return Calibration(
         name=name,
+        applies_to=tuple(applies_to),
         runs=tuple(f"{record.run} ({identity(record)})" for record in records),
         base="" if across_bases else records[0].fingerprints.get("W0", ""),
         weights=weights,
@@ -146,8 +149,9 @@ def _idle(
 
 
 def _storage(record: Record, weights: Selection) -> tuple[str, ...]:
-    """Storage formats as ``run against W0``, for each combination that occurs."""
-    return tuple(sorted({" against ".join(reversed(w.dtypes)) for w in weights.select(record.weights)}))
+    """Formats of W0 and of the run, where all weights agree on them; else nothing."""
+    formats = {weight.dtypes for weight in weights.select(record.weights)}
+    return formats.pop() if len(formats) == 1 else ()
 
 
 def _warnings(records: Sequence[Record]) -> tuple[str, ...]:

@@ -92,8 +92,9 @@ class Repeatability:
         """See `Rule.describe`."""
         return (
             f"mean +- {self.factor(n, bands):.2f} standard deviations: the repeatability limit (ISO 5725: "
-            f"{REPEATABILITY}), widened so that at most {self.false_alarms:.3g} of fresh runs of this recipe leave any "
-            f"of the {bands} bands (Student's t with N = {n}, figures taken as normal, Bonferroni over all bands)."
+            f"{REPEATABILITY}), widened so that at most {self.false_alarms * 100:.3g}% of fresh runs of this recipe "
+            f"leave any of the {bands} bands (Student's t with N = {n}, figures taken as normal, Bonferroni over all "
+            "bands)."
         )
 
 
@@ -111,6 +112,6 @@ class Range:
     def describe(self, *, n: int, bands: int) -> str:
         """See `Rule.describe`."""
         return (
-            f"smallest to largest of N = {n} runs and {self.margin:.3g} of the mean on either side. "
+            f"smallest to largest of N = {n} runs and {self.margin * 100:.3g}% of the mean on either side. "
             "No false-alarm rate is known."
         )

@@ -29,8 +29,8 @@ def _heading(calibration: Calibration) -> Iterator[str]:
     n = len(calibration.runs)
     yield from comment(provenance(calibration.runs, calibration.base))
     yield from comment(
-        f"{calibration.count} weights ({calibration.weights.text}), stored as {', '.join(calibration.storage)} (run "
-        "against W0). Figures of other storage formats or other weights are other figures: calibrate again."
+        f"{calibration.count} weights ({calibration.weights.text}). The figures of other weights, and of other storage "
+        "formats, are other figures: calibrate again."
     )
     yield "#"
     yield from comment("Each band is " + calibration.rule.describe(n=n, bands=calibration.bands))
@@ -47,7 +47,11 @@ def _heading(calibration: Calibration) -> Iterator[str]:
             yield from comment(f"{left.metric}: {left.reason}", indent="  ")
     yield "geomcheck: 1"
     yield f"name: {calibration.name}"
+    if calibration.applies_to:
+        yield f"applies_to: {_scalar(list(calibration.applies_to))}"
     yield f"weights: {_weights(calibration.weights)}"
+    if calibration.storage:
+        yield f"storage: [{', '.join(calibration.storage)}]   # W0, run"
 
 
 def provenance(runs: Sequence[str], base: str) -> str:

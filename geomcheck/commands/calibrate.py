@@ -46,6 +46,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--at", action="append", default=[], metavar="PLACE", help="checkpoint: first, last, a step, 20%% (repeatable)"
     )
+    parser.add_argument(
+        "--applies-to", action="append", default=[], metavar="PATTERN", help="names of runs it is for (repeatable)"
+    )
     parser.add_argument("--profile", metavar="NAME", help="write the profile of a regime instead, for geomcheck regime")
     parser.add_argument("--name", metavar="NAME", help="of the suite (default: the file's name)")
     parser.set_defaults(command=run)
@@ -69,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
         metrics=options.metrics.split(",") if options.metrics else None,
         weights=selection(options.weights),
         at=[place(text) for text in options.at],
+        applies_to=options.applies_to,
         name=slug("--name", options.name or output.stem),
         across_bases=options.across_bases,
     )
@@ -81,7 +85,13 @@ def _profile(options: argparse.Namespace, output: Path) -> None:
     from geomcheck.commands.arguments import selection, slug
 
     given = {"--rule range": options.rule != "repeatability", "--false-alarms": options.false_alarms}
-    given |= {"--margin": options.margin, "--metrics": options.metrics, "--at": options.at, "--name": options.name}
+    given |= {
+        "--margin": options.margin,
+        "--metrics": options.metrics,
+        "--at": options.at,
+        "--applies-to": options.applies_to,
+        "--name": options.name,
+    }
     idle = [option for option, value in given.items() if value]
     if idle:
         raise UsageError(f"{idle[0]} goes with suites, not with --profile")

@@ -29,6 +29,7 @@ class Expectation:
         params: every parameter of the metric, defaults filled in, in canonical spelling.
         allow: share of the groups that may violate the condition.
         position: of the expectation in its suite file.
+        storage: formats of W0 and the run that the figures are for; empty for any.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Expectation:
     level: str = "error"
     why: str = ""
     position: Position
+    storage: tuple[str, ...] = ()
 
     @property
     def declaration(self) -> Metric | None:

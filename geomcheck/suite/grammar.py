@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from geomcheck.diagnostics import FOLDS, Metric, load_metrics
+from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import Problem, UsageError
 from geomcheck.suite import fields
 from geomcheck.suite.document import Node
@@ -76,6 +77,13 @@ def _sources(raw: Any) -> list[str]:
     return raw
 
 
+def _formats(raw: Any) -> list[str]:
+    known = tuple(DTYPE_NAMES.values())
+    if not isinstance(raw, list) or not raw or not all(isinstance(name, str) and name in known for name in raw):
+        raise Refusal(f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(known)}")
+    return list(dict.fromkeys(raw))
+
+
 def _patterns(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not raw:
         raise Refusal(f'expected a list of run name patterns such as `["*opd*"]`; found {spelled(raw)}')
@@ -111,6 +119,11 @@ class Heading(BaseModel):
         WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
     ] = Field(("*",), description="Patterns of run directory names; `!` excludes.")
     base: Text = Field("", description="Where W0 comes from: a directory (relative to this file) or a Hub id.")
+    storage: Annotated[
+        list[str],
+        PlainValidator(_formats),
+        WithJsonSchema({"type": "array", "items": {"enum": list(DTYPE_NAMES.values())}, "minItems": 1}),
+    ] = Field([], description="Storage formats, W0's first, that the figures are for; a run in others is an error.")
     profiles: Annotated[
         list[str],
         PlainValidator(_sources),

@@ -99,6 +99,7 @@ def _bounds(expectation: Expectation) -> tuple[float | None, float | None] | Non
 def _figure(expectation: Expectation, record: Record, reference: Record | None) -> Finding:
     (question,) = expectation.questions()
     found = sample(question, record, question.settle(record))
+    _require_storage(expectation, found)
     groups = fold_groups(found, expectation)
     warnings = (*rounding_warning(question, record, found), *gaps(groups, found, expectation))
     condition = expectation.condition
@@ -107,7 +108,8 @@ def _figure(expectation: Expectation, record: Record, reference: Record | None) 
         finding = _trend(expectation, condition, found, groups)
     elif isinstance(condition, Like):
         if reference is None:
-            raise Unanswerable("`like: reference` needs a reference run; give one with --geom-reference=PATH")
+            key = "unlike" if condition.unlike else "like"
+            raise Unanswerable(f"`{key}: reference` needs a reference run; give one with --geom-reference=PATH")
         companion = companion_of(expectation, question, record, reference, found)
         warnings = (*warnings, *companion.warnings)
         finding = _like(expectation, condition, found, groups, companion)
@@ -117,6 +119,16 @@ def _figure(expectation: Expectation, record: Record, reference: Record | None) 
         assert isinstance(condition, Band)
         finding = _band(expectation, condition, found, groups)
     return replace(finding, warnings=warnings)
+
+
+def _require_storage(expectation: Expectation, found: Sample) -> None:
+    """Raise Unanswerable where the suite is for other storage formats."""
+    for name, weight in found.used.items():
+        if expectation.storage and weight.dtypes != expectation.storage:
+            raise Unanswerable(
+                f"{name} is stored as {', '.join(weight.dtypes)} (W0, run), and the suite is for `storage: "
+                f"[{', '.join(expectation.storage)}]`: its figures are other figures"
+            )
 
 
 def _require_doubt(condition: Condition, question: Question, found: Sample) -> None:

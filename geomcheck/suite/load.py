@@ -69,6 +69,7 @@ class _Layer:
     applies_to: tuple[str, ...] = ("*",)
     weights: Selection = DEFAULT
     profiles: tuple[Profile, ...] = PAPER
+    storage: tuple[str, ...] = ()
     defaults: Defaults = field(default_factory=dict)
     statements: dict[str, Node] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -97,6 +98,7 @@ def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
     layer.base = _base(heading.base, path) if "base" in given else layer.base
     layer.applies_to = heading.applies_to if "applies_to" in given else layer.applies_to
     layer.weights = heading.weights if "weights" in given else layer.weights
+    layer.storage = tuple(heading.storage) if "storage" in given else layer.storage
 
 
 def _adopt_profiles(heading: Heading, layer: _Layer, path: Path) -> None:
@@ -220,7 +222,7 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
         expectation, found = build(_with_defaults(node, layer.defaults), layer.weights, layer.profiles)
         problems += found
         if expectation is not None:
-            built.append(expectation)
+            built.append(replace(expectation, storage=layer.storage))
     return built
 
 

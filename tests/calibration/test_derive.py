@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import geomcheck
 from geomcheck.calibration import Calibration, Range, Repeatability
@@ -41,7 +42,7 @@ def test_each_band_says_where_it_comes_from(good_runs: list[Path]) -> None:
     text = geomcheck.calibrate(good_runs[FIVE]).to_yaml()
     assert text.startswith("# Calibrated by geomcheck")
     assert "on N = 5 runs: seed-0 (" in text
-    assert "3 weights (linear), stored as fp32 against bf16" in text
+    assert "3 weights (linear)" in text
     assert "repeatability limit (ISO 5725: 2.8)" in " ".join(text.replace("#", " ").split())
     bands = [line for line in text.splitlines() if "within:" in line and "step:" in line]
     assert len(bands) == 8
@@ -89,6 +90,15 @@ def test_a_run_with_other_checkpoints_is_an_error_not_a_pass(good_runs: list[Pat
     banded = [v for v in suite.evaluate(geomcheck.measure(run)) if v.metric != "frozen_share"]
     assert {verdict.outcome for verdict in banded} == {"error"}
     assert "no checkpoint at step 20" in banded[0].message
+
+
+def test_a_run_in_another_storage_format_is_an_error_not_a_verdict(good_runs: list[Path], tmp_path: Path) -> None:
+    suite = loaded(geomcheck.calibrate(good_runs[FIVE]), tmp_path)
+    base = base_weights()
+    steps = {step: moved(base, 1e-3 * step, seed=step, dtype=torch.bfloat16) for step in (10, 20)}
+    verdicts = suite.evaluate(geomcheck.measure(write_run(tmp_path / "bf16", base, steps)))
+    assert {verdict.outcome for verdict in verdicts} == {"error"}
+    assert "is stored as bf16 (W0, run), and the suite is for `storage: [bf16, fp32]`" in verdicts[0].message
 
 
 def test_no_band_that_cannot_fail_is_written(good_runs: list[Path]) -> None:

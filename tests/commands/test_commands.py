@@ -74,10 +74,12 @@ def test_calibrate_refuses(runs: list[str], tmp_path: Path, refuses: Refuses) ->
 def test_options_reach_the_suite(runs: list[str], tmp_path: Path) -> None:
     suite = tmp_path / "s.yaml"
     options = ["--rule", "range", "--margin", "20%", "--metrics", "update_norm", "--weights", "mlp", "--at", "last"]
+    options += ["--applies-to", "*opd*", "--applies-to", "!it's-*"]
     assert main(["calibrate", *runs, "-o", str(suite), "--name", "norm", *options]) == 0
     text = suite.read_text()
-    assert "smallest to largest of N = 4 runs and 0.2 of the mean on either side. No false-alarm" in text
-    assert "name: norm\nweights: mlp\n" in text
+    assert "smallest to largest of N = 4 runs and 20% of the mean on either side. No false-alarm" in text
+    assert "name: norm\napplies_to: ['*opd*', '!it''s-*']\nweights: mlp\n" in text
+    assert geomcheck.load_suite(suite).applies_to == ("*opd*", "!it's-*")
     assert text.count("step: 20") == 1
 
 

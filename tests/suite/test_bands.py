@@ -120,3 +120,27 @@ def test_a_reference_in_another_storage_format_is_refused_with_both(judge, make_
     verdict = judge("metric: stable_rank\nlike: reference\ntolerance: 5%", mine, theirs)
     assert verdict.outcome == "error"
     assert "(W0, run) differ: bf16, fp32 against bf16" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("heading", "message"),
+    [
+        ("storage: fp32", "2:10: `storage`: expected a list of W0's format and the run's, such as `[bf16, fp32]`"),
+        ("storage: [fp8]", "`storage`: expected a list of W0's format"),
+        ("storage: []", "`storage`: expected a list of W0's format"),
+        ("profiles: paper", "2:11: `profiles`: expected a list such as `[paper, profiles/mine.yaml]`"),
+        ("profiles: [nowhere.yaml]", "no such file; give `paper`, a profile file, or a directory of them"),
+    ],
+)
+def test_headings_that_are_refused(refusals, heading, message):
+    (problem,) = refusals(f"geomcheck: 1\n{heading}\nexpect: [{{id: it, metric: stable_rank, above: 2}}]\n")
+    assert message in problem
+
+
+def test_figures_for_another_storage_format_are_not_judged(load, make_record):
+    suite = load("geomcheck: 1\nstorage: [bf16, fp32]\nexpect: [{id: it, metric: stable_rank, above: 2}]\n")
+    record = make_record({("stable_rank", "value"): 5.0})
+    for formats, outcome in ((("bf16", "fp32"), "passed"), (("bf16",), "error")):
+        record.weights = {name: replace(weight, dtypes=formats) for name, weight in record.weights.items()}
+        (verdict,) = suite.evaluate(record)
+        assert verdict.outcome == outcome
