@@ -100,11 +100,14 @@ def _spreads(
             found[metric.name] = choice.spreads(metric, records, weights, places)
         except Unanswerable as error:
             left_out.append(LeftOut(metric.name, str(error)))
-    for metric in wanted:
-        if metric.name in found and not chosen_by_hand:
-            reason = choice.follows(metric, found) or _unstable(found[metric.name])
-            if reason:
-                left_out.append(LeftOut(metric.name, reason))
+    if chosen_by_hand:
+        return found, left_out
+    unstable = {name: reason for name, by_place in found.items() if (reason := _unstable(by_place))}
+    stable = found.keys() - unstable.keys()
+    for metric in (metric for metric in wanted if metric.name in found):
+        reason = unstable.get(metric.name) or choice.follows(metric, stable)
+        if reason:
+            left_out.append(LeftOut(metric.name, reason))
     gone = {left.metric for left in left_out}
     return {name: by_place for name, by_place in found.items() if name not in gone}, left_out
 

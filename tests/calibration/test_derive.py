@@ -71,6 +71,17 @@ def test_a_metric_that_varies_is_left_out_unless_it_is_asked_for(good: list[Reco
     assert [expectation.metric.name for expectation in asked.expectations] == ["stable_rank"]
 
 
+def test_a_metric_that_repeats_an_unstable_one_stands_in_for_it(good: list[Record]) -> None:
+    for index, record in enumerate(good):
+        _scale(record, "update_support", 0.2 + 0.1 * index)
+    chosen = {expectation.metric.name for expectation in geomcheck.calibrate(good).expectations}
+    assert "update_support" not in chosen
+    assert "update_norm" not in chosen  # its leader is stable
+    for record in good:
+        _scale(record, "update_sparsity", 0.0)
+    assert "update_sparsity" in {e.metric.name for e in geomcheck.calibrate(good).expectations}
+
+
 def test_a_figure_that_never_varied_must_stay(good_runs: list[Path], tmp_path: Path) -> None:
     suite = loaded(geomcheck.calibrate(good_runs[FIVE]), tmp_path)
     (frozen,) = [e for e in suite.expectations if e.metric == "frozen_share"]
