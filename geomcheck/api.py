@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geomcheck.checkpoints import BaseModel, Run, comparable, find_base, open_base, open_run
-from geomcheck.diagnostics import Metric, load_metrics
+from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record, Request, measure_record, merge, survey
 from geomcheck.suite import Suite
+from geomcheck.suite.selection import Selection
 
 __all__ = ["measure", "open_run"]
 
@@ -24,7 +25,8 @@ def measure(
     run: Run | str | Path,
     *,
     base: BaseModel | str | Path | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Request] | None = None,
+    weights: Selection | None = None,
     suites: Sequence[Suite] = (),
     reference: Run | str | Path | None = None,
     workers: int | None = None,
@@ -35,8 +37,9 @@ def measure(
     Args:
         run: an opened run, or its directory.
         base: W0, opened or its directory; by default what the first suite or the run itself provides.
-        metrics: names, measured with their default parameters on every attention and MLP matrix (where the
-            metric's k is below the matrix's dimensions). Default: all, unless `suites` are given.
+        metrics: requests, or names (measured with default parameters), on every attention and MLP matrix (where
+            the metric's k is below the matrix's dimensions). Default: all, unless `suites` are given.
+        weights: measure `metrics` on these instead.
         suites: measure what these need.
         reference: a run to compare masks with (`mask_jaccard`).
         workers: local workers; by default as many as processors and memory allow.
@@ -49,11 +52,12 @@ def measure(
     opened = run if isinstance(run, Run) else open_run(run)
     opened, w0 = comparable(opened, _base(opened, base, suites), dequantize=dequantize)
     record = survey(opened, w0)
-    chosen = _metrics(metrics, default_all=not suites)
+    known = load_metrics()
+    chosen = _chosen(metrics, known, default_all=not suites)
     default = {
-        weight.name: {Request.of(metric, {}) for metric in chosen if not metric.spanned({}, weight.shape)}
-        for weight in record.weights.values()
-        if chosen and weight.is_linear
+        weight.name: {r for r in chosen if not known[r.metric].spanned(r.parameters(), weight.shape)}
+        for weight in (weights.select(record.weights) if weights else record.weights.values())
+        if chosen and (weights or weight.is_linear)
     }
     requests = merge([default, *(suite.requests(record) for suite in suites)])
     other = open_run(reference) if isinstance(reference, str | Path) else reference
@@ -68,12 +72,12 @@ def _base(run: Run, base: BaseModel | str | Path | None, suites: Sequence[Suite]
     return find_base(run, given=given, suite=of_suite)
 
 
-def _metrics(names: Sequence[str] | None, *, default_all: bool) -> list[Metric]:
-    known = load_metrics()
-    names = [names] if isinstance(names, str) else names
-    if names is None:
-        return [metric for metric in known if not metric.against_reference] if default_all else []
+def _chosen(wanted: Sequence[str | Request] | None, known: Registry, *, default_all: bool) -> list[Request]:
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if wanted is None:
+        wanted = [metric.name for metric in known if not metric.against_reference] if default_all else []
+    names = [one for one in wanted if isinstance(one, str)]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError(f"no metric is called {unknown[0]!r}; there are {', '.join(known.names())}")
-    return [known[name] for name in names]
+    return [Request.of(known[one], {}) if isinstance(one, str) else one for one in wanted]

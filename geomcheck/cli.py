@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geomcheck
+from geomcheck.commands import calibrate, compare, regime
 from geomcheck.errors import GeomcheckError
 from geomcheck.files import require_writable
 from geomcheck.report.text import printable
@@ -56,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--base", metavar="PATH", help="where W0 comes from: a directory or a Hub id")
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.set_defaults(command=_inspect)
+    calibrate.add_to(commands)
+    compare.add_to(commands)
+    regime.add_to(commands)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
     metrics.set_defaults(command=_metrics)
     suites = commands.add_parser("suites", help="list the shipped suites")

@@ -21,6 +21,13 @@ class RecordError(GeomcheckError):
     """A record file is not one, or cannot answer what is asked of it."""
 
 
+class NoBaseline(GeomcheckError):
+    """There is no baseline to compare with yet."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"no baseline at {path} yet; bless a good run with: geomcheck measure RUN -o {path}")
+
+
 class Undefined(GeomcheckError):
     """A diagnostic has no value for this matrix: an empty mask, a rank below k, tied singular values.
 

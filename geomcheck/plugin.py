@@ -45,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("skip", "error"),
         help="checkpoints that are not complete: leave them out and say so, or refuse the run (default: skip)",
     )
+    group.addoption(
+        "--geom-missing-baseline",
+        choices=("info", "error"),
+        default="info",
+        help="what expectations come to where --geom-reference names a record that is not there yet (default: info)",
+    )
     group.addoption("--geom-record", metavar="PATH", help="write every per-weight measurement here (Parquet)")
     group.addoption("--geom-json", metavar="PATH", help="write the verdicts here")
     group.addoption(

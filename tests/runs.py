@@ -72,3 +72,16 @@ def simple_run(directory: Path, steps: tuple[int, ...] = (10, 20, 30)) -> Path:
     """A healthy run: one direction per weight, growing with the steps."""
     base = base_weights()
     return write_run(directory, base, {step: moved(base, 1e-3 * step, seed=step) for step in steps})
+
+
+def repeats(directory: Path, count: int, *, scale: float = 1e-2, base_seed: int = 0) -> list[Path]:
+    """Runs of one recipe that differ in nothing but the seed: two checkpoints, the second twice as far."""
+    base = base_weights(base_seed)
+    return [
+        write_run(
+            directory / f"seed-{seed}",
+            base,
+            {10: moved(base, scale, seed=100 + seed), 20: moved(base, 2 * scale, seed=200 + seed)},
+        )
+        for seed in range(count)
+    ]

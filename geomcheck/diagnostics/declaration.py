@@ -152,6 +152,11 @@ class Metric:
         high = math.inf if self.high is None else self.high
         return (-high if params.get("excess_over", "none") != "none" else self.low), high
 
+    @property
+    def is_share(self) -> bool:
+        """Whether the figure is a share of something, which people write in percent."""
+        return self.unit is Unit.FRACTION and self.high == 1.0
+
     def stat(self, params: Mapping[str, Any]) -> str:
         """The statistic that `params` select: the selecting parameters' values joined by dots, or "value"."""
         chosen = [str(params.get(p.name, p.default)) for p in self.parameters if p.selects]

@@ -77,6 +77,11 @@ def _energy(update: Update, params: Mapping[str, Any], run: RunView) -> Mapping[
     return {"value": subspace_energy(update, run.channel(params["from"], k, "right"))}
 
 
+def _aligned_with_reference(update: Update, params: Mapping[str, Any], run: RunView) -> Mapping[str, float]:
+    k, side = resolve_rank(params["k"], update.shape), params["side"]
+    return {"value": alignment(top_channel(update, k, side), top_channel(run.reference(), k, side))}
+
+
 SUBSPACE_ALIGNMENT = Metric(
     name="subspace_alignment",
     title="subspace alignment",
@@ -104,4 +109,19 @@ SUBSPACE_ENERGY = Metric(
     undefined="D_t = 0, or the channel's checkpoint has rank below K or tied singular values at K",
     across=True,
     compute=_energy,
+)
+
+REFERENCE_ALIGNMENT = Metric(
+    name="reference_alignment",
+    title="alignment with the reference",
+    definition="Sim_K(D_t, D'_t) = |V_K^T V'_K|_F^2 / K, V_K: top-K right singular vectors of this run's update and "
+    "of the reference's at matching progress",
+    unit=Unit.FRACTION,
+    high=1.0,
+    baseline="K / in",
+    parameters=(CHANNEL_K, CHANNEL_SIDE),
+    source="geomcheck, after Sim_K of arXiv 2606.07082",
+    undefined="either update is zero, its rank is below K, or its singular values are tied at K",
+    against_reference=True,
+    compute=_aligned_with_reference,
 )

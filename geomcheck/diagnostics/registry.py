@@ -28,6 +28,7 @@ OURS = (
     rank.TOP_ENERGY,
     drift.SPECTRAL_SHARE,
     support.MASK_JACCARD,
+    locking.REFERENCE_ALIGNMENT,
     support.FROZEN_SHARE,
     rank.ROUNDING_SHARE,
 )

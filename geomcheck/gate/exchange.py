@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from geomcheck.errors import RunError, UsageError
+from geomcheck.errors import NoBaseline, RunError, UsageError
 from geomcheck.gate.session import Gate, Measurement
 from geomcheck.measurement import Record, read_record, write_record
 
@@ -41,6 +41,8 @@ class Exchange:
             for file, pairing in gate.pairings.items()
         }
         reference = _lay_out(gate.reference, directory, "reference.parquet") if gate.reference else None
+        if gate.missing_baseline:
+            reference = {"missing": gate.missing_baseline}
         (directory / _RECORDS).write_text(json.dumps({"records": records, "reference": reference}))
 
     def runs(self, file: Path) -> tuple[str, ...] | None:
@@ -53,8 +55,10 @@ class Exchange:
         return self._load(self._records["records"][str(file.resolve())][run])
 
     def reference(self) -> Record | None:
-        """The record of the reference run, if there is one. Raises RunError."""
+        """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
         place = self._records["reference"]
+        if place and "missing" in place:
+            raise NoBaseline(place["missing"])
         return self._load(place) if place else None
 
     def first_record(self) -> Record:

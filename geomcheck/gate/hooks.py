@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from geomcheck.api import measure
-from geomcheck.errors import GeomcheckError
+from geomcheck.errors import GeomcheckError, NoBaseline
 from geomcheck.gate.exchange import Exchange
 from geomcheck.gate.items import ExpectationItem, SuiteFile
 from geomcheck.gate.options import open_gate
@@ -122,7 +122,9 @@ class ControllerHooks(Hooks):
         return self.gate.measurement(self.gate.pairings[file.resolve()], run).result()
 
     def reference(self) -> Record | None:
-        """The record of the reference run. Raises RunError."""
+        """The record of the reference run. Raises RunError, NoBaseline."""
+        if self.gate.missing_baseline:
+            raise NoBaseline(self.gate.missing_baseline)
         return self.gate.reference.result() if self.gate.reference else None
 
     def first_record(self) -> Record:
@@ -168,7 +170,10 @@ class ControllerHooks(Hooks):
         if not self.config.option.collectonly:
             self.verdicts.sort(key=self._order)
             self._complaints += self._uncollected()
-            if exitstatus == pytest.ExitCode.OK and (not self.verdicts or self._complaints):
+            judged = any(verdict["observed"] for verdict in self.verdicts)
+            if self.verdicts and not judged and exitstatus == pytest.ExitCode.OK:
+                self._complaints.append("no expectation was judged")
+            if exitstatus == pytest.ExitCode.OK and (not judged or self._complaints):
                 session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
             try:
                 self._outputs.write(self.verdicts, self.errors)

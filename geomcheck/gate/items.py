@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from geomcheck.errors import GeomcheckError, SuiteError
+from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
 from geomcheck.measurement import Record
 from geomcheck.report import text
 from geomcheck.suite import Expectation, Suite, Verdict, judge, load_suite, unmeasured
@@ -22,7 +22,7 @@ class Records(Protocol):
         ...
 
     def reference(self) -> Record | None:
-        """The record of the reference run, if there is one. Raises RunError."""
+        """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
         ...
 
 
@@ -79,6 +79,8 @@ class ExpectationItem(pytest.Item):
         try:
             record = self.records.record(self.path, self.run)
             reference = self.records.reference() if self.expectation.compares else None
+        except NoBaseline as error:
+            self.verdict = unmeasured(self.expectation, str(error), outcome=self.config.option.geom_missing_baseline)
         except GeomcheckError as error:
             self.verdict = unmeasured(self.expectation, str(error))
         else:
@@ -86,6 +88,8 @@ class ExpectationItem(pytest.Item):
         self.user_properties += text.properties(self.verdict)
         if self.verdict.outcome in self._failing:
             raise Violated(self.verdict)
+        if self.verdict.outcome == "info" and not self.verdict.observed:
+            pytest.skip(self.verdict.message)
 
     @property
     def _failing(self) -> tuple[str, ...]:

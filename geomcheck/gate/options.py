@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from geomcheck.checkpoints import BaseModel, Incomplete, open_base
@@ -10,6 +12,7 @@ from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.gate.arguments import CANDIDATES
 from geomcheck.gate.session import Gate
 from geomcheck.gate.subjects import Subject, open_subject, open_subjects
+from geomcheck.measurement.parquet import SUFFIX
 
 
 def open_gate(config: pytest.Config) -> Gate:
@@ -26,6 +29,7 @@ def open_gate(config: pytest.Config) -> Gate:
         config.stash[CANDIDATES],
         base=_base(config),
         reference=_reference(option.geom_reference, incomplete) if option.geom_reference else None,
+        missing_baseline=option.geom_reference if _is_missing_baseline(option.geom_reference) else None,
         workers=_workers(option.geom_workers or config.getini("geom_workers")),
         dequantize=option.geom_dequantize,
     )
@@ -43,7 +47,14 @@ def _base(config: pytest.Config) -> BaseModel | None:
     return open_base(in_ini if on_hub else local, "geom_base of the ini file")
 
 
-def _reference(path: str, incomplete: Incomplete) -> Subject:
+def _is_missing_baseline(path: str | None) -> bool:
+    """Whether `path` names a record that is not there yet; a run that is not there is a mistake."""
+    return path is not None and Path(path).suffix == SUFFIX and not Path(path).exists()
+
+
+def _reference(path: str, incomplete: Incomplete) -> Subject | None:
+    if _is_missing_baseline(path):
+        return None
     try:
         return open_subject(path, incomplete=incomplete)
     except GeomcheckError as error:

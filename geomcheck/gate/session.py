@@ -97,6 +97,7 @@ class Gate:
         candidates: suite files; True where the user named the file, so that it judges every run.
         base: W0, where the user gave it.
         reference: the run to compare with.
+        missing_baseline: the record to compare with, where the user named one that is not there yet.
         workers: local workers, None for the default.
         dequantize: make fp32 of fp8 weights and their scales, and measure those.
 
@@ -111,6 +112,7 @@ class Gate:
         *,
         base: BaseModel | None = None,
         reference: Subject | None = None,
+        missing_baseline: str | None = None,
         workers: int | None = None,
         dequantize: bool = False,
     ) -> None:
@@ -121,6 +123,7 @@ class Gate:
         self.dequantize = dequantize
         self._workers = workers
         self._reference = reference
+        self.missing_baseline = missing_baseline
         self._measurements: dict[tuple[str, str], Measurement] = {}
         self._answers: dict[tuple[Path, str], Measurement] = {}
         for pairing in self.pairings.values():
@@ -137,6 +140,8 @@ class Gate:
                 yield f"W0 ({measurement.base.source.path})", measurement.base.source.path
         for file in self.pairings:
             yield f"the suite {file}", file
+        if self.missing_baseline:
+            yield f"the baseline {self.missing_baseline}", Path(self.missing_baseline)
 
     @property
     def measurements(self) -> list[Measurement]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
+from geomcheck.errors import NoBaseline
 from geomcheck.report.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -155,9 +156,10 @@ def _observed(facts: Mapping[str, Any]) -> list[str]:
         cells = ["..." if i is None else _cell(found.get(steps[i]), facts) for i in columns]
         spark = sparkline([found[step]["value"] if step in found else None for step in steps])
         rows.append([group or "value", *cells, spark if len(steps) > 1 else ""])
-        if any("reference" in entry for entry in found.values()):
-            theirs = [found.get(steps[i], {}).get("reference") if i is not None else None for i in columns]
-            rows.append(["reference", *(f"{shown(value, facts)} " for value in theirs), ""])
+        for name in ("reference", "low", "high"):
+            if any(name in entry for entry in found.values()):
+                theirs = [found.get(steps[i], {}).get(name) if i is not None else None for i in columns]
+                rows.append([name, *(f"{shown(value, facts)} " for value in theirs), ""])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:-1]), row[-1]]) for row in rows]
     if len(violated) > len(listed):
@@ -175,10 +177,13 @@ def _cell(entry: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str:
 def _distance(found: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> float:
     """How far a group is outside the condition's bounds at its worst; 0 for conditions without fixed bounds."""
     low, high = (facts["bounds"] or {}).get("low"), (facts["bounds"] or {}).get("high")
-    values = [entry["value"] for entry in found if entry["value"] is not None]
-    below = [low - value for value in values if low is not None]
-    above = [value - high for value in values if high is not None]
-    return max([*below, *above], default=0.0)
+    distances = [0.0]
+    for entry in found:
+        value, least, most = entry["value"], entry.get("low", low), entry.get("high", high)
+        if value is not None:
+            distances += [least - value] if least is not None else []
+            distances += [value - most] if most is not None else []
+    return max(distances[1:], default=0.0)
 
 
 def _columns(count: int) -> list[int | None]:
@@ -252,6 +257,11 @@ def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
         if record.skipped:
             name, reason = next(iter(record.skipped.items()))
             notes.append(f"note: {record.run}: {_plural(record.skipped)} cannot be measured, such as {name}: {reason}")
+    unjudged = sum(verdict["outcome"] == "info" and not verdict["observed"] for verdict in verdicts)
+    if unjudged:
+        notes.append(
+            f"note: {_plural_of(unjudged, 'expectation')} not judged: {NoBaseline(gate.missing_baseline or '')}"
+        )
     frozen = max((verdict["weights"]["frozen"] for verdict in verdicts), default=0)
     if frozen:
         notes.append(f"note: {frozen} of the selected weights never changed (frozen) and are not averaged in")
@@ -259,8 +269,12 @@ def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*notes, *warnings]
 
 
+def _plural_of(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _plural(weights: Sized) -> str:
-    return "1 weight" if len(weights) == 1 else f"{len(weights)} weights"
+    return _plural_of(len(weights), "weight")
 
 
 def _subject(measurement: Measurement) -> str:

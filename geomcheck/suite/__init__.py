@@ -3,17 +3,19 @@
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judgement import judge, unmeasured
 from geomcheck.suite.load import load_suite
-from geomcheck.suite.regimes import REGIMES, Classification, classify
+from geomcheck.suite.profiles import load_profiles
+from geomcheck.suite.regimes import PAPER, Classification, Profile, classify
 from geomcheck.suite.schema import json_schema
 from geomcheck.suite.shipped import find_suite, shipped_suites
 from geomcheck.suite.suite import Suite
 from geomcheck.suite.verdict import Observed, Unanswerable, Verdict, Worst
 
 __all__ = [
-    "REGIMES",
+    "PAPER",
     "Classification",
     "Expectation",
     "Observed",
+    "Profile",
     "Suite",
     "Unanswerable",
     "Verdict",
@@ -22,6 +24,7 @@ __all__ = [
     "find_suite",
     "json_schema",
     "judge",
+    "load_profiles",
     "load_suite",
     "shipped_suites",
     "unmeasured",

@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from geomcheck.diagnostics import Fold, Metric, Unit, load_metrics
+from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.errors import Problem
-from geomcheck.suite.conditions import (
-    KINDS,
-    TOLERANT,
-    Band,
-    Condition,
-    Like,
-    Regime,
-    Trend,
-    bounds,
-    near,
-    within,
-)
+from geomcheck.suite.bands import Band, Bands, bounds, near, within
+from geomcheck.suite.conditions import KINDS, TOLERANT, Condition, Like, Regime, Trend
 from geomcheck.suite.document import Node
 from geomcheck.suite.expectation import REGIME, Expectation
+from geomcheck.suite.fields import word
 from geomcheck.suite.grammar import (
     MetricStatement,
     RegimeStatement,
@@ -29,7 +20,7 @@ from geomcheck.suite.grammar import (
     statement_model,
     validate,
 )
-from geomcheck.suite.places import FIRST, PREVIOUS, parse_place
+from geomcheck.suite.places import FIRST, PREVIOUS, Places, parse_place
 from geomcheck.suite.quantities import (
     Quantity,
     Refusal,
@@ -41,14 +32,22 @@ from geomcheck.suite.quantities import (
     spelled,
     tolerance,
 )
+from geomcheck.suite.regimes import PAPER, Profile
 from geomcheck.suite.selection import Selection
 
 BF16_ETA = 2.0**-8
 """From here on the relative tolerance is wider than the gap between adjacent bf16 numbers."""
 
 
-def build(node: Node, selection: Selection) -> tuple[Expectation | None, list[Problem]]:
-    """The expectation that `node` states, or None with what is wrong; `selection` is the suite's default."""
+def build(
+    node: Node, selection: Selection, profiles: tuple[Profile, ...] = PAPER
+) -> tuple[Expectation | None, list[Problem]]:
+    """The expectation that `node` states, or None with what is wrong.
+
+    Args:
+        selection: the suite's default weights.
+        profiles: what the suite's `regime` expectations compare with.
+    """
     if not isinstance(node.value, dict):
         found = spelled(node.plain())
         return None, [Problem(node.position, f"an expectation is a mapping with `id` and `metric`; found {found}")]
@@ -63,7 +62,7 @@ def build(node: Node, selection: Selection) -> tuple[Expectation | None, list[Pr
     if problems:
         return None, problems
     if metric is None:
-        return _regime(statement, node, selection), []
+        return _regime(statement, node, selection, profiles)
     return _measured(statement, metric, node, selection)
 
 
@@ -111,20 +110,27 @@ def _condition_problems(node: Node, what: str, allowed: list[str]) -> Iterable[P
 
 
 def _needs_tolerance(key: str, node: Node) -> bool:
-    return key in ("near", "like") or (key == "trend" and node.value[key].value == "flat")
+    return key in ("near", "like", "unlike") or (key == "trend" and node.value[key].value == "flat")
 
 
-def _regime(statement: RegimeStatement, node: Node, selection: Selection) -> Expectation:
-    return Expectation(
+def _regime(
+    statement: RegimeStatement, node: Node, selection: Selection, profiles: tuple[Profile, ...]
+) -> tuple[Expectation | None, list[Problem]]:
+    try:
+        word(statement.regime, [profile.name for profile in profiles])
+    except Refusal as refusal:
+        return None, [Problem(node.locate(("regime",)), f"`regime`: {refusal}")]
+    expectation = Expectation(
         id=statement.id,
         metric=REGIME,
-        condition=Regime(statement.regime),
+        condition=Regime(statement.regime, profiles),
         at=statement.at,
         weights=statement.weights or selection,
         level=statement.level,
         why=statement.why,
         position=node.position,
     )
+    return expectation, []
 
 
 def _measured(
@@ -151,7 +157,7 @@ def _measured(
         metric=metric.name,
         params=params,
         condition=condition,
-        at=statement.at,
+        at=condition.places if isinstance(condition, Bands) else statement.at,
         per=statement.per,
         fold=cast(Fold, statement.fold or metric.fold),
         weights=statement.weights or selection,
@@ -165,25 +171,25 @@ def _measured(
 
 def _figures(statement: MetricStatement) -> list[Quantity]:
     """The figures that the condition names."""
-    written = (statement.near, statement.above, statement.below, *(statement.within or ()))
+    edges = [edge for _, pair in statement.bands or () for edge in pair]
+    written = (statement.near, statement.above, statement.below, *(statement.within or ()), *edges)
     return [figure for figure in written if figure is not None]
 
 
-def _is_share(metric: Metric) -> bool:
-    return metric.unit is Unit.FRACTION and metric.high == 1.0
-
-
 def _condition(statement: MetricStatement, metric: Metric, figures: list[Quantity]) -> Condition:
-    scale = Scale(metric.unit, percent=any(f.percent for f in figures) if figures else _is_share(metric))
+    scale = Scale(metric.unit, percent=any(f.percent for f in figures) if figures else metric.is_share)
     if statement.within is not None:
         low, high = statement.within
         return within(low, high, scale)
+    if statement.bands is not None:
+        places = Places(tuple(place for place, _ in statement.bands))
+        return Bands(places, tuple(within(low, high, scale) for _, (low, high) in statement.bands), scale)
     if statement.trend is not None:
         return Trend(cast(Any, statement.trend), _trend_tolerance(statement, metric), scale)
     if statement.near is not None:
         return near(statement.near, _tolerance(statement, metric), scale)
-    if statement.like is not None:
-        return Like(_tolerance(statement, metric), scale)
+    if statement.like is not None or statement.unlike is not None:
+        return Like(_tolerance(statement, metric), scale, unlike=statement.unlike is not None)
     return bounds(statement.above, statement.below, scale)
 
 
@@ -207,7 +213,7 @@ def _empty_conditions(
     condition: Condition, metric: Metric, params: Mapping[str, Any], figures: list[Quantity], node: Node
 ) -> Iterable[Refusal]:
     low, high = metric.range(params)
-    fault = condition.fault(low, high) if isinstance(condition, Band | Like) else None
+    fault = condition.fault(low, high) if isinstance(condition, Band | Bands | Like) else None
     if fault:
         key = next(key for key in node.value if key in KINDS)
         yield Refusal(f"`{condition.text}` {fault}{_forgotten_percent(metric, figures)}", path=(key,))
@@ -215,7 +221,7 @@ def _empty_conditions(
 
 def _forgotten_percent(metric: Metric, figures: list[Quantity]) -> str:
     """How to write the first figure that may be meant in percent, or nothing."""
-    meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and _is_share(metric)]
+    meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and metric.is_share]
     return f"; {meant[0]} percent is `{meant[0]}%`" if meant else ""
 
 
@@ -227,6 +233,8 @@ def _idle_keys(statement: MetricStatement) -> Iterable[Refusal]:
         )
     if statement.fold is not None and statement.per == "weight":
         yield Refusal("`fold` has nothing to fold with `per: weight`; remove one of them", path=("fold",))
+    if statement.bands is not None and "at" in statement.model_fields_set:
+        yield Refusal("`bands` names its own checkpoints; remove `at`", path=("at",))
 
 
 def _contradictions(
@@ -241,9 +249,17 @@ def _contradictions(
             "or `cast: none`",
             path=("eta",),
         )
-    if metric.trivial_at is None or not statement.at.single:
+    if metric.trivial_at is None:
         return
     other = parse_place(params[metric.trivial_at], previous=True)
+    if isinstance(condition, Bands) and other in condition.places.places:
+        yield Refusal(
+            f"{metric.name} at {other.text} with `{metric.trivial_at}: {other.text}` compares a checkpoint with "
+            "itself; remove its band",
+            path=("bands",),
+        )
+    if not statement.at.single:
+        return
     here = statement.at.start
     pair = f"{metric.name} at {here.text} with `{metric.trivial_at}: {other.text}`"
     if other == PREVIOUS and here == FIRST:

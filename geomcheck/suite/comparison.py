@@ -10,6 +10,7 @@ from geomcheck.measurement.places import MATCHING_PROGRESS, matches, nearest
 from geomcheck.measurement.record import Point, Record
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.groups import Groups, fold_groups
+from geomcheck.suite.likeness import weight_difference
 from geomcheck.suite.places import ALL
 from geomcheck.suite.sampling import Question, Sample, Subject, sample
 from geomcheck.suite.verdict import Unanswerable
@@ -56,6 +57,10 @@ def companion_of(
         odd = sorted(ours ^ others)[0]
         where = "only this run" if odd in ours else "only the reference"
         raise Unanswerable(f"{prefix} has other weights: {where} has {odd}; compare runs of one model")
+    for name in sorted(found.used.keys() & theirs.used.keys()):
+        difference = weight_difference(found.used[name], theirs.used[name])
+        if difference is not None:
+            raise Unanswerable(f"{prefix} cannot be compared with: {difference}")
     warnings: tuple[str, ...] = ()
     if set(theirs.used) != set(found.used):
         odd = sorted(set(theirs.used) ^ set(found.used))[0]

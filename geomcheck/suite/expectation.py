@@ -11,8 +11,8 @@ from geomcheck.errors import Position
 from geomcheck.measurement.record import Record
 from geomcheck.measurement.request import Request
 from geomcheck.suite.conditions import Condition, Like, Regime, Trend
-from geomcheck.suite.places import ALL, At
-from geomcheck.suite.regimes import EVIDENCE
+from geomcheck.suite.evidence import evidence_questions
+from geomcheck.suite.places import ALL, At, Places
 from geomcheck.suite.sampling import Question
 from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Unanswerable
@@ -29,13 +29,14 @@ class Expectation:
         params: every parameter of the metric, defaults filled in, in canonical spelling.
         allow: share of the groups that may violate the condition.
         position: of the expectation in its suite file.
+        storage: formats of W0 and the run that the figures are for; empty for any.
     """
 
     id: str
     metric: str
     params: Mapping[str, Any] = field(default_factory=dict)
     condition: Condition
-    at: At
+    at: At | Places
     per: str = "run"
     fold: Fold = "mean"
     weights: Selection
@@ -43,6 +44,7 @@ class Expectation:
     level: str = "error"
     why: str = ""
     position: Position
+    storage: tuple[str, ...] = ()
 
     @property
     def declaration(self) -> Metric | None:
@@ -52,12 +54,10 @@ class Expectation:
     def questions(self) -> list[Question]:
         """What is asked of a record: one question, or one per diagnostic of the regime profiles."""
         if isinstance(self.condition, Regime):
-            metrics = load_metrics()
-            asked = [(metrics[e.metric], _filled(metrics[e.metric], e.params)) for e in EVIDENCE]
-        else:
-            asked = [(load_metrics()[self.metric], dict(self.params))]
+            return evidence_questions(self.weights, self.at)
         series = isinstance(self.condition, Trend)
-        return [Question(metric=m, params=p, weights=self.weights, at=self.at, series=series) for m, p in asked]
+        metric = load_metrics()[self.metric]
+        return [Question(metric=metric, params=dict(self.params), weights=self.weights, at=self.at, series=series)]
 
     @property
     def compares(self) -> bool:
@@ -83,7 +83,3 @@ class Expectation:
         if not self.compares:
             return {}
         return replace(self, at=ALL).requests(reference)
-
-
-def _filled(metric: Metric, params: Mapping[str, Any]) -> dict[str, Any]:
-    return {p.name: params.get(p.name, p.default) for p in metric.parameters}

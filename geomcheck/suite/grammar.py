@@ -20,12 +20,13 @@ from pydantic import (
 )
 
 from geomcheck.diagnostics import FOLDS, Metric, load_metrics
+from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import Problem, UsageError
 from geomcheck.suite import fields
 from geomcheck.suite.document import Node
 from geomcheck.suite.places import ALL, LAST, At
 from geomcheck.suite.quantities import Refusal, did_you_mean, ratio, spelled
-from geomcheck.suite.regimes import REGIMES
+from geomcheck.suite.regimes import PAPER
 from geomcheck.suite.selection import Selection, parse_selection
 
 FORMAT = 1
@@ -70,6 +71,19 @@ def _expectations(raw: Any) -> list[Any]:
     return raw
 
 
+def _sources(raw: Any) -> list[str]:
+    if not isinstance(raw, list) or not raw or not all(isinstance(source, str) and source for source in raw):
+        raise Refusal(f"expected a list such as `[paper, profiles/mine.yaml]`; found {spelled(raw)}")
+    return raw
+
+
+def _formats(raw: Any) -> list[str]:
+    known = tuple(DTYPE_NAMES.values())
+    if not isinstance(raw, list) or not raw or not all(isinstance(name, str) and name in known for name in raw):
+        raise Refusal(f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(known)}")
+    return list(dict.fromkeys(raw))
+
+
 def _patterns(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not raw:
         raise Refusal(f'expected a list of run name patterns such as `["*opd*"]`; found {spelled(raw)}')
@@ -105,6 +119,16 @@ class Heading(BaseModel):
         WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
     ] = Field(("*",), description="Patterns of run directory names; `!` excludes.")
     base: Text = Field("", description="Where W0 comes from: a directory (relative to this file) or a Hub id.")
+    storage: Annotated[
+        list[str],
+        PlainValidator(_formats),
+        WithJsonSchema({"type": "array", "items": {"enum": list(DTYPE_NAMES.values())}, "minItems": 1}),
+    ] = Field([], description="Storage formats, W0's first, that the figures are for; a run in others is an error.")
+    profiles: Annotated[
+        list[str],
+        PlainValidator(_sources),
+        WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
+    ] = Field(["paper"], description="What `regime` compares with: `paper`, profile files, directories of them.")
     weights: Weights = Field(Selection(), description="The weights that expectations look at by default.")
     defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters per metric.")
     extends: Text = Field("", description="A shipped suite or a path; expectations override its by `id`.")
@@ -132,7 +156,9 @@ class Statement(BaseModel):
 class RegimeStatement(Statement):
     """An expectation about the regime that the run looks like."""
 
-    regime: Annotated[str, *fields.one_of(REGIMES)] = Field(description="The training method it must look like.")
+    regime: Annotated[
+        str, PlainValidator(_text), WithJsonSchema({"type": "string", "examples": [p.name for p in PAPER]})
+    ] = Field(description="The training method it must look like: the name of a profile.")
     at: Annotated[At, *fields.AT] = Field(
         At(LAST, LAST, single=True), description="The checkpoints; each must hold. Default: last."
     )
@@ -143,6 +169,7 @@ class MetricStatement(Statement):
 
     metric: str
     within: Any = None
+    bands: Any = None
     above: Any = None
     below: Any = None
     near: Any = None
@@ -152,6 +179,9 @@ class MetricStatement(Statement):
     )
     like: Annotated[str | None, *fields.one_of(("reference",))] = Field(
         None, description="Compare with the reference run at matching progress."
+    )
+    unlike: Annotated[str | None, *fields.one_of(("reference",))] = Field(
+        None, description="Differ from the reference run at matching progress by more than `tolerance`."
     )
     per: Annotated[str, *fields.one_of(GROUPINGS)] = Field(
         "run", description="The condition must hold for every group of weights."

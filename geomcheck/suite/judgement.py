@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from geomcheck.errors import RecordError
 from geomcheck.measurement.record import Record
 from geomcheck.suite import wording
+from geomcheck.suite.bands import Band, Bands, Offence
 from geomcheck.suite.comparison import Companion, companion_of
-from geomcheck.suite.conditions import Band, Condition, Like, Offence, Regime, Trend
+from geomcheck.suite.conditions import Condition, Like, Regime, Trend
+from geomcheck.suite.evidence import evidence_figures
 from geomcheck.suite.expectation import Expectation
-from geomcheck.suite.folds import fold
 from geomcheck.suite.groups import Groups, fold_groups, gaps
-from geomcheck.suite.regimes import EVIDENCE, classify
+from geomcheck.suite.regimes import classify
 from geomcheck.suite.sampling import Question, Sample, counts, fused_warning, rounding_warning, sample
 from geomcheck.suite.verdict import Counts, Observed, Outcome, Unanswerable, Verdict, Worst
 
@@ -51,10 +52,12 @@ def judge(expectation: Expectation, record: Record, reference: Record | None = N
     return _verdict(expectation, finding, outcome, tally)
 
 
-def unmeasured(expectation: Expectation, reason: str, tally: Counts = UNKNOWN) -> Verdict:
-    """The verdict with the outcome ``error``, for `reason`."""
+def unmeasured(
+    expectation: Expectation, reason: str, tally: Counts = UNKNOWN, *, outcome: Outcome = "error"
+) -> Verdict:
+    """The verdict on what could not be judged, for `reason`; it has no observed figures."""
     finding = Finding(False, f"cannot judge {expectation.metric}: {reason}")
-    return _verdict(expectation, finding, "error", tally)
+    return _verdict(expectation, finding, outcome, tally)
 
 
 def _verdict(expectation: Expectation, finding: Finding, outcome: Outcome, tally: Counts) -> Verdict:
@@ -96,27 +99,45 @@ def _bounds(expectation: Expectation) -> tuple[float | None, float | None] | Non
 def _figure(expectation: Expectation, record: Record, reference: Record | None) -> Finding:
     (question,) = expectation.questions()
     found = sample(question, record, question.settle(record))
+    _require_storage(expectation, found)
     groups = fold_groups(found, expectation)
-    warnings = (*rounding_warning(question, record, found), *fused_warning(found), *gaps(groups, found, expectation))
+    warnings = (
+        *rounding_warning(question, record, found),
+        *fused_warning(found.used.values()),
+        *gaps(groups, found, expectation),
+    )
     condition = expectation.condition
     _require_doubt(condition, question, found)
     if isinstance(condition, Trend):
         finding = _trend(expectation, condition, found, groups)
     elif isinstance(condition, Like):
         if reference is None:
-            raise Unanswerable("`like: reference` needs a reference run; give one with --geom-reference=PATH")
+            key = "unlike" if condition.unlike else "like"
+            raise Unanswerable(f"`{key}: reference` needs a reference run; give one with --geom-reference=PATH")
         companion = companion_of(expectation, question, record, reference, found)
         warnings = (*warnings, *companion.warnings)
         finding = _like(expectation, condition, found, groups, companion)
+    elif isinstance(condition, Bands):
+        finding = _bands(expectation, condition, record, found, groups)
     else:
         assert isinstance(condition, Band)
         finding = _band(expectation, condition, found, groups)
     return replace(finding, warnings=warnings)
 
 
+def _require_storage(expectation: Expectation, found: Sample) -> None:
+    """Raise Unanswerable where the suite is for other storage formats."""
+    for name, weight in found.used.items():
+        if expectation.storage and weight.dtypes != expectation.storage:
+            raise Unanswerable(
+                f"{name} is stored as {', '.join(weight.dtypes)} (W0, run), and the suite is for `storage: "
+                f"[{', '.join(expectation.storage)}]`: its figures are other figures"
+            )
+
+
 def _require_doubt(condition: Condition, question: Question, found: Sample) -> None:
     """Raise Unanswerable where the condition holds, or fails, whatever a weight of these shapes does."""
-    if not question.metric.at_most_rank or not isinstance(condition, Band):
+    if not question.metric.at_most_rank or not isinstance(condition, Band | Bands):
         return
     low, _ = question.metric.range(question.params)
     fault = condition.fault(low, max(min(weight.shape) for weight in found.used.values()))
@@ -133,17 +154,33 @@ def _band(expectation: Expectation, band: Band, found: Sample, groups: Groups) -
     return Finding(holds, message, observed, extreme, worst)
 
 
+def _bands(expectation: Expectation, bands: Bands, record: Record, found: Sample, groups: Groups) -> Finding:
+    by_step = bands.by_step(record.points)
+    fixed = sorted(by_step.keys() - found.cells.keys())
+    if fixed:
+        raise Unanswerable(f"{expectation.metric} has no figure at step {fixed[0]}: it is fixed there; remove its band")
+    observed = tuple(
+        Observed(step, group, value, by_step[step].holds(value), band=(by_step[step].low, by_step[step].high))
+        for step, group, value in _figures(groups)
+    )
+    extreme = max(observed, key=lambda o: by_step[o.step].relative_offence(_value(o)))
+    band = by_step[extreme.step]
+    worst = _rank(found.cells[extreme.step], extreme.step, lambda _name, value: band.offence(value))
+    message = wording.bands(expectation, observed, extreme, band, len(found.used))
+    return Finding(wording.within_allowance(observed, expectation.allow), message, observed, extreme, worst)
+
+
 def _like(expectation: Expectation, condition: Like, found: Sample, groups: Groups, companion: Companion) -> Finding:
     def observe(step: int, group: str | None, value: float) -> Observed:
         theirs = companion.figure(step, group)
-        return Observed(step, group, value, condition.around(theirs).holds(value), theirs)
+        return Observed(step, group, value, not condition.offence(value, theirs)[0], theirs)
 
     def offence(observed: Observed) -> Offence:
-        return condition.around(_reference(observed)).offence(_value(observed))
+        return condition.offence(_value(observed), _reference(observed))
 
     def weight_offence(name: str, value: float) -> Offence:
         other = companion.cells[companion.matched[extreme.step].step].get(name)
-        return NO_OFFENCE if other is None else condition.around(other).offence(value)
+        return NO_OFFENCE if other is None else condition.offence(value, other)
 
     observed = tuple(observe(step, group, value) for step, group, value in _figures(groups))
     extreme = max(observed, key=offence)
@@ -181,15 +218,9 @@ def _trend(expectation: Expectation, trend: Trend, found: Sample, groups: Groups
 
 
 def _regime(expectation: Expectation, condition: Regime, record: Record) -> Finding:
-    figures: dict[int, dict[str, float]] = {}
-    warnings: tuple[str, ...] = ()
-    for question, evidence in zip(expectation.questions(), EVIDENCE, strict=True):
-        found = sample(question, record, question.settle(record))
-        warnings = fused_warning(found)
-        for step, values in found.cells.items():
-            folded = fold(values, evidence.fold, found.used)
-            figures.setdefault(step, {})[evidence.metric] = folded
-    classified = {step: classify(by_metric) for step, by_metric in figures.items()}
+    figures = evidence_figures(record, expectation.weights, expectation.at)
+    warnings = fused_warning(expectation.weights.select(record.weights))
+    classified = {step: classify(by_metric, condition.profiles) for step, by_metric in figures.items()}
     observed = tuple(
         Observed(step, None, result.distances[condition.name], result.name == condition.name)
         for step, result in classified.items()

@@ -13,7 +13,9 @@ from geomcheck.suite.conditions import KINDS
 from geomcheck.suite.document import Node, read_document
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.grammar import Heading, defaults_model, validate
+from geomcheck.suite.profiles import load_profiles
 from geomcheck.suite.quantities import did_you_mean, spelled
+from geomcheck.suite.regimes import PAPER, Profile
 from geomcheck.suite.selection import DEFAULT, Selection
 from geomcheck.suite.shipped import displayed, find_suite
 from geomcheck.suite.suite import Suite
@@ -66,6 +68,8 @@ class _Layer:
     base: str | None = None
     applies_to: tuple[str, ...] = ("*",)
     weights: Selection = DEFAULT
+    profiles: tuple[Profile, ...] = PAPER
+    storage: tuple[str, ...] = ()
     defaults: Defaults = field(default_factory=dict)
     statements: dict[str, Node] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -81,6 +85,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> _Layer:
     layer.problems = [*(parent.problems if parent else []), *problems]
     if heading is not None:
         _adopt(heading, layer, path)
+        _adopt_profiles(heading, layer, path)
     layer.defaults = _defaults(root, layer)
     layer.statements = _statements(root, layer)
     return layer
@@ -93,6 +98,18 @@ def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
     layer.base = _base(heading.base, path) if "base" in given else layer.base
     layer.applies_to = heading.applies_to if "applies_to" in given else layer.applies_to
     layer.weights = heading.weights if "weights" in given else layer.weights
+    layer.storage = tuple(heading.storage) if "storage" in given else layer.storage
+
+
+def _adopt_profiles(heading: Heading, layer: _Layer, path: Path) -> None:
+    if "profiles" not in heading.model_fields_set:
+        return
+    try:
+        layer.profiles = load_profiles(heading.profiles, beside=path.parent)
+    except UsageError as error:
+        layer.problems.append(Problem(layer.root.value["profiles"].position, f"`profiles`: {error}"))
+    except SuiteError as error:
+        layer.problems += error.problems
 
 
 def _parent(root: Node, path: Path, chain: tuple[Path, ...], problems: list[Problem]) -> _Layer | None:
@@ -202,10 +219,10 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
     for node in layer.statements.values():
         if layer.orphaned and isinstance(node.value, dict) and not {"metric", "regime"} & set(node.value):
             continue
-        expectation, found = build(_with_defaults(node, layer.defaults), layer.weights)
+        expectation, found = build(_with_defaults(node, layer.defaults), layer.weights, layer.profiles)
         problems += found
         if expectation is not None:
-            built.append(expectation)
+            built.append(replace(expectation, storage=layer.storage))
     return built
 
 

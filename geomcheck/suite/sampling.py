@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from geomcheck.errors import RecordError
 from geomcheck.measurement.places import is_trivial
 from geomcheck.measurement.record import Point, Record
 from geomcheck.measurement.request import Request
-from geomcheck.suite.places import At, parse_place
+from geomcheck.suite.places import At, Places, parse_place
 from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Counts, Unanswerable
 
@@ -40,7 +40,7 @@ class Question:
     metric: Metric
     params: Mapping[str, Any]
     weights: Selection
-    at: At
+    at: At | Places
     series: bool = False
 
     @property
@@ -175,9 +175,9 @@ def counts(question: Question, record: Record) -> Counts:
     return Counts(len(rest) - unfolded, len(frozen), len(skipped))
 
 
-def fused_warning(found: Sample) -> tuple[str, ...]:
-    """A sentence where a folded weight holds several projections in one."""
-    fused = [weight for _, weight in sorted(found.used.items()) if weight.fused]
+def fused_warning(weights: Iterable[Weight]) -> tuple[str, ...]:
+    """A sentence where one of the judged `weights` holds several projections in one."""
+    fused = sorted((weight for weight in weights if weight.fused), key=lambda weight: weight.name)
     if not fused:
         return ()
     more = f" (and {len(fused) - 1} more)" if len(fused) > 1 else ""

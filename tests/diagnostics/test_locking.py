@@ -1,5 +1,7 @@
 """Alignment between checkpoints and energy in an early channel."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from geomcheck.diagnostics import Base, Update
-from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channel
+from geomcheck.diagnostics.locking import REFERENCE_ALIGNMENT, alignment, subspace_energy, top_channel
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
 from tests.diagnostics.cases import DTYPES, SEEDS, gap, make, orthonormal, shapes, update_of, with_values
@@ -97,3 +99,12 @@ def test_channels_that_do_not_exist(side: str) -> None:
     w0 = torch.ones(12, 10)
     with pytest.raises(Undefined):
         subspace_energy(Update(Base(w0), w0), torch.eye(10, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_alignment_with_a_reference_matches_the_oracle(side: str) -> None:
+    ours, theirs = (make((30, 20), torch.float32, seed=1, step=step) for step in (0.05, 0.2))
+    run = SimpleNamespace(reference=lambda: theirs.update)
+    figures = REFERENCE_ALIGNMENT.compute(ours.update, {"k": 4, "side": side}, run)
+    expected = oracle.alignment(ours.update.matrix.numpy(), theirs.update.matrix.numpy(), 4, left=side == "left")
+    assert figures == {"value": pytest.approx(expected, rel=1e-6)}

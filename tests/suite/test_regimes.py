@@ -2,18 +2,18 @@ import math
 
 import pytest
 
-from geomcheck.suite.regimes import EVIDENCE, REGIMES, classify
+from geomcheck.suite.regimes import PAPER, classify
 
 
 def figures(support, angle, shift):
     return {"update_support": support, "principal_angle": angle, "spectral_shift": shift}
 
 
-@pytest.mark.parametrize("regime", REGIMES)
-def test_a_profile_is_its_own_regime(regime):
-    found = classify({evidence.metric: evidence.profile[regime] for evidence in EVIDENCE})
-    assert found.name == regime
-    assert found.distances[regime] == 0
+@pytest.mark.parametrize("profile", PAPER, ids=lambda profile: profile.name)
+def test_a_profile_is_its_own_regime(profile):
+    found = classify(profile.centres)
+    assert found.name == profile.name
+    assert found.distances[profile.name] == 0
     assert found.margin > 0.3
 
 

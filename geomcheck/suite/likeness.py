@@ -1,0 +1,60 @@
+"""Whether the figures of two records can be held side by side: the same weights, storage and definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from geomcheck.checkpoints.weights import Weight
+from geomcheck.measurement.record import Record
+from geomcheck.suite.selection import Selection
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something in which two records must agree and do not."""
+
+    what: str
+    ours: str
+    theirs: str
+
+    def __str__(self) -> str:
+        return f"{self.what} differ: {self.ours} against {self.theirs}"
+
+
+def differences(one: Record, other: Record, weights: Selection) -> Iterator[Difference]:
+    """What keeps figures of `one` from being compared with figures of `other`. Raises Unanswerable."""
+    ours, theirs = ({w.name: w for w in weights.select(record.weights)} for record in (one, other))
+    for name in sorted(ours.keys() | theirs.keys()):
+        yield from _of_weight(name, ours.get(name), theirs.get(name))
+    for name in sorted(one.versions.keys() & other.versions.keys()):
+        a, b = one.versions[name], other.versions[name]
+        if a != b:
+            yield Difference(f"the definitions of {name}", f"version {a}", f"version {b}")
+    measured = one.measured_weights(), other.measured_weights()
+    for name in sorted(measured[0] ^ measured[1]):
+        here, there = (f"{name} {'' if name in names else 'not '}measured" for names in measured)
+        yield Difference("the measured weights", here, there)
+
+
+def weight_difference(ours: Weight, theirs: Weight) -> Difference | None:
+    """How the shape or the storage formats of a weight differ, or None."""
+    if ours.shape != theirs.shape:
+        return Difference(f"the shapes of {ours.name}", str(ours.shape), str(theirs.shape))
+    if ours.dtypes == theirs.dtypes:
+        return None
+    what = f"the storage formats of {ours.name} (W0, run)"
+    return Difference(what, ", ".join(ours.dtypes), ", ".join(theirs.dtypes))
+
+
+def _of_weight(name: str, ours: Weight | None, theirs: Weight | None) -> Iterator[Difference]:
+    if ours is None or theirs is None:
+        here, there = (f"no {name}" if weight is None else f"has {name}" for weight in (ours, theirs))
+        yield Difference("their weights", here, there)
+    elif difference := weight_difference(ours, theirs):
+        yield difference
+
+
+def content_of_w0(record: Record) -> str:
+    """Where a record's W0 came from, and its content in short."""
+    return f"{record.origin.path} (content {record.fingerprints.get('W0', 'unknown')[:12]})"
