@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geomcheck.api import measure, open_run
+    from geomcheck.calibration import Calibration, calibrate
     from geomcheck.measurement import Record, read_record, write_record
     from geomcheck.suite import Suite, Verdict, load_suite
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Calibration": "geomcheck.calibration",
     "Record": "geomcheck.measurement",
     "Suite": "geomcheck.suite",
     "Verdict": "geomcheck.suite",
+    "calibrate": "geomcheck.calibration",
     "load_suite": "geomcheck.suite",
     "measure": "geomcheck.api",
     "open_run": "geomcheck.api",
@@ -27,9 +30,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "Calibration",
     "Record",
     "Suite",
     "Verdict",
+    "calibrate",
     "load_suite",
     "measure",
     "open_run",

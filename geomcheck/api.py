@@ -16,6 +16,7 @@ from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record, Request, measure_record, merge, survey
 from geomcheck.suite import Suite
+from geomcheck.suite.selection import Selection
 
 __all__ = ["measure", "open_run"]
 
@@ -25,6 +26,7 @@ def measure(
     *,
     base: BaseModel | str | Path | None = None,
     metrics: Sequence[str] | None = None,
+    weights: Selection | None = None,
     suites: Sequence[Suite] = (),
     reference: Run | str | Path | None = None,
     workers: int | None = None,
@@ -36,6 +38,7 @@ def measure(
         base: W0, opened or its directory; by default what the first suite or the run itself provides.
         metrics: names, measured with their default parameters on every attention and MLP matrix (where the
             metric's k is below the matrix's dimensions). Default: all, unless `suites` are given.
+        weights: measure `metrics` on these instead.
         suites: measure what these need.
         reference: a run to compare masks with (`mask_jaccard`).
         workers: local workers; by default as many as processors and memory allow.
@@ -50,8 +53,8 @@ def measure(
     chosen = _metrics(metrics, default_all=not suites)
     default = {
         weight.name: {Request.of(metric, {}) for metric in chosen if not metric.spanned({}, weight.shape)}
-        for weight in record.weights.values()
-        if chosen and weight.is_linear
+        for weight in (weights.select(record.weights) if weights else record.weights.values())
+        if chosen and (weights or weight.is_linear)
     }
     requests = merge([default, *(suite.requests(record) for suite in suites)])
     other = open_run(reference) if isinstance(reference, str | Path) else reference

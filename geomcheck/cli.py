@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geomcheck
+from geomcheck.commands import calibrate
 from geomcheck.errors import GeomcheckError
 from geomcheck.files import require_writable
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--reference", metavar="RUN", help="run to compare masks with")
     measure.add_argument("--workers", type=_positive, metavar="N", help="local workers")
     measure.set_defaults(command=_measure)
+    calibrate.add_to(commands)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
     metrics.set_defaults(command=_metrics)
     suites = commands.add_parser("suites", help="list the shipped suites")

@@ -151,9 +151,10 @@ def _observed(facts: Mapping[str, Any]) -> list[str]:
         cells = ["..." if i is None else _cell(found.get(steps[i]), facts) for i in columns]
         spark = sparkline([found[step]["value"] if step in found else None for step in steps])
         rows.append([group or "value", *cells, spark if len(steps) > 1 else ""])
-        if any("reference" in entry for entry in found.values()):
-            theirs = [found.get(steps[i], {}).get("reference") if i is not None else None for i in columns]
-            rows.append(["reference", *(f"{shown(value, facts)} " for value in theirs), ""])
+        for name in ("reference", "low", "high"):
+            if any(name in entry for entry in found.values()):
+                theirs = [found.get(steps[i], {}).get(name) if i is not None else None for i in columns]
+                rows.append([name, *(f"{shown(value, facts)} " for value in theirs), ""])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:-1]), row[-1]]) for row in rows]
     if len(violated) > len(listed):
@@ -171,10 +172,13 @@ def _cell(entry: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str:
 def _distance(found: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> float:
     """How far a group is outside the condition's bounds at its worst; 0 for conditions without fixed bounds."""
     low, high = (facts["bounds"] or {}).get("low"), (facts["bounds"] or {}).get("high")
-    values = [entry["value"] for entry in found if entry["value"] is not None]
-    below = [low - value for value in values if low is not None]
-    above = [value - high for value in values if high is not None]
-    return max([*below, *above], default=0.0)
+    distances = [0.0]
+    for entry in found:
+        value, least, most = entry["value"], entry.get("low", low), entry.get("high", high)
+        if value is not None:
+            distances += [least - value] if least is not None else []
+            distances += [value - most] if most is not None else []
+    return max(distances[1:], default=0.0)
 
 
 def _columns(count: int) -> list[int | None]:

@@ -7,18 +7,8 @@ from typing import Any, cast
 
 from geomcheck.diagnostics import Fold, Metric, Unit, load_metrics
 from geomcheck.errors import Problem
-from geomcheck.suite.conditions import (
-    KINDS,
-    TOLERANT,
-    Band,
-    Condition,
-    Like,
-    Regime,
-    Trend,
-    bounds,
-    near,
-    within,
-)
+from geomcheck.suite.bands import Band, Bands, bounds, near, within
+from geomcheck.suite.conditions import KINDS, TOLERANT, Condition, Like, Regime, Trend
 from geomcheck.suite.document import Node
 from geomcheck.suite.expectation import REGIME, Expectation
 from geomcheck.suite.grammar import (
@@ -29,7 +19,7 @@ from geomcheck.suite.grammar import (
     statement_model,
     validate,
 )
-from geomcheck.suite.places import FIRST, PREVIOUS, parse_place
+from geomcheck.suite.places import FIRST, PREVIOUS, Places, parse_place
 from geomcheck.suite.quantities import (
     Quantity,
     Refusal,
@@ -151,7 +141,7 @@ def _measured(
         metric=metric.name,
         params=params,
         condition=condition,
-        at=statement.at,
+        at=condition.places if isinstance(condition, Bands) else statement.at,
         per=statement.per,
         fold=cast(Fold, statement.fold or metric.fold),
         weights=statement.weights or selection,
@@ -165,7 +155,8 @@ def _measured(
 
 def _figures(statement: MetricStatement) -> list[Quantity]:
     """The figures that the condition names."""
-    written = (statement.near, statement.above, statement.below, *(statement.within or ()))
+    edges = [edge for _, pair in statement.bands or () for edge in pair]
+    written = (statement.near, statement.above, statement.below, *(statement.within or ()), *edges)
     return [figure for figure in written if figure is not None]
 
 
@@ -178,6 +169,9 @@ def _condition(statement: MetricStatement, metric: Metric, figures: list[Quantit
     if statement.within is not None:
         low, high = statement.within
         return within(low, high, scale)
+    if statement.bands is not None:
+        places = Places(tuple(place for place, _ in statement.bands))
+        return Bands(places, tuple(within(low, high, scale) for _, (low, high) in statement.bands), scale)
     if statement.trend is not None:
         return Trend(cast(Any, statement.trend), _trend_tolerance(statement, metric), scale)
     if statement.near is not None:
@@ -207,7 +201,7 @@ def _empty_conditions(
     condition: Condition, metric: Metric, params: Mapping[str, Any], figures: list[Quantity], node: Node
 ) -> Iterable[Refusal]:
     low, high = metric.range(params)
-    fault = condition.fault(low, high) if isinstance(condition, Band | Like) else None
+    fault = condition.fault(low, high) if isinstance(condition, Band | Bands | Like) else None
     if fault:
         key = next(key for key in node.value if key in KINDS)
         yield Refusal(f"`{condition.text}` {fault}{_forgotten_percent(metric, figures)}", path=(key,))
@@ -227,6 +221,8 @@ def _idle_keys(statement: MetricStatement) -> Iterable[Refusal]:
         )
     if statement.fold is not None and statement.per == "weight":
         yield Refusal("`fold` has nothing to fold with `per: weight`; remove one of them", path=("fold",))
+    if statement.bands is not None and "at" in statement.model_fields_set:
+        yield Refusal("`bands` names its own checkpoints; remove `at`", path=("at",))
 
 
 def _contradictions(
@@ -241,9 +237,17 @@ def _contradictions(
             "or `cast: none`",
             path=("eta",),
         )
-    if metric.trivial_at is None or not statement.at.single:
+    if metric.trivial_at is None:
         return
     other = parse_place(params[metric.trivial_at], previous=True)
+    if isinstance(condition, Bands) and other in condition.places.places:
+        yield Refusal(
+            f"{metric.name} at {other.text} with `{metric.trivial_at}: {other.text}` compares a checkpoint with "
+            "itself; remove its band",
+            path=("bands",),
+        )
+    if not statement.at.single:
+        return
     here = statement.at.start
     pair = f"{metric.name} at {here.text} with `{metric.trivial_at}: {other.text}`"
     if other == PREVIOUS and here == FIRST:

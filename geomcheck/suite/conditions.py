@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from geomcheck.suite.bands import Band, Bands, Offence, near
 from geomcheck.suite.quantities import Quantity, Scale, Tolerance
 from geomcheck.suite.regimes import FARTHEST
 
 KINDS = {
     "within": "within",
+    "bands": "bands",
     "above": "bounds",
     "below": "bounds",
     "near": "near",
@@ -24,64 +26,6 @@ KINDS = {
 """The keys that are conditions, by the condition they belong to: `above` and `below` may be combined."""
 
 TOLERANT = ("near", "trend", "like")
-
-Offence = tuple[bool, float]
-"""Whether something is on the wrong side of a condition, and how far; the larger, the worse."""
-
-
-@dataclass(frozen=True)
-class Band:
-    """A figure lies between two bounds (``within``, ``near``), or strictly between (``above``, ``below``).
-
-    Attributes:
-        text: for people, with `value` standing for the figure.
-        low, high: infinite where there is no bound.
-        strict: whether the bounds themselves are outside.
-        scale: how figures are shown next to the text.
-    """
-
-    text: str
-    low: float
-    high: float
-    strict: bool
-    scale: Scale
-
-    def holds(self, value: float) -> bool:
-        """Whether `value` is inside; False for NaN and infinities."""
-        if not math.isfinite(value):
-            return False
-        return self.low < value < self.high if self.strict else self.low <= value <= self.high
-
-    def violation(self, value: float) -> float:
-        """How far `value` is outside (positive), or inside, as a negative distance to the nearest bound."""
-        return max(self.low - value, value - self.high) if math.isfinite(value) else math.inf
-
-    def offence(self, value: float) -> Offence:
-        """Whether `value` is on the wrong side, and how far."""
-        return not self.holds(value), self.violation(value)
-
-    def fault(self, low: float, high: float) -> str | None:
-        """Why this band says nothing about figures from `low` to `high` (closed), or None."""
-        span = f"{self.scale.show(low)} <= value"
-        if math.isfinite(high):
-            span += f" <= {self.scale.show(high)}"
-        if self._vacuous(low, high):
-            return f"cannot fail: every figure has {span}"
-        if self.low > self.high or (self.strict and self.low == self.high):
-            return "can never hold: the lower bound is above the upper one"
-        if self._impossible(low, high):
-            return f"can never hold: every figure has {span}"
-        return None
-
-    def _vacuous(self, low: float, high: float) -> bool:
-        if self.strict:
-            return self.low < low and (self.high > high or self.high == math.inf)
-        return self.low <= low and self.high >= high
-
-    def _impossible(self, low: float, high: float) -> bool:
-        if self.strict:
-            return self.low >= high or self.high <= low
-        return self.low > high or self.high < low
 
 
 @dataclass(frozen=True)
@@ -189,37 +133,10 @@ class Regime:
         return f"regime is {self.name} (at most {FARTHEST:g} decades from its profile)"
 
 
-Condition = Band | Trend | Like | Regime
+Condition = Band | Bands | Trend | Like | Regime
 
 SPREAD = "(max - min) / |mean|"
 """What a flat trend bounds, as `spread` computes it."""
-
-
-def within(low: Quantity, high: Quantity, scale: Scale) -> Band:
-    """``low <= value <= high``."""
-    text = f"{scale.show(low.value, 10)} <= value <= {scale.show(high.value, 10)}"
-    return Band(text, low.value, high.value, strict=False, scale=scale)
-
-
-def bounds(above: Quantity | None, below: Quantity | None, scale: Scale) -> Band:
-    """``value > above``, ``value < below``, or both."""
-    low = -math.inf if above is None else above.value
-    high = math.inf if below is None else below.value
-    if above is None:
-        text = f"value < {scale.show(high, 10)}"
-    elif below is None:
-        text = f"value > {scale.show(low, 10)}"
-    else:
-        text = f"{scale.show(low, 10)} < value < {scale.show(high, 10)}"
-    return Band(text, low, high, strict=True, scale=scale)
-
-
-def near(target: Quantity, tolerance: Tolerance, scale: Scale) -> Band:
-    """``|value - target| <= tolerance``."""
-    amount = tolerance.around(target.value)
-    of = " of it" if tolerance.relative else ""
-    text = f"{scale.show(target.value, 10)} +- {scale.show_tolerance(tolerance)}{of}"
-    return Band(text, target.value - amount, target.value + amount, strict=False, scale=scale)
 
 
 def spread(series: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from geomcheck.errors import Position
 from geomcheck.measurement.record import Record
 from geomcheck.measurement.request import Request
 from geomcheck.suite.conditions import Condition, Like, Regime, Trend
-from geomcheck.suite.places import ALL, At
+from geomcheck.suite.places import ALL, At, Places
 from geomcheck.suite.regimes import EVIDENCE
 from geomcheck.suite.sampling import Question
 from geomcheck.suite.selection import Selection
@@ -35,7 +35,7 @@ class Expectation:
     metric: str
     params: Mapping[str, Any] = field(default_factory=dict)
     condition: Condition
-    at: At
+    at: At | Places
     per: str = "run"
     fold: Fold = "mean"
     weights: Selection

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from geomcheck.diagnostics import Metric, Parameter, Unit
-from geomcheck.suite.places import parse_at, parse_place
+from geomcheck.suite.places import Place, parse_at, parse_place
 from geomcheck.suite.quantities import Quantity, Refusal, did_you_mean, percent, quantity, share_text, spelled
 from geomcheck.suite.selection import ROLES
 
@@ -93,8 +93,14 @@ def conditions_of(metric: Metric) -> dict[str, Any]:
     def read_pair(raw: Any) -> tuple[Quantity, Quantity]:
         return _pair(raw, unit)
 
+    def read_bands(raw: Any) -> list[tuple[Place, tuple[Quantity, Quantity]]]:
+        return _bands(raw, unit)
+
     return {
         "within": _optional(read_pair, pair, "The figure lies between two values, or on them."),
+        "bands": _optional(
+            read_bands, _bands_schema(pair), "At each of these checkpoints the figure lies in that checkpoint's band."
+        ),
         "above": _optional(read, figure, "The figure is larger; may be combined with `below`."),
         "below": _optional(read, figure, "The figure is smaller; may be combined with `above`."),
         "near": _optional(read, {**figure, "examples": [near]}, "The figure is this, within `tolerance`."),
@@ -201,6 +207,40 @@ def _pair(raw: Any, unit: Unit) -> tuple[Quantity, Quantity]:
         except Refusal as refusal:
             raise Refusal(str(refusal), path=(index,)) from None
     return ends[0], ends[1]
+
+
+def _bands(raw: Any, unit: Unit) -> list[tuple[Place, tuple[Quantity, Quantity]]]:
+    form = "`{step: 30, within: [low, high]}` or `{progress: 20%, within: [low, high]}`"
+    if not isinstance(raw, list) or not raw:
+        raise Refusal(f"expected a list of {form}; found {spelled(raw)}")
+    found: dict[Place, tuple[Quantity, Quantity]] = {}
+    for index, entry in enumerate(raw):
+        if not isinstance(entry, dict) or "within" not in entry:
+            raise Refusal(f"expected {form}; found {spelled(entry)}", path=(index,))
+        try:
+            place = parse_place({key: value for key, value in entry.items() if key != "within"})
+        except Refusal as refusal:
+            raise Refusal(str(refusal), path=(index, *refusal.path)) from None
+        if place in found:
+            raise Refusal(f"{place.text} has two bands; keep one", path=(index,))
+        try:
+            found[place] = _pair(entry["within"], unit)
+        except Refusal as refusal:
+            raise Refusal(str(refusal), path=(index, "within", *refusal.path)) from None
+    return list(found.items())
+
+
+def _bands_schema(pair: dict[str, Any]) -> dict[str, Any]:
+    entry = [
+        {
+            "type": "object",
+            "properties": {**p, "within": pair},
+            "required": [*p, "within"],
+            "additionalProperties": False,
+        }
+        for p in (_STEP_SCHEMA, _PROGRESS_SCHEMA)
+    ]
+    return {"type": "array", "items": {"anyOf": entry}, "minItems": 1}
 
 
 def _quantity_schema(unit: Unit) -> dict[str, Any]:

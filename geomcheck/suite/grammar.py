@@ -143,6 +143,7 @@ class MetricStatement(Statement):
 
     metric: str
     within: Any = None
+    bands: Any = None
     above: Any = None
     below: Any = None
     near: Any = None

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from geomcheck.errors import RecordError
 from geomcheck.measurement.record import Record
 from geomcheck.suite import wording
+from geomcheck.suite.bands import Band, Bands, Offence
 from geomcheck.suite.comparison import Companion, companion_of
-from geomcheck.suite.conditions import Band, Condition, Like, Offence, Regime, Trend
+from geomcheck.suite.conditions import Condition, Like, Regime, Trend
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.folds import fold
 from geomcheck.suite.groups import Groups, fold_groups, gaps
@@ -108,6 +109,8 @@ def _figure(expectation: Expectation, record: Record, reference: Record | None) 
         companion = companion_of(expectation, question, record, reference, found)
         warnings = (*warnings, *companion.warnings)
         finding = _like(expectation, condition, found, groups, companion)
+    elif isinstance(condition, Bands):
+        finding = _bands(expectation, condition, record, found, groups)
     else:
         assert isinstance(condition, Band)
         finding = _band(expectation, condition, found, groups)
@@ -116,7 +119,7 @@ def _figure(expectation: Expectation, record: Record, reference: Record | None) 
 
 def _require_doubt(condition: Condition, question: Question, found: Sample) -> None:
     """Raise Unanswerable where the condition holds, or fails, whatever a weight of these shapes does."""
-    if not question.metric.at_most_rank or not isinstance(condition, Band):
+    if not question.metric.at_most_rank or not isinstance(condition, Band | Bands):
         return
     low, _ = question.metric.range(question.params)
     fault = condition.fault(low, max(min(weight.shape) for weight in found.used.values()))
@@ -131,6 +134,22 @@ def _band(expectation: Expectation, band: Band, found: Sample, groups: Groups) -
     holds = wording.within_allowance(observed, expectation.allow)
     message = wording.band(expectation, observed, extreme, band, len(found.used))
     return Finding(holds, message, observed, extreme, worst)
+
+
+def _bands(expectation: Expectation, bands: Bands, record: Record, found: Sample, groups: Groups) -> Finding:
+    by_step = bands.by_step(record.points)
+    fixed = sorted(by_step.keys() - found.cells.keys())
+    if fixed:
+        raise Unanswerable(f"{expectation.metric} has no figure at step {fixed[0]}: it is fixed there; remove its band")
+    observed = tuple(
+        Observed(step, group, value, by_step[step].holds(value), band=(by_step[step].low, by_step[step].high))
+        for step, group, value in _figures(groups)
+    )
+    extreme = max(observed, key=lambda o: by_step[o.step].relative_offence(_value(o)))
+    band = by_step[extreme.step]
+    worst = _rank(found.cells[extreme.step], extreme.step, lambda _name, value: band.offence(value))
+    message = wording.bands(expectation, observed, extreme, band, len(found.used))
+    return Finding(wording.within_allowance(observed, expectation.allow), message, observed, extreme, worst)
 
 
 def _like(expectation: Expectation, condition: Like, found: Sample, groups: Groups, companion: Companion) -> Finding:

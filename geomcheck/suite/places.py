@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomcheck.diagnostics.declaration import Unit
-from geomcheck.measurement.places import locate
+from geomcheck.measurement.places import MATCHING_PROGRESS, locate, matches
 from geomcheck.measurement.record import Point
 from geomcheck.suite.quantities import Refusal, did_you_mean, quantity, share_text, spelled
 from geomcheck.suite.verdict import Unanswerable
@@ -101,6 +101,44 @@ class At:
                 f"{self.stop.text} (step {points[last].step})"
             )
         return list(points[first : last + 1])
+
+
+@dataclass(frozen=True)
+class Places:
+    """Checkpoints named one by one, as ``bands`` names them; a run must have each of them."""
+
+    places: tuple[Place, ...]
+    single = False
+
+    @property
+    def text(self) -> str:
+        """For people: ``steps 30, 60``, or ``step 30, progress 50%``."""
+        if len(self.places) > 1 and all(place.step is not None for place in self.places):
+            return f"steps {', '.join(str(place.step) for place in self.places)}"
+        return ", ".join(place.text for place in self.places)
+
+    def locate(self, points: Sequence[Point]) -> list[Point]:
+        """The checkpoints of a run, in the order of `places`.
+
+        Raises:
+            Unanswerable: the run has no such step, none near such a progress, or one checkpoint for two places.
+        """
+        found: dict[int, Place] = {}
+        for place in self.places:
+            point = points[place.index(points)]
+            if place.progress and not matches(point, _fraction(place.progress)):
+                raise Unanswerable(
+                    f"no checkpoint is near {place.text}: the nearest is step {point.step} at {point.progress:.0%} "
+                    f"(at most {MATCHING_PROGRESS * 100:.0f} points away)"
+                )
+            if point.step in found:
+                raise Unanswerable(f"{found[point.step].text} and {place.text} are one checkpoint, step {point.step}")
+            found[point.step] = place
+        return [next(point for point in points if point.step == step) for step in found]
+
+    def select(self, points: Sequence[Point]) -> list[Point]:
+        """The checkpoints of a run, ascending by step. Raises as `locate`."""
+        return sorted(self.locate(points), key=lambda point: point.step)
 
 
 FIRST, LAST, PREVIOUS = Place("first"), Place("last"), Place("previous")

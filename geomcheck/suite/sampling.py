@@ -13,7 +13,7 @@ from geomcheck.errors import RecordError
 from geomcheck.measurement.places import is_trivial
 from geomcheck.measurement.record import Point, Record
 from geomcheck.measurement.request import Request
-from geomcheck.suite.places import At, parse_place
+from geomcheck.suite.places import At, Places, parse_place
 from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Counts, Unanswerable
 
@@ -40,7 +40,7 @@ class Question:
     metric: Metric
     params: Mapping[str, Any]
     weights: Selection
-    at: At
+    at: At | Places
     series: bool = False
 
     @property

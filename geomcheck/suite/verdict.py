@@ -20,7 +20,8 @@ class Unanswerable(GeomcheckError):
 class Observed:
     """The folded figure at one checkpoint; `group` is None for the whole run.
 
-    `reference` is the reference run's figure at the matching checkpoint, where one is compared with.
+    `reference` is the reference run's figure at the matching checkpoint, where one is compared with; `band` the
+    checkpoint's own (low, high), where each has one.
     """
 
     step: int
@@ -28,11 +29,16 @@ class Observed:
     value: float | None
     holds: bool | None
     reference: float | None = None
+    band: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """In plain builtins; ``reference`` only where there is one."""
+        """In plain builtins; ``reference``, ``low`` and ``high`` only where there are such."""
         facts = {"step": int(self.step), "group": self.group, **_number(self.value), "holds": _flag(self.holds)}
-        return facts if self.reference is None else {**facts, "reference": _finite(self.reference)}
+        if self.reference is not None:
+            facts["reference"] = _finite(self.reference)
+        if self.band is not None:
+            facts |= {"low": self.band[0], "high": self.band[1]}
+        return facts
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from geomcheck.measurement.record import Point
-from geomcheck.suite.conditions import SPREAD, Band, Like, Trend, spread
+from geomcheck.suite.bands import Band
+from geomcheck.suite.conditions import SPREAD, Like, Trend, spread
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.quantities import Scale
 from geomcheck.suite.verdict import Observed
@@ -23,6 +24,14 @@ def band(
         found = _outside(expectation, observed, extreme, _against(extreme, condition), weights)
     verb = "keeps" if within_allowance(observed, expectation.allow) else "left"
     return f"{expectation.metric} {verb} {expectation.condition.text}{found}"
+
+
+def bands(
+    expectation: Expectation, observed: tuple[Observed, ...], extreme: Observed, condition: Band, weights: int
+) -> str:
+    """The sentence for a band per checkpoint; `condition` is that of the checkpoint of `extreme`."""
+    sentence = band(expectation, observed, extreme, condition, weights)
+    return f"{sentence}; the band of step {extreme.step} is {condition.text}"
 
 
 def like(

@@ -8,8 +8,8 @@ GRAMMAR = [
     ("above: 3", "4:5: expectation `it` needs `metric` (or `regime`); metrics: "),
     (
         "metric: stable_rank\nabov: 3\nbelow: 9",
-        "6:5: unknown key `abov` in expectation `it`; allowed: id, at, weights, level, why, metric, within, above, "
-        "below, near, tolerance, trend, like, per, fold, allow; did you mean `above`?",
+        "6:5: unknown key `abov` in expectation `it`; allowed: id, at, weights, level, why, metric, within, bands, "
+        "above, below, near, tolerance, trend, like, per, fold, allow; did you mean `above`?",
     ),
     ("metric: stable_rank\nk: 3\nabove: 3", "6:5: unknown key `k` in expectation `it`"),
     ("metric: stable_rank\nabove: true", "6:12: `above`: found `true`; expected a plain number such as `25`"),
@@ -46,7 +46,10 @@ GRAMMAR = [
 ]
 
 CONDITIONS = [
-    ("metric: stable_rank", "4:5: expectation `it` has no condition; one of: within, above, below, near, trend, like"),
+    (
+        "metric: stable_rank",
+        "4:5: expectation `it` has no condition; one of: within, bands, above, below, near, trend, like",
+    ),
     (
         "metric: stable_rank\nwithin: [1, 2]\nabove: 3",
         "7:5: expectation `it` has several conditions, `within` and `above`; keep one (only `above` and `below` go "

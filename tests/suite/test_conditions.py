@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomcheck.diagnostics import Unit
-from geomcheck.suite.conditions import Like, Trend, bounds, near, spread, within
+from geomcheck.suite.bands import bounds, near, within
+from geomcheck.suite.conditions import Like, Trend, spread
 from geomcheck.suite.quantities import Quantity, Scale, Tolerance
 
 PLAIN, PERCENT, ANGLE = Scale(Unit.NUMBER), Scale(Unit.FRACTION, percent=True), Scale(Unit.DEGREES)

@@ -1,0 +1,155 @@
+"""Calibrate: measure good runs, choose what is stable across them, and put a band around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from geomcheck.calibration import choice
+from geomcheck.calibration.calibration import Calibrated, Calibration, LeftOut, PlacedBand
+from geomcheck.calibration.runs import Source, common_places, identity, records_of, require_comparable
+from geomcheck.calibration.statistics import Repeatability, Rule, Spread
+from geomcheck.checkpoints import BaseModel
+from geomcheck.diagnostics import Metric
+from geomcheck.errors import UsageError
+from geomcheck.measurement import Record
+from geomcheck.suite.places import Place, Places
+from geomcheck.suite.selection import DEFAULT, Selection
+from geomcheck.suite.verdict import Unanswerable
+
+FEW = 3
+"""Below this number of runs the spread between runs is hardly known."""
+
+WHOLE_RANGE = "its band would cover the whole range of the figure and could not fail: too few runs for their spread"
+
+
+def calibrate(
+    runs: Sequence[Source],
+    *,
+    base: BaseModel | str | Path | None = None,
+    rule: Rule | None = None,
+    metrics: Sequence[str] | None = None,
+    weights: Selection = DEFAULT,
+    at: Sequence[Place] = (),
+    name: str = "calibrated",
+    across_bases: bool = False,
+    workers: int | None = None,
+) -> Calibration:
+    """Bands for the next run of a recipe, from good runs of it that differ in nothing but chance.
+
+    Args:
+        runs: two or more: opened, directories, records or record files.
+        base: W0 of the runs that are measured; by default what each run provides.
+        rule: from the spread of the runs to a band; default `Repeatability()`, which lets at most 5% of fresh
+            runs leave any band of the suite.
+        metrics: names; by default all that are stable across the runs and say something of their own.
+        weights: figures are folded over these.
+        at: the checkpoints; by default every one.
+        name: of the suite, a slug.
+        across_bases: whether the runs may start from different W0 (a recipe that draws its own base).
+
+    Raises:
+        UsageError: fewer than two runs, runs that cannot be calibrated together, or nothing to calibrate.
+        RunError: a run cannot be read or trusted.
+    """
+    if len(runs) < 2:
+        raise UsageError(f"calibration needs two runs or more, best five; {len(runs)} given")
+    wanted = choice.candidates(metrics)
+    records = records_of(runs, base=base, metrics=[m.name for m in wanted], weights=weights, workers=workers)
+    require_comparable(records, weights, across_bases=across_bases)
+    places = common_places(records, at)
+    found, left_out = _spreads(wanted, records, weights, places, chosen_by_hand=metrics is not None)
+    rule = rule or Repeatability()
+    count = max(1, sum(not spread.constant for by_place in found.values() for spread in by_place.values()))
+    expectations = []
+    for metric in (metric for metric in wanted if metric.name in found):
+        bands = _bands(found[metric.name], places, rule, count, _limit(metric, records, weights))
+        left_out += _idle(metric, found[metric.name], places, bands)
+        if bands:
+            expectations.append(Calibrated(metric, choice.defaults(metric), bands))
+    if not expectations:
+        reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
+        raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
+    return Calibration(
+        name=name,
+        runs=tuple(f"{record.run} ({identity(record)})" for record in records),
+        base="" if across_bases else records[0].fingerprints.get("W0", ""),
+        weights=weights,
+        count=len(weights.select(records[0].weights)),
+        storage=_storage(records[0], weights),
+        rule=rule,
+        bands=count,
+        expectations=tuple(expectations),
+        left_out=tuple(left_out),
+        warnings=_warnings(records),
+    )
+
+
+def _spreads(
+    wanted: Sequence[Metric], records: Sequence[Record], weights: Selection, places: Places, *, chosen_by_hand: bool
+) -> tuple[dict[str, Mapping[int, Spread]], list[LeftOut]]:
+    """The spreads of the metrics that the suite will hold, by name, and the others with the reason."""
+    found: dict[str, Mapping[int, Spread]] = {}
+    left_out = []
+    for metric in wanted:
+        try:
+            found[metric.name] = choice.spreads(metric, records, weights, places)
+        except Unanswerable as error:
+            left_out.append(LeftOut(metric.name, str(error)))
+    for metric in wanted:
+        if metric.name in found and not chosen_by_hand:
+            reason = choice.follows(metric, found) or _unstable(found[metric.name])
+            if reason:
+                left_out.append(LeftOut(metric.name, reason))
+    gone = {left.metric for left in left_out}
+    return {name: by_place for name, by_place in found.items() if name not in gone}, left_out
+
+
+def _unstable(by_place: Mapping[int, Spread]) -> str | None:
+    """Why a metric is not stable across the runs, or None."""
+    worst = max(spread.relative for spread in by_place.values())
+    if worst <= choice.STABLE:
+        return None
+    return f"it is not stable across the runs: they vary by {worst:.0%} of the mean (at most {choice.STABLE:.0%})"
+
+
+def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tuple[float, float]:
+    """The range of the figure for these weights."""
+    low, high = metric.range(choice.defaults(metric))
+    if metric.at_most_rank:
+        high = min(high, max(min(weight.shape) for weight in weights.select(records[0].weights)))
+    return low, high
+
+
+def _bands(
+    by_place: Mapping[int, Spread], places: Places, rule: Rule, count: int, limit: tuple[float, float]
+) -> tuple[PlacedBand, ...]:
+    """The bands within the figure's range `limit`, without those that would cover it and could not fail."""
+    placed = []
+    for index, spread in by_place.items():
+        low, high = (spread.low, spread.high) if spread.constant else rule.band(spread, bands=count)
+        low, high = max(low, limit[0]), min(high, limit[1])
+        if low > limit[0] or high < limit[1]:
+            placed.append(PlacedBand(places.places[index], low, high, spread))
+    return tuple(placed)
+
+
+def _idle(
+    metric: Metric, by_place: Mapping[int, Spread], places: Places, bands: Sequence[PlacedBand]
+) -> Iterator[LeftOut]:
+    """The metric, or its checkpoints, where a band would cover the whole range."""
+    idle = [places.places[index].text for index in by_place if all(b.place != places.places[index] for b in bands)]
+    if idle:
+        where = f" at {', '.join(idle)}" if bands else ""
+        yield LeftOut(metric.name + where, WHOLE_RANGE)
+
+
+def _storage(record: Record, weights: Selection) -> tuple[str, ...]:
+    """Storage formats as ``run against W0``, for each combination that occurs."""
+    return tuple(sorted({" against ".join(reversed(w.dtypes)) for w in weights.select(record.weights)}))
+
+
+def _warnings(records: Sequence[Record]) -> tuple[str, ...]:
+    if len(records) >= FEW:
+        return ()
+    return (f"{len(records)} runs say little about how runs differ: the bands are very wide; calibrate on 3 or more",)

@@ -1,0 +1,151 @@
+"""The runs of a calibration: their records, and why two of them cannot be calibrated together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+from geomcheck.api import measure
+from geomcheck.checkpoints import BaseModel, Run, Weight
+from geomcheck.errors import UsageError
+from geomcheck.measurement import Point, Record, read_record
+from geomcheck.measurement.places import matches
+from geomcheck.suite.places import Place, Places
+from geomcheck.suite.quantities import share_text
+from geomcheck.suite.selection import Selection
+from geomcheck.suite.verdict import Unanswerable
+
+Source = Run | Record | str | Path
+
+
+def records_of(
+    sources: Sequence[Source],
+    *,
+    base: BaseModel | str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    weights: Selection | None = None,
+    workers: int | None = None,
+) -> list[Record]:
+    """The record of each source: as given, read from its file, or measured with default parameters.
+
+    Raises:
+        UsageError: no such run or W0.
+        RunError: a run cannot be read or trusted.
+        RecordError: a record file is damaged.
+    """
+    records = []
+    for source in sources:
+        if isinstance(source, Record):
+            records.append(source)
+        elif isinstance(source, str | Path) and Path(source).is_file():
+            records.append(read_record(source))
+        else:
+            records.append(measure(source, base=base, metrics=metrics, weights=weights, workers=workers))
+    return records
+
+
+def require_comparable(records: Sequence[Record], weights: Selection, *, across_bases: bool) -> None:
+    """Refuse records that are not of one recipe, measured by one definition.
+
+    Raises:
+        UsageError: two of them differ in weights, storage, definitions or W0, or are the same run; both are named.
+    """
+    first, *others = records
+    for other in others:
+        for what, ours, theirs in _differences(first, other, weights, across_bases):
+            raise UsageError(
+                f"{first.path} and {other.path} cannot be calibrated together: {what} differ: {ours} against {theirs}"
+            )
+    for one, other in combinations(records, 2):
+        if identity(one) == identity(other):
+            raise UsageError(
+                f"{one.path} and {other.path} end with the same weights: they are one run, and say nothing about how "
+                "runs differ. Give runs with different seeds"
+            )
+
+
+def _differences(one: Record, other: Record, weights: Selection, across_bases: bool) -> Iterator[tuple[str, str, str]]:
+    """(what, of `one`, of `other`) for everything in which they must agree and do not."""
+    ours, theirs = ({w.name: w for w in weights.select(record.weights)} for record in (one, other))
+    for name in sorted(ours.keys() | theirs.keys()):
+        a, b = ours.get(name), theirs.get(name)
+        if a is None or b is None:
+            yield "their weights", _presence(name, a), _presence(name, b)
+        elif a.shape != b.shape:
+            yield f"the shapes of {name}", str(a.shape), str(b.shape)
+        elif a.dtypes != b.dtypes:
+            yield f"the storage formats of {name} (W0, run)", ", ".join(a.dtypes), ", ".join(b.dtypes)
+    for name in sorted(one.versions.keys() & other.versions.keys()):
+        if one.versions[name] != other.versions[name]:
+            yield f"the definitions of {name}", f"version {one.versions[name]}", f"version {other.versions[name]}"
+    measured = one.measured_weights(), other.measured_weights()
+    for name in sorted(measured[0] ^ measured[1]):
+        here, there = (f"{name} {'' if name in m else 'not '}measured" for m in measured)
+        yield "the measured weights", here, there
+    if not across_bases and one.fingerprints.get("W0") != other.fingerprints.get("W0"):
+        yield "their W0", _base(one), _base(other)
+
+
+def _presence(name: str, weight: Weight | None) -> str:
+    return f"no {name}" if weight is None else f"has {name}"
+
+
+def _base(record: Record) -> str:
+    return f"{record.origin.path} (content {record.fingerprints.get('W0', 'unknown')[:12]})"
+
+
+def identity(record: Record) -> str:
+    """The content of a run's last checkpoint, in short."""
+    return record.fingerprints.get(record.points[-1].name, "unknown content")[:12]
+
+
+def common_places(records: Sequence[Record], at: Sequence[Place] = ()) -> Places:
+    """The checkpoints that all runs have: the places asked for, or else every one, by step or by progress.
+
+    Raises:
+        UsageError: the runs have other checkpoints than the first, or lack a place asked for.
+    """
+    places = Places(tuple(_fixed(place, records) for place in at)) if at else _every_place(records)
+    for record in records:
+        try:
+            places.locate(record.points)
+        except Unanswerable as error:
+            raise UsageError(f"{record.path}: {error}. Calibrate checkpoints that all runs have, with --at") from None
+    return places
+
+
+def _every_place(records: Sequence[Record]) -> Places:
+    first = records[0].points
+    if all(_steps(record) == _steps(records[0]) for record in records):
+        return Places(tuple(Place(step=point.step) for point in first))
+    for record in records[1:]:
+        if len(record.points) != len(first) or not all(map(_together, record.points, first)):
+            raise UsageError(
+                f"{records[0].path} and {record.path} have other checkpoints: steps {_shown(records[0])} against "
+                f"{_shown(record)}. Name those that all runs have, with --at"
+            )
+    return Places(tuple(Place(progress=share_text(round(point.progress, 4))) for point in first))
+
+
+def _together(one: Point, other: Point) -> bool:
+    return matches(one, other.progress)
+
+
+def _fixed(place: Place, records: Sequence[Record]) -> Place:
+    """`first` and `last` as the step that they mean where all runs agree on it, else as a progress."""
+    if place.word is None:
+        return place
+    points = [record.points[place.index(record.points)] for record in records]
+    if len({point.step for point in points}) == 1:
+        return replace(place, word=None, step=points[0].step)
+    return replace(place, word=None, progress=share_text(round(points[0].progress, 4)))
+
+
+def _steps(record: Record) -> list[int]:
+    return [point.step for point in record.points]
+
+
+def _shown(record: Record) -> str:
+    return " ".join(str(step) for step in _steps(record))

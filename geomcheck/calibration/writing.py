@@ -1,0 +1,129 @@
+"""A calibration as a suite file that people read and edit."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
+
+import geomcheck
+from geomcheck.calibration.calibration import Calibrated, Calibration, PlacedBand
+from geomcheck.diagnostics import Metric, Unit
+from geomcheck.suite.places import Place
+from geomcheck.suite.selection import Selection
+
+WIDTH = 116
+DIGITS = 3
+"""Significant digits of a band's width that are kept when its ends are rounded outwards."""
+
+
+def suite_text(calibration: Calibration) -> str:
+    """The suite in YAML."""
+    expectations = [line for expectation in calibration.expectations for line in ("", *_expectation(expectation))]
+    return "\n".join([*_heading(calibration), "", "expect:", *expectations[1:], ""])
+
+
+def _heading(calibration: Calibration) -> Iterator[str]:
+    n = len(calibration.runs)
+    yield from _comment(
+        f"Calibrated by geomcheck {geomcheck.__version__} on N = {n} runs: {', '.join(calibration.runs)}."
+        + (f" W0: {calibration.base}." if calibration.base else " They started from different W0 (--across-bases).")
+    )
+    yield from _comment(
+        f"{calibration.count} weights ({calibration.weights.text}), stored as {', '.join(calibration.storage)} (run "
+        "against W0). Figures of other storage formats or other weights are other figures: calibrate again."
+    )
+    yield "#"
+    yield from _comment("Each band is " + calibration.rule.describe(n=n, bands=calibration.bands))
+    yield from _comment(
+        "Bands stay within the range of their figure, hold all N runs, and are rounded outwards. A figure that was "
+        "the same in all runs must stay the same."
+    )
+    for warning in calibration.warnings:
+        yield from _comment(f"WARNING: {warning}.")
+    if calibration.left_out:
+        yield "#"
+        yield "# Left out:"
+        for left in calibration.left_out:
+            yield from _comment(f"{left.metric}: {left.reason}", indent="  ")
+    yield "geomcheck: 1"
+    yield f"name: {calibration.name}"
+    yield f"weights: {_weights(calibration.weights)}"
+
+
+def _comment(text: str, indent: str = "") -> list[str]:
+    clean = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    return textwrap.wrap(
+        clean, WIDTH, initial_indent=f"# {indent}", subsequent_indent=f"# {indent}  ", break_on_hyphens=False
+    )
+
+
+def _expectation(expectation: Calibrated) -> Iterator[str]:
+    metric = expectation.metric
+    yield f"  - id: {metric.name.replace('_', '-')}"
+    yield f"    metric: {metric.name}"
+    for name, value in expectation.params.items():
+        yield f"    {name}: {_scalar(value)}"
+    if all(band.spread.constant and band.spread == expectation.bands[0].spread for band in expectation.bands):
+        band = expectation.bands[0]
+        yield f"    within: {_ends(band, metric)}   # the same in all {band.spread.n} runs"
+        return
+    yield "    bands:"
+    entries = [f"{{{_place(band.place)}, within: {_ends(band, metric)}}}" for band in expectation.bands]
+    width = max(map(len, entries))
+    for band, entry in zip(expectation.bands, entries, strict=True):
+        yield f"      - {entry:{width}}  # {_origin(band, metric)}"
+
+
+def _ends(band: PlacedBand, metric: Metric) -> str:
+    """The band as YAML, rounded outwards to `DIGITS` digits of its width."""
+    low, high = (Decimal(end) * _factor(metric) for end in (band.low, band.high))
+    width = float(high - low)
+    places = DIGITS - 1 - math.floor(math.log10(width)) if width > 0 else 17
+    quantum = Decimal(1).scaleb(-places)
+    ends = (low.quantize(quantum, ROUND_FLOOR), high.quantize(quantum, ROUND_CEILING)) if width > 0 else (low, high)
+    return f"[{', '.join(f'{_plain(end)}{_suffix(metric)}' for end in ends)}]"
+
+
+def _plain(number: Decimal) -> str:
+    """`number` as a YAML number that reads well: 0.0123, 1.2e-05."""
+    if number == 0:
+        return "0"
+    return f"{number.normalize():f}" if 1e-4 <= abs(number) < 1e7 else f"{number.normalize():e}"
+
+
+def _origin(band: PlacedBand, metric: Metric) -> str:
+    spread, factor = band.spread, float(_factor(metric))
+    mean, sd, low, high = (f"{value * factor:.4g}" for value in (spread.mean, spread.sd, spread.low, spread.high))
+    return f"mean {mean}, sd {sd}, N {spread.n}: {low} to {high}"
+
+
+def _factor(metric: Metric) -> int:
+    return 100 if _suffix(metric) == "%" else 1
+
+
+def _suffix(metric: Metric) -> str:
+    if metric.unit is Unit.DEGREES:
+        return " deg"
+    return "%" if metric.unit is Unit.FRACTION and metric.high == 1.0 else ""
+
+
+def _place(place: Place) -> str:
+    return f"step: {place.step}" if place.step is not None else f"progress: {place.progress}"
+
+
+def _weights(selection: Selection) -> str:
+    if not selection.include and not selection.exclude:
+        return selection.role
+    globs = {"include": selection.include, "exclude": selection.exclude}
+    return _scalar({key: list(values) for key, values in globs.items() if values})
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_scalar(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join("'" + item.replace("'", "''") + "'" for item in value) + "]"
+    return str(value)
