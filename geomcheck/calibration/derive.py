@@ -21,6 +21,9 @@ from geomcheck.suite.verdict import Unanswerable
 FEW = 3
 """Below this number of runs the spread between runs is hardly known."""
 
+ROUNDING = 1e-6
+"""By which a band is wider on either side, of the mean: a figure that cannot vary still has rounding errors."""
+
 WHOLE_RANGE = "its band would cover the whole range of the figure and could not fail: too few runs for their spread"
 
 
@@ -135,7 +138,8 @@ def _bands(
     placed = []
     for index, spread in by_place.items():
         low, high = (spread.low, spread.high) if spread.constant else rule.band(spread, bands=count)
-        low, high = max(low, limit[0]), min(high, limit[1])
+        rounding = ROUNDING * abs(spread.mean)
+        low, high = max(low - rounding, limit[0]), min(high + rounding, limit[1])
         if low > limit[0] or high < limit[1]:
             placed.append(PlacedBand(places.places[index], low, high, spread))
     return tuple(placed)
