@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
 from geomcheck.checkpoints.canonical.parts import Part
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.errors import RunError
@@ -101,10 +102,8 @@ class _Block:
         return Part(self.tensor, self.stored, self.at)
 
     def rows_between(self, start: int, stop: int) -> Part:
-        return self.taken(stop - start, partial(_rows, start=start, stop=stop))
-
-    def taken(self, rows: int, take: partial[Tensor]) -> Part:
-        return Part(self.tensor, Stored((rows, *self.stored.shape[1:]), self.stored.dtype), self.at, take)
+        stored = Stored((stop - start, *self.stored.shape[1:]), self.stored.dtype)
+        return Part(self.tensor, stored, self.at, partial(_rows, start=start, stop=stop))
 
 
 class _Model:
@@ -208,20 +207,14 @@ class _Model:
         return self._weights[fc2].shape[-1]
 
     def _qkv(self, kind: str, block: _Block) -> Iterator[tuple[str, Part]]:
-        """Per group: its query heads (then their gates, where attention has an output gate), its key, its value."""
         heads = self._number("num_attention_heads", block.tensor)
         groups = self._config.get("num_key_value_heads") or heads
         size = self._config.get("head_dim") or self._number("hidden_size", block.tensor) // heads
-        fits = isinstance(groups, int) and isinstance(size, int) and min(groups, size) > 0 and heads % groups == 0
-        per_group = heads // groups if fits else 0
-        plain, gated = groups * (per_group + 2) * size, groups * (2 * per_group + 2) * size
-        if not fits or block.stored.shape[:1] not in ((plain,), (gated,)):
+        split = split_grouped_qkv(block.whole(), heads=heads, groups=groups, size=size)
+        if split is None:
             raise self._misfit(block, f"{heads} heads of {size} in {groups} groups")
-        split = partial(_query, groups=groups, per_group=per_group, size=size, gated=block.rows == gated)
-        yield f"self_attn.q_proj.{kind}", block.taken(block.rows - 2 * groups * size, split)
-        for letter, last in (("k", 2), ("v", 1)):
-            take = partial(_from_group, groups=groups, size=size, last=last)
-            yield f"self_attn.{letter}_proj.{kind}", block.taken(groups * size, take)
+        for letter, part in split.items():
+            yield f"self_attn.{letter}_proj.{kind}", part
 
     def _misfit(self, block: _Block, what: str) -> RunError:
         return RunError(
@@ -267,18 +260,3 @@ def _renamed(name: str, table: Mapping[str, str]) -> str:
 
 def _rows(tensor: Tensor, *, start: int, stop: int) -> Tensor:
     return tensor[start:stop]
-
-
-def _query(tensor: Tensor, *, groups: int, per_group: int, size: int, gated: bool) -> Tensor:
-    """The query heads of all groups; with output gates as Hugging Face has them, each head followed by its gate."""
-    rest = tensor.shape[1:]
-    heads = tensor.reshape(groups, -1, size, *rest)[:, :-2]
-    if gated:
-        heads = heads.reshape(groups, 2, per_group, size, *rest).transpose(1, 2)
-    return heads.reshape(-1, *rest)
-
-
-def _from_group(tensor: Tensor, *, groups: int, size: int, last: int) -> Tensor:
-    """The keys (2nd from last in each group) or the values (last)."""
-    rest = tensor.shape[1:]
-    return tensor.reshape(groups, -1, size, *rest)[:, -last].reshape(-1, *rest)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
 from geomcheck.checkpoints.canonical.parts import Part
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.errors import RunError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _SPEAKS = re.compile(r"layers\.\d+\.attention\.(?:qkv_linear\.)?w(?:q|k|v|qkv)\.weight")
 _LAYER = re.compile(r"layers\.(\d{1,6})\.(.+)")
 _EXPERTS = re.compile(r"moe\.(?:routed_experts\.inner_)?experts\.(w[123])(?:_E\w*)?")
-_FUSED = re.compile(r"attention\.qkv_linear\.wqkv\.")
+_FUSED = "attention.qkv_linear.wqkv.weight"
 
 _TOP = {
     "tok_embeddings.weight": "model.embed_tokens.weight",
@@ -84,10 +85,10 @@ def _parts(source: WeightSource, model: Mapping[str, Any], name: str, stored: St
         yield _TOP.get(name, name), Part(name, stored)
         return
     where, rest = f"model.layers.{layer[1]}", layer[2]
-    if _FUSED.match(rest):
-        raise RunError(
-            f"{source.path}: {name} fuses queries, keys and values; export the checkpoint to Hugging Face's format"
-        )
+    if rest == _FUSED:
+        for letter, part in _split(source, model, Part(name, stored)).items():
+            yield f"{where}.self_attn.{letter}_proj.weight", part
+        return
     if (experts := _EXPERTS.fullmatch(rest)) and len(stored.shape) == 3:
         for expert in range(stored.shape[0]):
             part = Part(name, Stored(stored.shape[1:], stored.dtype), (expert,))
@@ -96,6 +97,19 @@ def _parts(source: WeightSource, model: Mapping[str, Any], name: str, stored: St
     suffix = next((ours + rest[len(start) :] for start, ours in _IN_LAYER.items() if rest.startswith(start)), rest)
     heads = _rotated_heads(source, model, suffix, stored)
     yield f"{where}.{suffix}", Part(name, stored, take=partial(_halves_first, heads=heads) if heads else None)
+
+
+def _split(source: WeightSource, model: Mapping[str, Any], fused: Part) -> Mapping[str, Part]:
+    """Query, key and value of a fused projection; Llama's are refused, for want of a rule for the order of the rows."""
+    heads, groups, size = (model.get(key) for key in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+    split = split_grouped_qkv(fused, heads=heads, groups=groups, size=size)
+    if split is None or model["model_type"] == "llama":
+        raise RunError(
+            f"{source.path}: {fused.tensor} of shape {list(fused.stored.shape)} fuses queries, keys and values, and "
+            f"cannot be split for model_type {model['model_type']} with {heads} heads of {size} in {groups} groups; "
+            "give W0 the config.json of this model, or export the checkpoint to Hugging Face's format"
+        )
+    return split
 
 
 def _rotated_heads(source: WeightSource, model: Mapping[str, Any], suffix: str, stored: Stored) -> int | None:

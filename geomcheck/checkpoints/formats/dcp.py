@@ -152,13 +152,14 @@ class DistributedCheckpoint:
                 raise RunError(f"{path}: missing, though {METADATA} places weights in it; copy the whole checkpoint")
             resolved = require_regular(path, self._root)
             identity = _identity(resolved)
-            self._opened[file] = resolved, identity
             expected = self._metadata.ends[file]
-            if identity[1] != expected:
+            _, size, _ = identity or (0, 0, 0)
+            if size != expected:
                 raise RunError(
-                    f"{path}: {identity[1]} bytes where {METADATA} describes {expected}: the save is incomplete, "
-                    "or the files are of two saves"
+                    f"{path}: {size} bytes where {METADATA} describes {expected}: the save is "
+                    "incomplete, or the files are of two saves"
                 )
+            self._opened[file] = resolved, identity
         resolved, identity = self._opened[file]
         if _identity(path) != identity:
             raise RunError(f"{path}: changed or removed since it was opened; is the run still being written?")

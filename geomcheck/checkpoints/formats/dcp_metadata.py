@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from geomcheck.checkpoints.formats.inert import Call, Global, read_pickle
 from geomcheck.checkpoints.formats.torch_file import DTYPES
 
-MAX_DIMENSIONS = 8
+MAX_DIMENSIONS = 6
 MAX_OVERHEAD_BYTES = 2**20
 
 _ALLOWED = re.compile(
@@ -97,22 +97,27 @@ def read_metadata(content: bytes, *, wanted: Callable[[str], bool]) -> Metadata:
     stored = _mapping(metadata, "state_dict_metadata")
     places = _places(_mapping(metadata, "storage_data"))
     tensors = [(_name(name), tensor) for name, tensor in stored.items() if _kind(tensor) == "TensorStorageMetadata"]
+    placed = Counter(name for name, _ in places)
     ends: dict[str, int] = {}
     for place in places.values():
         ends[place.file] = max(ends.get(place.file, 0), place.start + place.length)
     return Metadata(
-        tensors={name: _entry(name, tensor.attributes, places) for name, tensor in tensors if wanted(name)},
+        tensors={
+            name: _entry(name, tensor.attributes, places, placed[name]) for name, tensor in tensors if wanted(name)
+        },
         objects={name: place for (name, offset), place in places.items() if offset is None},
         ends=ends,
     )
 
 
-def _entry(name: str, state: Mapping[Any, Any], places: _Places) -> Entry:
-    """One tensor, whose chunks must tile it."""
+def _entry(name: str, state: Mapping[Any, Any], places: _Places, placed: int) -> Entry:
+    """One tensor, whose chunks must tile it; as many as are `placed`, so that no list is gone through in vain."""
     shape, dtype = _sizes(state.get("size"), name), _dtype(state.get("properties"), name)
     chunks = state.get("chunks")
     if not isinstance(chunks, list):
         raise ValueError(f"{name} has no list of chunks")
+    if len(chunks) > placed:
+        raise ValueError(f"{name} has {len(chunks)} chunks, of which {len(chunks) - placed} lie in no file")
     found = [_chunk(name, chunk, dtype, places) for chunk in chunks]
     if not _tile(shape, found):
         raise ValueError(
@@ -126,7 +131,7 @@ def _chunk(name: str, chunk: Any, dtype: str, places: _Places) -> Chunk:
     offsets, shape = _sizes(state.get("offsets"), name), _sizes(state.get("sizes"), name)
     place = places.get((name, offsets))
     if place is None:
-        raise ValueError(f"says of no file that it holds the chunk of {name} at {list(offsets)}")
+        raise ValueError(f"{name} has a chunk at {list(offsets)} that lies in no file")
     content = prod(shape) * DTYPES[dtype][1]
     if not content <= place.length <= content + MAX_OVERHEAD_BYTES:
         raise ValueError(
@@ -222,7 +227,7 @@ def _dtype(properties: Any, name: str) -> str:
 def _sizes(value: Any, name: str) -> tuple[int, ...]:
     """The entries of a ``torch.Size``."""
     if isinstance(value, Call) and value.name == "torch.Size" and len(value.args) == 1:
-        value = tuple(value.args[0]) if isinstance(value.args[0], (list, tuple)) else None
+        value = value.args[0]
     if not isinstance(value, tuple) or len(value) > MAX_DIMENSIONS or not all(_is_size(size) for size in value):
         raise ValueError(f"{name} has a size or offset that is none")
     return value

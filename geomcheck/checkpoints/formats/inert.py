@@ -7,6 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+MAX_BITS = 1024
+MAX_KEY_LENGTH = 16
+MAX_NAME_LENGTH = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Global:
@@ -84,6 +88,8 @@ class _Machine:
         pass
 
     def push(self, argument: Any) -> None:
+        if isinstance(argument, int) and argument.bit_length() > MAX_BITS:
+            raise ValueError(f"a pickle with an integer of {argument.bit_length()} bits")
         self.stack.append(argument)
 
     def push_none(self, _: Any) -> None:
@@ -185,7 +191,7 @@ class _Machine:
             raise ValueError("a pickle that sets items of what is no mapping")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not _is_plain_key(key):
-                raise ValueError(f"a pickle with a {type(key).__name__} of other values as a key")
+                raise ValueError(f"a pickle with a {type(key).__name__} as a key, too long or of other values")
             target[key] = value
 
     def named(self, argument: str) -> None:
@@ -196,8 +202,8 @@ class _Machine:
         self._global(module, name)
 
     def _global(self, module: Any, name: Any) -> None:
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a pickle that refers to a global without a name")
+        if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > MAX_NAME_LENGTH:
+            raise ValueError("a pickle that refers to a global by what is no name")
         dotted = f"{module}.{name}"
         if not self._allowed(dotted):
             raise ValueError(f"names {dotted[:200]!r}, which such a file never needs; nothing of it was run")
@@ -268,7 +274,9 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
 
 
 def _is_plain_key(key: Any) -> bool:
-    """Whether hashing `key` is safe: the hash of tuples nested without end overflows the interpreter's stack."""
+    """Whether hashing `key` is safe and quick: that of tuples nested without end overflows the interpreter's stack."""
     if isinstance(key, tuple):
-        return all(isinstance(item, (str, int, float, bytes, type(None))) for item in key)
+        return len(key) <= MAX_KEY_LENGTH and all(
+            isinstance(item, (str, int, float, bytes, type(None))) for item in key
+        )
     return isinstance(key, (str, int, float, bytes, type(None), Global, Call))

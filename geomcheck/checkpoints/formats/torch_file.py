@@ -36,6 +36,8 @@ DTYPES = {
 """Storage format and bytes per element, by torch's name."""
 
 MAX_TENSOR_PICKLE_BYTES = 64 * 2**10
+MAX_READ_BYTES = 16 * 2**20
+"""Of anything but elements: no more than this is read at once, whatever the file says of its parts."""
 
 _STORAGES = {
     "torch.BFloat16Storage": "bfloat16",
@@ -243,6 +245,8 @@ class _Window(io.RawIOBase):
         count = left if size is None or size < 0 else min(size, left)
         if count == 0:
             return b""
+        if count > MAX_READ_BYTES:
+            raise ValueError(f"is not what torch.save writes (a directory of {count} bytes)")
         self._file.seek(self._start + self._position)
         content = self._file.read(count)
         self._position += len(content)

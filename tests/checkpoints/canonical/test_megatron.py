@@ -432,3 +432,12 @@ def test_a_common_file_that_is_a_pipe_or_lies_outside_is_refused(tmp_path: Path)
     os.mkfifo(common)
     with pytest.raises(RunError, match="not a regular file"):
         _ = MegatronCheckpoint(tmp_path / "run").config
+
+
+def test_a_common_file_without_bounds_is_not_read(tmp_path: Path) -> None:
+    config_of(tmp_path, ARGUMENTS)
+    end = b"PK\5\6" + bytes(4) + b"\1\0\1\0" + (2**32 - 2).to_bytes(4, "little") + bytes(4) + bytes(2)
+    with (tmp_path / "common.pt").open("wb") as file:
+        file.seek(2**32)  # a directory of 4 GiB, in a file that takes no room
+        file.write(end)
+    assert MegatronCheckpoint(tmp_path).config == {}

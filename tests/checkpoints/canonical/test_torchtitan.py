@@ -142,11 +142,22 @@ def test_without_a_config_that_fits_nothing_is_guessed(tmp_path: Path, config: d
         torchtitan.parts(source, config)
 
 
-def test_fused_queries_keys_and_values_are_refused(tmp_path: Path) -> None:
-    source = DistributedCheckpoint(save(tmp_path, {"layers.0.attention.qkv_linear.wqkv.weight": torch.ones(8, 4)}))
-    assert torchtitan.speaks(source.weights)
-    with pytest.raises(RunError, match="fuses queries, keys and values; export the checkpoint"):
-        torchtitan.parts(source, {"model_type": "qwen3"})
+def test_fused_queries_keys_and_values_come_apart(tmp_path: Path) -> None:
+    q, k, v = torch.randn(HEADS, SIZE, HIDDEN), torch.randn(GROUPS, SIZE, HIDDEN), torch.randn(GROUPS, SIZE, HIDDEN)
+    fused = torch.cat([q[0], q[1], k[0], v[0], q[2], q[3], k[1], v[1]])
+    directory = save(tmp_path, {"layers.0.attention.qkv_linear.wqkv.weight": fused})
+    into = "model.layers.0.self_attn."
+    expected = {
+        f"{into}{letter}_proj.weight": torch.cat([*heads]) for letter, heads in zip("qkv", (q, k, v), strict=True)
+    }
+    assert_same(read_all(directory, {**SHARED, "model_type": "qwen3"}), expected)
+    for config in (
+        {**SHARED, "model_type": "llama"},
+        {**SHARED, "model_type": "qwen3", "head_dim": 7},
+        {"model_type": "qwen3"},
+    ):
+        with pytest.raises(RunError, match="fuses queries, keys and values, and cannot be split"):
+            torchtitan.parts(DistributedCheckpoint(directory), config)
 
 
 def test_two_names_for_one_weight_are_refused(tmp_path: Path) -> None:

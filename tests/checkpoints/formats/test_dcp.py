@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 
 from geomcheck.checkpoints import Stored
 from geomcheck.checkpoints.formats.dcp import DistributedCheckpoint, holds_dcp
@@ -281,7 +281,8 @@ CHANGES: dict[str, tuple[Callable[[Metadata], object], str]] = {
     "negative": (lambda m: store(m, offset=-1), "an offset or with a length that is none"),
     "fraction": (lambda m: store(m, offset=1.0), "an offset or with a length that is none"),
     "true": (lambda m: store(m, offset=True), "an offset or with a length that is none"),
-    "huge number": (lambda m: store(m, offset=10**100_000), "an offset or with a length that is none"),
+    "large number": (lambda m: store(m, offset=10**100), "an offset or with a length that is none"),
+    "huge number": (lambda m: store(m, offset=10**100_000), "an integer of 332193 bits"),
     "beyond": (lambda m: store(m, offset=10**9), r"bytes where .metadata describes \d+: the save is incomplete"),
     "far beyond": (lambda m: store(m, offset=10**18), r"bytes where .metadata describes \d+: the save is incomplete"),
     "too long": (lambda m: store(m, length=10**18), r"gives 1000000000000000000 bytes to the chunk"),
@@ -319,7 +320,17 @@ CHANGES: dict[str, tuple[Callable[[Metadata], object], str]] = {
     "no size": (lambda m: setattr(m.state_dict_metadata[Q], "size", "big"), "a size or offset that is none"),
     "no chunks": (lambda m: setattr(m.state_dict_metadata[Q], "chunks", None), "has no list of chunks"),
     "odd chunk": (lambda m: setattr(m.state_dict_metadata[Q], "chunks", [None]), "a size or offset that is none"),
-    "unplaced": (lambda m: m.storage_data.pop(chunk_places(m, Q)[0]), "says of no file that it holds the chunk"),
+    "unplaced": (lambda m: m.storage_data.pop(chunk_places(m, Q)[0]), "has 1 chunks, of which 1 lie in no file"),
+    "moved": (
+        lambda m: setattr(m.state_dict_metadata[Q].chunks[0], "offsets", torch.Size([1, 0])),
+        r"has a chunk at \[1, 0\] that lies in no file",
+    ),
+    "many empty chunks": (
+        lambda m: m.state_dict_metadata[Q].chunks.extend(
+            [ChunkStorageMetadata(torch.Size([0, 0]), torch.Size([0, 0]))] * 100_000
+        ),
+        "has 100001 chunks, of which 100000 lie in no file",
+    ),
     "no places": (lambda m: setattr(m, "storage_data", None), "holds no metadata of a checkpoint"),
     "no tensors": (lambda m: m.state_dict_metadata.clear(), "lists no weights"),
     "odd name": (lambda m: m.state_dict_metadata.update({7: m.state_dict_metadata[Q]}), "something that is no name"),

@@ -102,7 +102,7 @@ def test_damage_is_an_error_of_one_kind(content: bytes) -> None:
 def test_tuples_nested_without_end_are_no_key() -> None:
     nested = b")" + b"\x85" * 300_000
     assert isinstance(read_pickle(nested + b".", anything), tuple)
-    with pytest.raises(ValueError, match="a tuple of other values as a key"):
+    with pytest.raises(ValueError, match="a tuple as a key, too long or of other values"):
         read_pickle(b"}" + nested + b"Ns.", anything)
 
 
@@ -114,3 +114,18 @@ def test_a_memo_of_any_number_takes_no_memory() -> None:
 def test_noise_is_read_or_refused(content: bytes) -> None:
     with contextlib.suppress(ValueError):
         read_pickle(b"\x80\x04" + content, anything)
+
+
+def test_keys_that_are_slow_to_hash_are_refused() -> None:
+    long_tuple = b"(" + b"N" * 1_000_000 + b"tq\x00"
+    with pytest.raises(ValueError, match="a tuple as a key, too long"):
+        read_pickle(b"}(" + long_tuple + b"N" + b"h\x00N" * 1_000_000 + b"u.", anything)
+    long_integer = b"\x8b" + (1_000_000).to_bytes(4, "little") + b"\x01" * 1_000_000 + b"q\x00"
+    with pytest.raises(ValueError, match="an integer of 7999993 bits"):
+        read_pickle(b"}(" + long_integer + b"N" + b"h\x00N" * 1_000_000 + b"u.", anything)
+
+
+def test_names_that_are_slow_to_put_together_are_refused() -> None:
+    name = b"X" + (1_000_000).to_bytes(4, "little") + b"a" * 1_000_000 + b"q\x00"
+    with pytest.raises(ValueError, match="a global by what is no name"):
+        read_pickle(b"\x80\x04" + name + b"h\x00\x93" * 100_000 + b".", anything)
