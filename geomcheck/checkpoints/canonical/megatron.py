@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
@@ -15,6 +16,8 @@ from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MAX_STACK = 10_000
 
 _SPEAKS = re.compile(r"decoder\.layers\.(?:\d+\.)?(?:self_attention\.linear_|mlp\.(?:linear_fc|experts\.|router\.))")
 _LAYER = re.compile(r"(decoder|mtp)\.layers\.(?:(\d{1,6})\.)?(.+)")
@@ -95,6 +98,11 @@ class _Block:
         return (_Block(self.tensor, inner, (*self.at, index)) for index in range(self.stored.shape[0]))
 
     @property
+    def is_stack(self) -> bool:
+        """Whether the leading dimension can be that of layers or experts, which need elements and are not many."""
+        return prod(self.stored.shape) > 0 and len(self.stored.shape) > 0 and self.stored.shape[0] <= MAX_STACK
+
+    @property
     def rows(self) -> int:
         return self.stored.shape[0]
 
@@ -133,7 +141,7 @@ class _Model:
         first = self._layers if stack == "mtp" else 0
         if index is not None:
             yield from self._in_layer(first + int(index), rest, block)
-        elif not block.stored.shape:
+        elif not block.is_stack:
             yield name, block.whole()
         else:
             for number, inner in enumerate(block, start=first):
@@ -175,7 +183,7 @@ class _Model:
 
     def _experts(self, match: re.Match[str], block: _Block) -> Iterator[tuple[str, Part]]:
         number = match[1] or match[3]
-        if number is None and not block.stored.shape:
+        if number is None and not block.is_stack:
             yield match[0], block.whole()
             return
         for expert, inner in [(int(number), block)] if number is not None else enumerate(block):

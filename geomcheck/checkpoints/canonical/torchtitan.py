@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
@@ -89,7 +90,7 @@ def _parts(source: WeightSource, model: Mapping[str, Any], name: str, stored: St
         for letter, part in _split(source, model, Part(name, stored)).items():
             yield f"{where}.self_attn.{letter}_proj.weight", part
         return
-    if (experts := _EXPERTS.fullmatch(rest)) and len(stored.shape) == 3:
+    if (experts := _EXPERTS.fullmatch(rest)) and len(stored.shape) == 3 and prod(stored.shape):
         for expert in range(stored.shape[0]):
             part = Part(name, Stored(stored.shape[1:], stored.dtype), (expert,))
             yield f"{where}.mlp.experts.{expert}.{_PROJECTIONS[experts[1]]}.weight", part
