@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.formats.dcp_metadata import Chunk, Entry, Metadata, read_metadata
-from geomcheck.checkpoints.formats.torch_tensor import DTYPES, find_tensor, read_object_pickle
-from geomcheck.checkpoints.inside import require_regular
+from geomcheck.checkpoints.formats.torch_save.elements import read_elements
+from geomcheck.checkpoints.formats.torch_save.one import find_tensor, read_object_pickle
+from geomcheck.checkpoints.inside import identity, require_regular
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -53,7 +54,7 @@ class DistributedCheckpoint:
     @cached_property
     def weights(self) -> Mapping[str, Stored]:
         """Every tensor by name, from the metadata alone. Raises RunError."""
-        return {name: Stored(entry.shape, DTYPES[entry.dtype][0]) for name, entry in self._entries.items()}
+        return {name: Stored(entry.shape, entry.dtype.called) for name, entry in self._entries.items()}
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -78,7 +79,7 @@ class DistributedCheckpoint:
         try:
             if len(covering) == 1:
                 return self._read_chunk(name, entry, covering[0], at)
-            weight = torch.empty(shape, dtype=getattr(torch, entry.dtype))
+            weight = torch.empty(shape, dtype=getattr(torch, entry.dtype.name))
             for chunk in covering:
                 block = tuple(slice(o, o + n) for o, n in zip(chunk.offsets, chunk.shape, strict=True))[len(at) :]
                 weight[block] = self._read_chunk(name, entry, chunk, at)
@@ -94,7 +95,7 @@ class DistributedCheckpoint:
         path = self._open(place.file)
         try:
             with path.open("rb") as file:
-                return read_object_pickle(file, place.start, place.length, max_bytes=max_bytes)
+                return read_object_pickle(file, place.within, max_bytes=max_bytes)
         except (ValueError, OSError) as error:
             raise RunError(f"{self.path / place.file}: {name} {error}") from error
 
@@ -109,15 +110,15 @@ class DistributedCheckpoint:
         inner = tuple(index - offset for index, offset in zip(at, chunk.offsets, strict=False))
         try:
             with path.open("rb") as file:
-                found = find_tensor(file, chunk.place.start, chunk.place.length)
-                if (found.shape, found.dtype) != (chunk.shape, entry.dtype):
-                    raise ValueError(
-                        f"holds {list(found.shape)} elements of {found.dtype} where {METADATA} announces "
-                        f"{list(chunk.shape)} of {entry.dtype}"
-                    )
-                return found.read(file, inner)
+                found = find_tensor(file, chunk.place.within)
+            if (found.shape, found.dtype) != (chunk.shape, entry.dtype):
+                raise ValueError(
+                    f"holds {list(found.shape)} elements of {found.dtype} where {METADATA} announces "
+                    f"{list(chunk.shape)} of {entry.dtype}"
+                )
+            return read_elements(path, found.at(inner))
         except (ValueError, OSError) as error:
-            where = f"the chunk at byte {chunk.place.start}, a part of {name}"
+            where = f"the chunk at byte {chunk.place.within.offset}, a part of {name}"
             raise RunError(f"{self.path / chunk.place.file}: {where}, {error}; the save is damaged") from error
 
     @cached_property
@@ -151,29 +152,20 @@ class DistributedCheckpoint:
             if not os.path.exists(path):
                 raise RunError(f"{path}: missing, though {METADATA} places weights in it; copy the whole checkpoint")
             resolved = require_regular(path, self._root)
-            identity = _identity(resolved)
+            found = identity(resolved)
             expected = self._metadata.ends[file]
-            _, size, _ = identity or (0, 0, 0)
+            _, size, _ = found or (0, 0, 0)
             if size != expected:
                 raise RunError(
                     f"{path}: {size} bytes where {METADATA} describes {expected}: the save is "
                     "incomplete, or the files are of two saves"
                 )
-            self._opened[file] = resolved, identity
-        resolved, identity = self._opened[file]
-        if _identity(path) != identity:
+            self._opened[file] = resolved, found
+        resolved, found = self._opened[file]
+        if identity(path) != found:
             raise RunError(f"{path}: changed or removed since it was opened; is the run still being written?")
         return resolved
 
 
 def _covers(chunk: Chunk, at: tuple[int, ...]) -> bool:
     return all(o <= i < o + n for i, o, n in zip(at, chunk.offsets, chunk.shape, strict=False))
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written to or replaced; empty where there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return ()
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Any, TypeGuard
 
-from geomcheck.checkpoints.formats.inert import Call, Global, read_pickle
-from geomcheck.checkpoints.formats.torch_tensor import DTYPES
+from geomcheck.checkpoints.formats.torch_save.dtypes import DTYPES, Dtype, dtype_named
+from geomcheck.checkpoints.formats.torch_save.pickle_data import Call, Global, read_pickle
+from geomcheck.checkpoints.formats.torch_save.records import Place
 
 MAX_DIMENSIONS = 6
 MAX_OVERHEAD_BYTES = 2**20
@@ -34,8 +38,7 @@ class Extent:
     """Bytes of a file in the checkpoint's directory."""
 
     file: str
-    start: int
-    length: int
+    within: Place
 
 
 _Places = dict[tuple[str, tuple[int, ...] | None], Extent]
@@ -57,12 +60,12 @@ class Entry:
 
     Attributes:
         shape: its dimensions.
-        dtype: torch's name of its type (``bfloat16``).
+        dtype: its element type.
         chunks: non-empty ones only, in the order of the metadata.
     """
 
     shape: tuple[int, ...]
-    dtype: str
+    dtype: Dtype
     chunks: tuple[Chunk, ...]
 
 
@@ -91,7 +94,12 @@ def read_metadata(content: bytes, *, wanted: Callable[[str], bool]) -> Metadata:
     Raises:
         ValueError: it is damaged, would run code, is none, or contradicts itself.
     """
-    metadata = read_pickle(content, lambda name: _ALLOWED.fullmatch(name) is not None)
+    with _collector_paused():
+        metadata = read_pickle(io.BytesIO(content), lambda name: _ALLOWED.fullmatch(name) is not None).content
+        return _metadata(metadata, wanted)
+
+
+def _metadata(metadata: Any, wanted: Callable[[str], bool]) -> Metadata:
     if not isinstance(metadata, Call):
         raise ValueError("holds no metadata of a checkpoint")
     stored = _mapping(metadata, "state_dict_metadata")
@@ -100,7 +108,7 @@ def read_metadata(content: bytes, *, wanted: Callable[[str], bool]) -> Metadata:
     placed = Counter(name for name, _ in places)
     ends: dict[str, int] = {}
     for place in places.values():
-        ends[place.file] = max(ends.get(place.file, 0), place.start + place.length)
+        ends[place.file] = max(ends.get(place.file, 0), place.within.offset + place.within.nbytes)
     return Metadata(
         tensors={
             name: _entry(name, tensor.attributes, places, placed[name]) for name, tensor in tensors if wanted(name)
@@ -108,6 +116,18 @@ def read_metadata(content: bytes, *, wanted: Callable[[str], bool]) -> Metadata:
         objects={name: place for (name, offset), place in places.items() if offset is None},
         ends=ends,
     )
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Do not look for garbage among records of which there is none: that would double the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _entry(name: str, state: Mapping[Any, Any], places: _Places, placed: int) -> Entry:
@@ -126,16 +146,16 @@ def _entry(name: str, state: Mapping[Any, Any], places: _Places, placed: int) ->
     return Entry(shape, dtype, tuple(chunk for chunk in found if prod(chunk.shape)))
 
 
-def _chunk(name: str, chunk: Any, dtype: str, places: _Places) -> Chunk:
+def _chunk(name: str, chunk: Any, dtype: Dtype, places: _Places) -> Chunk:
     state = chunk.attributes if isinstance(chunk, Call) else {}
     offsets, shape = _sizes(state.get("offsets"), name), _sizes(state.get("sizes"), name)
     place = places.get((name, offsets))
     if place is None:
         raise ValueError(f"{name} has a chunk at {list(offsets)} that lies in no file")
-    content = prod(shape) * DTYPES[dtype][1]
-    if not content <= place.length <= content + MAX_OVERHEAD_BYTES:
+    content = prod(shape) * dtype.nbytes
+    if not content <= place.within.nbytes <= content + MAX_OVERHEAD_BYTES:
         raise ValueError(
-            f"gives {place.length} bytes to the chunk of {name} at {list(offsets)}, which has {list(shape)} "
+            f"gives {place.within.nbytes} bytes to the chunk of {name} at {list(offsets)}, which has {list(shape)} "
             f"elements of {dtype}"
         )
     return Chunk(offsets, shape, place)
@@ -169,7 +189,7 @@ def _extent(state: Mapping[Any, Any], name: str) -> Extent:
             f"{name} is compressed or otherwise transformed; load the checkpoint with torch and save it again "
             "without extensions"
         )
-    return Extent(file, start, length)
+    return Extent(file, Place(start, length))
 
 
 def _tile(shape: tuple[int, ...], chunks: list[Chunk]) -> bool:
@@ -198,7 +218,7 @@ def _corners(offsets: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[tuple
 
 
 def _kind(value: Any) -> str:
-    return value.name.rpartition(".")[2] if isinstance(value, Call) else ""
+    return value.what.leaf if isinstance(value, Call) else ""
 
 
 def _mapping(metadata: Call, name: str) -> Mapping[Any, Any]:
@@ -214,13 +234,14 @@ def _name(value: Any) -> str:
     return value
 
 
-def _dtype(properties: Any, name: str) -> str:
-    """torch's name of the type: the first field, whether the state is a tuple or goes by name."""
+def _dtype(properties: Any, name: str) -> Dtype:
+    """The element type: the first field, whether the state is a tuple or goes by name."""
     state = properties.state if isinstance(properties, Call) else None
     dtype = state.get("dtype") if isinstance(state, dict) else state[0] if isinstance(state, tuple) and state else None
-    known = dtype.name.removeprefix("torch.") if isinstance(dtype, Global) else ""
-    if known not in DTYPES:
-        raise ValueError(f"{name} has the type {known or 'none'}, which is not among {', '.join(DTYPES)}")
+    known = dtype_named(dtype.name) if isinstance(dtype, Global) else None
+    if known is None:
+        shown = dtype.name.removeprefix("torch.") if isinstance(dtype, Global) else "none"
+        raise ValueError(f"{name} has the type {shown}, which is not among {', '.join(DTYPES)}")
     return known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from geomcheck.checkpoints.formats.dcp import DistributedCheckpoint, holds_dcp
-from geomcheck.checkpoints.formats.inert import Call, read_pickle
-from geomcheck.checkpoints.formats.torch_tensor import read_object_pickle
+from geomcheck.checkpoints.formats.torch_save.one import read_object_pickle
+from geomcheck.checkpoints.formats.torch_save.pickle_data import Call, PickleProblem, read_pickle
+from geomcheck.checkpoints.formats.torch_save.records import Place
 from geomcheck.checkpoints.inside import require_regular
 from geomcheck.errors import RunError
 
@@ -55,8 +57,10 @@ class MegatronCheckpoint(DistributedCheckpoint):
         """What the training was called with; empty where that is not said, or not without running code."""
         try:
             content = self._common_pickle()
-            common = read_pickle(content, lambda name: _OF_ARGUMENTS.fullmatch(name) is not None) if content else None
-        except ValueError:
+            if content is None:
+                return {}
+            common = read_pickle(io.BytesIO(content), lambda name: _OF_ARGUMENTS.fullmatch(name) is not None).content
+        except PickleProblem:
             return {}
         common = common[0] if isinstance(common, list) and common else common
         arguments = common.get("args") if isinstance(common, dict) else None
@@ -69,7 +73,7 @@ class MegatronCheckpoint(DistributedCheckpoint):
         resolved = require_regular(path, self._root)
         try:
             with resolved.open("rb") as file:
-                return read_object_pickle(file, 0, resolved.stat().st_size, max_bytes=MAX_COMMON_PICKLE_BYTES)
+                return read_object_pickle(file, Place(0, resolved.stat().st_size), max_bytes=MAX_COMMON_PICKLE_BYTES)
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error}") from error
 

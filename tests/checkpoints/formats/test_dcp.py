@@ -312,8 +312,8 @@ CHANGES: dict[str, tuple[Callable[[Metadata], object], str]] = {
         r"of bfloat16 where .metadata announces \[24, 16\] of float16",
     ),
     "odd type": (
-        lambda m: setattr(m.state_dict_metadata[Q].properties, "dtype", torch.complex64),
-        "has the type complex64, which is not among",
+        lambda m: setattr(m.state_dict_metadata[Q].properties, "dtype", torch.uint4),
+        "has the type uint4, which is not among",
     ),
     "no type": (lambda m: setattr(m.state_dict_metadata[Q].properties, "dtype", 3), "has the type none"),
     "nine dimensions": (lambda m: setattr(m.state_dict_metadata[Q], "size", torch.Size([1] * 9)), "a size or offset"),
