@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.formats.index import read_index
-from geomcheck.checkpoints.formats.torch_file import TorchFile
-from geomcheck.checkpoints.formats.torch_tensors import Packed
+from geomcheck.checkpoints.formats.torch_save.file import TorchFile
+from geomcheck.checkpoints.formats.torch_save.tensors import Packed
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
@@ -51,12 +51,14 @@ class PickledDirectory:
     Args:
         path: the directory.
         root: no file outside this directory is ever opened, whatever index or links say.
+        single: the name that goes before all others.
     """
 
     layout = "PyTorch pickle"
 
-    def __init__(self, path: Path, *, root: Path | None = None) -> None:
+    def __init__(self, path: Path, *, root: Path | None = None, single: str = SINGLE) -> None:
         self.path = path
+        self._single = single
         self._root = storage_root(root or path)
         self._opened: dict[str, TorchFile] = {}
 
@@ -78,18 +80,17 @@ class PickledDirectory:
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor, memory-mapped, in its storage dtype. Raises RunError."""
-        tensor = self._open(self._files[name]).read(self._packed(name))
-        return tensor[at] if at else tensor
+        return self._open(self._files[name]).read(self._packed(name), at)
 
     @property
     def _indexed(self) -> bool:
-        return not (self.path / SINGLE).exists() and (self.path / INDEX).exists()
+        return not (self.path / self._single).exists() and (self.path / INDEX).exists()
 
     @cached_property
     def _files(self) -> Mapping[str, str]:
         """File name by tensor name."""
         if not self._indexed:
-            file = SINGLE if (self.path / SINGLE).exists() else self._plain()
+            file = self._single if (self.path / self._single).exists() else self._plain()
             tensors = self._open(file).tensors
             if _ZERO_PART.fullmatch(file) and any(0 in tensor.shape for tensor in tensors.values()):
                 raise self._partitioned(file)

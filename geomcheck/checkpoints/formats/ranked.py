@@ -13,8 +13,8 @@ import torch
 
 from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.formats.sharding import ShardingProblem, Whole, mesh_ranks, whole
-from geomcheck.checkpoints.formats.torch_file import TorchFile
-from geomcheck.checkpoints.formats.torch_tensors import Distributed
+from geomcheck.checkpoints.formats.torch_save.file import TorchFile
+from geomcheck.checkpoints.formats.torch_save.tensors import Distributed
 from geomcheck.checkpoints.inside import read_json, storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
@@ -75,13 +75,13 @@ class RankedShards:
         found = self._wholes[name]
         if found.dim is None:
             return self._plain(name, found)[at]
-        parts = [self._ranks[rank].read(part) for rank, part in found.parts]
         if found.dim >= len(at):
-            return torch.cat([part[at] for part in parts], dim=found.dim - len(at))
+            parts = [self._ranks[rank].read(part, at) for rank, part in found.parts]
+            return torch.cat(parts, dim=found.dim - len(at))
         index = at[found.dim]
-        for part in parts:
+        for rank, part in found.parts:
             if index < part.shape[found.dim]:
-                return part[(*at[: found.dim], index, *at[found.dim + 1 :])]
+                return self._ranks[rank].read(part, (*at[: found.dim], index, *at[found.dim + 1 :]))
             index -= part.shape[found.dim]
         raise IndexError(f"{name}: {at} lies outside {found.stored.shape}")
 

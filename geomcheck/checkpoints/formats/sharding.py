@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from geomcheck.checkpoints.formats.pickles import Made, Name
-from geomcheck.checkpoints.formats.torch_tensors import Distributed, Packed
+from geomcheck.checkpoints.formats.torch_save.pickle_data import Call
+from geomcheck.checkpoints.formats.torch_save.tensors import Distributed, Packed
 from geomcheck.checkpoints.source import Stored
 
 
@@ -57,7 +57,7 @@ def mesh_ranks(tensor: Distributed) -> int | None:
     state = _mesh(tensor)
     for key in ("_rank_map", "mesh"):
         match state.get(key):
-            case Made(args=(_, _, tuple(shape), *_)) if all(type(size) is int for size in shape):
+            case Call(args=(_, _, tuple(shape), *_)) if all(type(size) is int for size in shape):
                 return math.prod(shape)
     return None
 
@@ -110,14 +110,12 @@ def _placements(tensor: Distributed) -> tuple[int | None, ...]:
 
 def _sharded_dim(placement: object) -> int | None:
     match placement:
-        case Made(by=Name() as by) if by.name == "Replicate":
+        case Call(what) if what.leaf == "Replicate":
             return None
-        case Made(by=Name() as by, state={"dim": int(dim)}) | Made(by=Name() as by, args=(int(dim),)) if (
-            by.name == "Shard" and dim >= 0
-        ):
+        case Call(what, state={"dim": int(dim)}) | Call(what, (int(dim),)) if what.leaf == "Shard" and dim >= 0:
             return dim
-        case Made(by=Name() as by):
-            raise ShardingProblem(f"the placement {by.name} is not read, only one Shard(dim), and Replicate")
+        case Call(what):
+            raise ShardingProblem(f"the placement {what.leaf} is not read, only one Shard(dim), and Replicate")
     raise ShardingProblem("its placements are not known; was it written by a newer torch?")
 
 
@@ -130,7 +128,7 @@ def _coordinate(tensor: Distributed, *, axes: int) -> tuple[int, ...]:
 
 def _mesh(tensor: Distributed) -> Mapping[str, object]:
     match tensor.spec.get("mesh"):
-        case Made(state=dict(state)):
+        case Call(state=dict(state)):
             return state
     raise ShardingProblem("its device mesh is not known; was it written by a newer torch?")
 

@@ -124,6 +124,22 @@ def test_one_file_goes_before_a_stale_index(tmp_path: Path) -> None:
     assert PickledDirectory(tmp_path).files == (tmp_path / SINGLE,)
 
 
+def test_another_single_file_goes_first_on_request(tmp_path: Path) -> None:
+    torch.save(base_weights(), tmp_path / SINGLE)
+    torch.save({"lora_A": torch.ones(2, 3)}, tmp_path / "adapter_model.bin")
+    source = PickledDirectory(tmp_path, single="adapter_model.bin")
+    _require_equal(source, {"lora_A": torch.ones(2, 3)})
+    assert source.files == (tmp_path / "adapter_model.bin",)
+
+
+def test_complex_buffers_are_read_beside_weights(tmp_path: Path) -> None:
+    weights = {**base_weights(), "freqs": torch.randn(3, 2, dtype=torch.complex64)}
+    torch.save(weights, tmp_path / SINGLE)
+    source = PickledDirectory(tmp_path)
+    assert source.weights["freqs"] == Stored((3, 2), "C64")
+    assert torch.equal(source.read("freqs", (1,)), weights["freqs"][1])
+
+
 def test_a_missing_or_stale_shard_is_named(tmp_path: Path) -> None:
     _sharded(tmp_path)
     shard = tmp_path / "pytorch_model-00002-of-00002.bin"

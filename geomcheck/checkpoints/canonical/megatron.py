@@ -1,0 +1,270 @@
+"""Megatron's names and fusions: stacked layers, ``linear_qkv``, ``linear_fc1``, experts, the padded vocabulary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
+from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.source import Stored, WeightSource
+from geomcheck.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_STACK = 10_000
+
+_SPEAKS = re.compile(r"decoder\.layers\.(?:\d+\.)?(?:self_attention\.linear_|mlp\.(?:linear_fc|experts\.|router\.))")
+_LAYER = re.compile(r"(decoder|mtp)\.layers\.(?:(\d{1,6})\.)?(.+)")
+_QKV = re.compile(r"self_attention\.linear_qg?kv\.(weight|bias)")
+_FC1 = re.compile(r"mlp\.(shared_experts\.)?linear_fc1\.(weight|bias)(_[wv])?")
+_EXPERT = re.compile(r"mlp\.experts\.(?:experts\.)?(?:(\d{1,6})\.)?linear_(fc[12])\.weight(\d{1,6})?(_[wv])?")
+_MTP_LAYER = re.compile(r"(?:transformer_layer|mtp_model_layer)\.")
+_OWN_ATTENTION = re.compile(r"self_attention\.((?:linear_attn|self_attn)\..+)")
+
+_TOP = {"decoder.final_layernorm.": "model.norm."}
+_VOCABULARY = {"embedding.word_embeddings.weight": "model.embed_tokens.weight", "output_layer.weight": "lm_head.weight"}
+_HALVES = {"_w": "gate_proj", "_v": "up_proj"}
+_RENAMED = {
+    "input_layernorm.": "input_layernorm.",
+    "self_attention.input_layernorm.": "input_layernorm.",
+    "self_attention.linear_qkv.layer_norm_": "input_layernorm.",
+    "self_attention.linear_qgkv.layer_norm_": "input_layernorm.",
+    "self_attention.linear_proj.": "self_attn.o_proj.",
+    "self_attention.q_layernorm.": "self_attn.q_norm.",
+    "self_attention.k_layernorm.": "self_attn.k_norm.",
+    "self_attention.kv_layernorm.": "self_attn.kv_a_layernorm.",
+    "self_attention.linear_q_up_proj.layer_norm_": "self_attn.q_a_layernorm.",
+    "self_attention.linear_kv_up_proj.layer_norm_": "self_attn.kv_a_layernorm.",
+    "self_attention.linear_q_proj.": "self_attn.q_proj.",
+    "self_attention.linear_q_down_proj.": "self_attn.q_a_proj.",
+    "self_attention.linear_q_up_proj.": "self_attn.q_b_proj.",
+    "self_attention.linear_kv_down_proj.": "self_attn.kv_a_proj_with_mqa.",
+    "self_attention.linear_kv_up_proj.": "self_attn.kv_b_proj.",
+    "pre_mlp_layernorm.": "post_attention_layernorm.",
+    "mlp.linear_fc1.layer_norm_": "post_attention_layernorm.",
+    "mlp.linear_fc2.": "mlp.down_proj.",
+    "mlp.router.expert_bias": "mlp.gate.e_score_correction_bias",
+    "mlp.router.": "mlp.gate.",
+    "mlp.shared_experts.gate_weight": "mlp.shared_expert_gate.weight",
+    "final_layernorm.": "shared_head.norm.",
+}
+"""Start of a name within a layer, and what it becomes; the first that fits."""
+
+
+def speaks(names: Collection[str]) -> bool:
+    """Whether these are Megatron's names."""
+    return any(_SPEAKS.match(name) for name in names)
+
+
+def parts(source: WeightSource, config: Mapping[str, Any]) -> dict[str, Part]:
+    """The weights of a Megatron checkpoint under Hugging Face names, unfused; what has no rule keeps its name.
+
+    Embedding and head lose the rows that pad the vocabulary: their number depends on the tensor parallelism.
+
+    Args:
+        source: the checkpoint; what its own config says of attention goes before `config`.
+        config: W0's, in the terms of ``config.json``; what it says of the vocabulary goes before the checkpoint's.
+
+    Raises:
+        RunError: neither config says what a split needs, a shape does not fit it, or two tensors claim one name.
+    """
+    model = _Model(source, config)
+    found: dict[str, Part] = {}
+    for name in source.weights:
+        for canonical, part in model.parts(name):
+            if canonical in found:
+                raise RunError(f"{source.path}: both {found[canonical].tensor} and {name} hold {canonical}")
+            found[canonical] = part
+    return found
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A stored tensor, or what lies at `at` in it."""
+
+    tensor: str
+    stored: Stored
+    at: tuple[int, ...] = ()
+
+    def __iter__(self) -> Iterator[_Block]:
+        """What lies at each index of the leading dimension."""
+        inner = Stored(self.stored.shape[1:], self.stored.dtype)
+        return (_Block(self.tensor, inner, (*self.at, index)) for index in range(self.stored.shape[0]))
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether the leading dimension can be that of layers or experts, which need elements and are not many."""
+        return prod(self.stored.shape) > 0 and len(self.stored.shape) > 0 and self.stored.shape[0] <= MAX_STACK
+
+    @property
+    def rows(self) -> int:
+        return self.stored.shape[0]
+
+    def whole(self) -> Part:
+        return Part(self.tensor, self.stored, self.at)
+
+    def rows_between(self, start: int, stop: int) -> Part:
+        stored = Stored((stop - start, *self.stored.shape[1:]), self.stored.dtype)
+        return Part(self.tensor, stored, self.at, partial(_rows, start=start, stop=stop))
+
+
+class _Model:
+    """What the rules need to know of a checkpoint."""
+
+    def __init__(self, source: WeightSource, config: Mapping[str, Any]) -> None:
+        self._source = source
+        self._weights = source.weights
+        own, base = _flat(source.config), _flat(config)
+        self._config = {**base, **own}
+        self._vocabulary = {**own, **base}
+        self._layers = max((self._layers_in(name) for name in self._weights), default=0)
+        gated = any("shared_experts.gate_weight" in name for name in self._weights)
+        qwen = str(self._config.get("model_type", "")).startswith("qwen")
+        self._shared = "shared_expert" if gated or qwen else "shared_experts"
+
+    def parts(self, name: str) -> Iterator[tuple[str, Part]]:
+        """The canonical weights in one stored tensor."""
+        if ".adapter." in name or ".to_wrap." in name:
+            raise RunError(f"{self._source.path}: {name} belongs to a LoRA adapter; export it merged, as a whole model")
+        block = _Block(name, self._weights[name])
+        layer = _LAYER.fullmatch(name)
+        if layer is None:
+            yield self._outside_layers(name, block)
+            return
+        stack, index, rest = layer.groups()
+        first = self._layers if stack == "mtp" else 0
+        if index is not None:
+            yield from self._in_layer(first + int(index), rest, block)
+        elif not block.is_stack:
+            yield name, block.whole()
+        else:
+            for number, inner in enumerate(block, start=first):
+                yield from self._in_layer(number, rest, inner)
+
+    def _outside_layers(self, name: str, block: _Block) -> tuple[str, Part]:
+        if name not in _VOCABULARY:
+            return _renamed(name, _TOP), block.whole()
+        used = self._number("vocab_size", name, self._vocabulary)
+        if not block.stored.shape or used > block.rows:
+            raise RunError(
+                f"{self._source.path}: {name} of shape {list(block.stored.shape)} has fewer rows than the vocabulary "
+                f"of {used}; is W0 another model?"
+            )
+        return _VOCABULARY[name], block.whole() if used == block.rows else block.rows_between(0, used)
+
+    def _in_layer(self, layer: int, rest: str, block: _Block) -> Iterator[tuple[str, Part]]:
+        rest = _MTP_LAYER.sub("", rest, count=1)
+        for suffix, part in self._suffixes(rest, block):
+            yield f"model.layers.{layer}.{suffix}", part
+
+    def _suffixes(self, rest: str, block: _Block) -> Iterator[tuple[str, Part]]:
+        """Names within the layer."""
+        if match := _QKV.fullmatch(rest):
+            yield from self._qkv(match[1], block)
+        elif match := _FC1.fullmatch(rest):
+            where = f"mlp.{self._shared}" if match[1] else "mlp"
+            yield from self._fc1(where, match[2], match[3], block)
+        elif match := _EXPERT.fullmatch(rest):
+            yield from self._experts(match, block)
+        elif match := _OWN_ATTENTION.fullmatch(rest):
+            yield match[1], block.whole()
+        elif rest.startswith("mlp.shared_experts.linear_fc2."):
+            yield rest.replace("shared_experts.linear_fc2", f"{self._shared}.down_proj"), block.whole()
+        elif rest.startswith("self_attention.q_layernorm.") and self._has_latent_queries(block.tensor):
+            yield rest.replace("self_attention.q_layernorm", "self_attn.q_a_layernorm"), block.whole()
+        else:
+            yield _renamed(rest, _RENAMED), block.whole()
+
+    def _experts(self, match: re.Match[str], block: _Block) -> Iterator[tuple[str, Part]]:
+        number = match[1] or match[3]
+        if number is None and not block.is_stack:
+            yield match[0], block.whole()
+            return
+        for expert, inner in [(int(number), block)] if number is not None else enumerate(block):
+            where = f"mlp.experts.{expert}"
+            if match[2] == "fc1":
+                yield from self._fc1(where, "weight", match[4], inner)
+            else:
+                yield f"{where}.down_proj.weight", inner.whole()
+
+    def _fc1(self, where: str, kind: str, half: str | None, block: _Block) -> Iterator[tuple[str, Part]]:
+        """Gate and up, as rows of one tensor [gate; up], as two tensors, or up alone where nothing gates it."""
+        if half is not None:
+            yield f"{where}.{_HALVES[half]}.{kind}", block.whole()
+            return
+        width = self._width_of_mlp(block.tensor)
+        if block.stored.shape[:1] == (width,):
+            yield f"{where}.up_proj.{kind}", block.whole()
+        elif block.stored.shape[:1] == (2 * width,):
+            yield f"{where}.gate_proj.{kind}", block.rows_between(0, width)
+            yield f"{where}.up_proj.{kind}", block.rows_between(width, 2 * width)
+        else:
+            raise self._misfit(block, f"an MLP of width {width}")
+
+    def _width_of_mlp(self, fc1: str) -> int:
+        """Input dimension of the linear_fc2 that belongs to `fc1`."""
+        fc2 = fc1.replace("linear_fc1", "linear_fc2").replace(".bias", ".weight")
+        if fc2 not in self._weights or not self._weights[fc2].shape:
+            raise RunError(f"{self._source.path}: {fc1} is there but {fc2} is not: the checkpoint is incomplete")
+        return self._weights[fc2].shape[-1]
+
+    def _qkv(self, kind: str, block: _Block) -> Iterator[tuple[str, Part]]:
+        heads = self._number("num_attention_heads", block.tensor)
+        groups = self._config.get("num_key_value_heads") or heads
+        size = self._config.get("head_dim") or self._number("hidden_size", block.tensor) // heads
+        split = split_grouped_qkv(block.whole(), heads=heads, groups=groups, size=size)
+        if split is None:
+            raise self._misfit(block, f"{heads} heads of {size} in {groups} groups")
+        for letter, part in split.items():
+            yield f"self_attn.{letter}_proj.{kind}", part
+
+    def _misfit(self, block: _Block, what: str) -> RunError:
+        return RunError(
+            f"{self._source.path}: {block.tensor} of shape {list(block.stored.shape)} does not fit {what}; "
+            "the config is of another model"
+        )
+
+    def _number(self, key: str, tensor: str, config: Mapping[str, Any] | None = None) -> int:
+        value = (self._config if config is None else config).get(key)
+        if type(value) is not int or value < 1:
+            raise RunError(
+                f"{self._source.path}: {tensor} cannot be split without {key}, which is neither in common.pt, nor in "
+                "config.json or huggingface/config.json beside the weights, nor in W0's config.json; put the "
+                "config.json of the Hugging Face model there"
+            )
+        return value
+
+    def _layers_in(self, name: str) -> int:
+        """How many decoder layers the model has at least, as far as one tensor tells."""
+        layer = _LAYER.fullmatch(name)
+        if layer is None or layer[1] != "decoder":
+            return 0
+        shape = self._weights[name].shape
+        return int(layer[2]) + 1 if layer[2] is not None else shape[0] if shape else 0
+
+    def _has_latent_queries(self, name: str) -> bool:
+        return f"{name.partition('q_layernorm.')[0]}linear_q_up_proj.weight" in self._weights
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config, the language model's part of a composite one on top."""
+    text = config.get("text_config")
+    both = {**config, **(text if isinstance(text, Mapping) else {})}
+    return {key: value for key, value in both.items() if value is not None}
+
+
+def _renamed(name: str, table: Mapping[str, str]) -> str:
+    for start, becomes in table.items():
+        if name.startswith(start):
+            return becomes + name[len(start) :]
+    return name
+
+
+def _rows(tensor: Tensor, *, start: int, stop: int) -> Tensor:
+    return tensor[start:stop]
