@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from geomcheck.checkpoints.canonical import megatron, torchtitan
 from geomcheck.checkpoints.canonical.experts import single_experts
 from geomcheck.checkpoints.canonical.fused import projections, upright
 from geomcheck.checkpoints.canonical.names import plain_names
@@ -28,7 +29,7 @@ class Dialect(NamedTuple):
     parts: Callable[[WeightSource, Mapping[str, Any]], Mapping[str, Part]]
 
 
-DIALECTS: tuple[Dialect, ...] = ()
+DIALECTS = (Dialect(megatron.speaks, megatron.parts), Dialect(torchtitan.speaks, torchtitan.parts))
 
 
 def canonical(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool = False) -> PartsOf:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from geomcheck.checkpoints.formats.adapter import holds_adapter, open_adapter
+from geomcheck.checkpoints.formats.dcp import DistributedCheckpoint, holds_dcp
+from geomcheck.checkpoints.formats.megatron import MegatronCheckpoint, holds_megatron
 from geomcheck.checkpoints.formats.pickled import PickledDirectory, holds_pickled
 from geomcheck.checkpoints.formats.ranked import RankedShards, holds_ranked
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory, holds_safetensors
@@ -35,6 +37,8 @@ FORMATS: tuple[Format, ...] = (
     Format(holds_safetensors, SafetensorsDirectory),
     Format(holds_sliced, SlicedSafetensors),
     Format(holds_adapter, open_adapter),
+    Format(holds_megatron, MegatronCheckpoint),
+    Format(holds_dcp, DistributedCheckpoint),
     Format(holds_ranked, RankedShards),
     Format(holds_pickled, PickledDirectory),
 )

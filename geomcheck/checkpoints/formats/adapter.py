@@ -16,14 +16,15 @@ from typing import Any
 from torch import Tensor
 
 from geomcheck.checkpoints.changes import Added, Rescaled, RowsReplaced
-from geomcheck.checkpoints.formats.adapter_bin import BIN, PickledAdapter
 from geomcheck.checkpoints.formats.adapter_config import CONFIG, LoraSettings, read_settings
 from geomcheck.checkpoints.formats.adapter_keys import Factors, Keys, sort_keys
+from geomcheck.checkpoints.formats.pickled import PickledDirectory
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError
 
 STEM = "adapter_model"
+BIN = f"{STEM}.bin"
 SAFETENSORS = (f"{STEM}.safetensors", f"{STEM}.safetensors.index.json")
 
 CONV1D = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer"}
@@ -55,7 +56,7 @@ def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
     if any((path / name).is_file() for name in SAFETENSORS):
         return Adapter(SafetensorsDirectory(path, root=root, stem=STEM), settings, (path / CONFIG,))
     if (path / BIN).is_file():
-        return Adapter(PickledAdapter(path, root=resolved), settings, (path / CONFIG,))
+        return Adapter(PickledDirectory(path, root=root, single=BIN), settings, (path / CONFIG,))
     raise RunError(f"{path}: {CONFIG}, but neither {SAFETENSORS[0]} nor {BIN}; the save was not finished")
 
 

@@ -504,7 +504,7 @@ def test_a_pickle_runs_nothing_and_holds_tensors_alone(
     file = plain.adapter / "adapter_model.bin"
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
     (plain.adapter / "adapter_model.safetensors").unlink()
-    with pytest.raises(RunError, match=r"adapter_model.bin: (cannot be read|holds something other)"):
+    with pytest.raises(RunError, match="adapter_model.bin: not read: "):
         _ = open_adapter(plain.adapter).weights
     assert not Path("harmed").exists()
 
