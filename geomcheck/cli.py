@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         "--suite", action="append", default=[], metavar="NAME-OR-PATH", help="measure what this suite needs"
     )
     measure.add_argument("--reference", metavar="RUN", help="run to compare masks with")
-    measure.add_argument("--workers", type=_positive, metavar="N", help="local workers")
+    measure.add_argument("--workers", metavar="N|ray", help="local workers, or your Ray cluster")
+    measure.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where to compute")
+    measure.add_argument("--cache", metavar="PATH", help="directory that remembers what was measured (default: none)")
     measure.set_defaults(command=_measure)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
     metrics.set_defaults(command=_metrics)
@@ -56,13 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("give 1 or more")
-    return number
-
-
 def _measure(options: argparse.Namespace) -> None:
     output = Path(options.output)
     suites = [geomcheck.load_suite(source) for source in options.suite]
@@ -71,7 +66,13 @@ def _measure(options: argparse.Namespace) -> None:
     inputs += [("the reference", options.reference)] if options.reference else []
     require_writable(output, inputs=[(f"{what} {place}", Path(place)) for what, place in inputs])
     record = geomcheck.measure(
-        options.run, base=options.base, suites=suites, reference=options.reference, workers=options.workers
+        options.run,
+        base=options.base,
+        suites=suites,
+        reference=options.reference,
+        workers=options.workers,
+        device=options.device,
+        cache=options.cache,
     )
     geomcheck.write_record(record, output)
     print(f"{output}: {len(record.points)} checkpoints, {len(record.measured_weights())} weights measured")

@@ -23,6 +23,7 @@ from geomcheck.errors import RecordError
 from geomcheck.files import replacing
 from geomcheck.measurement.record import Figure, Origin, Point, Record, Row
 from geomcheck.measurement.request import Request
+from geomcheck.measurement.routes import Tally
 
 FORMAT = 1
 SUFFIX = ".parquet"
@@ -119,6 +120,11 @@ def _metadata(record: Record) -> dict[str, Any]:
         "skipped": record.skipped,
         "metrics": record.versions,
         "fingerprints": record.fingerprints,
+        "device": record.device,
+        "routes": {
+            quantity: {how: asdict(tally) for how, tally in by_route.items()}
+            for quantity, by_route in record.routes.items()
+        },
     }
 
 
@@ -142,7 +148,19 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         skipped=_texts(metadata["skipped"]),
         versions=metadata["metrics"],
         fingerprints=_texts(metadata["fingerprints"]),
+        device=_texts({"device": metadata.get("device", "")})["device"],
+        routes=_routes(metadata.get("routes", {})),
     )
+
+
+def _routes(metadata: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Tally]]:
+    routes = {
+        quantity: {how: Tally(**entry) for how, entry in by_route.items()} for quantity, by_route in metadata.items()
+    }
+    tallies = [tally for by_route in routes.values() for tally in by_route.values()]
+    if not all(type(tally.count) is int and type(tally.worst) in (float, type(None)) for tally in tallies):
+        raise ValueError("its routes are no counts with certificates")
+    return routes
 
 
 def _add(record: Record, steps: Set[int], cells: dict[str, Any]) -> None:

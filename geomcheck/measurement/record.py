@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.errors import RecordError
 from geomcheck.measurement.request import Request
+from geomcheck.measurement.routes import Tally
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Record:
             checkpoints only, another shape than W0, NaN).
         versions: of each measured metric's definition.
         fingerprints: digest of the measured weights by content, for W0 and each checkpoint by name.
+        routes: how often each algorithm answered, with its worst certificate, by quantity and algorithm.
+        device: where the figures were computed, as torch names it; empty where that is not known.
     """
 
     run: str
@@ -81,6 +84,8 @@ class Record:
     skipped: dict[str, str] = field(default_factory=dict, repr=False)
     versions: dict[str, int] = field(default_factory=dict, repr=False)
     fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+    routes: dict[str, dict[str, Tally]] = field(default_factory=dict, repr=False)
+    device: str = ""
     _figures: dict[tuple[Request, str], dict[tuple[int, str], Figure]] = field(default_factory=dict, repr=False)
 
     def add(self, row: Row) -> bool:

@@ -243,6 +243,7 @@ def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
         if record.skipped:
             name, reason = next(iter(record.skipped.items()))
             notes.append(f"note: {record.run}: {_plural(record.skipped)} cannot be measured, such as {name}: {reason}")
+    notes += [f"note: {notice}" for notice in gate.notices]
     frozen = max((verdict["weights"]["frozen"] for verdict in verdicts), default=0)
     if frozen:
         notes.append(f"note: {frozen} of the selected weights never changed (frozen) and are not averaged in")
