@@ -68,7 +68,8 @@ class Recall:
         if not kept:
             return []
         familiar = [p for p in strange if p[0] != "run" or keys[p] in kept]
-        return [DigestWeight(task.name, task.numel, familiar) for task in tasks]
+        missing = {t: [p for p in familiar if t.name not in self._digests[p]] for t in tasks}
+        return [DigestWeight(task.name, task.numel, places) for task, places in missing.items() if places]
 
     def learn(self, name: str, measured: Measured) -> None:
         """Note the contents of a weight.

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -44,6 +45,7 @@ class Store:
         self._pending: dict[bytes, bytes] = {}
         self._flushed = time.monotonic()
         self._connection: sqlite3.Connection | None = None
+        self._renewed = False
 
     @property
     def works(self) -> bool:
@@ -66,11 +68,9 @@ class Store:
 
     def close(self) -> None:
         """Write what is left, note what was used, and drop what is too much."""
-        if self._connection is not None:
+        if self._connection is not None or self._pending:
             self._trying(self._finish, None)
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        self._drop()
 
     def _trying(self, work: Callable[[], T], otherwise: T) -> T:
         """What `work` gives; `otherwise` where the store does not work, now or from now on."""
@@ -79,21 +79,21 @@ class Store:
         try:
             return work()
         except (sqlite3.Error, OSError) as error:
-            path, self._connection, self._path = self._path, None, None
-            if getattr(error, "sqlite_errorcode", None) in _DAMAGED and self._removed(path):
+            path = self._path
+            self._drop()
+            if getattr(error, "sqlite_errorcode", None) in _DAMAGED and not self._renewed and _removed(path):
                 self._tell(f"the cache {path} was damaged ({error}): it was removed, and a new one is started")
-                self._path = path
-            else:
-                self._tell(f"the cache {path} cannot be used ({error}): everything is measured")
+                self._renewed = True
+                return self._trying(work, otherwise)
+            self._tell(f"the cache {path} cannot be used ({error}): everything is measured")
+            self._path = None
             return otherwise
 
-    @staticmethod
-    def _removed(path: Path) -> bool:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError:
-            return False
-        return True
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+        self._connection = None
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None:
@@ -144,7 +144,15 @@ class Store:
                 "LIMIT (SELECT count(*) / 4 + 1 FROM entries))"
             )
             connection.commit()
-            connection.execute("PRAGMA incremental_vacuum").fetchall()
+            connection.executescript("PRAGMA incremental_vacuum")
+
+
+def _removed(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _bytes(connection: sqlite3.Connection) -> int:
