@@ -33,13 +33,18 @@ class Itinerary:
         return [(self.metrics[request.metric], request) for request in sorted(self.wanted[index])]
 
     def order(self) -> list[int]:
-        """Checkpoints that others are compared with first: their channels are then known when they are needed."""
+        """The checkpoints that most figures are compared with first, so that their channels are known in time.
+
+        A figure that looks at D_t itself also compares its own target with itself, so its target goes before one
+        that only channels are compared with; those can wait without being read again.
+        """
         rest = {index for index, requests in enumerate(self.wanted) if requests} - self._compared.keys()
-        return sorted(self._compared) + sorted(rest)
+        return sorted(self._compared, key=lambda index: (-len(self._compared[index]), index)) + sorted(rest)
 
     def channels(self, index: int, shape: tuple[int, int]) -> set[tuple[int, str]]:
         """(K, side) of the channels of checkpoint `index` that others are compared with."""
-        return {channel for request in self._compared.get(index, ()) for channel in channels_of(request, shape)}
+        requests = {request for _, request in self._compared.get(index, ())}
+        return {channel for request in requests for channel in channels_of(request, shape)}
 
     def targets(self, asked: Asked, index: int) -> set[int]:
         """The checkpoints that a figure at `index` is compared with."""
@@ -52,13 +57,13 @@ class Itinerary:
         return {target for target in located if target is not None}
 
     @cached_property
-    def _compared(self) -> dict[int, set[Request]]:
-        """By checkpoint that others are compared with: the requests that do so."""
-        compared: dict[int, set[Request]] = {}
+    def _compared(self) -> dict[int, list[tuple[int, Request]]]:
+        """By checkpoint that figures are compared with: where, and by which request."""
+        compared: dict[int, list[tuple[int, Request]]] = {}
         for index in range(len(self.points)):
             for asked in self.asked(index):
                 for target in self.targets(asked, index):
-                    compared.setdefault(target, set()).add(asked[1])
+                    compared.setdefault(target, []).append((index, asked[1]))
         return compared
 
 
