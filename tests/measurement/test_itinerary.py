@@ -12,7 +12,7 @@ from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
 from geomcheck.measurement import Point, Request, measure_record, survey
 from geomcheck.measurement.itinerary import Itinerary
-from tests.measurement.conftest import Reads
+from tests.conftest import Reads
 from tests.runs import DOWN, K, Q, base_weights, moved, write_run
 
 METRICS = load_metrics()

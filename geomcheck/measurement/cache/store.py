@@ -81,7 +81,7 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             path = self._path
             self._drop()
-            if getattr(error, "sqlite_errorcode", None) in _DAMAGED and not self._renewed and _removed(path):
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED and not self._renewed and _removed(path):
                 self._tell(f"the cache {path} was damaged ({error}): it was removed, and a new one is started")
                 self._renewed = True
                 return self._trying(work, otherwise)

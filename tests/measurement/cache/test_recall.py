@@ -18,8 +18,8 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement import Cache, Record, Request, Resources, measure_record, survey
 from geomcheck.measurement.cache import identity
-from tests.measurement.conftest import Reads, age
-from tests.runs import DOWN, K, Q, base_weights, moved, write_run
+from tests.conftest import Reads
+from tests.runs import DOWN, K, Q, age, base_weights, moved, write_run
 
 METRICS = load_metrics()
 EVERYTHING = {Request.of(metric, {"k": 2, "rank": 4}) for metric in METRICS if not metric.against_reference}

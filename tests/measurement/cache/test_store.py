@@ -15,7 +15,7 @@ import pytest
 
 import geomcheck
 from geomcheck.measurement.cache.store import Store
-from tests.measurement.conftest import Reads
+from tests.conftest import Reads
 
 LARGE = 10**9
 
@@ -84,7 +84,7 @@ def test_a_damaged_file_is_replaced_and_never_believed(file: Path, damage: str) 
     store.close()
     assert all("was damaged" in line for line in told)
     again = opened(file, told)
-    assert again.get(entries) == entries
+    assert again.get(entries) == entries, told
     again.close()
 
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
-from tests.runs import simple_run
+from tests.runs import age, simple_run
 
 Reads = list[tuple[str, str]]
 
@@ -24,15 +23,6 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
 
     monkeypatch.setattr(SafetensorsDirectory, "read", counted)
     return seen
-
-
-def age(directory: Path) -> Path:
-    """Let every file below be an hour old: the identity of a file that was just written proves nothing."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            then = path.stat().st_mtime_ns - 3600 * 10**9
-            os.utime(path, ns=(then, then))
-    return directory
 
 
 @pytest.fixture
