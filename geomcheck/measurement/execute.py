@@ -10,8 +10,9 @@ from geomcheck.checkpoints import BaseModel, Run
 from geomcheck.diagnostics import Metric, Registry, load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.cache import Recall
+from geomcheck.measurement.column import Figure
 from geomcheck.measurement.places import is_trivial
-from geomcheck.measurement.record import Figure, Point, Record, Row
+from geomcheck.measurement.record import Point, Record, Row
 from geomcheck.measurement.request import Plan, Request
 from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.routes import tally
@@ -54,14 +55,27 @@ def measure_record(
     tasks = _tasks(record, requests, metrics, resources.torch_device)
     if not tasks:
         return
-    found = _find(record, tasks, Sources(run, base, reference), metrics, resources, progress)
+    sources = Sources(run, base, reference)
+    recall = Recall(resources.cache, sources, metrics, resources.torch_device)
+    if recall.whole(record, tasks):
+        total = sum(task.numel for task in tasks)
+        progress(total, total)
+    else:
+        found = _find(record, tasks, sources, recall, resources, progress)
+        _fill(record, found, metrics, resources.torch_device)
+        if len(found) == len(tasks):
+            recall.keep_whole(record)
+    _require_distinct(record)
+    _require_same_model(record, base)
+
+
+def _fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
+    """Add what was found, in an order that does not depend on who measured when."""
     for name in sorted(found):
         _add(record, name, found[name], metrics)
     record.routes = tally(routes for name in sorted(found) for _, routes in sorted(found[name].routes.items()))
-    record.device = resources.torch_device
+    record.device = device
     _describe(record, {name: measured.digests for name, measured in found.items()}, metrics)
-    _require_distinct(record)
-    _require_same_model(record, base)
 
 
 def _tasks(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
@@ -87,14 +101,13 @@ def _find(
     record: Record,
     tasks: Sequence[MeasureWeight],
     sources: Sources,
-    metrics: Registry,
+    recall: Recall,
     resources: Resources,
     progress: Progress,
 ) -> dict[str, Measured]:
     """What is known of each weight in the end, from the cache and by measuring; what cannot be is `skipped`."""
     total = sum(task.numel for task in tasks)
     progress(0, total)
-    recall = Recall(resources.cache, sources, metrics, resources.torch_device)
     for probe, contents in resources.execute(recall.probe(tasks), sources):
         if isinstance(contents, Measured):  # what cannot be digested is measured, and that says why not
             recall.learn(probe.name, contents)
@@ -115,7 +128,7 @@ def _find(
 
 
 def _add(record: Record, name: str, measured: Measured, metrics: Registry) -> None:
-    """Add the rows of one weight, in an order that does not depend on who measured when."""
+    """Add the rows of one weight."""
     for (index, request), answer in sorted(measured.answers.items(), key=lambda item: item[0]):
         for stat, figure in _figures(metrics[request.metric], answer):
             record.add(Row(record.points[index].step, name, request, stat, figure))

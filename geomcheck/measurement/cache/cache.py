@@ -1,14 +1,17 @@
-"""A cache directory: measurements in one SQLite file, factorizations of W0 in files of their own."""
+"""A cache directory: measurements in one SQLite file, whole records and factorizations of W0 in files."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from geomcheck.errors import UsageError
 from geomcheck.measurement.cache.bases import Bases
+from geomcheck.measurement.cache.shelf import Shelf
 from geomcheck.measurement.cache.store import Store
 
 DEFAULT_BYTES = 20 * 10**9
@@ -25,20 +28,29 @@ class Cache:
 
     Args:
         directory: made when needed; None for a cache that keeps nothing.
-        max_bytes: what the directory may hold; a tenth of it are measurements, the rest factorizations.
+        max_bytes: what the directory may hold; two tenths of it measurements, the rest factorizations.
         tell: gets what is wrong with the cache; by default it becomes a warning.
     """
 
     def __init__(self, directory: Path | None, *, max_bytes: int = DEFAULT_BYTES, tell: Tell = warnings.warn) -> None:
         self.directory = directory
-        place = None if directory is None else directory / MEASUREMENTS
-        self.store = Store(place, max_bytes=max_bytes // 10, tell=tell)
-        self.bases = Bases(directory / "bases" if directory else None, max_bytes=max_bytes - max_bytes // 10, tell=tell)
+        tenth = max_bytes // 10
+        self.store = Store(directory / MEASUREMENTS if directory else None, max_bytes=tenth, tell=tell)
+        self.records = Shelf(directory / "records" if directory else None, max_bytes=tenth, tell=tell)
+        self._bases = Bases(Shelf(directory / "bases" if directory else None, max_bytes=8 * tenth, tell=tell))
 
     @classmethod
     def off(cls) -> Cache:
         """A cache that keeps nothing."""
         return cls(None)
+
+    def base_state(self, digest: str) -> dict[str, Tensor] | None:
+        """The factorization kept for the W0 with this digest, on the CPU; None where there is none."""
+        return self._bases.load(digest)
+
+    def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
+        """Keep the factorization of the W0 with this digest, if there is room."""
+        self._bases.keep(digest, state)
 
     def close(self) -> None:
         """Write what is left, and make room."""

@@ -10,14 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from geomcheck.diagnostics import Metric, Registry
-from geomcheck.errors import RunError, Undefined
+from geomcheck.errors import RecordError, RunError, Undefined
 from geomcheck.measurement.cache.cache import Cache
 from geomcheck.measurement.cache.identity import code, identity
+from geomcheck.measurement.parquet import SUFFIX, read_record, write_record
+from geomcheck.measurement.record import Record
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import Route
-from geomcheck.measurement.task import W0, Answer, DigestWeight, Measured, MeasureWeight, Place, Sources
+from geomcheck.measurement.task import W0, DigestWeight, Measured, MeasureWeight, Place, Sources
 
-Answers = dict[tuple[int, Request], Answer]
+BYTES_PER_WEIGHT = 4096
+"""What a weight takes in a record, roughly."""
 
 
 class Recall:
@@ -36,7 +39,9 @@ class Recall:
     """
 
     def __init__(self, cache: Cache, sources: Sources, metrics: Registry, device: str) -> None:
+        self._cache = cache
         self._store = cache.store
+        self._whole: str | None = None
         self._sources = sources
         self._metrics = metrics
         self._device = device
@@ -46,6 +51,36 @@ class Recall:
         self._digests = {place: _decoded_digests(found.get(key)) for place, key in self._identities.items()}
         self._digests |= {place: {} for place in sources.places() if place not in self._identities}
         self._known = {place: frozenset(digests) for place, digests in self._digests.items()}
+
+    def whole(self, record: Record, tasks: Sequence[MeasureWeight]) -> bool:
+        """Take the figures of exactly these tasks on exactly these files into `record`; False where there are none."""
+        self._whole = self._whole_key(tasks)
+        path = self._cache.records.find(self._whole) if self._whole else None
+        if path is None:
+            return False
+        try:
+            kept = read_record(path)
+        except RecordError:
+            self._cache.records.discard(path)
+            return False
+        record.take_figures(kept)
+        return True
+
+    def keep_whole(self, record: Record) -> None:
+        """Keep a record that is complete, if the files stood still all the while."""
+        if self._whole and self._identify() == self._identities:
+            size = BYTES_PER_WEIGHT * len(record.weights)
+            self._cache.records.keep(self._whole, lambda path: write_record(record, path), size=size)
+
+    def _whole_key(self, tasks: Sequence[MeasureWeight]) -> str | None:
+        if not self._identities or self._identities.keys() != self._sources.places().keys():
+            return None
+        plans = {task.wanted for task in tasks}
+        wanted = {asked: _key([sorted(map(self._label, requests)) for requests in asked]) for asked in plans}
+        plan = hashlib.blake2b(digest_size=16)
+        for task in tasks:
+            plan.update(f"{task.name}={wanted[task.wanted].hex()}\n".encode())
+        return f"{_key('record', sorted(self._identities.items()), tasks[0].points, plan.digest()).hex()}{SUFFIX}"
 
     def probe(self, tasks: Sequence[MeasureWeight]) -> list[DigestWeight]:
         """What to digest before measuring, because files that are new here may hold weights that are not.

@@ -1,0 +1,124 @@
+"""What surrounds the algorithms: the unchanged run, one worker against two, peak memory at Qwen3-8B shapes.
+
+``python -m tests.bench.bench_engine unchanged [WEIGHTS]`` prints the seconds of a first and a second
+``pytest --geom-run`` on the same run, pytest's start included. ``workers`` prints the wall time of the same
+measurement by one worker and by two, in turn. ``memory`` prints the peak of two workers on a 12288x4096 and a
+4096x4096 weight with two checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+import geomcheck
+from tests.bench.bench_dense import peak_of_this_process, weights
+
+SUITE = """
+geomcheck: 1
+expect:
+  - {id: support, metric: update_support, above: 0.0001}
+  - {id: angle, metric: principal_angle, k: 2, below: 89 deg}
+  - {id: shift, metric: spectral_shift, above: 1e-9}
+  - {id: rank, metric: stable_rank, above: 1.01}
+  - {id: norm, metric: relative_update_norm, above: 1e-9}
+  - {id: hill, metric: hill_exponent, k: 4, above: 0.01}
+  - {id: alignment, metric: subspace_alignment, k: 4, above: 0.01%}
+  - {id: energy, metric: subspace_energy, k: 4, above: 0.01%}
+"""
+
+
+def write_run(directory: Path, shapes: list[tuple[int, int]], checkpoints: int) -> Path:
+    """A run with one matrix per shape, written an hour ago."""
+    places = [directory / "base", *(directory / f"checkpoint-{step}" for step in range(1, checkpoints + 1))]
+    tensors: list[dict[str, torch.Tensor]] = [{} for _ in places]
+    for layer, shape in enumerate(shapes):
+        w0, path = weights(shape, checkpoints, seed=layer)
+        for into, tensor in zip(tensors, [w0, *path], strict=True):
+            into[f"model.layers.{layer}.mlp.up_proj.weight"] = tensor
+    for place, content in zip(places, tensors, strict=True):
+        place.mkdir(parents=True)
+        file = place / "model.safetensors"
+        save_file(content, file)
+        os.utime(file, (time.time() - 3600, time.time() - 3600))
+    return directory
+
+
+def cost(command: list[str], where: Path) -> str:
+    """Wall and CPU time of a command that must succeed."""
+    start, before = time.perf_counter(), os.times()
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    wall, after = time.perf_counter() - start, os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return f"{wall:.2f} s, CPU {cpu:.2f} s"
+
+
+def unchanged(work: Path, count: int) -> None:
+    """The same command twice."""
+    write_run(work / "run", [(32, 24)] * count, 5)
+    (work / "suite.yaml").write_text(SUITE)
+    command = [sys.executable, "-m", "pytest", "-q", "--geom-run=run", "--geom-suite=suite.yaml", "--geom-workers=2"]
+    print(f"an empty pytest: {cost([sys.executable, '-m', 'pytest', '--version'], work)}")
+    print(f"import of torch: {cost([sys.executable, '-c', 'import torch'], work)}")
+    for name in ("first", "second", "third"):
+        print(f"{count} weights x 5 checkpoints, {name} session: {cost(command, work)}", flush=True)
+
+
+def workers(work: Path) -> None:
+    """One worker and two on eight equal weights, in turn."""
+    run = write_run(work / "run", [(1024, 512)] * 8, 2)
+    spent = {1: 0.0, 2: 0.0}
+    for _ in range(3):
+        for number in spent:
+            start = time.perf_counter()
+            geomcheck.measure(run, workers=number)
+            spent[number] += time.perf_counter() - start
+    print(f"1 worker {spent[1]:.1f} s, 2 workers {spent[2]:.1f} s: {spent[1] / spent[2]:.2f}x")
+    print(f"load before the end: {os.getloadavg()}")
+
+
+def memory(work: Path) -> None:
+    """The peak of this process."""
+    run = write_run(work / "run", [(12288, 4096), (4096, 4096)], 2)
+    command = [sys.executable, "-m", "tests.bench.bench_engine", "measure", str(run)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    print(f"2 workers, 12288x4096 and 4096x4096, 2 checkpoints: {done.stdout.strip()}")
+
+
+def measure(run: str) -> None:
+    """Measure, and print what that took."""
+    start = time.perf_counter()
+    geomcheck.measure(run, workers=2)
+    print(f"peak {peak_of_this_process():.0f} MiB, {time.perf_counter() - start:.0f} s")
+
+
+def main() -> None:
+    """Run one benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("unchanged", "workers", "memory", "measure"))
+    parser.add_argument("value", nargs="?")
+    args = parser.parse_args()
+    if args.what == "measure":
+        measure(args.value)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        if args.what == "unchanged":
+            unchanged(Path(directory), int(args.value or 252))
+        elif args.what == "workers":
+            workers(Path(directory))
+        else:
+            memory(Path(directory))
+
+
+if __name__ == "__main__":
+    main()
