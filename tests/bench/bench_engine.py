@@ -75,16 +75,17 @@ def unchanged(work: Path, count: int) -> None:
 
 
 def workers(work: Path) -> None:
-    """One worker and two on eight equal weights, in turn."""
-    run = write_run(work / "run", [(1024, 512)] * 8, 2)
-    spent = {1: 0.0, 2: 0.0}
-    for _ in range(3):
-        for number in spent:
-            start = time.perf_counter()
+    """One worker and two on equal weights, in turn."""
+    run = write_run(work / "run", [(2048, 1024)] * 4, 2)
+    spent = {1: [0.0, 0.0], 2: [0.0, 0.0]}
+    for _ in range(2):
+        for number, (wall, cpu) in spent.items():
+            start, busy = time.perf_counter(), time.process_time()
             geomcheck.measure(run, workers=number)
-            spent[number] += time.perf_counter() - start
-    print(f"1 worker {spent[1]:.1f} s, 2 workers {spent[2]:.1f} s: {spent[1] / spent[2]:.2f}x")
-    print(f"load before the end: {os.getloadavg()}")
+            spent[number] = [wall + time.perf_counter() - start, cpu + time.process_time() - busy]
+    for number, (wall, cpu) in spent.items():
+        print(f"{number} workers: {wall:.1f} s, CPU {cpu:.1f} s, {cpu / wall:.2f} processors busy")
+    print(f"speedup {spent[1][0] / spent[2][0]:.2f}x; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 
 def memory(work: Path) -> None:
