@@ -84,7 +84,7 @@ def _tasks(record: Record, requests: Plan, metrics: Registry, device: str) -> li
     asked = {name: frozenset(requests[name] | always) for name in requests.keys() - record.skipped.keys()}
     wanted = {of: _by_point(of, record.points, metrics) for of in set(asked.values())}
     tasks = [
-        MeasureWeight(name, record.weights[name].numel, record.points, wanted[asked[name]], device) for name in asked
+        MeasureWeight(name, record.weights[name].shape, record.points, wanted[asked[name]], device) for name in asked
     ]
     return sorted(tasks, key=lambda task: (-task.numel, task.name))
 

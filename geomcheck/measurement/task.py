@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from geomcheck.checkpoints import BaseModel, Run
-from geomcheck.checkpoints.source import WeightSource
+from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import RunError, Undefined
@@ -86,11 +87,16 @@ class Sources:
             )
         return self.reference.checkpoints.index(found)
 
-    def read_reference(self, name: str, index: int) -> Tensor:
+    @cached_property
+    def stored(self) -> dict[Place, Mapping[str, Stored]]:
+        """What each place holds, by name; asked of the sources once."""
+        return {place: source.weights for place, source in self.places().items()}
+
+    def read_reference(self, name: str, shape: tuple[int, ...], index: int) -> Tensor:
         """The reference's weight at its checkpoint `index`. Raises Undefined where it cannot be compared."""
         assert self.reference is not None
-        checkpoint, shape = self.reference.checkpoints[index], self.base.source.weights[name].shape
-        stored = checkpoint.source.weights.get(name)
+        checkpoint = self.reference.checkpoints[index]
+        stored = self.stored["reference", index].get(name)
         if stored is None or stored.dtype not in DTYPE_NAMES.values() or stored.shape != shape:
             raise Undefined(f"the reference's {checkpoint.name} has no such weight of shape {shape}")
         return checkpoint.source.read(name)
@@ -101,18 +107,22 @@ class MeasureWeight:
     """Measure one weight.
 
     Attributes:
-        name: of the weight.
-        numel: its number of entries.
+        name, shape: of the weight.
         points: the checkpoints of the run.
         wanted: what to measure at each of them.
         device: where to compute, as torch names it.
     """
 
     name: str
-    numel: int
+    shape: tuple[int, ...]
     points: tuple[Point, ...]
     wanted: tuple[Set[Request], ...]
     device: str = "cpu"
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
 
     @property
     def bytes(self) -> int:
@@ -133,7 +143,7 @@ class MeasureWeight:
             base=partial(sources.base.source.read, self.name),
             checkpoints=[partial(checkpoint.source.read, self.name) for checkpoint in sources.run.checkpoints],
             match=sources.match,
-            reference=partial(sources.read_reference, self.name),
+            reference=partial(sources.read_reference, self.name, self.shape),
         )
         return measure_weight(files, self.points, self.wanted, load_metrics(), device=parse_device(self.device))
 

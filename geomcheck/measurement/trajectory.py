@@ -54,8 +54,8 @@ class WeightFiles:
 class Trajectory:
     """The cumulative updates of one weight, one checkpoint at a time.
 
-    The base's factorization is shared by all checkpoints. Of a checkpoint that has been measured only its norm
-    and its channels (in x K) stay, so memory does not grow with the length of the run.
+    The base's factorization is shared by all checkpoints. Of a checkpoint that has been measured only its channels
+    (in x K) stay, and whether the weight was `unchanged` there, so memory does not grow with the length of the run.
     """
 
     def __init__(self, files: WeightFiles, points: Sequence[Point], device: torch.device = CPU) -> None:
@@ -67,21 +67,22 @@ class Trajectory:
         self._base_is_zero = not w0.any()
         self.base = Base(on_device(w0, device))
         self._visited: tuple[int, Update] | None = None
-        self._norms: dict[int, float] = {}
+        self.unchanged: set[int] = set()
         self._channels: dict[tuple[int, int, str], Channel] = {}
 
     def visit(self, index: int) -> Update:
         """The update at checkpoint `index`, which stays at hand until the next visit."""
         self._visited = None  # one checkpoint in memory at a time
         update = self.update(index)
-        self._norms[index] = update.norm
+        if update.is_zero:
+            self.unchanged.add(index)
         self._visited = index, update
         return update
 
     def revisit(self, index: int) -> Update:
         """The update at a checkpoint that was visited before."""
         self._visited = None
-        return Revisited(self.base, self._norms[index], lambda: self.update(index).wt)
+        return Revisited(self.base, lambda: self.update(index).wt)
 
     def update(self, index: int) -> Update:
         """The update at checkpoint `index`."""
@@ -133,9 +134,8 @@ class Trajectory:
 class Revisited(Update):
     """An update whose checkpoint was visited before: read again only where more than its channels is asked for."""
 
-    def __init__(self, base: Base, norm: float, read: Callable[[], Tensor]) -> None:
+    def __init__(self, base: Base, read: Callable[[], Tensor]) -> None:
         self.base = base
-        self.norm = norm
         self._read = read
 
     @cached_property
@@ -213,7 +213,7 @@ def _visit(
 
 def _answer(asked: Asked, update: Update, standpoint: Standpoint) -> Answer:
     metric, request = asked
-    if update.is_zero and not metric.when_unchanged:
+    if standpoint.index in standpoint.trajectory.unchanged and not metric.when_unchanged:
         return "W_t equals W0"
     figures = _attempt(lambda: metric.compute(update, request.parameters(), standpoint))
     if isinstance(figures, Undefined):

@@ -103,8 +103,9 @@ class Recall:
         if not kept:
             return []
         familiar = [p for p in strange if p[0] != "run" or keys[p] in kept]
-        missing = {t: [p for p in familiar if t.name not in self._digests[p]] for t in tasks}
-        return [DigestWeight(task.name, task.numel, places) for task, places in missing.items() if places]
+        stored, known = self._sources.stored, self._digests
+        missing = [(t, [p for p in familiar if t.name in stored[p] and t.name not in known[p]]) for t in tasks]
+        return [DigestWeight(task.name, task.numel, places) for task, places in missing if places]
 
     def learn(self, name: str, measured: Measured) -> None:
         """Note the contents of a weight.

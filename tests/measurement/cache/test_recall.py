@@ -191,6 +191,21 @@ def test_overlaps_with_a_reference_follow_the_reference(
     assert same(measured(settled_run, tmp_path / "cache", JACCARD, others[0]), cold[0])
 
 
+def test_a_reference_without_the_weight_is_no_crash(settled_run: Path, tmp_path: Path) -> None:
+    base = base_weights()
+    other = {name: w for name, w in moved(base, 1e-3).items() if name != Q}
+    reference = age(write_run(tmp_path / "ref", base, {10: other, 20: other, 30: other}))
+    measured(settled_run, tmp_path / "cache", JACCARD)
+    first, second = (measured(settled_run, tmp_path / "cache", JACCARD, reference) for _ in range(2))
+    assert (
+        list(first.rows())
+        == list(second.rows())
+        == list(measured(settled_run, tmp_path / "cold", JACCARD, reference).rows())
+    )
+    (request,) = JACCARD
+    assert "has no such weight" in str(second.figures(request, "value")[10, Q].undefined)
+
+
 def test_what_must_not_pass_does_not_pass_from_the_cache(tmp_path: Path, no_reading: Callable[[], None]) -> None:
     base = base_weights()
     copied = age(write_run(tmp_path / "copied", base, {10: moved(base, 1e-2), 20: moved(base, 1e-2)}))

@@ -77,14 +77,14 @@ def test_a_damaged_file_is_replaced_and_never_believed(file: Path, damage: str) 
     file.write_bytes(
         {"garbage": b"not a database " * 999, "truncated": content[:9000], "empty": b""}.get(damage, bytes(content))
     )
-    store = opened(file, told)
-    found = store.get(entries)
-    assert found.items() <= entries.items()
-    store.put(entries)
-    store.close()
+    for _ in range(3):  # damage is found where it is touched
+        store = opened(file, told)
+        assert store.get(entries).items() <= entries.items()
+        store.put(entries)
+        store.close()
     assert all("was damaged" in line for line in told)
     again = opened(file, told)
-    assert again.get(entries) == entries, told
+    assert again.get(entries) == entries
     again.close()
 
 
