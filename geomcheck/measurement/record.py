@@ -89,7 +89,15 @@ class Record:
         self._columns[request, stat] = column
 
     def take_figures(self, other: Record) -> None:
-        """Take over everything that was measured for `other`, a record of the same weights and checkpoints."""
+        """Take over everything that was measured for `other`.
+
+        Raises:
+            RecordError: it is not a record of the same weights and checkpoints.
+        """
+        places = {"W0", *(point.name for point in self.points)}
+        same = self.points == other.points and self.weights.keys() == other.weights.keys()
+        if not same or other.fingerprints.keys() != places:
+            raise RecordError(f"the figures of run {other.run!r} are not those of run {self.run!r}")
         self._figures, self._columns = other._figures, other._columns
         self.versions, self.fingerprints = other.versions, other.fingerprints
         self.routes, self.device = other.routes, other.device

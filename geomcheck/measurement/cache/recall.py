@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from geomcheck.diagnostics import Metric, Registry
 from geomcheck.errors import RecordError, RunError, Undefined
 from geomcheck.measurement.cache.cache import Cache
+from geomcheck.measurement.cache.entries import decoded_digests, decoded_entry
 from geomcheck.measurement.cache.identity import code, identity
 from geomcheck.measurement.parquet import SUFFIX, read_record, write_record
 from geomcheck.measurement.record import Record
@@ -48,7 +48,7 @@ class Recall:
         self._started = time.time_ns()
         self._identities = self._identify() if self._store.works else {}
         found = self._store.get(self._identities.values())
-        self._digests = {place: _decoded_digests(found.get(key)) for place, key in self._identities.items()}
+        self._digests = {place: decoded_digests(found.get(key)) for place, key in self._identities.items()}
         self._digests |= {place: {} for place in sources.places() if place not in self._identities}
         self._known = {place: frozenset(digests) for place, digests in self._digests.items()}
 
@@ -59,11 +59,10 @@ class Recall:
         if path is None:
             return False
         try:
-            kept = read_record(path)
+            record.take_figures(read_record(path))
         except RecordError:
             self._cache.records.discard(path)
             return False
-        record.take_figures(kept)
         return True
 
     def keep_whole(self, record: Record) -> None:
@@ -125,18 +124,18 @@ class Recall:
         """What is known of each task's weight: answers to some of what it wants, or to all."""
         keys = {task.name: self._keys(task) for task in tasks}
         found = self._store.get({key for by_index in keys.values() for scopes in by_index for key in scopes.values()})
-        decoded = {key: _decoded(value) for key, value in found.items()}
+        entries = {key: decoded_entry(value) for key, value in found.items()}
         labels: dict[Request, str] = {}
         recalled = {}
         for task in tasks:
             measured = recalled[task.name] = Measured(digests=self._contents(task.name))
             for index, scopes in enumerate(keys[task.name]):
                 for request in task.wanted[index]:
-                    entry = decoded.get(scopes.get(_scope(self._metrics[request.metric]), b""), {})
+                    entry = entries.get(scopes.get(_scope(self._metrics[request.metric]), b""), {})
                     label = labels.get(request) or labels.setdefault(request, self._label(request))
                     if label in entry.get("answers", {}):
                         measured.answers[index, request] = entry["answers"][label]
-                local = decoded.get(scopes.get("local", b""), {})
+                local = entries.get(scopes.get("local", b""), {})
                 measured.routes[index] = {name: Route(*route) for name, route in local.get("routes", {}).items()}
         return recalled
 
@@ -149,10 +148,10 @@ class Recall:
         for (index, request), answer in measured.answers.items():
             key = keys[index].get(_scope(self._metrics[request.metric]))
             if key is not None:
-                entry = entries.setdefault(key, _decoded(kept.get(key)))
+                entry = entries.setdefault(key, decoded_entry(kept.get(key)))
                 entry.setdefault("answers", {})[self._label(request)] = answer
         for index, routes in measured.routes.items():
-            entry = entries.setdefault(keys[index]["local"], _decoded(kept.get(keys[index]["local"])))
+            entry = entries.setdefault(keys[index]["local"], decoded_entry(kept.get(keys[index]["local"])))
             known = {name: [route.how, route.certificate] for name, route in routes.items()}
             entry["routes"] = entry.get("routes", {}) | known
         self._store.put({key: json.dumps(entry).encode() for key, entry in entries.items()})
@@ -164,7 +163,7 @@ class Recall:
             for place, digests in self._digests.items():
                 still = place in now and now[place] == self._identities.get(place)
                 if still and digests.keys() != self._known[place]:
-                    kept = _decoded_digests(self._store.get([now[place]]).get(now[place]))
+                    kept = decoded_digests(self._store.get([now[place]]).get(now[place]))
                     self._store.put({now[place]: json.dumps(kept | digests).encode()})
         self._store.flush()
 
@@ -215,18 +214,3 @@ def _scope(metric: Metric) -> str:
 
 def _key(*parts: object) -> bytes:
     return hashlib.blake2b(repr((code(), *parts)).encode(), digest_size=16).digest()
-
-
-def _decoded_digests(value: bytes | None) -> dict[str, str]:
-    digests: dict[str, str] = json.loads(value) if value else {}
-    return digests
-
-
-def _decoded(value: bytes | None) -> dict[str, Any]:
-    """An entry's answers and routes; nothing where it is not what `Recall.keep` writes."""
-    entry: dict[str, Any] = json.loads(value) if value else {}
-    for answer in entry.get("answers", {}).values():
-        figures = answer.values() if isinstance(answer, dict) else ()
-        if not all(type(figure) is float and math.isfinite(figure) for figure in figures):
-            return {}
-    return entry

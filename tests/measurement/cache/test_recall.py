@@ -16,8 +16,9 @@ import geomcheck
 from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
-from geomcheck.measurement import Cache, Record, Request, Resources, measure_record, survey
+from geomcheck.measurement import Cache, Record, Request, Resources, measure_record, survey, write_record
 from geomcheck.measurement.cache import identity
+from geomcheck.measurement.cache.store import Store
 from tests.conftest import Reads
 from tests.runs import DOWN, K, Q, age, base_weights, moved, write_run
 
@@ -256,3 +257,52 @@ def test_a_cache_inside_what_is_read_is_refused(settled_run: Path, tmp_path: Pat
         "checkpoint-20",
         "checkpoint-30",
     ]
+
+
+ENTRIES: list[bytes] = [
+    b"",
+    b"[1]",
+    b"null",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"answers": [], "routes": {}}',
+    b'{"answers": {"x": 1}}',
+    b'{"answers": {"x": {"value": NaN}}}',
+    b'{"answers": {"x": {"value": true}}}',
+    b'{"routes": {"D_t": "svd"}}',
+    b'{"routes": {"D_t": [1, null]}}',
+]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: repr(entry[:30]))
+def test_entries_of_another_shape_are_no_answer(
+    settled_run: Path, tmp_path: Path, entry: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even under a correct checksum, in a cache that someone else wrote."""
+    cold = measured(settled_run, tmp_path / "cold", RANK)
+    monkeypatch.setattr(Store, "get", lambda self, keys: dict.fromkeys(keys, entry))
+    assert same(measured(settled_run, tmp_path / "cache", RANK), cold)
+
+
+def test_a_kept_record_of_something_else_is_no_answer(settled_run: Path, tmp_path: Path) -> None:
+    cold = measured(settled_run, tmp_path / "cache", RANK)
+    (file,) = (tmp_path / "cache" / "records").iterdir()
+    base = base_weights()
+    other = write_run(tmp_path / "other", base, {10: moved(base, 1e-2)})
+    write_record(measured(other, tmp_path / "off", RANK), file)
+    assert same(measured(settled_run, tmp_path / "cache", RANK), cold)
+    file.write_bytes(b"PAR1 garbage")
+    assert same(measured(settled_run, tmp_path / "cache", RANK), cold)
+
+
+def test_odd_places_for_a_cache_are_no_crash(settled_run: Path, tmp_path: Path) -> None:
+    cold = measured(settled_run, tmp_path / "cold", RANK)
+    (tmp_path / "odd" / "measurements.sqlite").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="cannot be used"):
+        assert same(measured(settled_run, tmp_path / "odd", RANK), cold)
+    (tmp_path / "link").symlink_to(settled_run / "base")
+    with pytest.raises(UsageError, match="would write to"):
+        geomcheck.measure(settled_run, cache=tmp_path / "link")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is a file; name a directory"):
+        geomcheck.measure(settled_run, cache=tmp_path / "pipe")
