@@ -220,7 +220,7 @@ def _answer(asked: Asked, update: Update, standpoint: Standpoint) -> Answer:
         return str(figures)
     if not all(math.isfinite(value) for value in figures.values()):
         return str(BEYOND_RANGE)
-    return dict(figures)
+    return {stat: float(value) for stat, value in figures.items()}
 
 
 def _attempt(compute: Callable[[], T]) -> T | Undefined:
