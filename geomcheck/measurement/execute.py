@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import closing
 from statistics import median
 
 from geomcheck.checkpoints import BaseModel, Run
@@ -114,16 +115,17 @@ def _find(
     found = recall.look_up(tasks)
     missing = [left for task in tasks if (left := task.without(found[task.name].answers)) is not None]
     done = total - sum(task.numel for task in missing)
-    for task, outcome in resources.execute(missing, sources):
-        if isinstance(outcome, RunError):
-            record.skipped[task.name] = str(outcome)
-            del found[task.name]
-        else:
-            recall.keep(task, outcome)
-            found[task.name].update(outcome)
-        done += task.numel
-        progress(done, total)
-    recall.close()
+    with closing(recall):
+        for task, outcome in resources.execute(missing, sources):
+            if isinstance(outcome, RunError):
+                record.skipped[task.name] = str(outcome)
+                del found[task.name]
+            else:
+                recall.keep(task, outcome)
+                found[task.name].update(outcome)
+            done += task.numel
+            progress(done, total)
+    record.skipped = dict(sorted(record.skipped.items()))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,9 @@ from geomcheck.measurement.record import Record
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import Route
 from geomcheck.measurement.task import W0, DigestWeight, Measured, MeasureWeight, Place, Sources
+
+REMEMBER_SECONDS = 30.0
+"""How often it is noted which contents lie in which files."""
 
 BYTES_PER_WEIGHT = 4096
 """What a weight takes in a record, roughly."""
@@ -46,6 +50,7 @@ class Recall:
         self._metrics = metrics
         self._device = device
         self._started = time.time_ns()
+        self._remembered = -math.inf
         self._identities = self._identify() if self._store.works else {}
         found = self._store.get(self._identities.values())
         self._digests = {place: decoded_digests(found.get(key)) for place, key in self._identities.items()}
@@ -155,17 +160,24 @@ class Recall:
             known = {name: [route.how, route.certificate] for name, route in routes.items()}
             entry["routes"] = entry.get("routes", {}) | known
         self._store.put({key: json.dumps(entry).encode() for key, entry in entries.items()})
+        if time.monotonic() - self._remembered >= REMEMBER_SECONDS:
+            self._remember()
 
     def close(self) -> None:
-        """Remember the contents of the files that stood still all the while."""
-        if self._store.works:
-            now = self._identify()
-            for place, digests in self._digests.items():
-                still = place in now and now[place] == self._identities.get(place)
-                if still and digests.keys() != self._known[place]:
-                    kept = decoded_digests(self._store.get([now[place]]).get(now[place]))
-                    self._store.put({now[place]: json.dumps(kept | digests).encode()})
+        """Write what is left."""
+        self._remember()
         self._store.flush()
+
+    def _remember(self) -> None:
+        """Note the contents of the files that stood still until now, so that a session after a kill goes on."""
+        self._remembered = time.monotonic()
+        now = self._identify() if self._store.works else {}
+        for place, digests in self._digests.items():
+            still = place in now and now[place] == self._identities.get(place)
+            if still and digests.keys() != self._known[place]:
+                kept = decoded_digests(self._store.get([now[place]]).get(now[place]))
+                self._store.put({now[place]: json.dumps(kept | digests).encode()})
+                self._known[place] = frozenset(digests)
 
     def _identify(self) -> dict[Place, bytes]:
         """Under which key the contents of each source are kept. An adapter's weights are those of W0 too."""

@@ -174,41 +174,32 @@ def test_the_bound_drops_what_was_not_used_for_longest(file: Path, monkeypatch: 
     assert not told
 
 
-MEASURE = """
-import sys, geomcheck
-from tests.runs import *
-geomcheck.measure(sys.argv[1], cache=sys.argv[2], workers=2)
-print("done", flush=True)
-"""
-
-
-def test_killed_at_any_moment_the_next_session_gives_the_same_figures(
-    settled_run: Path, tmp_path: Path, reads: Reads
-) -> None:
+def test_killed_at_any_moment_the_next_session_goes_on(settled_run: Path, tmp_path: Path, reads: Reads) -> None:
     cold = geomcheck.measure(settled_run)
-    slow = MEASURE.replace(
-        "geomcheck.measure",
-        "import time, geomcheck.measurement.cache.store as s; s.FLUSH_SECONDS = 0\n"
-        "from geomcheck.measurement.cache import Recall\n"
-        "keep = Recall.keep\n"
-        "def slowly(self, task, measured):\n"
-        "    keep(self, task, measured); print('kept', flush=True); time.sleep(0.05)\n"
-        "Recall.keep = slowly\n"
-        "geomcheck.measure",
-        1,
-    )
+    slow = """
+import sys, time, geomcheck
+from geomcheck.measurement.cache import Recall, recall, store
+store.FLUSH_SECONDS = recall.REMEMBER_SECONDS = 0
+keep = Recall.keep
+def slowly(self, task, measured):
+    keep(self, task, measured)
+    print("kept", flush=True)
+    time.sleep(0.2)
+Recall.keep = slowly
+geomcheck.measure(sys.argv[1], cache=sys.argv[2], workers=2)
+"""
     for after in (1, 2):
-        command = [sys.executable, "-c", slow, str(settled_run), str(tmp_path / "cache")]
+        command = [sys.executable, "-c", slow, str(settled_run), str(tmp_path / f"cache-{after}")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for _ in range(after):
-                process.stdout.readline()
+                assert process.stdout.readline() == "kept\n"
             process.send_signal(signal.SIGKILL)
         reads.clear()
-        record = geomcheck.measure(settled_run, cache=tmp_path / "cache")
+        record = geomcheck.measure(settled_run, cache=tmp_path / f"cache-{after}")
         assert list(record.rows()) == list(cold.rows())
         assert record.fingerprints == cold.fingerprints
-    assert not reads
+        assert len(reads) <= 4 * (3 - after)
 
 
 def test_answers_are_plain_json(settled_run: Path, tmp_path: Path) -> None:
