@@ -20,7 +20,6 @@ import torch
 from safetensors.torch import save_file
 
 import geomcheck
-from tests.bench.bench_dense import peak_of_this_process, weights
 
 SUITE = """
 geomcheck: 1
@@ -36,13 +35,24 @@ expect:
 """
 
 
+def weights(shape: tuple[int, int], checkpoints: int, seed: int) -> list[torch.Tensor]:
+    """W0 and checkpoints that drift from it along a few directions, in bf16."""
+    generator = torch.Generator().manual_seed(seed)
+    out, into = shape
+    w0 = 0.02 * torch.randn(shape, generator=generator)
+    drift = torch.randn(out, 8, generator=generator) @ torch.randn(8, into, generator=generator)
+    path = [w0]
+    for step in range(1, checkpoints + 1):
+        path.append(w0 + 1e-4 * step * drift + 3e-5 * step**0.5 * torch.randn(shape, generator=generator))
+    return [w.bfloat16() for w in path]
+
+
 def write_run(directory: Path, shapes: list[tuple[int, int]], checkpoints: int) -> Path:
     """A run with one matrix per shape, written an hour ago."""
     places = [directory / "base", *(directory / f"checkpoint-{step}" for step in range(1, checkpoints + 1))]
     tensors: list[dict[str, torch.Tensor]] = [{} for _ in places]
     for layer, shape in enumerate(shapes):
-        w0, path = weights(shape, checkpoints, seed=layer)
-        for into, tensor in zip(tensors, [w0, *path], strict=True):
+        for into, tensor in zip(tensors, weights(shape, checkpoints, seed=layer), strict=True):
             into[f"model.layers.{layer}.mlp.up_proj.weight"] = tensor
     for place, content in zip(places, tensors, strict=True):
         place.mkdir(parents=True)
@@ -100,7 +110,8 @@ def measure(run: str) -> None:
     """Measure, and print what that took."""
     start = time.perf_counter()
     geomcheck.measure(run, workers=2)
-    print(f"peak {peak_of_this_process():.0f} MiB, {time.perf_counter() - start:.0f} s")
+    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024  # ru_maxrss is inherited
+    print(f"peak {peak:.0f} MiB, {time.perf_counter() - start:.0f} s")
 
 
 def main() -> None:
