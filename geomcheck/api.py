@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from geomcheck.checkpoints import BaseModel, Run, comparable, find_base, open_base, open_run
 from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Record, Request, measure_record, merge, survey
+from geomcheck.measurement import Cache, Record, Request, Resources, measure_record, merge, parse_workers, survey
+from geomcheck.measurement.cache import require_outside
 from geomcheck.suite import Suite
 from geomcheck.suite.selection import Selection
 
@@ -29,7 +31,9 @@ def measure(
     weights: Selection | None = None,
     suites: Sequence[Suite] = (),
     reference: Run | str | Path | None = None,
-    workers: int | None = None,
+    workers: int | str | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
     dequantize: bool = False,
 ) -> Record:
     """Measure a run.
@@ -42,11 +46,13 @@ def measure(
         weights: measure `metrics` on these instead.
         suites: measure what these need.
         reference: a run to compare masks with (`mask_jaccard`).
-        workers: local workers; by default as many as processors and memory allow.
+        workers: local workers; by default as many as processors and memory allow. ``"ray"``: a Ray cluster.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        cache: directory that remembers what was measured; by default nothing is.
         dequantize: make fp32 of fp8 weights and their scales, and measure those; `Record.notes` says so.
 
     Raises:
-        UsageError: no such run, W0 or metric.
+        UsageError: no such run, W0, metric or device, or a cache inside what is read.
         RunError: the files cannot be read or trusted. A damaged weight is listed in `Record.skipped` instead.
     """
     opened = run if isinstance(run, Run) else open_run(run)
@@ -62,8 +68,17 @@ def measure(
     requests = merge([default, *(suite.requests(record) for suite in suites)])
     other = open_run(reference) if isinstance(reference, str | Path) else reference
     other = comparable(other, w0, dequantize=dequantize)[0] if other else None
-    measure_record(record, opened, w0, requests, reference=other, workers=workers)
+    with closing(_cache(cache, [opened.path, w0.source.path, *([other.path] if other else [])])) as remembered:
+        resources = Resources(workers=parse_workers(workers), device=device, cache=remembered)
+        measure_record(record, opened, w0, requests, reference=other, resources=resources)
     return record
+
+
+def _cache(directory: str | Path | None, inputs: Sequence[Path]) -> Cache:
+    if directory is None:
+        return Cache.off()
+    require_outside(Path(directory), [(str(place), place) for place in inputs])
+    return Cache(Path(directory))
 
 
 def _base(run: Run, base: BaseModel | str | Path | None, suites: Sequence[Suite]) -> BaseModel:

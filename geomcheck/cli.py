@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         "--suite", action="append", default=[], metavar="NAME-OR-PATH", help="measure what this suite needs"
     )
     measure.add_argument("--reference", metavar="RUN", help="run to compare masks with")
-    measure.add_argument("--workers", type=_positive, metavar="N", help="local workers")
+    measure.add_argument("--workers", metavar="N|ray", help="local workers, or your Ray cluster")
+    measure.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where to compute")
+    measure.add_argument("--cache", metavar="PATH", help="directory that remembers what was measured (default: none)")
     measure.add_argument(
         "--dequantize", action="store_true", help="make fp32 of fp8 weights and their scales, and measure those"
     )
@@ -69,13 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("give 1 or more")
-    return number
-
-
 def _measure(options: argparse.Namespace) -> None:
     from geomcheck.checkpoints import find_base, open_base
 
@@ -95,6 +90,8 @@ def _measure(options: argparse.Namespace) -> None:
         suites=suites,
         reference=options.reference,
         workers=options.workers,
+        device=options.device,
+        cache=options.cache,
         dequantize=options.dequantize,
     )
     geomcheck.write_record(record, output)

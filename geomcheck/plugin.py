@@ -55,9 +55,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--geom-json", metavar="PATH", help="write the verdicts here")
     group.addoption(
         "--geom-workers",
-        metavar="N",
-        help="local workers (default: as many as processors and memory allow)",
+        metavar="N|ray",
+        help="local workers (default: as many as processors and memory allow), or your Ray cluster",
     )
+    group.addoption(
+        "--geom-device",
+        metavar="auto|cpu|cuda[:N]",
+        help="where to compute (default: auto, a GPU where there is one)",
+    )
+    group.addoption(
+        "--geom-cache",
+        metavar="PATH|off",
+        help="directory that remembers what was measured, by content (default: in pytest's cache directory)",
+    )
+    group.addoption("--geom-cache-size", metavar="SIZE", help="what that directory may hold (default: 20GB)")
     group.addoption(
         "--geom-dequantize",
         action="store_true",
@@ -72,7 +83,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("geom_suites", "suite files, as globs (default: suites/*.yaml suites/*.yml)", type="args", default=[])
     parser.addini("geom_base", "where W0 comes from, unless --geom-base is given")
     parser.addini("geom_incomplete", "skip or error, unless --geom-incomplete is given")
-    parser.addini("geom_workers", "local workers, unless --geom-workers is given")
+    parser.addini("geom_workers", "local workers or ray, unless --geom-workers is given")
+    parser.addini("geom_device", "where to compute, unless --geom-device is given")
+    parser.addini("geom_cache", "cache directory (from the rootdir) or off, unless --geom-cache is given")
+    parser.addini("geom_cache_size", "what the cache may hold, unless --geom-cache-size is given")
 
 
 @pytest.hookimpl(tryfirst=True)

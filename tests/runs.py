@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,3 +86,12 @@ def repeats(directory: Path, count: int, *, scale: float = 1e-2, base_seed: int 
         )
         for seed in range(count)
     ]
+
+
+def age(directory: Path) -> Path:
+    """Let every file below be an hour old: the identity of a file that was just written proves nothing."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            then = path.stat().st_mtime_ns - 3600 * 10**9
+            os.utime(path, ns=(then, then))
+    return directory

@@ -29,6 +29,11 @@ class Added:
     right: Tensor
 
     @property
+    def kind(self) -> str:
+        """See `Change`."""
+        return "added"
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
         """See `Change`."""
         return self.left, self.right
@@ -60,6 +65,11 @@ class Rescaled:
     added: Added
     lengths: Tensor
     axis: int
+
+    @property
+    def kind(self) -> str:
+        """See `Change`."""
+        return f"rescaled along {self.axis}"
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -94,6 +104,11 @@ class RowsReplaced:
 
     indices: tuple[int, ...]
     rows: Tensor
+
+    @property
+    def kind(self) -> str:
+        """See `Change`."""
+        return "rows replaced"
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from geomcheck.checkpoints.adapted import Adapted
 from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_once, ties
@@ -19,7 +20,21 @@ _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
 
 class Comparable(PartsOf):
-    """A source that `comparable` has been through. It goes through once: W0 may serve several runs."""
+    """A source that `comparable` has been through. It goes through once: W0 may serve several runs.
+
+    Args:
+        source: with canonical weights.
+        config: the architecture by which they were made, the checkpoint's own or one that it has borrowed.
+    """
+
+    def __init__(self, source: WeightSource, config: Mapping[str, Any]) -> None:
+        super().__init__(source, kept(source))
+        self._config = config
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """See `WeightSource`."""
+        return self._config
 
 
 def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[Run, BaseModel]:
@@ -53,10 +68,11 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
     ]
     if any(ties(config) for config in configs):
         seen = tied_once(seen)
-    w0, *trained = (Comparable(source, kept(source)) for source in seen)
+    w0, *trained = (Comparable(source, config) for source, config in zip(seen, configs, strict=True))
     checkpoints = (replace(c, source=source) for c, source in zip(run.checkpoints, trained, strict=True))
     notes = [*(_dequantized(run, stored) if dequantize else ()), *_mixed(run.checkpoints)]
-    return replace(run, checkpoints=tuple(checkpoints), notes=(*run.notes, *notes)), replace(base, source=w0)
+    after = replace(run, checkpoints=tuple(checkpoints), notes=(*run.notes, *notes), dequantized=dequantize)
+    return after, replace(base, source=w0)
 
 
 def _over(w0: PartsOf, adapter: PartsOf) -> PartsOf:

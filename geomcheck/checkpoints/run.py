@@ -60,6 +60,7 @@ class Run:
         checkpoints: ascending by step, at least one; W0 is not among them.
         own_base: W0 as the run itself provides it, or None.
         notes: oddities that a reader should know of, `omissions` among them.
+        dequantized: whether fp8 weights are read as fp32.
         framework: what wrote the directories, by their layout.
         left_out: step directories that are not among the checkpoints.
         omissions: what to say of those.
@@ -70,6 +71,7 @@ class Run:
     checkpoints: tuple[Checkpoint, ...]
     own_base: BaseModel | None
     notes: tuple[str, ...] = ()
+    dequantized: bool = False
     framework: str = ""
     left_out: tuple[LeftOut, ...] = ()
     omissions: tuple[str, ...] = ()

@@ -33,6 +33,11 @@ class Change(Protocol):
     """What an adapter stores instead of a weight: how to make W_t of W0."""
 
     @property
+    def kind(self) -> str:
+        """What `tensors` mean: changes of one kind with equal tensors are equal."""
+        ...
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Everything that it is made of."""
         ...

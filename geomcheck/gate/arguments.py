@@ -11,7 +11,15 @@ import pytest
 from geomcheck.errors import UsageError
 from geomcheck.suite import find_suite, shipped_suites
 
-PATH_OPTIONS = ("--geom-run", "--geom-base", "--geom-reference", "--geom-suite", "--geom-json", "--geom-record")
+PATH_OPTIONS = (
+    "--geom-run",
+    "--geom-base",
+    "--geom-reference",
+    "--geom-suite",
+    "--geom-json",
+    "--geom-record",
+    "--geom-cache",
+)
 
 DEFAULT_GLOBS = ["suites/*.yaml", "suites/*.yml"]
 

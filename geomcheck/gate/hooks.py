@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from geomcheck.api import measure
+from geomcheck.checkpoints import Run
 from geomcheck.errors import GeomcheckError, NoBaseline
 from geomcheck.gate.exchange import Exchange
 from geomcheck.gate.items import ExpectationItem, SuiteFile
@@ -131,9 +132,7 @@ class ControllerHooks(Hooks):
         """The record of the first run: what its suites ask, or everything where no suite judges it."""
         if not self.gate.measurements:
             subject = next(iter(self.gate.subjects.values()))
-            return subject.record or measure(
-                subject.run or subject.path, base=self.gate.given_base, dequantize=self.gate.dequantize
-            )
+            return subject.record or self._measured(subject.run or subject.path)
         measurement = self.gate.measurements[0]
         if not measurement.done:
             self._measure(self._everything())
@@ -189,12 +188,25 @@ class ControllerHooks(Hooks):
                 terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
 
     def pytest_unconfigure(self) -> None:
-        """Remove what was laid out for workers."""
+        """Close the cache, and remove what was laid out for workers."""
+        self.gate.resources.cache.close()
         if self._exchange_directory is not None:
             shutil.rmtree(self._exchange_directory, ignore_errors=True)
 
     def _measure(self, wanted: Sequence[tuple[Pairing, str, Expectation]]) -> None:
         self.gate.measure(wanted, lambda subject: shown(subject.name))
+
+    def _measured(self, run: Run | str) -> Record:
+        """Everything about a run that no suite judges."""
+        resources = self.gate.resources
+        return measure(
+            run,
+            base=self.gate.given_base,
+            workers=resources.workers,
+            device=resources.device,
+            cache=resources.cache.directory,
+            dequantize=self.gate.dequantize,
+        )
 
     def _everything(self) -> list[tuple[Pairing, str, Expectation]]:
         return [

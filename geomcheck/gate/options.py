@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.gate.arguments import CANDIDATES
 from geomcheck.gate.session import Gate
 from geomcheck.gate.subjects import Subject, open_subject, open_subjects
+from geomcheck.measurement import Cache, Resources, parse_workers
+from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outside
 from geomcheck.measurement.parquet import SUFFIX
 
 
@@ -24,15 +28,22 @@ def open_gate(config: pytest.Config) -> Gate:
     """
     option = config.option
     incomplete: Incomplete = option.geom_incomplete or config.getini("geom_incomplete") or "skip"
-    return Gate(
+    resources = Resources(
+        workers=parse_workers(_value(config, "geom_workers"), option="--geom-workers="),
+        device=_value(config, "geom_device") or "auto",
+    )
+    resources.require_device()
+    gate = Gate(
         open_subjects(option.geom_run, incomplete=incomplete),
         config.stash[CANDIDATES],
         base=_base(config),
         reference=_reference(option.geom_reference, incomplete) if option.geom_reference else None,
         missing_baseline=option.geom_reference if _is_missing_baseline(option.geom_reference) else None,
-        workers=_workers(option.geom_workers or config.getini("geom_workers")),
+        resources=resources,
         dequantize=option.geom_dequantize,
     )
+    gate.resources = replace(resources, cache=_cache(config, gate))
+    return gate
 
 
 def _base(config: pytest.Config) -> BaseModel | None:
@@ -61,9 +72,41 @@ def _reference(path: str, incomplete: Incomplete) -> Subject | None:
         raise UsageError(f"--geom-reference: {error}") from None
 
 
-def _workers(value: str | None) -> int | None:
-    if not value:
+def _cache(config: pytest.Config, gate: Gate) -> Cache:
+    """The cache of the session: by the option, by the ini file, or else in pytest's own cache directory.
+
+    Raises:
+        UsageError: it would lie in what is read, or its size is no size.
+    """
+    named, in_ini = config.option.geom_cache, config.getini("geom_cache")
+    size = _value(config, "geom_cache_size")
+    max_bytes = DEFAULT_BYTES if size is None else parse_size(size)
+    if config.option.collectonly or (named or in_ini) == "off":
+        return Cache.off()
+    if named or in_ini:
+        directory = config.invocation_params.dir / named if named else config.rootpath / in_ini
+        require_outside(directory, gate.inputs(), option="--geom-cache=" if named else "geom_cache = ")
+    else:
+        directory = _pytest_cache(config, gate)
+    return Cache(directory, max_bytes=max_bytes, tell=gate.notices.append)
+
+
+def _pytest_cache(config: pytest.Config, gate: Gate) -> Path | None:
+    """A directory in pytest's cache; None where pytest has none, or has it inside a run."""
+    cache = getattr(config, "cache", None)
+    if cache is None:
         return None
-    if not value.isdecimal() or len(value) > 6 or int(value) < 1:
-        raise UsageError(f"--geom-workers={value}: give a whole number of local workers, 1 or more")
-    return int(value)
+    try:
+        place = Path(os.path.expandvars(config.getini("cache_dir"))).expanduser()
+        require_outside(config.rootpath / place, gate.inputs())
+        directory: Path = cache.mkdir("geomcheck")
+    except (UsageError, OSError) as error:
+        gate.notices.append(f"nothing is cached: {error}; name a directory with --geom-cache")
+        return None
+    return directory
+
+
+def _value(config: pytest.Config, name: str) -> str | None:
+    """The value of an option, or else of the ini value of the same name; None where neither is given."""
+    value: str | None = config.getoption(name) or config.getini(name) or None
+    return value

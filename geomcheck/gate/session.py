@@ -10,7 +10,7 @@ from pathlib import Path
 from geomcheck.checkpoints import BaseModel, Run, comparable, find_base
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.gate.subjects import Subject
-from geomcheck.measurement import Plan, Progress, Record, measure_record, merge, survey
+from geomcheck.measurement import Plan, Progress, Record, Resources, measure_record, merge, survey
 from geomcheck.suite import Expectation, Suite, load_suite
 
 Show = Callable[[Subject], AbstractContextManager[Progress]]
@@ -55,7 +55,7 @@ class Measurement:
         except RunError as error:
             return cls(subject, base=base, error=error, done=True)
 
-    def fill(self, requests: Plan, *, reference: Run | None, workers: int | None, show: Show) -> None:
+    def fill(self, requests: Plan, *, reference: Run | None, resources: Resources, show: Show) -> None:
         """Measure `requests`; what keeps the run from being measured becomes `error`."""
         self.done = True
         assert self.record is not None
@@ -69,7 +69,7 @@ class Measurement:
                     self.base,
                     requests,
                     reference=reference,
-                    workers=workers,
+                    resources=resources,
                     progress=progress,
                 )
         except RunError as error:
@@ -98,7 +98,7 @@ class Gate:
         base: W0, where the user gave it.
         reference: the run to compare with.
         missing_baseline: the record to compare with, where the user named one that is not there yet.
-        workers: local workers, None for the default.
+        resources: what measuring may use.
         dequantize: make fp32 of fp8 weights and their scales, and measure those.
 
     Raises:
@@ -113,7 +113,7 @@ class Gate:
         base: BaseModel | None = None,
         reference: Subject | None = None,
         missing_baseline: str | None = None,
-        workers: int | None = None,
+        resources: Resources | None = None,
         dequantize: bool = False,
     ) -> None:
         self.subjects = {subject.name: subject for subject in subjects}
@@ -121,7 +121,8 @@ class Gate:
         self._require_suites()
         self.given_base = base
         self.dequantize = dequantize
-        self._workers = workers
+        self.resources = resources or Resources()
+        self.notices: list[str] = []
         self._reference = reference
         self.missing_baseline = missing_baseline
         self._measurements: dict[tuple[str, str], Measurement] = {}
@@ -184,7 +185,7 @@ class Gate:
         """Measure what `plans` ask of a run that has not been measured."""
         if not measurement.done and measurement.record is not None:
             requests = merge(planner(measurement.record) for planner in planners)
-            measurement.fill(requests, reference=reference, workers=self._workers, show=show)
+            measurement.fill(requests, reference=reference, resources=self.resources, show=show)
 
     def _survey_reference(self) -> Measurement | None:
         """The reference run against its own W0, or else that of the runs compared with it."""

@@ -1,36 +1,27 @@
-"""Measuring a run: every requested figure of every weight, streamed through local workers."""
+"""Measuring a run: what is asked of each weight, by whoever works, unless the cache knows it already."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import closing
 from statistics import median
 
-import torch
-from threadpoolctl import threadpool_limits
-from torch import Tensor
-
-from geomcheck.checkpoints import BaseModel, Change, Run
-from geomcheck.diagnostics import Registry, load_metrics
-from geomcheck.diagnostics.storage import DTYPE_NAMES
-from geomcheck.errors import RunError, Undefined
-from geomcheck.measurement.places import matches, nearest
-from geomcheck.measurement.record import Record, Row
+from geomcheck.checkpoints import BaseModel, Run
+from geomcheck.diagnostics import Metric, Registry, load_metrics
+from geomcheck.errors import RunError
+from geomcheck.measurement.cache import Recall
+from geomcheck.measurement.column import Figure
+from geomcheck.measurement.places import is_trivial
+from geomcheck.measurement.record import Point, Record, Row
 from geomcheck.measurement.request import Plan, Request
-from geomcheck.measurement.trajectory import ANOTHER_MODEL, WeightFiles, measure_weight
+from geomcheck.measurement.resources import Resources
+from geomcheck.measurement.routes import tally
+from geomcheck.measurement.task import W0, Answer, Measured, MeasureWeight, Place, Sources
+from geomcheck.measurement.trajectory import ANOTHER_MODEL
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 """Measured of every weight, asked for or not: without them no other figure can be trusted."""
-
-WORKING_COPIES = 12
-"""Float64 copies of a weight that its measurement holds at its peak."""
-
-Measured = tuple[list[Row], list[str]]
-Task = Callable[[], Measured]
 
 Progress = Callable[[int, int], None]
 """Called with (entries measured, entries in all) at the start and whenever a weight is done."""
@@ -43,138 +34,122 @@ def measure_record(
     requests: Plan,
     *,
     reference: Run | None = None,
-    workers: int | None = None,
+    resources: Resources | None = None,
     progress: Progress = lambda done, total: None,
 ) -> None:
     """Fill `record` (from `survey`) with the requested figures of `run` against `base`.
 
     Weights are independent: each worker takes one at a time, largest first, reads each of its tensors when
-    it is needed and drops it when done. The figures do not depend on the number of workers.
+    it is needed and drops it when done. The figures depend neither on who works nor on what was cached.
 
     Args:
         requests: per weight name, what to measure; `ALWAYS` is added.
         reference: a run to compare masks with, at matching progress.
-        workers: single-threaded workers; by default as many as processors and memory allow.
+        resources: who works, where, and what is remembered.
 
     Raises:
         RunError: two checkpoints hold the same weights, or one is of another model than W0.
+        UsageError: there is no such device, or no Ray.
     """
-    names = sorted(requests.keys() - record.skipped.keys(), key=lambda name: (-record.weights[name].numel, name))
-    if not names:
-        return
+    resources = resources or Resources()
     metrics = load_metrics()
-    always = {Request.of(metrics[name], {}) for name in ALWAYS}
-    tasks = {
-        name: partial(
-            measure_weight,
-            _files(name, record, run, base, reference),
-            record.points,
-            requests[name] | always,
-            metrics,
-        )
-        for name in names
-    }
-    workers = workers or default_workers(record.weights[names[0]].numel)
-    digests = _collect(record, tasks, workers, progress)
-    _describe(record, digests, metrics)
+    tasks = _tasks(record, requests, metrics, resources.torch_device)
+    if not tasks:
+        return
+    sources = Sources(run, base, reference)
+    recall = Recall(resources.cache, sources, metrics, resources.torch_device)
+    if recall.whole(record, tasks):
+        total = sum(task.numel for task in tasks)
+        progress(total, total)
+    else:
+        found = _find(record, tasks, sources, recall, resources, progress)
+        _fill(record, found, metrics, resources.torch_device)
+        if len(found) == len(tasks):
+            recall.keep_whole(record)
     _require_distinct(record)
     _require_same_model(record, base)
 
 
-def _collect(record: Record, tasks: Mapping[str, Task], workers: int, progress: Progress) -> dict[str, list[str]]:
-    """Run the tasks and add their rows to `record`; returns the digests of the weights that were measured."""
-    total = sum(record.weights[name].numel for name in tasks)
-    done, digests = 0, {}
-    progress(done, total)
-    with _pool(workers) as pool:
-        for name, outcome in _completed(pool, tasks, ahead=2 * workers):
-            if isinstance(outcome, RunError):
-                record.skipped[name] = str(outcome)
-            else:
-                rows, digests[name] = outcome
-                for row in rows:
-                    record.add(row)
-            done += record.weights[name].numel
-            progress(done, total)
-    return digests
+def _fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
+    """Add what was found, in an order that does not depend on who measured when."""
+    for name in sorted(found):
+        _add(record, name, found[name], metrics)
+    record.routes = tally(routes for name in sorted(found) for _, routes in sorted(found[name].routes.items()))
+    record.device = device
+    _describe(record, {name: measured.digests for name, measured in found.items()}, metrics)
 
 
-def default_workers(largest: int) -> int:
-    """One worker per processor, as long as half of the free memory holds their largest weights."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return 1
-    return max(1, min(processors, free // 2 // (WORKING_COPIES * 8 * largest)))
+def _tasks(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
+    """One task per weight, the largest first."""
+    always = {Request.of(metrics[name], {}) for name in ALWAYS}
+    asked = {name: frozenset(requests[name] | always) for name in requests.keys() - record.skipped.keys()}
+    wanted = {of: _by_point(of, record.points, metrics) for of in set(asked.values())}
+    tasks = [
+        MeasureWeight(name, record.weights[name].shape, record.points, wanted[asked[name]], device) for name in asked
+    ]
+    return sorted(tasks, key=lambda task: (-task.numel, task.name))
 
 
-def _files(name: str, record: Record, run: Run, base: BaseModel, reference: Run | None) -> WeightFiles:
-    return WeightFiles(
-        name,
-        base=partial(base.source.read, name),
-        checkpoints=[partial(checkpoint.source.read, name) for checkpoint in run.checkpoints],
-        reference=partial(_read_reference, name, record, reference) if reference else None,
+def _by_point(requests: Set[Request], points: Sequence[Point], metrics: Registry) -> tuple[frozenset[Request], ...]:
+    """What is to be measured at each checkpoint: not what is fixed there by definition."""
+    return tuple(
+        frozenset(r for r in requests if not is_trivial(metrics[r.metric], r.parameters(), points, index))
+        for index in range(len(points))
     )
 
 
-def _read_reference(name: str, record: Record, reference: Run, index: int) -> Tensor | Change:
-    """The reference's weight at the progress nearest to that of checkpoint `index`. Raises Undefined."""
-    point = record.points[index]
-    match = nearest(reference.checkpoints, point.progress)
-    if not matches(match, point.progress):
-        raise Undefined(
-            f"the reference has no checkpoint near {point.progress:.0%} of training: "
-            f"the nearest is {match.name} at {match.progress:.0%}"
-        )
-    stored = match.source.weights.get(name)
-    if stored is None or stored.dtype not in DTYPE_NAMES.values() or stored.shape != record.weights[name].shape:
-        raise Undefined(f"the reference's {match.name} has no such weight of shape {record.weights[name].shape}")
-    return match.source.read(name)
+def _find(
+    record: Record,
+    tasks: Sequence[MeasureWeight],
+    sources: Sources,
+    recall: Recall,
+    resources: Resources,
+    progress: Progress,
+) -> dict[str, Measured]:
+    """What is known of each weight in the end, from the cache and by measuring; what cannot be is `skipped`."""
+    total = sum(task.numel for task in tasks)
+    progress(0, total)
+    for probe, contents in resources.execute(recall.probe(tasks), sources):
+        if isinstance(contents, Measured):  # what cannot be digested is measured, and that says why not
+            recall.learn(probe.name, contents)
+    found = recall.look_up(tasks)
+    missing = [left for task in tasks if (left := task.without(found[task.name].answers)) is not None]
+    done = total - sum(task.numel for task in missing)
+    with closing(recall):
+        for task, outcome in resources.execute(missing, sources):
+            if isinstance(outcome, RunError):
+                record.skipped[task.name] = str(outcome)
+                del found[task.name]
+            else:
+                recall.keep(task, outcome)
+                found[task.name].update(outcome)
+            done += task.numel
+            progress(done, total)
+    record.skipped = dict(sorted(record.skipped.items()))
+    return found
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads whose tensor operations are single-threaded: N of them beat N threads inside one operation, and
-    results cannot depend on their number."""
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, "geomcheck", initializer=torch.set_num_threads, initargs=(1,))
-    with threadpool_limits(limits=1):
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)
+def _add(record: Record, name: str, measured: Measured, metrics: Registry) -> None:
+    """Add the rows of one weight."""
+    for (index, request), answer in sorted(measured.answers.items(), key=lambda item: item[0]):
+        for stat, figure in _figures(metrics[request.metric], answer):
+            record.add(Row(record.points[index].step, name, request, stat, figure))
 
 
-def _completed(
-    pool: ThreadPoolExecutor, tasks: Mapping[str, Task], *, ahead: int
-) -> Iterator[tuple[str, Measured | RunError]]:
-    """(name, outcome) as tasks finish; at most `ahead` are submitted at a time."""
-    waiting = iter(tasks.items())
-    running: dict[Future[Measured], str] = {}
-    while True:
-        while len(running) < ahead and (task := next(waiting, None)) is not None:
-            running[pool.submit(task[1])] = task[0]
-        if not running:
-            return
-        finished, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in finished:
-            name = running.pop(future)
-            error = future.exception()
-            if error is not None and not isinstance(error, RunError):
-                raise error
-            yield name, error if isinstance(error, RunError) else future.result()
+def _figures(metric: Metric, answer: Answer) -> list[tuple[str, Figure]]:
+    if isinstance(answer, str):
+        return [(stat, Figure(undefined=answer)) for stat in metric.stats]
+    return [(stat, Figure(value=value)) for stat, value in answer.items()]
 
 
-def _describe(record: Record, digests: Mapping[str, list[str]], metrics: Registry) -> None:
+def _describe(record: Record, digests: Mapping[str, Mapping[Place, str]], metrics: Registry) -> None:
     """Note which weights, by content, and which definitions the figures come from."""
-    places = ["W0", *(point.name for point in record.points)]
-    for index, place in enumerate(places):
+    places: dict[str, Place] = {"W0": W0} | {point.name: ("run", i) for i, point in enumerate(record.points)}
+    for where, place in places.items():
         content = hashlib.blake2b(digest_size=16)
         for name in sorted(digests):
-            content.update(f"{name}={digests[name][index]}\n".encode())
-        record.fingerprints[place] = content.hexdigest()
+            content.update(f"{name}={digests[name][place]}\n".encode())
+        record.fingerprints[where] = content.hexdigest()
     record.versions.update({name: metrics[name].version for name in record.measured_metrics()})
 
 

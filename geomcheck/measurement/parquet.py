@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Set
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors
@@ -21,8 +21,10 @@ from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
-from geomcheck.measurement.record import Figure, Origin, Point, Record, Row
+from geomcheck.measurement.column import Column
+from geomcheck.measurement.record import Origin, Point, Record
 from geomcheck.measurement.request import Request
+from geomcheck.measurement.routes import Tally
 
 FORMAT = 1
 SUFFIX = ".parquet"
@@ -92,13 +94,10 @@ def _read(path: Path) -> Record:
             raise ValueError(f"{file.metadata.num_rows} rows and {len(metadata)} bytes of metadata are too many")
         if hashlib.blake2b(metadata).hexdigest().encode() != file.metadata.metadata.get(_DIGEST):
             raise ValueError("its metadata does not match its digest")
-        if file.schema_arrow.names != _SCHEMA.names:
-            raise ValueError(f"its columns are {file.schema_arrow.names}")
+        if not file.schema_arrow.equals(_SCHEMA):
+            raise ValueError(f"its columns are {file.schema_arrow.names}, or of other types")
         record = _skeleton(json.loads(metadata))
-        steps = {point.step for point in record.points}
-        for batch in file.iter_batches():
-            for cells in batch.to_pylist():
-                _add(record, steps, cells)
+        _add_figures(record, file.read().unify_dictionaries())
         return record
 
 
@@ -120,6 +119,11 @@ def _metadata(record: Record) -> dict[str, Any]:
         "notes": record.notes,
         "metrics": record.versions,
         "fingerprints": record.fingerprints,
+        "device": record.device,
+        "routes": {
+            quantity: {how: asdict(tally) for how, tally in by_route.items()}
+            for quantity, by_route in record.routes.items()
+        },
     }
 
 
@@ -144,25 +148,68 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         versions=metadata["metrics"],
         fingerprints=_texts(metadata["fingerprints"]),
         notes=tuple(_texts(dict.fromkeys(metadata["notes"], ""))),
+        device=_texts({"device": metadata.get("device", "")})["device"],
+        routes=_routes(metadata.get("routes", {})),
     )
 
 
-def _add(record: Record, steps: Set[int], cells: dict[str, Any]) -> None:
-    """Add a row, if it is one that `write_record` could have written."""
-    value, undefined = cells["value"], cells["undefined"]
-    if (value is None) == (undefined is None) or (value is not None and not math.isfinite(value)):
-        raise ValueError(f"a figure is neither a finite number nor undefined with a reason: {cells}")
-    request = Request(cells["metric"], cells["params"])
-    known = cells["weight"] in record.weights and cells["step"] in steps
-    if not known or request.metric not in record.versions:
-        raise ValueError(f"a figure of a step, weight or metric that the record does not have: {cells}")
+def _routes(metadata: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Tally]]:
+    routes = {
+        quantity: {how: Tally(**entry) for how, entry in by_route.items()} for quantity, by_route in metadata.items()
+    }
+    tallies = [tally for by_route in routes.values() for tally in by_route.values()]
+    if not all(type(tally.count) is int and type(tally.worst) in (float, type(None)) for tally in tallies):
+        raise ValueError("its routes are no counts with certificates")
+    return routes
+
+
+def _add_figures(record: Record, table: pa.Table) -> None:
+    """Add all rows, if they are such as `write_record` could have written."""
+    known = {name: _decoded(table, name) for name in ("weight", "metric", "params", "stat")}
+    values, reasons = table["value"].to_numpy(), table["undefined"]
+    missing = np.asarray(table["value"].is_null())
+    if not (missing == np.asarray(reasons.is_valid())).all() or not np.isfinite(values[~missing]).all():
+        raise ValueError("a figure is neither a finite number nor undefined with a reason")
+    steps = table["step"].to_numpy()
+    names, metrics = ({texts[code] for code in np.unique(codes)} for codes, texts in (known["weight"], known["metric"]))
+    of_record = names <= record.weights.keys() and metrics <= record.versions.keys()
+    if not of_record or not np.isin(steps, [point.step for point in record.points]).all():
+        raise ValueError("a figure of a step, weight or metric that the record does not have")
+    sizes = [len(known[name][1]) for name in ("metric", "params", "stat")]
+    kinds = np.ravel_multi_index([known[name][0] for name in ("metric", "params", "stat")], sizes)
+    for kind in np.unique(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        metric, params, stat = np.unravel_index(kind, sizes)
+        request = Request(known["metric"][1][metric], known["params"][1][params])
+        undefined = np.flatnonzero(missing[rows])
+        why = reasons.take(pa.array(rows[undefined])).to_pylist()
+        column = Column(
+            steps[rows],
+            known["weight"][1],
+            known["weight"][0][rows],
+            values[rows],
+            dict(zip(undefined.tolist(), why, strict=True)),
+        )
+        _require_possible(request, known["stat"][1][stat], column)
+        record.add_column(request, known["stat"][1][stat], column)
+
+
+def _decoded(table: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
+    """Codes and texts of a dictionary column."""
+    column = table[name].combine_chunks()
+    if column.null_count or column.dictionary.null_count:
+        raise ValueError(f"a row without {name}")
+    return column.indices.to_numpy(), column.dictionary.to_pylist()
+
+
+def _require_possible(request: Request, stat: str, column: Column) -> None:
     low, high = _range(request)
-    derived = cells["stat"].startswith(("null.", "observed."))
-    if value is not None and not derived and not low <= value <= high:
-        raise ValueError(f"a figure outside the range of its metric: {cells}")
-    row = Row(cells["step"], cells["weight"], request, cells["stat"], Figure(value, undefined))
-    if not record.add(row):
-        raise ValueError(f"a figure that is there twice: {cells}")
+    values = np.delete(column.values, list(column.undefined))
+    derived = stat.startswith(("null.", "observed."))
+    if not derived and not ((low <= values) & (values <= high)).all():
+        raise ValueError(f"a figure of {request.metric} outside the range of its metric")
+    if column.repeats:
+        raise ValueError(f"a figure of {request.metric} that is there twice")
 
 
 @lru_cache(maxsize=1024)

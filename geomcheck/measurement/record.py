@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.errors import RecordError
+from geomcheck.measurement.column import Cells, Column, Figure
 from geomcheck.measurement.request import Request
+from geomcheck.measurement.routes import Tally
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,6 @@ class Origin:
 
     path: str
     how: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure of one weight at one checkpoint.
-
-    Exactly one of `value` (finite) and `undefined` (the reason why there is none) is set.
-    """
-
-    value: float | None = None
-    undefined: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +62,8 @@ class Record:
         versions: of each measured metric's definition.
         fingerprints: digest of the measured weights by content, for W0 and each checkpoint by name.
         notes: oddities of the run that a reader of its figures should know of.
+        routes: how often each algorithm answered, with its worst certificate, by quantity and algorithm.
+        device: where the figures were computed, as torch names it; empty where that is not known.
     """
 
     run: str
@@ -83,12 +76,33 @@ class Record:
     versions: dict[str, int] = field(default_factory=dict, repr=False)
     fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
-    _figures: dict[tuple[Request, str], dict[tuple[int, str], Figure]] = field(default_factory=dict, repr=False)
+    routes: dict[str, dict[str, Tally]] = field(default_factory=dict, repr=False)
+    device: str = ""
+    _figures: dict[tuple[Request, str], Cells] = field(default_factory=dict, repr=False)
+    _columns: dict[tuple[Request, str], Column] = field(default_factory=dict, repr=False)
 
     def add(self, row: Row) -> bool:
         """Store one figure; False where there is one already."""
         cells = self._figures.setdefault((row.request, row.stat), {})
         return cells.setdefault((row.step, row.weight), row.figure) is row.figure
+
+    def add_column(self, request: Request, stat: str, column: Column) -> None:
+        """Store all figures of one statistic at once."""
+        self._columns[request, stat] = column
+
+    def take_figures(self, other: Record) -> None:
+        """Take over everything that was measured for `other`.
+
+        Raises:
+            RecordError: it is not a record of the same weights and checkpoints.
+        """
+        places = {"W0", *(point.name for point in self.points)}
+        same = self.points == other.points and self.weights.keys() == other.weights.keys()
+        if not same or other.fingerprints.keys() != places:
+            raise RecordError(f"the figures of run {other.run!r} are not those of run {self.run!r}")
+        self._figures, self._columns = other._figures, other._columns
+        self.versions, self.fingerprints = other.versions, other.fingerprints
+        self.routes, self.device = other.routes, other.device
 
     def figures(self, request: Request, stat: str) -> Mapping[tuple[int, str], Figure]:
         """Figures of one statistic by (step, weight).
@@ -98,8 +112,11 @@ class Record:
         Raises:
             RecordError: it was not measured.
         """
+        key = request, stat
+        if key in self._columns:
+            self._figures[key] = self._columns.pop(key).cells()
         try:
-            return self._figures[request, stat]
+            return self._figures[key]
         except KeyError:
             raise RecordError(
                 f"{request.metric} {request.params} ({stat}) was not measured for run {self.run!r}; "
@@ -108,20 +125,23 @@ class Record:
 
     def measured_metrics(self) -> set[str]:
         """Names of the metrics that have figures."""
-        return {request.metric for request, _ in self._figures}
+        return {request.metric for request, _ in self._keys()}
 
     def measured_weights(self) -> set[str]:
         """Names of the weights that have figures."""
-        return {weight for cells in self._figures.values() for _, weight in cells}
+        known = {weight for cells in self._figures.values() for _, weight in cells}
+        return known.union(*(column.weights() for column in self._columns.values()))
 
     def rows(self) -> Iterator[Row]:
         """All figures, ordered by step, weight, request and statistic."""
-        keys = (
-            (step, weight, request, stat) for (request, stat), cells in self._figures.items() for step, weight in cells
-        )
+        figures = {key: self.figures(*key) for key in self._keys()}
+        keys = ((step, weight, request, stat) for (request, stat), cells in figures.items() for step, weight in cells)
         for step, weight, request, stat in sorted(keys):
-            yield Row(step, weight, request, stat, self._figures[request, stat][step, weight])
+            yield Row(step, weight, request, stat, figures[request, stat][step, weight])
+
+    def _keys(self) -> list[tuple[Request, str]]:
+        return [*self._figures, *self._columns]
 
     def _measured(self) -> str:
-        names = sorted({f"{request.metric} {request.params}" for request, _ in self._figures})
+        names = sorted({f"{request.metric} {request.params}" for request, _ in self._keys()})
         return ", ".join(names) or "nothing"

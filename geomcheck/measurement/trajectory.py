@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,16 +14,23 @@ from torch import Tensor
 
 from geomcheck.checkpoints import Change
 from geomcheck.checkpoints.changes import whole
-from geomcheck.diagnostics import Base, Metric, Registry, Update, resolve_rank
+from geomcheck.diagnostics import Base, Registry, Update
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import RunError, Undefined
-from geomcheck.measurement.places import is_trivial, locate
-from geomcheck.measurement.record import Figure, Point, Row
+from geomcheck.measurement.content import digest
+from geomcheck.measurement.device import on_device
+from geomcheck.measurement.itinerary import Asked, Itinerary, channels_of
+from geomcheck.measurement.places import locate
+from geomcheck.measurement.record import Point
 from geomcheck.measurement.request import Request
+from geomcheck.measurement.routes import routes_of
+from geomcheck.measurement.task import W0, Answer, Measured, Place
 
 ANOTHER_MODEL = 1.0
 """Relative update norm at which W_t is of another model than W0: two unrelated ones are about sqrt(2) apart."""
+
+CPU = torch.device("cpu")
 
 T = TypeVar("T")
 
@@ -33,42 +40,69 @@ BEYOND_RANGE = Undefined("it is beyond the range of float64")
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """How to read one weight: W0, then each checkpoint, and the same of a reference run if there is one."""
+    """How to read one weight: W0, then each checkpoint, and the same of a reference run if there is one.
+
+    Attributes:
+        match: index of the reference's checkpoint at a progress. Raises Undefined.
+        reference: the weight at that checkpoint. Raises Undefined.
+    """
 
     name: str
     base: Callable[[], Tensor | Change]
     checkpoints: Sequence[Callable[[], Tensor | Change]]
-    reference: Callable[[int], Tensor | Change] | None = None
+    match: Callable[[float], int]
+    reference: Callable[[int], Tensor | Change]
 
 
 class Trajectory:
     """The cumulative updates of one weight, one checkpoint at a time.
 
-    The base's factorization is shared by all checkpoints. Of a checkpoint that has been measured only its
-    channels (in x K) stay, so memory does not grow with the length of the run.
+    The base's factorization is shared by all checkpoints. Of a checkpoint that has been measured only its channels
+    (in x K) stay, and whether the weight was `unchanged` there, so memory does not grow with the length of the run.
     """
 
-    def __init__(self, files: WeightFiles, points: Sequence[Point]) -> None:
+    def __init__(self, files: WeightFiles, points: Sequence[Point], device: torch.device = CPU) -> None:
         self.files = files
         self.points = points
-        self.digests: dict[str, str] = {}
-        self.base = Base(whole(self._read(files.base, "W0")))
+        self.device = device
+        self.digests: dict[Place, str] = {}
+        self._w0 = whole(self._read(files.base, W0, "W0"))
+        self._base_is_zero = not self._w0.any()
+        self.base = Base(on_device(self._w0, device))
+        self._visited: tuple[int, Update] | None = None
+        self.unchanged: set[int] = set()
         self._channels: dict[tuple[int, int, str], Channel] = {}
+
+    def visit(self, index: int) -> Update:
+        """The update at checkpoint `index`, which stays at hand until the next visit."""
+        self._visited = None  # one checkpoint in memory at a time
+        update = self.update(index)
+        if update.is_zero:
+            self.unchanged.add(index)
+        self._visited = index, update
+        return update
+
+    def revisit(self, index: int) -> Update:
+        """The update at a checkpoint that was visited before."""
+        self._visited = None
+        return Revisited(self.base, lambda: self.update(index).wt)
 
     def update(self, index: int) -> Update:
         """The update at checkpoint `index`."""
+        if self._visited is not None and self._visited[0] == index:
+            return self._visited[1]
         where = self.points[index].name
-        wt = _after(self._read(self.files.checkpoints[index], where), self.base, where)
-        empty = isinstance(wt, Tensor) and not wt.any()
-        if empty and self.base.w0.any():
-            raise RunError(f"{where}: all zeros, though W0 is not; the file may be incomplete")
-        if not empty and not self.base.w0.any():
-            raise RunError("W0: all zeros, though the checkpoints are not; the file may be incomplete")
-        return Update(self.base, wt)
+        wt = self._after(self._read(self.files.checkpoints[index], ("run", index), where), where)
+        is_zero = isinstance(wt, Tensor) and not wt.any()
+        if is_zero != self._base_is_zero:
+            where, other = ("W0", "the checkpoints are") if self._base_is_zero else (where, "W0 is")
+            raise RunError(f"{where}: all zeros, though {other} not; the file may be incomplete")
+        return self._moved(wt)
 
     def keep_channel(self, index: int, update: Update, k: int, side: str) -> None:
         """Remember the top-k subspace of `update` for comparisons with other checkpoints."""
-        self._channels[index, k, side] = _attempt(lambda: top_channel(update, k, side))
+        if (index, k, side) not in self._channels:
+            self._channels[index, k, side] = _attempt(lambda: top_channel(update, k, side))
 
     def channel(self, index: int, k: int, side: str) -> Tensor:
         """The top-k subspace of the update at checkpoint `index`. Raises Undefined."""
@@ -79,14 +113,56 @@ class Trajectory:
             raise Undefined(f"{self.points[index].name}: {channel}")
         return channel
 
-    def _read(self, read: Callable[[], Tensor | Change], where: str) -> Tensor | Change:
+    def reference(self, index: int) -> Update:
+        """The reference's update at the progress of checkpoint `index`. Raises Undefined."""
+        match = self.files.match(self.points[index].progress)
+        stored = self.files.reference(match)
+        self.digests[("reference", match)] = digest(stored)
+        update = self._moved(self._after(stored, "the reference"))
+        if not torch.isfinite(update.wt).all() or not update.wt.any():
+            raise Undefined("the reference holds NaN, infinite values or nothing but zeros")
+        if update.norm >= ANOTHER_MODEL * update.base.norm:
+            raise Undefined("the reference is another model: it did not start from this W0")
+        return update
+
+    def _read(self, read: Callable[[], Tensor | Change], place: Place, where: str) -> Tensor | Change:
         stored = read()
-        tensors = (stored,) if isinstance(stored, Tensor) else stored.tensors
-        for tensor in tensors:
+        for tensor in (stored,) if isinstance(stored, Tensor) else stored.tensors:
             _require_finite(tensor, where)
-        if where not in self.digests:
-            self.digests[where] = _digest(*tensors)
+        if place not in self.digests:
+            self.digests[place] = digest(stored)
         return stored
+
+    def _after(self, stored: Tensor | Change, where: str) -> Tensor | LowRank:
+        """W_t, or D_t by its factors. Raises RunError."""
+        if isinstance(stored, Tensor):
+            return stored
+        try:
+            wt = stored.of(self._w0)
+        except RunError as error:
+            raise RunError(f"{where}: {error}") from error
+        if isinstance(wt, Tensor):
+            _require_finite(wt, where)
+        return wt
+
+    def _moved(self, wt: Tensor | LowRank) -> Update:
+        """The update, on the device that computes."""
+        if isinstance(wt, LowRank):
+            return Update(self.base, LowRank(on_device(wt.left, self.device), on_device(wt.right, self.device)))
+        return Update(self.base, on_device(wt, self.device))
+
+
+class Revisited(Update):
+    """An update whose checkpoint was visited before: read again only where more than its channels is asked for."""
+
+    def __init__(self, base: Base, read: Callable[[], Tensor]) -> None:
+        self.base = base
+        self._read = read
+
+    @cached_property
+    def wt(self) -> Tensor:
+        """W_t."""
+        return self._read()
 
 
 @dataclass(frozen=True)
@@ -105,57 +181,67 @@ class Standpoint:
 
     def reference(self) -> Update:
         """See `geomcheck.diagnostics.RunView.reference`."""
-        read = self.trajectory.files.reference
-        if read is None:
-            raise Undefined("no reference run with weights was given (--geom-reference=DIRECTORY)")
-        update = Update(self.trajectory.base, _after(read(self.index), self.trajectory.base, "the reference"))
-        if not torch.isfinite(update.wt).all() or not update.wt.any():
-            raise Undefined("the reference holds NaN, infinite values or nothing but zeros")
-        if update.norm >= ANOTHER_MODEL * update.base.norm:
-            raise Undefined("the reference is another model: it did not start from this W0")
-        return update
+        return self.trajectory.reference(self.index)
 
 
 def measure_weight(
-    files: WeightFiles, points: Sequence[Point], requests: Iterable[Request], metrics: Registry
-) -> tuple[list[Row], list[str]]:
-    """All figures of one weight at all checkpoints, and the digests of the tensors read (W0 first).
+    files: WeightFiles,
+    points: Sequence[Point],
+    wanted: Sequence[Set[Request]],
+    metrics: Registry,
+    *,
+    device: torch.device = CPU,
+) -> Measured:
+    """The figures of one weight.
+
+    Each checkpoint is visited once. A figure that compares it with one that is visited later waits until the
+    channels of both are known.
+
+    Args:
+        wanted: what to measure at each of `points`.
 
     Raises:
         RunError: a tensor cannot be read, holds NaN or infinity, or is empty where W0 is not.
     """
-    wanted = [(metrics[request.metric], request) for request in sorted(requests)]
-    local = [(metric, request) for metric, request in wanted if not metric.across]
-    across = [(metric, request) for metric, request in wanted if metric.across]
-    trajectory = Trajectory(files, points)
-    rows: list[Row] = []
-    for index, point in enumerate(points):
-        update = trajectory.update(index)
-        standpoint = Standpoint(trajectory, index)
-        for metric, request in local:
-            rows += _rows(point, files.name, metric, request, _figures(metric, request, update, standpoint))
-        for k, side in _channels_of(across, update.shape):
-            trajectory.keep_channel(index, update, k, side)
-    for index, point in enumerate(points) if across else ():
-        update = trajectory.update(index)
-        standpoint = Standpoint(trajectory, index)
-        for metric, request in across:
-            if not is_trivial(metric, request.parameters(), points, index):
-                rows += _rows(point, files.name, metric, request, _figures(metric, request, update, standpoint))
-    return rows, list(trajectory.digests.values())
+    trajectory = Trajectory(files, points, device)
+    itinerary = Itinerary(points, wanted, metrics)
+    measured = Measured(digests=trajectory.digests)
+    visited: set[int] = set()
+    waiting: list[tuple[int, Asked]] = []
+    for index in itinerary.order():
+        visited.add(index)
+        ready = [asked for asked in itinerary.asked(index) if itinerary.targets(asked, index) <= visited]
+        late = [asked for asked in itinerary.asked(index) if asked not in ready]
+        _visit(trajectory, index, ready, late, itinerary, measured)
+        waiting += [(index, asked) for asked in late]
+    for index, asked in waiting:
+        measured.answers[index, asked[1]] = _answer(asked, trajectory.revisit(index), Standpoint(trajectory, index))
+    return measured
 
 
-def _figures(
-    metric: Metric, request: Request, update: Update, standpoint: Standpoint
-) -> Mapping[str, float] | Undefined:
-    if update.is_zero and not metric.when_unchanged:
-        return Undefined("W_t equals W0")
+def _visit(
+    trajectory: Trajectory, index: int, ready: list[Asked], late: list[Asked], itinerary: Itinerary, measured: Measured
+) -> None:
+    """Measure what is `ready` at one checkpoint, and keep the channels that other figures will need."""
+    update = trajectory.visit(index)
+    own = {channel for _, request in late for channel in channels_of(request, update.shape)}
+    for k, side in sorted(own | itinerary.channels(index, update.shape)):
+        trajectory.keep_channel(index, update, k, side)
+    for asked in ready:
+        measured.answers[index, asked[1]] = _answer(asked, update, Standpoint(trajectory, index))
+    measured.routes[index] = routes_of(update)
+
+
+def _answer(asked: Asked, update: Update, standpoint: Standpoint) -> Answer:
+    metric, request = asked
+    if standpoint.index in standpoint.trajectory.unchanged and not metric.when_unchanged:
+        return "W_t equals W0"
     figures = _attempt(lambda: metric.compute(update, request.parameters(), standpoint))
     if isinstance(figures, Undefined):
-        return figures
+        return str(figures)
     if not all(math.isfinite(value) for value in figures.values()):
-        return BEYOND_RANGE
-    return figures
+        return str(BEYOND_RANGE)
+    return {stat: float(value) for stat, value in figures.items()}
 
 
 def _attempt(compute: Callable[[], T]) -> T | Undefined:
@@ -170,47 +256,8 @@ def _attempt(compute: Callable[[], T]) -> T | Undefined:
         return BEYOND_RANGE
 
 
-def _rows(
-    point: Point, weight: str, metric: Metric, request: Request, figures: Mapping[str, float] | Undefined
-) -> list[Row]:
-    if isinstance(figures, Undefined):
-        figure = Figure(undefined=str(figures))
-        return [Row(point.step, weight, request, stat, figure) for stat in metric.stats]
-    return [Row(point.step, weight, request, stat, Figure(value=v)) for stat, v in figures.items()]
-
-
-def _channels_of(across: Iterable[tuple[Metric, Request]], shape: tuple[int, int]) -> set[tuple[int, str]]:
-    """(K, side) of every channel that the metrics will compare."""
-    wanted = set()
-    for _, request in across:
-        params = request.parameters()
-        if "k" in params:
-            wanted.add((resolve_rank(params["k"], shape), params.get("side", "right")))
-    return wanted
-
-
-def _after(stored: Tensor | Change, base: Base, where: str) -> Tensor | LowRank:
-    """W_t, or D_t by its factors. Raises RunError."""
-    if isinstance(stored, Tensor):
-        return stored
-    try:
-        wt = stored.of(base.w0)
-    except RunError as error:
-        raise RunError(f"{where}: {error}") from error
-    if isinstance(wt, Tensor):
-        _require_finite(wt, where)
-    return wt
-
-
 def _require_finite(tensor: Tensor, where: str) -> None:
     finite = torch.isfinite(tensor)
     if not finite.all():
         count = tensor.numel() - int(finite.sum())
         raise RunError(f"{where}: {count} of {tensor.numel()} values are NaN or infinite")
-
-
-def _digest(*tensors: Tensor) -> str:
-    content = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        content.update(tensor.contiguous().view(torch.uint8).numpy().data)
-    return content.hexdigest()

@@ -262,6 +262,7 @@ def _notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
         notes.append(
             f"note: {_plural_of(unjudged, 'expectation')} not judged: {NoBaseline(gate.missing_baseline or '')}"
         )
+    notes += [f"note: {notice}" for notice in gate.notices]
     frozen = max((verdict["weights"]["frozen"] for verdict in verdicts), default=0)
     if frozen:
         notes.append(f"note: {frozen} of the selected weights never changed (frozen) and are not averaged in")

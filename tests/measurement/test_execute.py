@@ -8,7 +8,7 @@ import torch
 from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
-from geomcheck.measurement import Figure, Record, Request, measure_record, survey
+from geomcheck.measurement import Figure, Record, Request, Resources, measure_record, survey
 from tests.runs import DOWN, K, Q, base_weights, moved, simple_run, write_run
 
 METRICS = load_metrics()
@@ -23,7 +23,7 @@ def measured(path: Path, *requests: Request, names: tuple[str, ...] = (Q, K, DOW
     run = open_run(path)
     base = find_base(run)
     record = survey(run, base)
-    measure_record(record, run, base, {name: set(requests) for name in names}, workers=workers)
+    measure_record(record, run, base, {name: set(requests) for name in names}, resources=Resources(workers=workers))
     return record
 
 

@@ -92,6 +92,9 @@ METADATA = [
     (lambda m: m.update(skipped=None), "damaged record"),
     (lambda m: m.update(weights={}), "that the record does not have"),
     (lambda m: m.update(metrics={}), "that the record does not have"),
+    (lambda m: m.update(routes={"D_t": {"svd": {"count": "9", "worst": None}}}), "no counts with certificates"),
+    (lambda m: m.update(routes=[1]), "damaged record"),
+    (lambda m: m.update(device=7), "a text is expected"),
     (lambda m: m["weights"].update({Q: {"shape": None, "dtypes": []}}), "damaged record"),
 ]
 
@@ -121,6 +124,34 @@ def test_a_figure_that_is_there_twice_is_refused(record: Record, tmp_path: Path)
     table = pq.read_table(file)
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), file)
     with pytest.raises(RecordError, match="there twice"):
+        read_record(file)
+
+
+def test_a_record_of_an_older_geomcheck_is_read(record: Record, tmp_path: Path) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    rewritten(file, lambda m: [m.pop("routes"), m.pop("device")])
+    again = read_record(file)
+    assert list(again.rows()) == list(record.rows())
+    assert (again.routes, again.device) == ({}, "")
+
+
+@pytest.mark.parametrize("name", ["weight", "metric", "params", "stat", "step"])
+def test_a_row_with_a_gap_is_refused(record: Record, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    cells = pq.read_table(file)[name].to_pylist()
+    rewritten(file, lambda m: None, **{name: [None, *cells[1:]]})
+    with pytest.raises(RecordError, match="damaged record"):
+        read_record(file)
+
+
+def test_columns_of_other_types_are_refused(record: Record, tmp_path: Path) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    table = pq.read_table(file)
+    pq.write_table(table.cast(table.schema.set(0, pa.field("step", pa.int32())), safe=False), file)
+    with pytest.raises(RecordError, match="or of other types"):
         read_record(file)
 
 

@@ -1,0 +1,6 @@
+"""What was measured before, by content: a run that has not changed is answered without reading it again."""
+
+from geomcheck.measurement.cache.cache import DEFAULT_BYTES, Cache, parse_size, require_outside
+from geomcheck.measurement.cache.recall import Recall
+
+__all__ = ["DEFAULT_BYTES", "Cache", "Recall", "parse_size", "require_outside"]

@@ -1,0 +1,82 @@
+"""A cache directory: measurements in one SQLite file, whole records and factorizations of W0 in files."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from geomcheck.errors import UsageError
+from geomcheck.measurement.cache.bases import Bases
+from geomcheck.measurement.cache.shelf import Shelf
+from geomcheck.measurement.cache.store import Store
+
+DEFAULT_BYTES = 20 * 10**9
+MEASUREMENTS = "measurements.sqlite"
+
+Tell = Callable[[str], None]
+
+
+class Cache:
+    """What was measured before.
+
+    Several processes may use one directory at once, and any of them may be killed. A cache that cannot be used is
+    no error: `tell` gets a sentence, and everything is measured.
+
+    Args:
+        directory: made when needed; None for a cache that keeps nothing.
+        max_bytes: what the directory may hold; two tenths of it measurements, the rest factorizations.
+        tell: gets what is wrong with the cache; by default it becomes a warning.
+    """
+
+    def __init__(self, directory: Path | None, *, max_bytes: int = DEFAULT_BYTES, tell: Tell = warnings.warn) -> None:
+        self.directory = directory
+        tenth = max_bytes // 10
+        self.store = Store(directory / MEASUREMENTS if directory else None, max_bytes=tenth, tell=tell)
+        self.records = Shelf(directory / "records" if directory else None, max_bytes=tenth, tell=tell)
+        self._bases = Bases(Shelf(directory / "bases" if directory else None, max_bytes=8 * tenth, tell=tell))
+
+    @classmethod
+    def off(cls) -> Cache:
+        """A cache that keeps nothing."""
+        return cls(None)
+
+    def base_state(self, digest: str) -> dict[str, Tensor] | None:
+        """The factorization kept for the W0 with this digest, on the CPU; None where there is none."""
+        return self._bases.load(digest)
+
+    def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
+        """Keep the factorization of the W0 with this digest, if there is room."""
+        self._bases.keep(digest, state)
+
+    def close(self) -> None:
+        """Write what is left, and make room."""
+        self.store.close()
+
+
+def parse_size(text: str) -> int:
+    """Bytes that ``20GB`` or ``500 MB`` means. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,6})\s*(MB|GB|TB)", text.strip())
+    if match is None:
+        raise UsageError(f"cache size {text!r}: give a whole number with its unit: 500MB, 20GB, 1TB")
+    return int(match.group(1)) * 10 ** {"MB": 6, "GB": 9, "TB": 12}[match.group(2)]
+
+
+def require_outside(directory: Path, inputs: Iterable[tuple[str, Path]], *, option: str = "") -> None:
+    """Refuse a cache directory inside what is read.
+
+    Args:
+        inputs: what is read, with its name for people.
+        option: how the user named the directory, for messages.
+
+    Raises:
+        UsageError: it is inside an input, or is no directory.
+    """
+    for what, place in inputs:
+        if directory.resolve().is_relative_to(place.resolve()):
+            raise UsageError(f"{option}{directory} would write to {what}, which is never written to")
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{option}{directory} is a file; name a directory for the cache")

@@ -1,0 +1,56 @@
+"""What a cached figure depends on besides the weights: the files as they lie there, and the code that read them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import scipy
+import torch
+
+import geomcheck
+from geomcheck.checkpoints.source import WeightSource
+from geomcheck.errors import RunError
+
+SETTLED_NS = 2_000_000_000
+"""Files younger than this may change again within one tick of their clock, so their identity proves nothing yet."""
+
+_DECISIVE = ("checkpoints", "diagnostics", "measurement")
+
+
+@cache
+def code() -> str:
+    """Identity of everything installed that decides a figure: the code of geomcheck, and the libraries' versions."""
+    libraries = (geomcheck.__version__, torch.__version__, np.__version__, scipy.__version__)
+    content = hashlib.blake2b(repr(libraries).encode(), digest_size=16)
+    package = Path(geomcheck.__file__).parent
+    for path in sorted(path for part in _DECISIVE for path in (package / part).rglob("*.py")):
+        content.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return content.hexdigest()
+
+
+def identity(source: WeightSource, *, settled_at: int) -> str | None:
+    """What changes whenever a weight of `source` may have: size, inode and times of each of its files, its config.
+
+    Args:
+        settled_at: nanoseconds since the epoch; files must have been left alone for `SETTLED_NS` before.
+
+    Returns:
+        A digest, or None where the files are gone or too young to be identified.
+    """
+    content = hashlib.blake2b(digest_size=16)
+    try:
+        content.update(json.dumps(source.config, sort_keys=True, default=str).encode())
+        for path in source.files:
+            stat = os.stat(path)
+            if stat.st_mtime_ns > settled_at - SETTLED_NS:
+                return None
+            known = (path.name, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            content.update(repr(known).encode())
+    except (OSError, RunError):
+        return None
+    return content.hexdigest()

@@ -1,0 +1,58 @@
+"""Figures as arrays: one statistic of a large run, turned into cells only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of one weight at one checkpoint.
+
+    Exactly one of `value` (finite) and `undefined` (the reason why there is none) is set.
+    """
+
+    value: float | None = None
+    undefined: str | None = None
+
+
+Cells = dict[tuple[int, str], Figure]
+"""Figures by (step, weight)."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """All figures of one statistic.
+
+    Attributes:
+        steps: int64, one per figure.
+        names: of the weights.
+        codes: one per figure, index of its weight in `names`.
+        values: float64, one per figure; ignored where it is undefined.
+        undefined: reason by the figure's index.
+    """
+
+    steps: np.ndarray
+    names: Sequence[str]
+    codes: np.ndarray
+    values: np.ndarray
+    undefined: Mapping[int, str]
+
+    def cells(self) -> Cells:
+        """The figures by step and weight."""
+        keys = list(zip(self.steps.tolist(), map(self.names.__getitem__, self.codes.tolist()), strict=True))
+        cells = dict(zip(keys, map(Figure, self.values.tolist()), strict=True))
+        return cells | {keys[index]: Figure(undefined=reason) for index, reason in self.undefined.items()}
+
+    def weights(self) -> set[str]:
+        """Names of the weights that have a figure."""
+        return {self.names[code] for code in np.unique(self.codes).tolist()}
+
+    @property
+    def repeats(self) -> bool:
+        """Whether some weight has two figures at one step."""
+        _, places = np.unique(self.steps, return_inverse=True)
+        return np.unique(places * len(self.names) + self.codes).size < self.steps.size

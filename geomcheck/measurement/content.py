@@ -1,0 +1,19 @@
+"""Weights by content: a digest of what a tensor holds, whatever file it came from."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from geomcheck.checkpoints.source import Change
+
+
+def digest(stored: Tensor | Change) -> str:
+    """Digest of shape, format and every bit of a tensor on the CPU; of an adapter's change, of its kind and tensors."""
+    content = hashlib.blake2b(b"" if isinstance(stored, Tensor) else stored.kind.encode(), digest_size=16)
+    for tensor in (stored,) if isinstance(stored, Tensor) else stored.tensors:
+        content.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        content.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return content.hexdigest()

@@ -1,0 +1,74 @@
+"""Threads of this process, as many at work as processors and memory allow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from geomcheck.errors import RunError
+from geomcheck.measurement.machine import available_memory, processors
+from geomcheck.measurement.task import Measured, Outcome, Sources, Task
+
+K = TypeVar("K", bound=Task)
+
+MEMORY_SHARE = 0.5
+"""Share of the available memory that weights at work may take."""
+
+
+def run_locally(
+    tasks: Sequence[K], sources: Sources, *, workers: int | None = None, budget: int | None = None
+) -> Iterator[tuple[K, Outcome]]:
+    """Do `tasks` in single-threaded workers.
+
+    Args:
+        tasks: the largest first.
+        workers: by default one per processor.
+        budget: bytes that the tasks at work may need together; a task that needs more than that runs alone.
+            By default half of what is available.
+    """
+    budget = int(MEMORY_SHARE * available_memory()) if budget is None else budget
+    workers = workers or processors()
+    waiting, running = list(tasks), dict[Future[Measured], K]()
+
+    def submit() -> None:
+        while len(running) < workers and (index := _next(waiting, running.values(), budget)) is not None:
+            task = waiting.pop(index)
+            running[pool.submit(task, sources)] = task
+
+    with _single_threaded(workers) as pool:
+        submit()
+        while running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            done = {future: running.pop(future) for future in finished}
+            submit()  # before the outcomes are looked at, so that no worker waits for that
+            for future, task in done.items():
+                error = future.exception()
+                if error is not None and not isinstance(error, RunError):
+                    raise error
+                yield task, error if isinstance(error, RunError) else future.result()
+
+
+def _next(waiting: Sequence[Task], running: Collection[Task], budget: int) -> int | None:
+    """Index of the first task that fits beside those at work; the first one of all, where none is."""
+    left = budget - sum(task.bytes for task in running)
+    fits = (index for index, task in enumerate(waiting) if task.bytes <= left)
+    return next(fits, 0 if waiting and not running else None)
+
+
+@contextmanager
+def _single_threaded(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose tensor operations are single-threaded: N of them beat N threads inside one operation, and
+    results cannot depend on their number."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, "geomcheck", initializer=torch.set_num_threads, initargs=(1,))
+    with threadpool_limits(limits=1):
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)

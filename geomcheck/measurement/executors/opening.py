@@ -1,0 +1,98 @@
+"""How workers on other machines open the same files: by path, and only if they are the same there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+from geomcheck.checkpoints import BaseModel, Run, comparable, open_base, open_run
+from geomcheck.errors import GeomcheckError, RunError
+from geomcheck.measurement.cache.identity import code
+from geomcheck.measurement.task import Sources
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Where the sources of a measurement lie.
+
+    Attributes:
+        run, base, reference: absolute paths.
+        how: the rule that found W0.
+        dequantized: whether fp8 weights are measured as fp32.
+        checkpoints: names of the run's checkpoints, and of the reference's.
+        files: digest of the names, sizes and modification times of all files.
+        code: identity of the code that measures.
+    """
+
+    run: str
+    base: str
+    how: str
+    dequantized: bool
+    reference: str | None
+    checkpoints: tuple[str, ...]
+    files: str
+    code: str
+
+    @classmethod
+    def of(cls, sources: Sources) -> Opening:
+        """How to open `sources` elsewhere."""
+        run, base, reference = sources.run, sources.base, sources.reference
+        return cls(
+            run=str(run.path.absolute()),
+            base=str(base.source.path.absolute()),
+            how=base.how,
+            dequantized=run.dequantized,
+            reference=str(reference.path.absolute()) if reference else None,
+            checkpoints=tuple(c.name for of in (run, reference) if of for c in of.checkpoints),
+            files=_files(sources),
+            code=code(),
+        )
+
+
+@lru_cache(maxsize=1)
+def opened(opening: Opening) -> Sources:
+    """The sources, opened here; a worker keeps them for its next task.
+
+    Raises:
+        RunError: they are not here, not the same, or the geomcheck here is another.
+    """
+    here = f"a Ray worker on {platform.node()}"
+    if opening.code != code():
+        raise RunError(f"{here} has another version of geomcheck, torch, numpy or scipy; install the same everywhere")
+    try:
+        run = open_run(opening.run)
+        w0 = run.own_base if run.own_base and Path(opening.base).samefile(run.own_base.source.path) else None
+        named = partial(comparable, dequantize=opening.dequantized)
+        run, base = named(run, w0 or open_base(opening.base, opening.how))
+        reference = named(open_run(opening.reference), base)[0] if opening.reference else None
+        sources = Sources(_only(run, opening), _named(base, opening), _only(reference, opening) if reference else None)
+        same = Opening.of(sources) == opening
+    except (GeomcheckError, OSError) as error:
+        raise RunError(f"{here} cannot open the files: {error}. All nodes must see them at the same path") from error
+    if not same:
+        raise RunError(f"{here} sees other files below {opening.run}: all nodes must share one file system")
+    return sources
+
+
+def _only(run: Run, opening: Opening) -> Run:
+    """`run` without the checkpoints that were written since."""
+    return replace(run, checkpoints=tuple(c for c in run.checkpoints if c.name in opening.checkpoints))
+
+
+def _named(base: BaseModel, opening: Opening) -> BaseModel:
+    return BaseModel(base.source, opening.how)
+
+
+def _files(sources: Sources) -> str:
+    known: Iterable[tuple[str, int, int]] = (
+        (str(path.absolute()), stat.st_size, stat.st_mtime_ns)
+        for source in sources.places().values()
+        for path in source.files
+        for stat in [os.stat(path)]
+    )
+    return hashlib.blake2b(repr(list(known)).encode(), digest_size=16).hexdigest()

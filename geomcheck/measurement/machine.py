@@ -1,0 +1,35 @@
+"""What this process may use of the machine: processors and memory, as containers and affinity leave them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+UNKNOWN_MEMORY = 4 * 2**30
+
+
+def processors() -> int:
+    """Processors that this process may keep busy, at least 1."""
+    known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read(CGROUP / "cpu.max").partition(" ")
+    if quota.isdecimal() and period.strip().isdecimal():
+        known = min(known, int(quota) // int(period))
+    return max(1, known)
+
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping."""
+    lines = _read(Path("/proc/meminfo")).splitlines()
+    known = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    limit, used = _read(CGROUP / "memory.max").strip(), _read(CGROUP / "memory.current").strip()
+    if limit.isdecimal() and used.isdecimal():
+        known.append(max(0, int(limit) - int(used)))
+    return min(known, default=UNKNOWN_MEMORY)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,173 @@
+"""What there is to do for one weight: a small description that can travel to any worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from geomcheck.checkpoints import BaseModel, Run
+from geomcheck.checkpoints.source import Change, Stored, WeightSource
+from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics.storage import DTYPE_NAMES
+from geomcheck.errors import RunError, Undefined
+from geomcheck.measurement.device import parse_device
+from geomcheck.measurement.places import matches, nearest
+from geomcheck.measurement.record import Point
+from geomcheck.measurement.request import Request
+from geomcheck.measurement.routes import Routes
+
+WORKING_COPIES = 12
+"""Float64 copies of a weight that its measurement holds at its peak."""
+
+Place = tuple[Literal["base", "run", "reference"], int]
+"""Where a tensor was read: W0, or a checkpoint of the run or of the reference by its index."""
+
+W0: Place = ("base", 0)
+
+Answer = Mapping[str, float] | str
+"""What a request gives at one checkpoint: figures by statistic, or the reason why there are none."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found about one weight.
+
+    Attributes:
+        answers: by index of the checkpoint and request.
+        digests: of the tensors that were read, by content.
+        routes: which algorithms answered, by index of the checkpoint.
+    """
+
+    answers: dict[tuple[int, Request], Answer] = field(default_factory=dict)
+    digests: dict[Place, str] = field(default_factory=dict)
+    routes: dict[int, Routes] = field(default_factory=dict)
+
+    def update(self, other: Measured) -> None:
+        """Add what was found later."""
+        self.answers.update(other.answers)
+        self.digests.update(other.digests)
+        for index, routes in other.routes.items():
+            self.routes[index] = {**self.routes.get(index, {}), **routes}
+
+
+Outcome = Measured | RunError
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The opened files of a measurement: a run, its W0 and a reference, with canonical names in all."""
+
+    run: Run
+    base: BaseModel
+    reference: Run | None = None
+
+    def places(self) -> dict[Place, WeightSource]:
+        """Every source by its place."""
+        found: dict[Place, WeightSource] = {W0: self.base.source}
+        found |= {("run", index): checkpoint.source for index, checkpoint in enumerate(self.run.checkpoints)}
+        if self.reference is not None:
+            others = enumerate(self.reference.checkpoints)
+            found |= {("reference", index): checkpoint.source for index, checkpoint in others}
+        return found
+
+    def match(self, progress: float) -> int:
+        """Index of the reference's checkpoint at the same progress. Raises Undefined where there is none."""
+        if self.reference is None:
+            raise Undefined("no reference run with weights was given (--geom-reference=DIRECTORY)")
+        found = nearest(self.reference.checkpoints, progress)
+        if not matches(found, progress):
+            raise Undefined(
+                f"the reference has no checkpoint near {progress:.0%} of training: "
+                f"the nearest is {found.name} at {found.progress:.0%}"
+            )
+        return self.reference.checkpoints.index(found)
+
+    @cached_property
+    def stored(self) -> dict[Place, Mapping[str, Stored]]:
+        """What each place holds, by name; asked of the sources once."""
+        return {place: source.weights for place, source in self.places().items()}
+
+    def read_reference(self, name: str, shape: tuple[int, ...], index: int) -> Tensor | Change:
+        """The reference's weight at its checkpoint `index`. Raises Undefined where it cannot be compared."""
+        assert self.reference is not None
+        checkpoint = self.reference.checkpoints[index]
+        stored = self.stored["reference", index].get(name)
+        if stored is None or stored.dtype not in DTYPE_NAMES.values() or stored.shape != shape:
+            raise Undefined(f"the reference's {checkpoint.name} has no such weight of shape {shape}")
+        return checkpoint.source.read(name)
+
+
+@dataclass(frozen=True)
+class MeasureWeight:
+    """Measure one weight.
+
+    Attributes:
+        name, shape: of the weight.
+        points: the checkpoints of the run.
+        wanted: what to measure at each of them.
+        device: where to compute, as torch names it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    points: tuple[Point, ...]
+    wanted: tuple[Set[Request], ...]
+    device: str = "cpu"
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Estimate of the memory that this takes at its peak."""
+        return WORKING_COPIES * 8 * self.numel
+
+    def without(self, known: Container[tuple[int, Request]]) -> MeasureWeight | None:
+        """What is left to do where `known` is answered; None where that is all."""
+        left = [frozenset(r for r in asked if (index, r) not in known) for index, asked in enumerate(self.wanted)]
+        return replace(self, wanted=tuple(left)) if any(left) else None
+
+    def __call__(self, sources: Sources) -> Measured:
+        """Do it. Raises RunError."""
+        from geomcheck.measurement.trajectory import WeightFiles, measure_weight
+
+        files = WeightFiles(
+            self.name,
+            base=partial(sources.base.source.read, self.name),
+            checkpoints=[partial(checkpoint.source.read, self.name) for checkpoint in sources.run.checkpoints],
+            match=sources.match,
+            reference=partial(sources.read_reference, self.name, self.shape),
+        )
+        return measure_weight(files, self.points, self.wanted, load_metrics(), device=parse_device(self.device))
+
+
+@dataclass(frozen=True)
+class DigestWeight:
+    """Digest the content of one weight at some places, to ask a cache for it."""
+
+    name: str
+    numel: int
+    places: Sequence[Place]
+    device: ClassVar[str] = "cpu"
+
+    @property
+    def bytes(self) -> int:
+        """Estimate of the memory that this takes at its peak."""
+        return 8 * self.numel
+
+    def __call__(self, sources: Sources) -> Measured:
+        """Do it. Raises RunError."""
+        from geomcheck.measurement.content import digest
+
+        found = sources.places()
+        return Measured(digests={place: digest(found[place].read(self.name)) for place in self.places})
+
+
+Task = MeasureWeight | DigestWeight

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
+from tests.runs import age, simple_run
+
+Reads = list[tuple[str, str]]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """(directory, weight) of every tensor that is read, as it happens."""
+    seen: Reads = []
+    read = SafetensorsDirectory.read
+
+    def counted(self: SafetensorsDirectory, name: str, at: tuple[int, ...] = ()):
+        seen.append((self.path.name, name))
+        return read(self, name, at)
+
+    monkeypatch.setattr(SafetensorsDirectory, "read", counted)
+    return seen
+
+
+@pytest.fixture
+def settled_run(tmp_path: Path) -> Path:
+    """A healthy run that was written an hour ago."""
+    return age(simple_run(tmp_path / "opd"))
+
+
+@pytest.fixture
+def no_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, reading any tensor fails."""
+
+    def forbid() -> None:
+        def read(self: SafetensorsDirectory, name: str, at: tuple[int, ...] = ()):
+            raise AssertionError(f"{self.path.name} {name} was read")
+
+        monkeypatch.setattr(SafetensorsDirectory, "read", read)
+
+    return forbid

@@ -1,0 +1,212 @@
+"""The table on disk: shared, killed, damaged, full, bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import geomcheck
+from geomcheck.measurement.cache.store import Store
+from tests.conftest import Reads
+
+LARGE = 10**9
+
+
+def opened(path: Path, told: list[str], max_bytes: int = LARGE) -> Store:
+    return Store(path, max_bytes=max_bytes, tell=told.append)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "m.sqlite"
+
+
+def test_what_was_put_is_there_for_the_next(file: Path) -> None:
+    told: list[str] = []
+    entries = {bytes([i]) * 16: bytes([i]) * 1000 for i in range(200)}
+    store = opened(file, told)
+    assert not file.exists()
+    store.put(entries)
+    store.close()
+    again = opened(file, told)
+    assert again.get([*entries, b"absent"]) == entries
+    again.close()
+    assert not told
+
+
+def test_a_store_without_a_place_keeps_nothing() -> None:
+    store = Store(None, max_bytes=LARGE, tell=pytest.fail)
+    store.put({b"a": b"b"})
+    assert not store.works
+    assert store.get([b"a"]) == {}
+    store.close()
+
+
+def test_processes_share_it(file: Path) -> None:
+    told: list[str] = []
+    one, other = opened(file, told), opened(file, told)
+    one.put({b"a": b"1"})
+    one.flush()
+    other.put({b"b": b"2"})
+    other.flush()
+    assert one.get([b"a", b"b"]) == {b"a": b"1", b"b": b"2"}
+    one.close()
+    other.close()
+    assert not told
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "overwritten", "empty"])
+def test_a_damaged_file_is_replaced_and_never_believed(file: Path, damage: str) -> None:
+    told: list[str] = []
+    entries = {os.urandom(16): os.urandom(500) for _ in range(500)}
+    store = opened(file, told)
+    store.put(entries)
+    store.close()
+    content = bytearray(file.read_bytes())
+    if damage == "overwritten":
+        for place in range(5000, len(content), 4096):
+            content[place] ^= 0xFF
+    file.write_bytes(
+        {"garbage": b"not a database " * 999, "truncated": content[:9000], "empty": b""}.get(damage, bytes(content))
+    )
+    for _ in range(3):  # damage is found where it is touched
+        store = opened(file, told)
+        assert store.get(entries).items() <= entries.items()
+        store.put(entries)
+        store.close()
+    assert all("was damaged" in line for line in told)
+    again = opened(file, told)
+    assert again.get(entries) == entries
+    again.close()
+
+
+def test_an_entry_that_was_altered_is_absent(file: Path) -> None:
+    told: list[str] = []
+    store = opened(file, told)
+    store.put({b"k": b"0.5", b"m": b"0.7"})
+    store.close()
+    with sqlite3.connect(file) as connection:
+        (value,) = connection.execute("SELECT value FROM entries WHERE key = ?", [b"k"]).fetchone()
+        connection.execute("UPDATE entries SET value = ? WHERE key = ?", [value.replace(b"0.5", b"0.9"), b"k"])
+        connection.execute("INSERT INTO entries VALUES ('text', 'text', 'text')")
+    connection.close()
+    again = opened(file, told)
+    assert again.get([b"k", b"m", b"text"]) == {b"m": b"0.7"}
+    again.close()
+
+
+def test_a_foreign_table_is_no_error(file: Path) -> None:
+    told: list[str] = []
+    file.parent.mkdir()
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE entries (a)")
+    connection.close()
+    store = opened(file, told)
+    store.put({b"a": b"1"})
+    assert store.get([b"a"]) == {}
+    store.close()
+    assert len(told) == 1
+    assert "cannot be used" in told[0]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_directory_is_told_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    (tmp_path / "locked").mkdir(mode=0o555)
+    store = opened(tmp_path / "locked" / "m.sqlite", told)
+    store.put({b"a": b"1"})
+    store.close()
+    assert len(told) == 1
+
+
+def test_a_place_that_cannot_be_made_is_told_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    (tmp_path / "file").touch()
+    store = opened(tmp_path / "file" / "m.sqlite", told)
+    assert store.get([b"a"]) == {}
+    store.put({b"a": b"1"})
+    store.close()
+    assert len(told) == 1
+    assert "everything is measured" in told[0]
+
+
+def test_a_full_disk_is_told_once(file: Path) -> None:
+    told: list[str] = []
+    store = opened(file, told)
+    assert store.works
+    assert store._connection is not None
+    store._connection.execute("PRAGMA max_page_count = 10")
+    store.put({os.urandom(16): os.urandom(100_000)})
+    store.flush()
+    assert store.get([b"a"]) == {}
+    store.close()
+    assert len(told) == 1
+    assert "full" in told[0]
+
+
+def test_the_bound_drops_what_was_not_used_for_longest(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    old = {b"old" + bytes([i]): os.urandom(4000) for i in range(100)}
+    new = {b"new" + bytes([i]): os.urandom(4000) for i in range(100)}
+    now = time.time()
+    for days, entries, used in ((3, old, []), (2, new, []), (1, {}, list(old)[:10])):
+        monkeypatch.setattr(time, "time", lambda days=days: now - days * 86_400)
+        store = opened(file, told)
+        store.get(used)
+        store.put(entries)
+        store.close()
+    store = opened(file, told, max_bytes=500_000)
+    store.get([])
+    store.close()
+    assert file.stat().st_size <= 500_000
+    again = opened(file, told)
+    assert set(again.get([*old, *new])) >= set(list(old)[:10])
+    assert len(again.get(list(old)[10:])) < len(again.get(new))
+    again.close()
+    assert not told
+
+
+def test_killed_at_any_moment_the_next_session_goes_on(settled_run: Path, tmp_path: Path, reads: Reads) -> None:
+    cold = geomcheck.measure(settled_run)
+    slow = """
+import sys, time, geomcheck
+from geomcheck.measurement.cache import Recall, recall, store
+store.FLUSH_SECONDS = recall.REMEMBER_SECONDS = 0
+keep = Recall.keep
+def slowly(self, task, measured):
+    keep(self, task, measured)
+    print("kept", flush=True)
+    time.sleep(0.2)
+Recall.keep = slowly
+geomcheck.measure(sys.argv[1], cache=sys.argv[2], workers=2)
+"""
+    for after in (1, 2):
+        command = [sys.executable, "-c", slow, str(settled_run), str(tmp_path / f"cache-{after}")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(after):
+                assert process.stdout.readline() == "kept\n"
+            process.send_signal(signal.SIGKILL)
+        reads.clear()
+        record = geomcheck.measure(settled_run, cache=tmp_path / f"cache-{after}")
+        assert list(record.rows()) == list(cold.rows())
+        assert record.fingerprints == cold.fingerprints
+        assert len(reads) <= 4 * (3 - after)
+
+
+def test_answers_are_plain_json(settled_run: Path, tmp_path: Path) -> None:
+    """Nothing in a cache can be executed."""
+    geomcheck.measure(settled_run, cache=tmp_path / "cache")
+    with sqlite3.connect(tmp_path / "cache" / "measurements.sqlite") as connection:
+        values = [value for (value,) in connection.execute("SELECT value FROM entries")]
+    connection.close()
+    assert values
+    assert all(isinstance(json.loads(value[16:]), dict) for value in values)
