@@ -1,0 +1,47 @@
+"""Gram matrices and symmetric eigenproblems, by whatever is fastest where the matrix lies."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+NUMPY_ON_CPU = True
+"""Whether matrices on the CPU take numpy's symmetric product; the answers agree to rounding either way."""
+
+
+def gram(tall: Tensor) -> Tensor:
+    """``A^T A`` in the dtype of A."""
+    if NUMPY_ON_CPU and tall.device.type == "cpu":
+        matrix = tall.numpy()
+        with np.errstate(over="ignore", invalid="ignore"):  # seen by whoever gets a figure that is not finite
+            return torch.from_numpy(matrix.T @ matrix)  # numpy knows that this is symmetric: half of the work
+    return tall.T @ tall
+
+
+def gram64(tall: Tensor) -> Tensor:
+    """``A^T A`` in float64."""
+    return gram(tall.double())
+
+
+def leading_eigenvectors(symmetric: Tensor, count: int) -> Tensor:
+    """Eigenvectors of the `count` largest eigenvalues, descending, as columns."""
+    if NUMPY_ON_CPU and symmetric.device.type == "cpu":  # scipy finds a part of the spectrum, torch does not
+        size = len(symmetric)
+        wanted = (size - count, size - 1)
+        _, vectors = scipy.linalg.eigh(symmetric.numpy(), subset_by_index=wanted, driver="evr", check_finite=False)
+        return torch.from_numpy(vectors).flip(1)
+    return torch.linalg.eigh(symmetric).eigenvectors.flip(1)[:, :count]
+
+
+def symmetric_product(left: Tensor, right: Tensor) -> Tensor:
+    """``left^T right`` where that is known to be symmetric: by blocks, those above the diagonal from those below."""
+    size = left.shape[1]
+    step = -(-size // 4)
+    product = torch.empty(size, size, dtype=left.dtype, device=left.device)
+    for start in range(0, size, step):
+        columns = slice(start, start + step)
+        product[start:, columns] = left[:, start:].T @ right[:, columns]
+        product[columns, start:] = product[start:, columns].T
+    return product
