@@ -27,7 +27,7 @@ from geomcheck.diagnostics.linalg import (
     principal_angles,
     spectral_shift_norm,
 )
-from geomcheck.diagnostics.linalg.scaling import Scaled, difference, difference_norm, frobenius_norm, scaled
+from geomcheck.diagnostics.linalg.scaling import Scaled, difference, difference_norm, frobenius_norm
 from geomcheck.diagnostics.masks import MagnitudeMask
 from geomcheck.diagnostics.storage import Array, count, magnitude_keys, size, visibly_changed
 from geomcheck.errors import Undefined
@@ -159,9 +159,7 @@ class Update:
     @cached_property
     def delta(self) -> Scaled:
         """D_t for products: float64 where the matrix is small, else float32."""
-        if self.base.is_small:
-            return scaled(self.matrix, torch.float64)
-        return difference(self.base.w0, self.wt)
+        return difference(self.base.w0, self.wt, torch.float64 if self.base.is_small else torch.float32)
 
     @cached_property
     def norm(self) -> float:
@@ -205,6 +203,10 @@ class Update:
         """W_t in the base's singular basis."""
         return Perturbation(self.base.basis, self.delta, self.spectrum.square)
 
+    @property
+    def _is_perturbation(self) -> bool:
+        return not self.base.is_small and self.perturbation.applies
+
     def angles(self, k: int) -> tuple[Tensor, Tensor]:
         """Principal angles between the top-k left, and right, singular subspaces of W0 and W_t.
 
@@ -214,7 +216,7 @@ class Update:
         Raises:
             Undefined: W0 or W_t has no unique top-k subspace.
         """
-        found = None if self.base.is_small else self.perturbation.angles(k)
+        found = self.perturbation.angles(k) if self._is_perturbation else None
         if found is not None:
             sides, self._own_routes[f"principal angles, k={k}"] = found
             return sides[::-1] if self.base.basis.is_wide else sides
@@ -225,7 +227,7 @@ class Update:
     @cached_property
     def shift_norm(self) -> float:
         """``|sigma(W_t) - sigma(W0)|_2``, singular values in descending order."""
-        if not self.base.is_small:
+        if self._is_perturbation:
             shift, certificate = self.perturbation.shift()
             if certificate.met:
                 self._own_routes["spectral shift"] = certificate

@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from geomcheck.diagnostics import Base
+from geomcheck.measurement.allocator import keep_freed_memory
 from tests.bench.protocols import Figures, protocols
 from tests.bench.weights import KINDS, SHAPES_06B, trajectory
 
@@ -45,7 +47,6 @@ class Tally:
         cpu, wall: seconds by protocol, scaled to all checkpoints.
         worst: the largest relative error by protocol and metric.
         routes: how often each route of ours answered.
-        bounds: the largest certificate of each quantity.
     """
 
     cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -80,7 +81,7 @@ def run(tally: Tally, shape: tuple[int, int], kind: str, checkpoints: int, dear:
     for index, wt in enumerate(path):
         for name, protocol in running.items():
             if name not in DEAR or index >= len(path) - dear:
-                tally.timed(name, lambda p=protocol, wt=wt: p.see(wt), scales[name])
+                tally.timed(name, partial(protocol.see, wt), scales[name])
     figures = {name: tally.timed(name, protocol.figures, scales[name]) for name, protocol in running.items()}
     expected = figures["paper"]
     for figure in expected if dear < len(path) else ():
@@ -109,9 +110,8 @@ def peak_of_this_process(shape: tuple[int, int], name: str) -> float:
 def report(shapes: str, kind: str, tally: Tally, memory: Mapping[str, float]) -> bool:
     """Print one kind's tables. Returns whether every target was met."""
     names = list(tally.cpu)
-    print(
-        f"\n{shapes}, {kind}\n{'':12} {'CPU s':>9} {'wall s':>9} {'paper / this':>13} {'peer / this':>12} {'peak MiB':>9}"
-    )
+    print(f"\n{shapes}, {kind}")
+    print(f"{'':12} {'CPU s':>9} {'wall s':>9} {'paper / this':>13} {'peer / this':>12} {'peak MiB':>9}")
     for name in names:
         ratios = [tally.cpu[other] / tally.cpu[name] for other in DEAR]
         high = f"{memory[name]:9.0f}" if name in memory else f"{'':>9}"
@@ -142,14 +142,10 @@ def targets(shapes: str, tally: Tally) -> bool:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--shapes", choices=SHAPES, default="0.6b", help="the seven matrices of a 0.6B layer, or 4096x4096"
-    )
+    parser.add_argument("--shapes", choices=SHAPES, default="0.6b", help="the matrices of a 0.6B layer, or one more")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["opd"], help="how the updates look")
     parser.add_argument("--checkpoints", type=int, default=5, help="per weight, besides the base")
-    parser.add_argument(
-        "--no-memory", action="store_true", help="do not measure peak memory, which takes more processes"
-    )
+    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory, which takes more processes")
     parser.add_argument("--peak", nargs=2, metavar=("SHAPE", "PROTOCOL"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -158,6 +154,7 @@ def main() -> None:
     """Run the comparison. Exits with 1 where a target is missed."""
     args = arguments()
     torch.set_num_threads(1)
+    keep_freed_memory()
     with threadpool_limits(limits=1):
         if args.peak:
             out, in_ = map(int, args.peak[0].split("x"))

@@ -14,22 +14,10 @@ from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channe
 CHANNEL, RANK, ALPHA, ETA, SHARE = 16, 64, 0.3, 1e-3, 8
 """Defaults of the metrics: K, rank and size of the principal mask, tolerance, and k = min(out, in) / SHARE."""
 
-ELEMENTWISE = frozenset(
-    [
-        "update_sparsity",
-        "update_support",
-        "low_magnitude_overlap",
-        "mask_jaccard",
-        "frozen_share",
-        "rounding_share",
-        "update_norm",
-        "relative_update_norm",
-    ]
-)
-UPDATE_ONLY = ELEMENTWISE | frozenset(
-    ["stable_rank", "hill_exponent", "top_energy", "subspace_alignment", "subspace_energy"]
-)
-ALL = frozenset(metric.name for metric in load_metrics())
+ELEMENTWISE = {"update_sparsity", "update_support", "low_magnitude_overlap", "mask_jaccard", "frozen_share"}
+ELEMENTWISE |= {"rounding_share", "update_norm", "relative_update_norm"}
+UPDATE_ONLY = {"stable_rank", "hill_exponent", "top_energy", "subspace_alignment", "subspace_energy"} | ELEMENTWISE
+ALL = {metric.name for metric in load_metrics()}
 
 Figures = dict[str, float]
 
@@ -148,7 +136,7 @@ class Peer(Paper):
 class Ours:
     """This package, for some of its metrics."""
 
-    def __init__(self, w0: Tensor, first: Tensor, names: frozenset[str], state: Mapping[str, Tensor]) -> None:
+    def __init__(self, w0: Tensor, first: Tensor, names: set[str], state: Mapping[str, Tensor]) -> None:
         self.base = Base.from_state(w0, state)
         self.other = first
         self.metrics = [metric for metric in load_metrics() if metric.name in names]

@@ -31,6 +31,7 @@ class Basis:
         self.w0 = self.tall(base.matrix)
         self.values = values
         self.vectors = vectors
+        self._left: dict[int, Tensor] = {}
 
     @classmethod
     def of(cls, w0: Tensor) -> Basis:
@@ -75,7 +76,9 @@ class Basis:
 
     def left(self, k: int) -> Tensor:
         """Top-k left singular vectors of the tall W0, float32."""
-        return self._leading(k) / self.values[:k].float()
+        if k not in self._left:
+            self._left[k] = self._leading(k) / self.values[:k].float()
+        return self._left[k]
 
     def _leading(self, k: int) -> Tensor:
         """The first k columns of `images`."""

@@ -33,15 +33,3 @@ def leading_eigenvectors(symmetric: Tensor, count: int) -> Tensor:
         _, vectors = scipy.linalg.eigh(symmetric.numpy(), subset_by_index=wanted, driver="evr", check_finite=False)
         return torch.from_numpy(vectors).flip(1)
     return torch.linalg.eigh(symmetric).eigenvectors.flip(1)[:, :count]
-
-
-def symmetric_product(left: Tensor, right: Tensor) -> Tensor:
-    """``left^T right`` where that is known to be symmetric: by blocks, those above the diagonal from those below."""
-    size = left.shape[1]
-    step = -(-size // 4)
-    product = torch.empty(size, size, dtype=left.dtype, device=left.device)
-    for start in range(0, size, step):
-        columns = slice(start, start + step)
-        product[start:, columns] = left[:, start:].T @ right[:, columns]
-        product[columns, start:] = product[start:, columns].T
-    return product

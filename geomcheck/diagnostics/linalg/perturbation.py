@@ -6,6 +6,7 @@ quantity of the size of W0. Angles and spectral shifts follow from S^2 (float64)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -15,7 +16,6 @@ from torch import Tensor
 from geomcheck.diagnostics.linalg.angles import angles_from_parts
 from geomcheck.diagnostics.linalg.basis import Basis
 from geomcheck.diagnostics.linalg.certificate import ANGLE_FLOOR, Certificate, Route
-from geomcheck.diagnostics.linalg.gram import symmetric_product
 from geomcheck.diagnostics.linalg.riccati import Graph, invariant_graph
 from geomcheck.diagnostics.linalg.scaling import Scaled
 from geomcheck.diagnostics.linalg.windows import windowed_eigenvalues
@@ -28,6 +28,9 @@ ROUNDING = 8 * EPS32
 SAFETY = 8
 """How far rounding may exceed what is typical."""
 
+SMALLEST_EXPONENT, LARGEST_EXPONENT = -60, 10
+"""Powers of two between the largest entries of D and of W0 at which a perturbation of W0 is worth trying."""
+
 Angles = tuple[Tensor, Tensor]
 
 
@@ -37,13 +40,20 @@ class Perturbation:
     Args:
         basis: of W0.
         delta: D_t, shape (out, in).
-        square: D_t^T D_t of the tall D_t, in units of ``4**delta.exponent``, float32, where it is at hand.
+        square: ``D_t^T D_t`` of the tall `delta`, float32, where it is at hand.
     """
 
     def __init__(self, basis: Basis, delta: Scaled, square: Tensor | None = None) -> None:
         self.basis = basis
-        self.delta = basis.tall(delta.at(basis.exponent))
-        self._square = None if square is None else Scaled(square, 2 * delta.exponent).at(2 * basis.exponent)
+        self.delta = basis.tall(delta.matrix)
+        self.square = square
+        self.exponent = delta.exponent - basis.exponent
+        self.ratio = math.ldexp(1.0, min(self.exponent, LARGEST_EXPONENT))
+
+    @property
+    def applies(self) -> bool:
+        """Whether D is of a size that float32 can hold next to W0."""
+        return SMALLEST_EXPONENT <= self.exponent <= LARGEST_EXPONENT
 
     @cached_property
     def change(self) -> Tensor:
@@ -53,12 +63,13 @@ class Perturbation:
         on the shape.
         """
         rows, size = self.delta.shape
-        if self._square is not None and rows >= 2 * size:
+        if self.square is not None and rows >= 2 * size:
             across = self.basis.w0.T @ self.delta
-            return symmetric_product(self.basis.vectors, (across + across.T + self._square) @ self.basis.vectors)
+            bracket = (across + across.T).add_(self.square, alpha=self.ratio)
+            return (self.basis.vectors.T @ (bracket @ self.basis.vectors)).mul_(self.ratio)
         moved = self.delta @ self.basis.vectors
-        half = torch.add(self.basis.images, moved, alpha=0.5).T @ moved
-        return half + half.T
+        half = torch.add(self.basis.images, moved, alpha=self.ratio / 2).T @ moved
+        return (half + half.T).mul_(self.ratio)
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -77,7 +88,7 @@ class Perturbation:
     def _noise(self) -> float:
         """What rounding to float32 changes in a product ``(W0 v)^T D w`` of singular vectors, typically."""
         rows, size = self.delta.shape
-        energies = torch.linalg.vector_norm(self.basis.values) * torch.linalg.vector_norm(self.delta)
+        energies = torch.linalg.vector_norm(self.basis.values) * torch.linalg.vector_norm(self.delta) * self.ratio
         return 2 * EPS32 * float(energies) / size / rows**0.5
 
     # ---- singular values
@@ -143,7 +154,7 @@ class Perturbation:
         basis = self.basis.left(k)
         vectors = self.basis.vectors
         leaving = vectors[:, k:] @ graph.rest
-        moved = self.delta @ (vectors[:, :k] @ graph.top + leaving)
+        moved = (self.delta @ (vectors[:, :k] @ graph.top + leaving)).mul_(self.ratio)
         within = basis.T @ moved
         inside = self.basis.values[:k, None].float() * graph.top + within
         outside = self.basis.w0 @ leaving + moved - basis @ within

@@ -17,31 +17,34 @@ class Scaled:
 
     matrix: Tensor
     exponent: int
+    is_zero: bool = False
 
     @property
     def factor(self) -> float:
         """2**exponent."""
         return math.ldexp(1.0, self.exponent)
 
-    def at(self, exponent: int) -> Tensor:
-        """The matrix in units of ``2**exponent``."""
-        if exponent == self.exponent:
-            return self.matrix
-        return self.matrix * math.ldexp(1.0, max(-1000, min(127, self.exponent - exponent)))
-
 
 def scaled(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Scaled:
     """`matrix` (any floating dtype, finite) at the scale of one."""
-    exponent = max(-1000, math.frexp(_largest(matrix))[1])
-    wide = matrix.double() if abs(exponent) > 100 else matrix.to(torch.promote_types(matrix.dtype, dtype))
-    return Scaled((wide * 2.0**-exponent).to(dtype), exponent)
+    wide = torch.promote_types(matrix.dtype, dtype)
+    return _to_scale(matrix.to(wide, copy=True), dtype)
 
 
-def difference(w0: Tensor, wt: Tensor) -> Scaled:
-    """``wt - w0`` in float32: exact where both are stored in 16 bits and are near each other, else to 6e-8."""
-    wide = torch.promote_types(torch.promote_types(w0.dtype, wt.dtype), torch.float32)
-    delta = wt.to(wide) - w0
-    return scaled(delta if math.isfinite(_largest(delta)) else wt.double() - w0.double())
+def difference(w0: Tensor, wt: Tensor, dtype: torch.dtype = torch.float32) -> Scaled:
+    """``wt - w0``: exact where both are stored in 16 bits and are near each other, else to the rounding of `dtype`."""
+    wide = torch.promote_types(torch.promote_types(w0.dtype, wt.dtype), dtype)
+    delta = wt.to(wide, copy=True).sub_(w0)
+    return _to_scale(delta if math.isfinite(_largest(delta)) else wt.double() - w0.double(), dtype)
+
+
+def _to_scale(matrix: Tensor, dtype: torch.dtype) -> Scaled:
+    """`matrix`, which is overwritten, at the scale of one."""
+    largest = _largest(matrix)
+    exponent = max(-1000, math.frexp(largest)[1])
+    if abs(exponent) > 100:  # 2**-exponent may be beyond the range of float32
+        matrix = matrix.double()
+    return Scaled(matrix.mul_(2.0**-exponent).to(dtype), exponent, largest == 0)
 
 
 def difference_norm(w0: Tensor, wt: Tensor) -> float:

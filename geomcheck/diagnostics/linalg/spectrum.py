@@ -132,7 +132,7 @@ class UpdateSpectrum:
 
     def _candidates(self, k: int, subspace: bool) -> Iterator[tuple[Route, Ritz]]:
         size = self._tall.shape[1]
-        if size < SMALL or k > LARGEST_K or not self.delta.matrix.any():
+        if size < SMALL or k > LARGEST_K or self.delta.is_zero:
             return
         vectors = self._iterated(k, subspace)
         if vectors is not None:
