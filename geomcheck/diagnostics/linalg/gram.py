@@ -16,7 +16,9 @@ def gram(tall: Tensor) -> Tensor:
     if NUMPY_ON_CPU and tall.device.type == "cpu":
         matrix = tall.numpy()
         with np.errstate(over="ignore", invalid="ignore"):  # seen by whoever gets a figure that is not finite
-            return torch.from_numpy(matrix.T @ matrix)  # numpy knows that this is symmetric: half of the work
+            square = tall.new_empty(tall.shape[1], tall.shape[1])  # aligned as other tensors: same bits every time
+            np.matmul(matrix.T, matrix, out=square.numpy())  # numpy knows that this is symmetric: half of the work
+            return square
     return tall.T @ tall
 
 

@@ -22,7 +22,7 @@ from geomcheck.diagnostics.linalg.windows import windowed_eigenvalues
 
 EPS32 = torch.finfo(torch.float32).eps
 
-ROUNDING = 8 * EPS32
+ROUNDING = 2 * EPS32
 """Relative error of products in float32."""
 
 SAFETY = 8

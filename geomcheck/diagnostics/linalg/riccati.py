@@ -83,7 +83,7 @@ def _rotated(
     rotation = vectors.float()
     coupling = change.clone()
     coupling[start:stop] = rotation.T @ change[start:stop]
-    coupling[:, start:stop] = coupling[start:stop].T
+    coupling[:, start:stop] = coupling[start:stop].T.clone()
     coupling[start:stop, start:stop] = 0
     coupling.diagonal().zero_()
     return energies, coupling

@@ -25,6 +25,8 @@ MIXING = 0.1
 """Weight of a trial vector outside its window beyond which perturbation theory is not used."""
 
 
+EPS32 = torch.finfo(torch.float32).eps
+
 REMAINDER = 0.25
 """Part of a correction that may be wrong."""
 
@@ -60,7 +62,7 @@ class Windowed:
         error = self.correction / (2 * before + shift).clamp_min(1e-300)
         others = len(shift) - len(self.corrected)
         sums = _spread(REMAINDER * error[self.corrected], shift[self.corrected], len(self.corrected))
-        return (sums + _spread(error[self.sampled], shift[self.sampled], others)) / energy
+        return EPS32 + (sums + _spread(error[self.sampled], shift[self.sampled], others)) / energy
 
 
 def _spread(error: Tensor, shift: Tensor, count: int) -> float:
@@ -121,7 +123,7 @@ class _Window:
         self.energies, self.change = energies, change
         self.low, self.high = low, high
         self.central = slice(start - low, stop - low)
-        self.energy = float(energies[start] + energies[stop - 1]) / 2
+        self.energy = float(energies[(start + stop) // 2])
         distance = (self.energy - energies).float()
         distance[low:high] = torch.inf
         couplings = change[low:high]
@@ -147,7 +149,7 @@ class _Window:
         within = self.change @ tails - self.change.diagonal()[:, None] * tails
         gaps = (values[None, :] - self.energies[:, None]).float()
         residual = self.change[:, self.low : self.high] @ vectors + within - gaps * tails
-        residual[self.low : self.high] = 0  # solved there
+        gaps[self.low : self.high] = torch.inf  # solved there
         return values, (tails * within + residual**2 / gaps).sum(0).double()
 
     def _standard(self) -> tuple[Tensor, Tensor]:

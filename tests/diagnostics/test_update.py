@@ -1,0 +1,214 @@
+"""Large updates through the routes that answer them, against the dense route and brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from geomcheck.diagnostics import Base, Metric, Update, load_metrics
+from geomcheck.diagnostics import update as update_module
+from geomcheck.diagnostics.drift import spectral_shift
+from geomcheck.diagnostics.linalg import ACCURACY, Route
+from geomcheck.diagnostics.linalg import gram as gram_module
+from geomcheck.diagnostics.linalg import spectrum as spectrum_module
+from geomcheck.diagnostics.linalg.angles import principal_angles
+from geomcheck.diagnostics.rotation import rotation_angles
+from geomcheck.errors import RunError, Undefined
+from tests.bench.weights import KINDS, trajectory
+from tests.diagnostics import oracle
+from tests.diagnostics.cases import Case, Shape, make, numbers, with_values
+
+SHAPES = [(256, 256), (256, 640), (640, 256)]
+K = 32
+LOCAL = [metric for metric in load_metrics() if not metric.across and not metric.against_reference]
+
+
+def realistic(shape: Shape, kind: str, seed: int = 0) -> Case:
+    """An update as training makes it, or one that is hard."""
+    if kind in KINDS:
+        w0, path = trajectory(shape, KINDS[kind], 1, seed)
+        return Case(w0, path[-1])
+    w0 = trajectory(shape, KINDS["opd"], 1, seed)[0]
+    rng = np.random.default_rng(seed)
+    if kind == "flat":
+        step = 1e-4 * rng.standard_normal(shape)
+    elif kind == "rank one":
+        step = 1e-4 * np.outer(rng.standard_normal(shape[0]), rng.standard_normal(shape[1]))
+    elif kind == "as large as W0":
+        step = 0.03 * rng.standard_normal(shape)
+    else:
+        step = np.zeros(shape)
+        step[3, 5] = 0.1
+    return Case(w0.float(), w0.float() + torch.tensor(step).float())
+
+
+def figures(metric: Metric, update: Update) -> dict[str, float] | str:
+    """What `metric` gives with its defaults, or why it gives nothing."""
+    try:
+        return dict(metric.compute(update, {p.name: p.default for p in metric.measured_parameters}, None))
+    except Undefined as reason:
+        return str(reason)
+
+
+@pytest.fixture
+def dense(monkeypatch: pytest.MonkeyPatch) -> Callable[[Case], Update]:
+    """Makes updates that are answered in float64 alone."""
+
+    def update(case: Case) -> Update:
+        monkeypatch.setattr(update_module, "SMALL", 10**6)
+        monkeypatch.setattr(spectrum_module, "SMALL", 10**6)
+        made = case.update
+        for metric in LOCAL:
+            figures(metric, made)
+        monkeypatch.undo()
+        return made
+
+    return update
+
+
+HARD = ["flat", "rank one", "as large as W0", "one entry"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *HARD])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_figure_is_that_of_the_dense_route(shape: Shape, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = realistic(shape, kind)
+    fast = {metric.name: figures(metric, case.update) for metric in LOCAL}
+    monkeypatch.setattr(update_module, "SMALL", 10**6)
+    monkeypatch.setattr(spectrum_module, "SMALL", 10**6)
+    for name, figure in ((metric.name, figures(metric, case.update)) for metric in LOCAL):
+        if isinstance(figure, str):
+            assert fast[name] == figure
+        elif name == "principal_angle":
+            assert fast[name] == pytest.approx(figure, rel=ACCURACY, abs=ACCURACY * 0.01)
+        else:
+            assert fast[name] == pytest.approx(figure, rel=ACCURACY), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_training_does_is_answered_by_the_fast_routes(kind: str) -> None:
+    update = realistic((640, 300), kind).update
+    for metric in LOCAL:
+        figures(metric, update)
+    answered = {what.split(",")[0]: certificate for what, certificate in update.routes.items()}
+    assert answered.keys() == {"principal angles", "spectral shift", "singular values of D"}
+    assert answered["principal angles"].route in (Route.RICCATI, Route.BASIS_EIGEN)
+    assert answered["spectral shift"].route in (Route.WINDOWS, Route.BASIS_EIGENVALUES)
+    assert answered["singular values of D"].route in (Route.KRYLOV, Route.GRAM)
+    assert all(certificate.met for certificate in answered.values())
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "flat", "rank one"])
+def test_angles_and_shift_are_within_their_certificates_of_brute_force(kind: str) -> None:
+    case = realistic((300, 280), kind, seed=5)
+    update = case.update
+    exact = oracle.angles(case.before, case.after, K)
+    for angles, expected in zip(update.angles(K), exact, strict=True):
+        error = np.abs(angles.rad2deg().numpy() - expected) / np.maximum(expected, 0.01)
+        assert error.max() <= update.routes[f"principal angles, k={K}"].bound
+    error = abs(spectral_shift(update) / oracle.nss(case.before, case.after) - 1)
+    assert error <= update.routes["spectral shift"].bound
+
+
+def test_an_update_as_large_as_the_weight_falls_back() -> None:
+    update = realistic((280, 280), "as large as W0").update
+    spectral_shift(update)
+    update.angles(K)
+    assert update.routes["spectral shift"].route is not Route.WINDOWS
+    assert update.routes[f"principal angles, k={K}"].route in (Route.BASIS_EIGEN, Route.DENSE)
+
+
+@pytest.mark.parametrize("of", ["W0", "W_t"])
+def test_a_tie_at_the_cut_is_undefined_as_the_dense_route_says(of: str) -> None:
+    values = np.linspace(3, 1, 256)
+    values[K] = values[K - 1]
+    tied = torch.tensor(with_values((256, 300), values, seed=1))
+    free = tied + torch.tensor(with_values((256, 300), np.linspace(1, 0.1, 256), seed=9)) * 1e-3
+    update = Update(Base(tied), free) if of == "W0" else Update(Base(free), tied)
+    with pytest.raises(Undefined, match="tied"):
+        rotation_angles(update, K)
+    assert update.routes[f"principal angles, k={K}"].route is Route.DENSE
+    assert rotation_angles(update, K - 1)["both"].shape == (2 * K - 2,)
+
+
+def test_a_rank_below_k_is_undefined() -> None:
+    case = make((300, 280), torch.float32, seed=2, base_rank=20, step=1e-3)
+    exact = Case(torch.tensor(with_values((300, 280), np.linspace(2, 1, 20), seed=2)), case.wt.double())
+    with pytest.raises(Undefined, match="rank below"):
+        rotation_angles(exact.update, 30)
+    assert 0 < spectral_shift(exact.update) < 2
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_scale_changes_nothing(shape: Shape, scale: float) -> None:
+    power = 2.0 ** round(np.log2(scale))
+    case = realistic(shape, "opd")
+    plain, other = case.update, Case(case.w0 * power, case.wt * power).update
+    for metric in LOCAL:
+        if metric.name != "update_norm":
+            assert figures(metric, other) == figures(metric, plain), metric.name
+
+
+@pytest.mark.parametrize("k", [1, 2, 40, 150, 254, 255])
+def test_cuts_near_the_ends_of_the_spectrum(k: int) -> None:
+    case = realistic((256, 300), "opd", seed=3)
+    for angles, expected in zip(case.update.angles(k), oracle.angles(case.before, case.after, k), strict=True):
+        np.testing.assert_allclose(angles.rad2deg(), expected, rtol=ACCURACY, atol=ACCURACY * 0.01)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_update(shape: Shape) -> None:
+    w0 = realistic(shape, "opd").w0
+    still = Update(Base(w0), w0.clone())
+    assert max(float(side.max()) for side in still.angles(K)) < 1e-10
+    assert spectral_shift(still) < 1e-12
+    assert still.is_zero
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_without_numpy_and_scipy_the_figures_are_the_same(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on other devices: torch alone."""
+    case = realistic(shape, "opd", seed=8)
+    here = {metric.name: figures(metric, case.update) for metric in LOCAL}
+    monkeypatch.setattr(gram_module, "NUMPY_ON_CPU", False)
+    there = case.update
+    for metric in LOCAL:
+        assert figures(metric, there) == pytest.approx(here[metric.name], rel=1e-4), metric.name
+    np.testing.assert_allclose(there.spectrum.right(8).T @ case.update.spectrum.right(8), np.eye(8), atol=2)
+
+
+def test_figures_of_entries_form_no_difference_and_those_of_the_update_no_basis() -> None:
+    update = realistic((300, 280), "opd").update
+    for name in ("update_sparsity", "low_magnitude_overlap", "frozen_share", "rounding_share", "relative_update_norm"):
+        figures(load_metrics()[name], update)
+    assert not update.__dict__.keys() & {"delta", "matrix", "spectrum", "perturbation", "factorization"}
+    for name in ("stable_rank", "hill_exponent", "top_energy"):
+        figures(load_metrics()[name], update)
+    assert not update.__dict__.keys() & {"matrix", "perturbation", "factorization", "current"}
+    assert not update.base.__dict__.keys() & {"matrix", "basis", "factorization"}
+
+
+def test_a_base_is_restored_with_its_factorization_and_gives_identical_figures() -> None:
+    case = realistic((300, 280), "opd")
+    first = case.update
+    expected = {metric.name: figures(metric, first) for metric in LOCAL}
+    base = Base.from_state(case.w0, first.base.state())
+    assert base.__dict__.keys() >= {"basis"}
+    again = Update(base, case.wt)
+    assert {metric.name: figures(metric, again) for metric in LOCAL} == expected
+    assert Base(case.w0).state() == {}
+    with pytest.raises(RunError, match="does not fit"):
+        Base.from_state(case.w0[:200], first.base.state())
+
+
+def test_principal_subspaces_are_those_of_the_dense_route() -> None:
+    for shape in SHAPES:
+        base = Base(realistic(shape, "opd").w0)
+        left, right = (basis.double() for basis in base.principal(K))
+        exact = oracle.spectrum(numbers(base.w0))
+        assert float(principal_angles(left, torch.tensor(exact.u[:, :K])).max()) < 1e-5
+        assert float(principal_angles(right, torch.tensor(exact.v[:, :K])).max()) < 1e-5
