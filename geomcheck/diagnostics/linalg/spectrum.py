@@ -29,7 +29,7 @@ SMALL = 256
 GRAM_SIZE = 2048
 """min(out, in) up to which a Gram matrix pays for itself in the iteration."""
 
-FIRST_LOOK, LAST_LOOK = 6, 30
+FIRST_LOOK, LAST_LOOK = 8, 36
 """Blocks at which convergence is first and last looked at."""
 
 HOPELESS = 1e-2
@@ -113,7 +113,7 @@ class UpdateSpectrum:
     @cached_property
     def _krylov(self) -> BlockKrylov:
         tall, square = self._tall, self.square
-        normal = (lambda block: tall.T @ (tall @ block)) if square is None else (lambda block: square @ block)
+        normal = (lambda block: ((tall @ block).T @ tall).T) if square is None else (lambda block: square @ block)
         return BlockKrylov(tall.shape[1], tall.device, normal)
 
     def _certified(self, k: int, *, subspace: bool) -> tuple[Route, Ritz] | None:
