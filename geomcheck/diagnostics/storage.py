@@ -100,8 +100,8 @@ def rounding_energy(wt: Tensor) -> float:
 
 
 def blocks_of(matrix: Tensor) -> tuple[Tensor, ...]:
-    """The entries in order, in pieces that stay in a core's cache when they are converted to float64."""
-    return torch.split(matrix.reshape(-1), BLOCK)
+    """The entries in order; on a CPU in pieces that stay in a core's cache when they are converted to float64."""
+    return torch.split(matrix.reshape(-1), BLOCK if matrix.device.type == "cpu" else matrix.numel())
 
 
 def _bits(w: Tensor) -> Array:

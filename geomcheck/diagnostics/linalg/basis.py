@@ -36,8 +36,7 @@ class Basis:
     @classmethod
     def of(cls, w0: Tensor) -> Basis:
         """Factorize W0: a Gram matrix and its eigenvectors, in float64."""
-        units = scaled(w0).matrix.double() if w0.dtype != torch.float64 else w0 * 2.0 ** -scaled(w0).exponent
-        factorization = Factorization(units)
+        factorization = Factorization(scaled(w0, torch.float64).matrix)
         return cls(w0, factorization.values, factorization.gram_vectors.float().contiguous())
 
     @classmethod

@@ -88,8 +88,9 @@ class Perturbation:
     def _noise(self) -> float:
         """What rounding to float32 changes in a product ``(W0 v)^T D w`` of singular vectors, typically."""
         rows, size = self.delta.shape
-        energies = torch.linalg.vector_norm(self.basis.values) * torch.linalg.vector_norm(self.delta) * self.ratio
-        return 2 * EPS32 * float(energies) / size / rows**0.5
+        update = float(torch.linalg.vector_norm(self.delta)) * self.ratio
+        energies = (float(torch.linalg.vector_norm(self.basis.values)) + update) * update
+        return 2 * EPS32 * energies / size / rows**0.5
 
     # ---- singular values
 
