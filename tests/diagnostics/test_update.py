@@ -156,7 +156,14 @@ def test_a_rank_below_k_is_undefined() -> None:
     exact = Case(torch.tensor(with_values((300, 280), np.linspace(2, 1, 20), seed=2)), case.wt.double())
     with pytest.raises(Undefined, match="rank below"):
         rotation_angles(exact.update, 30)
-    assert 0 < spectral_shift(exact.update) < 2
+    assert spectral_shift(exact.update) == pytest.approx(oracle.nss(exact.before, exact.after), rel=ACCURACY)
+
+
+def test_a_checkpoint_of_rank_below_k_is_undefined() -> None:
+    w0 = torch.tensor(with_values((300, 280), np.linspace(2, 1, 280), seed=2)).float()
+    low = torch.tensor(with_values((300, 280), np.linspace(2, 1, 20), seed=3))
+    with pytest.raises(Undefined, match="rank below"):
+        rotation_angles(Update(Base(w0), low), 30)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])

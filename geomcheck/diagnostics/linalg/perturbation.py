@@ -133,7 +133,10 @@ class Perturbation:
         if not self.basis.separates(k):
             return None
         for route, graph in self._graphs(k):
-            angles = self._angles_of(graph, k)
+            try:
+                angles = self._angles_of(graph, k)
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # W_t has no k independent directions
+                return None
             certificate = Certificate(route, self._angle_error(graph, angles, k))
             if certificate.met:
                 return angles, certificate

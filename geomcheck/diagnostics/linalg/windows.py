@@ -24,7 +24,6 @@ PROBES = 4
 MIXING = 0.1
 """Weight of a trial vector outside its window beyond which perturbation theory is not used."""
 
-
 EPS32 = torch.finfo(torch.float32).eps
 
 REMAINDER = 0.25
@@ -103,10 +102,9 @@ def windowed_eigenvalues(diagonal: Tensor, change: Tensor) -> Windowed | None:
             eigenvalues[central] = window.solved()
         if start in ends:
             eigenvalues[central] += correction[central]
-    indices = torch.arange(count, device=diagonal.device)
-    origin = indices // CENTER * CENTER
-    chosen = [sum(origin == start for start in group) > 0 for group in (ends, sample)]
-    return Windowed(eigenvalues.sort(descending=True).values, indices[chosen[0]], indices[chosen[1]], correction)
+    windows = torch.split(torch.arange(count, device=diagonal.device), CENTER)
+    corrected, sampled = (torch.cat([windows[start // CENTER] for start in group]) for group in (ends, sample))
+    return Windowed(eigenvalues.sort(descending=True).values, corrected, sampled, correction)
 
 
 def _halo(count: int) -> int:
