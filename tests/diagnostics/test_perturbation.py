@@ -186,6 +186,8 @@ def test_windows_refuse_what_is_not_a_perturbation() -> None:
     assert windowed_eigenvalues(diagonal, change) is None
     assert windowed_eigenvalues(torch.ones_like(diagonal), change) is None
     assert windowed_eigenvalues(diagonal, torch.full_like(change, torch.nan)) is None
+    steep = 0.8 ** torch.arange(300, dtype=torch.float64)
+    assert windowed_eigenvalues(steep, change * 1e-40) is None
 
 
 @given(st.integers(120, 200), st.integers(1, 119), st.sampled_from([1e-4, 1e-2, 0.1, 0.5]), SEEDS)

@@ -18,8 +18,14 @@ from torch import Tensor
 CENTER = 32
 """Eigenvalues that a window answers for."""
 
-PROBES = 4
-"""Windows, besides the first and the last, in which the neglected couplings are evaluated."""
+PROBES = 8
+"""Windows, besides those at the ends, in which the neglected couplings are evaluated."""
+
+SMALLEST = 256
+"""Size from which there are windows enough for a sample."""
+
+MOST_WINDOWS = 2
+"""How many times more windows than full ones may be needed before all eigenvalues at once are cheaper."""
 
 MIXING = 0.1
 """Weight of a trial vector outside its window beyond which perturbation theory is not used."""
@@ -34,8 +40,8 @@ REMAINDER = 0.25
 class Windowed:
     """Eigenvalues, with what the neglected couplings add in the next order where that is known.
 
-    The first and the last window are corrected: spikes, and singular values near zero, are where the order counts.
-    The windows in between are alike, and a sample of them says how far they are off.
+    Both ends are corrected: spikes, and singular values near zero, are where the order counts. The windows in
+    between are alike, and a sample of them says how far they are off.
 
     Attributes:
         eigenvalues: float64, descending.
@@ -81,30 +87,48 @@ def windowed_eigenvalues(diagonal: Tensor, change: Tensor) -> Windowed | None:
         change: symmetric, float32, shape (n, n).
 
     Returns:
-        None where the change is not small against the distances of the eigenvalues, or n is too small.
+        None where the change is not small against the distances of the eigenvalues, these fall too steeply, or n is
+        too small.
     """
     count = len(diagonal)
-    if count < 8 * CENTER:
+    if count < SMALLEST:
         return None
     energies = diagonal + change.diagonal()
-    starts = range(0, count, CENTER)
-    ends = {starts[0], starts[-1]}
-    sample = {starts[(i + 1) * len(starts) // (PROBES + 1)] for i in range(PROBES)} - ends
+    halo, end = _halo(count), _end(count)
+    spans = _spans(energies.tolist(), halo, end)
+    if len(spans) > MOST_WINDOWS * count / CENTER:
+        return None
+    ends = {index for index, span in enumerate(spans) if span.start < end or span.stop == count}
+    inner = sorted(set(range(len(spans))) - ends)
+    sample = {inner[(2 * i + 1) * len(inner) // (2 * PROBES)] for i in range(PROBES)}
     eigenvalues, correction = torch.empty_like(energies), torch.zeros_like(energies)
-    for start in starts:
-        central = slice(start, min(start + CENTER, count))
-        window = _Window(energies, change, central.start, central.stop)
+    for index, central in enumerate(spans):
+        window = _Window(energies, change, central, 4 * halo if central.stop == count else halo)
         if not window.mixing <= MIXING:
             return None
-        if start in ends | sample:
+        if index in ends | sample:
             eigenvalues[central], correction[central] = window.solved_and_probed()
         else:
             eigenvalues[central] = window.solved()
-        if start in ends:
+        if index in ends:
             eigenvalues[central] += correction[central]
-    windows = torch.split(torch.arange(count, device=diagonal.device), CENTER)
-    corrected, sampled = (torch.cat([windows[start // CENTER] for start in group]) for group in (ends, sample))
+    indices = torch.arange(count, device=diagonal.device)
+    corrected, sampled = (torch.cat([indices[spans[index]] for index in sorted(group)]) for group in (ends, sample))
     return Windowed(eigenvalues.sort(descending=True).values, corrected, sampled, correction)
+
+
+def _spans(energies: list[float], halo: int, end: int) -> list[slice]:
+    """What each window answers for: no wider than twice its distance to what takes no part in it, except at the end."""
+    start, last, spans = 0, len(energies) - end, []
+    while start < last:
+        stop = min(start + CENTER, last)
+        while stop - start > 1 and energies[start] - energies[stop - 1] > 2 * (
+            energies[stop - 1] - energies[min(stop + halo, len(energies)) - 1]
+        ):
+            stop -= (stop - start) // 2
+        spans.append(slice(start, stop))
+        start = stop
+    return [*spans, slice(last, len(energies))]
 
 
 def _halo(count: int) -> int:
@@ -112,11 +136,16 @@ def _halo(count: int) -> int:
     return max(16, math.isqrt(count) // 2)
 
 
-class _Window:
-    """The effective eigenproblem of eigenvalues [start, stop)."""
+def _end(count: int) -> int:
+    """Eigenvalues at either end that are corrected: spikes at one, at the other those that are nearly zero."""
+    return max(2 * CENTER, count // 13)
 
-    def __init__(self, energies: Tensor, change: Tensor, start: int, stop: int) -> None:
-        halo = _halo(len(energies))
+
+class _Window:
+    """The effective eigenproblem of the `central` eigenvalues, with `halo` neighbours on each side."""
+
+    def __init__(self, energies: Tensor, change: Tensor, central: slice, halo: int) -> None:
+        start, stop = central.start, central.stop
         low, high = max(0, start - halo), min(len(energies), stop + halo)
         self.energies, self.change = energies, change
         self.low, self.high = low, high
