@@ -24,7 +24,7 @@ PROBES = 8
 SMALLEST = 256
 """Size from which there are windows enough for a sample."""
 
-MOST_WINDOWS = 2
+MOST_WINDOWS = 3
 """How many times more windows than full ones may be needed before all eigenvalues at once are cheaper."""
 
 MIXING = 0.1
