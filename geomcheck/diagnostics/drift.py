@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from geomcheck.diagnostics.declaration import Metric, Unit, scalar
-from geomcheck.diagnostics.linalg import spectral_shift_norm
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
@@ -19,7 +18,7 @@ def spectral_shift(update: Update) -> float:
     """
     if update.base.norm == 0:
         raise Undefined("W0 is zero, so there is no spectrum to compare with")
-    return spectral_shift_norm(update.base.factorization, update.current) / update.base.norm
+    return update.shift_norm / update.base.norm
 
 
 def spectral_share(update: Update) -> float:
@@ -29,7 +28,7 @@ def spectral_share(update: Update) -> float:
     subspace, 1 for a rescaling.
     """
     update.require_change()
-    return min(1.0, spectral_shift_norm(update.base.factorization, update.current) / update.norm)
+    return min(1.0, update.shift_norm / update.norm)
 
 
 SPECTRAL_SHIFT = Metric(

@@ -52,8 +52,8 @@ def subspace_energy(update: Update, channel: Tensor) -> float:
     Equal to the energy of D_t V V^T. Source: arXiv 2606.07082 (the static side of projected training).
     """
     update.require_change()
-    inside = torch.linalg.vector_norm(update.matrix @ channel).item()
-    return min(1.0, (inside / update.norm) ** 2)
+    delta = update.delta.matrix
+    return update.energy(delta @ channel.to(delta.dtype))
 
 
 def top_channel(update: Update, k: int, side: str) -> Tensor:
@@ -64,7 +64,7 @@ def top_channel(update: Update, k: int, side: str) -> Tensor:
     """
     if update.is_zero:
         raise Undefined("the update is zero there, so it has no singular subspace")
-    return update.factorization.right(k) if side == "right" else update.factorization.left(k)
+    return update.spectrum.right(k) if side == "right" else update.spectrum.left(k)
 
 
 def _aligned(update: Update, params: Mapping[str, Any], run: RunView) -> Mapping[str, float]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg import EPS, Factorization
+from geomcheck.diagnostics.linalg import Certificate, Factorization, Route
+from geomcheck.diagnostics.linalg.dense import EPS
 from geomcheck.errors import Undefined
 
 
@@ -45,6 +47,9 @@ class LowRankFactorization:
         left: float64, shape (out, r), finite.
         right: float64, shape (r, in), finite.
     """
+
+    square = None  # D^T D, which nothing here needs
+    routes: Mapping[str, Certificate] = {"singular values and channels of D": Certificate(Route.FACTORS, 1e-9)}
 
     def __init__(self, left: Tensor, right: Tensor) -> None:
         self._left, left_core = torch.linalg.qr(left)

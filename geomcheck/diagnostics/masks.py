@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geomcheck.diagnostics.storage import Array, count, size
+
 
 @dataclass(frozen=True)
 class MagnitudeMask:
@@ -16,34 +18,35 @@ class MagnitudeMask:
     figure is then the expectation over all ways to break the tie, and does not depend on entry order.
     """
 
-    inside: np.ndarray
-    tied: np.ndarray
+    inside: Array
+    tied: Array
     tied_share: float
 
     @classmethod
-    def smallest(cls, keys: np.ndarray, alpha: float) -> MagnitudeMask:
+    def smallest(cls, keys: Array, alpha: float) -> MagnitudeMask:
         """Mask of the alpha smallest `keys` (any ordered dtype), 0 < alpha < 1."""
-        target = alpha * keys.size
+        target = alpha * size(keys)
         threshold = _order_statistic(keys, int(target))
-        inside, tied = keys < threshold, keys == threshold
-        return cls(inside, tied, (target - np.count_nonzero(inside)) / np.count_nonzero(tied))
+        return cls._cut(keys < threshold, keys == threshold, target)
 
     @classmethod
-    def largest(cls, keys: np.ndarray, alpha: float) -> MagnitudeMask:
+    def largest(cls, keys: Array, alpha: float) -> MagnitudeMask:
         """Mask of the alpha largest `keys`."""
-        target = alpha * keys.size
-        threshold = _order_statistic(keys, keys.size - 1 - int(target))
-        inside, tied = keys > threshold, keys == threshold
-        return cls(inside, tied, (target - np.count_nonzero(inside)) / np.count_nonzero(tied))
+        target = alpha * size(keys)
+        threshold = _order_statistic(keys, size(keys) - 1 - int(target))
+        return cls._cut(keys > threshold, keys == threshold, target)
 
-    def share_of(self, mask: np.ndarray) -> float:
+    @classmethod
+    def _cut(cls, inside: Array, tied: Array, target: float) -> MagnitudeMask:
+        return cls(inside, tied, (target - count(inside)) / count(tied))
+
+    def share_of(self, mask: Array) -> float:
         """The part of the non-empty boolean `mask` that lies in this mask, 0..1."""
-        inside = np.count_nonzero(mask & self.inside)
-        tied = np.count_nonzero(mask & self.tied)
-        return float((inside + self.tied_share * tied) / np.count_nonzero(mask))
+        return (count(mask & self.inside) + self.tied_share * count(mask & self.tied)) / count(mask)
 
 
-def _order_statistic(keys: np.ndarray, rank: int) -> np.generic:
+def _order_statistic(keys: Array, rank: int) -> int:
     """The element that would stand at `rank` if `keys` were sorted."""
-    flat = np.partition(keys, rank, axis=None)
-    return flat[rank]
+    if isinstance(keys, np.ndarray):
+        return int(np.partition(keys, rank, axis=None)[rank])
+    return int(keys.flatten().sort().values[rank])

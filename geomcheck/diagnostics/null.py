@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from geomcheck.diagnostics.declaration import Compute, Parameter, RunView
+from geomcheck.diagnostics.storage import count
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
 
@@ -34,7 +35,7 @@ Null = Callable[[Update, int], Update]
 
 def shuffled(update: Update, seed: int) -> Update:
     """The same entries of D_t at random places of the matrix, not rounded again: norm and sizes stay exact."""
-    order = torch.randperm(update.matrix.numel(), generator=_generator(seed))
+    order = torch.randperm(update.matrix.numel(), generator=_generator(seed)).to(update.wt.device)
     return Update(update.base, update.base.matrix + update.matrix.flatten()[order].view(update.shape))
 
 
@@ -48,14 +49,14 @@ def equally_visible(update: Update, seed: int) -> Update:
     if update.wt.dtype != torch.bfloat16 or update.density == 0:
         return shuffled(update, seed)
     before = update.base.matrix
-    noise = torch.randn(update.shape, generator=_generator(seed), dtype=torch.float64)
+    noise = torch.randn(update.shape, generator=_generator(seed), dtype=torch.float64).to(before.device)
     stored = before.to(torch.bfloat16)
     neighbour = torch.nextafter(stored, noise.sign().to(torch.bfloat16) * torch.inf)
     # torch casts fp64 to bf16 by way of fp32: two fp32 steps past the middle are sure to round away from `stored`
     boundary = (stored.double() + neighbour.double()) / 2 + noise.sign() * stored.double().abs() * 2.0**-22
-    critical = ((boundary - before) / noise).abs().flatten().numpy()  # the scale at which each entry changes
-    count = int(np.count_nonzero(update.changed))
-    scale = float(np.partition(critical, count - 1)[count - 1])
+    critical = ((boundary - before) / noise).abs().flatten().cpu().numpy()  # the scale at which each entry changes
+    last = count(update.changed) - 1
+    scale = float(np.partition(critical, last)[last])
     return Update(update.base, before + scale * noise)
 
 

@@ -38,7 +38,7 @@ def relative_update_norm(update: Update) -> float:
 def stable_rank(update: Update) -> float:
     """``|D_t|_F^2 / |D_t|_op^2``, from 1 to min(out, in). Source: arXiv 2606.07082."""
     update.require_change()
-    return max(1.0, (update.norm / update.factorization.operator_norm) ** 2)
+    return max(1.0, (update.norm / update.spectrum.operator_norm) ** 2)
 
 
 def hill_exponent(update: Update, k: int = 16) -> float:
@@ -51,7 +51,7 @@ def hill_exponent(update: Update, k: int = 16) -> float:
     """
     if k < 2:
         raise Undefined("a Hill estimate needs k of at least 2")
-    sigma = update.factorization.top_values(k)
+    sigma = update.spectrum.top_values(k)
     if len(sigma) < k or sigma[-1] <= max(update.shape) * torch.finfo(torch.float64).eps * sigma[0]:
         raise Undefined(f"the update has rank below k = {k}, so its Hill estimate is undefined")
     mean_log = torch.log(sigma[:-1] / sigma[-1]).mean().item()
@@ -63,7 +63,7 @@ def hill_exponent(update: Update, k: int = 16) -> float:
 def top_energy(update: Update, k: int = 16) -> float:
     """Share of ``|D_t|_F^2`` in its k largest singular values, 0..1. Source: arXiv 2606.13657."""
     update.require_change()
-    top = torch.linalg.vector_norm(update.factorization.top_values(k)).item()
+    top = torch.linalg.vector_norm(update.spectrum.top_values(k)).item()
     return min(1.0, (top / update.norm) ** 2)
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar_of_rank
-from geomcheck.diagnostics.linalg import principal_angles
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 from geomcheck.diagnostics.update import Update
 
@@ -35,9 +34,7 @@ def rotation_angles(update: Update, k: int) -> dict[str, Tensor]:
 
     Source: arXiv 2606.07082 and 2511.08567 (k = 512, float64).
     """
-    base, current = update.base.factorization, update.current
-    left = principal_angles(base.left(k), current.left(k)).rad2deg()
-    right = principal_angles(base.right(k), current.right(k)).rad2deg()
+    left, right = (side.rad2deg() for side in update.angles(k))
     return {"left": left, "right": right, "both": torch.cat([left, right]).sort().values}
 
 
@@ -57,9 +54,9 @@ def principal_energy(update: Update, k: int) -> float:
     Source: arXiv 2606.13657. A random rotation gives ``k^2 / (out in)``.
     """
     update.require_change()
-    base = update.base.factorization
-    inside = base.left(k).T @ update.matrix @ base.right(k)
-    return min(1.0, (torch.linalg.vector_norm(inside).item() / update.norm) ** 2)
+    left, right = update.base.principal(k)
+    delta = update.delta.matrix
+    return update.energy(left.to(delta.dtype).T @ (delta @ right.to(delta.dtype)))
 
 
 def _angles(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:

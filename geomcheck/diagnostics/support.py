@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, scalar
-from geomcheck.diagnostics.storage import relatively_changed
+from geomcheck.diagnostics.storage import count, relatively_changed, size
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
 
@@ -38,7 +36,7 @@ def update_support(update: Update, *, cast: str = "bf16", eta: float = 1e-3) -> 
     if cast == "bf16":
         return update.density
     changed = relatively_changed(update.base.w0, update.wt, eta)
-    return float(np.count_nonzero(changed) / changed.size)
+    return count(changed) / size(changed)
 
 
 def update_sparsity(update: Update, *, cast: str = "bf16", eta: float = 1e-3) -> float:
@@ -54,10 +52,10 @@ def mask_jaccard(update: Update, reference: Update) -> float:
     Raises:
         Undefined: neither run visibly changed the matrix.
     """
-    union = np.count_nonzero(update.changed | reference.changed)
+    union = count(update.changed | reference.changed)
     if union == 0:
         raise Undefined("no entry visibly changed in either run, so the overlap of their masks is undefined")
-    return float(np.count_nonzero(update.changed & reference.changed) / union)
+    return count(update.changed & reference.changed) / union
 
 
 def frozen_share(update: Update) -> float:

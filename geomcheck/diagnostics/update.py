@@ -1,29 +1,47 @@
 """One weight matrix before and after: W0, W_t, D_t = W_t - W0, and what the diagnostics share of them.
 
-Everything is computed when first asked for and kept as long as the object lives. The stream that measures a
-run keeps one `Base` per weight and one `Update` per checkpoint, and drops each as soon as it is done.
+Everything is computed when first asked for and kept as long as the object lives: figures of entries never form D_t,
+figures of the update never factorize W0. The stream that measures a run keeps one `Base` per weight and one `Update`
+per checkpoint, and drops each as soon as it is done.
+
+Matrices with min(out, in) below `SMALL` are factorized in float64. Larger ones are answered by the certified routes
+of `geomcheck.diagnostics.linalg`, and in float64 where no certificate is met; `Update.routes` says which.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg import Factorization
+from geomcheck.diagnostics.linalg import (
+    SMALL,
+    Basis,
+    Certificate,
+    Factorization,
+    Perturbation,
+    Route,
+    UpdateSpectrum,
+    principal_angles,
+    spectral_shift_norm,
+)
+from geomcheck.diagnostics.linalg.scaling import Scaled, difference, difference_norm, frobenius_norm, scaled
 from geomcheck.diagnostics.lowrank import LowRank, LowRankFactorization
 from geomcheck.diagnostics.masks import MagnitudeMask
-from geomcheck.diagnostics.storage import magnitude_keys, visibly_changed
+from geomcheck.diagnostics.storage import Array, count, magnitude_keys, size, visibly_changed
 from geomcheck.errors import Undefined
+
+DENSE_ANGLES = Certificate(Route.DENSE, 1e-4)
+DENSE_SHIFT = Certificate(Route.DENSE, 1e-6)
 
 
 class Base:
     """W0 and what every checkpoint shares of it.
 
     Args:
-        w0: shape (out, in), bf16, fp16, fp32 or fp64, finite, on the CPU.
+        w0: shape (out, in), bf16, fp16, fp32 or fp64, finite, on any device.
     """
 
     def __init__(self, w0: Tensor) -> None:
@@ -31,11 +49,32 @@ class Base:
         self._low: dict[float, MagnitudeMask] = {}
         self._principal: dict[tuple[int, float], MagnitudeMask] = {}
 
+    @classmethod
+    def from_state(cls, w0: Tensor, state: Mapping[str, Tensor]) -> Base:
+        """The base of `w0` with what `state` kept of an earlier one, of the same weights.
+
+        Raises:
+            RunError: `state` does not fit the shape of `w0`.
+        """
+        base = cls(w0)
+        if state:
+            base.basis = Basis.from_state(base.w0, state)
+        return base
+
+    def state(self) -> dict[str, Tensor]:
+        """The factorization, if there is one by now: small next to the time it took, 4 n^2 + 8 n bytes."""
+        return self.basis.state() if "basis" in self.__dict__ else {}
+
     @property
     def shape(self) -> tuple[int, int]:
         """(out, in)."""
         out, in_ = self.w0.shape
         return out, in_
+
+    @property
+    def is_small(self) -> bool:
+        """Whether float64 factorizations of the whole matrix answer everything."""
+        return min(self.shape) < SMALL
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -45,12 +84,34 @@ class Base:
     @cached_property
     def norm(self) -> float:
         """Frobenius norm of W0."""
-        return torch.linalg.vector_norm(self.w0, dtype=torch.float64).item()
+        return frobenius_norm(self.w0)
 
     @cached_property
     def factorization(self) -> Factorization:
-        """Singular values and subspaces of W0."""
+        """Singular values and subspaces of W0, in float64."""
         return Factorization(self.matrix)
+
+    @cached_property
+    def basis(self) -> Basis:
+        """The singular basis in which checkpoints are perturbations."""
+        return Basis.of(self.w0)
+
+    def principal(self, k: int) -> tuple[Tensor, Tensor]:
+        """(U0_k, V0_k): orthonormal columns, shapes (out, k) and (in, k); float64, or float32 of large matrices.
+
+        Raises:
+            Undefined: the rank is below k, or sigma_k and sigma_{k+1} are tied.
+        """
+        if self.is_small or not self.basis.separates(k):
+            return self.factorization.left(k), self.factorization.right(k)
+        tall = self.basis.left(k), self.basis.vectors[:, :k]
+        return tall[::-1] if self.basis.is_wide else tall
+
+    def truncated(self, k: int) -> Tensor:
+        """Best rank-k approximation of W0 up to a power of two. Raises as `principal`."""
+        if self.is_small or not self.basis.separates(k):
+            return self.factorization.truncated(k)
+        return self.basis.truncated(k).matrix
 
     def low_magnitude_mask(self, alpha: float) -> MagnitudeMask:
         """The alpha smallest entries of W0 by magnitude."""
@@ -61,8 +122,7 @@ class Base:
     def principal_mask(self, rank: int, alpha: float) -> MagnitudeMask:
         """The alpha largest entries, by magnitude, of the rank-`rank` truncated SVD of W0."""
         if (rank, alpha) not in self._principal:
-            keys = self.factorization.truncated(rank).abs_().numpy()
-            self._principal[rank, alpha] = MagnitudeMask.largest(keys, alpha)
+            self._principal[rank, alpha] = MagnitudeMask.largest(magnitude_keys(self.truncated(rank)), alpha)
         return self._principal[rank, alpha]
 
 
@@ -71,68 +131,138 @@ class Update:
 
     Args:
         base: W0, shared by the checkpoints of a run.
-        wt: W_t, the same shape, finite, on the CPU; or D_t by its factors, where those are what is stored.
+        wt: W_t, the same shape and device, finite; or D_t by its factors, where those are what is stored.
     """
 
     def __init__(self, base: Base, wt: Tensor | LowRank) -> None:
         self.base = base
-        self._stored = wt
+        self.stored = wt
+        self._own_routes: dict[str, Certificate] = {}
 
     @property
     def shape(self) -> tuple[int, int]:
         """(out, in)."""
         return self.base.shape
 
+    @property
+    def routes(self) -> Mapping[str, Certificate]:
+        """What answered so far, by quantity, with its certificate."""
+        spectrum = self.__dict__.get("spectrum")
+        return self._own_routes | (spectrum.routes if spectrum else {})
+
+    # ---- the update itself
+
     @cached_property
     def wt(self) -> Tensor:
         """W_t as stored; where D_t is stored, W0 + D_t in fp32 or better, as merging an adapter gives it."""
-        if isinstance(self._stored, LowRank):
+        if isinstance(self.stored, LowRank):
             return self._moved.to(torch.promote_types(self.base.w0.dtype, torch.float32))
-        return self._stored.contiguous()
+        return self.stored.contiguous()
 
     @property
     def _moved(self) -> Tensor:
         """W_t in float64, without the rounding of `wt` where D_t is what is stored."""
-        return self.base.matrix + self.matrix if isinstance(self._stored, LowRank) else self.wt.double()
+        return self.base.matrix + self.matrix if isinstance(self.stored, LowRank) else self.wt.double()
 
     @cached_property
     def matrix(self) -> Tensor:
         """D_t in float64: exact wherever W0 and W_t are stored in fp32 or less and are near each other."""
-        return self._stored.matrix if isinstance(self._stored, LowRank) else self.wt.double() - self.base.w0
+        return self.stored.matrix if isinstance(self.stored, LowRank) else self.wt.double() - self.base.w0
+
+    @cached_property
+    def delta(self) -> Scaled:
+        """D_t for products: float64 where the matrix is small, else float32."""
+        dtype = torch.float64 if self.base.is_small else torch.float32
+        if isinstance(self.stored, LowRank):
+            return scaled(self.stored.matrix, dtype)
+        return difference(self.base.w0, self.wt, dtype)
 
     @cached_property
     def norm(self) -> float:
         """Frobenius norm of D_t."""
-        if isinstance(self._stored, LowRank):
-            return self._stored.factorization.norm
-        return torch.linalg.vector_norm(self.matrix).item()
+        if isinstance(self.stored, LowRank):
+            return self.stored.factorization.norm
+        return difference_norm(self.base.w0, self.wt)
 
-    @property
+    @cached_property
     def is_zero(self) -> bool:
         """Whether the matrix did not change at all."""
-        return self.norm == 0
+        return self.norm == 0 if isinstance(self.stored, LowRank) else torch.equal(self.base.w0, self.wt)
 
     def require_change(self) -> None:
         """Raise Undefined where D_t is zero: a share of nothing has no value."""
         if self.is_zero:
             raise Undefined("W_t equals W0")
 
+    def energy(self, image: Tensor) -> float:
+        """Share ``|image|_F^2 / |D_t|_F^2`` of a product with `delta.matrix`, 0..1."""
+        inside = torch.linalg.vector_norm(image, dtype=torch.float64).item() * self.delta.factor
+        return min(1.0, (inside / self.norm) ** 2)
+
     @cached_property
-    def factorization(self) -> Factorization | LowRankFactorization:
-        """Singular values and subspaces of D_t."""
-        return self._stored.factorization if isinstance(self._stored, LowRank) else Factorization(self.matrix)
+    def spectrum(self) -> UpdateSpectrum | LowRankFactorization:
+        """The top of D_t's spectrum."""
+        if isinstance(self.stored, LowRank):
+            return self.stored.factorization
+        return UpdateSpectrum(self.delta, lambda: self.factorization)
+
+    @cached_property
+    def factorization(self) -> Factorization:
+        """Singular values and subspaces of D_t, in float64."""
+        return Factorization(self.matrix)
+
+    # ---- W_t against W0
 
     @cached_property
     def current(self) -> Factorization:
-        """Singular values and subspaces of W_t."""
+        """Singular values and subspaces of W_t, in float64."""
         return Factorization(self._moved)
 
     @cached_property
-    def changed(self) -> np.ndarray:
+    def perturbation(self) -> Perturbation:
+        """W_t in the base's singular basis."""
+        return Perturbation(self.base.basis, self.delta, self.spectrum.square)
+
+    @property
+    def _is_perturbation(self) -> bool:
+        return not self.base.is_small and self.perturbation.applies
+
+    def angles(self, k: int) -> tuple[Tensor, Tensor]:
+        """Principal angles between the top-k left, and right, singular subspaces of W0 and W_t.
+
+        Returns:
+            (left, right), each k angles in radians, ascending, float64.
+
+        Raises:
+            Undefined: W0 or W_t has no unique top-k subspace.
+        """
+        found = self.perturbation.angles(k) if self._is_perturbation else None
+        if found is not None:
+            sides, self._own_routes[f"principal angles, k={k}"] = found
+            return sides[::-1] if self.base.basis.is_wide else sides
+        self._own_routes[f"principal angles, k={k}"] = DENSE_ANGLES
+        base, current = self.base.factorization, self.current
+        return principal_angles(base.left(k), current.left(k)), principal_angles(base.right(k), current.right(k))
+
+    @cached_property
+    def shift_norm(self) -> float:
+        """``|sigma(W_t) - sigma(W0)|_2``, singular values in descending order."""
+        if self._is_perturbation:
+            shift, certificate = self.perturbation.shift()
+            if certificate.met:
+                self._own_routes["spectral shift"] = certificate
+                return float(torch.linalg.vector_norm(shift)) * 2.0**self.base.basis.exponent
+        self._own_routes["spectral shift"] = DENSE_SHIFT
+        return spectral_shift_norm(self.base.factorization, self.current)
+
+    # ---- entries
+
+    @cached_property
+    def changed(self) -> Array:
         """The visible-update mask M: entries whose bf16 values differ."""
         return visibly_changed(self.base.w0, self.wt)
 
     @cached_property
     def density(self) -> float:
         """The fraction of entries that visibly changed."""
-        return float(np.count_nonzero(self.changed) / self.changed.size)
+        return count(self.changed) / size(self.changed)

@@ -56,7 +56,7 @@ def measure_record(
     tasks = _tasks(record, requests, metrics, resources.torch_device)
     if not tasks:
         return
-    sources = Sources(run, base, reference)
+    sources = Sources(run, base, reference, resources.cache)
     recall = Recall(resources.cache, sources, metrics, resources.torch_device)
     if recall.whole(record, tasks):
         total = sum(task.numel for task in tasks)

@@ -22,7 +22,7 @@ class Route:
 
 
 Routes = Mapping[str, Route]
-"""By quantity: the spectrum of W0, of W_t, of D_t."""
+"""By quantity, such as ``spectral shift``."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,7 @@ class Tally:
 
 def routes_of(update: Update) -> Routes:
     """The routes by which what is known of `update` so far was computed."""
-    spectra = {"W0": vars(update.base), "W_t": vars(update)}
-    known = {"W0": spectra["W0"].get("factorization"), "W_t": spectra["W_t"].get("current")}
-    known["D_t"] = spectra["W_t"].get("factorization")
-    return {name: Route("svd" if "_svd" in vars(f) else "gram") for name, f in known.items() if f is not None}
+    return {quantity: Route(found.route.value, found.bound) for quantity, found in update.routes.items()}
 
 
 def tally(routes: Iterable[Routes]) -> dict[str, dict[str, Tally]]:

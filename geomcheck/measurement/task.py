@@ -6,7 +6,7 @@ import math
 from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -58,13 +58,27 @@ class Measured:
 Outcome = Measured | RunError
 
 
+class BaseStates(Protocol):
+    """Factorizations of W0 that were kept, by the content of the weight."""
+
+    def base_state(self, digest: str) -> Mapping[str, Tensor] | None:
+        """What `geomcheck.diagnostics.Base.from_state` takes; None where there is none."""
+        ...
+
+    def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
+        """Keep what `geomcheck.diagnostics.Base.state` gave, if there is room."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sources:
-    """The opened files of a measurement: a run, its W0 and a reference, with canonical names in all."""
+    """The opened files of a measurement: a run, its W0 and a reference, with canonical names in all; and what is
+    remembered of W0, on the machine that has it."""
 
     run: Run
     base: BaseModel
     reference: Run | None = None
+    memory: BaseStates | None = None
 
     def places(self) -> dict[Place, WeightSource]:
         """Every source by its place."""
@@ -145,7 +159,8 @@ class MeasureWeight:
             match=sources.match,
             reference=partial(sources.read_reference, self.name, self.shape),
         )
-        return measure_weight(files, self.points, self.wanted, load_metrics(), device=parse_device(self.device))
+        device = parse_device(self.device)
+        return measure_weight(files, self.points, self.wanted, load_metrics(), device=device, memory=sources.memory)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from geomcheck.measurement.places import locate
 from geomcheck.measurement.record import Point
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import routes_of
-from geomcheck.measurement.task import W0, Answer, Measured, Place
+from geomcheck.measurement.task import W0, Answer, BaseStates, Measured, Place
 
 ANOTHER_MODEL = 1.0
 """Relative update norm at which W_t is of another model than W0: two unrelated ones are about sqrt(2) apart."""
@@ -61,17 +61,32 @@ class Trajectory:
     (in x K) stay, and whether the weight was `unchanged` there, so memory does not grow with the length of the run.
     """
 
-    def __init__(self, files: WeightFiles, points: Sequence[Point], device: torch.device = CPU) -> None:
+    def __init__(
+        self,
+        files: WeightFiles,
+        points: Sequence[Point],
+        device: torch.device = CPU,
+        memory: BaseStates | None = None,
+    ) -> None:
         self.files = files
         self.points = points
         self.device = device
+        self._memory = memory
         self.digests: dict[Place, str] = {}
         self._w0 = whole(self._read(files.base, W0, "W0"))
         self._base_is_zero = not self._w0.any()
-        self.base = Base(on_device(self._w0, device))
+        self._known_state = (memory.base_state(self.digests[W0]) if memory else None) or {}
+        state = {name: on_device(tensor, device) for name, tensor in self._known_state.items()}
+        self.base = Base.from_state(on_device(self._w0, device), state)
         self._visited: tuple[int, Update] | None = None
         self.unchanged: set[int] = set()
         self._channels: dict[tuple[int, int, str], Channel] = {}
+
+    def remember(self) -> None:
+        """Keep what was factorized of W0, for runs that start from the same weights."""
+        state = self.base.state()
+        if self._memory is not None and state and not self._known_state:
+            self._memory.keep_base_state(self.digests[W0], {name: tensor.cpu() for name, tensor in state.items()})
 
     def visit(self, index: int) -> Update:
         """The update at checkpoint `index`, which stays at hand until the next visit."""
@@ -85,7 +100,7 @@ class Trajectory:
     def revisit(self, index: int) -> Update:
         """The update at a checkpoint that was visited before."""
         self._visited = None
-        return Revisited(self.base, lambda: self.update(index).wt)
+        return Revisited(self.base, lambda: self.update(index).stored)
 
     def update(self, index: int) -> Update:
         """The update at checkpoint `index`."""
@@ -155,13 +170,14 @@ class Trajectory:
 class Revisited(Update):
     """An update whose checkpoint was visited before: read again only where more than its channels is asked for."""
 
-    def __init__(self, base: Base, read: Callable[[], Tensor]) -> None:
+    def __init__(self, base: Base, read: Callable[[], Tensor | LowRank]) -> None:
         self.base = base
         self._read = read
+        self._own_routes = {}
 
     @cached_property
-    def wt(self) -> Tensor:
-        """W_t."""
+    def stored(self) -> Tensor | LowRank:  # type: ignore[override]
+        """W_t, or D_t by its factors."""
         return self._read()
 
 
@@ -191,6 +207,7 @@ def measure_weight(
     metrics: Registry,
     *,
     device: torch.device = CPU,
+    memory: BaseStates | None = None,
 ) -> Measured:
     """The figures of one weight.
 
@@ -199,11 +216,12 @@ def measure_weight(
 
     Args:
         wanted: what to measure at each of `points`.
+        memory: what is known of W0 from before.
 
     Raises:
         RunError: a tensor cannot be read, holds NaN or infinity, or is empty where W0 is not.
     """
-    trajectory = Trajectory(files, points, device)
+    trajectory = Trajectory(files, points, device, memory)
     itinerary = Itinerary(points, wanted, metrics)
     measured = Measured(digests=trajectory.digests)
     visited: set[int] = set()
@@ -216,6 +234,7 @@ def measure_weight(
         waiting += [(index, asked) for asked in late]
     for index, asked in waiting:
         measured.answers[index, asked[1]] = _answer(asked, trajectory.revisit(index), Standpoint(trajectory, index))
+    trajectory.remember()
     return measured
 
 
@@ -257,7 +276,7 @@ def _attempt(compute: Callable[[], T]) -> T | Undefined:
 
 
 def _require_finite(tensor: Tensor, where: str) -> None:
-    finite = torch.isfinite(tensor)
-    if not finite.all():
-        count = tensor.numel() - int(finite.sum())
+    """The extremes tell: they are NaN where any entry is. Raises RunError."""
+    if tensor.numel() and not all(math.isfinite(float(end)) for end in torch.aminmax(tensor)):
+        count = tensor.numel() - int(torch.isfinite(tensor).sum())
         raise RunError(f"{where}: {count} of {tensor.numel()} values are NaN or infinite")

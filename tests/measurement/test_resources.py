@@ -72,9 +72,8 @@ def test_routes_are_counted_with_their_worst_certificate() -> None:
 def test_the_record_says_which_algorithm_answered(tmp_path: Path) -> None:
     record = geomcheck.measure(simple_run(tmp_path / "opd"), metrics=["spectral_shift", "stable_rank"])
     assert {quantity: sum(t.count for t in by.values()) for quantity, by in record.routes.items()} == {
-        "D_t": 9,
-        "W0": 9,
-        "W_t": 9,
+        "singular values of D, k=1": 9,
+        "spectral shift": 9,
     }
     geomcheck.write_record(record, tmp_path / "r.parquet")
     again = geomcheck.read_record(tmp_path / "r.parquet")

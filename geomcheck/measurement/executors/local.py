@@ -11,6 +11,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from geomcheck.errors import RunError
+from geomcheck.measurement.allocator import keep_freed_memory
 from geomcheck.measurement.machine import available_memory, processors
 from geomcheck.measurement.task import Measured, Outcome, Sources, Task
 
@@ -64,6 +65,7 @@ def _next(waiting: Sequence[Task], running: Collection[Task], budget: int) -> in
 def _single_threaded(workers: int) -> Iterator[ThreadPoolExecutor]:
     """Threads whose tensor operations are single-threaded: N of them beat N threads inside one operation, and
     results cannot depend on their number."""
+    keep_freed_memory()
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, "geomcheck", initializer=torch.set_num_threads, initargs=(1,))
     with threadpool_limits(limits=1):

@@ -12,6 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from geomcheck.errors import GeomcheckError, RunError, UsageError
+from geomcheck.measurement.allocator import keep_freed_memory
 from geomcheck.measurement.executors.opening import Opening, opened
 from geomcheck.measurement.machine import processors
 from geomcheck.measurement.task import Outcome, Sources, Task
@@ -57,6 +58,7 @@ def run_on_ray(tasks: Sequence[K], sources: Sources) -> Iterator[tuple[K, Outcom
 def _work(task: Task, opening: Opening) -> Outcome:
     """In a worker: do one task in one thread. Raises RunError where the files are not here."""
     sources = opened(opening)
+    keep_freed_memory()
     torch.set_num_threads(1)
     with threadpool_limits(limits=1):
         try:

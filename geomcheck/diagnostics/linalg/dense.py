@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from functools import cached_property
 
-import numpy as np
 import scipy.linalg
 import torch
 from torch import Tensor
 
+from geomcheck.diagnostics.linalg.gram import gram
 from geomcheck.errors import Undefined
 
 EPS = torch.finfo(torch.float64).eps
@@ -47,30 +47,29 @@ class Factorization:
         self.size = min(matrix.shape)
         self._tops: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def _gram(self) -> np.ndarray:
-        """The smaller Gram matrix, by numpy: it knows A^T A for symmetric, which halves the work."""
+    def _gram(self) -> Tensor:
+        """The smaller Gram matrix."""
         out, in_ = self.matrix.shape
-        tall = (self.matrix if out >= in_ else self.matrix.T).numpy()
-        with np.errstate(over="ignore", invalid="ignore"):  # seen by whoever gets a figure that is not finite
-            return tall.T @ tall
+        return gram(self.matrix if out >= in_ else self.matrix.T)
 
     @cached_property
     def _all(self) -> tuple[Tensor, Tensor]:
         """All singular values, descending, and eigenvectors of the Gram matrix, in the same order."""
-        return _descending(*torch.linalg.eigh(torch.from_numpy(self._gram())))
+        return _descending(*torch.linalg.eigh(self._gram()))
 
     @cached_property
     def _leading(self) -> tuple[Tensor, Tensor]:
         """The LEADING largest of `_all`, at a third of its cost."""
         wanted = (self.size - LEADING, self.size - 1)
         values, vectors = scipy.linalg.eigh(
-            self._gram(), subset_by_index=wanted, driver="evr", overwrite_a=True, check_finite=False
+            self._gram().numpy(), subset_by_index=wanted, driver="evr", overwrite_a=True, check_finite=False
         )
         return _descending(torch.from_numpy(values), torch.from_numpy(vectors))
 
     def _eigen(self, count: int) -> tuple[Tensor, Tensor]:
         """At least `count` leading singular values and eigenvectors of the Gram matrix."""
-        few = count <= LEADING <= self.size // 4 and "_all" not in self.__dict__
+        on_cpu = self.matrix.device.type == "cpu"  # scipy finds a part of the spectrum, torch does not
+        few = count <= LEADING <= self.size // 4 and on_cpu and "_all" not in self.__dict__
         return self._leading if few else self._all
 
     @cached_property
@@ -81,6 +80,11 @@ class Factorization:
     def values(self) -> Tensor:
         """All min(out, in) singular values, descending; absolute error of order eps sigma_1^2 / sigma_i."""
         return self._all[0]
+
+    @property
+    def gram_vectors(self) -> Tensor:
+        """Singular vectors of the shorter side, as columns in the order of `values`."""
+        return self._all[1]
 
     @property
     def exact_values(self) -> Tensor:
@@ -177,22 +181,3 @@ def _gram_error(factorization: Factorization) -> float:
         return 0.0
     errors = torch.clamp(4 * EPS * largest**2 / values.clamp_min(EPS * largest), max=math.sqrt(EPS) * largest)
     return torch.linalg.vector_norm(errors).item()
-
-
-def principal_angles(before: Tensor, after: Tensor) -> Tensor:
-    """Principal angles between the column spaces of two matrices with orthonormal columns.
-
-    Follows Knyazev and Argentati, "Principal angles between subspaces in an A-based scalar product"
-    (SIAM J. Sci. Comput. 23, 2002), algorithm 3.1: cosines are exact for large angles and lose half of
-    the digits near 1, so angles below 45 degrees are taken from their sines.
-
-    Args:
-        before, after: float64, shape (n, k).
-
-    Returns:
-        k angles in radians, ascending, in [0, pi/2].
-    """
-    overlap = before.T @ after
-    cosines = torch.linalg.svdvals(overlap).clamp(0, 1)
-    sines = torch.linalg.svdvals(after - before @ overlap).clamp(0, 1).flip(0)
-    return torch.where(cosines**2 >= 0.5, torch.arcsin(sines), torch.arccos(cosines))

@@ -1,0 +1,88 @@
+"""The singular basis of W0, in which every checkpoint is a small perturbation of a diagonal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from geomcheck.diagnostics.linalg.dense import EPS, GRAM_ANGLE_ERROR, Factorization
+from geomcheck.diagnostics.linalg.scaling import Scaled, scaled
+from geomcheck.errors import RunError
+
+
+class Basis:
+    """Singular values (float64) and right singular vectors (float32) of W0, transposed where it is wide.
+
+    Everything is in units of ``2**exponent``, so that the entries of W0 are below one.
+
+    Args:
+        w0: shape (out, in), finite.
+        values: min(out, in) singular values, descending, float64, in the units above.
+        vectors: the right singular vectors of the tall W0 as columns, float32.
+    """
+
+    def __init__(self, w0: Tensor, values: Tensor, vectors: Tensor) -> None:
+        self.is_wide = w0.shape[0] < w0.shape[1]
+        base = scaled(w0)
+        self.exponent = base.exponent
+        self.w0 = self.tall(base.matrix)
+        self.values = values
+        self.vectors = vectors
+        self._left: dict[int, Tensor] = {}
+
+    @classmethod
+    def of(cls, w0: Tensor) -> Basis:
+        """Factorize W0: a Gram matrix and its eigenvectors, in float64."""
+        factorization = Factorization(scaled(w0, torch.float64).matrix)
+        return cls(w0, factorization.values, factorization.gram_vectors.float().contiguous())
+
+    @classmethod
+    def from_state(cls, w0: Tensor, state: Mapping[str, Tensor]) -> Basis:
+        """The basis that `state` holds.
+
+        Raises:
+            RunError: `state` is not of a matrix of this shape.
+        """
+        size = min(w0.shape)
+        expected = {"values": ((size,), torch.float64), "vectors": ((size, size), torch.float32)}
+        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+        if found != expected:
+            raise RunError(f"the stored factorization does not fit a weight of shape {tuple(w0.shape)}: {found}")
+        return cls(w0, state["values"].to(w0.device), state["vectors"].to(w0.device))
+
+    def state(self) -> dict[str, Tensor]:
+        """What `from_state` needs: 4 n^2 + 8 n bytes for n = min(out, in)."""
+        return {"values": self.values, "vectors": self.vectors}
+
+    def tall(self, matrix: Tensor) -> Tensor:
+        """`matrix`, or its transpose where W0 is wide."""
+        return matrix.T if self.is_wide else matrix
+
+    @cached_property
+    def images(self) -> Tensor:
+        """W0 V = U S of the tall W0, float32, shape (max(out, in), n)."""
+        return self.w0 @ self.vectors
+
+    def separates(self, k: int) -> bool:
+        """Whether rounding leaves the top-k subspace as it is: no tie at k, no rank below k, k below n."""
+        if not 0 < k < len(self.values):
+            return False
+        gap = float(self.values[k - 1]) ** 2 - float(self.values[k]) ** 2
+        return gap * GRAM_ANGLE_ERROR >= EPS * float(self.values[0]) ** 2 > 0
+
+    def left(self, k: int) -> Tensor:
+        """Top-k left singular vectors of the tall W0, float32."""
+        if k not in self._left:
+            self._left[k] = self._leading(k) / self.values[:k].float()
+        return self._left[k]
+
+    def _leading(self, k: int) -> Tensor:
+        """The first k columns of `images`."""
+        return self.images[:, :k] if "images" in self.__dict__ else self.w0 @ self.vectors[:, :k]
+
+    def truncated(self, k: int) -> Scaled:
+        """Best rank-k approximation of W0, shape (out, in)."""
+        return Scaled(self.tall(self._leading(k) @ self.vectors[:, :k].T), self.exponent)

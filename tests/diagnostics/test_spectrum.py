@@ -1,0 +1,121 @@
+"""The top of an update's spectrum by its fast routes, against the SVD."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from geomcheck.diagnostics.linalg import Factorization, Route, UpdateSpectrum
+from geomcheck.diagnostics.linalg import spectrum as spectrum_module
+from geomcheck.diagnostics.linalg.scaling import scaled
+from geomcheck.errors import Undefined
+from tests.diagnostics import oracle
+from tests.diagnostics.cases import Shape, with_values
+
+SHAPES = [(300, 300), (300, 420), (420, 300)]
+
+
+def spectra(size: int) -> dict[str, np.ndarray]:
+    """Singular values as updates have them."""
+    tail = np.arange(1.0, size + 1)
+    return {
+        "power law": tail**-0.7,
+        "flat": np.linspace(1.0, 0.9, size),
+        "spikes over noise": np.where(tail <= 20, 3 * tail**-0.5, 0.3 * (1 - tail / (2 * size))),
+        "cluster": np.where(tail <= 16, 1.0 + 0.001 * (16 - tail), 0.8 * tail**-0.1),
+    }
+
+
+def spectrum_of(matrix: np.ndarray) -> UpdateSpectrum:
+    tensor = torch.tensor(matrix)
+    return UpdateSpectrum(scaled(tensor), lambda: Factorization(tensor))
+
+
+@pytest.fixture(params=["with a Gram matrix", "without"])
+def gram_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to multiply by D^T D, whatever the size."""
+    if request.param == "without":
+        monkeypatch.setattr(spectrum_module, "GRAM_SIZE", 0)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("kind", spectra(300))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_and_channels_match_the_svd(shape: Shape, kind: str, gram_size: str) -> None:
+    matrix = with_values(shape, spectra(300)[kind], seed=3) * 1e-4
+    expected, actual = oracle.spectrum(matrix), spectrum_of(matrix)
+    np.testing.assert_allclose(actual.top_values(16), expected.s[:16], rtol=1e-5)
+    assert actual.operator_norm == pytest.approx(expected.s[0], rel=1e-5)
+    for side, exact in (("right", expected.v), ("left", expected.u)):
+        channel = actual.right(16) if side == "right" else actual.left(16)
+        np.testing.assert_allclose(channel.T @ channel, np.eye(16), atol=1e-6)
+        turned = np.radians(oracle.subspace_angles(exact[:, :16], channel.numpy())[-1])
+        assert turned <= actual.routes["channel of D, k=16"].bound + 1e-7
+    values = actual.routes["singular values of D, k=16"]
+    relative = np.abs(actual.top_values(16).numpy() / expected.s[:16] - 1).max()
+    assert relative <= values.bound + 1e-6
+
+
+def test_the_routes_that_are_expected_answer() -> None:
+    easy = spectrum_of(with_values((400, 300), spectra(300)["spikes over noise"], seed=1))
+    easy.top_values(16)
+    assert easy.routes["singular values of D, k=16"].route is Route.KRYLOV
+    flat = spectrum_of(with_values((400, 300), spectra(300)["flat"], seed=1))
+    flat.top_values(16)
+    assert flat.routes["singular values of D, k=16"].route is Route.GRAM
+    many = spectrum_of(with_values((400, 300), spectra(300)["flat"], seed=1))
+    many.top_values(40)
+    assert many.routes["singular values of D, k=40"].route is Route.DENSE
+
+
+@pytest.mark.parametrize("rank", [1, 2, 8])
+def test_updates_of_low_rank(rank: int, gram_size: str) -> None:
+    values = np.linspace(2.0, 1.0, rank)
+    actual = spectrum_of(with_values((320, 300), values, seed=rank))
+    assert actual.operator_norm == pytest.approx(2.0, rel=1e-6)
+    assert float(actual.top_values(16)[rank:].max()) < 1e-12
+    assert actual.right(rank).shape == (300, rank)
+    with pytest.raises(Undefined, match="rank below"):
+        actual.right(rank + 1)
+    with pytest.raises(Undefined, match="rank below"):
+        actual.left(16)
+
+
+def test_a_tie_at_k_is_refused_as_the_dense_route_does(gram_size: str) -> None:
+    values = spectra(300)["power law"]
+    values[16] = values[15]
+    actual = spectrum_of(with_values((300, 340), values, seed=2))
+    np.testing.assert_allclose(actual.top_values(16), values[:16], rtol=1e-5)
+    with pytest.raises(Undefined, match="tied"):
+        actual.right(16)
+    assert actual.right(15).shape == (340, 15)
+
+
+def test_values_below_the_reach_of_float32_are_taken_from_the_dense_route(gram_size: str) -> None:
+    values = np.geomspace(1.0, 1e-7, 300)
+    values[:16] = np.geomspace(1.0, 1e-5, 16)
+    values[16:] = 1e-8
+    actual = spectrum_of(with_values((300, 300), values, seed=5))
+    np.testing.assert_allclose(actual.top_values(16), values[:16], rtol=1e-6)
+    assert actual.routes["singular values of D, k=16"].route is Route.DENSE
+
+
+def test_a_new_direction_is_found_whatever_was_found_before() -> None:
+    """The trap of warm starts: the second update has a leading direction that is orthogonal to the first's channel."""
+    first = with_values((300, 300), spectra(300)["spikes over noise"], seed=7)
+    before = spectrum_of(first)
+    before.right(16)
+    u, _, v = oracle.spectrum(first)
+    second = first + 5.0 * np.outer(u[:, 250], v[:, 250])
+    expected, after = oracle.spectrum(second), spectrum_of(second)
+    np.testing.assert_allclose(after.top_values(16), expected.s[:16], rtol=1e-5)
+    assert oracle.subspace_angles(expected.v[:, :16], after.right(16).numpy())[-1] < 0.02
+
+
+def test_scale_is_a_power_of_two_and_nothing_else() -> None:
+    matrix = with_values((300, 310), spectra(300)["power law"], seed=9)
+    for exponent in (-400, -100, 100, 400):
+        plain, other = spectrum_of(matrix), spectrum_of(matrix * 2.0**exponent)
+        assert torch.equal(other.top_values(16), plain.top_values(16) * 2.0**exponent)
+        assert torch.equal(other.right(16), plain.right(16))
