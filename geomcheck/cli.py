@@ -47,6 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--reference", metavar="RUN", help="run to compare masks with")
     measure.add_argument("--workers", type=_positive, metavar="N", help="local workers")
     measure.set_defaults(command=_measure)
+    report = commands.add_parser("report", help="write an HTML report of records or runs; several are compared")
+    report.add_argument("runs", nargs="+", metavar="RECORD", help="record file, or directory of checkpoints")
+    report.add_argument("-o", "--output", required=True, metavar="FILE", help="page to write (HTML)")
+    report.add_argument("--base", metavar="PATH", help="where W0 comes from, for directories")
+    report.add_argument("--suite", action="append", default=[], metavar="NAME-OR-PATH", help="judge by this suite")
+    report.add_argument("--reference", metavar="RECORD", help="record that `like: reference` compares with")
+    report.add_argument("--workers", type=_positive, metavar="N", help="local workers")
+    report.set_defaults(command=_report)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
     metrics.set_defaults(command=_metrics)
     suites = commands.add_parser("suites", help="list the shipped suites")
@@ -77,6 +85,14 @@ def _measure(options: argparse.Namespace) -> None:
     print(f"{output}: {len(record.points)} checkpoints, {len(record.measured_weights())} weights measured")
     for name, reason in record.skipped.items():
         print(f"  left out {name}: {reason}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from geomcheck.report_command import report
+
+    output = Path(options.output)
+    report(options.runs, output, options.suite, base=options.base, reference=options.reference, workers=options.workers)
+    print(output)
 
 
 def _metrics(_: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ OURS = (
     support.MASK_JACCARD,
     support.FROZEN_SHARE,
     rank.ROUNDING_SHARE,
+    rank.UPDATE_SPECTRUM,
 )
 
 

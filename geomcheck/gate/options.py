@@ -9,6 +9,7 @@ from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.gate.arguments import CANDIDATES
 from geomcheck.gate.session import Gate
 from geomcheck.gate.subjects import Subject, open_subject, open_subjects
+from geomcheck.report import html
 
 
 def open_gate(config: pytest.Config) -> Gate:
@@ -25,6 +26,7 @@ def open_gate(config: pytest.Config) -> Gate:
         base=_base(config),
         reference=_reference(option.geom_reference) if option.geom_reference else None,
         workers=_workers(option.geom_workers or config.getini("geom_workers")),
+        also=(html.wanted,) if option.geom_report else (),
     )
 
 

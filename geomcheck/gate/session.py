@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,7 @@ class Gate:
         base: W0, where the user gave it.
         reference: the run to compare with.
         workers: local workers, None for the default.
+        also: what to measure of every run beside its expectations, for a report.
 
     Raises:
         UsageError: a run has no suite, no W0, or one that belongs to another model.
@@ -111,12 +112,14 @@ class Gate:
         base: BaseModel | None = None,
         reference: Subject | None = None,
         workers: int | None = None,
+        also: Sequence[Planner] = (),
     ) -> None:
         self.subjects = {subject.name: subject for subject in subjects}
         self.pairings = {file: self._pair(file, explicit) for file, explicit in candidates.items()}
         self._require_suites()
         self.given_base = base
         self._workers = workers
+        self._also = tuple(also)
         self._reference = reference
         self._measurements: dict[tuple[str, str], Measurement] = {}
         self._answers: dict[tuple[Path, str], Measurement] = {}
@@ -170,7 +173,8 @@ class Gate:
             self._fill(self.reference, [e.reference_requests for e in everything if e.compares], None, show)
         against = self.reference.run if self.reference else None
         for measurement in self.measurements:
-            self._fill(measurement, [e.requests for e in asked.get(id(measurement), [])], against, show)
+            planners = [*(e.requests for e in asked.get(id(measurement), [])), *self._also]
+            self._fill(measurement, planners, against, show)
 
     def _fill(self, measurement: Measurement, planners: list[Planner], reference: Run | None, show: Show) -> None:
         """Measure what `plans` ask of a run that has not been measured."""

@@ -104,6 +104,10 @@ class Record:
                 f"measured: {self._measured()}"
             ) from None
 
+    def measured(self) -> list[tuple[Request, str]]:
+        """Every (request, statistic) that has figures, sorted."""
+        return sorted(self._figures)
+
     def measured_metrics(self) -> set[str]:
         """Names of the metrics that have figures."""
         return {request.metric for request, _ in self._figures}

@@ -1,0 +1,43 @@
+"""A verdict with what a picture of it needs: the whole trajectory, and where in the network it is off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from geomcheck.measurement import Record
+from geomcheck.suite import Expectation, judge
+from geomcheck.suite.conditions import Regime
+from geomcheck.suite.places import ALL
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One expectation on one run.
+
+    Attributes:
+        suite: name of its suite.
+        facts: the verdict as `Verdict.to_dict` gives it.
+        whole: the folded figure at every checkpoint, judged or not, in the shape of ``observed``.
+        layers: the same per layer, where the expectation is about the run as a whole.
+    """
+
+    suite: str
+    facts: Facts
+    whole: Sequence[Facts] = ()
+    layers: Sequence[Facts] = ()
+
+
+def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, reference: Record | None) -> Judged:
+    """Look at `expectation` again, at every checkpoint and layer by layer; its verdict stays as it is."""
+    if facts["outcome"] == "error":
+        return Judged(suite, facts)
+    everywhere = replace(expectation, at=ALL)
+    whole = judge(everywhere, record, reference).observed
+    layers = ()
+    if expectation.per == "run" and facts["outcome"] != "passed" and not isinstance(expectation.condition, Regime):
+        layers = judge(replace(everywhere, per="layer"), record, reference).observed
+    return Judged(suite, facts, [o.to_dict() for o in whole], [o.to_dict() for o in layers])
