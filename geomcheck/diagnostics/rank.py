@@ -76,7 +76,7 @@ def update_spectrum(update: Update) -> dict[str, float]:
     """The largest singular values of D_t relative to ``|D_t|_F``, each 0..1, descending; 0 beyond the rank."""
     update.require_change()
     top = update.factorization.top_values(min(len(SPECTRUM), *update.shape))
-    shares = (top / update.norm).clamp(max=1.0).tolist()
+    shares: list[float] = (top / update.norm).clamp(max=1.0).tolist()
     return dict(zip_longest(SPECTRUM, shares, fillvalue=0.0))
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing, require_writable
+from geomcheck.gate.reported import reported
 from geomcheck.gate.session import Gate
 from geomcheck.measurement import Record, write_record
-from geomcheck.gate.reported import reported
 from geomcheck.report import document, html, markdown
 
 

@@ -32,7 +32,7 @@ class Axis:
         """Whether `value` lies on the axis."""
         return self.low <= value <= self.high
 
-    def ticks(self, count: int = 5) -> list[float]:
+    def ticks(self, count: int = 6) -> list[float]:
         """Round numbers on the axis, about `count`."""
         return _log_ticks(self.low, self.high, count) if self.log else _linear_ticks(self.low, self.high, count)
 
@@ -43,8 +43,7 @@ class Axis:
 def spanning(
     values: Iterable[float],
     *,
-    start: float,
-    end: float,
+    along: tuple[float, float],
     floor: float | None = None,
     ceiling: float | None = None,
     log: bool | None = None,
@@ -52,6 +51,7 @@ def spanning(
     """An axis that shows all `values` with a margin.
 
     Args:
+        along: the pixels where it starts and ends.
         floor, ceiling: where figures of this kind end; the margin does not go beyond.
         log: whether it is logarithmic; by default where the values are positive and span more than WIDE.
     """
@@ -59,20 +59,20 @@ def spanning(
     low, high = min(known), max(known)
     if low > 0 and (log or (log is None and high / low > WIDE)):
         margin = max((high / low) ** 0.08, 1.12)
-        return Axis(max(low / margin, 1e-300), min(high * margin, 1e300), start, end, log=True)
+        return Axis(max(low / margin, 1e-300), min(high * margin, 1e300), *along, log=True)
     margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     low, high = low - margin, high + margin
     if floor is not None:
         low = max(low, floor)
     if ceiling is not None:
         high = min(high, ceiling)
-    return Axis(low, high, start, end) if high > low else Axis(low - 0.5, high + 0.5, start, end)
+    return Axis(low, high, *along) if high > low else Axis(low - 0.5, high + 0.5, *along)
 
 
 def _linear_ticks(low: float, high: float, count: int) -> list[float]:
     raw = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next((m * magnitude for m in (1, 2, 5) if m * magnitude >= raw), 10 * magnitude)
+    step = next((m * magnitude for m in (1, 2, 2.5, 5) if m * magnitude >= raw), 10 * magnitude)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{n * step:.12g}") for n in range(first, last + 1)]
 

@@ -38,8 +38,7 @@ class Column:
     @cached_property
     def metric(self) -> Metric | None:
         """The declaration; None for a metric that this installation does not know."""
-        known = load_metrics()
-        return known[self.request.metric] if self.request.metric in known else None
+        return load_metrics().get(self.request.metric)
 
     @property
     def title(self) -> str:

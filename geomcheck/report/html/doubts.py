@@ -27,8 +27,9 @@ class Doubt:
     serious: bool = False
 
 
-def doubts(record: Record, columns: Columns, notes: Iterable[str], warnings: Iterable[str]) -> list[Doubt]:
-    """Everything a careful reader would ask about the figures of `record`."""
+def doubts(columns: Columns, notes: Iterable[str], warnings: Iterable[str]) -> list[Doubt]:
+    """Everything a careful reader would ask about the figures of a record."""
+    record = columns.record
     found = [Doubt("Warning", warning, serious=True) for warning in dict.fromkeys(warnings)]
     found += [Doubt("Note on the run", note) for note in notes]
     parts = (_skipped(record), _frozen(columns), _rounding(columns), _storage(record), _unmeasured(record, columns))
@@ -48,10 +49,9 @@ def _skipped(record: Record) -> Doubt | None:
 
 
 def _frozen(columns: Columns) -> Doubt | None:
-    still = columns.frozen.all(axis=0)
-    if not still.any():
+    names = [w.name for index, w in enumerate(columns.weights) if columns.frozen[:, index].all()]
+    if not names:
         return None
-    names = [weight.name for weight, frozen in zip(columns.weights, still, strict=True) if frozen]
     text = f"{several(len(names), 'weight')} of {len(columns.weights):,} never changed. They are not averaged in."
     return Doubt("Frozen", text, [_some(names)])
 
@@ -70,9 +70,10 @@ def _rounding(columns: Columns) -> Doubt | None:
         " Where it is large, stable rank, Hill estimate and alignment describe the rounding rather than the training: "
         "measure fp32 checkpoints if there are any."
     )
-    text = f"Up to {form.show(worst)} of the update (mean over weights) is explained by rounding to the stored format."
+    most = f"Up to {form.show(worst)}" if worst >= 1e-4 else "Less than 0.01%"
+    text = f"{most} of the update (mean over weights) is explained by rounding to the stored format."
     serious = worst > ROUNDING_LIMIT
-    return Doubt("Rounding noise", text + (advice if serious else ""), [listed[:600]], serious)
+    return Doubt("Rounding noise", text + (advice if serious else ""), [listed[:600]] if worst >= 1e-4 else [], serious)
 
 
 def _storage(record: Record) -> Doubt:

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from geomcheck.checkpoints.weights import Weight
+from geomcheck.measurement import Request
 from geomcheck.report.html.columns import Column, Columns
-from geomcheck.report.html.wanted import SPECTRUM
+from geomcheck.report.html.wanted import SPECTRUM, TRAJECTORIES
 
 MAX_LAYERS = 120
 MAX_MODULES = 16
@@ -22,13 +24,15 @@ MAX_VALUES = 250_000
 NAME_LENGTH = 120
 OUTSIDE = "outside layers"
 OTHERS = "other modules"
+KINDS = ("embedding", "attention", "mlp", "norm", "other", "head")
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 NOT_SHOWN = ("frozen_share", SPECTRUM)
 
 
 def payload(name: str, columns: Columns, runs: int) -> dict[str, Any]:
     """What the page's script needs of one run, of `runs` in the page; plain JSON types."""
     layers, modules, cells, member = _cells(columns)
-    shown = [pair for pair in columns.principal() if pair[0].metric not in NOT_SHOWN][:MAX_FIGURES]
+    shown = sorted((p for p in columns.principal() if p[0].metric not in NOT_SHOWN), key=_familiar)[:MAX_FIGURES]
     per_checkpoint = max(1, len(cells) * len(shown) * runs)
     kept = spaced(len(columns.steps), max(2, MAX_VALUES // per_checkpoint))
     names = _Names(columns)
@@ -59,6 +63,12 @@ def payload(name: str, columns: Columns, runs: int) -> dict[str, Any]:
     }
 
 
+def _familiar(pair: tuple[Request, str]) -> tuple[int, tuple[Request, str]]:
+    """The metrics of the trajectories first, in their order."""
+    name = pair[0].metric
+    return TRAJECTORIES.index(name) if name in TRAJECTORIES else len(TRAJECTORIES), pair
+
+
 def spaced(count: int, limit: int) -> list[int]:
     """At most `limit` of `count` places, evenly spaced, with the first and the last."""
     if count <= limit:
@@ -75,7 +85,7 @@ def _cells(columns: Columns) -> tuple[list[str], list[str], list[tuple[int, int]
     labels = [str(chunk[0]) if len(chunk) == 1 else f"{chunk[0]}–{chunk[-1]}" for chunk in chunks]
     if any(weight.layer is None for weight in columns.weights):
         labels.append(OUTSIDE)
-    modules = list(dict.fromkeys(weight.module for weight in columns.weights))
+    modules = list(dict.fromkeys(weight.module for weight in sorted(columns.weights, key=_in_block)))
     kept = modules if len(modules) <= MAX_MODULES else [*modules[: MAX_MODULES - 1], OTHERS]
     place = {module: min(index, len(kept) - 1) for index, module in enumerate(modules)}
     where = [
@@ -85,6 +95,12 @@ def _cells(columns: Columns) -> tuple[list[str], list[str], list[tuple[int, int]
     cells = sorted(set(where))
     index = {cell: number for number, cell in enumerate(cells)}
     return labels, [cut(module, 24) for module in kept], cells, np.array([index[cell] for cell in where], dtype=int)
+
+
+def _in_block(weight: Weight) -> tuple[int, int]:
+    """Attention before MLP, each in the order in which signals pass."""
+    order = MODULES.index(weight.module) if weight.module in MODULES else len(MODULES)
+    return KINDS.index(weight.kind), order
 
 
 def _figure(
@@ -98,6 +114,7 @@ def _figure(
     last = column.values[_last_with_figures(column)]
     return {
         "key": column.key,
+        "metric": column.request.metric,
         "title": column.title,
         "shows": column.words.shows,
         "percent": column.form.percent,

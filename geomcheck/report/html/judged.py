@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from geomcheck.measurement import Record
-from geomcheck.suite import Expectation, judge
+from geomcheck.suite import Expectation, Observed, judge
 from geomcheck.suite.conditions import Regime
 from geomcheck.suite.places import ALL
 
@@ -37,7 +37,7 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
         return Judged(suite, facts)
     everywhere = replace(expectation, at=ALL)
     whole = judge(everywhere, record, reference).observed
-    layers = ()
+    layers: Sequence[Observed] = ()
     if expectation.per == "run" and facts["outcome"] != "passed" and not isinstance(expectation.condition, Regime):
         layers = judge(replace(everywhere, per="layer"), record, reference).observed
     return Judged(suite, facts, [o.to_dict() for o in whole], [o.to_dict() for o in layers])

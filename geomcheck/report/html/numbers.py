@@ -18,7 +18,7 @@ def plain(value: float, digits: int = 3) -> str:
     mantissa, exponent = f"{abs(value):.{digits - 1}e}".split("e")
     power = int(exponent)
     sign = "−" if value < 0 else ""
-    if -3 <= power < 5:
+    if -2 <= power < 5:
         text = f"{float(f'{mantissa}e{exponent}'):,.{max(0, digits - 1 - power)}f}"
         return sign + _trimmed(text)
     head = _trimmed(mantissa)
@@ -50,6 +50,11 @@ def times(value: float, bound: float) -> str:
     """How many times `bound` the larger `value` is, for a sentence: ``66 times``, ``1.4 times``."""
     ratio = value / bound
     return f"{plain(ratio, 2)} times"
+
+
+def symbols(condition: str) -> str:
+    """A condition as suites word it, with the signs that print has for it."""
+    return condition.replace(" +- ", " ± ").replace("<=", "≤")
 
 
 def several(count: int, noun: str) -> str:

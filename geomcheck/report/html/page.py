@@ -22,7 +22,7 @@ from geomcheck.report.html.columns import Columns
 from geomcheck.report.html.doubts import doubts
 from geomcheck.report.html.heatmap import payload
 from geomcheck.report.html.judged import Judged
-from geomcheck.report.html.numbers import plain
+from geomcheck.report.html.numbers import plain, symbols
 from geomcheck.report.html.reference import SOURCE
 from geomcheck.report.html.regimes import regime_picture
 from geomcheck.report.html.safe import embedded, finalized
@@ -78,7 +78,7 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
             policy=_policy(style, script),
             style=Markup(style),
             script=Markup(script),
-            data=embedded({"runs": maps}),
+            data=embedded({"runs": maps, "start": cards[0].facts["metric"] if cards else ""}),
             runs=runs,
             verdict=_verdict(runs, cards, errors),
             errors=errors,
@@ -88,9 +88,10 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
             pictures=pictures(named),
             regime=regime_picture(named),
             has_map=any(entry["figures"] for entry in maps),
-            doubts=[(run, doubts(run.record, columns, run.notes, warnings[run.name])) for run, columns in measured],
+            doubts=[(run, doubts(columns, run.notes, warnings[run.name])) for run, columns in measured],
             definitions=_definitions(named, cards),
             limits=_limits,
+            symbols=symbols,
             source=SOURCE,
             version=geomcheck.__version__,
         )

@@ -18,6 +18,11 @@ class Published:
     high: float
     words: str
 
+    @property
+    def style(self) -> str:
+        """CSS classes: a level is a line, an interval a fainter band."""
+        return f"{self.regime} level" if self.low == self.high else self.regime
+
 
 _WORDS = {
     ("principal_angle", "sft"): "above 10°",

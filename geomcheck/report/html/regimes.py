@@ -11,7 +11,7 @@ from geomcheck.report.html.axis import Axis, spanning
 from geomcheck.report.html.columns import Columns
 from geomcheck.report.html.numbers import Form
 from geomcheck.report.html.reference import PUBLISHED
-from geomcheck.report.html.svg import BOTTOM, HEIGHT, Chart, Dot, Line, draw, horizontal, vertical
+from geomcheck.report.html.svg import BOTTOM, HEIGHT, Chart, Dot, Line, draw, horizontal, spread, vertical
 from geomcheck.report.html.trajectories import Picture, short
 
 SHARE, ANGLE = Form(percent=True), Form(degrees=True)
@@ -35,24 +35,23 @@ def regime_picture(runs: Sequence[tuple[str, Columns]]) -> Picture | None:
     lines = [
         Line(
             [Dot(100 * x, y, f"{name}, step {step}: {SHARE.show(x)} changed, {ANGLE.show(y)}") for step, x, y in path],
-            short(name),
+            "",
             "own" if len(paths) == 1 else f"run{index % 8}",
         )
         for index, (name, path) in enumerate(paths)
     ]
     values = [dot.y for line in (*profiles, *lines) for dot in line.dots]
-    y: Axis = spanning(values, log=True, **vertical())
+    y: Axis = spanning([*values, 0.25], log=True, along=vertical())
     ticks = [(share, f"{share}%") for share in (0, 25, 50, 75, 100)]
     chart = Chart(
         "Regime picture", horizontal(0, 100), y, ANGLE, ticks, lines, below="share of visibly changed numbers"
     )
-    svg = draw(chart)
-    marks = Markup("").join(_profile(chart, line) for line in profiles) + Markup("").join(
-        _end(chart, line) for line in lines
-    )
+    marks = [_profile(chart, line) for line in profiles] + _ends(chart, lines, [name for name, _ in paths])
+    svg = draw(chart)[: -len("</svg>")] + Markup("").join(marks) + Markup("</svg>")
     return Picture(
+        "regime",
         "Which training does it look like?",
-        svg[: -len("</svg>")] + marks + Markup("</svg>"),
+        svg,
         "Each ring is a published kind of training, placed by how many numbers it changes (across) and how far it "
         "turns the main directions of the weights (up, each line a factor). The path is this run, from its first "
         "checkpoint to its last (large dot).",
@@ -76,12 +75,25 @@ def _profile(chart: Chart, line: Line) -> Markup:
     x, y = chart.x.place(dot.x), chart.y.place(dot.y)
     return Markup(
         '<circle class="ring {style}" cx="{x}" cy="{y}" r="9" data-tip="{tip}"/>'
-        '<text class="label middle {style}" x="{x}" y="{below}">{label}</text>'
-    ).format(style=line.style, x=x, y=y, tip=dot.tip, below=min(y + 22, HEIGHT - BOTTOM - 4), label=line.label)
+        '<text class="label middle {style}" x="{x}" y="{above}">{label}</text>'
+    ).format(style=line.style, x=x, y=y, tip=dot.tip, above=y - 14, label=line.label)
 
 
-def _end(chart: Chart, line: Line) -> Markup:
-    last = line.dots[-1]
-    return Markup('<circle class="end {}" cx="{}" cy="{}" r="6" data-tip="{}"/>').format(
-        line.style, chart.x.place(last.x), chart.y.place(last.y), last.tip
-    )
+def _ends(chart: Chart, lines: Sequence[Line], names: Sequence[str]) -> list[Markup]:
+    """A large dot where each path ends, with the run's name beside it."""
+    ends = [(chart.x.place(line.dots[-1].x), chart.y.place(line.dots[-1].y), line) for line in lines]
+    labels = spread([(y, name, line.style) for (_, y, line), name in zip(ends, names, strict=True)], HEIGHT - BOTTOM)
+    beside = {style: y for y, _, style in labels}
+    parts = []
+    for (x, y, line), name in zip(ends, names, strict=True):
+        parts.append(
+            Markup('<circle class="end {}" cx="{}" cy="{}" r="6" data-tip="{}"/>').format(
+                line.style, x, y, line.dots[-1].tip
+            )
+        )
+        parts.append(
+            Markup('<text class="label {}" x="{}" y="{}">{}</text>').format(
+                line.style, x + 11, beside[line.style] + 4, short(name, 22)
+            )
+        )
+    return parts

@@ -12,7 +12,7 @@ from geomcheck.report.html.numbers import Form
 
 WIDTH, HEIGHT = 460, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 92, 12, 36
-LINE_HEIGHT = 13
+LINE_HEIGHT = 14
 MANY = 60
 """Points on a line above which it is drawn without marks."""
 
@@ -69,6 +69,7 @@ class Chart:
     shades: Sequence[Shade] = ()
     bands: Sequence[Band] = ()
     below: str = ""
+    height: int = HEIGHT
 
 
 def horizontal(low: float, high: float) -> Axis:
@@ -78,9 +79,9 @@ def horizontal(low: float, high: float) -> Axis:
     return Axis(low, high, LEFT + 10, WIDTH - RIGHT - 8)
 
 
-def vertical() -> dict[str, float]:
+def vertical(height: int = HEIGHT) -> tuple[float, float]:
     """Where the y axis of a chart starts and ends."""
-    return {"start": HEIGHT - BOTTOM, "end": TOP}
+    return height - BOTTOM, TOP
 
 
 def draw(chart: Chart) -> Markup:
@@ -91,13 +92,13 @@ def draw(chart: Chart) -> Markup:
     parts += [_line(chart, line) for line in chart.lines]
     parts += _labels(chart)
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, chart.title, Markup("").join(parts)
+        WIDTH, chart.height, chart.title, Markup("").join(parts)
     )
 
 
 def _band(chart: Chart, band: Band) -> Markup:
     top = TOP if band.high is None else chart.y.place(band.high)
-    bottom = HEIGHT - BOTTOM if band.low is None else chart.y.place(band.low)
+    bottom = chart.height - BOTTOM if band.low is None else chart.y.place(band.low)
     if (band.high is not None and band.high < chart.y.low) or (band.low is not None and band.low > chart.y.high):
         return Markup("")
     height = max(bottom - top, 1.5)
@@ -107,16 +108,18 @@ def _band(chart: Chart, band: Band) -> Markup:
 
 
 def _axes(chart: Chart) -> list[Markup]:
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    right, bottom = WIDTH - RIGHT, chart.height - BOTTOM
     parts = []
-    for value in chart.y.ticks():
+    ticks = chart.y.ticks(6 if chart.height == HEIGHT else 4)
+    digits = next((d for d in range(3, 8) if len({chart.form.show(v, d) for v in ticks}) == len(ticks)), 8)
+    for value in ticks:
         y = chart.y.place(value)
         parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, right, y, y))
-        parts.append(_text(LEFT - 7, y + 4, chart.form.show(value), "tick end"))
+        parts.append(_text(LEFT - 7, y + 4, chart.form.show(value, digits), "tick end"))
     parts.append(Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, right, bottom, bottom))
     for place, label in chart.ticks:
         parts.append(_text(chart.x.place(place), bottom + 15, label, "tick middle"))
-    parts.append(_text((LEFT + right) / 2, HEIGHT - 4, chart.below, "tick middle name"))
+    parts.append(_text((LEFT + right) / 2, chart.height - 4, chart.below, "tick middle name"))
     return parts
 
 
@@ -153,19 +156,19 @@ def _labels(chart: Chart) -> list[Markup]:
     for band in chart.bands:
         if band.label:
             wanted.append((_middle(chart, band), band.label + _off(chart.y, band), f"label {band.style}"))
-    return [_text(WIDTH - RIGHT + 6, y + 4, label, style) for y, label, style in spread(wanted)]
+    return [_text(WIDTH - RIGHT + 6, y + 4, label, style) for y, label, style in spread(wanted, chart.height - BOTTOM)]
 
 
-def spread(wanted: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    """(y, label, style) so that no two labels overlap, each as near to where it belongs as that allows."""
+def spread(wanted: list[tuple[float, str, str]], bottom: float) -> list[tuple[float, str, str]]:
+    """(y, label, style) so that no two labels overlap above `bottom`, each near where it belongs."""
     placed: list[tuple[float, str, str]] = []
     for y, label, style in sorted(wanted, key=lambda entry: entry[0]):
         y = max(y, placed[-1][0] + LINE_HEIGHT) if placed else max(y, TOP)
         placed.append((y, label, style))
-    excess = max(0.0, placed[-1][0] - (HEIGHT - BOTTOM)) if placed else 0.0
+    excess = max(0.0, placed[-1][0] - bottom) if placed else 0.0
     if not excess:
         return placed
-    limit = float(HEIGHT - BOTTOM)
+    limit = bottom
     raised = []
     for y, label, style in reversed(placed):
         raised.append((min(y, limit), label, style))
@@ -175,7 +178,7 @@ def spread(wanted: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]
 
 def _middle(chart: Chart, band: Band) -> float:
     top = TOP if band.high is None else chart.y.place(band.high)
-    bottom = HEIGHT - BOTTOM if band.low is None else chart.y.place(band.low)
+    bottom = chart.height - BOTTOM if band.low is None else chart.y.place(band.low)
     return (top + bottom) / 2
 
 

@@ -23,6 +23,7 @@ TICKS = 6
 class Picture:
     """A chart with its words."""
 
+    metric: str
     title: str
     svg: Markup
     shows: str
@@ -62,10 +63,11 @@ def _picture(series: Sequence[tuple[str, Columns, Column]]) -> Picture:
     y = _axis(column, lines, shades, [p for one in published for p in (one.low, one.high)])
     x, ticks, below = _horizontal([columns for _, columns, _ in series])
     form = column.form
-    bands = [Band(p.low, p.high, p.regime.upper(), p.regime, f"{p.regime.upper()}: {p.words}") for p in published]
+    bands = [Band(p.low, p.high, p.regime.upper(), p.style, f"{p.regime.upper()}: {p.words}") for p in published]
     chart = Chart(column.title, x, y, form, ticks, lines, shades, bands, below)
-    note = "Line: mean over weights. Shade: the middle half of the weights." if shades else ""
-    return Picture(_titled(column.title), draw(chart), column.words.shows, cited(column.request.metric), note)
+    return Picture(
+        column.request.metric, _titled(column.title), draw(chart), column.words.shows, cited(column.request.metric)
+    )
 
 
 def _shades(places: Sequence[float], quartiles: np.ndarray) -> list[Shade]:
@@ -78,11 +80,13 @@ def _shades(places: Sequence[float], quartiles: np.ndarray) -> list[Shade]:
 def _axis(column: Column, lines: Iterable[Line], shades: Iterable[Shade], published: Sequence[float]) -> Axis:
     """Shares that end at 1 from 0 to 1; all else as far as figures and published levels reach."""
     if column.metric is not None and column.metric.high == 1.0 and column.metric.low == 0.0:
-        return Axis(0.0, 1.0, **vertical())
+        return Axis(0.0, 1.0, *vertical())
     values = [dot.y for line in lines for dot in line.dots]
     values += [bound for shade in shades for _, low, high in shade.points for bound in (low, high)]
     log = True if published and min([*values, 1.0]) > 0 else None
-    return spanning([*values, *published], floor=column.metric.low if column.metric else None, log=log, **vertical())
+    return spanning(
+        [*values, *published], floor=column.metric.low if column.metric else None, log=log, along=vertical()
+    )
 
 
 def _nulls(name: str, columns: Columns) -> Iterable[Picture]:
@@ -101,10 +105,11 @@ def _nulls(name: str, columns: Columns) -> Iterable[Picture]:
         values = [dot.y for line in lines for dot in line.dots]
         x, ticks, below = _horizontal([columns])
         title = excess.metric.title if excess.metric else request.metric
-        chart = Chart(title, x, spanning(values, **vertical()), form, ticks, lines, below=below)
+        chart = Chart(title, x, spanning(values, along=vertical()), form, ticks, lines, below=below)
         last = [value for value in excess.folded().tolist() if not math.isnan(value)]
         note = f"Excess over chance at the end: {form.show(last[-1])}." if last else ""
         yield Picture(
+            request.metric,
             _titled(f"{title} against chance{f', {name}' if name else ''}"),
             draw(chart),
             excess.words.shows,

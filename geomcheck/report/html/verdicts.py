@@ -13,13 +13,15 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.report.html.axis import Axis, spanning
 from geomcheck.report.html.judged import Facts, Judged
 from geomcheck.report.html.language import plain_words
-from geomcheck.report.html.numbers import Form, enumerated, plain, several, times
-from geomcheck.report.html.svg import Band, Chart, Dot, Line, Shade, draw, horizontal, vertical
+from geomcheck.report.html.numbers import Form, enumerated, plain, several, symbols, times
+from geomcheck.report.html.svg import HEIGHT, Band, Chart, Dot, Line, Shade, draw, horizontal, vertical
 from geomcheck.report.html.trajectories import step_axis
 from geomcheck.suite.regimes import FARTHEST
 
 GROUPS_DRAWN = 8
 ROWS = 60
+LOW = 160
+"""Height of the chart by layer."""
 
 SYMBOLS = {"passed": "✓", "failed": "✕", "error": "!", "warned": "△", "info": "i"}
 ORDER = ("failed", "error", "warned", "info", "passed")
@@ -46,13 +48,13 @@ class Card:
     table: Sequence[tuple[str, str, str, str]]
     rows_left_out: int
     value: str
+    judged: str
 
 
 def card(run: str, judged: Judged) -> Card:
     """The card of one verdict."""
     facts = judged.facts
-    known = load_metrics()
-    metric = known[facts["metric"]] if facts["metric"] in known else None
+    metric = load_metrics().get(facts["metric"])
     title = metric.title if metric else facts["metric"]
     words = plain_words(facts["metric"], title, metric.definition if metric else facts["metric"])
     form = Form(percent=facts["percent"], degrees=facts["unit"] == "deg")
@@ -74,7 +76,17 @@ def card(run: str, judged: Judged) -> Card:
         table=[_row(entry, form) for entry in (facts["observed"])[:ROWS]],
         rows_left_out=max(0, len(facts["observed"]) - ROWS),
         value=_value(facts, form),
+        judged=_judged(facts),
     )
+
+
+def _judged(facts: Facts) -> str:
+    """Where and of what the condition is demanded."""
+    at = {"all": "every checkpoint", "first": "the first checkpoint", "last": "the last checkpoint"}
+    fold = {"weighted": "mean by size"}.get(facts["fold"], facts["fold"])
+    over = "all weights" if facts["per"] == "run" else f"the weights of each {facts['per']}"
+    over = "each weight" if facts["per"] == "weight" else f"{fold} over {over}"
+    return f"{at.get(facts['at'], facts['at'])}, {over} ({several(facts['weights']['measured'], 'weight')} measured)"
 
 
 def ordered(cards: Sequence[Card]) -> list[Card]:
@@ -98,7 +110,7 @@ def expected(facts: Facts, form: Form) -> str:
     """The condition in words."""
     bounds = facts["bounds"]
     if bounds is None:
-        return str(facts["condition"])
+        return symbols(str(facts["condition"]))
     low, high = bounds["low"], bounds["high"]
     if low is not None and high is not None:
         return f"{form.show(low, 4)} to {form.show(high, 4)}"
@@ -169,7 +181,7 @@ def _where(judged: Judged) -> str:
     if not outside:
         return f"No single one of the {several(len(at), 'layer')} is outside by itself."
     if len(outside) == len(at):
-        return f"All {several(len(at), 'layer')} are outside." if len(at) > 1 else "The only layer is outside."
+        return "Every layer is outside." if len(at) > 1 else "The only layer is outside."
     named = enumerated(outside[:6]) + (f" and {len(outside) - 6} more" if len(outside) > 6 else "")
     return f"{len(outside)} of {several(len(at), 'layer')} outside: {named}."
 
@@ -201,12 +213,11 @@ def _trajectory(judged: Judged, form: Form, title: str) -> Markup:
     return draw(Chart(f"{title}: {facts['message']}", x, y, form, ticks, lines, shades, bands, "training step"))
 
 
-def _axis(facts: Facts, values: Sequence[float], bands: Sequence[Band]) -> Axis:
+def _axis(facts: Facts, values: Sequence[float], bands: Sequence[Band], height: int = HEIGHT) -> Axis:
     bounds = [bound for band in bands for bound in (band.low, band.high) if bound is not None]
-    known = load_metrics()
-    metric = known[facts["metric"]] if facts["metric"] in known else None
+    metric = load_metrics().get(facts["metric"])
     low, high = metric.range(facts["params"]) if metric else (None, None)
-    return spanning([*values, *bounds], floor=low, ceiling=high, **vertical())
+    return spanning([*values, *bounds], floor=low, ceiling=high, along=vertical(height))
 
 
 def _allowed(facts: Facts, form: Form) -> Band:
@@ -266,12 +277,12 @@ def _by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
     labels = [str(entry["group"]).removeprefix("layer ") for entry in at]
     chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), 9)).round().astype(int)).tolist()
     bands = [_allowed(judged.facts, form)] if judged.facts["bounds"] is not None else []
-    y = _axis(judged.facts, [dot.y for dot in dots], bands)
+    y = _axis(judged.facts, [dot.y for dot in dots], bands, LOW)
     ticks = [(float(i), labels[i]) for i in chosen]
     lines = [Line(dots, joined=False)]
     name = f"{title} by layer at step {decisive['step']}"
     below = f"layer, at step {decisive['step']:,}"
-    return draw(Chart(name, horizontal(0, len(at) - 1), y, form, ticks, lines, (), bands, below))
+    return draw(Chart(name, horizontal(0, len(at) - 1), y, form, ticks, lines, (), bands, below, LOW))
 
 
 def _row(entry: Facts, form: Form) -> tuple[str, str, str, str]:

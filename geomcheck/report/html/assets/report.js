@@ -27,7 +27,7 @@
     const power = Number(exponent);
     const sign = value < 0 ? "−" : "";
     const trim = (text) => (text.includes(".") ? text.replace(/0+$/, "").replace(/\.$/, "") : text);
-    if (power >= -3 && power < 5) return sign + trim(Math.abs(value).toFixed(Math.max(0, 2 - power)));
+    if (power >= -2 && power < 5) return sign + trim(Math.abs(value).toFixed(Math.max(0, 2 - power)));
     const up = String(power).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
     return sign + (trim(mantissa) === "1" ? "" : trim(mantissa) + "×") + "10" + up;
   }
@@ -65,9 +65,21 @@
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
   document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true, capture: true });
 
+  // --- definitions open when they are asked for, and everything opens on paper
+  function reveal() {
+    const target = byId(decodeURIComponent(location.hash.slice(1)));
+    if (target && target.tagName === "DETAILS") target.open = true;
+  }
+  addEventListener("hashchange", reveal);
+  reveal();
+  let opened = [];
+  addEventListener("beforeprint", () => { opened = [...document.querySelectorAll("details:not([open])")]; for (const one of opened) one.open = true; });
+  addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
+
   // --- the map
   if (!byId("map")) return;
-  const runs = JSON.parse(byId("data").textContent).runs.filter((run) => run.figures.length);
+  const data = JSON.parse(byId("data").textContent);
+  const runs = data.runs.filter((run) => run.figures.length);
   const [chooseRun, chooseFigure, chooseStep] = ["choose-run", "choose-figure", "choose-step"].map(byId);
   const state = { view: 0, figure: 0, step: 0, cell: null };
   const views = runs.map((run) => ({ name: run.name, run, other: null }));
@@ -149,16 +161,23 @@
       const said = describe(figure, i, value);
       const chosen = state.cell === i;
       const box = svg("rect", {
-        class: `cell ${value === null ? "empty" : colour.of(value)}${chosen ? " chosen" : ""}`,
+        class: `cell ${value === null ? "empty" : colour.of(value)}`,
         x: left + width * cell.at[1], y: top + height * cell.at[0], width, height,
         tabindex: (state.cell === null ? i === 0 : chosen) ? 0 : -1, role: "button", "aria-label": said.replace(/\n/g, ", "), "data-tip": said, "data-cell": i,
       });
       drawing.append(box);
     });
+    drawing.append(svg("rect", { class: "cursor", width, height, x: -width, y: -height }));
     byId("map").replaceChildren(drawing);
+    if (state.cell !== null) mark(byId("map").querySelector(`[data-cell="${state.cell}"]`));
     drawScale(figure, colour);
-    byId("map-shows").textContent = `${figure.shows} One cell is one kind of matrix in one layer; ${view().other ? "blue is more than the other run, orange is less" : "darker is more"} at this checkpoint.`;
+    byId("map-shows").textContent = `${figure.shows} One cell is one kind of matrix in one layer; ${view().other ? "blue is more than in the other run, orange less" : "the further right on the scale, the more"}.`;
     byId("shown-step").textContent = `step ${run.steps[state.step].toLocaleString("en")}`;
+  }
+
+  // A frame above all cells: neighbours would paint over the outline of a cell.
+  function mark(cell) {
+    for (const side of ["x", "y"]) byId("map").querySelector(".cursor").setAttribute(side, cell.getAttribute(side));
   }
 
   function drawScale(figure, colour) {
@@ -212,18 +231,18 @@
   }
 
   function curve(series, written) {
-    const [width, height, left, bottom] = [400, 130, 8, 20];
+    const [width, height, left, bottom] = [400, 120, 58, 20];
     const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "over training" });
     const known = series.map(([, value]) => value);
     const [low, high] = [Math.min(...known), Math.max(...known)];
     const x = (step) => left + 6 + ((step - series[0][0]) / (series[series.length - 1][0] - series[0][0] || 1)) * (width - left - 90);
-    const y = (value) => height - bottom - 12 - ((value - low) / (high - low || 1)) * (height - bottom - 34);
+    const y = (value) => height - bottom - 14 - ((value - low) / (high - low || 1)) * (height - bottom - 32);
     drawing.append(svg("line", { class: "axis", x1: left, x2: width - 74, y1: height - bottom, y2: height - bottom }));
     drawing.append(svg("polyline", { class: "line", points: series.map(([step, value]) => `${x(step)},${y(value)}`).join(" ") }));
     for (const [step, value] of series) drawing.append(svg("circle", { class: "dot", cx: x(step), cy: y(value), r: 3, "data-tip": `step ${step.toLocaleString("en")}: ${written(value)}` }));
     const [first, last] = [series[0], series[series.length - 1]];
     drawing.append(svg("text", { class: "label own", x: x(last[0]) + 8, y: y(last[1]) + 4 }, written(last[1])));
-    if (series.length > 1) drawing.append(svg("text", { class: "tick", x: x(first[0]) - 4, y: y(first[1]) - 9 }, written(first[1])));
+    if (series.length > 1) drawing.append(svg("text", { class: "tick end", x: left - 4, y: y(first[1]) + 4 }, written(first[1])));
     drawing.append(svg("text", { class: "tick", x: left, y: height - 5 }, `step ${first[0].toLocaleString("en")}`));
     drawing.append(svg("text", { class: "tick end", x: width - 74, y: height - 5 }, last[0].toLocaleString("en")));
     return drawing;
@@ -257,7 +276,8 @@
   }
   function newView() {
     const steps = view().run.steps.length;
-    fill(chooseFigure, figures().map((figure) => figure.title), (state.figure = 0));
+    const start = figures().findIndex((figure) => figure.metric === data.start);
+    fill(chooseFigure, figures().map((figure) => figure.title), (state.figure = Math.max(0, start)));
     chooseStep.max = steps - 1;
     chooseStep.value = state.step = withFigures();
     state.cell = null;
@@ -276,6 +296,7 @@
     fill(chooseRun, views.map((one) => one.name), 0);
     chooseRun.addEventListener("change", () => { state.view = Number(chooseRun.value); newView(); });
   }
+  byId("map").addEventListener("focusin", (event) => { if (event.target.dataset.cell !== undefined) mark(event.target); });
   byId("map").addEventListener("click", (event) => {
     if (event.target.dataset.cell !== undefined) choose(Number(event.target.dataset.cell), true);
   });
