@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 import torch
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, scalar, scalar_of_rank
@@ -77,7 +75,7 @@ def update_spectrum(update: Update) -> dict[str, float]:
     update.require_change()
     top = update.factorization.top_values(min(len(SPECTRUM), *update.shape))
     shares: list[float] = (top / update.norm).clamp(max=1.0).tolist()
-    return dict(zip_longest(SPECTRUM, shares, fillvalue=0.0))
+    return dict(zip(SPECTRUM, shares + [0.0] * (len(SPECTRUM) - len(shares)), strict=True))
 
 
 def rounding_share(update: Update) -> float:

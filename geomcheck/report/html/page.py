@@ -22,7 +22,7 @@ from geomcheck.report.html.columns import Columns
 from geomcheck.report.html.doubts import doubts
 from geomcheck.report.html.heatmap import payload
 from geomcheck.report.html.judged import Judged
-from geomcheck.report.html.numbers import plain, symbols
+from geomcheck.report.html.numbers import plain, several, symbols
 from geomcheck.report.html.reference import SOURCE
 from geomcheck.report.html.regimes import regime_picture
 from geomcheck.report.html.safe import embedded, finalized
@@ -101,16 +101,19 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
 def _verdict(runs: Sequence[Reported], cards: Sequence[Card], errors: Sequence[str]) -> dict[str, Any]:
     """The page's first words."""
     counts = Counter(card.facts["outcome"] for card in cards)
-    bad = sum(counts[outcome] for outcome in BAD) + len(errors) + sum(bool(run.problem) for run in runs)
-    total = len(cards)
-    if not cards and not bad:
-        text, outcome = "No suite was judged: figures only", "none"
-    elif bad:
-        text, outcome = f"{bad} of {max(total, bad)} expectations failed", "failed"
+    bad = sum(counts[outcome] for outcome in BAD)
+    unread = sum(bool(run.problem) for run in runs)
+    parts = [f"{bad} of {several(len(cards), 'expectation')} failed"] if bad else []
+    parts += [f"{several(unread, 'run')} could not be measured"] if unread else []
+    parts += [f"{several(len(errors), 'suite')} could not be read"] if errors else []
+    if parts:
+        text, outcome = "; ".join(parts), "failed"
+    elif counts["warned"]:
+        text, outcome = f"{counts['warned']} of {several(len(cards), 'expectation')} warned", "warned"
+    elif cards:
+        text, outcome = "The expectation holds" if len(cards) == 1 else f"All {len(cards)} expectations hold", "passed"
     else:
-        text, outcome = f"All {total} expectations hold", "passed"
-    if not bad and counts["warned"]:
-        text, outcome = f"{counts['warned']} of {total} expectations warn", "warned"
+        text, outcome = "No suite was judged: figures only", "none"
     return {
         "text": text,
         "outcome": outcome,

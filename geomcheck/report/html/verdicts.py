@@ -183,7 +183,7 @@ def _where(judged: Judged) -> str:
     if len(outside) == len(at):
         return "Every layer is outside." if len(at) > 1 else "The only layer is outside."
     named = enumerated(outside[:6]) + (f" and {len(outside) - 6} more" if len(outside) > 6 else "")
-    return f"{len(outside)} of {several(len(at), 'layer')} outside: {named}."
+    return f"Outside in {len(outside)} of {several(len(at), 'layer')}: {named}."
 
 
 def _trajectory(judged: Judged, form: Form, title: str) -> Markup:

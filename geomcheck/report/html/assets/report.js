@@ -27,7 +27,7 @@
     const power = Number(exponent);
     const sign = value < 0 ? "−" : "";
     const trim = (text) => (text.includes(".") ? text.replace(/0+$/, "").replace(/\.$/, "") : text);
-    if (power >= -2 && power < 5) return sign + trim(Math.abs(value).toFixed(Math.max(0, 2 - power)));
+    if (power >= -2 && power < 5) return sign + Number(`${mantissa}e${exponent}`).toLocaleString("en", { maximumFractionDigits: 4 });
     const up = String(power).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
     return sign + (trim(mantissa) === "1" ? "" : trim(mantissa) + "×") + "10" + up;
   }
