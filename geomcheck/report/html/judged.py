@@ -8,7 +8,7 @@ from typing import Any
 
 from geomcheck.measurement import Record
 from geomcheck.suite import Expectation, Observed, judge
-from geomcheck.suite.conditions import Regime
+from geomcheck.suite.conditions import Regime, Trend
 from geomcheck.suite.places import ALL
 
 Facts = Mapping[str, Any]
@@ -38,6 +38,10 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
     everywhere = replace(expectation, at=ALL)
     whole = judge(everywhere, record, reference).observed
     layers: Sequence[Observed] = ()
-    if expectation.per == "run" and facts["outcome"] != "passed" and not isinstance(expectation.condition, Regime):
+    if (
+        expectation.per == "run"
+        and facts["outcome"] != "passed"
+        and not isinstance(expectation.condition, Regime | Trend)
+    ):
         layers = judge(replace(everywhere, per="layer"), record, reference).observed
     return Judged(suite, facts, [o.to_dict() for o in whole], [o.to_dict() for o in layers])

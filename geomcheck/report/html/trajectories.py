@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from geomcheck.report.html.axis import Axis, spanning
 from geomcheck.report.html.columns import Column, Columns
-from geomcheck.report.html.numbers import Form
+from geomcheck.report.html.numbers import Form, plain
 from geomcheck.report.html.reference import PUBLISHED, cited
 from geomcheck.report.html.svg import Band, Chart, Dot, Line, Shade, draw, horizontal, vertical
 from geomcheck.report.html.wanted import TRAJECTORIES
@@ -107,7 +107,8 @@ def _nulls(name: str, columns: Columns) -> Iterable[Picture]:
         title = excess.metric.title if excess.metric else request.metric
         chart = Chart(title, x, spanning(values, along=vertical()), form, ticks, lines, below=below)
         last = [value for value in excess.folded().tolist() if not math.isnan(value)]
-        note = f"Excess over chance at the end: {form.show(last[-1])}." if last else ""
+        points = f"{plain(100 * last[-1])} points" if last and form.percent else form.show(last[-1] if last else None)
+        note = f"Excess over chance at the end: {points}." if last else ""
         yield Picture(
             request.metric,
             _titled(f"{title} against chance{f', {name}' if name else ''}"),

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.report.html.axis import Axis, spanning
 from geomcheck.report.html.judged import Facts, Judged
 from geomcheck.report.html.language import plain_words
 from geomcheck.report.html.numbers import Form, enumerated, plain, several, symbols, times
 from geomcheck.report.html.svg import HEIGHT, Band, Chart, Dot, Line, Shade, draw, horizontal, vertical
-from geomcheck.report.html.trajectories import step_axis
+from geomcheck.report.html.trajectories import short, step_axis
 from geomcheck.suite.regimes import FARTHEST
 
 GROUPS_DRAWN = 8
@@ -23,6 +24,11 @@ ROWS = 60
 LOW = 160
 """Height of the chart by layer."""
 
+TRENDS = {
+    "flat": "It should have stayed level over the training, and did not.",
+    "rising": "It should have risen over the training, and did not.",
+    "falling": "It should have fallen over the training, and did not.",
+}
 SYMBOLS = {"passed": "✓", "failed": "✕", "error": "!", "warned": "△", "info": "i"}
 ORDER = ("failed", "error", "warned", "info", "passed")
 
@@ -66,7 +72,7 @@ def card(run: str, judged: Judged) -> Card:
         title=title,
         shows=words.shows,
         definition=metric.definition if metric else "",
-        headline=_headline(facts, form),
+        headline=_headline(facts, form, title),
         meaning=_meaning(facts, words.high, words.low),
         since=_since(judged, form),
         where=_where(judged),
@@ -94,24 +100,20 @@ def ordered(cards: Sequence[Card]) -> list[Card]:
     return sorted(cards, key=lambda card: ORDER.index(card.facts["outcome"]))
 
 
-def _headline(facts: Facts, form: Form) -> str:
+def _headline(facts: Facts, form: Form, title: str) -> str:
     """What was seen against what was expected, in one line."""
     decisive = facts["decisive"]
-    if decisive is None:
-        return str(facts["message"])
-    if facts["metric"] == "regime":
-        return str(facts["message"])
+    if decisive is None or facts["bounds"] is None:
+        message = symbols(str(facts["message"])).replace(facts["metric"], title, 1)
+        return message[:1].upper() + message[1:]
     group = f" in {decisive['group']}" if decisive["group"] else ""
     seen = f"{form.show(decisive['value'])} at step {decisive['step']:,}{group}"
     return f"{seen}; expected {expected(facts, form)}."
 
 
 def expected(facts: Facts, form: Form) -> str:
-    """The condition in words."""
-    bounds = facts["bounds"]
-    if bounds is None:
-        return symbols(str(facts["condition"]))
-    low, high = bounds["low"], bounds["high"]
+    """The bounds of the condition in words."""
+    low, high = facts["bounds"]["low"], facts["bounds"]["high"]
     if low is not None and high is not None:
         return f"{form.show(low, 4)} to {form.show(high, 4)}"
     return f"above {form.show(low, 4)}" if high is None else f"below {form.show(high, 4)}"
@@ -130,7 +132,7 @@ def _meaning(facts: Facts, high: str, low: str) -> str:
         return high if bounds["high"] is not None and decisive["value"] >= bounds["high"] else low
     if "reference" in (decisive or {}):
         return high if (decisive["value"] or 0) > (decisive["reference"] or 0) else low
-    return "It was expected to follow a trend over the training, and does not."
+    return TRENDS[facts["condition"].split(maxsplit=1)[0].rstrip(":")]
 
 
 def _since(judged: Judged, form: Form) -> str:
@@ -196,8 +198,12 @@ def _trajectory(judged: Judged, form: Form, title: str) -> Markup:
         groups.setdefault(entry["group"], []).append(entry)
     shown = _worst_groups(groups, facts)
     lines = [
-        Line([_dot(e, marks, form) for e in groups[group] if e["value"] is not None], label=_label(group, len(shown)))
-        for group in shown
+        Line(
+            [_dot(e, marks, form) for e in groups[group] if e["value"] is not None],
+            _label(group, facts["per"]),
+            "own" if group == _decisive_group(facts) else "other",
+        )
+        for group in reversed(shown)
     ]
     theirs = [(e["step"], e["reference"]) for e in facts["observed"] if e.get("reference") is not None]
     if theirs and len(groups) == 1:
@@ -229,10 +235,9 @@ def _allowed(facts: Facts, form: Form) -> Band:
 
 def _worst_groups(groups: Mapping[str | None, Sequence[Facts]], facts: Facts) -> list[str | None]:
     """The groups to draw: those with most points outside."""
-    decisive = facts["decisive"] or {"group": None}
 
     def rank(group: str | None) -> tuple[bool, int]:
-        return group != decisive["group"], -sum(entry["holds"] is False for entry in groups[group])
+        return group != _decisive_group(facts), -sum(entry["holds"] is False for entry in groups[group])
 
     return sorted(groups, key=rank)[: GROUPS_DRAWN if len(groups) <= GROUPS_DRAWN else 1]
 
@@ -259,10 +264,18 @@ def _dot(entry: Facts, marks: Mapping[tuple[Any, Any], bool | None], form: Form)
     )
 
 
-def _label(group: str | None, count: int) -> str:
+def _decisive_group(facts: Facts) -> str | None:
+    return facts["decisive"]["group"] if facts["decisive"] else None
+
+
+def _label(group: str | None, per: str) -> str:
+    """A group's name in a margin: a weight by its layer and module."""
     if group is None:
         return "this run"
-    return group if len(group) <= 13 else "…" + group[-12:]
+    if per == "weight":
+        weight = describe(group, ())
+        group = weight.module if weight.layer is None else f"{weight.layer} · {weight.module}"
+    return short(group)
 
 
 def _by_layer(judged: Judged, form: Form, title: str) -> Markup | None:

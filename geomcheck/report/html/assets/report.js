@@ -141,7 +141,7 @@
     const available = Math.max(260, byId("map").clientWidth);
     const left = Math.min(110, 14 + 7 * Math.max(...run.layers.map((text) => text.length)));
     const width = Math.max(24, Math.min(76, (available - left - 8) / run.modules.length));
-    const height = Math.max(11, Math.min(30, 520 / run.layers.length));
+    const height = Math.max(11, Math.min(30, 480 / run.layers.length));
     const tallest = Math.max(...run.modules.map((text) => text.length));
     const slanted = tallest * 6.6 > width;
     const top = slanted ? 14 + Math.min(150, tallest * 4.9) : 22;
