@@ -130,6 +130,7 @@ def test_failures_come_first_with_all_that_explains_them(suite: Path) -> None:
     assert "Training touched less of the network than it should have." in text
     assert "Outside at every checkpoint, from step 100 on; off by " in text
     assert "Every layer is outside." in text
+    assert "24 of 24 weights outside at some checkpoint." in text
     assert "It <b>spreads</b>." in text
     assert f"{suite}:5" in text
     assert "This could not be judged, which counts as a failure" in text
@@ -282,6 +283,17 @@ def test_any_number_of_checkpoints(steps: tuple[int, ...], suite: Path) -> None:
     text = page([report(record_of(NAMES[:3], steps=steps), suite)])
     require_harmless(text)
     assert len(text) < 2**20
+
+
+@pytest.mark.parametrize("value", [0.0, 5e-324, 1.7e308], ids=["zero", "smallest", "largest"])
+def test_extreme_figures_are_drawn(value: float, suite: Path) -> None:
+    record = record_of(NAMES)
+    for (request, stat), cells in record._figures.items():
+        if request.metric in ("stable_rank", "relative_update_norm", "spectral_shift"):
+            record._figures[request, stat] = dict.fromkeys(cells, Figure(value=value))
+    text = page([report(record, suite)])
+    require_harmless(text)
+    assert "nan" not in re.findall(r'(?:cx|cy|y1|points)="([^"]*)"', text)
 
 
 def test_a_metric_that_is_not_installed_is_shown_under_its_name() -> None:

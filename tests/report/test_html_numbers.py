@@ -51,14 +51,12 @@ def test_words() -> None:
     assert symbols("0.1 deg +- 5% <= value") == "0.1 deg ± 5% ≤ value"
 
 
-FINITE = st.floats(-1e12, 1e12)
-
-
-@given(st.lists(FINITE, max_size=8), st.sampled_from([None, True]))
+@given(st.lists(st.floats(allow_nan=False), max_size=8), st.sampled_from([None, True]))
 def test_an_axis_shows_what_it_is_made_for(values: list[float], log: bool | None) -> None:
     axis = spanning(values, along=(200.0, 10.0), log=log)
     assert axis.low < axis.high
-    assert all(axis.holds(value) and 10 <= axis.place(value) <= 200 for value in values)
+    assert all(10 <= axis.place(value) <= 200 for value in values)
+    assert all(axis.holds(value) for value in values if 1e-280 < abs(value) < 1e280)
     ticks = axis.ticks()
     assert len(ticks) <= 12
     assert ticks == sorted(ticks)

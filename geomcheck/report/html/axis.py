@@ -9,6 +9,9 @@ from dataclasses import dataclass
 WIDE = 20.0
 """Ratio of the largest to the smallest figure above which an axis is logarithmic."""
 
+HUGE = 1e280
+"""Figures beyond it, and their inverses, are drawn at the edge."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -55,11 +58,13 @@ def spanning(
         floor, ceiling: where figures of this kind end; the margin does not go beyond.
         log: whether it is logarithmic; by default where the values are positive and span more than WIDE.
     """
-    known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    known = [min(max(value, -HUGE), HUGE) for value in values if not math.isnan(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
-    if low > 0 and (log or (log is None and high / low > WIDE)):
+    if high - low < 1 / HUGE and max(abs(low), abs(high)) < 1 / HUGE:
+        low = high = 0.0  # too small to place on an axis
+    if low > 1 / HUGE and (log or (log is None and high / low > WIDE)):
         margin = max((high / low) ** 0.08, 1.12)
-        return Axis(max(low / margin, 1e-300), min(high * margin, 1e300), *along, log=True)
+        return Axis(low / margin, high * margin, *along, log=True)
     margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     low, high = low - margin, high + margin
     if floor is not None:

@@ -79,8 +79,9 @@ class Column:
         present = ~np.isnan(values)
         weights = present * (self.sizes[members] if self.fold == "weighted" else 1.0)
         total = weights.sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            return np.where(total > 0, np.where(present, values * weights, 0.0).sum(axis=1) / total, np.nan)
+        with np.errstate(invalid="ignore", over="ignore"):
+            folded = np.where(present, values * weights, 0.0).sum(axis=1) / total
+        return np.where(np.isfinite(folded), folded, np.nan)
 
     def quartiles(self) -> np.ndarray:
         """The lower and upper quartile over weights at each checkpoint, shape (checkpoints, 2)."""

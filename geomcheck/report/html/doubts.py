@@ -80,9 +80,7 @@ def _storage(record: Record) -> Doubt:
     counts = Counter(" → ".join(weight.dtypes) or "unknown" for weight in record.weights.values() if weight.is_matrix)
     text = "Weight matrices are stored as " + ", ".join(f"{kind} ({n:,})" for kind, n in counts.most_common(8))
     mixed = len(counts) > 1 or any("→" in kind for kind in counts)
-    remark = (
-        " (W0 first, then the run). Formats are mixed: figures of different formats compare with care." if mixed else ""
-    )
+    remark = " (W0 first, then the run). Formats are mixed: compare figures across formats with care." if mixed else ""
     return Doubt("Storage", f"{text}{remark or '.'}")
 
 

@@ -187,4 +187,4 @@ def _numbers(values: np.ndarray) -> list[float | None]:
 
 
 def _digits(value: float) -> float | None:
-    return None if np.isnan(value) else float(f"{value:.4g}")
+    return float(f"{value:.4g}") if np.isfinite(value) else None

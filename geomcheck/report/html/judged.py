@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from geomcheck.measurement import Record
-from geomcheck.suite import Expectation, Observed, judge
+from geomcheck.suite import Expectation, judge
 from geomcheck.suite.conditions import Regime, Trend
 from geomcheck.suite.places import ALL
 
@@ -36,12 +36,12 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
     if facts["outcome"] == "error":
         return Judged(suite, facts)
     everywhere = replace(expectation, at=ALL)
-    whole = judge(everywhere, record, reference).observed
-    layers: Sequence[Observed] = ()
-    if (
-        expectation.per == "run"
-        and facts["outcome"] != "passed"
-        and not isinstance(expectation.condition, Regime | Trend)
-    ):
-        layers = judge(replace(everywhere, per="layer"), record, reference).observed
-    return Judged(suite, facts, [o.to_dict() for o in whole], [o.to_dict() for o in layers])
+    whole = facts["observed"] if expectation.at == ALL else _observed(everywhere, record, reference)
+    by_layer = expectation.per == "run" and not isinstance(expectation.condition, Regime | Trend)
+    if by_layer and facts["outcome"] != "passed":
+        return Judged(suite, facts, whole, _observed(replace(everywhere, per="layer"), record, reference))
+    return Judged(suite, facts, whole)
+
+
+def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[Facts]:
+    return [observed.to_dict() for observed in judge(expectation, record, reference).observed]
