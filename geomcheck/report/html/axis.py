@@ -9,7 +9,7 @@ from dataclasses import dataclass
 WIDE = 20.0
 """Ratio of the largest to the smallest figure above which an axis is logarithmic."""
 
-HUGE = 1e280
+HUGE = 1e150
 """Figures beyond it, and their inverses, are drawn at the edge."""
 
 

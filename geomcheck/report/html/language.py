@@ -77,6 +77,11 @@ WORDS = {
         "The update is concentrated in fewer directions than it should be.",
         "The update is spread over more directions than it should be.",
     ),
+    "update_spectrum": Plain(
+        "How strong one direction of the update is, as a share of the update's size.",
+        "This direction of the update is stronger than it should be.",
+        "This direction of the update is weaker than it should be.",
+    ),
     "spectral_share": Plain(
         "How much of the change went into the strengths of the weight matrix rather than into its directions.",
         "More of the change went into the strengths of the weights than should have.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from geomcheck.report.html.numbers import Form
 from geomcheck.suite.regimes import EVIDENCE, REGIMES
 
 SOURCE = "arXiv 2606.07082, Qwen3-8B on mathematics"
@@ -31,15 +32,13 @@ _WORDS = {
     ("spectral_shift", "sft"): "10⁻³ level",
     ("spectral_shift", "opd"): "10⁻⁴ level",
     ("spectral_shift", "rlvr"): "10⁻⁵ level",
-    ("update_support", "sft"): "91.9%",
-    ("update_support", "opd"): "48.4%",
-    ("update_support", "rlvr"): "22.8%",
 }
 
 PUBLISHED = {
     evidence.metric: tuple(
-        Published(regime, evidence.profile[regime], evidence.profile[regime], _WORDS[evidence.metric, regime])
+        Published(regime, figure, figure, _WORDS.get((evidence.metric, regime), Form(percent=True).show(figure)))
         for regime in REGIMES
+        for figure in (evidence.profile[regime],)
     )
     for evidence in EVIDENCE
 } | {

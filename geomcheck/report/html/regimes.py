@@ -10,7 +10,7 @@ from markupsafe import Markup
 from geomcheck.report.html.axis import Axis, spanning
 from geomcheck.report.html.columns import Columns
 from geomcheck.report.html.numbers import Form
-from geomcheck.report.html.reference import PUBLISHED
+from geomcheck.report.html.reference import PUBLISHED, SOURCE
 from geomcheck.report.html.svg import BOTTOM, HEIGHT, Chart, Dot, Line, draw, horizontal, spread, vertical
 from geomcheck.report.html.trajectories import Picture, short
 
@@ -48,6 +48,7 @@ def regime_picture(runs: Sequence[tuple[str, Columns]]) -> Picture | None:
     )
     marks = [_profile(chart, line) for line in profiles] + _ends(chart, lines, [name for name, _ in paths])
     svg = draw(chart)[: -len("</svg>")] + Markup("").join(marks) + Markup("</svg>")
+    points = "; ".join(f"{r.upper()} {support[r].words} and {angle[r].words}" for r in support)
     return Picture(
         "regime",
         "Which training does it look like?",
@@ -55,8 +56,7 @@ def regime_picture(runs: Sequence[tuple[str, Columns]]) -> Picture | None:
         "Each ring is a published kind of training, placed by how many numbers it changes (across) and how far it "
         "turns the main directions of the weights (up, each line a factor). The path is this run, from its first "
         "checkpoint to its last (large dot).",
-        "Published points: SFT 91.9% and above 10°, OPD 48.4% and about 1°, RLVR 22.8% and below 0.5° "
-        "(arXiv 2606.07082, Qwen3-8B on mathematics). On other models the order of the methods is known to differ: "
+        f"Published points ({SOURCE}): {points}. On other models the order of the methods is known to differ: "
         "this is a comparison with that model, not a law.",
     )
 
