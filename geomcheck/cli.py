@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geomcheck
-from geomcheck.commands import calibrate, compare, regime
+from geomcheck.commands import calibrate, compare, regime, report
 from geomcheck.errors import GeomcheckError
 from geomcheck.files import require_writable
 from geomcheck.report.text import printable
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_to(commands)
     compare.add_to(commands)
     regime.add_to(commands)
+    report.add_to(commands)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
     metrics.set_defaults(command=_metrics)
     suites = commands.add_parser("suites", help="list the shipped suites")

@@ -53,6 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--geom-record", metavar="PATH", help="write every per-weight measurement here (Parquet)")
     group.addoption("--geom-json", metavar="PATH", help="write the verdicts here")
+    group.addoption("--geom-report", metavar="PATH", help="write a self-contained HTML report here")
     group.addoption(
         "--geom-workers",
         metavar="N|ray",

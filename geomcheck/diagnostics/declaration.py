@@ -200,6 +200,10 @@ class Registry:
     def __getitem__(self, name: str) -> Metric:
         return self._metrics[name]
 
+    def get(self, name: str) -> Metric | None:
+        """The metric called `name`; None where this installation knows none."""
+        return self._metrics.get(name)
+
     def __contains__(self, name: object) -> bool:
         return name in self._metrics
 

@@ -18,6 +18,9 @@ HILL_K = Parameter(
     about="How many of the largest singular values form the tail; the paper does not state its choice.",
 )
 
+SPECTRUM = tuple(f"s{number:02d}" for number in range(1, 17))
+"""Statistics of `update_spectrum`: the first singular value, the second, ..."""
+
 
 def update_norm(update: Update) -> float:
     """``|D_t|_F``, >= 0. Source: arXiv 2606.07082."""
@@ -65,6 +68,14 @@ def top_energy(update: Update, k: int = 16) -> float:
     update.require_change()
     top = torch.linalg.vector_norm(update.spectrum.top_values(k)).item()
     return min(1.0, (top / update.norm) ** 2)
+
+
+def update_spectrum(update: Update) -> dict[str, float]:
+    """The largest singular values of D_t relative to ``|D_t|_F``, each 0..1, descending; 0 beyond the rank."""
+    update.require_change()
+    top = update.factorization.top_values(min(len(SPECTRUM), *update.shape))
+    shares: list[float] = (top / update.norm).clamp(max=1.0).tolist()
+    return dict(zip(SPECTRUM, shares + [0.0] * (len(SPECTRUM) - len(shares)), strict=True))
 
 
 def rounding_share(update: Update) -> float:
@@ -131,6 +142,27 @@ TOP_ENERGY = Metric(
     source="arXiv 2606.13657",
     undefined="D_t = 0",
     compute=scalar_of_rank(top_energy),
+)
+
+UPDATE_SPECTRUM = Metric(
+    name="update_spectrum",
+    title="singular spectrum of the update",
+    definition="sigma_i(D_t) / |D_t|_F for the 16 largest singular values",
+    unit=Unit.FRACTION,
+    high=1.0,
+    parameters=(
+        Parameter(
+            name="index",
+            kind="choice",
+            choices=SPECTRUM,
+            default="s01",
+            selects=True,
+            about="Which singular value, from the largest (s01) to the sixteenth (s16); 0 beyond the rank.",
+        ),
+    ),
+    source="geomcheck; the spectrum behind stable rank, Hill and top-k energy",
+    undefined="D_t = 0",
+    compute=lambda update, _params, _run: update_spectrum(update),
 )
 
 ROUNDING_SHARE = Metric(

@@ -31,6 +31,7 @@ OURS = (
     locking.REFERENCE_ALIGNMENT,
     support.FROZEN_SHARE,
     rank.ROUNDING_SHARE,
+    rank.UPDATE_SPECTRUM,
 )
 
 

@@ -17,6 +17,7 @@ from geomcheck.gate.subjects import Subject, open_subject, open_subjects
 from geomcheck.measurement import Cache, Resources, parse_workers
 from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outside
 from geomcheck.measurement.parquet import SUFFIX
+from geomcheck.report import html
 
 
 def open_gate(config: pytest.Config) -> Gate:
@@ -39,6 +40,7 @@ def open_gate(config: pytest.Config) -> Gate:
         base=_base(config),
         reference=_reference(option.geom_reference, incomplete) if option.geom_reference else None,
         missing_baseline=option.geom_reference if _is_missing_baseline(option.geom_reference) else None,
+        also=(html.wanted,) if option.geom_report else (),
         resources=resources,
         dequantize=option.geom_dequantize,
     )

@@ -12,9 +12,10 @@ import pytest
 
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing, require_writable
+from geomcheck.gate.reported import reported
 from geomcheck.gate.session import Gate
 from geomcheck.measurement import Record, write_record
-from geomcheck.report import document, markdown
+from geomcheck.report import document, html, markdown
 
 
 class Outputs:
@@ -30,7 +31,12 @@ class Outputs:
 
     def __init__(self, config: pytest.Config, gate: Gate) -> None:
         self._gate = gate
-        named = {"--geom-json": config.option.geom_json, "--geom-record": config.option.geom_record}
+        option = config.option
+        named = {
+            "--geom-json": option.geom_json,
+            "--geom-record": option.geom_record,
+            "--geom-report": option.geom_report,
+        }
         self._paths = {flag: Path(value) for flag, value in named.items() if value is not None}
         self.written: list[tuple[str, Path]] = []
         if len({path.resolve() for path in self._paths.values()}) < len(self._paths):
@@ -58,6 +64,10 @@ class Outputs:
             with replacing(path) as partial:
                 partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
             self.written.append(("verdicts", path))
+        if "--geom-report" in self._paths:
+            path = self._paths["--geom-report"]
+            html.write_report(path, reported(self._gate, verdicts), errors)
+            self.written.append(("report", path))
         if "--geom-record" in self._paths:
             for path, record in self._records():
                 write_record(record, path)

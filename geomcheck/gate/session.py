@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,7 @@ class Gate:
         base: W0, where the user gave it.
         reference: the run to compare with.
         missing_baseline: the record to compare with, where the user named one that is not there yet.
+        also: what to measure of every run beside its expectations, for a report.
         resources: what measuring may use.
         dequantize: make fp32 of fp8 weights and their scales, and measure those.
 
@@ -113,6 +114,7 @@ class Gate:
         base: BaseModel | None = None,
         reference: Subject | None = None,
         missing_baseline: str | None = None,
+        also: Sequence[Planner] = (),
         resources: Resources | None = None,
         dequantize: bool = False,
     ) -> None:
@@ -120,6 +122,7 @@ class Gate:
         self.pairings = {file: self._pair(file, explicit) for file, explicit in candidates.items()}
         self._require_suites()
         self.given_base = base
+        self._also = tuple(also)
         self.dequantize = dequantize
         self.resources = resources or Resources()
         self.notices: list[str] = []
@@ -179,7 +182,8 @@ class Gate:
             self._fill(self.reference, [e.reference_requests for e in everything if e.compares], None, show)
         against = self.reference.run if self.reference else None
         for measurement in self.measurements:
-            self._fill(measurement, [e.requests for e in asked.get(id(measurement), [])], against, show)
+            planners = [*(e.requests for e in asked.get(id(measurement), [])), *self._also]
+            self._fill(measurement, planners, against, show)
 
     def _fill(self, measurement: Measurement, planners: list[Planner], reference: Run | None, show: Show) -> None:
         """Measure what `plans` ask of a run that has not been measured."""

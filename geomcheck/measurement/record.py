@@ -123,6 +123,10 @@ class Record:
                 f"measured: {self._measured()}"
             ) from None
 
+    def measured(self) -> list[tuple[Request, str]]:
+        """Every (request, statistic) that has figures, sorted."""
+        return sorted(self._keys())
+
     def measured_metrics(self) -> set[str]:
         """Names of the metrics that have figures."""
         return {request.metric for request, _ in self._keys()}

@@ -16,6 +16,7 @@ from geomcheck.diagnostics.rank import (
     stable_rank,
     top_energy,
     update_norm,
+    update_spectrum,
 )
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
@@ -151,3 +152,12 @@ def test_the_smallest_change_that_fp32_can_hold() -> None:
     assert not update.is_zero
     assert update_norm(update) == pytest.approx(2.0**-149, rel=1e-12)
     assert stable_rank(update) == pytest.approx(1.0)
+
+
+@given(cases())
+def test_the_spectrum_is_that_of_the_update(case: Case) -> None:
+    shares = list(update_spectrum(case.update).values())
+    expected = oracle.spectrum(case.delta).s[:16] / oracle.norm(case.delta)
+    assert shares[: len(expected)] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert shares[len(expected) :] == [0.0] * (16 - len(expected))
+    assert shares[0] == pytest.approx(stable_rank(case.update) ** -0.5, rel=1e-9)

@@ -1,0 +1,11 @@
+"""The HTML report: one self-contained file for people, built from records and verdicts.
+
+Figures are small SVG written here, with some 300 lines of plain JavaScript for selecting and looking closer: a page
+is 100 kB where a plotting library alone is 1 to 5 MB, prints as it looks, and runs under a strict content policy.
+"""
+
+from geomcheck.report.html.judged import Judged, judged
+from geomcheck.report.html.page import Reported, page, write_report
+from geomcheck.report.html.wanted import MEASURED, wanted
+
+__all__ = ["MEASURED", "Judged", "Reported", "judged", "page", "wanted", "write_report"]

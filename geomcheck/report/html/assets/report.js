@@ -1,0 +1,324 @@
+"use strict";
+// The parts of the page that answer: theme, tips, the map of the network, and its panel. Texts enter the page as
+// text nodes and attributes only.
+(() => {
+  const SVG = "http://www.w3.org/2000/svg";
+  const root = document.documentElement;
+  const byId = (id) => document.getElementById(id);
+
+  function svg(tag, attributes, text) {
+    const element = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    if (text !== undefined) element.textContent = text;
+    return element;
+  }
+
+  function html(tag, text, className) {
+    const element = document.createElement(tag);
+    if (text !== undefined) element.textContent = text;
+    if (className) element.className = className;
+    return element;
+  }
+
+  // --- numbers, written as the rest of the page writes them
+  function plain(value) {
+    if (value === 0) return "0";
+    const [mantissa, exponent] = Math.abs(value).toExponential(2).split("e");
+    const power = Number(exponent);
+    const sign = value < 0 ? "−" : "";
+    const trim = (text) => (text.includes(".") ? text.replace(/0+$/, "").replace(/\.$/, "") : text);
+    if (power >= -2 && power < 5) return sign + Number(`${mantissa}e${exponent}`).toLocaleString("en", { maximumFractionDigits: 4 });
+    const up = String(power).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
+    return sign + (trim(mantissa) === "1" ? "" : trim(mantissa) + "×") + "10" + up;
+  }
+
+  function show(figure, value, difference) {
+    if (value === null || value === undefined) return "no figure";
+    if (figure.percent) return plain(100 * value) + (difference ? " points" : "%");
+    return plain(value) + (figure.degrees ? "°" : "");
+  }
+
+  // --- theme
+  byId("theme").addEventListener("click", () => {
+    const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    root.dataset.theme = (root.dataset.theme || system) === "dark" ? "light" : "dark";
+  });
+
+  // --- tips, on hover and on focus
+  const tip = byId("tip");
+  function place(x, y) {
+    tip.hidden = false;
+    const box = tip.getBoundingClientRect();
+    tip.style.left = Math.max(4, Math.min(x + 12, innerWidth - box.width - 4)) + "px";
+    tip.style.top = (y + 18 + box.height > innerHeight ? Math.max(4, y - box.height - 10) : y + 16) + "px";
+  }
+  function tell(event) {
+    const target = event.target.closest ? event.target.closest("[data-tip]") : null;
+    if (!target || !target.dataset.tip) { tip.hidden = true; return; }
+    tip.textContent = target.dataset.tip;
+    const box = target.getBoundingClientRect();
+    if (event.type === "focusin") place(box.right - 6, box.bottom - 12);
+    else place(event.clientX, event.clientY);
+  }
+  document.addEventListener("pointermove", tell);
+  document.addEventListener("focusin", tell);
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
+  document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true, capture: true });
+
+  // --- definitions open when they are asked for, and everything opens on paper
+  function reveal() {
+    const target = byId(decodeURIComponent(location.hash.slice(1)));
+    if (target && target.tagName === "DETAILS") target.open = true;
+  }
+  addEventListener("hashchange", reveal);
+  reveal();
+  let opened = [];
+  addEventListener("beforeprint", () => { opened = [...document.querySelectorAll("details:not([open])")]; for (const one of opened) one.open = true; });
+  addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
+
+  // --- the map
+  if (!byId("map")) return;
+  const data = JSON.parse(byId("data").textContent);
+  const runs = data.runs.filter((run) => run.figures.length);
+  const [chooseRun, chooseFigure, chooseStep] = ["choose-run", "choose-figure", "choose-step"].map(byId);
+  const state = { view: 0, figure: 0, step: 0, cell: null };
+  const views = runs.map((run) => ({ name: run.name, run, other: null }));
+  const shared = (a, b) => a.figures.some((f) => b.figures.some((g) => g.key === f.key));
+  for (let i = 1; i < runs.length; i++) if (shared(runs[i], runs[0])) views.push({ name: `${runs[i].name} minus ${runs[0].name}`, run: runs[i], other: runs[0] });
+
+  const view = () => views[state.view];
+  const figures = () => {
+    const { run, other } = view();
+    return other ? run.figures.filter((f) => other.figures.some((g) => g.key === f.key)) : run.figures;
+  };
+  const label = (run, cell) => {
+    const [layer, module] = run.cells[cell].at;
+    const place = run.layers[layer];
+    return `${/^\d/.test(place) ? "layer " : ""}${place} · ${run.modules[module]}`;
+  };
+  const nearest = (run, progress) => run.progress.reduce((best, p, i) => (Math.abs(p - progress) < Math.abs(run.progress[best] - progress) ? i : best), 0);
+
+  // One figure per cell at a kept checkpoint: the run's own, or its difference to the other run.
+  function values(figure, step) {
+    const { run, other } = view();
+    if (!other) return figure.values[step];
+    const theirs = other.figures.find((g) => g.key === figure.key).values[nearest(other, run.progress[step])];
+    const at = new Map(other.cells.map((cell, i) => [other.layers[cell.at[0]] + "\n" + other.modules[cell.at[1]], i]));
+    return figure.values[step].map((value, i) => {
+      const [layer, module] = run.cells[i].at;
+      const match = at.get(run.layers[layer] + "\n" + run.modules[module]);
+      const theirValue = match === undefined ? null : theirs[match];
+      return value === null || theirValue === null ? null : value - theirValue;
+    });
+  }
+
+  // Classes of colour over all kept checkpoints, so that checkpoints can be compared.
+  function classes(figure) {
+    const known = view().run.steps.flatMap((_, step) => values(figure, step)).filter((v) => v !== null);
+    if (view().other) {
+      const reach = known.reduce((most, v) => Math.max(most, Math.abs(v)), 0) || 1;
+      return { low: -reach, high: reach, of: (v) => "d" + Math.min(8, Math.max(0, Math.floor(((v + reach) / (2 * reach)) * 9))) };
+    }
+    const low = known.reduce((a, b) => Math.min(a, b), Infinity);
+    const high = known.reduce((a, b) => Math.max(a, b), -Infinity);
+    const position = figure.log ? Math.log : (v) => v;
+    const span = position(high) - position(low) || 1;
+    return { low, high, of: (v) => "q" + Math.min(8, Math.floor(((position(v) - position(low)) / span) * 9)) };
+  }
+
+  function describe(figure, cell, value) {
+    const { run, other } = view();
+    const { count, name } = run.cells[cell];
+    const of = name !== null ? run.names[name] : `mean of ${count.toLocaleString("en")} weights`;
+    return `${label(run, cell)}\n${show(figure, value, other)}\n${of}`;
+  }
+
+  function drawMap() {
+    const { run } = view();
+    const figure = figures()[state.figure];
+    const colour = classes(figure);
+    const shown = values(figure, state.step);
+    const available = Math.max(260, byId("map").clientWidth);
+    const left = Math.min(110, 14 + 7 * Math.max(...run.layers.map((text) => text.length)));
+    const width = Math.max(24, Math.min(76, (available - left - 8) / run.modules.length));
+    const height = Math.max(11, Math.min(30, 480 / run.layers.length));
+    const tallest = Math.max(...run.modules.map((text) => text.length));
+    const slanted = tallest * 6.6 > width;
+    const top = slanted ? 14 + Math.min(150, tallest * 4.9) : 22;
+    const overhang = slanted ? Math.min(60, 4 * run.modules[run.modules.length - 1].length) : 0;
+    const total = [left + width * run.modules.length + 4 + overhang, top + height * run.layers.length + 4];
+    const drawing = svg("svg", { width: total[0], height: total[1], viewBox: `0 0 ${total[0]} ${total[1]}`, role: "group", "aria-label": `${figure.title} by layer and module` });
+    run.modules.forEach((module, i) => {
+      const [x, y] = [left + width * (i + 0.5), top - 7];
+      drawing.append(svg("text", { class: slanted ? "tick" : "tick middle", x, y, ...(slanted ? { transform: `rotate(-45 ${x} ${y})` } : {}) }, module));
+    });
+    const every = Math.max(1, Math.ceil(14 / height));
+    run.layers.forEach((layer, i) => {
+      if (i % every === 0 || !/^\d/.test(layer)) drawing.append(svg("text", { class: "tick end", x: left - 6, y: top + height * (i + 0.5) + 4 }, layer));
+    });
+    run.cells.forEach((cell, i) => {
+      const value = shown[i];
+      const said = describe(figure, i, value);
+      const chosen = state.cell === i;
+      const box = svg("rect", {
+        class: `cell ${value === null ? "empty" : colour.of(value)}`,
+        x: left + width * cell.at[1], y: top + height * cell.at[0], width, height,
+        tabindex: (state.cell === null ? i === 0 : chosen) ? 0 : -1, role: "button", "aria-label": said.replace(/\n/g, ", "), "data-tip": said, "data-cell": i,
+      });
+      drawing.append(box);
+    });
+    drawing.append(svg("rect", { class: "cursor", width, height, x: -width, y: -height }));
+    byId("map").replaceChildren(drawing);
+    if (state.cell !== null) mark(byId("map").querySelector(`[data-cell="${state.cell}"]`));
+    drawScale(figure, colour);
+    byId("map-shows").textContent = `${figure.shows} One cell is one kind of matrix in one layer; ${view().other ? "blue is more than in the other run, orange less" : "the further right on the scale, the more"}.`;
+    byId("shown-step").textContent = `step ${run.steps[state.step].toLocaleString("en")}`;
+  }
+
+  // A frame above all cells: neighbours would paint over the outline of a cell.
+  function mark(cell) {
+    for (const side of ["x", "y"]) byId("map").querySelector(".cursor").setAttribute(side, cell.getAttribute(side));
+  }
+
+  function drawScale(figure, colour) {
+    const bar = svg("svg", { width: 330, height: 34, viewBox: "0 0 330 34", role: "img", "aria-label": "colour scale" });
+    const kind = view().other ? "d" : "q";
+    for (let i = 0; i < 9; i++) bar.append(svg("rect", { class: kind + i, x: 4 + i * 24, y: 2, width: 24, height: 11 }));
+    bar.append(svg("text", { class: "tick", x: 4, y: 27 }, show(figure, colour.low, view().other)));
+    bar.append(svg("text", { class: "tick end", x: 220, y: 27 }, show(figure, colour.high, view().other)));
+    if (figure.log && !view().other) bar.append(svg("text", { class: "tick", x: 228, y: 12 }, "logarithmic"));
+    byId("scale").replaceChildren(bar);
+  }
+
+  // --- the panel of one cell
+  function drawPanel() {
+    const panel = byId("panel");
+    if (state.cell === null) return;
+    const { run, other } = view();
+    const { count, name } = run.cells[state.cell];
+    const figure = figures()[state.figure];
+    const series = run.steps.map((step, i) => [step, values(figure, i)[state.cell]]).filter(([, value]) => value !== null);
+    const parts = [html("h3", label(run, state.cell))];
+    const what = html("p", name !== null ? "" : `${count.toLocaleString("en")} weights; figures are their means`, "dim");
+    if (name !== null) what.append(html("code", run.names[name]));
+    parts.push(what, html("h4", figure.title + (other ? " (difference)" : "")));
+    parts.push(series.length ? curve(series, (value) => show(figure, value, other)) : html("p", "no figure", "dim"));
+    const extremes = figure.extremes[state.cell];
+    if (extremes && !other) parts.push(...extreme("Lowest", run.names[extremes[0]], show(figure, extremes[1])), ...extreme("Highest", run.names[extremes[2]], show(figure, extremes[3])));
+    const spectrum = run.spectrum.map((values) => values[state.cell]).filter((value) => value !== null);
+    if (spectrum.length) parts.push(html("h4", "Singular spectrum of the update, last checkpoint"), bars(spectrum), html("p", "How strong each direction of the update is. One tall bar: a single direction does the work. Even bars: a diffuse change.", "hint"));
+    const angles = Object.entries(run.angles).filter(([, stats]) => stats.length === 3 && stats[0][state.cell] !== null);
+    if (angles.length) parts.push(html("h4", "Rotation of the main directions, last checkpoint"), angleTable(angles));
+    panel.replaceChildren(...parts);
+  }
+
+  function extreme(word, name, value) {
+    const line = html("p", `${word}: ${value} `, "hint");
+    line.append(html("code", name));
+    return [line];
+  }
+
+  function angleTable(angles) {
+    const table = html("table");
+    const head = table.insertRow();
+    for (const text of ["", "median", "95% below", "largest"]) head.append(html("th", text));
+    for (const [side, stats] of angles) {
+      const row = table.insertRow();
+      row.append(html("td", side === "left" ? "outputs (left)" : "inputs (right)"));
+      for (const values of stats) row.append(html("td", plain(values[state.cell]) + "°", "figure"));
+    }
+    return table;
+  }
+
+  function curve(series, written) {
+    const [width, height, left, bottom] = [400, 120, 58, 20];
+    const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "over training" });
+    const known = series.map(([, value]) => value);
+    const [low, high] = [Math.min(...known), Math.max(...known)];
+    const x = (step) => left + 6 + ((step - series[0][0]) / (series[series.length - 1][0] - series[0][0] || 1)) * (width - left - 90);
+    const y = (value) => height - bottom - 14 - ((value - low) / (high - low || 1)) * (height - bottom - 32);
+    drawing.append(svg("line", { class: "axis", x1: left, x2: width - 74, y1: height - bottom, y2: height - bottom }));
+    drawing.append(svg("polyline", { class: "line", points: series.map(([step, value]) => `${x(step)},${y(value)}`).join(" ") }));
+    for (const [step, value] of series) drawing.append(svg("circle", { class: "dot", cx: x(step), cy: y(value), r: 3, "data-tip": `step ${step.toLocaleString("en")}: ${written(value)}` }));
+    const [first, last] = [series[0], series[series.length - 1]];
+    drawing.append(svg("text", { class: "label own", x: x(last[0]) + 8, y: y(last[1]) + 4 }, written(last[1])));
+    if (series.length > 1) drawing.append(svg("text", { class: "tick end", x: left - 4, y: y(first[1]) + 4 }, written(first[1])));
+    drawing.append(svg("text", { class: "tick", x: left, y: height - 5 }, `step ${first[0].toLocaleString("en")}`));
+    drawing.append(svg("text", { class: "tick end", x: width - 74, y: height - 5 }, last[0].toLocaleString("en")));
+    return drawing;
+  }
+
+  function bars(spectrum) {
+    const [width, height] = [400, 120];
+    const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "singular spectrum" });
+    const most = Math.max(...spectrum) || 1;
+    const step = (width - 60) / 16;
+    spectrum.forEach((value, i) => {
+      const tall = Math.max(1, (value / most) * (height - 40));
+      drawing.append(svg("rect", { class: "bar", x: 40 + i * step, y: height - 20 - tall, width: step - 3, height: tall, "data-tip": `direction ${i + 1}: ${plain(100 * value)}% of the update's size` }));
+      if (i === 0 || (i + 1) % 4 === 0) drawing.append(svg("text", { class: "tick middle", x: 40 + (i + 0.42) * step, y: height - 5 }, i + 1));
+    });
+    drawing.append(svg("line", { class: "axis", x1: 38, x2: width - 20, y1: height - 20, y2: height - 20 }));
+    drawing.append(svg("text", { class: "tick end", x: 34, y: 24 }, plain(100 * most) + "%"));
+    return drawing;
+  }
+
+  // --- choosing
+  function fill(select, texts, chosen) {
+    select.replaceChildren(...texts.map((text, i) => { const option = html("option", text); option.value = i; return option; }));
+    select.value = chosen;
+  }
+  function refresh() { drawMap(); drawPanel(); }
+  function choose(cell, focus) {
+    state.cell = cell;
+    refresh();
+    if (focus) byId("map").querySelector(`[data-cell="${cell}"]`).focus({ preventScroll: false });
+  }
+  function newView() {
+    const steps = view().run.steps.length;
+    const start = figures().findIndex((figure) => figure.metric === data.start);
+    fill(chooseFigure, figures().map((figure) => figure.title), (state.figure = Math.max(0, start)));
+    chooseStep.max = steps - 1;
+    chooseStep.value = state.step = withFigures();
+    state.cell = null;
+    byId("panel").replaceChildren(html("p", "Choose a cell of the map to look closer.", "dim"));
+    refresh();
+  }
+  // The last checkpoint at which the chosen figure has values: an alignment with the last one has none there.
+  function withFigures() {
+    for (let step = view().run.steps.length - 1; step > 0; step--) if (values(figures()[state.figure], step).some((v) => v !== null)) return step;
+    return 0;
+  }
+  byId("choices").addEventListener("submit", (event) => event.preventDefault());
+  chooseFigure.addEventListener("change", () => { state.figure = Number(chooseFigure.value); chooseStep.value = state.step = withFigures(); refresh(); });
+  chooseStep.addEventListener("input", () => { state.step = Number(chooseStep.value); refresh(); });
+  if (chooseRun) {
+    fill(chooseRun, views.map((one) => one.name), 0);
+    chooseRun.addEventListener("change", () => { state.view = Number(chooseRun.value); newView(); });
+  }
+  byId("map").addEventListener("focusin", (event) => { if (event.target.dataset.cell !== undefined) mark(event.target); });
+  byId("map").addEventListener("click", (event) => {
+    if (event.target.dataset.cell !== undefined) choose(Number(event.target.dataset.cell), true);
+  });
+  byId("map").addEventListener("keydown", (event) => {
+    const here = event.target.dataset.cell;
+    if (here === undefined) return;
+    const { cells } = view().run;
+    const [row, column] = cells[here].at;
+    const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(Number(here), true); return; }
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    const [down, right] = moves[event.key];
+    const ahead = cells.map((cell, i) => [i, (cell.at[0] - row) * down + (cell.at[1] - column) * right, down ? cell.at[1] === column : cell.at[0] === row])
+      .filter(([, distance, aligned]) => aligned && distance > 0).sort((a, b) => a[1] - b[1]);
+    if (!ahead.length) return;
+    for (const cell of byId("map").querySelectorAll(".cell")) cell.setAttribute("tabindex", -1);
+    const next = byId("map").querySelector(`[data-cell="${ahead[0][0]}"]`);
+    next.setAttribute("tabindex", 0);
+    next.focus();
+  });
+  let wide = innerWidth;
+  addEventListener("resize", () => { if (innerWidth !== wide) { wide = innerWidth; drawMap(); } });
+  newView();
+})();

@@ -1,0 +1,56 @@
+"""A verdict with what a picture of it needs: the whole trajectory, and where in the network it is off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from geomcheck.measurement import Record
+from geomcheck.suite import Expectation, judge
+from geomcheck.suite.conditions import Regime, Trend
+from geomcheck.suite.places import ALL
+
+Facts = Mapping[str, Any]
+
+
+def bounds_of(facts: Facts) -> Facts | None:
+    """The allowed band: the condition's, or where every checkpoint has its own, that of the one that decided."""
+    decisive = facts["decisive"]
+    if facts["bounds"] is None and decisive is not None and "low" in decisive:
+        return {"low": decisive["low"], "high": decisive["high"]}
+    bounds: Facts | None = facts["bounds"]
+    return bounds
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One expectation on one run.
+
+    Attributes:
+        suite: name of its suite.
+        facts: the verdict as `Verdict.to_dict` gives it.
+        whole: the folded figure at every checkpoint, judged or not, in the shape of ``observed``.
+        layers: the same per layer, where the expectation is about the run as a whole.
+    """
+
+    suite: str
+    facts: Facts
+    whole: Sequence[Facts] = ()
+    layers: Sequence[Facts] = ()
+
+
+def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, reference: Record | None) -> Judged:
+    """Look at `expectation` again, at every checkpoint and layer by layer; its verdict stays as it is."""
+    if facts["outcome"] == "error":
+        return Judged(suite, facts)
+    everywhere = replace(expectation, at=ALL)
+    whole = facts["observed"] if expectation.at == ALL else _observed(everywhere, record, reference)
+    by_layer = expectation.per == "run" and not isinstance(expectation.condition, Regime | Trend)
+    if by_layer and facts["outcome"] != "passed":
+        return Judged(suite, facts, whole, _observed(replace(everywhere, per="layer"), record, reference))
+    return Judged(suite, facts, whole)
+
+
+def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[Facts]:
+    return [observed.to_dict() for observed in judge(expectation, record, reference).observed]

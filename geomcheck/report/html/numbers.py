@@ -1,0 +1,67 @@
+"""Figures as a scientific page writes them: three significant digits, powers of ten, units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def plain(value: float, digits: int = 3) -> str:
+    """`value` to `digits` significant digits: 0.142, 12,300, 2.7×10⁻⁴. A true minus sign, no trailing zeros."""
+    if value == 0:
+        return "0"
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞"
+    mantissa, exponent = f"{abs(value):.{digits - 1}e}".split("e")
+    power = int(exponent)
+    sign = "−" if value < 0 else ""
+    if -2 <= power < 5:
+        text = f"{float(f'{mantissa}e{exponent}'):,.{max(0, digits - 1 - power)}f}"
+        return sign + _trimmed(text)
+    head = _trimmed(mantissa)
+    factor = "" if head == "1" else f"{head}×"
+    return f"{sign}{factor}10{str(power).translate(_SUPERSCRIPT)}"
+
+
+def _trimmed(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the figures of one metric are written: as they are, in percent, or in degrees."""
+
+    percent: bool = False
+    degrees: bool = False
+
+    def show(self, value: float | None, digits: int = 3) -> str:
+        """`value` with its unit; a dash where there is none."""
+        if value is None or math.isnan(value):
+            return "–"
+        if self.percent:
+            return f"{plain(100 * value, digits)}%"
+        return plain(value, digits) + ("°" if self.degrees else "")
+
+
+def times(value: float, bound: float) -> str:
+    """How many times `bound` the larger `value` is, for a sentence: ``66 times``, ``1.4 times``."""
+    ratio = value / bound
+    return f"{plain(ratio, 2)} times"
+
+
+def symbols(condition: str) -> str:
+    """A condition as suites word it, with the signs that print has for it."""
+    return condition.replace(" +- ", " ± ").replace("<=", "≤")
+
+
+def several(count: int, noun: str) -> str:
+    """``1 weight``, ``2,300 weights``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def enumerated(items: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -1,0 +1,162 @@
+"""From records and verdicts to one HTML file that loads nothing and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import geomcheck
+from geomcheck.diagnostics import Metric, load_metrics
+from geomcheck.files import replacing
+from geomcheck.measurement import Record
+from geomcheck.report.html.columns import Columns
+from geomcheck.report.html.doubts import doubts
+from geomcheck.report.html.heatmap import payload
+from geomcheck.report.html.judged import Judged
+from geomcheck.report.html.numbers import plain, several, symbols
+from geomcheck.report.html.reference import SOURCE
+from geomcheck.report.html.regimes import regime_picture
+from geomcheck.report.html.safe import embedded, finalized
+from geomcheck.report.html.trajectories import pictures
+from geomcheck.report.html.verdicts import Card, card, ordered
+
+BAD = ("failed", "error")
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One run of a report.
+
+    Attributes:
+        record: its figures; None where it could not be measured.
+        base: where W0 came from.
+        judged: verdicts, none where no suite was asked.
+        notes: oddities of the run.
+        problem: why there is no record.
+    """
+
+    name: str
+    path: str
+    record: Record | None
+    base: str = ""
+    judged: Sequence[Judged] = ()
+    notes: Sequence[str] = ()
+    problem: str = ""
+
+
+def write_report(target: Path, runs: Sequence[Reported], errors: Sequence[str] = ()) -> None:
+    """Write the page of `runs`; the file appears under its name only when it is complete.
+
+    Args:
+        errors: of suites that could not be read.
+    """
+    with replacing(target) as partial:
+        partial.write_text(page(runs, errors), encoding="utf-8")
+
+
+def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
+    """The page of one run, or the comparison of several, as HTML."""
+    measured = [(run, Columns(run.record)) for run in runs if run.record is not None and run.record.measured()]
+    named = [(run.name, columns) for run, columns in measured]
+    cards = ordered([card(run.name, judged) for run in runs for judged in run.judged])
+    style, script = _asset("report.css"), _asset("report.js")
+    maps = [payload(name, columns, len(named)) for name, columns in named]
+    warnings = {run.name: [f"{j.facts['id']}: {w}" for j in run.judged for w in j.facts["warnings"]] for run in runs}
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            policy=_policy(style, script),
+            style=Markup(style),
+            script=Markup(script),
+            data=embedded({"runs": maps, "start": cards[0].facts["metric"] if cards else ""}),
+            runs=runs,
+            verdict=_verdict(runs, cards, errors),
+            errors=errors,
+            several=len(runs) > 1,
+            cards=[c for c in cards if c.facts["outcome"] != "passed"],
+            passed=[c for c in cards if c.facts["outcome"] == "passed"],
+            pictures=pictures(named),
+            regime=regime_picture(named),
+            has_map=any(entry["figures"] for entry in maps),
+            doubts=[(run, doubts(columns, run.notes, warnings[run.name])) for run, columns in measured],
+            definitions=_definitions(named, cards),
+            limits=_limits,
+            symbols=symbols,
+            source=SOURCE,
+            version=geomcheck.__version__,
+        )
+    )
+
+
+def _verdict(runs: Sequence[Reported], cards: Sequence[Card], errors: Sequence[str]) -> dict[str, Any]:
+    """The page's first words."""
+    counts = Counter(card.facts["outcome"] for card in cards)
+    bad = sum(counts[outcome] for outcome in BAD)
+    unread = sum(bool(run.problem) for run in runs)
+    parts = [f"{bad} of {several(len(cards), 'expectation')} failed"] if bad else []
+    parts += [f"{several(unread, 'run')} could not be measured"] if unread else []
+    parts += [f"{several(len(errors), 'suite')} could not be read"] if errors else []
+    if parts:
+        text, outcome = "; ".join(parts), "failed"
+    elif counts["warned"]:
+        text, outcome = f"{counts['warned']} of {several(len(cards), 'expectation')} warned", "warned"
+    elif cards:
+        text, outcome = "The expectation holds" if len(cards) == 1 else f"All {len(cards)} expectations hold", "passed"
+    else:
+        text, outcome = "No suite was judged: figures only", "none"
+    return {
+        "text": text,
+        "outcome": outcome,
+        "counts": {k: counts[k] for k in ("failed", "error", "warned", "info", "passed")},
+    }
+
+
+def _definitions(named: Sequence[tuple[str, Columns]], cards: Sequence[Card]) -> list[Metric]:
+    used = {request.metric for _, columns in named for request, _ in columns.record.measured()}
+    used |= {card.facts["metric"] for card in cards}
+    return [metric for metric in load_metrics() if metric.name in used]
+
+
+def _limits(metric: Metric) -> str:
+    low, high = metric.range({})
+    if metric.at_most_rank:
+        return f"{plain(low)} to min(out, in)"
+    return f"{plain(low)} to {plain(high)}"
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing is fetched; only this style and this script, by their digests, apply and run."""
+    return (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _asset(name: str) -> str:
+    return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    """Templates of this package; every text that is put in is made visible and escaped."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("geomcheck.report.html"),
+        autoescape=True,
+        finalize=finalized,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,99 @@
+"""The regime picture: the run's path among the published profiles, support against rotation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from geomcheck.report.html.axis import Axis, spanning
+from geomcheck.report.html.columns import Columns
+from geomcheck.report.html.numbers import Form
+from geomcheck.report.html.reference import PUBLISHED, SOURCE
+from geomcheck.report.html.svg import BOTTOM, HEIGHT, Chart, Dot, Line, draw, horizontal, spread, vertical
+from geomcheck.report.html.trajectories import Picture, short
+
+SHARE, ANGLE = Form(percent=True), Form(degrees=True)
+
+
+def regime_picture(runs: Sequence[tuple[str, Columns]]) -> Picture | None:
+    """The picture; None where no run was measured for both figures."""
+    paths = [(name, path) for name, columns in runs if (path := _path(columns))]
+    if not paths:
+        return None
+    support, angle = ({p.regime: p for p in PUBLISHED[metric]} for metric in ("update_support", "principal_angle"))
+    profiles = [
+        Line(
+            [Dot(100 * support[r].low, angle[r].low, f"{r.upper()}: {support[r].words} changed, {angle[r].words}")],
+            f"{r.upper()}",
+            f"profile {r}",
+            joined=False,
+        )
+        for r in support
+    ]
+    lines = [
+        Line(
+            [Dot(100 * x, y, f"{name}, step {step}: {SHARE.show(x)} changed, {ANGLE.show(y)}") for step, x, y in path],
+            "",
+            "own" if len(paths) == 1 else f"run{index % 8}",
+        )
+        for index, (name, path) in enumerate(paths)
+    ]
+    values = [dot.y for line in (*profiles, *lines) for dot in line.dots]
+    y: Axis = spanning([*values, 0.25], log=True, along=vertical())
+    ticks = [(share, f"{share}%") for share in (0, 25, 50, 75, 100)]
+    chart = Chart(
+        "Regime picture", horizontal(0, 100), y, ANGLE, ticks, lines, below="share of visibly changed numbers"
+    )
+    marks = [_profile(chart, line) for line in profiles] + _ends(chart, lines, [name for name, _ in paths])
+    svg = draw(chart)[: -len("</svg>")] + Markup("").join(marks) + Markup("</svg>")
+    points = "; ".join(f"{r.upper()} {support[r].words} and {angle[r].words}" for r in support)
+    return Picture(
+        "regime",
+        "Which training does it look like?",
+        svg,
+        "Each ring is a published kind of training, placed by how many numbers it changes (across) and how far it "
+        "turns the main directions of the weights (up, each line a factor). The path is this run, from its first "
+        "checkpoint to its last (large dot).",
+        f"Published points ({SOURCE}): {points}. On other models the order of the methods is known to differ: "
+        "this is a comparison with that model, not a law.",
+    )
+
+
+def _path(columns: Columns) -> list[tuple[int, float, float]]:
+    """(step, support, median angle) of the run at each checkpoint that has both, angles above 0."""
+    support, angle = columns.of("update_support"), columns.of("principal_angle")
+    if support is None or angle is None:
+        return []
+    found = zip(columns.steps, support.folded().tolist(), angle.folded().tolist(), strict=True)
+    return [(step, x, y) for step, x, y in found if not math.isnan(x) and y > 0]
+
+
+def _profile(chart: Chart, line: Line) -> Markup:
+    (dot,) = line.dots
+    x, y = chart.x.place(dot.x), chart.y.place(dot.y)
+    return Markup(
+        '<circle class="ring {style}" cx="{x}" cy="{y}" r="9" data-tip="{tip}"/>'
+        '<text class="label middle {style}" x="{x}" y="{above}">{label}</text>'
+    ).format(style=line.style, x=x, y=y, tip=dot.tip, above=y - 14, label=line.label)
+
+
+def _ends(chart: Chart, lines: Sequence[Line], names: Sequence[str]) -> list[Markup]:
+    """A large dot where each path ends, with the run's name beside it."""
+    ends = [(chart.x.place(line.dots[-1].x), chart.y.place(line.dots[-1].y), line) for line in lines]
+    labels = spread([(y, name, line.style) for (_, y, line), name in zip(ends, names, strict=True)], HEIGHT - BOTTOM)
+    beside = {style: y for y, _, style in labels}
+    parts = []
+    for (x, y, line), name in zip(ends, names, strict=True):
+        parts.append(
+            Markup('<circle class="end {}" cx="{}" cy="{}" r="6" data-tip="{}"/>').format(
+                line.style, x, y, line.dots[-1].tip
+            )
+        )
+        parts.append(
+            Markup('<text class="label {}" x="{}" y="{}">{}</text>').format(
+                line.style, x + 11, beside[line.style] + 4, short(name, 22)
+            )
+        )
+    return parts

@@ -1,0 +1,37 @@
+"""Texts from files made safe to show: names in a run may hold anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from markupsafe import Markup
+
+_INVISIBLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """`text` with control characters, and marks that turn the writing direction or cannot be seen, spelled out."""
+    return _INVISIBLE.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def embedded(data: Any) -> Markup:
+    """`data` as JSON for a ``<script>`` element: it cannot end the element or start another."""
+    text = json.dumps(_visible_in(data), allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def finalized(value: object) -> object:
+    """What a template puts in: every text made `visible`, before it is escaped."""
+    return type(value)(visible(value)) if isinstance(value, str) else value
+
+
+def _visible_in(data: Any) -> Any:
+    if isinstance(data, str):
+        return visible(data)
+    if isinstance(data, dict):
+        return {key: _visible_in(value) for key, value in data.items()}
+    if isinstance(data, list) and any(isinstance(value, str | list | dict) for value in data):
+        return [_visible_in(value) for value in data]
+    return data

@@ -1,0 +1,198 @@
+"""Verdicts in pictures and sentences: what was expected, what was seen, since when, how far off, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from geomcheck.diagnostics import load_metrics
+from geomcheck.report.html.judged import Facts, Judged, bounds_of
+from geomcheck.report.html.language import plain_words
+from geomcheck.report.html.numbers import Form, enumerated, plain, several, symbols, times
+from geomcheck.report.html.verdict_charts import by_layer, expected, trajectory
+
+ROWS = 60
+
+TRENDS = {
+    "flat": "It should have stayed level over the training, and did not.",
+    "rising": "It should have risen over the training, and did not.",
+    "falling": "It should have fallen over the training, and did not.",
+}
+SYMBOLS = {"passed": "✓", "failed": "✕", "error": "!", "warned": "△", "info": "i"}
+ORDER = ("failed", "error", "warned", "info", "passed")
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that the page says about one expectation."""
+
+    run: str
+    suite: str
+    facts: Facts
+    symbol: str
+    title: str
+    shows: str
+    definition: str
+    headline: str
+    meaning: str
+    since: str
+    where: str
+    chart: Markup | None
+    layers: Markup | None
+    worst: Sequence[tuple[str, str, str]]
+    table: Sequence[tuple[str, str, str, str]]
+    rows_left_out: int
+    value: str
+    judged: str
+
+
+def card(run: str, judged: Judged) -> Card:
+    """The card of one verdict."""
+    facts = judged.facts
+    metric = load_metrics().get(facts["metric"])
+    title = metric.title if metric else facts["metric"]
+    words = plain_words(facts["metric"], title, metric.definition if metric else facts["metric"])
+    form = Form(percent=facts["percent"], degrees=facts["unit"] == "deg")
+    return Card(
+        run=run,
+        suite=judged.suite,
+        facts=facts,
+        symbol=SYMBOLS[facts["outcome"]],
+        title=title,
+        shows=words.shows,
+        definition=metric.definition if metric else "",
+        headline=_headline(facts, form, title),
+        meaning=_meaning(facts, words.high, words.low),
+        since=_since(judged, form),
+        where=_where(judged),
+        chart=trajectory(judged, form, title) if facts["observed"] else None,
+        layers=by_layer(judged, form, title),
+        worst=[(w["weight"], form.show(w["value"]), f"{w['step']:,}") for w in facts["worst"]],
+        table=[_row(entry, form) for entry in (facts["observed"])[:ROWS]],
+        rows_left_out=max(0, len(facts["observed"]) - ROWS),
+        value=_value(facts, form),
+        judged=_judged(facts),
+    )
+
+
+def _judged(facts: Facts) -> str:
+    """Where and of what the condition is demanded."""
+    at = {"all": "every checkpoint", "first": "the first checkpoint", "last": "the last checkpoint"}
+    fold = {"weighted": "mean by size"}.get(facts["fold"], facts["fold"])
+    over = "all weights" if facts["per"] == "run" else f"the weights of each {facts['per']}"
+    over = "each weight" if facts["per"] == "weight" else f"{fold} over {over}"
+    counts = facts["weights"]
+    left_out = [f"{counts[kind]:,} {kind}" for kind in ("frozen", "skipped") if counts[kind]]
+    tally = ", ".join([f"{several(counts['measured'], 'weight')} measured", *left_out])
+    return f"{at.get(facts['at'], facts['at'])}, {over} ({tally})"
+
+
+def ordered(cards: Sequence[Card]) -> list[Card]:
+    """Failures first; within an outcome as they came."""
+    return sorted(cards, key=lambda card: ORDER.index(card.facts["outcome"]))
+
+
+def _headline(facts: Facts, form: Form, title: str) -> str:
+    """What was seen against what was expected, in one line."""
+    decisive = facts["decisive"]
+    if decisive is None or decisive["value"] is None or bounds_of(facts) is None:
+        message = symbols(str(facts["message"])).replace(facts["metric"], title, 1)
+        return message[:1].upper() + message[1:]
+    group = f" in {decisive['group']}" if decisive["group"] else ""
+    seen = f"{form.show(decisive['value'])} at step {decisive['step']:,}{group}"
+    return f"{seen}; expected {expected(facts, form)}."
+
+
+def _meaning(facts: Facts, high: str, low: str) -> str:
+    """What the outcome means, in words for people outside the field."""
+    if facts["outcome"] == "passed":
+        return ""
+    if facts["outcome"] == "error":
+        return "This could not be judged, which counts as a failure: nothing was verified."
+    decisive, bounds = facts["decisive"], bounds_of(facts)
+    if facts["metric"] == "regime":
+        return high
+    if bounds is not None and decisive and decisive["value"] is not None:
+        return high if bounds["high"] is not None and decisive["value"] >= bounds["high"] else low
+    if facts["condition"].startswith("outside reference"):
+        return "The run follows the reference more closely than it should."
+    if "reference" in (decisive or {}):
+        return high if (decisive["value"] or 0) > (decisive["reference"] or 0) else low
+    demanded = facts["condition"].split(maxsplit=1)[0].rstrip(":")
+    return TRENDS.get(demanded, "The figure is not a finite number, and nothing holds of such a figure.")
+
+
+def _since(judged: Judged, form: Form) -> str:
+    """Since when the figure is outside, and how far at its worst."""
+    facts = judged.facts
+    if facts["outcome"] == "passed" or not facts["observed"]:
+        return ""
+    entries = judged.whole or facts["observed"]
+    outside = sorted({entry["step"] for entry in entries if entry["holds"] is False})
+    steps = sorted({entry["step"] for entry in entries})
+    parts = []
+    if outside and bounds_of(facts) is not None:
+        if outside == steps and len(steps) > 1:
+            parts.append(f"outside at every checkpoint, from step {steps[0]:,} on")
+        elif len(steps) > 1:
+            parts.append(f"first outside at step {outside[0]:,}, {len(outside)} of {several(len(steps), 'checkpoint')}")
+    if far := _distance(facts, form):
+        parts.append(far)
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _distance(facts: Facts, form: Form) -> str:
+    bounds, decisive = bounds_of(facts), facts["decisive"]
+    if bounds is None or decisive is None or decisive["value"] is None:
+        return ""
+    value, low, high = decisive["value"], bounds["low"], bounds["high"]
+    if high is not None and value > high:
+        ratio = f", {times(value, high)} the upper bound" if high > 0 and value >= 1.2 * high else ""
+        return f"off by {_amount(value - high, form)}{ratio}"
+    if low is not None and value < low:
+        share = f", {plain(100 * value / low, 2)}% of the lower bound" if low > 0 and 0 < value < low / 1.2 else ""
+        return f"off by {_amount(low - value, form)}{share}"
+    return ""
+
+
+def _amount(difference: float, form: Form) -> str:
+    return f"{plain(100 * difference)} points" if form.percent else form.show(difference)
+
+
+def _where(judged: Judged) -> str:
+    """Which layers are outside at the step that decided; of groups, how many are at any."""
+    if judged.facts["per"] != "run":
+        return _groups_outside(judged.facts)
+    decisive = judged.facts["decisive"]
+    if decisive is None or not judged.layers or bounds_of(judged.facts) is None:
+        return ""
+    at = [entry for entry in judged.layers if entry["step"] == decisive["step"]]
+    outside = [str(entry["group"]).removeprefix("layer ") for entry in at if entry["holds"] is False]
+    if not outside:
+        return f"No single one of the {several(len(at), 'layer')} is outside by itself."
+    if len(outside) == len(at):
+        return "Every layer is outside." if len(at) > 1 else "The only layer is outside."
+    named = enumerated(outside[:6]) + (f" and {len(outside) - 6} more" if len(outside) > 6 else "")
+    return f"Outside in {len(outside)} of {several(len(at), 'layer')}: {named}."
+
+
+def _groups_outside(facts: Facts) -> str:
+    outside = {entry["group"] for entry in facts["observed"] if entry["holds"] is False}
+    total = len({entry["group"] for entry in facts["observed"]})
+    if not outside:
+        return ""
+    allowed = f" ({plain(100 * facts['allow'])}% of them allowed)" if facts["allow"] else ""
+    return f"{len(outside):,} of {several(total, facts['per'])} outside at some checkpoint{allowed}."
+
+
+def _row(entry: Facts, form: Form) -> tuple[str, str, str, str]:
+    verdict = {True: "holds", False: "violated", None: ""}[entry["holds"]]
+    return f"{entry['step']:,}", entry["group"] or "all weights", form.show(entry["value"], 4), verdict
+
+
+def _value(facts: Facts, form: Form) -> str:
+    """The decisive figure for the compact table."""
+    return form.show(facts["decisive"]["value"]) if facts["decisive"] else "–"
