@@ -58,7 +58,7 @@ class Explanation:
     def toterminal(self, out: _Writer) -> None:
         """Write it to a terminal: the sentence in bold, violations in red."""
         message, *lines = failure(self._facts, self._screen).splitlines()
-        for line in self._screen.wrapped(message):
+        for line in self._screen.sentence(message):
             out.line(line, bold=True)
         for line in lines:
             for index, part in enumerate(_VIOLATION.split(line)):

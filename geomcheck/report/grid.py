@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -13,7 +13,7 @@ from geomcheck.report.sparkline import sparkline
 GROUPS_SHOWN = 8
 CHECKPOINTS_SHOWN = 10
 LABEL_SHARE = 3
-"""A group's name takes at most one part in so many of the screen."""
+"""A group's name keeps at least one part in so many of the screen, and as much more as the figures leave."""
 
 GAP = "  "
 _BESIDE = ("reference", "low", "high")
@@ -46,8 +46,7 @@ def grid(facts: Facts, screen: Screen, show: Show, *, margin: int) -> list[str]:
     room = screen.width - margin
     rows = [_Row("step", [f"{step} " for step in steps])]
     for group in listed:
-        label = elide(group or "value", room // LABEL_SHARE)
-        rows += _rows(label, {entry["step"]: entry for entry in by_group[group]}, steps, screen.levels, show)
+        rows += _rows(group or "value", {entry["step"]: entry for entry in by_group[group]}, steps, screen.levels, show)
     lines = _laid_out(rows, room, whole=screen.verbosity > 1)
     if len(violated) > len(listed):
         lines.append(f"and {len(violated) - len(listed)} more {facts['per']}s of {len(by_group)}")
@@ -75,8 +74,10 @@ def _cell(entry: Facts | None, show: Show) -> str:
 def _laid_out(rows: Sequence[_Row], room: int, *, whole: bool) -> list[str]:
     """The rows in lines of at most `room` columns: sparklines go first, then checkpoints in the middle."""
     count, spark = len(rows[0].cells), max(len(row.spark) for row in rows)
-    label = max(len(row.label) for row in rows)
     cell = len(GAP) + max(len(text) for row in rows for text in row.cells)
+    most = max(room // LABEL_SHARE, room - cell * min(count, CHECKPOINTS_SHOWN + 1))
+    rows = [replace(row, label=elide(row.label, most)) for row in rows]
+    label = max(len(row.label) for row in rows)
     fitting = max(3, (room - label) // cell)
     columns = _columns(count, min(CHECKPOINTS_SHOWN, fitting if count <= fitting else fitting - 1))
     if whole:

@@ -28,12 +28,14 @@ class Screen:
         levels: characters of sparklines, from low to high.
         verbosity: pytest's: below 0 for ``-q``, 1 for ``-v``, 2 for ``-vv``.
         colour: whether colours are shown.
+        terminal: whether it is a terminal; a log otherwise.
     """
 
     width: int = LOG_WIDTH
     levels: str = BLOCKS
     verbosity: int = 0
     colour: bool = False
+    terminal: bool = False
 
     @classmethod
     def of(cls, config: pytest.Config) -> Screen:
@@ -44,8 +46,8 @@ class Screen:
         if reporter is None:
             return cls(levels=levels, verbosity=verbosity)
         writer = config.get_terminal_writer()
-        width = max(NARROWEST, writer.fullwidth) if reporter.isatty else LOG_WIDTH
-        return cls(width, levels, verbosity, bool(writer.hasmarkup))
+        width = max(NARROWEST, writer.fullwidth) if bool(reporter.isatty) else LOG_WIDTH
+        return cls(width, levels, verbosity, bool(writer.hasmarkup), bool(reporter.isatty))
 
     def wrapped(self, text: str, *, indent: int = 0, hang: int = 0) -> list[str]:
         """`text` in lines that fit beside a margin of `indent`; all but the first begin with `hang` blanks.
@@ -60,6 +62,10 @@ class Screen:
                 part, width, subsequent_indent=" " * hang, break_long_words=False, break_on_hyphens=False
             )
         ]
+
+    def sentence(self, text: str, *, hang: int = 0) -> list[str]:
+        """`text` wrapped on a terminal; as it is in a log, where lines are searched for."""
+        return self.wrapped(text, hang=hang) if self.terminal else text.splitlines()
 
 
 def elide(name: str, width: int) -> str:

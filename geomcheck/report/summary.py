@@ -53,7 +53,7 @@ def write_summary(
                 for line in [*lines, *_figures(facts, screen)]:
                     terminal.write_line(printable(line))
     for remark in remarks:
-        for line in screen.wrapped(printable(remark), hang=len(GAP)):
+        for line in screen.sentence(printable(remark), hang=len(GAP)):
             terminal.write_line(line, yellow=True)
     for what, path in outputs:
         terminal.write_line(f"{what}: {printable(str(path))}")

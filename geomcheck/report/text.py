@@ -67,7 +67,7 @@ def header(gate: Gate, screen: Screen = LOG) -> list[str]:
     for measurement in gate.measurements:
         suites = [p.suite.path for p in gate.pairings.values() if p.suite and measurement.subject.name in p.runs]
         lines.append(f"geomcheck {geomcheck.__version__}: {_subject(measurement)}; suites: {', '.join(suites)}")
-    return [part for line in lines for part in screen.wrapped(printable(line), hang=2)]
+    return [part for line in lines for part in screen.sentence(printable(line), hang=2)]
 
 
 def shown(value: float | None, facts: Mapping[str, Any]) -> str:
