@@ -29,7 +29,6 @@ _EXAMPLES: Mapping[str, list[Any]] = {
     "to": ["last", {"step": 900}],
     "include": [["*.q_proj.weight", "*.k_proj.weight"]],
     "exclude": [["model.layers.0.*"]],
-    "bands": [],
     "eta": [1e-3],
     "alpha": ["30%", 0.5],
 }
@@ -52,6 +51,7 @@ _ABOUT: Mapping[str, str] = {
     "from": "The first checkpoint of the span, included; the run's first where it is left out.",
     "to": "The last checkpoint of the span, included; the run's last where it is left out.",
     "include": "Globs over whole canonical names, case-sensitive; a glob that matches no weight is an error.",
+    "within": "The band at this checkpoint.",
     "exclude": "Globs over whole canonical names that are taken out again.",
 }
 
@@ -144,6 +144,8 @@ def _made(schema: Schema) -> list[Any]:
     if "properties" in schema:
         found = {key: part["examples"][0] for key, part in schema["properties"].items() if part["examples"]}
         return [found] if found else [{}]
+    if isinstance(schema.get("items"), dict) and (inner := _made(schema["items"])):
+        return [inner[:1]]
     for part in schema.get("anyOf", ()):
         if examples := _made(part):
             return examples
@@ -160,7 +162,7 @@ def shared(definitions: dict[str, Schema]) -> dict[str, Schema]:
     names: dict[tuple[str, str], str] = {}
     for key, text in (spelled for spelled, count in seen.items() if count > 1):
         number = sum(key == other for other, _ in names)
-        names[key, text] = f"key:{key}" if number == 0 else f"key:{key}:{number + 1}"
+        names[key, text] = f"key-{key}" if number == 0 else f"key-{key}-{number + 1}"
     moved = {name: json.loads(text) for (_, text), name in names.items()}
     return {name: _with_references(schema, names) for name, schema in definitions.items()} | moved
 
