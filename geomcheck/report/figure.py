@@ -9,7 +9,7 @@ from html import escape
 
 from geomcheck.report.text import printable
 
-COLOURS = ("#2a78c8", "#d9762b", "#2f9e6e", "#b0549c", "#8a8a3a", "#7a6fd0", "#3a9aa8", "#a0715a")
+COLOURS = ("#2a78c8", "#d9762b", "#b0549c", "#3a9aa8", "#8a8a3a", "#7a6fd0", "#6b7a2f", "#a0715a")
 WRONG = "#d43d3d"
 BAND = "#2f9e6e"
 
