@@ -115,5 +115,5 @@ def _outcomes(example: Example) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    """`text` as literal Markdown inside a table."""
-    return "".join(f"\\{c}" if c in "\\|*_`<>[]#~^" else c for c in text.replace("\n", " "))
+    """`text` literally, also inside a table: characters that Markdown or HTML read otherwise as references."""
+    return "".join(f"&#{ord(c)};" if c in "&\\|*_`<>[]#~^" else c for c in text.replace("\n", " "))

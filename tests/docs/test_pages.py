@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import os
 import re
@@ -28,7 +29,7 @@ def made() -> dict[str, Example]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_has_all_of_the_declaration(made: dict[str, Example], name: str) -> None:
-    page = re.sub(r"\\(.)", r"\1", metric_page(made[name]))
+    page = html.unescape(metric_page(made[name]))
     metric = load_metrics()[name]
     for fact in (metric.title, metric.definition, metric.unit.value, metric.source, metric.undefined, metric.baseline):
         assert fact in page
