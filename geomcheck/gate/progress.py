@@ -19,8 +19,8 @@ from geomcheck.report.text import printable
 LOG_EVERY = 30.0
 """Seconds between two lines in a log."""
 
-NAME_SHARE = 3
-"""The run's name takes at most one part in so many of the line."""
+SHARE = 5
+"""The run's name and the bar take one part in so many of the line each."""
 
 
 @contextmanager
@@ -30,9 +30,11 @@ def shown(run: str, screen: Screen) -> Iterator[Report]:
     if not console.is_terminal or console.is_dumb_terminal or os.environ.get("CI"):
         yield _log(printable(run))
         return
-    name = elide(printable(run), console.width // NAME_SHARE)
-    columns = (TextColumn("measuring {task.description}", markup=False), BarColumn(), "{task.percentage:>3.0f}%")
-    with Progress(*columns, _Rate(), TimeRemainingColumn(), console=console, transient=True) as bar:
+    part = max(1, console.width // SHARE)
+    name = elide(printable(run), part)
+    text = TextColumn("measuring {task.description}", markup=False)
+    columns = (text, BarColumn(part), "{task.percentage:>3.0f}%", _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -42,7 +44,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The rate, once there is one."""
-        return Text(_rate(task.speed) if task.speed else "", style="progress.data.speed")
+        return Text(f"{_scaled(task.speed)}/s" if task.speed else "", style="progress.data.speed", no_wrap=True)
 
 
 def _log(run: str) -> Report:
@@ -55,18 +57,18 @@ def _log(run: str) -> Report:
             last = now
             speed = done / (now - started)
             left = _duration((total - done) / speed)
-            line = f"geomcheck: measuring {run}: {100 * done // total}%, {_rate(speed)}, about {left} left"
+            line = f"geomcheck: measuring {run}: {100 * done // total}%, {_scaled(speed)} weights/s, about {left} left"
             print(line, file=sys.stderr, flush=True)
 
     return report
 
 
-def _rate(speed: float) -> str:
-    """Entries per second, in the unit that leaves one to three digits before the point."""
+def _scaled(number: float) -> str:
+    """A number in the unit that leaves one to three digits before the point."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if speed >= size:
-            return f"{speed / size:.1f} {unit} weights/s"
-    return f"{speed:.0f} weights/s"
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:.0f}"
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from geomcheck.report.figure import Line, figure
-from geomcheck.report.screen import elide
+from geomcheck.report.screen import elided
 
 GROUPS_DRAWN = 8
 LABEL = 20
@@ -29,13 +29,12 @@ def trajectory(facts: Mapping[str, Any]) -> str:
     """
     by_group = {group: list(found) for group, found in groupby(facts["observed"], key=lambda entry: entry["group"])}
     violated = [group for group, found in by_group.items() if any(entry["holds"] is False for entry in found)]
-    lines = [
-        Line(
-            elide(group or "run", LABEL),
-            [(e["step"], e["value"], e["holds"] is False) for e in by_group[group] if e["value"] is not None],
-        )
-        for group in (violated or list(by_group))[:GROUPS_DRAWN]
+    groups = (violated or list(by_group))[:GROUPS_DRAWN]
+    names = elided([group or "run" for group in groups], LABEL)
+    points = [
+        [(e["step"], e["value"], e["holds"] is False) for e in by_group[g] if e["value"] is not None] for g in groups
     ]
+    lines = [Line(name, found) for name, found in zip(names, points, strict=True)]
     bounds = facts["bounds"]
     return figure(
         lines,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from geomcheck.report.screen import ELLIPSIS, Screen, elide
+from geomcheck.report.screen import ELLIPSIS, Screen, elided
 from geomcheck.report.sparkline import sparkline
 
 GROUPS_SHOWN = 8
@@ -28,6 +28,8 @@ class _Row:
     label: str
     cells: list[str]
     spark: str = ""
+    named: bool = False
+    """Whether the label is the name of a group, which may be elided."""
 
 
 def grid(facts: Facts, screen: Screen, show: Show, *, margin: int) -> list[str]:
@@ -57,7 +59,7 @@ def _rows(label: str, found: Mapping[int, Facts], steps: Sequence[int], levels: 
     """A group's figures, marked where they violate the condition, and what each is compared with."""
     entries = [found.get(step) for step in steps]
     spark = sparkline([entry["value"] if entry else None for entry in entries], levels=levels)
-    rows = [_Row(label, [_cell(entry, show) for entry in entries], spark if len(steps) > 1 else "")]
+    rows = [_Row(label, [_cell(entry, show) for entry in entries], spark if len(steps) > 1 else "", named=True)]
     for name in _BESIDE:
         if any(name in entry for entry in found.values()):
             rows.append(_Row(name, [f"{show(entry.get(name) if entry else None)} " for entry in entries]))
@@ -76,7 +78,8 @@ def _laid_out(rows: Sequence[_Row], room: int, *, whole: bool) -> list[str]:
     count, spark = len(rows[0].cells), max(len(row.spark) for row in rows)
     cell = len(GAP) + max(len(text) for row in rows for text in row.cells)
     most = max(room // LABEL_SHARE, room - cell * min(count, CHECKPOINTS_SHOWN + 1))
-    rows = [replace(row, label=elide(row.label, most)) for row in rows]
+    labels = dict(zip(names := [row.label for row in rows if row.named], elided(names, most), strict=True))
+    rows = [replace(row, label=labels.get(row.label, row.label)) for row in rows]
     label = max(len(row.label) for row in rows)
     fitting = max(3, (room - label) // cell)
     columns = _columns(count, min(CHECKPOINTS_SHOWN, fitting if count <= fitting else fitting - 1))

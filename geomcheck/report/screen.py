@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from geomcheck.report.sparkline import BLOCKS, levels_for
@@ -40,14 +42,13 @@ class Screen:
     @classmethod
     def of(cls, config: pytest.Config) -> Screen:
         """The screen of a session, once its terminal reporter is there."""
-        verbosity = int(config.option.verbose)
-        levels = levels_for(getattr(sys.__stdout__, "encoding", None))
         reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
-        if reporter is None:
-            return cls(levels=levels, verbosity=verbosity)
+        if reporter is None:  # -p no:terminal, which takes its options away too
+            return cls()
         writer = config.get_terminal_writer()
         width = max(NARROWEST, writer.fullwidth) if bool(reporter.isatty) else LOG_WIDTH
-        return cls(width, levels, verbosity, bool(writer.hasmarkup), bool(reporter.isatty))
+        levels = levels_for(getattr(sys.__stdout__, "encoding", None))
+        return cls(width, levels, reporter.verbosity, bool(writer.hasmarkup), bool(reporter.isatty))
 
     def wrapped(self, text: str, *, indent: int = 0, hang: int = 0) -> list[str]:
         """`text` in lines that fit beside a margin of `indent`; all but the first begin with `hang` blanks.
@@ -75,3 +76,21 @@ def elide(name: str, width: int) -> str:
     kept = max(0, width - len(ELLIPSIS))
     tail = (kept + 1) // 2
     return name[: kept - tail] + ELLIPSIS + name[len(name) - tail :]
+
+
+def elided(names: Sequence[str], width: int) -> list[str]:
+    """Names of weights in at most `width` characters each: where one is too long, what all share goes first."""
+    parts = [name.split(".") for name in names]
+    if all(len(name) <= width for name in names) or len(set(names)) < 2:
+        return [elide(name, width) for name in names]
+    most = min(map(len, parts)) - 1
+    lead = _shared(parts, most)
+    tail = _shared([part[::-1] for part in parts], most - lead)
+    start = ELLIPSIS if lead else ""
+    return [elide(start + ".".join(part[lead : len(part) - tail]), width) for part in parts]
+
+
+def _shared(parts: Sequence[Sequence[str]], most: int) -> int:
+    """How many leading parts, at most `most`, are the same in all."""
+    same = (len(set(column)) == 1 for column in islice(zip(*parts, strict=False), most))
+    return sum(1 for _ in takewhile(bool, same))

@@ -73,7 +73,9 @@ def table(verdicts: Sequence[Facts], screen: Screen) -> list[list[str]]:
             return [[line] for line in _aligned(rows)]
     first = _aligned([[row[0], row[2]] for row in short])
     room = _MARGIN + len(GAP)
-    rest = (screen.wrapped(f"{row[1]}: {row[3]}", indent=room) for row in short)
+    rest = (
+        screen.wrapped(row[3] if row[3].startswith(row[1]) else f"{row[1]}: {row[3]}", indent=room) for row in short
+    )
     return [[line, *(" " * room + part for part in parts)] for line, parts in zip(first, rest, strict=True)]
 
 

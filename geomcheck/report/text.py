@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import geomcheck
 from geomcheck.report.grid import grid
-from geomcheck.report.screen import Screen, elide
+from geomcheck.report.screen import Screen, elided
 
 if TYPE_CHECKING:
     from geomcheck.gate.session import Gate, Measurement
@@ -81,7 +81,8 @@ def _worst(facts: Mapping[str, Any], screen: Screen) -> list[str]:
     """The weights that are furthest off, names elided where the screen is narrow."""
     figures = [f"{shown(w['value'], facts)} at step {w['step']}" for w in facts["worst"]]
     room = screen.width - MARGIN - max(map(len, figures), default=0) - 2
-    return [f"{elide(w['weight'], room)}  {figure}" for w, figure in zip(facts["worst"], figures, strict=True)]
+    names = elided([w["weight"] for w in facts["worst"]], room)
+    return [f"{name}  {figure}" for name, figure in zip(names, figures, strict=True)]
 
 
 def _field(name: str, lines: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from geomcheck.report.screen import Screen, elide
+from geomcheck.report.screen import Screen, elide, elided
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,19 @@ def test_lines_break_at_blanks_only() -> None:
     assert " ".join(lines).split() == text.split()
     assert all(len(line) <= 20 or " " not in line.strip() for line in lines)
     assert all(line.startswith("  ") for line in lines[1:])
+
+
+def test_names_that_are_too_long_lose_what_they_share() -> None:
+    names = ["model.layers.0.self_attn.q_proj.weight", "model.layers.11.mlp.down_proj.weight"]
+    assert elided(names, 40) == names
+    assert elided(names, 24) == ["...0.self_attn.q_proj", "...11.mlp.down_proj"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[], ["a.b.c.d.e"], ["a.b.c.d.e"] * 2, ["a", "b.c.d.e.f"], ["a.a.a.a", "a.a"], [".", "..", "...."], ["", "abcdef"]],
+)
+def test_names_of_any_shape_stay_within_the_width(names: list[str]) -> None:
+    short = elided(names, 4)
+    assert len(short) == len(names)
+    assert all(len(name) <= 4 for name in short)

@@ -121,6 +121,12 @@ class TestVerbosity:
         assert len(summary.splitlines()) == 3
 
 
+def test_there_need_be_no_terminal_at_all(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(STRICT)
+    assert geom("-p", "no:terminal", "--junitxml=j.xml").ret == 1
+    assert "  worst  " in (pytester.path / "j.xml").read_text()
+
+
 class TestGitHub:
     def test_violations_are_annotations(self, geom, write_suite, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GITHUB_ACTIONS", "true")
