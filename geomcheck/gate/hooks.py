@@ -18,8 +18,9 @@ from geomcheck.gate.options import open_gate
 from geomcheck.gate.outputs import Outputs
 from geomcheck.gate.progress import shown
 from geomcheck.gate.session import Gate, Pairing
+from geomcheck.gate.terminal import annotations, quieten
 from geomcheck.measurement import Record
-from geomcheck.report import github, summary, text
+from geomcheck.report import summary, text
 from geomcheck.report.explanation import explain
 from geomcheck.report.extras import extras
 from geomcheck.report.screen import Screen
@@ -181,15 +182,7 @@ class ControllerHooks(Hooks):
             except (GeomcheckError, OSError) as error:
                 self._complaints.append(f"an output could not be written: {error}")
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
-            self._quieten()
-
-    def _quieten(self) -> None:
-        """With ``-q``, expectations have their line in the short summary alone; ``--tb`` brings the text back."""
-        reporter: pytest.TerminalReporter | None = self.config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None and self.screen.verbosity < 0 and self.config.option.tbstyle == "auto":
-            failed = reporter.stats.get("failed", [])
-            if not reporter.stats.get("error") and all(hasattr(report, "geomcheck") for report in failed):
-                self.config.option.tbstyle = "no"
+            quieten(self.config)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line per expectation, what was left out, and where the outputs are."""
@@ -197,13 +190,8 @@ class ControllerHooks(Hooks):
             summary.write_summary(terminalreporter, self.gate, self.verdicts, self._outputs.written, self.screen)
             for complaint in self._complaints:
                 terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
-            if github.wanted():
-                covered = self.config.pluginmanager.hasplugin(github.ANNOTATING_PLUGIN)
-                for line in (
-                    *github.of_errors(self.errors),
-                    *github.of_verdicts([] if covered else self.verdicts),
-                ):
-                    terminalreporter.write_line(line)
+            for line in annotations(self.config, self.verdicts, self.errors):
+                terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
         """Remove what was laid out for workers."""

@@ -27,7 +27,7 @@ SHARE = 5
 def shown(run: str, screen: Screen) -> Iterator[Report]:
     """A function that shows progress on `run`, on stderr, as long as the context lasts."""
     console = Console(stderr=True, no_color=None if screen.colour else True)
-    if not console.is_terminal or console.is_dumb_terminal or os.environ.get("CI"):
+    if not sys.stderr.isatty() or console.is_dumb_terminal or os.environ.get("CI"):
         yield _log(printable(run))
         return
     part = max(1, console.width // SHARE)
@@ -57,7 +57,7 @@ def _log(run: str) -> Report:
             last = now
             speed = done / (now - started)
             left = _duration((total - done) / speed)
-            line = f"geomcheck: measuring {run}: {100 * done // total}%, {_scaled(speed)} weights/s, about {left} left"
+            line = f"geomcheck: measuring {run}: {100 * done // total}%, {_scaled(speed)} entries/s, about {left} left"
             print(line, file=sys.stderr, flush=True)
 
     return report

@@ -17,9 +17,9 @@ LABEL = 20
 def extras(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The extras of a violated expectation: an inline figure, in the form that ``pytest_html.extras.html`` gives."""
     drawing = trajectory(facts)
-    return [{"name": None, "format_type": "html", "content": drawing, "mime_type": None, "extension": None}][
-        : bool(drawing)
-    ]
+    if not drawing:
+        return []
+    return [{"name": None, "format_type": "html", "content": drawing, "mime_type": None, "extension": None}]
 
 
 def trajectory(facts: Mapping[str, Any]) -> str:

@@ -165,6 +165,6 @@ def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monk
         for done in (1_000_000, 6_000_000, 7_000_000, 8_000_000):
             report(done, 10_000_000)
     assert capsys.readouterr().err.splitlines() == [
-        r"geomcheck: measuring a\x1b[31mb: 60%, 100.0 k weights/s, about 40 s left",
-        r"geomcheck: measuring a\x1b[31mb: 80%, 1.1 k weights/s, about 30 min left",
+        r"geomcheck: measuring a\x1b[31mb: 60%, 100.0 k entries/s, about 40 s left",
+        r"geomcheck: measuring a\x1b[31mb: 80%, 1.1 k entries/s, about 30 min left",
     ]
