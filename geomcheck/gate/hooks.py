@@ -18,7 +18,7 @@ from geomcheck.gate.options import open_gate
 from geomcheck.gate.outputs import Outputs
 from geomcheck.gate.progress import shown
 from geomcheck.gate.session import Gate, Pairing
-from geomcheck.gate.terminal import annotations, quieten
+from geomcheck.gate.terminal import annotation_lines, quieten
 from geomcheck.measurement import Record
 from geomcheck.report import summary, text
 from geomcheck.report.explanation import explain
@@ -190,7 +190,7 @@ class ControllerHooks(Hooks):
             summary.write_summary(terminalreporter, self.gate, self.verdicts, self._outputs.written, self.screen)
             for complaint in self._complaints:
                 terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
-            for line in annotations(self.config, self.verdicts, self.errors):
+            for line in annotation_lines(self.config, self.verdicts, self.errors):
                 terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:

@@ -22,7 +22,7 @@ def quieten(config: pytest.Config) -> None:
             config.option.tbstyle = "no"
 
 
-def annotations(config: pytest.Config, verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> list[str]:
+def annotation_lines(config: pytest.Config, verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> list[str]:
     """Lines that GitHub Actions turns into annotations of the suites; none elsewhere.
 
     Verdicts are left to the plugin that annotates every failed test, where that is installed.
