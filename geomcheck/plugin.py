@@ -99,8 +99,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         add_suites(early_config, args)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the gate when there is a run to check."""
+    """Start the gate when there is a run to check: last, when it is known what the terminal can show."""
     if config.option.geom_run:
         from geomcheck.gate.hooks import activate
 

@@ -19,8 +19,12 @@ from geomcheck.gate.options import open_gate
 from geomcheck.gate.outputs import Outputs
 from geomcheck.gate.progress import shown
 from geomcheck.gate.session import Gate, Pairing
+from geomcheck.gate.terminal import annotation_lines, quieten
 from geomcheck.measurement import Record
-from geomcheck.report import text
+from geomcheck.report import summary, text
+from geomcheck.report.explanation import explain
+from geomcheck.report.extras import extras
+from geomcheck.report.screen import Screen
 from geomcheck.suite import Expectation
 
 HOOKS = pytest.StashKey["ControllerHooks | WorkerHooks"]()
@@ -60,7 +64,10 @@ class Hooks:
         report = yield
         if isinstance(item, ExpectationItem) and item.verdict is not None:
             where = {"run": item.run, "suite": item.suite.name, "path": item.suite.path}
-            report.__dict__["geomcheck"] = where | item.verdict.to_dict()
+            facts = where | item.verdict.to_dict()
+            report.__dict__["geomcheck"] = facts
+            if report.failed and item.config.getoption("htmlpath", None):
+                report.__dict__["extras"] = [*getattr(report, "extras", []), *extras(facts)]
         return report
 
 
@@ -88,6 +95,7 @@ class ControllerHooks(Hooks):
     def __init__(self, config: pytest.Config, gate: Gate) -> None:
         self.config = config
         self.gate = gate
+        self.screen = Screen.of(config)
         self.verdicts: list[dict[str, Any]] = []
         self.errors: list[str] = []
         self._exchange_directory: Path | None = None
@@ -97,7 +105,7 @@ class ControllerHooks(Hooks):
 
     def pytest_report_header(self) -> list[str]:
         """What is checked against what."""
-        return text.header(self.gate)
+        return text.header(self.gate, self.screen)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
         """Collect the candidate suites; one that judges no run has no items, a broken one says so."""
@@ -158,10 +166,11 @@ class ControllerHooks(Hooks):
         node.workerinput["geomcheck"] = str(self._exchange_directory)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the verdict that a report carries."""
+        """Keep the verdict that a report carries, and let the report show it."""
         verdict = getattr(report, "geomcheck", None)
         if verdict is not None and report.when == "call":
             self.verdicts.append(verdict)
+            explain(report, verdict, self.screen)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -179,13 +188,16 @@ class ControllerHooks(Hooks):
             except (GeomcheckError, OSError) as error:
                 self._complaints.append(f"an output could not be written: {error}")
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+            quieten(self.config)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line per expectation, what was left out, and where the outputs are."""
         if not self.config.option.collectonly:
-            text.write_summary(terminalreporter, self.gate, self.verdicts, self._outputs.written)
+            summary.write_summary(terminalreporter, self.gate, self.verdicts, self._outputs.written, self.screen)
             for complaint in self._complaints:
                 terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
+            for line in annotation_lines(self.config, self.verdicts, self.errors):
+                terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
         """Close the cache, and remove what was laid out for workers."""
@@ -194,7 +206,7 @@ class ControllerHooks(Hooks):
             shutil.rmtree(self._exchange_directory, ignore_errors=True)
 
     def _measure(self, wanted: Sequence[tuple[Pairing, str, Expectation]]) -> None:
-        self.gate.measure(wanted, lambda subject: shown(subject.name))
+        self.gate.measure(wanted, lambda subject: shown(subject.name, self.screen))
 
     def _measured(self, run: Run | str) -> Record:
         """Everything about a run that no suite judges."""

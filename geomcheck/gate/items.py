@@ -85,7 +85,7 @@ class ExpectationItem(pytest.Item):
             self.verdict = unmeasured(self.expectation, str(error))
         else:
             self.verdict = judge(self.expectation, record, reference)
-        self.user_properties += text.properties(self.verdict)
+        self.user_properties += text.properties(self.verdict, text.printable(self.run))
         if self.verdict.outcome in self._failing:
             raise Violated(self.verdict)
         if self.verdict.outcome == "info" and not self.verdict.observed:
@@ -97,9 +97,9 @@ class ExpectationItem(pytest.Item):
         return ("failed", "error", *warned)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The verdict in words; its first line is what the short summary shows."""
+        """The verdict in words."""
         if isinstance(excinfo.value, Violated):
-            return text.failure(excinfo.value.verdict)
+            return text.failure(excinfo.value.verdict.to_dict())
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:

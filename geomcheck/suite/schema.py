@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from geomcheck.diagnostics import load_metrics
-from geomcheck.suite.grammar import Heading, RegimeStatement, defaults_model, keys_of, statement_model
+from geomcheck.diagnostics import Metric, Registry, load_metrics
+from geomcheck.suite.grammar import Heading, RegimeStatement, defaults_model, statement_model
+from geomcheck.suite.hover import about_metric, documented, shared
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 
@@ -19,19 +21,18 @@ def json_schema() -> dict[str, Any]:
     (unique ids, exactly one condition, conditions that cannot fail) is left to it.
     """
     metrics = load_metrics()
-    schema = _object(Heading)
+    schema = documented(_object(Heading))
     schema["properties"]["expect"]["items"] = {"$ref": "#/definitions/expectation"}
     schema["properties"]["defaults"] = {
-        "type": "object",
-        "description": "Parameters per metric, for expectations that leave them out.",
-        "properties": {metric.name: _object(defaults_model(metric.name)) for metric in metrics},
+        **schema["properties"]["defaults"],
+        "properties": {metric.name: _defaults(metric) for metric in metrics},
         "additionalProperties": False,
     }
-    definitions = {metric.name: _expectation(metric.name) for metric in metrics}
-    definitions["regime"] = _object(RegimeStatement)
-    definitions["override"] = _override()
-    definitions["expectation"] = _dispatch(metrics.names())
-    return {"$schema": _DRAFT, "title": "geomcheck suite", **schema, "definitions": definitions}
+    definitions = {metric.name: _expectation(metric) for metric in metrics}
+    definitions["regime"] = documented(_object(RegimeStatement))
+    definitions["override"] = _override(definitions)
+    definitions["expectation"] = _dispatch(metrics)
+    return {"$schema": _DRAFT, "title": "geomcheck suite", **schema, "definitions": shared(definitions)}
 
 
 def _object(model: type[BaseModel]) -> dict[str, Any]:
@@ -42,35 +43,50 @@ def _object(model: type[BaseModel]) -> dict[str, Any]:
     return {key: schema[key] for key in ("type", "properties", "required", "additionalProperties") if key in schema}
 
 
-def _expectation(name: str) -> dict[str, Any]:
-    metric = load_metrics()[name]
-    about = f"{metric.title}: {metric.definition}. Source: {metric.source}."
-    schema = _object(statement_model(name))
+def _defaults(metric: Metric) -> dict[str, Any]:
+    parameters = documented(_object(defaults_model(metric.name)))
+    example = {p.name: parameters["properties"][p.name]["examples"][0] for p in metric.parameters}
+    return {"description": about_metric(metric), **parameters, "examples": [example]}
+
+
+def _expectation(metric: Metric) -> dict[str, Any]:
+    schema = documented(_object(statement_model(metric.name)), metric)
+    schema["properties"]["metric"] |= {"description": about_metric(metric), "enumDescriptions": [metric.title]}
     # What else is required may come from `extends` and `defaults`.
-    return {"description": about, **schema, "required": ["id", "metric"]}
+    return {"description": about_metric(metric), **schema, "required": ["id", "metric"]}
 
 
-def _override() -> dict[str, Any]:
-    """An expectation that leaves its metric to the suite that it extends: any key of any metric."""
-    keys = {key for metric in load_metrics() for key in keys_of(statement_model(metric.name))}
-    common = _object(RegimeStatement)["properties"]
+def _override(statements: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """An expectation that leaves its metric to the suite that it extends: any key of any metric.
+
+    A key that metrics read alike is checked as they do; one that they read differently is only described.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for statement in statements.values():
+        for key, part in statement["properties"].items():
+            found.setdefault(key, []).append(part)
+    about = {key: {k: parts[0][k] for k in ("description", "examples")} for key, parts in found.items()}
     return {
         "type": "object",
         "description": "Overrides an expectation of the suite that this one extends.",
-        "properties": {key: common.get(key, {}) for key in sorted(keys)},
+        "properties": {
+            key: parts[0] if all(part == parts[0] for part in parts) else about[key]
+            for key, parts in sorted(found.items())
+            if key not in ("metric", "regime")
+        },
         "required": ["id"],
         "additionalProperties": False,
     }
 
 
-def _dispatch(names: tuple[str, ...]) -> dict[str, Any]:
+def _dispatch(metrics: Registry) -> dict[str, Any]:
     has_metric = {"required": ["metric"]}
     by_metric = [
         {
             "if": {"properties": {"metric": {"const": name}}, **has_metric},
             "then": {"$ref": f"#/definitions/{name}"},
         }
-        for name in names
+        for name in metrics.names()
     ]
     without = {
         "if": {"not": has_metric},
@@ -80,12 +96,10 @@ def _dispatch(names: tuple[str, ...]) -> dict[str, Any]:
             "else": {"$ref": "#/definitions/override"},
         },
     }
-    about = {metric.name: metric.definition for metric in load_metrics()}
-    return {
-        "type": "object",
-        "properties": {
-            "metric": {"enum": list(names), "description": "; ".join(f"{k}: {v}" for k, v in about.items())}
-        },
-        "required": ["id"],
-        "allOf": [*by_metric, without],
+    choice = {
+        "enum": list(metrics.names()),
+        "enumDescriptions": [about_metric(metric) for metric in metrics],
+        "description": "What is measured; each metric has its own parameters and unit.",
+        "examples": ["stable_rank", "update_support"],
     }
+    return {"type": "object", "properties": {"metric": choice}, "required": ["id"], "allOf": [*by_metric, without]}

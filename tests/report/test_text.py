@@ -31,7 +31,7 @@ def judged(tmp_path: Path, suite: str, steps: tuple[int, ...]) -> Verdict:
 
 
 def test_groups_are_rows_and_violations_are_marked(tmp_path: Path) -> None:
-    lines = text.failure(judged(tmp_path, PER_WEIGHT, (10, 20))).splitlines()
+    lines = text.failure(judged(tmp_path, PER_WEIGHT, (10, 20)).to_dict()).splitlines()
     table = [line for line in lines if "model.layers.0" in line and "!" in line]
     assert len(table) == 3
     assert "  why        First reason." in lines
@@ -41,7 +41,7 @@ def test_groups_are_rows_and_violations_are_marked(tmp_path: Path) -> None:
 
 def test_long_runs_are_shortened_in_the_middle(tmp_path: Path) -> None:
     verdict = judged(tmp_path, PER_WEIGHT.replace("per: weight", "per: run"), tuple(range(10, 250, 10)))
-    step_line = next(line for line in text.failure(verdict).splitlines() if "observed" in line)
+    step_line = next(line for line in text.failure(verdict.to_dict()).splitlines() if "observed" in line)
     assert step_line.split()[2:] == ["10", "20", "30", "40", "50", "...", "200", "210", "220", "230", "240"]
 
 

@@ -72,6 +72,11 @@ def test_junit_carries_metric_value_and_bound(geom, write_suite, pytester: pytes
     assert support["geom_condition"] == "value < 5%"
     assert support["geom_outcome"] == "failed"
     assert float(support["geom_value"] or "nan") > 0.05
+    assert (support["geom_run"], support["geom_step"], support["geom_level"]) == ("opd", "30", "error")
+    failure = cases[0].find("failure")
+    assert failure is not None
+    assert "\n" not in failure.attrib["message"]
+    assert "worst" in (failure.text or "")
 
 
 def test_github_gets_a_table(geom, write_suite, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

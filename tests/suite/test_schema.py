@@ -14,6 +14,33 @@ SCHEMA = json_schema()
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 
+def resolved(schema):
+    """What an editor sees at a reference."""
+    return SCHEMA["definitions"][schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
+
+
+def keys(schema, path=""):
+    """(path, schema) of every key that a suite may have, at every depth."""
+    for name, part in schema.get("properties", {}).items():
+        yield f"{path}/{name}", resolved(part)
+        yield from keys(resolved(part), f"{path}/{name}")
+    for index, part in enumerate([*schema.get("anyOf", ()), *schema.get("definitions", {}).values()]):
+        yield from keys(part, f"{path}/{index}")
+    if isinstance(schema.get("items"), dict):
+        yield from keys(resolved(schema["items"]), f"{path}[]")
+
+
+def values(schema):
+    """Every schema inside `schema`."""
+    if isinstance(schema, dict):
+        yield schema
+        for part in schema.values():
+            yield from values(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from values(part)
+
+
 def errors(text):
     return [error.message for error in VALIDATOR.iter_errors(parse_document(text, shown="s.yaml").plain())]
 
@@ -75,7 +102,7 @@ def test_each_metric_offers_its_own_parameters_with_their_meaning():
     for metric in load_metrics():
         properties = SCHEMA["definitions"][metric.name]["properties"]
         for parameter in metric.parameters:
-            assert properties[parameter.name]["description"].startswith(parameter.about)
+            assert resolved(properties[parameter.name])["description"].startswith(parameter.about)
     assert "k" not in SCHEMA["definitions"]["stable_rank"]["properties"]
 
 
@@ -90,3 +117,38 @@ def test_the_shipped_schema_is_current():
     assert json.loads(shipped.read_text()) == json_schema(), (
         "run: geomcheck schema > suites/geomcheck-suite.schema.json"
     )
+
+
+def test_every_key_is_described_with_an_example():
+    # Keys inside `if` are tests, not keys of a suite.
+    bare = {path for path, part in keys(SCHEMA) if not part.get("description") or not part.get("examples")}
+    assert bare == set()
+    assert len(list(keys(SCHEMA))) > 300
+
+
+def test_every_word_has_its_meaning():
+    for schema in values(SCHEMA):
+        if "enum" in schema:
+            assert len(schema["enum"]) == len(schema["enumDescriptions"]), schema
+            assert all(schema["enumDescriptions"]), schema
+
+
+def test_every_example_is_valid():
+    checked = 0
+    for path, part in keys(SCHEMA):
+        validator = jsonschema.Draft7Validator({"definitions": SCHEMA["definitions"], **part})
+        for example in part["examples"]:
+            assert not list(validator.iter_errors(example)), (path, example)
+            checked += 1
+    assert checked > 400
+
+
+def test_hovering_over_a_metric_reads_like_its_documentation():
+    for metric in load_metrics():
+        about = resolved(SCHEMA["definitions"][metric.name]["properties"]["metric"])["description"]
+        assert all(part in about for part in (metric.definition, metric.unit.value, metric.source, metric.undefined))
+
+
+@pytest.mark.parametrize("name", sorted(shipped_suites()))
+def test_the_shipped_suites_are_valid(name):
+    assert errors(shipped_suites()[name].read_text()) == []
