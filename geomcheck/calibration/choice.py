@@ -22,6 +22,7 @@ STABLE = 0.15
 FOLLOWS = {
     "update_sparsity": ("update_support", "it is 1 - update_support"),
     "update_norm": ("relative_update_norm", "it is relative_update_norm times the norm of W0"),
+    "update_spectrum": ("stable_rank", "its first value is 1 / sqrt(stable_rank)"),
     "principal_overlap": ("update_support", "it follows the density of the update, as a structureless update's does"),
     "low_magnitude_overlap": (
         "update_support",

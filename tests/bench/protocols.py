@@ -17,7 +17,8 @@ CHANNEL, RANK, ALPHA, ETA, SHARE = 16, 64, 0.3, 1e-3, 8
 ELEMENTWISE = {"update_sparsity", "update_support", "low_magnitude_overlap", "mask_jaccard", "frozen_share"}
 ELEMENTWISE |= {"rounding_share", "update_norm", "relative_update_norm"}
 UPDATE_ONLY = {"stable_rank", "hill_exponent", "top_energy", "subspace_alignment", "subspace_energy"} | ELEMENTWISE
-ALL = {metric.name for metric in load_metrics()}
+ALL = {metric.name for metric in load_metrics()} - {"reference_alignment", "update_spectrum"}
+"""What the protocols have in common; those two come from the channels and values that other metrics take as well."""
 
 Figures = dict[str, float]
 

@@ -229,7 +229,7 @@ def test_an_adapter_follows_the_parts_of_fused_weights(
         before, after = part(at)(trained.before[module]), part(at)(trained.after[module])
         require_equal(update(source, name, before), before, after)
         if not use_dora:
-            assert Update(Base(before), source.read(name).of(before)).factorization.top_values(5).shape == (2,)
+            assert Update(Base(before), source.read(name).of(before)).spectrum.top_values(5).shape == (2,)
 
 
 def test_per_head_interleaving_moves_whole_rows_too(tmp_path: Path) -> None:
