@@ -314,3 +314,21 @@ def test_a_report_asks_for_what_it_draws(tmp_path: Path) -> None:
     assert [len(stats) for stats in run["angles"].values()] == [3, 3]
     spectra = [values[0] for values in run["spectrum"]]
     assert spectra == sorted(spectra, reverse=True)
+
+
+def test_the_algorithms_that_answered_are_told(tmp_path: Path) -> None:
+    record = geomcheck.measure(simple_run(tmp_path / "opd"), metrics=["stable_rank"])
+    text = Parsed(page([report(record)])).text
+    assert "singular values of D, k=1: float64 factorization of the whole matrix (9 times, estimated error" in text
+
+
+def test_a_band_per_checkpoint_is_drawn_and_tells_which_side_was_left(tmp_path: Path) -> None:
+    record = geomcheck.measure(simple_run(tmp_path / "opd"), metrics=["relative_update_norm"])
+    suite = tmp_path / "bands.yaml"
+    band = "{step: 10, within: [1e-4, 2e-4]}, {step: 30, within: [1e-4, 3e-4]}"
+    expectation = f"{{id: norm, metric: relative_update_norm, bands: [{band}]}}"
+    suite.write_text(f"geomcheck: 1\nname: bands\nexpect:\n  - {expectation}\n")
+    parsed = Parsed(page([report(record, suite)]))
+    assert any(tag == "polygon" and "allowed" in (own.get("class") or "") for tag, own in parsed.elements)
+    assert "1 of 1 expectation failed" in parsed.text
+    assert re.search(r"expected 0\.0\S+ to 0\.0\S+\.", parsed.text)

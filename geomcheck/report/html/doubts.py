@@ -33,7 +33,7 @@ def doubts(columns: Columns, notes: Iterable[str], warnings: Iterable[str]) -> l
     found = [Doubt("Warning", warning, serious=True) for warning in dict.fromkeys(warnings)]
     found += [Doubt("Note on the run", note) for note in notes]
     parts = (_skipped(record), _frozen(columns), _rounding(columns), _storage(record), _unmeasured(record, columns))
-    return found + [part for part in (*parts, _undefined(columns)) if part is not None]
+    return found + [part for part in (*parts, _undefined(columns), _routes(record)) if part is not None]
 
 
 def _skipped(record: Record) -> Doubt | None:
@@ -74,6 +74,19 @@ def _rounding(columns: Columns) -> Doubt | None:
     text = f"{most} of the update (mean over weights) is explained by rounding to the stored format."
     serious = worst > ROUNDING_LIMIT
     return Doubt("Rounding noise", text + (advice if serious else ""), [listed[:600]] if worst >= 1e-4 else [], serious)
+
+
+def _routes(record: Record) -> Doubt | None:
+    if not record.routes:
+        return None
+    cases = [
+        f"{quantity}: {how} ({several(found.count, 'time')}"
+        + (f", estimated error at most {found.worst:.1g})" if found.worst is not None else ")")
+        for quantity, by_route in record.routes.items()
+        for how, found in by_route.items()
+    ]
+    text = f"What answered, with its own estimate of its relative error; on {record.device}."
+    return Doubt("Algorithms", text, cases)
 
 
 def _storage(record: Record) -> Doubt:

@@ -8,6 +8,7 @@ from typing import Any
 
 from geomcheck.measurement import Record
 from geomcheck.suite import Expectation, judge
+from geomcheck.suite.bands import Bands
 from geomcheck.suite.conditions import Regime, Trend
 from geomcheck.suite.places import ALL
 
@@ -44,8 +45,9 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
     """Look at `expectation` again, at every checkpoint and layer by layer; its verdict stays as it is."""
     if facts["outcome"] == "error":
         return Judged(suite, facts)
-    everywhere = replace(expectation, at=ALL)
-    whole = facts["observed"] if expectation.at == ALL else _observed(everywhere, record, reference)
+    bound = isinstance(expectation.condition, Bands)  # to checkpoints of its own
+    everywhere = expectation if bound else replace(expectation, at=ALL)
+    whole = facts["observed"] if everywhere.at == expectation.at else _observed(everywhere, record, reference)
     by_layer = expectation.per == "run" and not isinstance(expectation.condition, Regime | Trend)
     if by_layer and facts["outcome"] != "passed":
         return Judged(suite, facts, whole, _observed(replace(everywhere, per="layer"), record, reference))
