@@ -12,12 +12,11 @@ from geomcheck.checkpoints import BaseModel, Incomplete, open_base
 from geomcheck.checkpoints.hub import is_hub_id
 from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.gate.arguments import CANDIDATES
-from geomcheck.gate.session import Gate
+from geomcheck.gate.session import Gate, Planner
 from geomcheck.gate.subjects import Subject, open_subject, open_subjects
 from geomcheck.measurement import Cache, Resources, parse_workers
 from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outside
 from geomcheck.measurement.parquet import SUFFIX
-from geomcheck.report import html
 
 
 def open_gate(config: pytest.Config) -> Gate:
@@ -40,12 +39,19 @@ def open_gate(config: pytest.Config) -> Gate:
         base=_base(config),
         reference=_reference(option.geom_reference, incomplete) if option.geom_reference else None,
         missing_baseline=option.geom_reference if _is_missing_baseline(option.geom_reference) else None,
-        also=(html.wanted,) if option.geom_report else (),
+        also=_drawn() if option.geom_report else (),
         resources=resources,
         dequantize=option.geom_dequantize,
     )
     gate.resources = replace(resources, cache=_cache(config, gate))
     return gate
+
+
+def _drawn() -> tuple[Planner, ...]:
+    """What a report draws beside the verdicts; its modules are loaded only for one."""
+    from geomcheck.report.html import wanted
+
+    return (wanted,)
 
 
 def _base(config: pytest.Config) -> BaseModel | None:

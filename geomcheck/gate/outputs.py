@@ -12,10 +12,9 @@ import pytest
 
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing, require_writable
-from geomcheck.gate.reported import reported
 from geomcheck.gate.session import Gate
 from geomcheck.measurement import Record, write_record
-from geomcheck.report import document, html, markdown
+from geomcheck.report import document, markdown
 
 
 class Outputs:
@@ -65,8 +64,11 @@ class Outputs:
                 partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
             self.written.append(("verdicts", path))
         if "--geom-report" in self._paths:
+            from geomcheck.gate.reported import reported
+            from geomcheck.report.html import write_report
+
             path = self._paths["--geom-report"]
-            html.write_report(path, reported(self._gate, verdicts), errors)
+            write_report(path, reported(self._gate, verdicts), errors)
             self.written.append(("report", path))
         if "--geom-record" in self._paths:
             for path, record in self._records():
