@@ -12,12 +12,13 @@ from geomcheck.diagnostics import Metric, Registry, load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.cache import Recall
 from geomcheck.measurement.column import Figure
+from geomcheck.measurement.measured import W0, Answer, Measured, Place
 from geomcheck.measurement.places import is_trivial
 from geomcheck.measurement.record import Point, Record, Row
 from geomcheck.measurement.request import Plan, Request
 from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.routes import tally
-from geomcheck.measurement.task import W0, Answer, Measured, MeasureWeight, Place, Sources
+from geomcheck.measurement.task import MeasureWeight, Sources
 from geomcheck.measurement.trajectory import ANOTHER_MODEL
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,59 +15,18 @@ from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import RunError, Undefined
+from geomcheck.measurement.content import digest
 from geomcheck.measurement.device import parse_device
+from geomcheck.measurement.measured import W0, BaseStates, Measured, Place
 from geomcheck.measurement.places import matches, nearest
 from geomcheck.measurement.record import Point
 from geomcheck.measurement.request import Request
-from geomcheck.measurement.routes import Routes
+from geomcheck.measurement.trajectory import WeightFiles, measure_weight
 
 WORKING_COPIES = 12
 """Float64 copies of a weight that its measurement holds at its peak."""
 
-Place = tuple[Literal["base", "run", "reference"], int]
-"""Where a tensor was read: W0, or a checkpoint of the run or of the reference by its index."""
-
-W0: Place = ("base", 0)
-
-Answer = Mapping[str, float] | str
-"""What a request gives at one checkpoint: figures by statistic, or the reason why there are none."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was found about one weight.
-
-    Attributes:
-        answers: by index of the checkpoint and request.
-        digests: of the tensors that were read, by content.
-        routes: which algorithms answered, by index of the checkpoint.
-    """
-
-    answers: dict[tuple[int, Request], Answer] = field(default_factory=dict)
-    digests: dict[Place, str] = field(default_factory=dict)
-    routes: dict[int, Routes] = field(default_factory=dict)
-
-    def update(self, other: Measured) -> None:
-        """Add what was found later."""
-        self.answers.update(other.answers)
-        self.digests.update(other.digests)
-        for index, routes in other.routes.items():
-            self.routes[index] = {**self.routes.get(index, {}), **routes}
-
-
 Outcome = Measured | RunError
-
-
-class BaseStates(Protocol):
-    """Factorizations of W0 that were kept, by the content of the weight."""
-
-    def base_state(self, digest: str) -> Mapping[str, Tensor] | None:
-        """What `geomcheck.diagnostics.Base.from_state` takes; None where there is none."""
-        ...
-
-    def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
-        """Keep what `geomcheck.diagnostics.Base.state` gave, if there is room."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -150,8 +109,6 @@ class MeasureWeight:
 
     def __call__(self, sources: Sources) -> Measured:
         """Do it. Raises RunError."""
-        from geomcheck.measurement.trajectory import WeightFiles, measure_weight
-
         files = WeightFiles(
             self.name,
             base=partial(sources.base.source.read, self.name),
@@ -179,8 +136,6 @@ class DigestWeight:
 
     def __call__(self, sources: Sources) -> Measured:
         """Do it. Raises RunError."""
-        from geomcheck.measurement.content import digest
-
         found = sources.places()
         return Measured(digests={place: digest(found[place].read(self.name)) for place in self.places})
 

@@ -21,11 +21,11 @@ from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest
 from geomcheck.measurement.device import on_device
 from geomcheck.measurement.itinerary import Asked, Itinerary, channels_of
+from geomcheck.measurement.measured import W0, Answer, BaseStates, Measured, Place
 from geomcheck.measurement.places import locate
 from geomcheck.measurement.record import Point
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import routes_of
-from geomcheck.measurement.task import W0, Answer, BaseStates, Measured, Place
 
 ANOTHER_MODEL = 1.0
 """Relative update norm at which W_t is of another model than W0: two unrelated ones are about sqrt(2) apart."""

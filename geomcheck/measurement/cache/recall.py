@@ -14,11 +14,12 @@ from geomcheck.errors import RecordError, RunError, Undefined
 from geomcheck.measurement.cache.cache import Cache
 from geomcheck.measurement.cache.entries import decoded_digests, decoded_entry
 from geomcheck.measurement.cache.identity import code, identity
+from geomcheck.measurement.measured import W0, Measured, Place
 from geomcheck.measurement.parquet import SUFFIX, read_record, write_record
 from geomcheck.measurement.record import Record
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import Route
-from geomcheck.measurement.task import W0, DigestWeight, Measured, MeasureWeight, Place, Sources
+from geomcheck.measurement.task import DigestWeight, MeasureWeight, Sources
 
 REMEMBER_SECONDS = 30.0
 """How often it is noted which contents lie in which files."""

@@ -13,7 +13,8 @@ from threadpoolctl import threadpool_limits
 from geomcheck.errors import RunError
 from geomcheck.measurement.allocator import keep_freed_memory
 from geomcheck.measurement.machine import available_memory, processors
-from geomcheck.measurement.task import Measured, Outcome, Sources, Task
+from geomcheck.measurement.measured import Measured
+from geomcheck.measurement.task import Outcome, Sources, Task
 
 K = TypeVar("K", bound=Task)
 

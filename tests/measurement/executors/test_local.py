@@ -14,7 +14,8 @@ from geomcheck.checkpoints import find_base, open_run
 from geomcheck.errors import RunError
 from geomcheck.measurement import machine
 from geomcheck.measurement.executors.local import run_locally
-from geomcheck.measurement.task import Measured, Sources
+from geomcheck.measurement.measured import Measured
+from geomcheck.measurement.task import Sources
 from tests.runs import simple_run
 
 

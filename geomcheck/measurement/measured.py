@@ -1,0 +1,55 @@
+"""What is found about one weight, and what is remembered of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from geomcheck.measurement.request import Request
+from geomcheck.measurement.routes import Routes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Place = tuple[Literal["base", "run", "reference"], int]
+"""Where a tensor was read: W0, or a checkpoint of the run or of the reference by its index."""
+
+W0: Place = ("base", 0)
+
+Answer = Mapping[str, float] | str
+"""What a request gives at one checkpoint: figures by statistic, or the reason why there are none."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found about one weight.
+
+    Attributes:
+        answers: by index of the checkpoint and request.
+        digests: of the tensors that were read, by content.
+        routes: which algorithms answered, by index of the checkpoint.
+    """
+
+    answers: dict[tuple[int, Request], Answer] = field(default_factory=dict)
+    digests: dict[Place, str] = field(default_factory=dict)
+    routes: dict[int, Routes] = field(default_factory=dict)
+
+    def update(self, other: Measured) -> None:
+        """Add what was found later."""
+        self.answers.update(other.answers)
+        self.digests.update(other.digests)
+        for index, routes in other.routes.items():
+            self.routes[index] = {**self.routes.get(index, {}), **routes}
+
+
+class BaseStates(Protocol):
+    """Factorizations of W0 that were kept, by the content of the weight."""
+
+    def base_state(self, digest: str) -> Mapping[str, Tensor] | None:
+        """What `geomcheck.diagnostics.Base.from_state` takes; None where there is none."""
+        ...
+
+    def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
+        """Keep what `geomcheck.diagnostics.Base.state` gave, if there is room."""
+        ...
