@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (GeomcheckError, OSError) as error:
-        print(f"geomcheck: {error}", file=sys.stderr)
+        print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
         return WRONG_USAGE
     return 0
 

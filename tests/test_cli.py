@@ -85,3 +85,11 @@ def test_metrics_are_listed_with_their_parameters(capsys: pytest.CaptureFixture[
 def test_measure_refuses_a_directory_as_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(simple_run(tmp_path / "run" / "opd")), "-o", str(tmp_path)]) == 4
     assert "is a directory; name a file" in capsys.readouterr().err
+
+
+def test_errors_quote_names_without_their_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a\x1b[31m").touch()
+    assert main(["inspect", str(tmp_path)]) == 4
+    assert "found a\\x1b[31m." in capsys.readouterr().err

@@ -44,7 +44,7 @@ def activate(config: pytest.Config) -> None:
         try:
             hooks = ControllerHooks(config, open_gate(config))
         except (GeomcheckError, OSError) as error:
-            raise pytest.UsageError(f"geomcheck: {error}") from None
+            raise pytest.UsageError(f"geomcheck: {text.printable(str(error))}") from None
     config.stash[HOOKS] = hooks
     config.pluginmanager.register(hooks, "geomcheck-gate")
 

@@ -41,6 +41,11 @@ class TestUsage:
         (pytester.path / "opd-empty").mkdir()
         expect(USAGE, "holds no checkpoint directory and no model; found nothing", path="opd-empty")
 
+    def test_names_of_files_do_not_drive_the_terminal(self, expect, pytester: pytest.Pytester) -> None:
+        (pytester.path / "opd-odd").mkdir()
+        (pytester.path / "opd-odd" / "a\x1b[31m").touch()
+        expect(USAGE, "no model; found a\\x1b[31m.", path="opd-odd")
+
     def test_no_base(self, expect, opd_run: Path, tmp_path: Path) -> None:
         (opd_run / "base").rename(tmp_path / "base")
         expect(USAGE, "no W0 to compare with. Give one of")
