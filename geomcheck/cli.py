@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import geomcheck
 from geomcheck.commands import calibrate, compare, inspect, measure, regime, report
 from geomcheck.errors import GeomcheckError
+from geomcheck.report.text import printable
 
 WRONG_USAGE = 4
 

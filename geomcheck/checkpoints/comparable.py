@@ -14,7 +14,7 @@ from geomcheck.checkpoints.canonical.parts import PartsOf, kept
 from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.source import WeightSource
-from geomcheck.errors import UsageError
+from geomcheck.errors import RunError, UsageError
 
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
@@ -54,7 +54,8 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
     if isinstance(base.source, Adapter):
         raise UsageError(f"W0: {base.source.path} ({base.how}) is an adapter; give the model that it was trained on")
     _require_agreement(run, base)
-    bound = (c.source.on(base.source) if isinstance(c.source, Adapter) else c.source for c in run.checkpoints)
+    bound = [c.source.on(base.source) if isinstance(c.source, Adapter) else c.source for c in run.checkpoints]
+    _require_one_adapter([source for source in bound if isinstance(source, Adapter)])
     stored = [base.source, *bound]
     known = next((source.config for source in stored if source.config.get("model_type")), {})
     configs = [source.config if source.config.get("model_type") else {**known, **source.config} for source in stored]
@@ -73,6 +74,20 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
     notes = [*(_dequantized(run, stored) if dequantize else ()), *_mixed(run.checkpoints)]
     after = replace(run, checkpoints=tuple(checkpoints), notes=(*run.notes, *notes), dequantized=dequantize)
     return after, replace(base, source=w0)
+
+
+def _require_one_adapter(adapters: Sequence[Adapter]) -> None:
+    """Refuse a run whose adapters change other weights, or are scaled otherwise, than its first."""
+    for adapter in adapters[1:]:
+        odd = sorted(adapter.weights.keys() ^ adapters[0].weights.keys())
+        if odd:
+            here, there = (adapter, adapters[0]) if odd[0] in adapter.weights else (adapters[0], adapter)
+            raise RunError(f"{there.path}: does not adapt {odd[0]}, which {here.path} does; a part of it is missing")
+        if adapter.scaling != adapters[0].scaling:
+            raise RunError(
+                f"{adapter.path}: its r, lora_alpha, rank and alpha patterns or use_rslora are not those of "
+                f"{adapters[0].path}; one run has one scaling"
+            )
 
 
 def _over(w0: PartsOf, adapter: PartsOf) -> PartsOf:

@@ -27,6 +27,10 @@ def open_gate(config: pytest.Config) -> Gate:
         RunError: a run cannot be trusted.
     """
     option = config.option
+    for flag in ("--geom-run", "--geom-base", "--geom-reference"):
+        value = getattr(option, flag[2:].replace("-", "_"))
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise UsageError(f"{flag}= is empty; is a variable not set?")
     incomplete: Incomplete = option.geom_incomplete or config.getini("geom_incomplete") or "skip"
     resources = Resources(
         workers=parse_workers(_value(config, "geom_workers"), option="--geom-workers="),

@@ -56,7 +56,9 @@ class Outputs:
             UsageError: nothing was measured that a record could hold.
             OSError: a file cannot be written.
         """
-        markdown.append_step_summary(verdicts, errors)
+        runs = [subject.run for subject in self._gate.subjects.values() if subject.run]
+        omissions = [f"{run.name}: {omission}" for run in runs for omission in run.omissions]
+        markdown.append_step_summary(verdicts, errors, omissions)
         if "--geom-json" in self._paths:
             path = self._paths["--geom-json"]
             content = document.document(self._gate, verdicts, errors)

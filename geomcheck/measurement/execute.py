@@ -49,7 +49,8 @@ def measure_record(
         resources: who works, where, and what is remembered.
 
     Raises:
-        RunError: two checkpoints hold the same weights, or one is of another model than W0.
+        RunError: two checkpoints hold the same weights, one is of another model than W0, or weights that had moved
+            equal W0 again.
         UsageError: there is no such device, or no Ray.
     """
     resources = resources or Resources()
@@ -68,6 +69,7 @@ def measure_record(
         if len(found) == len(tasks):
             recall.keep_whole(record)
     _require_distinct(record)
+    _require_no_return(record)
     _require_same_model(record, base)
 
 
@@ -161,6 +163,23 @@ def _require_distinct(record: Record) -> None:
         twin = seen.setdefault(record.fingerprints[point.name], point.name)
         if twin not in ("", point.name):
             raise RunError(f"{twin} and {point.name} hold the same weights: one is a copy, or training stood still")
+
+
+def _require_no_return(record: Record) -> None:
+    """Refuse a checkpoint where weights equal W0 again that had moved before: a wrong file, or half of one."""
+    if not record.measured_weights():
+        return
+    frozen = record.figures(Request.of(load_metrics()["frozen_share"], {}), "value")
+    moved: set[str] = set()
+    for point in record.points:
+        here = {weight: figure.value for (step, weight), figure in frozen.items() if step == point.step}
+        back = sorted(weight for weight, share in here.items() if share == 1 and weight in moved)
+        if back:
+            raise RunError(
+                f"{point.name}: {len(back)} of {len(here)} weights equal W0 again, though they had moved before, such "
+                f"as {back[0]}: a wrong file, or one that was not written to the end"
+            )
+        moved |= {weight for weight, share in here.items() if share == 0}
 
 
 def _require_same_model(record: Record, base: BaseModel) -> None:

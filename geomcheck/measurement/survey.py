@@ -8,7 +8,7 @@ from geomcheck.checkpoints import BaseModel, Run, Stored
 from geomcheck.checkpoints.canonical import is_fp8
 from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics.storage import DTYPE_NAMES
-from geomcheck.errors import UsageError
+from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement.record import Origin, Point, Record
 
 _SUPPORTED = frozenset(DTYPE_NAMES.values())
@@ -27,6 +27,10 @@ def survey(run: Run, base: BaseModel) -> Record:
     headers = {checkpoint.name: checkpoint.source.weights for checkpoint in run.checkpoints}
     before = base.source.weights
     names = sorted(set(before).union(*headers.values()))
+    if odd := [name for name in names if not name.isprintable()]:
+        raise RunError(
+            f"{run.path}: a weight is called {ascii(odd[0])[:200]}: no model's is, so the file is not trusted"
+        )
     record = Record(
         run=run.name,
         path=str(run.path),

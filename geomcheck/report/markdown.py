@@ -12,12 +12,17 @@ from geomcheck.report.text import OUTCOME_WORDS, printable, shown
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|&~-])")
 
 
-def append_step_summary(verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> None:
-    """Append the table to the file that ``$GITHUB_STEP_SUMMARY`` names; nothing where it is not set."""
+def append_step_summary(
+    verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str], omissions: Sequence[str] = ()
+) -> None:
+    """Append the table to the file that ``$GITHUB_STEP_SUMMARY`` names; nothing where it is not set.
+
+    `omissions` say which checkpoints were left out.
+    """
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
         with open(path, "a", encoding="utf-8") as summary:
-            summary.write(table(verdicts, errors))
+            summary.write(table(verdicts, errors) + "".join(f"\n- {escape(line)}\n" for line in omissions))
 
 
 def table(verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> str:

@@ -148,7 +148,8 @@ def notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     notes += [f"note: {notice}" for notice in gate.notices]
     frozen = max((verdict["weights"]["frozen"] for verdict in verdicts), default=0)
     if frozen:
-        notes.append(f"note: {frozen} of the selected weights never changed (frozen) and are not averaged in")
+        averaged = "is" if frozen == 1 else "are"
+        notes.append(f"note: {frozen} of the selected weights never changed (frozen) and {averaged} not averaged in")
     warnings = dict.fromkeys(f"warning: {v['id']}: {warning}" for v in verdicts for warning in v["warnings"])
     return [*notes, *warnings]
 

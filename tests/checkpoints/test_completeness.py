@@ -209,3 +209,25 @@ def test_w0_laid_beside_a_run_needs_no_state(tmp_path: Path) -> None:
     run = open_run(path)
     assert run.own_base is not None
     assert run.left_out == ()
+
+
+def test_a_last_checkpoint_that_never_arrived_is_named(tmp_path: Path) -> None:
+    path = tree(tmp_path, ["global_step_10/actor", "global_step_20/actor"], [])
+    (path / "latest_checkpointed_iteration.txt").write_text("40")
+    run = open_run(path)
+    assert any("step 40" in omission and "not here" in omission for omission in run.omissions)
+    with pytest.raises(UsageError, match="step 40"):
+        open_run(path, incomplete="error")
+
+
+def test_checkpoints_renamed_into_each_other_are_refused(tmp_path: Path) -> None:
+    path = simple_run(tmp_path / "run")
+    for old, new in (("10", "x"), ("30", "10"), ("x", "30")):
+        (path / f"checkpoint-{old}").rename(path / f"checkpoint-{new}")
+    with pytest.raises(RunError, match="were renamed: by trainer_state.json checkpoint-10 says 30"):
+        open_run(path)
+
+
+def test_a_path_that_could_drive_a_log_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="its path has control characters"):
+        open_run(simple_run(tmp_path / "run\n::error::x"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import geomcheck
 from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
@@ -177,3 +178,18 @@ def test_weights_beyond_the_range_of_float64_have_no_figure(tmp_path: Path) -> N
         (figure,) = column(measured(run, request), request, Q)
         assert figure is not None
         assert figure.undefined
+
+
+def test_weights_that_equal_w0_again_are_a_wrong_file(tmp_path: Path) -> None:
+    base = base_weights()
+    half = {name: base[name].float() if name == Q else w for name, w in moved(base, 3e-3, seed=3).items()}
+    run = write_run(tmp_path / "run", base, {10: moved(base, 1e-3), 20: moved(base, 2e-3, seed=2), 30: half})
+    with pytest.raises(RunError, match=r"checkpoint-30: 1 of 3 weights equal W0 again, .*self_attn.q_proj"):
+        geomcheck.measure(run, metrics=["stable_rank"])
+
+
+def test_a_weight_that_starts_to_move_later_is_no_error(tmp_path: Path) -> None:
+    base = base_weights()
+    early = {name: base[name].float() if name == Q else w for name, w in moved(base, 1e-3).items()}
+    run = write_run(tmp_path / "run", base, {10: early, 20: moved(base, 2e-3, seed=2)})
+    assert Q in geomcheck.measure(run, metrics=["stable_rank"]).measured_weights()

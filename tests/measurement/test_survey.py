@@ -105,3 +105,10 @@ def test_a_weight_that_is_flat_on_one_side_is_skipped_not_forgotten(tmp_path: Pa
     base = base_weights()
     flat = base | {Q: torch.zeros(shape)}
     assert "shape" in surveyed(write_run(tmp_path / "run", flat, {10: moved(base, 1e-2)})).skipped[Q]
+
+
+def test_a_name_that_could_drive_a_log_is_refused(tmp_path: Path) -> None:
+    base = base_weights() | {"a\n::error::b.weight": torch.zeros(3, 3)}
+    run = open_run(write_run(tmp_path / "run", base, {10: moved(base, 1e-3)}))
+    with pytest.raises(RunError, match=r"a weight is called 'a\\n::error::b"):
+        survey(*comparable(run, find_base(run)))

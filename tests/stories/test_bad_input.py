@@ -41,6 +41,10 @@ class TestUsage:
         (pytester.path / "opd-empty").mkdir()
         expect(USAGE, "holds no checkpoint directory and no model; found nothing", path="opd-empty")
 
+    @pytest.mark.parametrize("flag", ["--geom-run", "--geom-base", "--geom-reference"])
+    def test_an_empty_value_is_no_directory(self, expect, flag: str) -> None:
+        expect(USAGE, f"{flag}= is empty; is a variable not set?", f"{flag}=")
+
     def test_names_of_files_do_not_drive_the_terminal(self, expect, pytester: pytest.Pytester) -> None:
         (pytester.path / "opd-odd").mkdir()
         (pytester.path / "opd-odd" / "a\x1b[31m").touch()
@@ -93,9 +97,6 @@ class TestUsage:
     def test_an_output_that_is_a_pipe(self, expect, pytester: pytest.Pytester) -> None:
         os.mkfifo(pytester.path / "pipe")
         expect(USAGE, "is not a regular file", "--geom-json=pipe")
-
-    def test_an_empty_base(self, expect) -> None:
-        expect(USAGE, "W0: . (--geom-base): no weights that are read; found ckpts", "--geom-base=")
 
     def test_the_run_as_its_own_reference(self, expect) -> None:
         expect(USAGE, "--geom-reference=ckpts/opd is the run that is checked", "--geom-reference=ckpts/opd")

@@ -32,6 +32,8 @@ def open_base(path: str | Path, how: str) -> BaseModel:
         UsageError: it is no directory with weights, or no model that the Hub gives.
     """
     directory = Path(path)
+    if not str(path).isprintable():
+        raise UsageError(f"W0: {str(path)!a} ({how}) has control characters; rename it")
     if not directory.exists() and is_hub_id(str(path)):
         return BaseModel(open_weights(fetched(str(path), how)), f"{how}: {path} of the Hugging Face Hub")
     if not directory.is_dir():

@@ -37,6 +37,13 @@ def left_out(steps: Steps, root: Path) -> dict[Path, LeftOut]:
     return found
 
 
+def never_arrived(steps: Steps, root: Path) -> Iterator[LeftOut]:
+    """The checkpoint that the tracker vouches for, where only earlier ones are there."""
+    saved = _last_saved(steps, root)
+    if saved is not None and saved > max(step for step, _ in steps.directories):
+        yield LeftOut(f"step {saved}", f"saved last, says {steps.layout.tracker}, but not here", saved)
+
+
 def in_progress(place: Path) -> Iterator[LeftOut]:
     """Directories that a framework renames once their save is finished."""
     for entry in sorted(place.iterdir()):

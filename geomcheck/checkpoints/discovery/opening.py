@@ -8,13 +8,13 @@ from typing import Any, Literal, get_args
 
 from geomcheck.checkpoints.discovery import wording
 from geomcheck.checkpoints.discovery.base import own_base
-from geomcheck.checkpoints.discovery.completeness import in_progress, left_out
+from geomcheck.checkpoints.discovery.completeness import in_progress, left_out, never_arrived
 from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, places
 from geomcheck.checkpoints.formats import held, open_weights
 from geomcheck.checkpoints.inside import read_json
 from geomcheck.checkpoints.run import Checkpoint, Run
 from geomcheck.checkpoints.source import WeightSource
-from geomcheck.errors import UsageError
+from geomcheck.errors import RunError, UsageError
 
 Incomplete = Literal["skip", "error"]
 """What to do about checkpoints that are not complete: leave them out and say so, or refuse the run."""
@@ -39,6 +39,8 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip") -> Run:
     directory = Path(path)
     if incomplete not in get_args(Incomplete):
         raise UsageError(f"incomplete={incomplete}: give {' or '.join(get_args(Incomplete))}")
+    if not str(path).isprintable():
+        raise UsageError(f"the run {str(path)!a}: its path has control characters; rename it")
     if not directory.is_dir():
         what = "is a file, not a run directory" if directory.exists() else "does not exist"
         raise UsageError(f"the run {directory} {what}")
@@ -54,7 +56,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
     """The run that step directories make up."""
     layout, root = steps.layout, directory.resolve()
     omitted = left_out(steps, root)
-    absent = (*omitted.values(), *in_progress(steps.place))
+    absent = (*omitted.values(), *in_progress(steps.place), *never_arrived(steps, root))
     whole = [(step, found) for step, found in steps.directories if found not in omitted]
     trained = [(step, found) for step, found in whole if step >= layout.first]
     if not trained or (incomplete == "error" and any(entry.incomplete for entry in absent)):
@@ -65,6 +67,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
 
     zero = next((weights(step, found) for step, found in whole if step < layout.first), None)
     states = {found.name: _trainer_state(found, root) for _, found in trained}
+    _require_order(directory, states)
     last, name = trained[-1][0], trained[-1][1].name
     total = _total_steps(states[name], last)
     done = 1 - layout.first
@@ -82,6 +85,14 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
         left_out=absent,
         omissions=omissions,
     )
+
+
+def _require_order(directory: Path, states: Mapping[str, State]) -> None:
+    """Refuse checkpoints that say themselves that they were saved in another order."""
+    said = {name: step for name, state in states.items() if type(step := state.get("global_step")) is int}
+    if list(said.values()) != sorted(said.values()):
+        shown = ", ".join(f"{name} says {step}" for name, step in said.items())
+        raise RunError(f"{directory}: its checkpoints were renamed: by trainer_state.json {shown}")
 
 
 def _single(directory: Path) -> Run:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ class Adapter:
     def on(self, base: WeightSource) -> Adapter:
         """The same adapter, with the architecture of W0 (its tensors as they are stored)."""
         return Adapter(self._tensors, self._settings, self._settings_files, base)
+
+    @property
+    def scaling(self) -> LoraSettings:
+        """What scales the factors, whatever file says so."""
+        return replace(self._settings, where=Path())
 
     @property
     def path(self) -> Path:

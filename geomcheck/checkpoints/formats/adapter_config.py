@@ -124,6 +124,8 @@ def _settings(config: Mapping[str, Any], where: Path) -> LoraSettings:
         raise RunError(f"{where}: r is {rank!r}, where a rank of at least 1 is expected")
     if alpha is None or not _is_number(alpha):
         raise RunError(f"{where}: lora_alpha is {alpha!r}, where a number is expected; B A cannot be scaled without it")
+    if alpha < 0:
+        raise RunError(f"{where}: lora_alpha is {alpha!r}, under which the adapter would undo what it learned")
     parameters = config.get("target_parameters") or []
     if not isinstance(parameters, list) or not all(isinstance(name, str) for name in parameters):
         raise RunError(f"{where}: target_parameters is not a list of names")

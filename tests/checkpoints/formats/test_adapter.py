@@ -566,6 +566,32 @@ def test_a_broken_adapter_is_an_error_of_the_run(broken: float, match: str, tmp_
     assert not record.measured_weights() & {name for name in record.weights if "_proj" in name}
 
 
+def test_an_adapter_that_lacks_a_weight_of_the_others_is_refused(tmp_path: Path) -> None:
+    lora, _ = run_of(tmp_path, count=2)
+    file = lora / "checkpoint-20" / "adapter_model.safetensors"
+    save_file(
+        {name: tensor for name, tensor in load_file(file).items() if "layers.0.self_attn.q_proj" not in name}, file
+    )
+    with pytest.raises(RunError, match=r"checkpoint-20: does not adapt model.layers.0.self_attn.q_proj.weight, which"):
+        geomcheck.measure(lora, metrics=["stable_rank"])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"lora_alpha": 7}, "one run has one scaling"),
+        ({"use_rslora": True}, "one run has one scaling"),
+        ({"lora_alpha": -16}, "would undo what it learned"),
+    ],
+)
+def test_a_scaling_that_changes_along_the_run_is_refused(change: dict[str, Any], match: str, tmp_path: Path) -> None:
+    lora, _ = run_of(tmp_path, count=2)
+    file = lora / "checkpoint-20" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(RunError, match=match):
+        geomcheck.measure(lora, metrics=["stable_rank"])
+
+
 def test_an_adapter_is_no_w0(tmp_path: Path) -> None:
     lora, _ = run_of(tmp_path, count=1)
     other = shutil.copytree(lora / "checkpoint-10", tmp_path / "other")

@@ -12,6 +12,10 @@ MAX_BITS = 1024
 MAX_KEY_BITS = 60
 MAX_KEY_LENGTH = 16
 MAX_NAME_LENGTH = 1000
+MAX_OPEN = 1000
+"""Collections that are built inside one another."""
+MAX_OPERATIONS = 20_000_000
+"""What the metadata of some 400,000 chunks needs; an object of a byte takes about 80 in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class ForbiddenName(PickleProblem):
 def read_pickle(stream: IO[bytes], allowed: Callable[[str], bool]) -> Pickle:
     """Read one pickle; `stream` is left behind its end.
 
-    Time and memory are linear in its length, whatever it says.
+    Time and memory are linear in its length, whatever it says, and bounded by `MAX_OPERATIONS`.
 
     Args:
         stream: where the pickle starts.
@@ -100,8 +104,12 @@ def read_pickle(stream: IO[bytes], allowed: Callable[[str], bool]) -> Pickle:
         PickleProblem: it is truncated or malformed, names another global, or uses what such a file never needs.
     """
     machine = _Machine(allowed)
+    left = MAX_OPERATIONS
     try:
         while (code := stream.read(1)) != b".":
+            left -= 1
+            if left < 0:
+                raise PickleProblem(f"a pickle of more than {MAX_OPERATIONS} operations")
             operation = _OPERATIONS.get(code)
             if operation is None:
                 raise _refused(code)
@@ -170,6 +178,8 @@ class _Machine:
         self.stack.append(self._memo[index])
 
     def mark(self, _: None) -> None:
+        if len(self._below) >= MAX_OPEN:
+            raise PickleProblem(f"a pickle of more than {MAX_OPEN} collections inside one another")
         self._below.append(self.stack)
         self.stack = []
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geomcheck.checkpoints.formats.torch_save import pickle_data
 from geomcheck.checkpoints.formats.torch_save.pickle_data import (
     Call,
     ForbiddenName,
@@ -227,3 +228,10 @@ def test_a_refused_name_is_shown_without_what_a_terminal_would_obey() -> None:
 def test_a_stack_that_does_not_fit_is_malformed(content: bytes) -> None:
     with pytest.raises(PickleProblem, match="malformed"):
         content_of(content)
+
+
+@pytest.mark.parametrize(("content", "match"), [(b"(" * 2000, "inside one another"), (b"]" * 3000, "operations")])
+def test_a_bomb_of_small_operations_is_refused(content: bytes, match: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickle_data, "MAX_OPERATIONS", 2500)
+    with pytest.raises(PickleProblem, match=match):
+        read_pickle(io.BytesIO(content + b"."), lambda _: False)
