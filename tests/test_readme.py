@@ -47,3 +47,10 @@ def test_the_transcripts_are_real(pytester: pytest.Pytester, index: int, failing
     assert len(measured) > 5
     for line in measured:
         assert line in output
+
+
+def test_every_test_that_proves_a_layout_is_there() -> None:
+    table = README[README.index("| layout | written by |") :]
+    named = re.findall(r"`([\w/]+\.py)`", table[: table.index("\n\n")])
+    assert len(named) >= 9
+    assert [name for name in named if not (ROOT / "tests" / "checkpoints" / name).is_file()] == []
