@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Point, Record
 from geomcheck.measurement.places import matches
@@ -38,6 +39,9 @@ def _differences(one: Record, other: Record, weights: Selection, across_bases: b
     yield from differences(one, other, weights)
     if not across_bases and one.fingerprints.get("W0") != other.fingerprints.get("W0"):
         yield Difference("their W0", content_of_w0(one), content_of_w0(other))
+    trained = ["an adapter" if record.layout == Adapter.layout else "all weights" for record in (one, other)]
+    if trained[0] != trained[1]:
+        yield Difference("what they train", *trained)
 
 
 def identity(record: Record) -> str:

@@ -108,8 +108,8 @@ def _profile(options: argparse.Namespace, output: Path) -> None:
 
 
 def _tell(output: Path, calibration: Calibration) -> None:
-    bands = sum(len(expectation.bands) for expectation in calibration.expectations)
-    print(f"{output}: {len(calibration.expectations)} expectations, {bands} bands from {len(calibration.runs)} runs")
+    count = len(calibration.runs)
+    print(f"{output}: {len(calibration.expectations)} expectations, {calibration.bands} bands from {count} runs")
     lines = [f"each band is {calibration.rule.describe(n=len(calibration.runs), bands=calibration.bands)}"]
     lines += [f"left out {left.metric}: {left.reason}" for left in calibration.left_out]
     lines += [f"warning: {warning}" for warning in calibration.warnings]

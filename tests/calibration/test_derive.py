@@ -167,3 +167,8 @@ def _scale(record: Record, metric: str, factor: float) -> None:
         if request.metric == metric:
             for key, figure in cells.items():
                 cells[key] = replace(figure, value=min(15.0, (figure.value or 0.0) * factor))
+
+
+def test_adapters_are_not_calibrated_with_full_weights(good: list[Record]) -> None:
+    with pytest.raises(UsageError, match="what they train.*all weights.*an adapter"):
+        geomcheck.calibrate([*good[:2], replace(good[2], layout="PEFT LoRA")])

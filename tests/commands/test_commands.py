@@ -41,7 +41,7 @@ def test_calibrate_on_three_and_gate_the_fourth(
     suite = pytester.path / "suites" / "mine.yaml"
     assert main(["calibrate", *runs[:3], "-o", str(suite)]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{suite}: 4 expectations, 8 bands")
+    assert said.startswith(f"{suite}: 4 expectations, 6 bands")
     assert "left out update_sparsity: it is 1 - update_support" in said
     assert max(map(len, said.splitlines()[1:])) <= 100
     assert geomcheck.load_suite(suite).name == "mine"
