@@ -117,6 +117,9 @@ def _span(facts: Facts) -> str:
 
 def _condition(facts: Facts) -> str:
     """The condition, with how many groups may violate it and do."""
+    decisive = facts["decisive"]
+    if decisive is not None and "low" in decisive:
+        return f"{shown(decisive['low'], facts)} to {shown(decisive['high'], facts)} at step {decisive['step']}"
     if not facts["allow"]:
         return str(facts["condition"])
     outside = {entry["group"] for entry in facts["observed"] if entry["holds"] is False}

@@ -195,4 +195,7 @@ def _row(entry: Facts, form: Form) -> tuple[str, str, str, str]:
 
 def _value(facts: Facts, form: Form) -> str:
     """The decisive figure for the compact table."""
-    return form.show(facts["decisive"]["value"]) if facts["decisive"] else "–"
+    decisive = facts["decisive"]
+    if not decisive:
+        return "–"
+    return form.show(decisive["value"]) + (f" at step {decisive['step']:,}" if "low" in decisive else "")
