@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from geomcheck.diagnostics import Base, Update
+from geomcheck.diagnostics.locking import top_channel
 from tests.diagnostics.oracle import Array, bf16_spacing, spectrum
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -130,3 +132,16 @@ def spacing(tensor: Tensor) -> Array:
         return bf16_spacing(values)
     formats = {torch.float16: np.float16, torch.float32: np.float32, torch.float64: np.float64}
     return np.spacing(values.astype(formats[tensor.dtype])).astype(np.float64)
+
+
+class Run:
+    """A two-checkpoint run: "this" and everything else."""
+
+    def __init__(self, this: Update, other: Update) -> None:
+        self.this, self.other = this, other
+
+    def channel(self, at: Any, k: int, side: str) -> torch.Tensor:
+        return top_channel(self.this if at == "this" else self.other, k, side)
+
+    def reference(self) -> Update:
+        return self.other

@@ -24,23 +24,10 @@ from geomcheck.diagnostics import registry as registry_module
 from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channel
 from geomcheck.diagnostics.support import mask_jaccard
 from geomcheck.errors import Undefined, UsageError
-from tests.diagnostics.cases import Case, cases, make
+from tests.diagnostics.cases import Case, Run, cases, make
 
 METRICS = list(load_metrics())
 each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-
-
-class Run:
-    """A two-checkpoint run: "this" and everything else."""
-
-    def __init__(self, this: Update, other: Update) -> None:
-        self.this, self.other = this, other
-
-    def channel(self, at: Any, k: int, side: str) -> torch.Tensor:
-        return top_channel(self.this if at == "this" else self.other, k, side)
-
-    def reference(self) -> Update:
-        return self.other
 
 
 def defaults(metric: Metric, **own: Any) -> dict[str, Any]:

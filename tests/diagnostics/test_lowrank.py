@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -16,22 +14,9 @@ from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
-from tests.diagnostics.cases import SEEDS, Shape, make, orthonormal, shapes
+from tests.diagnostics.cases import SEEDS, Run, Shape, make, orthonormal, shapes
 
 each_metric = pytest.mark.parametrize("metric", list(load_metrics()), ids=lambda metric: metric.name)
-
-
-class Run:
-    """A run whose every other checkpoint is `other`."""
-
-    def __init__(self, this: Update, other: Update) -> None:
-        self.this, self.other = this, other
-
-    def channel(self, at: Any, k: int, side: str) -> torch.Tensor:
-        return top_channel(self.this if at == "this" else self.other, k, side)
-
-    def reference(self) -> Update:
-        return self.other
 
 
 def factors(shape: Shape, values: np.ndarray, seed: int) -> LowRank:
