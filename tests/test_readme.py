@@ -50,7 +50,14 @@ def test_the_transcripts_are_real(pytester: pytest.Pytester, index: int, failing
 
 
 def test_every_test_that_proves_a_layout_is_there() -> None:
-    table = README[README.index("| layout | written by |") :]
+    page = (ROOT / "geomcheck" / "docs" / "pages" / "reference" / "layouts.md").read_text()
+    table = page[page.index("| layout | written by |") :]
     named = re.findall(r"`([\w/]+\.py)`", table[: table.index("\n\n")])
     assert len(named) >= 9
     assert [name for name in named if not (ROOT / "tests" / "checkpoints" / name).is_file()] == []
+
+
+def test_every_link_into_the_project_leads_somewhere() -> None:
+    linked = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(linked) >= 8
+    assert [link for link in linked if not (ROOT / link).exists()] == []
