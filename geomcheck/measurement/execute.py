@@ -68,6 +68,11 @@ def measure_record(
         _fill(record, found, metrics, resources.torch_device)
         if len(found) == len(tasks):
             recall.keep_whole(record)
+    require_sound(record, base)
+
+
+def require_sound(record: Record, base: BaseModel) -> None:
+    """Refuse figures that cannot be those of a training run from `base`. Raises RunError as `measure_record`."""
     _require_distinct(record)
     _require_no_return(record)
     _require_same_model(record, base)
