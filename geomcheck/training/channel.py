@@ -20,7 +20,7 @@ from geomcheck.errors import RunError, Undefined, UsageError
 from geomcheck.files import replacing
 from geomcheck.measurement import Record, read_record
 from geomcheck.suite.selection import DEFAULT, Selection
-from geomcheck.training.learned import At, Found, channels_of_live, channels_of_run, require_unchanged
+from geomcheck.training.learned import At, Found, channels_of_live, channels_of_run, require_narrow, require_unchanged
 from geomcheck.training.parameters import Parameters
 
 ORTHONORMAL = 1e-4
@@ -51,7 +51,7 @@ class Channel:
     def __post_init__(self) -> None:
         if not self.vectors:
             raise UsageError(f"the channel from {self.source} has no weight")
-        _require_narrow(self.k, {name: v.shape[0] for name, v in self.vectors.items()})
+        require_narrow(self.k, {name: v.shape[0] for name, v in self.vectors.items()})
 
     # ---- from training
 
@@ -141,7 +141,7 @@ class Channel:
         parameters = Parameters(named_parameters).canonical()
         described = {name: describe(name, tuple(p.shape)) for name, p in parameters.items()}
         chosen = {weight.name: parameters[weight.name] for weight in weights.select(described)}
-        _require_narrow(k, {name: parameter.shape[1] for name, parameter in chosen.items()})
+        require_narrow(k, {name: parameter.shape[1] for name, parameter in chosen.items()})
         found = channels_of_live(chosen, w0, k=k)
         return cls.of_found(found, k, source, leave_out_undefined=leave_out_undefined)
 
@@ -173,7 +173,7 @@ class Channel:
         Raises:
             UsageError: k is not below every `in`.
         """
-        _require_narrow(k, {name: shape[1] for name, shape in shapes.items()})
+        require_narrow(k, {name: shape[1] for name, shape in shapes.items()})
         vectors = {name: _drawn(name, shape[1], k, seed) for name, shape in shapes.items()}
         return cls(vectors, k, "random", f"random, seed {seed}", seed)
 
@@ -215,13 +215,6 @@ class Channel:
         for name, v in vectors.items():
             _require_orthonormal(file, name, v, k)
         return cls(vectors, k, drawn, known["source"], seed)
-
-
-def _require_narrow(k: int, widths: Mapping[str, int]) -> None:
-    wide = [f"{name} (in {width})" for name, width in widths.items() if k >= width]
-    if type(k) is not int or k < 1 or wide:
-        of = f": it constrains nothing of {', '.join(wide[:3])}" if wide else ""
-        raise UsageError(f"k={k}{of}; give a whole number from 1 and below every weight's in")
 
 
 def _drawn(name: str, width: int, k: int, seed: int) -> Tensor:

@@ -35,7 +35,7 @@ def channels_of_run(run: Run, base: BaseModel, *, k: int, at: At, weights: Selec
         The checkpoint's name, and what was found.
 
     Raises:
-        UsageError: the run has no such checkpoint.
+        UsageError: the run has no such checkpoint, or k is not below every `in`.
         RunError: a weight cannot be read or trusted.
         Unanswerable: nothing is selected.
     """
@@ -44,6 +44,7 @@ def channels_of_run(run: Run, base: BaseModel, *, k: int, at: At, weights: Selec
     chosen = [weight.name for weight in weights.select(record.weights)]
     if skipped := [name for name in chosen if name in record.skipped]:
         raise RunError(f"{run.path}: {skipped[0]}: {record.skipped[skipped[0]]}")
+    require_narrow(k, {name: record.weights[name].shape[1] for name in chosen})
     index = _index(record, at)
     checkpoint = run.checkpoints[index]
     found: dict[str, Tensor | Undefined] = {}
@@ -91,6 +92,14 @@ def require_same_weights(parameters: Mapping[str, Tensor], base: BaseModel) -> W
                 "started from, or select other weights (a projection that is fused in the live model is not followed)"
             )
     return before
+
+
+def require_narrow(k: int, widths: Mapping[str, int]) -> None:
+    """Refuse a channel that constrains nothing of some weight, by its `in`. Raises UsageError."""
+    wide = [f"{name} (in {width})" for name, width in widths.items() if k >= width]
+    if type(k) is not int or k < 1 or wide:
+        of = f": it constrains nothing of {', '.join(wide[:3])}" if wide else ""
+        raise UsageError(f"k={k}{of}; give a whole number from 1 and below every weight's in")
 
 
 def require_unchanged(record: Record, run: Run, base: BaseModel, at: At) -> None:

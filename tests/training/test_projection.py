@@ -328,7 +328,7 @@ def test_a_refusal_changes_nothing():
 
 
 def test_a_transposed_weight_is_refused():
-    """GPT-2's Conv1D keeps (in, out): projecting its columns would confine the wrong side, and a square one would fit."""
+    """GPT-2's Conv1D keeps (in, out): its columns are the wrong side, and a square one would fit."""
     from transformers.pytorch_utils import Conv1D
 
     model = nn.Module()
