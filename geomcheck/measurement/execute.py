@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
 from statistics import median
@@ -12,6 +11,7 @@ from geomcheck.diagnostics import Metric, Registry, load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.cache import Recall
 from geomcheck.measurement.column import Figure
+from geomcheck.measurement.content import fingerprint
 from geomcheck.measurement.measured import W0, Answer, Measured, Place
 from geomcheck.measurement.places import is_trivial
 from geomcheck.measurement.record import Point, Record, Row
@@ -68,6 +68,11 @@ def measure_record(
         _fill(record, found, metrics, resources.torch_device)
         if len(found) == len(tasks):
             recall.keep_whole(record)
+    require_sound(record, base)
+
+
+def require_sound(record: Record, base: BaseModel) -> None:
+    """Refuse figures that cannot be those of a training run from `base`. Raises RunError as `measure_record`."""
     _require_distinct(record)
     _require_no_return(record)
     _require_same_model(record, base)
@@ -149,10 +154,7 @@ def _describe(record: Record, digests: Mapping[str, Mapping[Place, str]], metric
     """Note which weights, by content, and which definitions the figures come from."""
     places: dict[str, Place] = {"W0": W0} | {point.name: ("run", i) for i, point in enumerate(record.points)}
     for where, place in places.items():
-        content = hashlib.blake2b(digest_size=16)
-        for name in sorted(digests):
-            content.update(f"{name}={digests[name][place]}\n".encode())
-        record.fingerprints[where] = content.hexdigest()
+        record.fingerprints[where] = fingerprint({name: found[place] for name, found in digests.items()})
     record.versions.update({name: metrics[name].version for name in record.measured_metrics()})
 
 
