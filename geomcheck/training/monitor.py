@@ -1,0 +1,340 @@
+"""Watching the geometry of any training loop: measured against W0 as it goes, judged as soon as it can be."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from geomcheck.checkpoints import BaseModel, Checkpoint, Run, WeightSource, comparable, open_base
+from geomcheck.diagnostics import load_metrics
+from geomcheck.errors import RunError, UsageError
+from geomcheck.files import require_writable
+from geomcheck.measurement import Cache, Point, Record, Request, read_record, survey, write_record
+from geomcheck.measurement.cache import require_outside
+from geomcheck.measurement.device import parse_device
+from geomcheck.measurement.execute import fill, require_sound
+from geomcheck.suite import Suite, Verdict, load_suite
+from geomcheck.suite.due import SoFar, judge_so_far
+from geomcheck.suite.selection import DEFAULT, Selection, parse_selection
+from geomcheck.training import figures
+from geomcheck.training.following import Agenda, follow_weight
+from geomcheck.training.history import Followed, History, Step
+from geomcheck.training.live import LiveModel, NamedTensors
+from geomcheck.training.plan import DEFAULT_METRICS, Asked, plan, require_possible, requests_of, signature
+from geomcheck.training.ranks import Ranks
+
+logger = logging.getLogger("geomcheck.training")
+
+HEADROOM = 0.8
+"""Share of the budget that the first observation may use, so that the next ones, a little slower, keep its weights."""
+
+OnViolation = Literal["warn", "stop"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What came of one look at the model.
+
+    Attributes:
+        figures: what a tracker shows, by name.
+        violations: verdicts that no later checkpoint can mend, of expectations of level ``error``.
+        unjudged: verdicts on expectations that cannot be judged, as things stand.
+        stop: whether the training should stop.
+        seconds: how long it took.
+        watched, weights: of how many weights figures are known, and of how many they are wanted.
+    """
+
+    step: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+    violations: tuple[Verdict, ...] = ()
+    unjudged: tuple[Verdict, ...] = ()
+    stop: bool = False
+    seconds: float = 0.0
+    watched: int = 0
+    weights: int = 0
+
+
+class Monitor:
+    """Measures a model as it trains, keeps the record, and judges it.
+
+    Use one on every rank, and let every rank `observe`: rank 0 measures and writes, the others gather with it.
+
+    Between observations stay, per watched weight, its channels (K x in numbers) and figures; during one, one weight
+    and its W0 are at hand, whatever the size of the model.
+
+    Args:
+        base: W0: a directory, a Hub id, or opened.
+        suite: what must hold: a file, a shipped name, or loaded.
+        metrics: what to measure besides, with default parameters unless given as requests; where neither this nor a
+            suite is given, `geomcheck.training.plan.DEFAULT_METRICS`.
+        weights: of which weights `metrics` are measured: ``attention``, ``mlp``, ``linear``, ``all``, or globs as in
+            a suite.
+        total_steps: of the whole training, for its progress.
+        record: where the record is written after each observation, and beside it what a resumed training needs.
+        run: the directory that the training writes to; nothing is written into it.
+        name: of the run, as suites know it; by default the name of its directory.
+        reference: a record for ``like: reference``.
+        config: the architecture, under the keys of a Hugging Face ``config.json``; by default that of W0.
+        budget: seconds that an observation may take. The weights that the first one manages in that time are those
+            that are watched.
+        on_violation: what an expectation of level ``error`` that no longer can hold comes to.
+        device: where to compute: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+        cache: a directory for factorizations of W0, so that they are computed once.
+
+    Raises:
+        UsageError: no such base, suite or metric; a record inside the run; a figure that a training cannot have.
+        SuiteError: the suite is invalid.
+    """
+
+    def __init__(
+        self,
+        base: str | Path | BaseModel,
+        suite: str | Path | Suite | None = None,
+        *,
+        total_steps: int,
+        metrics: Sequence[str | Request] | None = None,
+        weights: Any = None,
+        record: str | Path | None = None,
+        run: str | Path = "training",
+        name: str | None = None,
+        reference: str | Path | Record | None = None,
+        config: Mapping[str, Any] | None = None,
+        budget: float | None = None,
+        on_violation: OnViolation = "warn",
+        device: str = "cpu",
+        cache: str | Path | None = None,
+    ) -> None:
+        if total_steps < 1:
+            raise UsageError(f"total_steps is {total_steps}: give the number of steps of the whole training")
+        if on_violation not in ("warn", "stop"):
+            raise UsageError(f"on_violation is {on_violation!r}; allowed: 'warn', 'stop'")
+        if budget is not None and not budget > 0:
+            raise UsageError(f"budget is {budget}: give seconds per observation, or None for no bound")
+        self._suites = [suite if isinstance(suite, Suite) else load_suite(suite)] if suite is not None else []
+        self._requests = requests_of(metrics if metrics is not None else (() if suite is not None else DEFAULT_METRICS))
+        for known in self._suites:
+            require_possible(known)
+        self._weights = weights if isinstance(weights, Selection) else parse_selection(weights) if weights else DEFAULT
+        self._base = base if isinstance(base, BaseModel) else open_base(base, "base")
+        self._reference = reference if isinstance(reference, Record | None) else read_record(reference)
+        self._total_steps = total_steps
+        self._run = Path(run)
+        self._name = name or self._run.resolve().name
+        self._config = dict(config or {})
+        self._budget = budget
+        self._on_violation = on_violation
+        self._device = parse_device(device)
+        self._path = None if record is None else Path(record)
+        inputs = [("the run", self._run), ("W0", self._base.source.path)]
+        if self._path is not None:
+            require_writable(self._path, inputs=inputs)
+        if cache is not None:
+            require_outside(Path(cache), inputs)
+        self._cache = Cache.off() if cache is None else Cache(Path(cache))
+        self._history = History(None if self._path is None else _state_of(self._path))
+        self._asked: Asked | None = None
+        self._told: set[str] = set()
+        self._resume_at: int | None = None
+        self.record: Record | None = None
+
+    def resume(self, step: int) -> None:
+        """Continue the record of a training that goes on from a checkpoint at `step`; what came later is dropped.
+
+        Where nothing fitting was kept, the record starts anew with the next observation, and the log says so.
+        """
+        self._resume_at = step
+
+    def check_start(self, named_tensors: NamedTensors | WeightSource) -> tuple[str, ...]:
+        """Names of weights that differ from W0, of a few that are looked at. Before any training there are none.
+
+        Raises:
+            UsageError, RunError: as `observe`.
+        """
+        from geomcheck.training.start import departures
+
+        live, ranks = self._live(named_tensors)
+
+        def look() -> tuple[str, ...]:
+            run, base, record = self._survey(live, (Point("start", 1, 0.0),))
+            asked = self._plan(record)
+            return tuple(departures(run.checkpoints[0].source, base.source, list(asked)))
+
+        return ranks.together(look, live.gather)
+
+    def observe(
+        self, step: int, named_tensors: NamedTensors | WeightSource, *, name: str | None = None, finished: bool = False
+    ) -> Observation:
+        """Measure the model as it is. Every rank calls this with the same step.
+
+        Args:
+            step: optimizer steps done, at least 1 and more than before.
+            named_tensors: the parameters by the names that the model gives them, whole or as DTensors; tensors are
+                read, one at a time, before this returns.
+            name: of the checkpoint in the record; by default ``step-N``.
+            finished: whether this is the last one, so that every expectation is due.
+
+        Raises:
+            UsageError: the step has been observed, or nothing can be watched.
+            RunError: the model is not that of W0, or another rank failed.
+        """
+        live, ranks = self._live(named_tensors)
+        point = Point(name or f"step-{step}", step, min(1.0, step / self._total_steps))
+        return ranks.together(lambda: self._observe(point, live, finished), live.gather)
+
+    def _live(self, tensors: NamedTensors | WeightSource) -> tuple[LiveModel, Ranks]:
+        ranks = Ranks()
+        live = LiveModel(tensors, ranks, config=self._config, path=self._run)
+        ranks.agree(list(live.weights.items()), "the names, shapes or formats of their tensors")
+        return live, ranks
+
+    def _observe(self, point: Point, live: WeightSource, finished: bool) -> Observation:
+        start = time.perf_counter()
+        self._require_later(point)
+        run, base, record = self._survey(live, (point,))
+        asked = self._planned(record)
+        self._require_later(point)
+        points = (*self._history.points, point)
+        run = replace(run, checkpoints=tuple(_at(run.checkpoints[0], point) for point in points))
+        record = survey(run, base)
+        step = self._measured(points, asked, run.checkpoints[-1].source, base.source, start)
+        self._history.require_continued(step)
+        self._history.add(step)
+        self._complete(record, asked, base)
+        self.record = record
+        if self._path is not None:
+            write_record(record, self._path)
+        judged = [
+            judge_so_far(expectation, record, finished=finished, reference=self._reference)
+            for suite in self._suites
+            for expectation in suite.expectations
+        ]
+        return self._observation(record, asked, judged, start)
+
+    def _require_later(self, point: Point) -> None:
+        done = self._history.points
+        if point.step < 1 or (done and point.step <= done[-1].step):
+            raise UsageError(
+                f"step {point.step} cannot be observed"
+                + (f" after step {done[-1].step}" if done else ": steps count from 1")
+            )
+
+    def _survey(self, live: WeightSource, points: Sequence[Point]) -> tuple[Run, BaseModel, Record]:
+        checkpoints = tuple(Checkpoint(point.name, point.step, point.progress, live) for point in points)
+        run, base = comparable(Run(self._name, self._run, checkpoints, None), self._base)
+        return run, base, survey(run, base)
+
+    def _plan(self, record: Record) -> Asked:
+        return plan(record, self._requests, self._weights, self._suites)
+
+    def _planned(self, record: Record) -> Asked:
+        """What is asked of each weight. At the first observation that is found out, and the history taken up."""
+        if self._asked is None:
+            self._asked = self._plan(record)
+            if self._resume_at is None:
+                self._history.forget()
+            else:
+                self._take_up(self._resume_at, self._asked)
+        return self._asked
+
+    def _take_up(self, step: int, asked: Asked) -> None:
+        try:
+            self._history.resume(step, signature(asked))
+        except RunError as error:
+            logger.warning("the record starts anew at step %d: what was kept of the steps before cannot be used: %s",
+                           step, error)
+            self._history.forget()
+
+    def _measured(
+        self, points: Sequence[Point], asked: Asked, current: WeightSource, base: WeightSource, start: float
+    ) -> Step:
+        """The new checkpoint, of as many weights as the budget allows."""
+        agenda = Agenda.of(points, set().union(*asked.values()))
+        known = self._history.watched
+        left_out = self._history.skipped
+        names = [name for name in known or asked if name not in left_out]
+        seconds = None if self._budget is None else self._budget * (1 if known else HEADROOM)
+        followed: dict[str, Followed] = {}
+        skipped: dict[str, str] = {}
+        for name in names:
+            if followed and seconds is not None and time.perf_counter() - start > seconds:
+                break
+            try:
+                followed[name] = follow_weight(
+                    name,
+                    asked[name],
+                    agenda,
+                    self._history.kept(name),
+                    base=partial(base.read, name),
+                    current=partial(current.read, name),
+                    device=self._device,
+                    memory=self._cache,
+                )
+            except RunError as error:
+                skipped[name] = str(error)
+        if not followed:
+            raise RunError(f"no weight could be measured, such as {_first(skipped)}")
+        return Step(points[-1], signature(asked), followed, skipped)
+
+    def _complete(self, record: Record, asked: Asked, base: BaseModel) -> None:
+        """Add the figures of all observations to a record of the weights, and leave out what is not watched."""
+        watched, skipped = set(self._history.watched), self._history.skipped
+        unwatched = asked.keys() - watched - skipped.keys()
+        record.weights = {name: weight for name, weight in record.weights.items() if name not in unwatched}
+        record.skipped = dict(sorted({**record.skipped, **skipped}.items()))
+        if unwatched:
+            record.notes = (
+                *record.notes,
+                f"measured while training, {len(watched)} of {len(asked)} weights in the {self._budget:g} s that an "
+                "observation may take: figures are of these weights alone",
+            )
+        fill(record, {name: self._history.measured(name) for name in watched}, load_metrics(), str(self._device))
+        try:
+            require_sound(record, base)
+        except RunError as error:
+            record.notes = (*record.notes, str(error))
+            self._warn(str(error))
+
+    def _observation(self, record: Record, asked: Asked, judged: Sequence[SoFar], start: float) -> Observation:
+        settled = [so_far.verdict for so_far in judged if so_far.verdict is not None and so_far.standing == "settled"]
+        violations = tuple(verdict for verdict in settled if verdict.outcome == "failed")
+        watched = len(self._history.watched)
+        seconds = time.perf_counter() - start
+        shown = {
+            **figures.of_requests(record, self._requests),
+            **figures.of_expectations(record, judged, self._reference),
+            f"{figures.PREFIX}seconds": seconds,
+            f"{figures.PREFIX}watched_weights": float(watched),
+        }
+        return Observation(
+            step=record.points[-1].step,
+            figures=shown,
+            violations=violations,
+            unjudged=tuple(verdict for verdict in settled if verdict.outcome == "error"),
+            stop=bool(violations) and self._on_violation == "stop",
+            seconds=seconds,
+            watched=watched,
+            weights=len(asked),
+        )
+
+    def _warn(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            logger.warning(text)
+
+
+def _at(checkpoint: Checkpoint, point: Point) -> Checkpoint:
+    return replace(checkpoint, name=point.name, step=point.step, progress=point.progress)
+
+
+def _first(skipped: Mapping[str, str]) -> str:
+    return next((f"{name}: {reason}" for name, reason in skipped.items()), "none was asked for")
+
+
+def _state_of(record: Path) -> Path:
+    """Where observations are kept for a training that is resumed: beside the record."""
+    return record.with_name(f"{record.stem}.resume")
