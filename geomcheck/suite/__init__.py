@@ -1,5 +1,6 @@
 """Suites: YAML to validated expectations, and their judgement over records."""
 
+from geomcheck.suite.due import Due, SoFar, Standing, judge_so_far
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judgement import judge, unmeasured
 from geomcheck.suite.load import load_suite
@@ -13,9 +14,12 @@ from geomcheck.suite.verdict import Observed, Unanswerable, Verdict, Worst
 __all__ = [
     "PAPER",
     "Classification",
+    "Due",
     "Expectation",
     "Observed",
     "Profile",
+    "SoFar",
+    "Standing",
     "Suite",
     "Unanswerable",
     "Verdict",
@@ -24,6 +28,7 @@ __all__ = [
     "find_suite",
     "json_schema",
     "judge",
+    "judge_so_far",
     "load_profiles",
     "load_suite",
     "shipped_suites",

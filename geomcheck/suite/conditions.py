@@ -70,6 +70,16 @@ class Trend:
             marks[-1] = False
         return tuple(marks)
 
+    def broken(self, series: Sequence[float]) -> bool:
+        """Whether no continuation of the series can be as demanded: it has gone back by more than the tolerance.
+
+        A series that is not flat may still become so, as its mean grows.
+        """
+        if self.direction == "flat":
+            return False
+        upward = self._upward(series)
+        return not all(before - after <= self.tolerance.around(before) for before, after in pairwise(upward))
+
     def violation(self, series: Sequence[float]) -> float:
         """How far the series is from what is demanded: positive on the wrong side."""
         if self.direction == "flat":
