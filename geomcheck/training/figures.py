@@ -40,10 +40,10 @@ def of_expectations(record: Record, judged: Iterable[SoFar], reference: Record |
         if shown is None:
             continue
         verdict, observed = shown
-        name = f"{PREFIX}{verdict.id}"
         low, high = observed.band or verdict.bounds or (None, None)
-        edges = {name: observed.value, f"{name}/low": low, f"{name}/high": high, f"{name}/reference": observed.reference}
-        found |= {key: value for key, value in edges.items() if value is not None and math.isfinite(value)}
+        edges = {"": observed.value, "/low": low, "/high": high, "/reference": observed.reference}
+        known = {edge: value for edge, value in edges.items() if value is not None and math.isfinite(value)}
+        found |= {f"{PREFIX}{verdict.id}{edge}": value for edge, value in known.items()}
     return found
 
 
@@ -54,7 +54,8 @@ def _named(requests: Sequence[Request]) -> dict[str, Request]:
         alike = [other.parameters() for other in dict.fromkeys(requests) if other.metric == request.metric]
         own = request.parameters()
         telling = [f"{key}={value}" for key, value in own.items() if any(other[key] != value for other in alike)]
-        names[f"{PREFIX}{request.metric}{f'[{",".join(telling)}]' if telling else ''}"] = request
+        suffix = f"[{','.join(telling)}]" if telling else ""
+        names[f"{PREFIX}{request.metric}{suffix}"] = request
     return names
 
 

@@ -81,8 +81,8 @@ def follow_weight(
         RunError: a tensor cannot be read, or holds NaN or infinity, or is empty where W0 is not.
     """
     points, now = agenda.points, len(agenda.points) - 1
-    reads = [*(partial(_gone, point) for point in points[:-1]), current]
-    files = WeightFiles(name, base=base, checkpoints=reads, match=_no_reference, reference=_no_reference)
+    reads: list[Read] = [partial(_gone, point) for point in points[:-1]]
+    files = WeightFiles(name, base=base, checkpoints=[*reads, current], match=_no_reference, reference=_no_reference)
     trajectory = Trajectory(files, points, device, memory, kept)
     measured = follow(trajectory, Itinerary(points, [asked & due for due in agenda.wanted], load_metrics(), asked))
     trajectory.remember()

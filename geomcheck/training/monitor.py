@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from geomcheck.checkpoints import BaseModel, Checkpoint, Run, WeightSource, comparable, open_base
+from geomcheck.checkpoints.formats import open_weights
+from geomcheck.checkpoints.formats.adapter import Adapter
+from geomcheck.checkpoints.formats.adapter_config import lora_settings
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
 from geomcheck.files import require_writable
@@ -18,15 +21,15 @@ from geomcheck.measurement import Cache, Point, Record, Request, read_record, su
 from geomcheck.measurement.cache import require_outside
 from geomcheck.measurement.device import parse_device
 from geomcheck.measurement.execute import fill, require_sound
-from geomcheck.suite import Suite, Verdict, load_suite
+from geomcheck.suite import Suite, Verdict
 from geomcheck.suite.due import SoFar, judge_so_far
-from geomcheck.suite.selection import DEFAULT, Selection, parse_selection
 from geomcheck.training import figures
 from geomcheck.training.following import Agenda, follow_weight
 from geomcheck.training.history import Followed, History, Step
 from geomcheck.training.live import LiveModel, NamedTensors
-from geomcheck.training.plan import DEFAULT_METRICS, Asked, plan, require_possible, requests_of, signature
-from geomcheck.training.ranks import Ranks
+from geomcheck.training.plan import Asked, Wanted, WeightsOption, plan, signature
+from geomcheck.training.ranks import Gather, Ranks
+from geomcheck.training.start import departures
 
 logger = logging.getLogger("geomcheck.training")
 
@@ -34,6 +37,8 @@ HEADROOM = 0.8
 """Share of the budget that the first observation may use, so that the next ones, a little slower, keep its weights."""
 
 OnViolation = Literal["warn", "stop"]
+
+Weights = NamedTensors | str | Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +103,7 @@ class Monitor:
         *,
         total_steps: int,
         metrics: Sequence[str | Request] | None = None,
-        weights: Any = None,
+        weights: WeightsOption = None,
         record: str | Path | None = None,
         run: str | Path = "training",
         name: str | None = None,
@@ -115,11 +120,7 @@ class Monitor:
             raise UsageError(f"on_violation is {on_violation!r}; allowed: 'warn', 'stop'")
         if budget is not None and not budget > 0:
             raise UsageError(f"budget is {budget}: give seconds per observation, or None for no bound")
-        self._suites = [suite if isinstance(suite, Suite) else load_suite(suite)] if suite is not None else []
-        self._requests = requests_of(metrics if metrics is not None else (() if suite is not None else DEFAULT_METRICS))
-        for known in self._suites:
-            require_possible(known)
-        self._weights = weights if isinstance(weights, Selection) else parse_selection(weights) if weights else DEFAULT
+        self._wanted = Wanted.of(suite, metrics, weights)
         self._base = base if isinstance(base, BaseModel) else open_base(base, "base")
         self._reference = reference if isinstance(reference, Record | None) else read_record(reference)
         self._total_steps = total_steps
@@ -142,6 +143,11 @@ class Monitor:
         self._resume_at: int | None = None
         self.record: Record | None = None
 
+    @property
+    def base_path(self) -> Path:
+        """The directory of W0."""
+        return self._base.source.path
+
     def resume(self, step: int) -> None:
         """Continue the record of a training that goes on from a checkpoint at `step`; what came later is dropped.
 
@@ -149,32 +155,38 @@ class Monitor:
         """
         self._resume_at = step
 
-    def check_start(self, named_tensors: NamedTensors | WeightSource) -> tuple[str, ...]:
-        """Names of weights that differ from W0, of a few that are looked at. Before any training there are none.
+    def departures(self, tensors: Weights) -> tuple[str, ...]:
+        """Before any training: which weights, of a few that are looked at, are not those of W0. There should be none.
 
         Raises:
             UsageError, RunError: as `observe`.
         """
-        from geomcheck.training.start import departures
-
-        live, ranks = self._live(named_tensors)
+        ranks = Ranks()
+        weights, gather = self._source(tensors, None, ranks)
 
         def look() -> tuple[str, ...]:
-            run, base, record = self._survey(live, (Point("start", 1, 0.0),))
-            asked = self._plan(record)
+            run, base = self._opened(weights, Point("start", 1, 0.0))
+            asked = plan(survey(run, base), self._wanted)
             return tuple(departures(run.checkpoints[0].source, base.source, list(asked)))
 
-        return ranks.together(look, live.gather)
+        return ranks.together(look, gather)
 
     def observe(
-        self, step: int, named_tensors: NamedTensors | WeightSource, *, name: str | None = None, finished: bool = False
+        self,
+        step: int,
+        tensors: Weights,
+        *,
+        adapter: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        finished: bool = False,
     ) -> Observation:
         """Measure the model as it is. Every rank calls this with the same step.
 
         Args:
             step: optimizer steps done, at least 1 and more than before.
-            named_tensors: the parameters by the names that the model gives them, whole or as DTensors; tensors are
-                read, one at a time, before this returns.
+            tensors: the parameters by the names that the model gives them, whole or as DTensors, which are read one
+                at a time before this returns; or a directory with the weights.
+            adapter: where `tensors` are those of a LoRA adapter as PEFT saves it: its ``LoraConfig`` as a mapping.
             name: of the checkpoint in the record; by default ``step-N``.
             finished: whether this is the last one, so that every expectation is due.
 
@@ -182,21 +194,24 @@ class Monitor:
             UsageError: the step has been observed, or nothing can be watched.
             RunError: the model is not that of W0, or another rank failed.
         """
-        live, ranks = self._live(named_tensors)
-        point = Point(name or f"step-{step}", step, min(1.0, step / self._total_steps))
-        return ranks.together(lambda: self._observe(point, live, finished), live.gather)
-
-    def _live(self, tensors: NamedTensors | WeightSource) -> tuple[LiveModel, Ranks]:
         ranks = Ranks()
+        weights, gather = self._source(tensors, adapter, ranks)
+        point = Point(name or f"step-{step}", step, min(1.0, step / self._total_steps))
+        return ranks.together(lambda: self._observe(point, weights, finished), gather)
+
+    def _source(self, tensors: Weights, adapter: Mapping[str, Any] | None, ranks: Ranks) -> tuple[WeightSource, Gather]:
+        """The weights as rank 0 reads them, and what the others do meanwhile."""
+        if isinstance(tensors, str | Path):
+            return open_weights(Path(tensors)), lambda _: None
         live = LiveModel(tensors, ranks, config=self._config, path=self._run)
         ranks.agree(list(live.weights.items()), "the names, shapes or formats of their tensors")
-        return live, ranks
+        settings = None if adapter is None else lora_settings(adapter, Path("the adapter in training"))
+        return live if settings is None else Adapter(live, settings, ()), live.gather
 
-    def _observe(self, point: Point, live: WeightSource, finished: bool) -> Observation:
+    def _observe(self, point: Point, weights: WeightSource, finished: bool) -> Observation:
         start = time.perf_counter()
-        self._require_later(point)
-        run, base, record = self._survey(live, (point,))
-        asked = self._planned(record)
+        run, base = self._opened(weights, point)
+        asked = self._planned(survey(run, base))
         self._require_later(point)
         points = (*self._history.points, point)
         run = replace(run, checkpoints=tuple(_at(run.checkpoints[0], point) for point in points))
@@ -210,8 +225,7 @@ class Monitor:
             write_record(record, self._path)
         judged = [
             judge_so_far(expectation, record, finished=finished, reference=self._reference)
-            for suite in self._suites
-            for expectation in suite.expectations
+            for expectation in (self._wanted.suite.expectations if self._wanted.suite else ())
         ]
         return self._observation(record, asked, judged, start)
 
@@ -223,18 +237,15 @@ class Monitor:
                 + (f" after step {done[-1].step}" if done else ": steps count from 1")
             )
 
-    def _survey(self, live: WeightSource, points: Sequence[Point]) -> tuple[Run, BaseModel, Record]:
-        checkpoints = tuple(Checkpoint(point.name, point.step, point.progress, live) for point in points)
-        run, base = comparable(Run(self._name, self._run, checkpoints, None), self._base)
-        return run, base, survey(run, base)
-
-    def _plan(self, record: Record) -> Asked:
-        return plan(record, self._requests, self._weights, self._suites)
+    def _opened(self, weights: WeightSource, point: Point) -> tuple[Run, BaseModel]:
+        """A run of the one checkpoint that there is, and W0, under the same canonical names."""
+        checkpoint = Checkpoint(point.name, point.step, point.progress, weights)
+        return comparable(Run(self._name, self._run, (checkpoint,), None), self._base)
 
     def _planned(self, record: Record) -> Asked:
         """What is asked of each weight. At the first observation that is found out, and the history taken up."""
         if self._asked is None:
-            self._asked = self._plan(record)
+            self._asked = plan(record, self._wanted)
             if self._resume_at is None:
                 self._history.forget()
             else:
@@ -245,8 +256,9 @@ class Monitor:
         try:
             self._history.resume(step, signature(asked))
         except RunError as error:
-            logger.warning("the record starts anew at step %d: what was kept of the steps before cannot be used: %s",
-                           step, error)
+            logger.warning(
+                "the record starts anew at step %d: what was kept of the steps before cannot be used: %s", step, error
+            )
             self._history.forget()
 
     def _measured(
@@ -305,7 +317,7 @@ class Monitor:
         watched = len(self._history.watched)
         seconds = time.perf_counter() - start
         shown = {
-            **figures.of_requests(record, self._requests),
+            **figures.of_requests(record, self._wanted.requests),
             **figures.of_expectations(record, judged, self._reference),
             f"{figures.PREFIX}seconds": seconds,
             f"{figures.PREFIX}watched_weights": float(watched),

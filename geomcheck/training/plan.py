@@ -5,49 +5,62 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
+from typing import Any
 
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record, Request
 from geomcheck.measurement.execute import ALWAYS
-from geomcheck.suite import Suite
+from geomcheck.suite import Suite, load_suite
 from geomcheck.suite.expectation import Expectation
-from geomcheck.suite.selection import Selection
+from geomcheck.suite.quantities import Refusal
+from geomcheck.suite.selection import DEFAULT, Selection, parse_selection
 from geomcheck.suite.verdict import Unanswerable
 
 DEFAULT_METRICS = ("update_sparsity", "relative_update_norm", "stable_rank", "subspace_alignment")
 """What is watched where neither metrics nor a suite say so: none of these factorizes W0."""
 
+WeightsOption = str | Mapping[str, Any] | Selection | None
+
 Asked = Mapping[str, frozenset[Request]]
 """What is asked of each weight, in the order in which they are measured."""
 
 
-def requests_of(metrics: Sequence[str | Request]) -> list[Request]:
-    """The requests that `metrics` means; names take default parameters.
+@dataclass(frozen=True)
+class Wanted:
+    """What a training is to be watched for.
 
-    Raises:
-        UsageError: there is no such metric, or a training cannot answer it.
+    Attributes:
+        requests: figures that are wanted whatever a suite asks.
+        weights: of which weights.
+        suite: what must hold besides.
     """
-    known = load_metrics()
-    for name in (metric for metric in metrics if isinstance(metric, str)):
-        if name not in known:
-            raise UsageError(f"no metric is called {name!r}; there are {', '.join(known.names())}")
-    found = [Request.of(known[metric], {}) if isinstance(metric, str) else metric for metric in metrics]
-    for request in found:
-        _require_possible(known[request.metric], request, "metrics")
-    return found
+
+    requests: tuple[Request, ...]
+    weights: Selection
+    suite: Suite | None
+
+    @classmethod
+    def of(
+        cls, suite: str | Path | Suite | None, metrics: Sequence[str | Request] | None, weights: WeightsOption
+    ) -> Wanted:
+        """What a user asked for.
+
+        Raises:
+            UsageError: there is no such metric, suite or set of weights, or a training cannot answer what is asked.
+            SuiteError: the suite is invalid.
+        """
+        loaded = load_suite(suite) if isinstance(suite, str | Path) else suite
+        if metrics is None:
+            metrics = DEFAULT_METRICS if loaded is None else ()
+        return cls(_requests(metrics), _selection(weights), _possible(loaded))
 
 
-def require_possible(suite: Suite) -> None:
-    """Raise UsageError where a training cannot answer what the suite asks."""
-    for expectation in suite.expectations:
-        for question in expectation.questions():
-            _require_possible(question.metric, question.request, _place(expectation))
-
-
-def plan(record: Record, requests: Iterable[Request], weights: Selection, suites: Iterable[Suite]) -> Asked:
+def plan(record: Record, wanted: Wanted) -> Asked:
     """What to measure of each weight of `record` (from `survey`), whatever checkpoints there will be.
 
     Raises:
@@ -55,13 +68,12 @@ def plan(record: Record, requests: Iterable[Request], weights: Selection, suites
     """
     metrics = load_metrics()
     found: dict[str, set[Request]] = {}
-    requests = list(requests)
-    if requests:
-        for weight in _selected(record, weights, "weights"):
-            fit = {r for r in requests if not metrics[r.metric].spanned(r.parameters(), weight.shape)}
+    if wanted.requests:
+        for weight in _selected(record, wanted.weights, "weights"):
+            fit = {r for r in wanted.requests if not metrics[r.metric].spanned(r.parameters(), weight.shape)}
             if fit and weight.name not in record.skipped:
                 found.setdefault(weight.name, set()).update(fit)
-    for expectation in (expectation for suite in suites for expectation in suite.expectations):
+    for expectation in wanted.suite.expectations if wanted.suite else ():
         for question in expectation.questions():
             for weight in _selected(record, question.weights, _place(expectation)):
                 _require_measurable(record, question.metric, question.request, weight, expectation)
@@ -85,6 +97,35 @@ def signature(asked: Asked) -> str:
     """A digest of what is asked, to tell whether a resumed training asks the same."""
     plain = {name: sorted([request.metric, request.params] for request in asked[name]) for name in sorted(asked)}
     return hashlib.blake2b(json.dumps(plain).encode(), digest_size=16).hexdigest()
+
+
+def _requests(metrics: Sequence[str | Request]) -> tuple[Request, ...]:
+    known = load_metrics()
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    for metric in metrics:
+        name = metric if isinstance(metric, str) else metric.metric
+        if name not in known:
+            raise UsageError(f"no metric is called {name!r}; there are {', '.join(known.names())}")
+    found = [Request.of(known[metric], {}) if isinstance(metric, str) else metric for metric in metrics]
+    for request in found:
+        _require_possible(known[request.metric], request, "metrics")
+    return tuple(dict.fromkeys(found))
+
+
+def _selection(weights: WeightsOption) -> Selection:
+    if weights is None or isinstance(weights, Selection):
+        return weights or DEFAULT
+    try:
+        return parse_selection(weights)
+    except Refusal as refusal:
+        raise UsageError(f"weights: {refusal}") from refusal
+
+
+def _possible(suite: Suite | None) -> Suite | None:
+    for expectation in suite.expectations if suite else ():
+        for question in expectation.questions():
+            _require_possible(question.metric, question.request, _place(expectation))
+    return suite
 
 
 def _bisected(names: Sequence[str], number: int) -> list[str]:
@@ -131,4 +172,3 @@ def _require_possible(metric: Metric, request: Request, where: str) -> None:
 
 def _place(expectation: Expectation) -> str:
     return f"{expectation.position.path}:{expectation.position.line}: `{expectation.id}`"
-

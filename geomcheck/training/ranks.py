@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
@@ -20,10 +20,10 @@ Gather = Callable[[int], object]
 
 
 @dataclass(frozen=True)
-class _End(Generic[T]):
+class _End:
     """The last thing that rank 0 says: what came of it, or why nothing did."""
 
-    result: T | None = None
+    result: object = None
     error: str = ""
 
 
@@ -69,19 +69,19 @@ class Ranks:
         return facts
 
     def _lead(self, lead: Callable[[], T]) -> T:
-        end = _End[T](error="it was interrupted")
+        end = _End(error="it was interrupted")
         try:
-            end = _End(lead())
+            result = lead()
+            end = _End(result)
         except Exception as error:
             end = _End(error=_told(error))
             raise
         finally:
             if self.count > 1:
                 _broadcast(end)
-        assert end.result is not None
-        return end.result
+        return result
 
-    def _follow(self, gather: Gather) -> T:
+    def _follow(self, gather: Gather) -> Any:
         failed: Exception | None = None
         while not isinstance(said := _broadcast(None), _End):
             try:

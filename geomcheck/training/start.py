@@ -45,10 +45,11 @@ def named_base(name: str | None, revision: str | None = None) -> BaseModel:
         snapshot = cached(f"{name}@{revision}" if revision else name)
         if snapshot is not None:
             return BaseModel(open_weights(snapshot), f"{how}: {name} of the Hugging Face Hub's cache")
-    what = f"{name!r}, which is neither a directory here nor whole in the local Hugging Face cache" if name else "nothing"
+    where = "neither a directory here nor whole in the local Hugging Face cache"
+    what = f"{name!r}, which is {where}" if name else "nothing that is known"
     raise UsageError(
-        f"no W0 to compare with: the model was loaded from {what}. Give base=PATH, or base='start' to write the weights "
-        "down as they are at the start"
+        f"no W0 to compare with: the model was loaded from {what}. Give base=PATH, or base='start' to write "
+        "down the weights as they are at the start"
     )
 
 
