@@ -147,7 +147,9 @@ class Trajectory:
     def keep_channel(self, index: int, update: Update, k: int, side: str) -> None:
         """Remember the top-k subspace of `update` for comparisons with other checkpoints."""
         if (index, k, side) not in self._channels:
-            self._channels[index, k, side] = _attempt(lambda: top_channel(update, k, side))
+            self._channels[index, k, side] = _attempt(
+                lambda: top_channel(update, k, side).clone()  # a view would keep all singular vectors
+            )
 
     def channel(self, index: int, k: int, side: str) -> Tensor:
         """The top-k subspace of the update at checkpoint `index`. Raises Undefined."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from geomcheck.checkpoints import Change
-from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import Undefined
-from geomcheck.measurement import Point, Request, is_trivial
+from geomcheck.measurement import Point, Request, is_trivial, locate
 from geomcheck.measurement.itinerary import Itinerary
 from geomcheck.measurement.measured import BaseStates
 from geomcheck.measurement.trajectory import Kept, Trajectory, WeightFiles, follow
@@ -30,10 +30,12 @@ class Agenda:
         points: the checkpoints so far.
         wanted: by checkpoint: all that can be at the last one, and at earlier ones what is now compared with another
             checkpoint than before.
+        later: what later checkpoints may be compared by with the last one, whose channels must stay for that.
     """
 
     points: Sequence[Point]
     wanted: Sequence[Set[Request]]
+    later: Set[Request]
 
     @classmethod
     def of(cls, points: Sequence[Point], requests: Iterable[Request]) -> Agenda:
@@ -56,6 +58,7 @@ class Agenda:
                 }
                 for index in range(len(points))
             ],
+            {request for request in requests if _stays(metrics[request.metric], request, points)},
         )
 
 
@@ -84,11 +87,27 @@ def follow_weight(
     reads: list[Read] = [partial(_gone, point) for point in points[:-1]]
     files = WeightFiles(name, base=base, checkpoints=[*reads, current], match=_no_reference, reference=_no_reference)
     trajectory = Trajectory(files, points, device, memory, kept)
-    measured = follow(trajectory, Itinerary(points, [asked & due for due in agenda.wanted], load_metrics(), asked))
+    measured = follow(
+        trajectory, Itinerary(points, [asked & due for due in agenda.wanted], load_metrics(), asked & agenda.later)
+    )
     trajectory.remember()
     after = trajectory.kept
     channels = {(k, side): channel for (index, k, side), channel in after.channels.items() if index == now}
     return Followed(measured, channels, now in after.unchanged)
+
+
+def _stays(metric: Metric, request: Request, points: Sequence[Point]) -> bool:
+    """Whether a later figure of `request` may need the channel of the last of `points`."""
+    if not metric.across:
+        return False
+    newest, params = points[-1], request.parameters()
+    for place in (params[p.name] for p in metric.measured_parameters if p.kind == "checkpoint"):
+        if place in ("last", "previous"):
+            return True
+        awaited = isinstance(place, dict) and place.get("step", 0) > newest.step  # this one is compared with that then
+        if awaited or locate(points, place, len(points) - 1) == len(points) - 1:
+            return True
+    return False
 
 
 def _gone(point: Point) -> Tensor | Change:

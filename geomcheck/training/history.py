@@ -107,7 +107,10 @@ class History:
         before = self.steps[-1].followed
         for name, followed in step.followed.items():
             if followed.measured.digests[W0] != before[name].measured.digests[W0]:
-                raise RunError(f"{name} of W0 is not what it was at step {self.steps[-1].point.step}: it was replaced")
+                raise RunError(
+                    f"{name} of W0 is not what it was at step {self.steps[-1].point.step}: give the W0 that the record "
+                    f"began with, or remove {self._directory} to begin another"
+                )
 
     def add(self, step: Step) -> None:
         """Remember an observation, and write it down. Raises UsageError where that cannot be written."""
