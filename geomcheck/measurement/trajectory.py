@@ -147,9 +147,7 @@ class Trajectory:
     def keep_channel(self, index: int, update: Update, k: int, side: str) -> None:
         """Remember the top-k subspace of `update` for comparisons with other checkpoints."""
         if (index, k, side) not in self._channels:
-            self._channels[index, k, side] = _attempt(
-                lambda: top_channel(update, k, side).clone()  # a view would keep all singular vectors
-            )
+            self._channels[index, k, side] = _attempt(lambda: _alone(top_channel(update, k, side)))
 
     def channel(self, index: int, k: int, side: str) -> Tensor:
         """The top-k subspace of the update at checkpoint `index`. Raises Undefined."""
@@ -316,6 +314,11 @@ def _attempt(compute: Callable[[], T]) -> T | Undefined:
         return Undefined(f"its spectrum cannot be computed ({error})")
     except ArithmeticError:
         return BEYOND_RANGE
+
+
+def _alone(channel: Tensor) -> Tensor:
+    """A copy: a view would keep all singular vectors. In one memory order, by which products round."""
+    return channel.clone(memory_format=torch.contiguous_format)
 
 
 def _moved_to(device: torch.device, channel: Channel) -> Channel:

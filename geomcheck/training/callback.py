@@ -17,7 +17,7 @@ from geomcheck.report.text import failure
 from geomcheck.suite import Suite, Verdict
 from geomcheck.training.live import LiveModel
 from geomcheck.training.models import Holding, holding
-from geomcheck.training.monitor import Monitor, Observation, OnViolation
+from geomcheck.training.monitor import Beginning, Monitor, Observation, OnViolation
 from geomcheck.training.plan import Wanted, WeightsOption
 from geomcheck.training.ranks import Ranks
 from geomcheck.training.start import named_base, start_base, write_start
@@ -155,8 +155,9 @@ class GeometryCallback(TrainerCallback):
         )
         if state.global_step:
             monitor.resume(state.global_step)
-        elif held.adapter is None:
-            self._compare(monitor, held)
+        begun = monitor.begin(held.tensors, adapter=held.adapter, fresh=not state.global_step)
+        if ranks.leads:
+            self._tell_beginning(monitor, begun, record)
         return monitor
 
     def _w0(self, held: Holding, directory: Path, state: Any, ranks: Ranks) -> BaseModel:
@@ -173,15 +174,13 @@ class GeometryCallback(TrainerCallback):
         ranks.together(lambda: str(write_start(live, directory).source.path), live.gather)
         return _on_all(ranks, lambda: start_base(directory))
 
-    def _compare(self, monitor: Monitor, held: Holding) -> None:
-        """Say so where the model does not start from W0: every figure would tell of the difference."""
-        off = monitor.departures(held.tensors)
-        if off and Ranks().leads:
-            logger.warning(
-                "the model does not start from W0 (%s): %s differ before the first step, so every figure will describe "
-                "that difference too. Give the weights that this training starts from, or base='start'",
-                monitor.base_path,
-                ", ".join(off),
+    def _tell_beginning(self, monitor: Monitor, begun: Beginning, record: Path) -> None:
+        logger.info("geometry: %d weights are watched against W0 (%s), in %s", begun.weights, monitor.base_path, record)
+        if begun.departures:
+            self._warn_once(
+                f"the model does not start from W0 ({monitor.base_path}): {', '.join(begun.departures)} differ before "
+                "the first step, so every figure will describe that difference too. Give the weights that this "
+                "training starts from, or base='start'"
             )
 
     def _looked(self, state: Any, control: Any, model: Any, name: str) -> Any:

@@ -41,6 +41,19 @@ OnViolation = Literal["warn", "stop"]
 Weights = NamedTensors | str | Path
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What a training begins with.
+
+    Attributes:
+        weights: how many will be watched, as far as the budget allows.
+        departures: those of a few that are not as in W0; there should be none.
+    """
+
+    weights: int
+    departures: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Observation:
     """What came of one look at the model.
@@ -155,19 +168,25 @@ class Monitor:
         """
         self._resume_at = step
 
-    def departures(self, tensors: Weights) -> tuple[str, ...]:
-        """Before any training: which weights, of a few that are looked at, are not those of W0. There should be none.
+    def begin(self, tensors: Weights, *, adapter: Mapping[str, Any] | None = None, fresh: bool = True) -> Beginning:
+        """See to it that there is something to watch, before the first step. Every rank calls this; it may be left out.
+
+        Args:
+            tensors, adapter: as in `observe`.
+            fresh: whether nothing has been trained yet, so that a few weights are compared with W0.
 
         Raises:
-            UsageError, RunError: as `observe`.
+            UsageError: nothing can be watched, or an expectation can never be judged.
+            RunError: the model is not that of W0, or another rank failed.
         """
         ranks = Ranks()
-        weights, gather = self._source(tensors, None, ranks)
+        weights, gather = self._source(tensors, adapter, ranks)
 
-        def look() -> tuple[str, ...]:
+        def look() -> Beginning:
             run, base = self._opened(weights, Point("start", 1, 0.0))
             asked = plan(survey(run, base), self._wanted)
-            return tuple(departures(run.checkpoints[0].source, base.source, list(asked)))
+            compared = departures(run.checkpoints[0].source, base.source, list(asked)) if fresh and not adapter else ()
+            return Beginning(len(asked), tuple(compared))
 
         return ranks.together(look, gather)
 

@@ -107,14 +107,20 @@ def test_figures_against_brute_force(run: Path) -> None:
 
 def test_no_tensor_is_kept_but_channels(run: Path) -> None:
     monitor = watched(run)
+    before = matrices()
     given = weights(run, 10)
     refs = [weakref.ref(tensor) for tensor in given.values()]
     monitor.observe(10, given)
     del given
     gc.collect()
     assert not any(ref() is not None for ref in refs)
-    kept = [t for t in gc.get_objects() if type(t) is Tensor and t.dim() == 2]
+    kept = [tensor for tensor in matrices() if not any(tensor is other for other in before)]
     assert sorted(tuple(tensor.shape) for tensor in kept) == [(16, 2), (16, 2), (24, 2)]
+    assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in kept)  # no view of something larger
+
+
+def matrices() -> list[Tensor]:
+    return [thing for thing in gc.get_objects() if type(thing) is Tensor and thing.dim() == 2]
 
 
 def test_names_mean_what_they_mean_on_disk(run: Path) -> None:
