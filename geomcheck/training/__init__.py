@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geomcheck.training.callback import GeometryCallback
     from geomcheck.training.live import Sharded
-    from geomcheck.training.monitor import Monitor, Observation
+    from geomcheck.training.monitor import Monitor
+    from geomcheck.training.observation import Observation
 
 _HOMES = {
     "GeometryCallback": "geomcheck.training.callback",
     "Monitor": "geomcheck.training.monitor",
-    "Observation": "geomcheck.training.monitor",
+    "Observation": "geomcheck.training.observation",
     "Sharded": "geomcheck.training.live",
 }
 

@@ -17,7 +17,8 @@ from geomcheck.report.text import failure
 from geomcheck.suite import Suite, Verdict
 from geomcheck.training.live import LiveModel
 from geomcheck.training.models import Holding, holding
-from geomcheck.training.monitor import Beginning, Monitor, Observation, OnViolation
+from geomcheck.training.monitor import Monitor, OnViolation
+from geomcheck.training.observation import Beginning, Observation
 from geomcheck.training.plan import Wanted, WeightsOption
 from geomcheck.training.ranks import Ranks
 from geomcheck.training.start import named_base, start_base, write_start

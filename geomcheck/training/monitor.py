@@ -2,85 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from geomcheck.checkpoints import BaseModel, Checkpoint, Run, WeightSource, comparable, open_base
-from geomcheck.checkpoints.formats import open_weights
+from geomcheck.checkpoints import BaseModel, WeightSource, open_base
 from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.formats.adapter_config import lora_settings
-from geomcheck.diagnostics import load_metrics
-from geomcheck.errors import RunError, UsageError
+from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
-from geomcheck.measurement import Cache, Point, Record, Request, read_record, survey, write_record
+from geomcheck.measurement import Cache, Point, Record, Request, read_record
 from geomcheck.measurement.cache import require_outside
 from geomcheck.measurement.device import parse_device
-from geomcheck.measurement.execute import fill, require_sound
-from geomcheck.suite import Suite, Verdict
-from geomcheck.suite.due import SoFar, judge_so_far
-from geomcheck.training import figures
-from geomcheck.training.following import Agenda, follow_weight
-from geomcheck.training.history import Followed, History, Step
+from geomcheck.suite import Suite
+from geomcheck.training.history import History
 from geomcheck.training.live import LiveModel, NamedTensors
-from geomcheck.training.plan import Asked, Wanted, WeightsOption, plan, signature
+from geomcheck.training.observation import Beginning, Observation
+from geomcheck.training.plan import Wanted, WeightsOption
 from geomcheck.training.ranks import Gather, Ranks
-from geomcheck.training.start import departures
-
-logger = logging.getLogger("geomcheck.training")
-
-HEADROOM = 0.8
-"""Share of the budget that the first observation may use, so that the next ones, a little slower, keep its weights."""
+from geomcheck.training.watch import Watch
 
 OnViolation = Literal["warn", "stop"]
 
 Weights = NamedTensors | str | Path
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """What a training begins with.
-
-    Attributes:
-        weights: how many will be watched, as far as the budget allows.
-        departures: those of a few that are not as in W0; there should be none.
-    """
-
-    weights: int
-    departures: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observation:
-    """What came of one look at the model.
-
-    Attributes:
-        figures: what a tracker shows, by name.
-        violations: verdicts that no later checkpoint can mend, of expectations of level ``error``.
-        unjudged: verdicts on expectations that cannot be judged, as things stand.
-        stop: whether the training should stop.
-        seconds: how long it took.
-        watched, weights: of how many weights figures are known, and of how many they are wanted.
-    """
-
-    step: int
-    figures: Mapping[str, float] = field(default_factory=dict)
-    violations: tuple[Verdict, ...] = ()
-    unjudged: tuple[Verdict, ...] = ()
-    stop: bool = False
-    seconds: float = 0.0
-    watched: int = 0
-    weights: int = 0
-
-
 class Monitor:
     """Measures a model as it trains, keeps the record, and judges it.
 
-    Use one on every rank, and let every rank `observe`: rank 0 measures and writes, the others gather with it.
+    Use one on every rank of a distributed training, and let every rank `observe`: rank 0 measures and writes, the
+    others gather with it.
 
     Between observations stay, per watched weight, its channels (K x in numbers) and figures; during one, one weight
     and its W0 are at hand, whatever the size of the model.
@@ -103,6 +54,8 @@ class Monitor:
         on_violation: what an expectation of level ``error`` that no longer can hold comes to.
         device: where to compute: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         cache: a directory for factorizations of W0, so that they are computed once.
+        alone: whether this process watches alone in a distributed training, because it holds whole tensors or reads
+            checkpoints from disk. Otherwise every rank observes.
 
     Raises:
         UsageError: no such base, suite or metric; a record inside the run; a figure that a training cannot have.
@@ -126,6 +79,7 @@ class Monitor:
         on_violation: OnViolation = "warn",
         device: str = "cpu",
         cache: str | Path | None = None,
+        alone: bool = False,
     ) -> None:
         if total_steps < 1:
             raise UsageError(f"total_steps is {total_steps}: give the number of steps of the whole training")
@@ -133,40 +87,46 @@ class Monitor:
             raise UsageError(f"on_violation is {on_violation!r}; allowed: 'warn', 'stop'")
         if budget is not None and not budget > 0:
             raise UsageError(f"budget is {budget}: give seconds per observation, or None for no bound")
-        self._wanted = Wanted.of(suite, metrics, weights)
-        self._base = base if isinstance(base, BaseModel) else open_base(base, "base")
-        self._reference = reference if isinstance(reference, Record | None) else read_record(reference)
+        self._alone = alone
         self._total_steps = total_steps
-        self._run = Path(run)
-        self._name = name or self._run.resolve().name
         self._config = dict(config or {})
-        self._budget = budget
-        self._on_violation = on_violation
-        self._device = parse_device(device)
-        self._path = None if record is None else Path(record)
-        inputs = [("the run", self._run), ("W0", self._base.source.path)]
-        if self._path is not None:
-            require_writable(self._path, inputs=inputs)
+        run, path = Path(run), None if record is None else Path(record)
+        w0 = base if isinstance(base, BaseModel) else open_base(base, "base")
+        inputs = [("the run", run), ("W0", w0.source.path)]
+        if path is not None:
+            require_writable(path, inputs=inputs)
         if cache is not None:
             require_outside(Path(cache), inputs)
-        self._cache = Cache.off() if cache is None else Cache(Path(cache))
-        self._history = History(None if self._path is None else _state_of(self._path))
-        self._asked: Asked | None = None
-        self._told: set[str] = set()
-        self._resume_at: int | None = None
-        self.record: Record | None = None
+        self._watch = Watch(
+            wanted=Wanted.of(suite, metrics, weights),
+            base=w0,
+            run=run,
+            name=name or run.resolve().name,
+            path=path,
+            history=History(None if path is None else _state_of(path)),
+            reference=reference if isinstance(reference, Record | None) else read_record(reference),
+            budget=budget,
+            stops=on_violation == "stop",
+            device=parse_device(device),
+            cache=Cache.off() if cache is None else Cache(Path(cache)),
+        )
+
+    @property
+    def record(self) -> Record | None:
+        """The record so far: on rank 0, once there was an observation."""
+        return self._watch.record
 
     @property
     def base_path(self) -> Path:
         """The directory of W0."""
-        return self._base.source.path
+        return self._watch.base.source.path
 
     def resume(self, step: int) -> None:
         """Continue the record of a training that goes on from a checkpoint at `step`; what came later is dropped.
 
         Where nothing fitting was kept, the record starts anew with the next observation, and the log says so.
         """
-        self._resume_at = step
+        self._watch.resume_at = step
 
     def begin(self, tensors: Weights, *, adapter: Mapping[str, Any] | None = None, fresh: bool = True) -> Beginning:
         """See to it that there is something to watch, before the first step. Every rank calls this; it may be left out.
@@ -179,16 +139,11 @@ class Monitor:
             UsageError: nothing can be watched, or an expectation can never be judged.
             RunError: the model is not that of W0, or another rank failed.
         """
-        ranks = Ranks()
+        ranks = Ranks(alone=self._alone)
         weights, gather = self._source(tensors, adapter, ranks)
 
-        def look() -> Beginning:
-            run, base = self._opened(weights, Point("start", 1, 0.0))
-            asked = plan(survey(run, base), self._wanted)
-            compared = departures(run.checkpoints[0].source, base.source, list(asked)) if fresh and not adapter else ()
-            return Beginning(len(asked), tuple(compared))
-
-        return ranks.together(look, gather)
+        compare = fresh and adapter is None
+        return ranks.together(lambda: self._watch.begin(weights, compare=compare), gather)
 
     def observe(
         self,
@@ -213,157 +168,21 @@ class Monitor:
             UsageError: the step has been observed, or nothing can be watched.
             RunError: the model is not that of W0, or another rank failed.
         """
-        ranks = Ranks()
+        ranks = Ranks(alone=self._alone)
         weights, gather = self._source(tensors, adapter, ranks)
         point = Point(name or f"step-{step}", step, min(1.0, step / self._total_steps))
-        return ranks.together(lambda: self._observe(point, weights, finished), gather)
+        return ranks.together(lambda: self._watch.observe(point, weights, finished=finished), gather)
 
     def _source(self, tensors: Weights, adapter: Mapping[str, Any] | None, ranks: Ranks) -> tuple[WeightSource, Gather]:
         """The weights as rank 0 reads them, and what the others do meanwhile."""
         if isinstance(tensors, str | Path):
-            return open_weights(Path(tensors)), lambda _: None
-        live = LiveModel(tensors, ranks, config=self._config, path=self._run)
+            if not Path(tensors).is_dir():
+                raise UsageError(f"{tensors} is not a directory with the weights of a checkpoint")
+            return open_base(tensors, "the checkpoint").source, lambda _: None
+        live = LiveModel(tensors, ranks, config=self._config, path=self._watch.run)
         ranks.agree(list(live.weights.items()), "the names, shapes or formats of their tensors")
         settings = None if adapter is None else lora_settings(adapter, Path("the adapter in training"))
         return live if settings is None else Adapter(live, settings, ()), live.gather
-
-    def _observe(self, point: Point, weights: WeightSource, finished: bool) -> Observation:
-        start = time.perf_counter()
-        run, base = self._opened(weights, point)
-        asked = self._planned(survey(run, base))
-        self._require_later(point)
-        points = (*self._history.points, point)
-        run = replace(run, checkpoints=tuple(_at(run.checkpoints[0], point) for point in points))
-        record = survey(run, base)
-        step = self._measured(points, asked, run.checkpoints[-1].source, base.source, start)
-        self._history.require_continued(step)
-        self._history.add(step)
-        self._complete(record, asked, base)
-        self.record = record
-        if self._path is not None:
-            write_record(record, self._path)
-        judged = [
-            judge_so_far(expectation, record, finished=finished, reference=self._reference)
-            for expectation in (self._wanted.suite.expectations if self._wanted.suite else ())
-        ]
-        return self._observation(record, asked, judged, start)
-
-    def _require_later(self, point: Point) -> None:
-        done = self._history.points
-        if point.step < 1 or (done and point.step <= done[-1].step):
-            raise UsageError(
-                f"step {point.step} cannot be observed"
-                + (f" after step {done[-1].step}" if done else ": steps count from 1")
-            )
-
-    def _opened(self, weights: WeightSource, point: Point) -> tuple[Run, BaseModel]:
-        """A run of the one checkpoint that there is, and W0, under the same canonical names."""
-        checkpoint = Checkpoint(point.name, point.step, point.progress, weights)
-        return comparable(Run(self._name, self._run, (checkpoint,), None), self._base)
-
-    def _planned(self, record: Record) -> Asked:
-        """What is asked of each weight. At the first observation that is found out, and the history taken up."""
-        if self._asked is None:
-            self._asked = plan(record, self._wanted)
-            if self._resume_at is None:
-                self._history.forget()
-            else:
-                self._take_up(self._resume_at, self._asked)
-        return self._asked
-
-    def _take_up(self, step: int, asked: Asked) -> None:
-        try:
-            self._history.resume(step, signature(asked))
-        except RunError as error:
-            logger.warning(
-                "the record starts anew at step %d: what was kept of the steps before cannot be used: %s", step, error
-            )
-            self._history.forget()
-
-    def _measured(
-        self, points: Sequence[Point], asked: Asked, current: WeightSource, base: WeightSource, start: float
-    ) -> Step:
-        """The new checkpoint, of as many weights as the budget allows."""
-        agenda = Agenda.of(points, set().union(*asked.values()))
-        known = self._history.watched
-        left_out = self._history.skipped
-        names = [name for name in known or asked if name not in left_out]
-        seconds = None if self._budget is None else self._budget * (1 if known else HEADROOM)
-        followed: dict[str, Followed] = {}
-        skipped: dict[str, str] = {}
-        for name in names:
-            if followed and seconds is not None and time.perf_counter() - start > seconds:
-                break
-            try:
-                followed[name] = follow_weight(
-                    name,
-                    asked[name],
-                    agenda,
-                    self._history.kept(name),
-                    base=partial(base.read, name),
-                    current=partial(current.read, name),
-                    device=self._device,
-                    memory=self._cache,
-                )
-            except RunError as error:
-                skipped[name] = str(error)
-        if not followed:
-            raise RunError(f"no weight could be measured, such as {_first(skipped)}")
-        return Step(points[-1], signature(asked), followed, skipped)
-
-    def _complete(self, record: Record, asked: Asked, base: BaseModel) -> None:
-        """Add the figures of all observations to a record of the weights, and leave out what is not watched."""
-        watched, skipped = set(self._history.watched), self._history.skipped
-        unwatched = asked.keys() - watched - skipped.keys()
-        record.weights = {name: weight for name, weight in record.weights.items() if name not in unwatched}
-        record.skipped = dict(sorted({**record.skipped, **skipped}.items()))
-        if unwatched:
-            record.notes = (
-                *record.notes,
-                f"measured while training, {len(watched)} of {len(asked)} weights in the {self._budget:g} s that an "
-                "observation may take: figures are of these weights alone",
-            )
-        fill(record, {name: self._history.measured(name) for name in watched}, load_metrics(), str(self._device))
-        try:
-            require_sound(record, base)
-        except RunError as error:
-            record.notes = (*record.notes, str(error))
-            self._warn(str(error))
-
-    def _observation(self, record: Record, asked: Asked, judged: Sequence[SoFar], start: float) -> Observation:
-        settled = [so_far.verdict for so_far in judged if so_far.verdict is not None and so_far.standing == "settled"]
-        violations = tuple(verdict for verdict in settled if verdict.outcome == "failed")
-        watched = len(self._history.watched)
-        seconds = time.perf_counter() - start
-        shown = {
-            **figures.of_requests(record, self._wanted.requests),
-            **figures.of_expectations(record, judged, self._reference),
-            f"{figures.PREFIX}seconds": seconds,
-            f"{figures.PREFIX}watched_weights": float(watched),
-        }
-        return Observation(
-            step=record.points[-1].step,
-            figures=shown,
-            violations=violations,
-            unjudged=tuple(verdict for verdict in settled if verdict.outcome == "error"),
-            stop=bool(violations) and self._on_violation == "stop",
-            seconds=seconds,
-            watched=watched,
-            weights=len(asked),
-        )
-
-    def _warn(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            logger.warning(text)
-
-
-def _at(checkpoint: Checkpoint, point: Point) -> Checkpoint:
-    return replace(checkpoint, name=point.name, step=point.step, progress=point.progress)
-
-
-def _first(skipped: Mapping[str, str]) -> str:
-    return next((f"{name}: {reason}" for name, reason in skipped.items()), "none was asked for")
 
 
 def _state_of(record: Path) -> Path:

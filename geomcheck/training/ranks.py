@@ -28,10 +28,14 @@ class _End:
 
 
 class Ranks:
-    """All processes of this training; a process alone is rank 0 of 1."""
+    """All processes of this training; a process alone is rank 0 of 1.
 
-    def __init__(self) -> None:
-        there = dist.is_available() and dist.is_initialized()
+    Args:
+        alone: whether this process watches alone, whatever others there are.
+    """
+
+    def __init__(self, *, alone: bool = False) -> None:
+        there = not alone and dist.is_available() and dist.is_initialized()
         self.count = dist.get_world_size() if there else 1
         self.leads = not there or dist.get_rank() == 0
 

@@ -227,7 +227,7 @@ def test_a_crash_in_the_callback_does_not_stop_the_training(
     def crash(*args: Any, **kwargs: Any) -> None:
         raise ZeroDivisionError("no")
 
-    monkeypatch.setattr("geomcheck.training.monitor.follow_weight", crash)
+    monkeypatch.setattr("geomcheck.training.watch.follow_weight", crash)
     trained = trainer(load(anchor), tmp_path / "run", GeometryCallback())
     trained.train()
     assert trained.state.global_step == 6
