@@ -65,20 +65,25 @@ def measure_record(
         progress(total, total)
     else:
         found = _find(record, tasks, sources, recall, resources, progress)
-        _fill(record, found, metrics, resources.torch_device)
+        fill(record, found, metrics, resources.torch_device)
         if len(found) == len(tasks):
             recall.keep_whole(record)
     require_sound(record, base)
 
 
 def require_sound(record: Record, base: BaseModel) -> None:
-    """Refuse figures that cannot be those of a training run from `base`. Raises RunError as `measure_record`."""
+    """Refuse figures that cannot be those of one run against its W0.
+
+    Raises:
+        RunError: two checkpoints hold the same weights, one is of another model than W0, or weights that had moved
+            equal W0 again.
+    """
     _require_distinct(record)
     _require_no_return(record)
     _require_same_model(record, base)
 
 
-def _fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
+def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
     """Add what was found, in an order that does not depend on who measured when."""
     for name in sorted(found):
         _add(record, name, found[name], metrics)

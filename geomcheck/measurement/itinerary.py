@@ -22,11 +22,13 @@ class Itinerary:
         points: the checkpoints of the run.
         wanted: what is asked at each of them.
         metrics: what the requests name.
+        later: what will be asked of checkpoints that are yet to come, which may be compared with these.
     """
 
     points: Sequence[Point]
     wanted: Sequence[Set[Request]]
     metrics: Registry
+    later: Set[Request] = frozenset()
 
     def asked(self, index: int) -> list[Asked]:
         """What is measured at checkpoint `index`, in an order that does not depend on who asked."""
@@ -44,6 +46,7 @@ class Itinerary:
     def channels(self, index: int, shape: tuple[int, int]) -> set[tuple[int, str]]:
         """(K, side) of the channels of checkpoint `index` that others are compared with."""
         requests = {request for _, request in self._compared.get(index, ())}
+        requests |= {request for request in self.later if self.metrics[request.metric].across}
         return {channel for request in requests for channel in channels_of(request, shape)}
 
     def targets(self, asked: Asked, index: int) -> set[int]:

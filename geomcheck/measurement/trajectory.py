@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -54,11 +54,33 @@ class WeightFiles:
     reference: Callable[[int], Tensor | Change]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What stays of the checkpoints of one weight that were measured.
+
+    Attributes:
+        count: how many they are: those of index 0 to count - 1.
+        channels: their top-k subspaces by (index, k, side), on the CPU, or why there is none.
+        unchanged: those where the weight equalled W0.
+    """
+
+    count: int = 0
+    channels: Mapping[tuple[int, int, str], Channel] = field(default_factory=dict)
+    unchanged: frozenset[int] = frozenset()
+
+
+NOTHING_KEPT = Kept()
+
+
 class Trajectory:
     """The cumulative updates of one weight, one checkpoint at a time.
 
     The base's factorization is shared by all checkpoints. Of a checkpoint that has been measured only its channels
     (in x K) stay, and whether the weight was `unchanged` there, so memory does not grow with the length of the run.
+
+    Args:
+        memory: what is known of W0 from before.
+        past: what is known of checkpoints that were measured before; they are not visited again.
     """
 
     def __init__(
@@ -67,6 +89,7 @@ class Trajectory:
         points: Sequence[Point],
         device: torch.device = CPU,
         memory: BaseStates | None = None,
+        past: Kept = NOTHING_KEPT,
     ) -> None:
         self.files = files
         self.points = points
@@ -79,8 +102,15 @@ class Trajectory:
         state = {name: on_device(tensor, device) for name, tensor in self._known_state.items()}
         self.base = Base.from_state(on_device(self._w0, device), state)
         self._visited: tuple[int, Update] | None = None
-        self.unchanged: set[int] = set()
-        self._channels: dict[tuple[int, int, str], Channel] = {}
+        self.past = range(past.count)
+        self.unchanged: set[int] = set(past.unchanged)
+        self._channels = {place: _moved_to(device, channel) for place, channel in past.channels.items()}
+
+    @property
+    def kept(self) -> Kept:
+        """What later measurements of the same weight need of these checkpoints."""
+        channels = {place: _moved_to(CPU, channel) for place, channel in self._channels.items()}
+        return Kept(len(self.points), channels, frozenset(self.unchanged))
 
     def remember(self) -> None:
         """Keep what was factorized of W0, for runs that start from the same weights."""
@@ -117,7 +147,7 @@ class Trajectory:
     def keep_channel(self, index: int, update: Update, k: int, side: str) -> None:
         """Remember the top-k subspace of `update` for comparisons with other checkpoints."""
         if (index, k, side) not in self._channels:
-            self._channels[index, k, side] = _attempt(lambda: top_channel(update, k, side))
+            self._channels[index, k, side] = _attempt(lambda: _alone(top_channel(update, k, side)))
 
     def channel(self, index: int, k: int, side: str) -> Tensor:
         """The top-k subspace of the update at checkpoint `index`. Raises Undefined."""
@@ -222,11 +252,23 @@ def measure_weight(
         RunError: a tensor cannot be read, holds NaN or infinity, or is empty where W0 is not.
     """
     trajectory = Trajectory(files, points, device, memory)
-    itinerary = Itinerary(points, wanted, metrics)
+    measured = follow(trajectory, Itinerary(points, wanted, metrics))
+    trajectory.remember()
+    return measured
+
+
+def follow(trajectory: Trajectory, itinerary: Itinerary) -> Measured:
+    """The figures of one weight along `itinerary`, without a visit of the checkpoints that were measured before.
+
+    Raises:
+        RunError: a tensor cannot be read, or holds NaN or infinity, or is empty where W0 is not.
+    """
     measured = Measured(digests=trajectory.digests)
-    visited: set[int] = set()
-    waiting: list[tuple[int, Asked]] = []
+    visited = set(trajectory.past)
+    waiting = [(index, asked) for index in trajectory.past for asked in itinerary.asked(index)]
     for index in itinerary.order():
+        if index in trajectory.past:
+            continue
         visited.add(index)
         ready = [asked for asked in itinerary.asked(index) if itinerary.targets(asked, index) <= visited]
         late = [asked for asked in itinerary.asked(index) if asked not in ready]
@@ -234,7 +276,6 @@ def measure_weight(
         waiting += [(index, asked) for asked in late]
     for index, asked in waiting:
         measured.answers[index, asked[1]] = _answer(asked, trajectory.revisit(index), Standpoint(trajectory, index))
-    trajectory.remember()
     return measured
 
 
@@ -273,6 +314,15 @@ def _attempt(compute: Callable[[], T]) -> T | Undefined:
         return Undefined(f"its spectrum cannot be computed ({error})")
     except ArithmeticError:
         return BEYOND_RANGE
+
+
+def _alone(channel: Tensor) -> Tensor:
+    """A copy: a view would keep all singular vectors. In one memory order, by which products round."""
+    return channel.clone(memory_format=torch.contiguous_format)
+
+
+def _moved_to(device: torch.device, channel: Channel) -> Channel:
+    return channel if isinstance(channel, Undefined) else channel.to(device)
 
 
 def _require_finite(tensor: Tensor, where: str) -> None:

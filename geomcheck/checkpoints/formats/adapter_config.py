@@ -97,8 +97,17 @@ def read_settings(directory: Path, root: Path) -> LoraSettings:
             f"{where}: missing, so the adapter's rank and alpha are unknown; copy it from where it was saved"
         )
     config = read_json(where, root, max_bytes=MAX_CONFIG_BYTES)
-    _refuse_variants(config, where)
     _refuse_pissa_of_llama_factory(directory)
+    return lora_settings(config, where)
+
+
+def lora_settings(config: Mapping[str, Any], where: Path) -> LoraSettings:
+    """The settings in the fields of a PEFT ``LoraConfig``; `where` they are from, for messages.
+
+    Raises:
+        RunError: they are those of an adapter that cannot be read.
+    """
+    _refuse_variants(config, where)
     return _settings(config, where)
 
 

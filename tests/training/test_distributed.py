@@ -1,0 +1,52 @@
+"""Two processes: the figures are those of the saved checkpoints, rank 0 alone writes, and none waits for another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch.multiprocessing as mp
+from safetensors.torch import save_file
+
+import geomcheck
+from geomcheck.training.plan import DEFAULT_METRICS
+from tests.training import ranks
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory per kind, in which two processes trained the same model."""
+    directory = tmp_path_factory.mktemp("ranks")
+    for kind in ranks.KINDS:
+        (directory / kind / "base").mkdir(parents=True)
+        save_file(dict(ranks.Model().named_parameters()), directory / kind / "base" / "model.safetensors")
+    mp.spawn(ranks.train_all, (directory,), nprocs=2)
+    return directory
+
+
+@pytest.mark.parametrize("kind", ranks.KINDS)
+def test_figures_are_those_of_the_saved_checkpoints(kind: str, trained: Path) -> None:
+    directory = trained / kind
+    record = geomcheck.read_record(directory / "record-of-rank-0.parquet")
+    after = geomcheck.measure(directory / "run", base=directory / "base", metrics=list(DEFAULT_METRICS))
+    assert list(record.rows()) == list(after.rows())
+    assert record.fingerprints == after.fingerprints
+    assert len(record.measured_weights()) == 4
+
+
+@pytest.mark.parametrize("kind", ranks.KINDS)
+def test_rank_0_writes_and_both_know_what_came_of_it(kind: str, trained: Path) -> None:
+    leader, other = (json.loads((trained / kind / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+    assert leader["figures"] == other["figures"]
+    assert leader["record"]
+    assert not other["record"]
+    assert not (trained / kind / "record-of-rank-1.parquet").exists()
+
+
+@pytest.mark.parametrize("kind", ranks.KINDS)
+def test_a_failure_of_rank_0_is_one_on_every_rank(kind: str, trained: Path) -> None:
+    leader, other = (json.loads((trained / kind / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+    assert "NaN" in leader["failure"]
+    assert other["failure"].startswith("rank 0: RunError")
+    assert leader["failure"] in other["failure"]
