@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from geomcheck.errors import Position, Problem, SuiteError, UsageError
+from geomcheck.suite.quantities import spelled
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
@@ -81,7 +82,7 @@ def read_document(path: Path, *, shown: str) -> Node:
     text = _read_text(path, start)
     node = parse_document(text, shown=shown)
     if not isinstance(node.value, dict):
-        found = "a list" if isinstance(node.value, list) else f"`{node.value}`"
+        found = spelled(node.value)
         _refuse(node.position, f"a suite is a mapping that starts with `geomcheck: 1`; found {found}")
     return node
 
@@ -113,9 +114,13 @@ def parse_document(text: str, *, shown: str) -> Node:
 
 def _read_text(path: Path, start: Position) -> str:
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"suite {start.path} is not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             _refuse(start, f"the file is larger than {MAX_BYTES:,} bytes; a suite is a short text")
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         column = error.start - error.object.rfind(b"\n", 0, error.start)
