@@ -43,9 +43,7 @@ class Outcome:
         """All of it in a line."""
         edges = "blind" if self.edges is None else f"{self.edges} edges"
         found = ", ".join(f"{kind} ({path})" for kind, path in self.findings.items()) or "nothing found"
-        return (
-            f"{self.target:20} {self.seconds:7.0f} s {self.executions:9} inputs, {self.read} read, {edges}: {found}"
-        )
+        return f"{self.target:20} {self.seconds:7.0f} s {self.executions:9} inputs, {self.read} read, {edges}: {found}"
 
 
 def coverage_guided() -> bool:

@@ -53,7 +53,9 @@ def _file(
     return Target(name, parse, seeds)
 
 
-def _wrapped(target: Target, name: str, wrap: Callable[[bytes], bytes], seeds: Callable[[], Mapping[str, bytes]]) -> Target:
+def _wrapped(
+    target: Target, name: str, wrap: Callable[[bytes], bytes], seeds: Callable[[], Mapping[str, bytes]]
+) -> Target:
     """The same file, of which only a part is fuzzed: `wrap` puts the rest around it."""
     return Target(name, lambda content, scratch: target.parse(wrap(content), scratch), seeds)
 
@@ -190,12 +192,18 @@ def _part_target() -> Target:
     """The tensors of a distributed checkpoint; its metadata says how long the file is."""
     name = "__0_0.distcp"
     whole = _distributed()[name]
-    target = _file("", f"{_DCP_STEP}/{name}", dict, {path: part for path, part in _PARTS.items() if not path.endswith(name)})
-    return _wrapped(target, "dcp-part", lambda content: content[: len(whole)].ljust(len(whole), b"\0"), lambda: {"part": whole})
+    target = _file(
+        "", f"{_DCP_STEP}/{name}", dict, {path: part for path, part in _PARTS.items() if not path.endswith(name)}
+    )
+    return _wrapped(
+        target, "dcp-part", lambda content: content[: len(whole)].ljust(len(whole), b"\0"), lambda: {"part": whole}
+    )
 
 
 def _common() -> dict[str, bytes]:
-    arguments = argparse.Namespace(num_attention_heads=2, num_query_groups=1, kv_channels=2, hidden_size=3, num_layers=1)
+    arguments = argparse.Namespace(
+        num_attention_heads=2, num_query_groups=1, kv_channels=2, hidden_size=3, num_layers=1
+    )
     content = {"args": arguments, "iteration": 1, "checkpoint_version": 3.0}
     return {"usual": pickle.dumps(content, 2), "listed": pickle.dumps([content], 4)}
 

@@ -71,7 +71,11 @@ def _metadata() -> dict[str, bytes]:
 
 def _records() -> dict[str, bytes]:
     usual = _metadata()["usual"]
-    return {"plain": _written(_good(), usual), "zstd": _written(_good(), usual, "zstd"), "none": _written(_good()[:0], usual)}
+    return {
+        "plain": _written(_good(), usual),
+        "zstd": _written(_good(), usual, "zstd"),
+        "none": _written(_good()[:0], usual),
+    }
 
 
 def _record_metadata(content: bytes, scratch: Path) -> None:

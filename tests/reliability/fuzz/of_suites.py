@@ -18,7 +18,9 @@ from tests.report.records import record_of
 
 @cache
 def _record() -> Record:
-    return record_of(["model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"], steps=(10, 20, 30))
+    return record_of(
+        ["model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"], steps=(10, 20, 30)
+    )
 
 
 def _suite(content: bytes, scratch: Path) -> None:
@@ -45,7 +47,11 @@ def _profiles() -> dict[str, bytes]:
 def _quantity(content: bytes, scratch: Path) -> None:
     text = content.decode("utf-8", errors="replace")
     spelled(text)
-    for read in (*(lambda raw, u=unit, r=reader: r(raw, u) for unit in Unit for reader in (quantity, tolerance)), ratio, flatness):
+    for read in (
+        *(lambda raw, u=unit, r=reader: r(raw, u) for unit in Unit for reader in (quantity, tolerance)),
+        ratio,
+        flatness,
+    ):
         try:
             read(text)
         except Refusal as refusal:

@@ -59,7 +59,9 @@ def put(path: Path, content: bytes) -> Path:
 
 def around(scratch: Path, files: Mapping[str, bytes | str]) -> Path:
     """A run with W0 in ``base/``, and `files` beside it."""
-    return lay(scratch / "run", {"base/model.safetensors": model(), "base/config.json": '{"model_type": "qwen3"}', **files})
+    return lay(
+        scratch / "run", {"base/model.safetensors": model(), "base/config.json": '{"model_type": "qwen3"}', **files}
+    )
 
 
 def look(run: Path) -> None:

@@ -117,7 +117,9 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
         lambda at: found.__delitem__(slice(at, at + chance.randrange(1, 9))),
         lambda at: found.__setitem__(slice(at, at), found[at : at + chance.randrange(1, 17)]),
         lambda at: found.__setitem__(slice(at, at), chance.randbytes(chance.randrange(1, 5))),
-        lambda at: found.__setitem__(slice(at, at + 1), chance.choice([b"0", b"-1", b'"', b"\xff\xff\xff\xff", b"{", b"["])),
+        lambda at: found.__setitem__(
+            slice(at, at + 1), chance.choice([b"0", b"-1", b'"', b"\xff\xff\xff\xff", b"{", b"["])
+        ),
     ]
     for _ in range(chance.randrange(1, 6)):
         chance.choice(changes)(chance.randrange(len(found) + 1))
