@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 import yaml
 
 from geomcheck.errors import Position, Problem, SuiteError, UsageError
-from geomcheck.suite.quantities import spelled
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
@@ -82,7 +81,7 @@ def read_document(path: Path, *, shown: str) -> Node:
     text = _read_text(path, start)
     node = parse_document(text, shown=shown)
     if not isinstance(node.value, dict):
-        found = spelled(node.value)
+        found = "a list" if isinstance(node.value, list) else "a single value"  # not which: it may be any file
         _refuse(node.position, f"a suite is a mapping that starts with `geomcheck: 1`; found {found}")
     return node
 
@@ -168,6 +167,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 (PyYAML's own class attribute)
     _depth = 0
+    _count = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -176,8 +176,10 @@ class _Loader(yaml.SafeLoader):
             problem = f"tags such as `{tag}` are not allowed: a suite is plain data; quote a text that begins with `!`"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         self._depth += 1
-        if self._depth > MAX_DEPTH:
-            problem = f"nested deeper than {MAX_DEPTH} levels"
+        self._count += 1
+        if self._depth > MAX_DEPTH or self._count > MAX_NODES:
+            deep = self._depth > MAX_DEPTH
+            problem = f"nested deeper than {MAX_DEPTH} levels" if deep else f"more than {MAX_NODES:,} values"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
