@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-MAX_MESSAGE = 4000
+MAX_MESSAGE = 3000
 """Characters of a message: names in files may be long, and their messages must not flood a log."""
 
 

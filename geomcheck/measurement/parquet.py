@@ -30,7 +30,7 @@ FORMAT = 1
 SUFFIX = ".parquet"
 MAX_ROWS = 100_000_000
 MAX_METADATA_BYTES = 256 * 2**20
-ROWS_PER_BYTE = 64
+ROWS_PER_BYTE = 8
 """A record of 46,000 matrices at five checkpoints has 0.15; any may have `FREE_ROWS`."""
 
 FREE_ROWS = 1_000_000

@@ -1,4 +1,4 @@
-"""``python audited.py LOG ARGUMENTS...``: pytest with ARGUMENTS, and in LOG what it opens, lists, starts and connects to.
+"""``python audited.py LOG ARGUMENTS...``: pytest with ARGUMENTS, and in LOG what it opens, lists and starts.
 
 One line of JSON per audit event of the interpreter, after everything is imported: its name and its first arguments.
 """
@@ -20,13 +20,18 @@ EVENTS = {
 }
 
 
+def plain(argument: object) -> object:
+    if isinstance(argument, str | bytes | os.PathLike):
+        return os.fsdecode(argument)
+    return argument if isinstance(argument, int | None) else repr(argument)
+
+
 def main(log: str, *arguments: str) -> int:
     stream = os.open(log, os.O_WRONLY | os.O_CREAT)
 
     def note(event: str, args: tuple[object, ...]) -> None:
         if event in EVENTS:
-            shown = [arg if isinstance(arg, int | None) else os.fsdecode(arg) if isinstance(arg, str | bytes | os.PathLike) else repr(arg) for arg in args]
-            os.write(stream, json.dumps([event, *shown]).encode() + b"\n")
+            os.write(stream, json.dumps([event, *map(plain, args)]).encode() + b"\n")
 
     sys.addaudithook(note)
     return int(pytest.main(list(arguments)))

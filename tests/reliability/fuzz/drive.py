@@ -54,6 +54,7 @@ def coverage_guided() -> bool:
 def fuzz(target: str, seconds: float, out: Path) -> Outcome:
     """Fuzz `target`; its findings are kept in `out`."""
     out.mkdir(parents=True, exist_ok=True)
+    (out / "progress.json").unlink(missing_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="geomcheck-fuzz-", dir=MEMORY if Path(MEMORY).is_dir() else None))
     command = [sys.executable, "-W", "ignore", "-m", "tests.reliability.fuzz.session", target]
     command += ["--seconds", str(seconds), "--out", str(out), "--scratch", str(scratch)]
@@ -61,9 +62,13 @@ def fuzz(target: str, seconds: float, out: Path) -> Outcome:
     try:
         with log.open("wb") as stream:
             died = _run(command, seconds + GRACE_SECONDS, stream)
-        facts = json.loads((out / "progress.json").read_text())
+        progress = out / "progress.json"
+        started = json.loads(progress.read_text()) if progress.exists() else {}
+        facts = {"seconds": 0.0, "executions": 0, "read": 0, "kinds": {}} | started
         findings = {kind: out / name for kind, name in facts["kinds"].items()}
-        if died:
+        if not facts["executions"]:
+            findings["tried nothing"] = log
+        elif died:
             shutil.copy(scratch / "current", out / "ended-the-process")
             findings[died] = out / "ended-the-process"
     finally:

@@ -51,7 +51,7 @@ def _record(content: bytes, scratch: Path) -> None:
 
 
 @cache
-def _good() -> pa.Table:
+def good() -> pa.Table:
     with TemporaryDirectory() as directory:
         write_record(record_of(_NAMES, steps=(30, 60)), Path(directory) / "r.parquet")
         return pq.read_table(Path(directory) / "r.parquet")
@@ -66,20 +66,20 @@ def _written(table: pa.Table, metadata: bytes, compression: str = "none") -> byt
 
 
 def _metadata() -> dict[str, bytes]:
-    return {"usual": _good().schema.metadata[b"geomcheck"]}
+    return {"usual": good().schema.metadata[b"geomcheck"]}
 
 
 def _records() -> dict[str, bytes]:
     usual = _metadata()["usual"]
     return {
-        "plain": _written(_good(), usual),
-        "zstd": _written(_good(), usual, "zstd"),
-        "none": _written(_good()[:0], usual),
+        "plain": _written(good(), usual),
+        "zstd": _written(good(), usual, "zstd"),
+        "none": _written(good()[:0], usual),
     }
 
 
 def _record_metadata(content: bytes, scratch: Path) -> None:
-    _record(_written(_good()[:20], content), scratch)
+    _record(_written(good()[:20], content), scratch)
 
 
 def _record_rows(content: bytes, scratch: Path) -> None:
@@ -88,13 +88,13 @@ def _record_rows(content: bytes, scratch: Path) -> None:
         changes = json.loads(content)
     except (ValueError, RecursionError):
         return
-    rows: list[dict[str, Any]] = _good()[:20].to_pylist()
+    rows: list[dict[str, Any]] = good()[:20].to_pylist()
     if not isinstance(changes, list) or not all(isinstance(change, dict) for change in changes):
         return
     for row, change in zip(rows, changes, strict=False):
         row |= {key: value for key, value in change.items() if key in row}
     try:
-        table = pa.Table.from_pylist(rows, schema=_good().schema)
+        table = pa.Table.from_pylist(rows, schema=good().schema)
         written = _written(table, _metadata()["usual"])
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return  # no such table can be written

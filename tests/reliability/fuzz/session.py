@@ -11,7 +11,6 @@ import hashlib
 import json
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
-from geomcheck.errors import GeomcheckError, SuiteError
+from geomcheck.errors import GeomcheckError
 from tests.reliability.fuzz.watch import Watch
 
 SECONDS = 5.0
@@ -24,7 +24,7 @@ MEGABYTES = 512
 """What one input may add to the memory that the process has ever had."""
 
 MESSAGE = 4000
-"""Characters that one problem may take to tell."""
+"""Characters that a line of a message may have."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,12 @@ def _watch() -> Watch:
     return Watch()
 
 
-def check(target: Target, content: bytes, scratch: Path) -> str:
+def check(target: Target, content: bytes, scratch: Path, *, seconds: float = SECONDS) -> str:
     """Parse `content` as `target` does; returns what became of it in a word.
 
     Args:
         scratch: a directory to work in. Nothing outside may be opened.
+        seconds: how long it may take.
 
     Raises:
         Broken: something other than geomcheck's own errors came out, it took too long or too much, a message was
@@ -73,14 +74,14 @@ def check(target: Target, content: bytes, scratch: Path) -> str:
     """
     before = _peak_megabytes()
     outcome = "read"
-    with _watch().watched(scratch) as seen, _deadline():
+    with _watch().watched(scratch) as seen, _deadline(seconds):
         try:
             target.parse(content, scratch)
         except (GeomcheckError, *target.errors) as error:
             outcome = "refused"
             _require_short(error)
         except _TooSlow:
-            raise Broken("slow", f"more than {SECONDS} s for {len(content)} bytes") from None
+            raise Broken("slow", f"more than {seconds} s for {len(content)} bytes") from None
         except Exception as error:
             raise Broken(_where(error), "".join(traceback.format_exception(error))) from error
     if seen:
@@ -91,8 +92,8 @@ def check(target: Target, content: bytes, scratch: Path) -> str:
 
 
 def _require_short(error: Exception) -> None:
-    messages = [str(problem) for problem in error.problems] if isinstance(error, SuiteError) else [str(error)]
-    longest = max(messages, key=len)
+    lines = str(error).splitlines()
+    longest = max(lines, key=len, default="")
     if len(longest) > MESSAGE or len(str(error)) > 50 * MESSAGE:
         raise Broken("endless message", f"{len(longest)} of {len(str(error))} characters: {longest[:300]}")
 
@@ -105,12 +106,12 @@ def _where(error: Exception) -> str:
 
 
 @contextmanager
-def _deadline() -> Iterator[None]:
+def _deadline(seconds: float) -> Iterator[None]:
     def ring(signum: int, frame: FrameType | None) -> None:
         raise _TooSlow
 
     old = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

@@ -30,7 +30,9 @@ STARTS = (
 
 _ENTRIES = ("os.listdir", "os.scandir", "sqlite3.connect")
 _CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.link", "os.symlink", "os.truncate")
-_INSTALLED = tuple({Path(place).resolve() for place in (sys.prefix, sys.base_prefix, sys.exec_prefix, "/dev/null")})
+_INSTALLED = tuple(
+    {Path(place).resolve() for place in (sys.prefix, sys.base_prefix, *filter(None, sys.path), "/dev/null")}
+)
 
 
 class Watch:
