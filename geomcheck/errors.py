@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_MESSAGE = 3000
+"""Characters of a message: names in files may be long, and their messages must not flood a log."""
+
 
 class GeomcheckError(Exception):
-    """Base of every error that geomcheck raises on purpose."""
+    """Base of every error that geomcheck raises on purpose. What is too long is left out of the middle."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(bounded(message))
 
 
 class UsageError(GeomcheckError):
@@ -39,6 +45,14 @@ class Undefined(GeomcheckError):
     """
 
 
+def bounded(message: str) -> str:
+    """`message` in at most about `MAX_MESSAGE` characters, from its start and its end."""
+    if len(message) <= MAX_MESSAGE:
+        return message
+    kept = MAX_MESSAGE // 2
+    return f"{message[:kept]} ... [{len(message) - 2 * kept} characters] ... {message[-kept:]}"
+
+
 @dataclass(frozen=True, order=True)
 class Position:
     """A place in a suite file; line and column count from 1."""
@@ -62,9 +76,14 @@ class Problem:
         return f"{self.position}: {self.message}"
 
 
+PROBLEMS_TOLD = 50
+
+
 class SuiteError(GeomcheckError):
-    """A suite file is invalid. Carries every problem found, in file order."""
+    """A suite file is invalid. Carries every problem found, in file order; its message the first `PROBLEMS_TOLD`."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = sorted(problems, key=lambda problem: problem.position)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        told = [bounded(str(problem)) for problem in self.problems[:PROBLEMS_TOLD]]
+        more = [f"and {len(problems) - PROBLEMS_TOLD} more problems"] if len(problems) > PROBLEMS_TOLD else []
+        Exception.__init__(self, "\n".join([*told, *more]))

@@ -16,6 +16,9 @@ from geomcheck.gate.session import Gate
 from geomcheck.measurement import Record, write_record
 from geomcheck.report import document, markdown
 
+NAME_LENGTH = 100
+"""Characters of a run's name in the name of a file."""
+
 
 class Outputs:
     """The outputs that the options name.
@@ -85,5 +88,5 @@ class Outputs:
             raise UsageError(f"{path}: no run could be measured, so there is no record")
         if len(records) == 1:
             return [(path, records[0])]
-        names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", record.run) for record in records]
+        names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", record.run)[:NAME_LENGTH] for record in records]
         return [(path.with_stem(f"{path.stem}-{i}-{names[i - 1]}"), record) for i, record in enumerate(records, 1)]

@@ -30,6 +30,14 @@ FORMAT = 1
 SUFFIX = ".parquet"
 MAX_ROWS = 100_000_000
 MAX_METADATA_BYTES = 256 * 2**20
+ROWS_PER_BYTE = 8
+"""A record of 46,000 matrices at five checkpoints has 0.15; any may have `FREE_ROWS`."""
+
+FREE_ROWS = 1_000_000
+BYTES_PER_ROW = 256
+"""What a row may take once its pages are decompressed (usual are 6); any record may take `FREE_BYTES`."""
+
+FREE_BYTES = 64 * 2**20
 
 _KEY = b"geomcheck"
 _DIGEST = b"geomcheck.digest"
@@ -47,6 +55,13 @@ _SCHEMA = pa.schema(
         ("value", pa.float64()),
         ("undefined", pa.string()),
     ]
+)
+
+_TEXTS = ["undefined"]
+"""Columns whose texts may be repeated in the file: read as texts and codes, they cannot grow."""
+
+_READ_SCHEMA = _SCHEMA.set(
+    _SCHEMA.get_field_index("undefined"), pa.field("undefined", pa.dictionary(pa.int32(), pa.string()))
 )
 
 
@@ -86,7 +101,9 @@ def read_record(path: str | Path) -> Record:
 
 
 def _read(path: Path) -> Record:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    if not path.is_file():
+        raise RecordError(f"{path}: not a readable record: no such file, or not a regular one")
+    with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=_TEXTS) as file:
         metadata = (file.metadata.metadata or {}).get(_KEY)
         if metadata is None:
             raise RecordError(f"{path}: a Parquet file, but not one that geomcheck wrote")
@@ -94,11 +111,22 @@ def _read(path: Path) -> Record:
             raise ValueError(f"{file.metadata.num_rows} rows and {len(metadata)} bytes of metadata are too many")
         if hashlib.blake2b(metadata).hexdigest().encode() != file.metadata.metadata.get(_DIGEST):
             raise ValueError("its metadata does not match its digest")
-        if not file.schema_arrow.equals(_SCHEMA):
-            raise ValueError(f"its columns are {file.schema_arrow.names}, or of other types")
+        if not file.schema_arrow.equals(_READ_SCHEMA):
+            raise ValueError(f"its columns are {file.schema_arrow.names[:20]}, or of other types")
+        _require_sensible(file.metadata, nbytes=path.stat().st_size)
         record = _skeleton(json.loads(metadata))
         _add_figures(record, file.read().unify_dictionaries())
         return record
+
+
+def _require_sensible(table: Any, *, nbytes: int) -> None:
+    """Refuse a table that grows out of all proportion when it is read. Raises ValueError."""
+    groups = [table.row_group(index) for index in range(table.num_row_groups)]
+    grown = sum(group.column(column).total_uncompressed_size for group in groups for column in range(len(_SCHEMA)))
+    if table.num_rows > FREE_ROWS + ROWS_PER_BYTE * nbytes:
+        raise ValueError(f"{table.num_rows} rows in {nbytes} bytes, more than any record has")
+    if grown > FREE_BYTES + BYTES_PER_ROW * table.num_rows:
+        raise ValueError(f"{grown} bytes of columns for {table.num_rows} rows, more than any record has")
 
 
 def _metadata(record: Record) -> dict[str, Any]:
@@ -166,10 +194,11 @@ def _routes(metadata: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[st
 def _add_figures(record: Record, table: pa.Table) -> None:
     """Add all rows, if they are such as `write_record` could have written."""
     known = {name: _decoded(table, name) for name in ("weight", "metric", "params", "stat")}
-    values, reasons = table["value"].to_numpy(), table["undefined"]
+    values, reasons = table["value"].to_numpy(), table["undefined"].combine_chunks()
     missing = np.asarray(table["value"].is_null())
     if not (missing == np.asarray(reasons.is_valid())).all() or not np.isfinite(values[~missing]).all():
         raise ValueError("a figure is neither a finite number nor undefined with a reason")
+    codes, texts = np.asarray(reasons.indices.fill_null(0)), reasons.dictionary.to_pylist()
     steps = table["step"].to_numpy()
     names, metrics = ({texts[code] for code in np.unique(codes)} for codes, texts in (known["weight"], known["metric"]))
     of_record = names <= record.weights.keys() and metrics <= record.versions.keys()
@@ -182,7 +211,7 @@ def _add_figures(record: Record, table: pa.Table) -> None:
         metric, params, stat = np.unravel_index(kind, sizes)
         request = Request(known["metric"][1][metric], known["params"][1][params])
         undefined = np.flatnonzero(missing[rows])
-        why = reasons.take(pa.array(rows[undefined])).to_pylist()
+        why = [texts[code] for code in codes[rows[undefined]].tolist()]
         column = Column(
             steps[rows],
             known["weight"][1],

@@ -13,6 +13,9 @@ from geomcheck.measurement.record import Origin, Point, Record
 
 _SUPPORTED = frozenset(DTYPE_NAMES.values())
 
+MAX_NAME = 1000
+"""Characters in the name of a weight."""
+
 
 def survey(run: Run, base: BaseModel) -> Record:
     """The record of `run` against `base` with its weights, and without figures.
@@ -27,9 +30,9 @@ def survey(run: Run, base: BaseModel) -> Record:
     headers = {checkpoint.name: checkpoint.source.weights for checkpoint in run.checkpoints}
     before = base.source.weights
     names = sorted(set(before).union(*headers.values()))
-    if odd := [name for name in names if not name.isprintable()]:
+    if odd := [name for name in names if not name.isprintable() or len(name) > MAX_NAME]:
         raise RunError(
-            f"{run.path}: a weight is called {ascii(odd[0])[:200]}: no model's is, so the file is not trusted"
+            f"{run.path}: a weight is called {ascii(odd[0][:200])}: no model's is, so the file is not trusted"
         )
     record = Record(
         run=run.name,

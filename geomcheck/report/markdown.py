@@ -10,6 +10,8 @@ from typing import Any
 from geomcheck.report.text import OUTCOME_WORDS, printable, shown
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|&~-])")
+_LINKED = re.compile(r"(?<=@)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+"""Where GitHub would see somebody's name, an address or a link, though no Markdown says so."""
 
 
 def append_step_summary(
@@ -54,5 +56,5 @@ def _decisive(verdict: Mapping[str, Any]) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` as literal Markdown on one line."""
-    return _ACTIVE.sub(r"\\\1", printable(text).replace("\n", " "))
+    """`text` as literal Markdown on one line, that notifies nobody and links to nothing."""
+    return _LINKED.sub("&#8203;", _ACTIVE.sub(r"\\\1", printable(text).replace("\n", " ")))

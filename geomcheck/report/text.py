@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,14 @@ LOG = Screen()
 OUTCOME_WORDS = {"passed": "PASSED", "failed": "FAILED", "error": "ERROR", "warned": "WARNED", "info": "INFO"}
 
 
+_CI_COMMAND = re.compile(r"(?:(?<!\S):(?=:)|#(?=#\w*\[))")
+
+
 def printable(text: str) -> str:
-    """`text` with control characters escaped: names in a run's files must not drive the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """`text` with control characters escaped, and what a CI system takes for a command (``::error::`` where a word
+    begins, ``##[group]`` and its like anywhere): names in a run's files must drive neither."""
+    seen = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return _CI_COMMAND.sub(lambda found: f"\\x{ord(found.group()):02x}", seen)
 
 
 def failure(facts: Mapping[str, Any], screen: Screen = LOG) -> str:

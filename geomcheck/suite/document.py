@@ -81,7 +81,7 @@ def read_document(path: Path, *, shown: str) -> Node:
     text = _read_text(path, start)
     node = parse_document(text, shown=shown)
     if not isinstance(node.value, dict):
-        found = "a list" if isinstance(node.value, list) else f"`{node.value}`"
+        found = "a list" if isinstance(node.value, list) else "a single value"  # not which: it may be any file
         _refuse(node.position, f"a suite is a mapping that starts with `geomcheck: 1`; found {found}")
     return node
 
@@ -113,9 +113,13 @@ def parse_document(text: str, *, shown: str) -> Node:
 
 def _read_text(path: Path, start: Position) -> str:
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"suite {start.path} is not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             _refuse(start, f"the file is larger than {MAX_BYTES:,} bytes; a suite is a short text")
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         column = error.start - error.object.rfind(b"\n", 0, error.start)
@@ -163,6 +167,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 (PyYAML's own class attribute)
     _depth = 0
+    _count = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -171,8 +176,10 @@ class _Loader(yaml.SafeLoader):
             problem = f"tags such as `{tag}` are not allowed: a suite is plain data; quote a text that begins with `!`"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         self._depth += 1
-        if self._depth > MAX_DEPTH:
-            problem = f"nested deeper than {MAX_DEPTH} levels"
+        self._count += 1
+        if self._depth > MAX_DEPTH or self._count > MAX_NODES:
+            deep = self._depth > MAX_DEPTH
+            problem = f"nested deeper than {MAX_DEPTH} levels" if deep else f"more than {MAX_NODES:,} values"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         node = super().compose_node(parent, index)
         self._depth -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,10 +85,11 @@ def load_profiles(sources: Sequence[str | Path], *, beside: Path | None = None) 
 def _of_source(source: str | Path, beside: Path) -> list[tuple[Profile, str]]:
     if source == BUILT_IN:
         return [(profile, BUILT_IN) for profile in PAPER]
-    path = beside / Path(source).expanduser()
-    files = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        kind = "a directory without profile files (*.yaml)" if path.is_dir() else "no such file"
+    path = beside / os.path.expanduser(source)
+    directory = os.path.isdir(path)
+    files = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if directory else [path]
+    if not files or not os.path.isfile(files[0]):
+        kind = "a directory without profile files (*.yaml)" if directory else "no such file"
         raise UsageError(
             f"profiles {displayed(path)}: {kind}; give `{BUILT_IN}`, a profile file, or a directory of them"
         )

@@ -44,11 +44,11 @@ def find_suite(source: str | Path, *, beside: Path | None = None) -> Path:
 
 def displayed(path: Path) -> str:
     """`path` relative to the working directory where it is inside, else absolute."""
-    absolute = path.resolve()
     try:
-        return str(absolute.relative_to(Path.cwd().resolve()))
-    except ValueError:
-        return str(absolute)
+        absolute, here = path.resolve(), Path.cwd().resolve()
+        return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+    except (OSError, ValueError):  # a name that is too long, a null character
+        return str(path)
 
 
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:

@@ -9,6 +9,9 @@ from geomcheck.checkpoints.discovery.layouts import LAYOUTS, SELF, Layout
 from geomcheck.checkpoints.inside import read_json
 from geomcheck.errors import RunError, UsageError
 
+MAX_PLACE = 255
+"""Characters of a place that a checkpoint names: no more than one name may have."""
+
 MAX_CONTENTS_BYTES = 2**20
 
 
@@ -88,7 +91,7 @@ def _declared(file: Path, root: Path) -> tuple[Path, ...]:
     content = read_json(file, root, max_bytes=MAX_CONTENTS_BYTES).get("contents")
     model = content.get("model") if isinstance(content, dict) else None
     path = model.get("path") if isinstance(model, dict) else None
-    if not isinstance(path, str) or not path or "\0" in path:
+    if not isinstance(path, str) or not 0 < len(path) <= MAX_PLACE or not path.isprintable():
         raise RunError(f"{file}: names no place for the model (contents.model.path)")
     place = file.parent / path
     if Path(path).is_absolute() or ".." in Path(path).parts or not place.resolve().is_relative_to(root):

@@ -10,7 +10,7 @@ from geomcheck.errors import RunError
 
 MAX_INDEX_BYTES = 64 * 2**20
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@ -]*")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@ -]{0,254}")
 
 
 def read_index(path: Path, root: Path) -> dict[str, str]:

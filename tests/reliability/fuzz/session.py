@@ -1,0 +1,145 @@
+"""One target in a process of its own: ``python -m tests.reliability.fuzz.session TARGET --seconds N --out DIR``.
+
+With atheris the branches that an input takes in the package decide what is tried next; without it, inputs are
+mutated blindly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+try:
+    import atheris
+except ImportError:
+    atheris = None
+
+with atheris.instrument_imports(include=["geomcheck", "yaml"]) if atheris else nullcontext():
+    from tests.reliability.fuzz.target import MAX_BYTES, Broken, Target, check
+    from tests.reliability.fuzz.targets import TARGETS, corpus
+
+MOST_KINDS = 50
+
+
+class Session:
+    """Counts what is tried, and keeps one input of each kind of finding in ``out``."""
+
+    def __init__(self, target: Target, out: Path, scratch: Path) -> None:
+        self.target = target
+        self.executions = 0
+        self.read = 0
+        self.kinds: dict[str, str] = {}
+        self._out = out
+        self._scratch = scratch
+        self._started = time.monotonic()
+        self._noted = 0.0
+
+    def one(self, content: bytes) -> None:
+        """Try one input."""
+        self._current(content)
+        try:
+            self.read += check(self.target, content, self._scratch) == "read"
+        except Broken as broken:
+            if broken.kind not in self.kinds and len(self.kinds) < MOST_KINDS:
+                self._keep(content, broken)
+        self.executions += 1
+        if time.monotonic() - self._noted > 1:
+            self.note()
+
+    def note(self) -> None:
+        """Write down how far this is: nothing that happens to the process takes it back."""
+        self._noted = time.monotonic()
+        spent = self._noted - self._started
+        facts = {"executions": self.executions, "read": self.read, "seconds": spent, "kinds": self.kinds}
+        (self._out / "progress.json").write_text(json.dumps(facts))
+
+    def _current(self, content: bytes) -> None:
+        """Leave the input where it is found if it ends the process."""
+        (self._scratch.parent / "current").write_bytes(content)
+
+    def _keep(self, content: bytes, broken: Broken) -> None:
+        name = hashlib.blake2b(content, digest_size=6).hexdigest()
+        self.kinds[broken.kind] = name
+        (self._out / name).write_bytes(content)
+        print(f"FINDING {self.target.name} {broken.kind} {name}\n{broken}", file=sys.stderr, flush=True)
+
+
+def guided(session: Session, seconds: float) -> None:
+    """Fuzz by coverage; ends the process."""
+    seeds = session_directory(session) / "seeds"
+    seeds.mkdir(exist_ok=True)
+    for number, content in enumerate(corpus(session.target).values()):
+        (seeds / f"{number}").write_bytes(content[:MAX_BYTES])
+    options = [
+        f"-max_total_time={max(1, round(seconds))}",
+        f"-max_len={MAX_BYTES}",
+        "-timeout=0",
+        "-rss_limit_mb=0",
+        "-malloc_limit_mb=0",
+        "-len_control=20",
+        "-print_final_stats=1",
+        f"-artifact_prefix={session_directory(session)}/",
+    ]
+    atheris.Setup([sys.argv[0], *options, str(seeds)], session.one)
+    atheris.Fuzz()
+
+
+def session_directory(session: Session) -> Path:
+    """A directory of the session's own, beside the one in which inputs are parsed."""
+    return session._scratch.parent
+
+
+def blind(session: Session, seconds: float) -> None:
+    """Mutate good inputs at random."""
+    chance = random.Random(0)
+    known = list(corpus(session.target).values())
+    until = time.monotonic() + seconds
+    for content in known:
+        session.one(content)
+    while time.monotonic() < until:
+        session.one(mutated(chance.choice(known), chance))
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """`content` with a few bytes changed, removed, repeated or put in."""
+    found = bytearray(content[:MAX_BYTES])
+    changes: list[Callable[[int], Any]] = [
+        lambda at: found.__setitem__(slice(at, at + 1), bytes([chance.randrange(256)])),
+        lambda at: found.__delitem__(slice(at, at + chance.randrange(1, 9))),
+        lambda at: found.__setitem__(slice(at, at), found[at : at + chance.randrange(1, 17)]),
+        lambda at: found.__setitem__(slice(at, at), chance.randbytes(chance.randrange(1, 5))),
+        lambda at: found.__setitem__(
+            slice(at, at + 1), chance.choice([b"0", b"-1", b'"', b"\xff\xff\xff\xff", b"{", b"["])
+        ),
+    ]
+    for _ in range(chance.randrange(1, 6)):
+        chance.choice(changes)(chance.randrange(len(found) + 1))
+    return bytes(found[:MAX_BYTES])
+
+
+def main() -> None:
+    """Fuzz one target for a while."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path, required=True)
+    arguments = parser.parse_args()
+    parsed_in = arguments.scratch / "parsed"
+    parsed_in.mkdir()
+    session = Session(TARGETS[arguments.target], arguments.out, parsed_in)
+    session.note()
+    (guided if atheris else blind)(session, arguments.seconds)
+    session.note()
+
+
+if __name__ == "__main__":
+    main()
