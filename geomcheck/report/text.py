@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,15 @@ LOG = Screen()
 OUTCOME_WORDS = {"passed": "PASSED", "failed": "FAILED", "error": "ERROR", "warned": "WARNED", "info": "INFO"}
 
 
+_COMMAND = re.compile(r"^(\s*)(?=::)|(?<=#)(?=#\[)", re.MULTILINE)
+"""Where GitHub Actions begins to read a line of a log as a command: ``::`` at its start, ``##[`` anywhere."""
+
+
 def printable(text: str) -> str:
-    """`text` with control characters escaped: names in a run's files must not drive the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """`text` with control characters and the beginnings of GitHub's commands escaped: names in a run's files must
+    drive neither the terminal nor a workflow."""
+    escaped = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return _COMMAND.sub(r"\1\\", escaped)
 
 
 def failure(facts: Mapping[str, Any], screen: Screen = LOG) -> str:
@@ -72,7 +79,7 @@ def header(gate: Gate, screen: Screen = LOG) -> list[str]:
     for subject in subjects:
         omissions = subject.run.omissions if subject.run else ()
         lines += [f"geomcheck: {subject.name}: {omission}" for omission in omissions]
-    return [part for line in lines for part in screen.sentence(printable(line), hang=2)]
+    return [printable(part) for line in lines for part in screen.sentence(printable(line), hang=2)]
 
 
 def shown(value: float | None, facts: Mapping[str, Any]) -> str:

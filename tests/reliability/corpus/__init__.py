@@ -31,9 +31,21 @@ from tests.reliability.options import Options
 from tests.reliability.table import Row, Section
 
 FAMILIES = (
-    safetensors_files, indices, pickles, ranks, dcp, adapters, records, suites, configs,
-    values, names, steps, places, moving,
-)  # fmt: skip
+    safetensors_files,
+    indices,
+    pickles,
+    ranks,
+    dcp,
+    adapters,
+    records,
+    suites,
+    configs,
+    values,
+    names,
+    steps,
+    places,
+    moving,
+)
 
 
 def cases() -> Iterator[Case]:
@@ -57,10 +69,15 @@ def section(options: Options) -> Section:
         if found:
             wrong.append(case.id)
     rows = [
-        Row(f"{family}: {outcome}", str(count), "as expected", sum(w.startswith(f"{family}/") for w in wrong) if not index else 0)
+        Row(
+            f"{family}: {outcome}",
+            str(count),
+            "as expected",
+            sum(w.startswith(f"{family}/") for w in wrong) if not index else 0,
+        )
         for family, counts in outcomes.items()
         for index, (outcome, count) in enumerate(counts.most_common())
-    ]  # fmt: skip
+    ]
     total = sum(counts.total() for counts in outcomes.values())
     summary = f"{total} inputs in {time.monotonic() - started:.0f} s, the slowest {slowest:.1f} s"
     return Section("Corpus of bad inputs", rows, summary + (f"; NOT as expected: {', '.join(wrong)}" if wrong else ""))

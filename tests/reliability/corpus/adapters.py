@@ -106,8 +106,11 @@ def cases() -> Iterator[Case]:
     yield kit("a-nan", _factors(_set(A, lambda t: t * nan)), Outcome.ERROR, "checkpoint-20", Q, "NaN")
     yield kit("an-infinity", _factors(_set(B, lambda t: t / 0)), Outcome.ERROR, "checkpoint-20", Q)
     yield kit("a-zero-factor", _factors(_set(B, torch.zeros_like)), Outcome.ERROR, "checkpoint-20", "equal W0 again", Q)
-    yield kit("all-zero-from-the-start", _factors(lambda f: f.update({n: torch.zeros_like(t) for n, t in f.items() if "lora_B" in n}),
-              *all_steps), Outcome.ERROR)  # fmt: skip
+    yield kit(
+        "all-zero-from-the-start",
+        _factors(lambda f: f.update({n: torch.zeros_like(t) for n, t in f.items() if "lora_B" in n}), *all_steps),
+        Outcome.ERROR,
+    )
     yield kit("a-factor-missing", _factors(lambda f: f.pop(A)), Outcome.ERROR, "opd/checkpoint-20", B, "no counterpart")
     yield kit(
         "a-pair-missing", _factors(lambda f: (f.pop(A), f.pop(B))), Outcome.ERROR, "checkpoint-20", "does not adapt", Q
@@ -117,8 +120,13 @@ def cases() -> Iterator[Case]:
     yield kit(
         "a-factor-of-integers", _factors(_set(A, lambda t: t.to(torch.int32))), Outcome.ERROR, "opd/checkpoint-20"
     )
-    yield kit("a-factor-for-nothing", _factors(lambda f: f.update({n.replace("q_proj", "x_proj"): f[n] + 0 for n in (A, B)})),
-              Outcome.ERROR, "checkpoint-20", "x_proj")  # fmt: skip
+    yield kit(
+        "a-factor-for-nothing",
+        _factors(lambda f: f.update({n.replace("q_proj", "x_proj"): f[n] + 0 for n in (A, B)})),
+        Outcome.ERROR,
+        "checkpoint-20",
+        "x_proj",
+    )
     yield kit(
         "a-name-without-a-place",
         _factors(lambda f: f.update(x=torch.ones(2, 2))),

@@ -23,10 +23,17 @@ def _with(step: int = 20, **values: Any) -> Callable[[Project], object]:
 def cases() -> Iterator[Case]:
     """Every case."""
     edits: dict[str, Bytes] = {
-        "empty": lambda c: b"", "cut": lambda c: c[:-5], "a-list": lambda c: b"[1]", "a-text": lambda c: b'"qwen3"',
-        "not-utf8": lambda c: c.replace(b"qwen", b"q\xff"), "nulls": lambda c: bytes(len(c)), "html": lambda c: b"<html>",
-        "deep": lambda c: b'{"a":' * 99_999, "two": lambda c: c + c, "huge": lambda c: b" " * 70_000_000,
-    }  # fmt: skip
+        "empty": lambda c: b"",
+        "cut": lambda c: c[:-5],
+        "a-list": lambda c: b"[1]",
+        "a-text": lambda c: b'"qwen3"',
+        "not-utf8": lambda c: c.replace(b"qwen", b"q\xff"),
+        "nulls": lambda c: bytes(len(c)),
+        "html": lambda c: b"<html>",
+        "deep": lambda c: b'{"a":' * 99_999,
+        "two": lambda c: c + c,
+        "huge": lambda c: b" " * 70_000_000,
+    }
     for what, edit in edits.items():
         yield kit(what, _config(edit), Outcome.ERROR, "opd/checkpoint-20/config.json")
     yield kit("w0-cut", _config(edits["cut"], 0), Outcome.ERROR, "opd/base/config.json")
@@ -37,9 +44,11 @@ def cases() -> Iterator[Case]:
         Outcome.SAME,
     )
     for what, values in {
-        "more-heads": {"num_attention_heads": 8}, "fewer-groups": {"num_key_value_heads": 1},
-        "another-head-size": {"head_dim": 4}, "wider": {"hidden_size": 32},
-    }.items():  # fmt: skip
+        "more-heads": {"num_attention_heads": 8},
+        "fewer-groups": {"num_key_value_heads": 1},
+        "another-head-size": {"head_dim": 4},
+        "wider": {"hidden_size": 32},
+    }.items():
         yield kit(what, _with(**values), Outcome.USAGE, "checkpoint-20", "does not belong to run opd")
     other = {"a-number": 3, "a-list": ["qwen3"], "null": None, "empty": "", "unknown": "qwen99", "another": "gpt2"}
     for what, value in other.items():  # names and shapes decide, where nothing is to be split

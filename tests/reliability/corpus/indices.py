@@ -57,17 +57,36 @@ def cases() -> Iterator[Case]:
     yield kit("a-map-that-is-a-list", _mapping(lambda index: index.update(weight_map=[FIRST])), Outcome.ERROR, WHERE)
     yield kit("a-number-for-a-file", _first(3), Outcome.ERROR, WHERE, Q)
     for what, value in {
-        "up": "../base/model.safetensors", "absolute": "/etc/passwd", "empty": "", "a-dot": ".", "null": "a\0b",
-        "itself": INDEX, "the-config": "config.json",
-    }.items():  # fmt: skip
+        "up": "../base/model.safetensors",
+        "absolute": "/etc/passwd",
+        "empty": "",
+        "a-dot": ".",
+        "null": "a\0b",
+        "itself": INDEX,
+        "the-config": "config.json",
+    }.items():
         yield kit(f"a-file-{what}", _first(value), Outcome.ERROR, "opd/checkpoint-20/")
-    yield kit("a-file-that-is-not-there", _first("model-00009-of-00009.safetensors"), Outcome.ERROR,
-              "opd/checkpoint-20/model-00009-of-00009.safetensors", "missing")  # fmt: skip
+    yield kit(
+        "a-file-that-is-not-there",
+        _first("model-00009-of-00009.safetensors"),
+        Outcome.ERROR,
+        "opd/checkpoint-20/model-00009-of-00009.safetensors",
+        "missing",
+    )
     yield kit("a-weight-in-the-wrong-file", _first(FIRST), Outcome.ERROR, "stale")
-    yield kit("a-weight-left-out", _mapping(lambda index: index["weight_map"].pop(Q)), Outcome.ERROR,
-              f"{Q} cannot be measured: missing from checkpoint-20")  # fmt: skip
-    yield kit("a-weight-that-is-nowhere", _mapping(lambda i: i["weight_map"].update({"x.weight": FIRST})), Outcome.ERROR,
-              FIRST, "places x.weight here")  # fmt: skip
+    yield kit(
+        "a-weight-left-out",
+        _mapping(lambda index: index["weight_map"].pop(Q)),
+        Outcome.ERROR,
+        f"{Q} cannot be measured: missing from checkpoint-20",
+    )
+    yield kit(
+        "a-weight-that-is-nowhere",
+        _mapping(lambda i: i["weight_map"].update({"x.weight": FIRST})),
+        Outcome.ERROR,
+        FIRST,
+        "places x.weight here",
+    )
     twice = _index(lambda c: c.replace(b'"weight_map": {', b'"weight_map": {"' + Q.encode() + b'": "x.safetensors", '))
     yield kit("a-name-twice", twice, Outcome.SAME)  # the last counts, and it holds the weight
     yield kit("a-total-that-is-wrong", _mapping(lambda index: index.update(metadata={"total_size": 1})), Outcome.SAME)
@@ -86,10 +105,19 @@ def cases() -> Iterator[Case]:
         f"opd/checkpoint-20/{SECOND}",
         "missing",
     )
-    yield kit("a-shard-under-anothers-name", lambda p: shutil.copy(p.at(20) / FIRST, p.at(20) / SECOND), Outcome.ERROR,
-              f"opd/checkpoint-20/{SECOND}", "stale")  # fmt: skip
+    yield kit(
+        "a-shard-under-anothers-name",
+        lambda p: shutil.copy(p.at(20) / FIRST, p.at(20) / SECOND),
+        Outcome.ERROR,
+        f"opd/checkpoint-20/{SECOND}",
+        "stale",
+    )
     yield kit("a-shard-of-another-step", _from(10, SECOND), Outcome.OTHER)
     yield kit("an-empty-shard", _shard(SECOND, lambda _: b""), Outcome.ERROR, f"opd/checkpoint-20/{SECOND}")
     yield kit("half-a-shard", _shard(SECOND, lambda c: c[: len(c) // 2]), Outcome.ERROR, f"opd/checkpoint-20/{SECOND}")
-    yield kit("an-index-beside-a-whole-model", lambda p: shutil.copy(p.base / "model.safetensors", p.at(20)), Outcome.ERROR,
-              "checkpoint-20")  # fmt: skip
+    yield kit(
+        "an-index-beside-a-whole-model",
+        lambda p: shutil.copy(p.base / "model.safetensors", p.at(20)),
+        Outcome.ERROR,
+        "checkpoint-20",
+    )

@@ -56,8 +56,12 @@ def _commanding(tensors: Tensors) -> None:
 def cases() -> Iterator[Case]:
     """Every case."""
     yield kit("missing-from-one", rewritten(20, _drop(Q)), Outcome.ERROR, f"{CANNOT}missing from checkpoint-20")
-    yield kit("missing-from-two", lambda p: [rewritten(s, _drop(Q))(p) for s in (10, 30)], Outcome.ERROR,
-              f"{CANNOT}missing from checkpoint-10, checkpoint-30")  # fmt: skip
+    yield kit(
+        "missing-from-two",
+        lambda p: [rewritten(s, _drop(Q))(p) for s in (10, 30)],
+        Outcome.ERROR,
+        f"{CANNOT}missing from checkpoint-10, checkpoint-30",
+    )
     yield kit("missing-from-w0", rewritten(0, _drop(Q)), Outcome.ERROR, f"{CANNOT}not in W0")
     yield kit(
         "missing-from-all", everywhere(_drop(Q), base=False), Outcome.ERROR, f"{CANNOT}in W0, but in no checkpoint"
@@ -78,24 +82,53 @@ def cases() -> Iterator[Case]:
     yield kit(
         "an-extra-integer-buffer", rewritten(20, lambda w: w.update({"num_batches": torch.tensor(3)})), Outcome.SAME
     )
-    yield kit("renamed-in-one", rewritten(20, renamed(Q, "model.layers.0.self_attn.query.weight")), Outcome.ERROR,
-              f"{CANNOT}missing from checkpoint-20 (and 1 more)")  # fmt: skip
-    yield kit("two-names-exchanged", rewritten(20, lambda w: w.update({
-        Q.replace("q_proj", "k_proj"): w[Q.replace("q_proj", "v_proj")],
-        Q.replace("q_proj", "v_proj"): w[Q.replace("q_proj", "k_proj")]})), Outcome.FAILED, "k_proj", "v_proj")  # fmt: skip
+    yield kit(
+        "renamed-in-one",
+        rewritten(20, renamed(Q, "model.layers.0.self_attn.query.weight")),
+        Outcome.ERROR,
+        f"{CANNOT}missing from checkpoint-20 (and 1 more)",
+    )
+    yield kit(
+        "two-names-exchanged",
+        rewritten(
+            20,
+            lambda w: w.update(
+                {
+                    Q.replace("q_proj", "k_proj"): w[Q.replace("q_proj", "v_proj")],
+                    Q.replace("q_proj", "v_proj"): w[Q.replace("q_proj", "k_proj")],
+                }
+            ),
+        ),
+        Outcome.FAILED,
+        "k_proj",
+        "v_proj",
+    )
     yield kit("a-lookalike-letter", rewritten(20, renamed(Q, LOOKALIKE)), Outcome.ERROR, "cannot be measured: ")
     yield kit("an-invisible-letter", rewritten(20, renamed(Q, HIDDEN)), Outcome.ERROR, "q\\u200b_proj", "opd")
-    yield kit("an-escape-in-a-name", rewritten(20, lambda w: w.update({"a\x1b[2Jb.weight": torch.ones(4, 4)})),
-              Outcome.ERROR, "a\\x1b[2Jb.weight")  # fmt: skip
-    yield kit("a-newline-in-a-name", rewritten(20, lambda w: w.update({"a\n::error::b": torch.ones(4, 4)})),
-              Outcome.ERROR, "a\\n::error::b")  # fmt: skip
+    yield kit(
+        "an-escape-in-a-name",
+        rewritten(20, lambda w: w.update({"a\x1b[2Jb.weight": torch.ones(4, 4)})),
+        Outcome.ERROR,
+        "a\\x1b[2Jb.weight",
+    )
+    yield kit(
+        "a-newline-in-a-name",
+        rewritten(20, lambda w: w.update({"a\n::error::b": torch.ones(4, 4)})),
+        Outcome.ERROR,
+        "a\\n::error::b",
+    )
     yield kit("a-command-for-a-name", everywhere(_commanding), Outcome.FAILED)
     yield kit("an-empty-name", rewritten(20, lambda w: w.update({"": torch.ones(4, 4)})), Outcome.ERROR)
     yield kit("a-name-of-100-kB", rewritten(20, lambda w: w.update({"x" * 100_000: torch.ones(4, 4)})), Outcome.ERROR)
     yield kit("prefixed-in-one", rewritten(20, _prefixed("module.")), Outcome.SAME)
     yield kit("compiled-in-one", rewritten(20, _prefixed("_orig_mod.")), Outcome.SAME)
-    yield kit("both-with-and-without-prefix", rewritten(20, lambda w: w.update({f"module.{Q}": w[Q] + 1})), Outcome.ERROR,
-              "checkpoint-20", Q)  # fmt: skip
+    yield kit(
+        "both-with-and-without-prefix",
+        rewritten(20, lambda w: w.update({f"module.{Q}": w[Q] + 1})),
+        Outcome.ERROR,
+        "checkpoint-20",
+        Q,
+    )
     for what, change in {
         "transposed": lambda w: w.T,
         "flattened": lambda w: w.flatten(),

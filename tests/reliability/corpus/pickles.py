@@ -129,11 +129,16 @@ def cases() -> Iterator[Case]:
     )
     yield kit("a-name-that-lost-a-letter", _of_pickle(b"q_proj", b"q_proi"), Outcome.ERROR, "q_proi", "not in W0")
     for what, content in {
-        "an-empty-state-dict": {}, "a-list": [torch.ones(2)], "a-tensor": torch.ones(3), "numbers": {"a": 1, "b": 2},
-        "a-number": 7, "two-state-dicts": {"model": {Q: torch.ones(2, 2)}, "state_dict": {Q: torch.ones(2, 2)}},
-        "a-sparse-tensor": {Q: torch.eye(3).to_sparse()}, "names-that-are-numbers": {1: torch.ones(2, 2)},
+        "an-empty-state-dict": {},
+        "a-list": [torch.ones(2)],
+        "a-tensor": torch.ones(3),
+        "numbers": {"a": 1, "b": 2},
+        "a-number": 7,
+        "two-state-dicts": {"model": {Q: torch.ones(2, 2)}, "state_dict": {Q: torch.ones(2, 2)}},
+        "a-sparse-tensor": {Q: torch.eye(3).to_sparse()},
+        "names-that-are-numbers": {1: torch.ones(2, 2)},
         "a-whole-module": torch.nn.Linear(2, 2),
-    }.items():  # fmt: skip
+    }.items():
         yield kit(what, _saved(content), Outcome.ERROR, "opd/checkpoint-20")
     weights = seeds.trained(20)
     yield kit("wrapped", _saved({"state_dict": weights, "epoch": 3}), Outcome.SAME)

@@ -1,4 +1,4 @@
-"""What lies where a file or directory should: pipes, directories, links, devices, sockets, files that cannot be read."""
+"""What lies where a file or directory should: pipes, directories, links, devices, sockets."""
 
 from __future__ import annotations
 
@@ -80,8 +80,13 @@ def cases() -> Iterator[Case]:
             yield kit(f"{what}-for-the-state", state, Outcome.USAGE, "opd/checkpoint-20/trainer_state.json")
         suite = _put(lambda p: p.suite, put)
         yield kit(f"{what}-for-the-suite", suite, SUITES.get(what, Outcome.USAGE), arguments=("suites/mine.yaml",))
-    yield kit("the-run-is-a-weights-file", nothing, Outcome.USAGE, "opd/checkpoint-10/model.safetensors",
-              run="opd/checkpoint-10/model.safetensors")  # fmt: skip
+    yield kit(
+        "the-run-is-a-weights-file",
+        nothing,
+        Outcome.USAGE,
+        "opd/checkpoint-10/model.safetensors",
+        run="opd/checkpoint-10/model.safetensors",
+    )
     yield kit("the-run-is-a-config", nothing, Outcome.USAGE, "opd/base/config.json", run="opd/base/config.json")
     yield kit("the-run-is-a-suite", nothing, Outcome.USAGE, "suites/mine.yaml", run="suites/mine.yaml")
     yield kit("the-run-is-a-device", nothing, Outcome.USAGE, "/dev/null", run="/dev/null")

@@ -52,11 +52,13 @@ def cases() -> Iterator[Case]:
         Outcome.OTHER,
     )
     edits: dict[str, Bytes] = {
-        "empty": lambda c: b"", "cut": lambda c: c[: len(c) // 2], "nulls": lambda c: bytes(len(c)),
+        "empty": lambda c: b"",
+        "cut": lambda c: c[: len(c) // 2],
+        "nulls": lambda c: bytes(len(c)),
         "a-coordinate-lost": lambda c: c.replace(b"_coordinate_on_dim", b"_coordinate_in_dim"),
         "a-placement-renamed": lambda c: c.replace(b"placement_types\nShard", b"placement_types\nShare"),
         "a-name-flipped": lambda c: c.replace(b"q_proj", b"q_proi"),
-    }  # fmt: skip
+    }
     for what, edit in edits.items():
         yield kit(f"a-rank-{what}", edited(_one, edit), Outcome.ERROR, here)
     yield kit("a-rank-of-whole-tensors", lambda p: torch.save({Q: torch.ones(32, 16)}, _one(p)), Outcome.ERROR, here)
@@ -79,20 +81,26 @@ def _slices() -> Iterator[Case]:
         return edited(lambda p: p.at(20) / SLICE.format(2), header(edit))
 
     for what, change in {
-        "missing": lambda info: info.pop(Q), "negative": lambda info: info[Q].update(saved_offsets=[-1, 0]),
+        "missing": lambda info: info.pop(Q),
+        "negative": lambda info: info[Q].update(saved_offsets=[-1, 0]),
         "overlapping": lambda info: info[Q].update(saved_offsets=[8, 0]),
         "with-a-gap": lambda info: info[Q].update(saved_offsets=[20, 0]),
         "huge": lambda info: info[Q].update(saved_offsets=[2**62, 0]),
         "of-floats": lambda info: info[Q].update(saved_offsets=[16.0, 0]),
         "of-one-dimension": lambda info: info[Q].update(saved_offsets=[16]),
         "a-list": lambda info: info.update({Q: [16, 0]}),
-    }.items():  # fmt: skip
+    }.items():
         yield kit(f"offsets-{what}", offsets(change), Outcome.ERROR, "epoch_0_step_20")
     lost = edited(lambda p: p.at(20) / SLICE.format(2), header(lambda found: found.pop("__metadata__")))
     yield kit("no-offsets", lost, Outcome.ERROR, here)
     name, other = SLICE.format(1), "model.safetensors"
-    yield kit("a-slice-called-a-model", lambda p: [(p.at(20) / SLICE.format(2)).unlink(), (p.at(20) / name).rename(p.at(20) / other)],
-              Outcome.ERROR, here, "holds slices of tensors")  # fmt: skip
+    yield kit(
+        "a-slice-called-a-model",
+        lambda p: [(p.at(20) / SLICE.format(2)).unlink(), (p.at(20) / name).rename(p.at(20) / other)],
+        Outcome.ERROR,
+        here,
+        "holds slices of tensors",
+    )
     yield kit(
         "a-slice-of-another-step",
         lambda p: shutil.copy(p.run / "epoch_0_step_10/model" / name, p.at(20) / name),

@@ -88,19 +88,26 @@ def _column(name: str, value: object) -> Callable[[Columns], object]:
 def cases() -> Iterator[Case]:
     """Every case."""
     cuts: dict[str, Bytes] = {
-        "nothing": lambda c: b"", "the-magic": lambda c: c[:4], "a-page-header": lambda c: c[:20],
-        "half": lambda c: c[: len(c) // 2], "before-the-footer": lambda c: c[: _footer(c)],
-        "inside-the-footer": lambda c: c[: _footer(c) + 100], "before-its-length": lambda c: c[:-8],
-        "before-the-last-magic": lambda c: c[:-4], "one-byte-short": lambda c: c[:-1],
-    }  # fmt: skip
+        "nothing": lambda c: b"",
+        "the-magic": lambda c: c[:4],
+        "a-page-header": lambda c: c[:20],
+        "half": lambda c: c[: len(c) // 2],
+        "before-the-footer": lambda c: c[: _footer(c)],
+        "inside-the-footer": lambda c: c[: _footer(c) + 100],
+        "before-its-length": lambda c: c[:-8],
+        "before-the-last-magic": lambda c: c[:-4],
+        "one-byte-short": lambda c: c[:-1],
+    }
     for what, edit in cuts.items():
         yield kit(f"cut-to-{what}", _file(edit), Outcome.USAGE, WHERE)
     flips: dict[str, Callable[[bytes], int]] = {
-        "the-last-magic": lambda c: len(c) - 2, "the-footer-length": lambda c: len(c) - 7,
-        "the-footer": lambda c: _footer(c) + 1, "a-page": lambda c: _footer(c) // 3,
+        "the-last-magic": lambda c: len(c) - 2,
+        "the-footer-length": lambda c: len(c) - 7,
+        "the-footer": lambda c: _footer(c) + 1,
+        "a-page": lambda c: _footer(c) // 3,
         "the-last-page": lambda c: _footer(c) - 20,
         "the-metadata": lambda c: c.rindex(b"fingerprints"),
-    }  # fmt: skip
+    }
     for what, at in flips.items():
         yield kit(f"flip-in-{what}", _file(_flip(at)), Outcome.USAGE, WHERE)
     yield kit("footer-length-huge", _file(lambda c: c[:-8] + b"\xff\xff\xff\x7f" + c[-4:]), Outcome.USAGE, WHERE)
@@ -114,23 +121,33 @@ def cases() -> Iterator[Case]:
     yield kit("gone", lambda p: p.record.unlink(), Outcome.USAGE, WHERE)
     yield kit("renamed", lambda p: p.record.rename(p.root / "opd.bin"), Outcome.SAME, run="opd.bin")
     unsigned = {
-        "a-checkpoint-renamed": lambda m: m["points"][0].update(name="x"), "the-run-renamed": lambda m: m.update(run="opd-9"),
-        "a-version": lambda m: m["metrics"].update(stable_rank=99), "w0": lambda m: m["base"].update(path="elsewhere"),
-    }  # fmt: skip
+        "a-checkpoint-renamed": lambda m: m["points"][0].update(name="x"),
+        "the-run-renamed": lambda m: m.update(run="opd-9"),
+        "a-version": lambda m: m["metrics"].update(stable_rank=99),
+        "w0": lambda m: m["base"].update(path="elsewhere"),
+    }
     for what, change in unsigned.items():
         yield kit(f"unsigned-{what}", _edited(change, sign=False), Outcome.USAGE, WHERE, "does not match its digest")
     signed = {
-        "another-format": lambda m: m.update(format=2), "no-points": lambda m: m.update(points=[]),
-        "points-reversed": lambda m: m["points"].reverse(), "a-point-twice": lambda m: m["points"].append(m["points"][-1]),
-        "a-point-less": lambda m: m["points"].pop(), "a-step-of-zero": lambda m: m["points"][0].update(step=0),
-        "a-step-huge": lambda m: m["points"][-1].update(step=2**70), "progress-above-1": lambda m: m["points"][0].update(progress=2),
+        "another-format": lambda m: m.update(format=2),
+        "no-points": lambda m: m.update(points=[]),
+        "points-reversed": lambda m: m["points"].reverse(),
+        "a-point-twice": lambda m: m["points"].append(m["points"][-1]),
+        "a-point-less": lambda m: m["points"].pop(),
+        "a-step-of-zero": lambda m: m["points"][0].update(step=0),
+        "a-step-huge": lambda m: m["points"][-1].update(step=2**70),
+        "progress-above-1": lambda m: m["points"][0].update(progress=2),
         "progress-nan": lambda m: m["points"][0].update(progress=float("nan")),
         "progress-that-falls": lambda m: m["points"][2].update(progress=0.1),
-        "a-weight-less": lambda m: m["weights"].pop(Q), "a-shape-of-texts": lambda m: m["weights"][Q].update(shape=["a"]),
+        "a-weight-less": lambda m: m["weights"].pop(Q),
+        "a-shape-of-texts": lambda m: m["weights"][Q].update(shape=["a"]),
         "a-negative-shape": lambda m: m["weights"][Q].update(shape=[-32, 16]),
-        "no-weights": lambda m: m.update(weights={}), "no-run": lambda m: m.pop("run"), "no-versions": lambda m: m.update(metrics={}),
-        "a-list": lambda m: m.update(base=[]), "dtypes-a-number": lambda m: m["weights"][Q].update(dtypes=7),
-    }  # fmt: skip
+        "no-weights": lambda m: m.update(weights={}),
+        "no-run": lambda m: m.pop("run"),
+        "no-versions": lambda m: m.update(metrics={}),
+        "a-list": lambda m: m.update(base=[]),
+        "dtypes-a-number": lambda m: m["weights"][Q].update(dtypes=7),
+    }
     for what, change in signed.items():
         yield kit(f"metadata-{what}", _edited(change), Outcome.USAGE, WHERE)
     yield kit(
@@ -138,31 +155,49 @@ def cases() -> Iterator[Case]:
     )
     yield kit("metadata-an-escape", _edited(lambda m: m.update(run="opd\x1b[2J")), Outcome.SAME)
     figures = {
-        "nan": ("stable_rank", float("nan")), "infinite": ("stable_rank", float("inf")), "null": ("stable_rank", None),
-        "rank-zero": ("stable_rank", 0.0), "rank-above-the-shape": ("stable_rank", 16.5), "support-above-1": ("update_support", 1.5),
-        "norm-negative": ("relative_update_norm", -0.01), "frozen-a-half": ("frozen_share", 0.5),
-    }  # fmt: skip
+        "nan": ("stable_rank", float("nan")),
+        "infinite": ("stable_rank", float("inf")),
+        "null": ("stable_rank", None),
+        "rank-zero": ("stable_rank", 0.0),
+        "rank-above-the-shape": ("stable_rank", 16.5),
+        "support-above-1": ("update_support", 1.5),
+        "norm-negative": ("relative_update_norm", -0.01),
+        "frozen-a-half": ("frozen_share", 0.5),
+    }
     for what, (metric, value) in figures.items():
         yield kit(f"figure-{what}", _edited(rows=_figure(metric, value)), Outcome.USAGE, WHERE, "damaged record")
     rows = {
-        "a-step-lost": _drop(lambda c, i: c["step"][i] != 20), "a-weight-lost": _drop(lambda c, i: c["weight"][i] != Q),
+        "a-step-lost": _drop(lambda c, i: c["step"][i] != 20),
+        "a-weight-lost": _drop(lambda c, i: c["weight"][i] != Q),
         "one-figure-lost": _drop(lambda c, i: i != c["metric"].index("stable_rank")),
-    }  # fmt: skip
+    }
     for what, change in rows.items():
         yield kit(f"rows-{what}", _edited(rows=change), Outcome.USAGE, WHERE)
-    yield kit("rows-a-metric-lost", _edited(rows=_drop(lambda c, i: c["metric"][i] != "stable_rank")), Outcome.PART,
-              "stable_rank", "was not measured")  # fmt: skip
+    yield kit(
+        "rows-a-metric-lost",
+        _edited(rows=_drop(lambda c, i: c["metric"][i] != "stable_rank")),
+        Outcome.PART,
+        "stable_rank",
+        "was not measured",
+    )
     yield kit("rows-all-lost", _edited(rows=_drop(lambda c, i: False)), Outcome.ERROR, "was not measured")
     yield kit(
         "rows-twice", _edited(rows=lambda c: c.update({n: v + v for n, v in c.items()})), Outcome.USAGE, WHERE, "twice"
     )
     yield kit("rows-reversed", _edited(rows=lambda c: c.update({n: v[::-1] for n, v in c.items()})), Outcome.SAME)
     cells = {
-        "a-foreign-step": ("step", 25), "a-foreign-weight": ("weight", "x"), "a-foreign-metric": ("metric", "x"),
-        "no-params": ("params", "no json"), "params-a-list": ("params", "[]"), "another-stat": ("stat", "x"),
-        "a-null-step": ("step", None), "a-wrong-layer": ("layer", 7), "a-wrong-module": ("module", "x"),
-        "a-wrong-size": ("numel", 3), "both-value-and-reason": ("undefined", "x"),
-    }  # fmt: skip
+        "a-foreign-step": ("step", 25),
+        "a-foreign-weight": ("weight", "x"),
+        "a-foreign-metric": ("metric", "x"),
+        "no-params": ("params", "no json"),
+        "params-a-list": ("params", "[]"),
+        "another-stat": ("stat", "x"),
+        "a-null-step": ("step", None),
+        "a-wrong-layer": ("layer", 7),
+        "a-wrong-module": ("module", "x"),
+        "a-wrong-size": ("numel", 3),
+        "both-value-and-reason": ("undefined", "x"),
+    }
     for what, (name, cell) in cells.items():
         yield kit(f"rows-{what}", _edited(rows=_column(name, cell)), Outcome.USAGE, WHERE)
     yield kit("as-a-base", nothing, Outcome.SAME, arguments=("--geom-base=opd.parquet",))

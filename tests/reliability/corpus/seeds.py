@@ -40,10 +40,15 @@ def trained(step: int) -> Tensors:
 def halves(directory: Path, weights: Tensors) -> None:
     """A distributed checkpoint of two files, which hold the upper and the lower half of every tensor."""
     cuts = {
-        name: (w, [((0, *(0 for _ in w.shape[1:])), (len(w) // 2, *w.shape[1:])),
-                   ((len(w) // 2, *(0 for _ in w.shape[1:])), (len(w) - len(w) // 2, *w.shape[1:]))])
+        name: (
+            w,
+            [
+                ((0, *(0 for _ in w.shape[1:])), (len(w) // 2, *w.shape[1:])),
+                ((len(w) // 2, *(0 for _ in w.shape[1:])), (len(w) - len(w) // 2, *w.shape[1:])),
+            ],
+        )
         for name, w in weights.items()
-    }  # fmt: skip
+    }
     save_chunks(directory, cuts, files=2)
 
 

@@ -1,4 +1,4 @@
-"""Step directories: missing, twice, renamed, empty, links, of another run or framework; what says how far training was."""
+"""Step directories: missing, twice, renamed, empty, links, of another run; and trainer states that contradict them."""
 
 from __future__ import annotations
 
@@ -86,10 +86,18 @@ def cases() -> Iterator[Case]:
 
 def _directories() -> Iterator[Case]:
     yield kit("the-same-step-twice", _copy(20, "checkpoint-020"), Outcome.USAGE, "checkpoint-020", "checkpoint-20")
-    yield kit("a-copy-under-another-step", _copy(20, "checkpoint-25"), Outcome.ERROR,
-              "checkpoint-20 and checkpoint-25 hold the same weights")  # fmt: skip
-    yield kit("the-last-copied-as-the-next", _copy(30, "checkpoint-40"), Outcome.ERROR,
-              "checkpoint-30 and checkpoint-40 hold the same weights")  # fmt: skip
+    yield kit(
+        "a-copy-under-another-step",
+        _copy(20, "checkpoint-25"),
+        Outcome.ERROR,
+        "checkpoint-20 and checkpoint-25 hold the same weights",
+    )
+    yield kit(
+        "the-last-copied-as-the-next",
+        _copy(30, "checkpoint-40"),
+        Outcome.ERROR,
+        "checkpoint-30 and checkpoint-40 hold the same weights",
+    )
     yield kit("two-names-exchanged", _swap, Outcome.USAGE, "opd", "checkpoint-10 says 20, checkpoint-20 says 10")
     yield kit("two-files-exchanged", _swap_weights, Outcome.OTHER)
     yield kit("one-step-fewer", lambda project: shutil.rmtree(project.at(20)), Outcome.OTHER)
@@ -99,17 +107,38 @@ def _directories() -> Iterator[Case]:
         "an-empty-directory", _replace(20, lambda path, _: path.mkdir()), Outcome.LEFT_OUT, "checkpoint-20", "empty"
     )
     refuse = ("--geom-incomplete=error",)
-    yield kit("an-empty-directory-refused", _replace(20, lambda path, _: path.mkdir()), Outcome.USAGE,
-              "checkpoint-20", "empty", arguments=refuse)  # fmt: skip
-    yield kit("a-file-for-a-directory", _replace(20, lambda path, _: path.write_text("x")), Outcome.LEFT_OUT,
-              "checkpoint-20", "not a directory")  # fmt: skip
-    yield kit("a-link-that-leads-nowhere", _replace(20, lambda path, _: path.symlink_to("nowhere")), Outcome.LEFT_OUT,
-              "checkpoint-20", "a link that leads nowhere")  # fmt: skip
+    yield kit(
+        "an-empty-directory-refused",
+        _replace(20, lambda path, _: path.mkdir()),
+        Outcome.USAGE,
+        "checkpoint-20",
+        "empty",
+        arguments=refuse,
+    )
+    yield kit(
+        "a-file-for-a-directory",
+        _replace(20, lambda path, _: path.write_text("x")),
+        Outcome.LEFT_OUT,
+        "checkpoint-20",
+        "not a directory",
+    )
+    yield kit(
+        "a-link-that-leads-nowhere",
+        _replace(20, lambda path, _: path.symlink_to("nowhere")),
+        Outcome.LEFT_OUT,
+        "checkpoint-20",
+        "a link that leads nowhere",
+    )
     yield kit(
         "a-link-in-a-circle", _replace(20, lambda path, _: path.symlink_to(path)), Outcome.LEFT_OUT, "checkpoint-20"
     )
-    yield kit("a-link-to-another-step", _replace(20, lambda path, p: path.symlink_to(p.at(10))), Outcome.USAGE,
-              "checkpoint-10", "checkpoint-20")  # fmt: skip
+    yield kit(
+        "a-link-to-another-step",
+        _replace(20, lambda path, p: path.symlink_to(p.at(10))),
+        Outcome.USAGE,
+        "checkpoint-10",
+        "checkpoint-20",
+    )
     yield kit(
         "a-link-to-the-run",
         _replace(20, lambda path, p: path.symlink_to(p.run)),
@@ -125,8 +154,13 @@ def _directories() -> Iterator[Case]:
     yield kit("a-checkpoint-of-another-run", _another_run, Outcome.ERROR, "checkpoint-20 are different models")
     yield kit("half-of-another-run", _two_runs, Outcome.USAGE, "does not belong", "checkpoint-60")
     yield kit("step-directories-of-two-frameworks", _copy(20, "global_step_20"), Outcome.USAGE, "opd", "global_step_20")
-    yield kit("an-unfinished-save-beside", lambda p: (p.run / "tmp-checkpoint-40").mkdir(), Outcome.LEFT_OUT,
-              "tmp-checkpoint-40", "still being written")  # fmt: skip
+    yield kit(
+        "an-unfinished-save-beside",
+        lambda p: (p.run / "tmp-checkpoint-40").mkdir(),
+        Outcome.LEFT_OUT,
+        "tmp-checkpoint-40",
+        "still being written",
+    )
     yield kit(
         "a-step-zero-like-the-first",
         _copy(10, "checkpoint-0"),
@@ -138,30 +172,59 @@ def _directories() -> Iterator[Case]:
     yield kit("a-step-in-superscript", _rename(30, "checkpoint-3²"), Outcome.OTHER)
     yield kit("a-negative-step", _rename(30, "checkpoint--30"), Outcome.OTHER)
     yield kit("a-step-in-capitals", _rename(30, "CHECKPOINT-30"), Outcome.OTHER)
-    yield kit("a-base-that-is-a-checkpoint", lambda p: (shutil.rmtree(p.base), shutil.copytree(p.at(10), p.base)),
-              Outcome.PART, "no selected weight has changed at step 10")  # fmt: skip
-    yield kit("a-base-that-links-to-a-checkpoint", lambda p: (shutil.rmtree(p.base), p.base.symlink_to(p.at(30))),
-              Outcome.USAGE, "opd/base", "is checkpoint-30 of the run")  # fmt: skip
-    yield kit("a-base-named-in-the-run", nothing, Outcome.USAGE, "opd/checkpoint-10", "is checkpoint-10 of the run",
-              arguments=("--geom-base=opd/checkpoint-10",))  # fmt: skip
+    yield kit(
+        "a-base-that-is-a-checkpoint",
+        lambda p: (shutil.rmtree(p.base), shutil.copytree(p.at(10), p.base)),
+        Outcome.PART,
+        "no selected weight has changed at step 10",
+    )
+    yield kit(
+        "a-base-that-links-to-a-checkpoint",
+        lambda p: (shutil.rmtree(p.base), p.base.symlink_to(p.at(30))),
+        Outcome.USAGE,
+        "opd/base",
+        "is checkpoint-30 of the run",
+    )
+    yield kit(
+        "a-base-named-in-the-run",
+        nothing,
+        Outcome.USAGE,
+        "opd/checkpoint-10",
+        "is checkpoint-10 of the run",
+        arguments=("--geom-base=opd/checkpoint-10",),
+    )
     yield kit("no-base", lambda project: shutil.rmtree(project.base), Outcome.USAGE, "no W0 to compare with")
     yield kit("an-empty-base", lambda p: (shutil.rmtree(p.base), p.base.mkdir()), Outcome.USAGE, "opd/base")
     yield kit("a-base-that-is-a-file", lambda p: (shutil.rmtree(p.base), p.base.write_text("")), Outcome.USAGE, "no W0")
-    yield kit("unrelated-files", lambda p: [(p.run / name).write_text("x") for name in ("notes.txt", ".lock", "a.yaml")],
-              Outcome.SAME)  # fmt: skip
+    yield kit(
+        "unrelated-files",
+        lambda p: [(p.run / name).write_text("x") for name in ("notes.txt", ".lock", "a.yaml")],
+        Outcome.SAME,
+    )
     yield kit(
         "unrelated-directories",
         lambda p: [(p.run / n).mkdir() for n in ("logs", "checkpoint-best", "step")],
         Outcome.SAME,
     )
-    yield kit("optimizer-files-in-a-checkpoint", lambda p: [(p.at(20) / n).write_bytes(b"\x80\x02}.") for n in
-              ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")], Outcome.SAME)  # fmt: skip
+    yield kit(
+        "optimizer-files-in-a-checkpoint",
+        lambda p: [
+            (p.at(20) / n).write_bytes(b"\x80\x02}.")
+            for n in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
+        ],
+        Outcome.SAME,
+    )
 
 
 def _states() -> Iterator[Case]:
     said = json.dumps
-    yield kit("state-missing-from-one", _state(20, None), Outcome.LEFT_OUT, "checkpoint-20",
-              "no trainer_state.json, which is written last")  # fmt: skip
+    yield kit(
+        "state-missing-from-one",
+        _state(20, None),
+        Outcome.LEFT_OUT,
+        "checkpoint-20",
+        "no trainer_state.json, which is written last",
+    )
     yield kit("state-missing-from-all", _two(*(_state(step, None) for step in (10, 20, 30))), Outcome.SAME)
     where = "opd/checkpoint-20/trainer_state.json"
     for what, content in {
@@ -174,8 +237,12 @@ def _states() -> Iterator[Case]:
         spoil = lambda p, c=content: (p.at(20) / "trainer_state.json").write_bytes(c.encode(errors="surrogateescape"))  # noqa: E731
         yield kit(f"state-{what}", spoil, Outcome.USAGE, where)
     for what, step in {"later": 31, "earlier": 9}.items():
-        yield kit(f"state-of-a-{what}-step", _state(20, said({"global_step": step, "max_steps": 30})), Outcome.USAGE,
-                  f"checkpoint-20 says {step}")  # fmt: skip
+        yield kit(
+            f"state-of-a-{what}-step",
+            _state(20, said({"global_step": step, "max_steps": 30})),
+            Outcome.USAGE,
+            f"checkpoint-20 says {step}",
+        )
     for what, value in {"a-text": '"20"', "nan": "NaN", "a-float": "20.0", "null": "null", "true": "true"}.items():
         yield kit(f"state-step-{what}", _state(20, f'{{"global_step": {value}, "max_steps": 30}}'), Outcome.SAME)
     yield kit("state-of-another-step-in-order", _state(20, said({"global_step": 21, "max_steps": 30})), Outcome.SAME)

@@ -104,19 +104,32 @@ def cases() -> Iterator[Case]:
         "pytest.ini:1:1",
     )
     for what, text in {
-        "empty": "", "a-comment": "# nothing\n", "null": "~\n", "a-list": "[]\n", "a-number": "3\n", "a-text": "hello\n",
-        "expectations-empty": SUITE[: SUITE.index("  - id")] + "  []\n", "expectations-a-mapping": "geomcheck: 1\nname: a\nexpect: {a: b}\n",
-        "brackets": "[" * 5000, "braces": "{a: " * 2000, "aliases": "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "a-block": "geomcheck: |\n" * 50,
-        "json-cut": '{"geomcheck": 1, "name"', "html": "<html></html>\n", "long": "# " + "x" * 1_100_000,
-    }.items():  # fmt: skip
+        "empty": "",
+        "a-comment": "# nothing\n",
+        "null": "~\n",
+        "a-list": "[]\n",
+        "a-number": "3\n",
+        "a-text": "hello\n",
+        "expectations-empty": SUITE[: SUITE.index("  - id")] + "  []\n",
+        "expectations-a-mapping": "geomcheck: 1\nname: a\nexpect: {a: b}\n",
+        "brackets": "[" * 5000,
+        "braces": "{a: " * 2000,
+        "aliases": "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+        "a-block": "geomcheck: |\n" * 50,
+        "json-cut": '{"geomcheck": 1, "name"',
+        "html": "<html></html>\n",
+        "long": "# " + "x" * 1_100_000,
+    }.items():
         yield kit(what, _text(text), Outcome.INVALID, f"{WHERE}:")
     for line in range(1, len(SUITE.splitlines())):
         text = "\n".join(SUITE.splitlines()[:line])[:-3] + "\n"
         yield kit(f"cut-in-line-{line}", _text(text), CUT.get(line, Outcome.INVALID))
     encodings: dict[str, Bytes] = {
-        "in-utf16": lambda c: c.decode().encode("utf-16"), "in-latin1": lambda c: c.replace(b"collapsed", b"k\xf6llaps"),
-        "half-a-character": lambda c: c.replace(b"collapsed", b"coll\xe2\x82"), "nulls": lambda c: bytes(len(c)),
-    }  # fmt: skip
+        "in-utf16": lambda c: c.decode().encode("utf-16"),
+        "in-latin1": lambda c: c.replace(b"collapsed", b"k\xf6llaps"),
+        "half-a-character": lambda c: c.replace(b"collapsed", b"coll\xe2\x82"),
+        "nulls": lambda c: bytes(len(c)),
+    }
     for what, edit in encodings.items():
         yield kit(what, _bytes(edit), Outcome.INVALID, f"{WHERE}:")
     yield kit("no-name", _swap("name: healthy\n", ""), Outcome.SAME)
@@ -132,11 +145,19 @@ def cases() -> Iterator[Case]:
     yield kit("an-anchor", _swap("[1.2, 16]", "&band [1.2, 16]"), Outcome.SAME)
     why = _swap("A direction collapsed.", '"x\\n::error file=a::injected\\n::warning::y"')
     yield kit("a-why-that-commands", lambda p: (why(p), _break(p)), Outcome.FAILED)
-    yield kit("no-weight-selected", _swap("name: healthy", "name: healthy\nweights: {include: ['nothing.*']}"), Outcome.ERROR,
-              "`nothing.*` matches no weight")  # fmt: skip
+    yield kit(
+        "no-weight-selected",
+        _swap("name: healthy", "name: healthy\nweights: {include: ['nothing.*']}"),
+        Outcome.ERROR,
+        "`nothing.*` matches no weight",
+    )
     yield kit("a-step-that-is-not-there", _swap("at: last", "at: {step: 25}"), Outcome.PART, "step 25")
-    yield kit("a-k-that-spans-everything", _swap("metric: update_support\n    above: 5%", "metric: principal_angle\n    k: 16\n    below: 9 deg"),
-              Outcome.PART, "spans the whole")  # fmt: skip
+    yield kit(
+        "a-k-that-spans-everything",
+        _swap("metric: update_support\n    above: 5%", "metric: principal_angle\n    k: 16\n    below: 9 deg"),
+        Outcome.PART,
+        "spans the whole",
+    )
     yield kit(
         "a-reference-that-is-not-given",
         _swap("above: 5%", "like: reference\n    tolerance: 5%"),

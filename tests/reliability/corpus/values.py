@@ -82,15 +82,22 @@ def cases() -> Iterator[Case]:
     same = rewritten(20, lambda w: w.update({name: w0[name].to(w[name].dtype) for name in w}))
     yield kit("a-checkpoint-back-at-w0", same, Outcome.ERROR, "checkpoint-20", "equal W0 again")
     nothing = everywhere(lambda w: w.update({name: w0[name].to(w[name].dtype) for name in w}), base=False)
-    yield kit("nothing-was-trained", nothing, Outcome.ERROR,
-              "checkpoint-10 and checkpoint-20 hold the same weights")  # fmt: skip
+    yield kit("nothing-was-trained", nothing, Outcome.ERROR, "checkpoint-10 and checkpoint-20 hold the same weights")
     twin = seeds.trained(10)
-    yield kit("two-checkpoints-alike", rewritten(20, lambda w: w.update(twin)), Outcome.ERROR,
-              "checkpoint-10 and checkpoint-20 hold the same weights")  # fmt: skip
+    yield kit(
+        "two-checkpoints-alike",
+        rewritten(20, lambda w: w.update(twin)),
+        Outcome.ERROR,
+        "checkpoint-10 and checkpoint-20 hold the same weights",
+    )
     other = seeds.layouts.model(seed=5)
     yield kit(
         "w0-of-another-model", rewritten(0, lambda w: w.update(other)), Outcome.ERROR, "opd/base", "different models"
     )
-    yield kit("a-checkpoint-of-another-model", rewritten(20, lambda w: w.update({n: t.float() for n, t in other.items()})),
-              Outcome.ERROR, "checkpoint-20 are different models")  # fmt: skip
+    yield kit(
+        "a-checkpoint-of-another-model",
+        rewritten(20, lambda w: w.update({n: t.float() for n, t in other.items()})),
+        Outcome.ERROR,
+        "checkpoint-20 are different models",
+    )
     yield kit("another-w0-for-one-weight", rewritten(0, lambda w: w.update({Q: other[Q]})), Outcome.FAILED, Q)
