@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geomcheck.measurement.seal import digest_of_rows
 from tests.reliability.corpus.case import Bytes, Case, Kit, Outcome, edited, nothing
 from tests.reliability.corpus.project import Project
 from tests.runs import Q
@@ -43,15 +44,18 @@ def _edited(
     rows: Callable[[Columns], object] = lambda columns: None,
     *,
     sign: bool = True,
+    seal: bool = True,
 ) -> Callable[[Project], object]:
-    """Write the record again with other metadata (under a fresh digest, or not) and other rows."""
+    """Write the record again with other metadata and other rows, under fresh digests of both, or not."""
 
     def spoil(project: Project) -> None:
         table = pq.read_table(project.record)
         metadata = json.loads(table.schema.metadata[b"geomcheck"])
-        change(metadata)
         columns = table.to_pydict()
         rows(columns)
+        if seal:
+            metadata["rows"] = digest_of_rows(pa.table(columns, schema=table.schema))
+        change(metadata)
         text = json.dumps(metadata).encode()
         described = dict(table.schema.metadata) | {b"geomcheck": text}
         if sign:
@@ -103,13 +107,13 @@ def cases() -> Iterator[Case]:
     flips: dict[str, Callable[[bytes], int]] = {
         "the-last-magic": lambda c: len(c) - 2,
         "the-footer-length": lambda c: len(c) - 7,
-        "the-footer": lambda c: _footer(c) + 1,
         "a-page": lambda c: _footer(c) // 3,
-        "the-last-page": lambda c: _footer(c) - 20,
         "the-metadata": lambda c: c.rindex(b"fingerprints"),
     }
     for what, at in flips.items():
         yield kit(f"flip-in-{what}", _file(_flip(at)), Outcome.USAGE, WHERE)
+    for what, at in {"the-footer": lambda c: _footer(c) + 1, "an-index": lambda c: _footer(c) - 20}.items():
+        yield kit(f"flip-in-{what}-that-nobody-needs", _file(_flip(at)), Outcome.SAME)
     yield kit("footer-length-huge", _file(lambda c: c[:-8] + b"\xff\xff\xff\x7f" + c[-4:]), Outcome.USAGE, WHERE)
     yield kit("bytes-behind", _file(lambda c: c + b"\0"), Outcome.USAGE, WHERE)
     yield kit("bytes-in-front", _file(lambda c: b"\0" + c), Outcome.USAGE, WHERE)
@@ -153,7 +157,7 @@ def cases() -> Iterator[Case]:
     yield kit(
         "metadata-another-version", _edited(lambda m: m["metrics"].update(stable_rank=99)), Outcome.PART, "stable_rank"
     )
-    yield kit("metadata-an-escape", _edited(lambda m: m.update(run="opd\x1b[2J")), Outcome.SAME)
+    yield kit("metadata-an-escape", _edited(lambda m: m.update(run="opd\x1b[2J")), Outcome.OTHER)
     figures = {
         "nan": ("stable_rank", float("nan")),
         "infinite": ("stable_rank", float("inf")),
@@ -162,17 +166,24 @@ def cases() -> Iterator[Case]:
         "rank-above-the-shape": ("stable_rank", 16.5),
         "support-above-1": ("update_support", 1.5),
         "norm-negative": ("relative_update_norm", -0.01),
-        "frozen-a-half": ("frozen_share", 0.5),
     }
     for what, (metric, value) in figures.items():
         yield kit(f"figure-{what}", _edited(rows=_figure(metric, value)), Outcome.USAGE, WHERE, "damaged record")
-    rows = {
+    rows: dict[str, Callable[[Columns], object]] = {
         "a-step-lost": _drop(lambda c, i: c["step"][i] != 20),
         "a-weight-lost": _drop(lambda c, i: c["weight"][i] != Q),
         "one-figure-lost": _drop(lambda c, i: i != c["metric"].index("stable_rank")),
+        "reversed": lambda c: c.update({name: cells[::-1] for name, cells in c.items()}),
+        "a-wrong-layer": _column("layer", 7),
+        "a-wrong-module": _column("module", "x"),
+        "a-wrong-size": _column("numel", 3),
+        "another-figure": _figure("stable_rank", 3.0),
     }
     for what, change in rows.items():
-        yield kit(f"rows-{what}", _edited(rows=change), Outcome.USAGE, WHERE)
+        unsealed = _edited(rows=change, seal=False)
+        yield kit(f"unsealed-{what}", unsealed, Outcome.USAGE, WHERE, "its rows do not match their digest")
+        outcome = Outcome.PART if "lost" in what else Outcome.OTHER if "figure" in what else Outcome.SAME
+        yield kit(f"rows-{what}", _edited(rows=change), outcome, *(["measure the run"] if "lost" in what else []))
     yield kit(
         "rows-a-metric-lost",
         _edited(rows=_drop(lambda c, i: c["metric"][i] != "stable_rank")),
@@ -180,25 +191,22 @@ def cases() -> Iterator[Case]:
         "stable_rank",
         "was not measured",
     )
+    yield kit("rows-another-stat", _edited(rows=_column("stat", "x")), Outcome.PART, "measure the run")
+    halves = _edited(rows=_figure("frozen_share", 0.5))
+    yield kit("figure-frozen-a-half", halves, Outcome.ERROR, "does not tell whether")
     yield kit("rows-all-lost", _edited(rows=_drop(lambda c, i: False)), Outcome.ERROR, "was not measured")
     yield kit(
         "rows-twice", _edited(rows=lambda c: c.update({n: v + v for n, v in c.items()})), Outcome.USAGE, WHERE, "twice"
     )
-    yield kit("rows-reversed", _edited(rows=lambda c: c.update({n: v[::-1] for n, v in c.items()})), Outcome.SAME)
     cells = {
         "a-foreign-step": ("step", 25),
         "a-foreign-weight": ("weight", "x"),
         "a-foreign-metric": ("metric", "x"),
         "no-params": ("params", "no json"),
         "params-a-list": ("params", "[]"),
-        "another-stat": ("stat", "x"),
         "a-null-step": ("step", None),
-        "a-wrong-layer": ("layer", 7),
-        "a-wrong-module": ("module", "x"),
-        "a-wrong-size": ("numel", 3),
         "both-value-and-reason": ("undefined", "x"),
     }
     for what, (name, cell) in cells.items():
         yield kit(f"rows-{what}", _edited(rows=_column(name, cell)), Outcome.USAGE, WHERE)
-    yield kit("as-a-base", nothing, Outcome.SAME, arguments=("--geom-base=opd.parquet",))
-    yield kit("a-figure-within-its-range", _edited(rows=_figure("stable_rank", 3.0)), Outcome.OTHER)
+    yield kit("as-a-base", nothing, Outcome.USAGE, "W0: opd.parquet", arguments=("--geom-base=opd.parquet",))
