@@ -69,7 +69,7 @@ def open_subject(path: str, *, incomplete: Incomplete = "skip") -> Subject:
             record = read_record(path)
         except RecordError as error:
             if Path(path).suffix != SUFFIX:
-                raise UsageError(f"{path}: a file, and no record; give the run's directory, or a record") from error
+                raise UsageError(f"{path}: a file, but not a readable record; give the directory of the run") from error
             raise UsageError(str(error)) from error
         return Subject(record.run, path, record=record)
     run = open_run(path, incomplete=incomplete)
