@@ -101,7 +101,7 @@ class DistributedCheckpoint:
 
     def _config_file(self) -> Mapping[str, Any]:
         for place in (self.path, self.path / "huggingface", self.path.parent / "huggingface"):
-            if os.path.exists(place / "config.json") and place.resolve().is_relative_to(self._root):
+            if os.path.lexists(place / "config.json") and place.resolve().is_relative_to(self._root):
                 return read_config(place, self._root)
         return {}
 
