@@ -101,6 +101,7 @@ class ControllerHooks(Hooks):
         self._exchange_directory: Path | None = None
         self._complaints: list[str] = []
         self._collected: set[Path] = set()
+        self._cut_short = False
         self._outputs = Outputs(config, gate)
 
     def pytest_report_header(self) -> list[str]:
@@ -172,10 +173,20 @@ class ControllerHooks(Hooks):
             self.verdicts.append(verdict)
             explain(report, verdict, self.screen)
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note Ctrl-C; collection errors and ``--maxfail`` come by here too, and leave verdicts or errors."""
+        self._cut_short = not isinstance(excinfo.value, pytest.Session.Interrupted)
+
+    def pytest_internalerror(self) -> None:
+        """Note that the session crashed."""
+        self._cut_short = True
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Write the outputs; a session that judged nothing must not look like a pass."""
-        if not self.config.option.collectonly:
+        """Write the outputs; a session that judged nothing must not look like a pass, nor one that was cut short."""
+        if self._cut_short:
+            self._complaints.append("cut short: no verdicts, record or report are written")
+        elif not self.config.option.collectonly:
             self.verdicts.sort(key=self._order)
             self._complaints += self._uncollected()
             judged = any(verdict["observed"] for verdict in self.verdicts)

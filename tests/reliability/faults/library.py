@@ -58,7 +58,12 @@ def build(directory: Path) -> Path:
 def arm(fault: Fault, *, state: str, log: str) -> None:
     """Start counting in this process, which has the library preloaded; `state` is a file of 16 zero bytes."""
     started = ctypes.CDLL(None).fault_arm(
-        state.encode(), log.encode(), fault.directory.encode(), int(fault.calls), int(fault.kind), ctypes.c_long(fault.at)
+        state.encode(),
+        log.encode(),
+        fault.directory.encode(),
+        int(fault.calls),
+        int(fault.kind),
+        ctypes.c_long(fault.at),
     )
     if started != 0:
         raise OSError(f"cannot arm {fault}")

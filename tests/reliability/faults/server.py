@@ -7,6 +7,7 @@ for a signal, or null where it had to be killed because it hung.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -27,6 +29,9 @@ from tests.reliability.faults.library import Fault, arm
 
 def serve() -> None:
     """Answer requests until there are no more."""
+    with suppress(ImportError):
+        import pandas  # noqa: F401  (pyarrow imports it where it is installed)
+    gc.freeze()
     for line in sys.stdin:
         request = json.loads(line)
         answer = _start(**request["start"]) if "start" in request else _waited(request["wait"], request["seconds"])

@@ -56,7 +56,9 @@ class Sessions:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=os.environ | {"LD_PRELOAD": str(build(directory)), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            env=os.environ
+            | {"LD_PRELOAD": str(build(directory)), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+            | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
         )
         self._count = 0
 
