@@ -14,7 +14,7 @@ from geomcheck.api import measure
 from geomcheck.checkpoints import Run
 from geomcheck.errors import GeomcheckError, NoBaseline
 from geomcheck.gate.exchange import Exchange
-from geomcheck.gate.items import ExpectationItem, SuiteFile
+from geomcheck.gate.items import ExpectationItem, SuiteFile, facts, item_name
 from geomcheck.gate.options import open_gate
 from geomcheck.gate.outputs import Outputs
 from geomcheck.gate.progress import shown
@@ -25,7 +25,7 @@ from geomcheck.report import summary, text
 from geomcheck.report.explanation import explain
 from geomcheck.report.extras import extras
 from geomcheck.report.screen import Screen
-from geomcheck.suite import Expectation
+from geomcheck.suite import Expectation, unmeasured
 
 HOOKS = pytest.StashKey["ControllerHooks | WorkerHooks"]()
 
@@ -63,11 +63,10 @@ class Hooks:
         """Attach the verdict, in plain builtins: so it reaches the controller of pytest-xdist."""
         report = yield
         if isinstance(item, ExpectationItem) and item.verdict is not None:
-            where = {"run": item.run, "suite": item.suite.name, "path": item.suite.path}
-            facts = where | item.verdict.to_dict()
-            report.__dict__["geomcheck"] = facts
+            found = facts(item.verdict, item.run, item.suite)
+            report.__dict__["geomcheck"] = found
             if report.failed and item.config.getoption("htmlpath", None):
-                report.__dict__["extras"] = [*getattr(report, "extras", []), *extras(facts)]
+                report.__dict__["extras"] = [*getattr(report, "extras", []), *extras(found)]
         return report
 
 
@@ -172,6 +171,8 @@ class ControllerHooks(Hooks):
         if verdict is not None and report.when == "call":
             self.verdicts.append(verdict)
             explain(report, verdict, self.screen)
+        elif verdict is None and report.failed:
+            self.verdicts += self._lost(report)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note Ctrl-C; collection errors and ``--maxfail`` come by here too, and leave verdicts or errors."""
@@ -238,6 +239,17 @@ class ControllerHooks(Hooks):
             if pairing.suite is not None
             for run in pairing.runs
             for expectation in pairing.suite.expectations
+        ]
+
+    def _lost(self, report: pytest.TestReport) -> list[dict[str, Any]]:
+        """What stands for the verdict of an expectation that has none: its worker died, or a plugin failed it."""
+        file, _, name = report.nodeid.partition("::")
+        why = f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
+        return [
+            facts(unmeasured(expectation, why), run, pairing.suite)
+            for pairing, run, expectation in self._everything()
+            if pairing.suite and pairing.file.as_posix().endswith(file)
+            if item_name(expectation, run, pairing.runs) == name
         ]
 
     def _order(self, verdict: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -118,7 +118,7 @@ class UpdateSpectrum:
     def _certified(self, k: int, *, subspace: bool) -> tuple[Route, Ritz] | None:
         """The k leading triples, with the subspace certified too if asked for, or None.
 
-        What was found for another question is not taken, however good: figures must not depend on what was asked before.
+        What was found for another question is not taken: figures must not depend on what was asked before.
         """
         if (k, subspace) not in self._found:
             accepted = (item for item in self._candidates(k, subspace) if _accepted(item[1], subspace))

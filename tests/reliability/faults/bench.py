@@ -99,7 +99,7 @@ class Bench:
         self.clean = self._clean()
 
     def place(self, cache: str = "cold") -> Place:
-        """A place of its own, with outputs of an earlier session and a cache that is `cold`, `warm` or `partly warm`."""
+        """A place of its own, with a cache that is `cold`, `warm` or `partly warm`."""
         place = Place(self.directory / f"trial-{next(self._numbers)}")
         place.outputs.mkdir(parents=True)
         seed = self.seeds[cache]
@@ -107,16 +107,16 @@ class Bench:
             shutil.copytree(seed.cache, place.cache)
         return place
 
-    def session(self, place: Place, *, suite: str = "steady", **how: Any) -> Ended:
+    def session(self, place: Place, *, suite: str = "steady", run: str = "opd", **how: Any) -> Ended:
         """One session of the gate."""
-        return self.sessions.run(self.arguments(place, suite), self.directory, **how)
+        return self.sessions.run(self.arguments(place, suite, run), self.directory, **how)
 
-    def arguments(self, place: Place, suite: str = "steady") -> list[str]:
+    def arguments(self, place: Place, suite: str = "steady", run: str = "opd") -> list[str]:
         """A session's command line."""
         plugins = ["geomcheck.plugin", *(f"no:{name}" for name in ("cacheprovider", "unraisableexception"))]
         loaded = [part for plugin in plugins for part in ("-p", plugin)]
         options = ["--geom-workers=2", f"--geom-suite=suites/{suite}.yaml"]
-        return ["--geom-run=ckpts/opd", *loaded, *options, *place.arguments()]
+        return [f"--geom-run=ckpts/{run}", *loaded, *options, *place.arguments()]
 
     def _seed(self, suite: str) -> Place:
         place = Place(self.directory / f"seed-{suite}")
@@ -130,6 +130,19 @@ class Bench:
         assert ended.status == 0, ended.output
         return contents(place)
 
+    def another_run(self, name: str, seed: int = 7) -> Path:
+        """A run from the same W0 that went elsewhere."""
+        path = self.run.with_name(name)
+        base = weights()
+        return age(write_run(path, base, {step: moved(base, 2e-3 * step, seed=seed + step) for step in (10, 20)}))
+
+    def expected(self, run: str) -> Contents:
+        """What a clean session says of the run as it is now."""
+        place = self.place()
+        ended = self.session(place, run=run)
+        assert ended.status == 0, ended.output
+        return contents(place)
+
     def tried(self, fault: Fault | None, place: Place, **how: Any) -> Tried:
         """A session with `fault`, judged, and the one after it."""
         before = contents(place)
@@ -138,11 +151,12 @@ class Bench:
         shutil.rmtree(place.directory, ignore_errors=True)
         return Tried(ended, tuple(problems))
 
-    def afterwards(self, place: Place) -> list[str]:
+    def afterwards(self, place: Place, *, run: str = "opd", expected: Contents | None = None) -> list[str]:
         """What is wrong with the next session."""
-        again = self.session(place)
+        again = self.session(place, run=run)
         found = [] if again.status == 0 else [f"the next session ended with {again.status}: {again.output[-2000:]}"]
-        return found + [f"the next session: {problem}" for problem in self._differences(contents(place), self.clean)]
+        different = differences(contents(place), expected or self.clean)
+        return found + [f"the next session: {problem}" for problem in different]
 
     def problems_of(self, ended: Ended, place: Place, before: Contents, fault: Fault | None) -> list[str]:
         """What is wrong with a session that something happened to."""
@@ -152,7 +166,7 @@ class Bench:
         if "INTERNALERROR" in ended.output:
             found.append(f"crashed: {ended.output[-3000:]}")
         if ended.status == 0:
-            found += [f"passed, but {problem}" for problem in self._differences(after, self.clean)]
+            found += [f"passed, but {problem}" for problem in differences(after, self.clean)]
         refused = ended.status == 1 and says_no(after.get("verdicts.json"))
         for name, content in after.items():
             damaged = isinstance(content, str) and content.startswith(DAMAGED)
@@ -166,10 +180,6 @@ class Bench:
                 found.append(f"a fault of the cache alone ended it with {ended.status}: {ended.output[-2000:]}")
         return found
 
-    @staticmethod
-    def _differences(found: Contents, expected: Contents) -> list[str]:
-        return [f"{name} differs from a clean run's" for name in expected if found.get(name) != expected[name]]
-
 
 @dataclass(frozen=True)
 class Tried:
@@ -177,6 +187,11 @@ class Tried:
 
     ended: Ended
     problems: Sequence[str]
+
+
+def differences(found: Contents, expected: Contents) -> list[str]:
+    """Which outputs are not as expected."""
+    return [f"{name} differs from a clean run's" for name in expected if found.get(name) != expected[name]]
 
 
 def says_no(verdicts: Any) -> bool:

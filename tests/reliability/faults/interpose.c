@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum fault { COUNT, KILL, TORN, FULL, EIO_ON, EIO_ONCE, INTERRUPT, SHORT };
+enum fault { COUNT, KILL, TORN, FULL, EIO_ON, EIO_ONCE, INTERRUPT, SHORT, STOP };
 enum class { WRITES = 1, READS = 2 };
 enum verdict { GO, FAIL, HALF, HALF_THEN_KILL };
 
@@ -39,6 +40,13 @@ int fault_arm(const char *state_file, const char *log_file, const char *director
     snprintf(below, sizeof below, "%s", directory);
     fault = kind, classes = which, at = number, armed = 1;
     return 0;
+}
+
+/* Let this process obey permissions, even as root. */
+int fault_obey_permissions(void) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct none[2] = {{0}};
+    return syscall(SYS_capset, &header, none);
 }
 
 static void die(void) {
@@ -67,6 +75,7 @@ static enum verdict judged(int class, const char *name, const char *path, int gr
     case TORN: return HALF_THEN_KILL;
     case SHORT: return HALF;
     case INTERRUPT: syscall(SYS_kill, syscall(SYS_getpid), SIGINT); return GO;
+    case STOP: syscall(SYS_kill, syscall(SYS_getpid), SIGSTOP); return GO;
     case FULL: errno = ENOSPC; return grows ? FAIL : GO;
     case EIO_ON: case EIO_ONCE: errno = EIO; return FAIL;
     }

@@ -23,6 +23,7 @@ class Kind(IntEnum):
     EIO_ONCE = 5
     INTERRUPT = 6  # SIGINT before it
     SHORT = 7  # half of its bytes are transferred, without an error
+    STOP = 8  # SIGSTOP before it, until somebody sends SIGCONT
 
 
 class Calls(IntFlag):
@@ -67,3 +68,9 @@ def arm(fault: Fault, *, state: str, log: str) -> None:
     )
     if started != 0:
         raise OSError(f"cannot arm {fault}")
+
+
+def obey_permissions() -> None:
+    """Give up what lets root read and write what it may not."""
+    if ctypes.CDLL(None).fault_obey_permissions() != 0:
+        raise OSError("cannot give up privileges")

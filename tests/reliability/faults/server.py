@@ -24,7 +24,7 @@ import geomcheck.gate.hooks
 import geomcheck.gate.reported
 import geomcheck.report.html  # noqa: F401  (a session finds it imported)
 from geomcheck.measurement.cache import recall, store
-from tests.reliability.faults.library import Fault, arm
+from tests.reliability.faults.library import Fault, arm, obey_permissions
 
 
 def serve() -> None:
@@ -63,7 +63,7 @@ def _session(
     fault: list[Any] | None = None,
     state: str = "",
     eager: bool = False,
-    user: int | None = None,
+    unprivileged: bool = False,
     largest_file: int | None = None,
 ) -> int:
     """In the child: one pytest, its output in a file."""
@@ -75,10 +75,8 @@ def _session(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if eager:
         store.FLUSH_SECONDS = recall.REMEMBER_SECONDS = 0.0
-    if user is not None:
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
+    if unprivileged:
+        obey_permissions()
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if fault is not None:

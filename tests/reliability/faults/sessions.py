@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -97,6 +98,15 @@ class Sessions:
         for file in (stem, log, output):
             file.unlink(missing_ok=True)
         return ended
+
+    def stopped(self, started: tuple[int, Path]) -> bool:
+        """Wait until a session stands still, as `Kind.STOP` lets it; False where it ended before."""
+        for _ in range(int(HANG_SECONDS * 100)):
+            state = Path(f"/proc/{started[0]}/stat").read_text().rpartition(")")[2].split()[0]
+            if state in "TZX":
+                return state == "T"
+            time.sleep(0.01)
+        return False
 
     def run(self, arguments: Sequence[str], directory: Path, *, fault: Fault | None = None, **how: Any) -> Ended:
         """Start a session and wait for it."""

@@ -98,13 +98,15 @@ class Injected:
     problems: tuple[str, ...]
 
 
-def swept(sweep: Sweep, bench: Bench, *, stride: int = 1, first: int = 1) -> Iterator[Injected]:
-    """Inject the fault at call `first` and every `stride` calls from there; yields those that did happen."""
+def swept(sweep: Sweep, bench: Bench, *, at_most: int | None = None) -> Iterator[Injected]:
+    """Inject the fault at every call, or `at_most` at so many that are evenly spaced; yields those that did happen."""
     place = bench.place(sweep.cache)
     counted = bench.session(place, fault=sweep.fault(bench, place), eager=sweep.eager)
     assert counted.status == 0, counted.output
     assert counted.calls, f"{sweep.what}: there are no such calls"
-    for at in range(first, counted.calls + 1, stride):
+    wanted = min(counted.calls, at_most or counted.calls)
+    for number in range(wanted):
+        at = counted.calls * (2 * number + 1) // (2 * wanted) + 1
         place = bench.place(sweep.cache)
         tried = bench.tried(sweep.fault(bench, place, at), place, eager=sweep.eager)
         if tried.ended.injected:
