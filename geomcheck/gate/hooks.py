@@ -14,7 +14,7 @@ from geomcheck.api import measure
 from geomcheck.checkpoints import Run
 from geomcheck.errors import GeomcheckError, NoBaseline
 from geomcheck.gate.exchange import Exchange
-from geomcheck.gate.items import ExpectationItem, SuiteFile
+from geomcheck.gate.items import ExpectationItem, SuiteFile, facts, item_name
 from geomcheck.gate.options import open_gate
 from geomcheck.gate.outputs import Outputs
 from geomcheck.gate.progress import shown
@@ -25,7 +25,7 @@ from geomcheck.report import summary, text
 from geomcheck.report.explanation import explain
 from geomcheck.report.extras import extras
 from geomcheck.report.screen import Screen
-from geomcheck.suite import Expectation
+from geomcheck.suite import Expectation, unmeasured
 
 HOOKS = pytest.StashKey["ControllerHooks | WorkerHooks"]()
 
@@ -63,11 +63,10 @@ class Hooks:
         """Attach the verdict, in plain builtins: so it reaches the controller of pytest-xdist."""
         report = yield
         if isinstance(item, ExpectationItem) and item.verdict is not None:
-            where = {"run": item.run, "suite": item.suite.name, "path": item.suite.path}
-            facts = where | item.verdict.to_dict()
-            report.__dict__["geomcheck"] = facts
+            found = facts(item.verdict, item.run, item.suite)
+            report.__dict__["geomcheck"] = found
             if report.failed and item.config.getoption("htmlpath", None):
-                report.__dict__["extras"] = [*getattr(report, "extras", []), *extras(facts)]
+                report.__dict__["extras"] = [*getattr(report, "extras", []), *extras(found)]
         return report
 
 
@@ -101,6 +100,7 @@ class ControllerHooks(Hooks):
         self._exchange_directory: Path | None = None
         self._complaints: list[str] = []
         self._collected: set[Path] = set()
+        self._cut_short = False
         self._outputs = Outputs(config, gate)
 
     def pytest_report_header(self) -> list[str]:
@@ -171,11 +171,23 @@ class ControllerHooks(Hooks):
         if verdict is not None and report.when == "call":
             self.verdicts.append(verdict)
             explain(report, verdict, self.screen)
+        elif verdict is None and report.failed:
+            self.verdicts += self._lost(report)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note Ctrl-C; collection errors and ``--maxfail`` come by here too, and leave verdicts or errors."""
+        self._cut_short = not isinstance(excinfo.value, pytest.Session.Interrupted)
+
+    def pytest_internalerror(self) -> None:
+        """Note that the session crashed."""
+        self._cut_short = True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Write the outputs; a session that judged nothing must not look like a pass."""
-        if not self.config.option.collectonly:
+        """Write the outputs; a session that judged nothing must not look like a pass, nor one that was cut short."""
+        if self._cut_short:
+            self._complaints.append("cut short: no verdicts, record or report are written")
+        elif not self.config.option.collectonly:
             self.verdicts.sort(key=self._order)
             self._complaints += self._uncollected()
             judged = any(verdict["observed"] for verdict in self.verdicts)
@@ -227,6 +239,17 @@ class ControllerHooks(Hooks):
             if pairing.suite is not None
             for run in pairing.runs
             for expectation in pairing.suite.expectations
+        ]
+
+    def _lost(self, report: pytest.TestReport) -> list[dict[str, Any]]:
+        """What stands for the verdict of an expectation that has none: its worker died, or a plugin failed it."""
+        file, _, name = report.nodeid.partition("::")
+        why = f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
+        return [
+            facts(unmeasured(expectation, why), run, pairing.suite)
+            for pairing, run, expectation in self._everything()
+            if pairing.suite and pairing.file.as_posix().endswith(file)
+            if item_name(expectation, run, pairing.runs) == name
         ]
 
     def _order(self, verdict: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,10 +56,20 @@ class SuiteFile(pytest.File):
             raise self.CollectError(text.printable(str(error))) from None
         for run in self.runs:
             for expectation in suite.expectations:
-                name = expectation.id if len(self.runs) == 1 else f"{expectation.id}[{text.printable(run)}]"
+                name = item_name(expectation, run, self.runs)
                 yield ExpectationItem.from_parent(
                     self, name=name, suite=suite, run=run, expectation=expectation, records=self.records
                 )
+
+
+def item_name(expectation: Expectation, run: str, runs: Sequence[str]) -> str:
+    """What the item of an expectation on one of `runs` is called: its id, and which run where there are several."""
+    return expectation.id if len(runs) == 1 else f"{expectation.id}[{text.printable(run)}]"
+
+
+def facts(verdict: Verdict, run: str, suite: Suite) -> dict[str, Any]:
+    """A verdict with what it is of, in plain builtins."""
+    return {"run": run, "suite": suite.name, "path": suite.path} | verdict.to_dict()
 
 
 class ExpectationItem(pytest.Item):

@@ -6,11 +6,13 @@ import math
 from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
 from geomcheck.checkpoints import BaseModel, Run
+from geomcheck.checkpoints.inside import identity
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.storage import DTYPE_NAMES
@@ -38,6 +40,23 @@ class Sources:
     base: BaseModel
     reference: Run | None = None
     memory: BaseStates | None = None
+
+    def __post_init__(self) -> None:
+        _ = self._as_opened  # before anything is read
+
+    @cached_property
+    def _as_opened(self) -> Mapping[Path, tuple[int, ...]]:
+        """What identifies each file."""
+        return {path: identity(path) for source in self.places().values() for path in source.files}
+
+    def require_unchanged(self) -> None:
+        """Raise RunError where a file was written to or replaced since these sources were opened.
+
+        Weights are memory-mapped: what a file is overwritten with reaches a figure that is being computed.
+        """
+        changed = next((path for path, before in self._as_opened.items() if identity(path) != before), None)
+        if changed is not None:
+            raise RunError(f"{changed}: changed or removed while it was measured; is the run still being written?")
 
     def places(self) -> dict[Place, WeightSource]:
         """Every source by its place."""
@@ -117,7 +136,9 @@ class MeasureWeight:
             reference=partial(sources.read_reference, self.name, self.shape),
         )
         device = parse_device(self.device)
-        return measure_weight(files, self.points, self.wanted, load_metrics(), device=device, memory=sources.memory)
+        found = measure_weight(files, self.points, self.wanted, load_metrics(), device=device, memory=sources.memory)
+        sources.require_unchanged()
+        return found
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import geomcheck
 from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
-from geomcheck.measurement import Figure, Record, Request, Resources, measure_record, survey
+from geomcheck.measurement import Figure, Record, Request, Resources, measure_record, survey, trajectory
 from tests.runs import DOWN, NORM, K, Q, base_weights, moved, simple_run, write_run
 
 METRICS = load_metrics()
@@ -205,3 +205,24 @@ def test_a_weight_that_starts_to_move_later_is_no_error(tmp_path: Path) -> None:
     early = {name: base[name].float() if name == Q else w for name, w in moved(base, 1e-3).items()}
     run = write_run(tmp_path / "run", base, {10: early, 20: moved(base, 2e-3, seed=2)})
     assert Q in geomcheck.measure(run, metrics=["stable_rank"]).measured_weights()
+
+
+def test_a_file_that_is_overwritten_under_a_measurement_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights are memory-mapped: the new content reaches figures that are kept under the digest of the old."""
+    run = simple_run(tmp_path / "run")
+    file = run / "checkpoint-20" / "model.safetensors"
+    digest = trajectory.digest
+
+    def digested(stored: torch.Tensor) -> str:
+        found = digest(stored)
+        content = file.read_bytes()
+        with file.open("r+b") as handle:
+            handle.write(content[:-2] + bytes(2))
+        return found
+
+    monkeypatch.setattr(trajectory, "digest", digested)
+    skipped = measured(run, STABLE_RANK).skipped
+    assert skipped.keys() == {Q, K, DOWN}
+    assert all("checkpoint-20/model.safetensors: changed" in reason for reason in skipped.values())

@@ -22,8 +22,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=SECTIONS, action="append", help="run these sections alone (repeatable)")
     parser.add_argument("--fuzz-seconds", type=float, default=5.0, help="per parser (default: %(default)s)")
+    parser.add_argument("--faults-per-kind", type=int, metavar="N", help="not at every call, but at N of them")
     arguments = parser.parse_args()
-    options = Options(fuzz_seconds=arguments.fuzz_seconds)
+    options = Options(fuzz_seconds=arguments.fuzz_seconds, faults_per_kind=arguments.faults_per_kind)
     sections = [_section(name, options, arguments.only or SECTIONS) for name in SECTIONS]
     print("\n".join(table(sections)))
     return int(any(section.bad or section.not_run or not section.rows for section in sections))

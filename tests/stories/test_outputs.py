@@ -147,3 +147,39 @@ def test_an_output_that_fails_late_is_no_pass(geom, write_suite, monkeypatch: py
     result = geom("--geom-record=r.parquet")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["geomcheck: an output could not be written: *No space left on device*"])
+
+
+@pytest.mark.parametrize(
+    ("hook", "status"),
+    [("pytest_runtest_setup(item):\n    pytest.exit('enough')", 2), ("pytest_runtest_protocol(item):\n    1 / 0", 3)],
+    ids=["interrupted", "crashed"],
+)
+def test_a_session_that_is_cut_short_leaves_no_outputs(
+    geom, write_suite, pytester: pytest.Pytester, hook: str, status: int
+) -> None:
+    """They would look like those of a run of which nothing, or less, was expected."""
+    write_suite(HEALTHY)
+    names = ("v.json", "r.parquet", "r.html")
+    for name in names:
+        (pytester.path / name).write_text("old")
+    pytester.makeconftest(f"import pytest\n\ndef {hook}\n")
+    result = geom("--geom-json=v.json", "--geom-record=r.parquet", "--geom-report=r.html")
+    assert result.ret == status
+    if status == 2:  # of a crash pytest shows the traceback and no summary
+        result.stdout.fnmatch_lines(["geomcheck: cut short: no verdicts, record or report are written"])
+    assert not any((pytester.path / name).exists() for name in names)
+
+
+def test_an_expectation_that_another_plugin_failed_is_an_error_in_the_json(
+    geom, write_suite, pytester: pytest.Pytester
+) -> None:
+    write_suite(HEALTHY)
+    pytester.makeconftest(
+        "def pytest_runtest_setup(item):\n    assert item.name != 'rank', 'out of time'\n",
+    )
+    assert geom("--geom-json=v.json").ret == 1
+    verdicts = json.loads((pytester.path / "v.json").read_text())
+    assert verdicts["summary"] == {"passed": 1, "failed": 0, "error": 1, "warned": 0, "info": 0}
+    lost = verdicts["runs"][0]["suites"][0]["expectations"][1]
+    assert lost["id"] == "rank"
+    assert "it was not judged:" in lost["message"]

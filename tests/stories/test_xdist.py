@@ -31,3 +31,18 @@ def test_usage_errors_keep_their_exit_code(pytester: pytest.Pytester, opd_run: P
     result = pytester.runpytest_subprocess("--geom-run=nowhere", "-n1")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*the run nowhere does not exist*"])
+
+
+def test_an_expectation_whose_worker_dies_is_an_error(opd_run: Path, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    pytester.makeconftest(
+        "import os, signal\n\ndef pytest_runtest_call(item):\n"
+        "    if item.name == 'rank':\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    result = pytester.runpytest_subprocess("--geom-run=ckpts/opd", "-n1", "--geom-json=v.json")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["  ERROR  rank *not measured*"])
+    verdicts = json.loads((pytester.path / "v.json").read_text())
+    assert verdicts["summary"] == {"passed": 1, "failed": 0, "error": 1, "warned": 0, "info": 0}
+    (lost,) = (e for e in verdicts["runs"][0]["suites"][0]["expectations"] if e["outcome"] == "error")
+    assert "it was not judged: worker 'gw0' crashed while running 'suites/mine.yaml::rank'" in lost["message"]

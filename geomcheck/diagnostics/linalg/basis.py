@@ -80,8 +80,8 @@ class Basis:
         return self._left[k]
 
     def _leading(self, k: int) -> Tensor:
-        """The first k columns of `images`."""
-        return self.images[:, :k] if "images" in self.__dict__ else self.w0 @ self.vectors[:, :k]
+        """W0 V_k: its last bits must not depend on whether `images` is known, so they are never taken from there."""
+        return self.w0 @ self.vectors[:, :k]
 
     def truncated(self, k: int) -> Scaled:
         """Best rank-k approximation of W0, shape (out, in)."""

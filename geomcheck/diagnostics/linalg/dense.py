@@ -69,8 +69,8 @@ class Factorization:
     def _eigen(self, count: int) -> tuple[Tensor, Tensor]:
         """At least `count` leading singular values and eigenvectors of the Gram matrix."""
         on_cpu = self.matrix.device.type == "cpu"  # scipy finds a part of the spectrum, torch does not
-        few = count <= LEADING <= self.size // 4 and on_cpu and "_all" not in self.__dict__
-        return self._leading if few else self._all
+        few = count <= LEADING <= self.size // 4 and on_cpu
+        return self._leading if few else self._all  # whatever was asked before: the last bits differ
 
     @cached_property
     def _svd(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -76,12 +76,22 @@ class BlockKrylov:
         self.images = torch.cat([self.images, image], dim=1)
         self.projected = torch.cat([torch.cat([self.projected, beside[:-BLOCK].T]), beside], dim=1)
 
-    def leading(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The `count` largest Ritz values of ``A^T A``, descending, their vectors, and their residuals, float32."""
-        values, vectors = torch.linalg.eigh((self.projected + self.projected.T) / 2)
+    def leading(self, count: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The `count` largest Ritz values of ``A^T A`` in the first `steps` blocks, which are made if need be.
+
+        Returns:
+            The values, descending, their vectors, and their residuals, float32; the same to the last bit whether or
+            not the space is larger by now.
+        """
+        while self.steps < steps:
+            self.extend()
+        width = steps * BLOCK
+        projected = self.projected[:width, :width].contiguous()
+        basis, images = self.basis[:, :width].contiguous(), self.images[:, :width].contiguous()
+        values, vectors = torch.linalg.eigh((projected + projected.T) / 2)
         values, mixed = values.flip(0)[:count], vectors.flip(1)[:, :count]
-        ritz = self.basis @ mixed
-        return values, ritz, self.images @ mixed - ritz * values
+        ritz = basis @ mixed
+        return values, ritz, images @ mixed - ritz * values
 
 
 def verified(matrix: Tensor, vectors: Tensor, k: int) -> Ritz:

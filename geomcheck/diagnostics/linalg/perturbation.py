@@ -97,19 +97,14 @@ class Perturbation:
     def shift(self) -> tuple[Tensor, Certificate]:
         """sigma(W_t) - sigma(W0), descending order, in units of ``2**basis.exponent``; windowed where certified."""
         windowed = windowed_eigenvalues(self.basis.values**2, self.change)
-        if windowed is not None and "_eigen" not in self.__dict__:
+        if windowed is not None:
             shift = self._shift_to(windowed.eigenvalues)
             bound = windowed.relative_error(shift, self.basis.values) + self._shift_rounding(shift)
             certificate = Certificate(Route.WINDOWS, bound)
             if certificate.met:
                 return shift, certificate
-        shift = self._shift_to(self._eigenvalues())
+        shift = self._shift_to(torch.linalg.eigvalsh(self.matrix).flip(0))
         return shift, Certificate(Route.BASIS_EIGENVALUES, self._shift_rounding(shift))
-
-    def _eigenvalues(self) -> Tensor:
-        if "_eigen" in self.__dict__:
-            return self._eigen[0]
-        return torch.linalg.eigvalsh(self.matrix).flip(0)
 
     def _shift_to(self, eigenvalues: Tensor) -> Tensor:
         """sigma - sigma0 = (lambda - sigma0^2) / (sigma + sigma0)."""
@@ -144,10 +139,9 @@ class Perturbation:
 
     def _graphs(self, k: int) -> Iterator[tuple[Route, Graph]]:
         """The top-k invariant subspace of S^2 + H, by iteration, then by eigenvectors."""
-        if "_eigen" not in self.__dict__:
-            graph = invariant_graph(self.basis.values**2, self.change, k)
-            if graph is not None:
-                yield Route.RICCATI, graph
+        graph = invariant_graph(self.basis.values**2, self.change, k)
+        if graph is not None:
+            yield Route.RICCATI, graph
         values, vectors = self._eigen
         gap = float(values[k - 1] - values[k])
         yield Route.BASIS_EIGEN, Graph(vectors[:k, :k].float(), vectors[k:, :k].float(), gap, 0.0)

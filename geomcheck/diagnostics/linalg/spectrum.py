@@ -57,8 +57,7 @@ class UpdateSpectrum:
         self.delta = delta
         self.dense = dense
         self.routes: dict[str, Certificate] = {}
-        self._found: dict[int, tuple[Route, Ritz]] = {}
-        self._asked: set[tuple[int, bool]] = set()
+        self._found: dict[tuple[int, bool], tuple[Route, Ritz] | None] = {}
 
     @property
     def operator_norm(self) -> float:
@@ -117,18 +116,14 @@ class UpdateSpectrum:
         return BlockKrylov(tall.shape[1], tall.device, normal)
 
     def _certified(self, k: int, *, subspace: bool) -> tuple[Route, Ritz] | None:
-        """The k leading triples, with the subspace certified too if asked for, or None."""
-        found = self._found.get(k)
-        if found is not None and _accepted(found[1], subspace):
-            return found
-        if (k, subspace) in self._asked:
-            return None
-        self._asked.add((k, subspace))
-        accepted = (item for item in self._candidates(k, subspace) if _accepted(item[1], subspace))
-        found = next(accepted, None)
-        if found is not None:
-            self._found[k] = found
-        return found
+        """The k leading triples, with the subspace certified too if asked for, or None.
+
+        What was found for another question is not taken: figures must not depend on what was asked before.
+        """
+        if (k, subspace) not in self._found:
+            accepted = (item for item in self._candidates(k, subspace) if _accepted(item[1], subspace))
+            self._found[k, subspace] = next(accepted, None)
+        return self._found[k, subspace]
 
     def _candidates(self, k: int, subspace: bool) -> Iterator[tuple[Route, Ritz]]:
         size = self._tall.shape[1]
@@ -143,17 +138,17 @@ class UpdateSpectrum:
     def _iterated(self, k: int, subspace: bool) -> Tensor | None:
         """k + 1 leading Ritz vectors once the k first have converged; None where they do not in time."""
         krylov, before = self._krylov, float("inf")
-        while krylov.steps <= LAST_LOOK and krylov.steps * BLOCK < self._tall.shape[1] // 2:
-            if krylov.steps >= FIRST_LOOK and krylov.steps % 2 == 0:
-                values, vectors, residuals = krylov.leading(k + 1)
-                value_error, angle_error = errors(values, residuals, k)
-                stalled = before < 1e-2 and angle_error > before / 2
-                if value_error <= VALUE_ERROR and (not subspace or angle_error <= ANGLE_ERROR or stalled):
-                    return vectors
-                if self.square is not None and (value_error > HOPELESS or stalled):
-                    return None
-                before = angle_error
-            krylov.extend()
+        for steps in range(FIRST_LOOK, LAST_LOOK + 1, 2):
+            if steps * BLOCK >= self._tall.shape[1] // 2:
+                return None
+            values, vectors, residuals = krylov.leading(k + 1, steps)
+            value_error, angle_error = errors(values, residuals, k)
+            stalled = before < 1e-2 and angle_error > before / 2
+            if value_error <= VALUE_ERROR and (not subspace or angle_error <= ANGLE_ERROR or stalled):
+                return vectors
+            if self.square is not None and (value_error > HOPELESS or stalled):
+                return None
+            before = angle_error
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -48,9 +49,17 @@ class Bases:
         tensors = {name: tensor.contiguous().cpu() for name, tensor in state.items()}
         self._shelf.keep(
             _name(weight),
-            lambda path: save_file(tensors, path, metadata={"content": _content(tensors)}),
+            lambda path: _write(tensors, path),
             size=sum(tensor.nbytes for tensor in tensors.values()),
         )
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write `tensors` to `path`. Raises OSError."""
+    try:
+        save_file(dict(tensors), path, metadata={"content": _content(tensors)})
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise OSError(str(error)) from error
 
 
 def _name(weight: str) -> str:

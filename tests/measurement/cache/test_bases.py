@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,20 @@ def test_a_place_that_cannot_be_written_to_is_told_once(tmp_path: Path) -> None:
         assert cache.base_state("abc") is None
     assert len(told) == 1
     assert "nothing more is kept there" in told[0]
+
+
+def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
+    """No file may grow beyond a hundred bytes: what safetensors says then is no OSError."""
+    told: list[str] = []
+    cache = Cache(tmp_path / "cache", tell=told.append)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        for _ in range(2):
+            cache.keep_base_state("abc", STATE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert cache.base_state("abc") is None
+    assert len(told) == 1
+    assert "nothing more is kept there" in told[0]
+    assert not any((tmp_path / "cache" / "bases").iterdir())
