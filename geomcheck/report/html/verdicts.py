@@ -52,7 +52,7 @@ def card(run: str, judged: Judged) -> Card:
     """The card of one verdict."""
     facts = judged.facts
     metric = load_metrics().get(facts["metric"])
-    title = metric.title if metric else facts["metric"]
+    title = metric.title if metric else facts["metric"].replace("_", " ")
     words = plain_words(facts["metric"], title, metric.definition if metric else facts["metric"])
     form = Form(percent=facts["percent"], degrees=facts["unit"] == "deg")
     return Card(
@@ -80,6 +80,8 @@ def card(run: str, judged: Judged) -> Card:
 def _judged(facts: Facts) -> str:
     """Where and of what the condition is demanded."""
     at = {"all": "every checkpoint", "first": "the first checkpoint", "last": "the last checkpoint"}
+    if not facts["fold"]:
+        return str(at.get(facts["at"], facts["at"]))
     fold = {"weighted": "mean by size"}.get(facts["fold"], facts["fold"])
     over = "all weights" if facts["per"] == "run" else f"the weights of each {facts['per']}"
     over = "each weight" if facts["per"] == "weight" else f"{fold} over {over}"
