@@ -73,9 +73,10 @@ def measure_record(
 
 def require_sound(record: Record, base: BaseModel) -> None:
     """Refuse figures that cannot be those of a training run from `base`. Raises RunError as `measure_record`."""
-    _require_distinct(record)
-    _require_no_return(record)
-    _require_same_model(record, base)
+    if record.measured_weights():
+        _require_distinct(record)
+        _require_no_return(record)
+        _require_same_model(record, base)
 
 
 def _fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
@@ -169,8 +170,6 @@ def _require_distinct(record: Record) -> None:
 
 def _require_no_return(record: Record) -> None:
     """Refuse a checkpoint where weights equal W0 again that had moved before: a wrong file, or half of one."""
-    if not record.measured_weights():
-        return
     frozen = record.figures(Request.of(load_metrics()["frozen_share"], {}), "value")
     moved: set[str] = set()
     for point in record.points:
@@ -186,8 +185,6 @@ def _require_no_return(record: Record) -> None:
 
 def _require_same_model(record: Record, base: BaseModel) -> None:
     """Refuse a W0, or a checkpoint, that must be of another model."""
-    if not record.measured_weights():
-        return
     figures = record.figures(Request.of(load_metrics()["relative_update_norm"], {}), "value")
     for point in record.points:
         norms = [f.value for (step, _), f in figures.items() if step == point.step and f.value is not None]

@@ -114,7 +114,8 @@ def _demand(facts: Mapping[str, Any]) -> str:
 def _parameters(facts: Mapping[str, Any]) -> str:
     """The definition behind the figure; a null that was not subtracted is not worth words."""
     params = {name: value for name, value in facts["params"].items() if (name, value) != ("excess_over", "none")}
-    return f" ({', '.join(f'{name}={value}' for name, value in params.items())})" if params else ""
+    shown = {name: " ".join(value) if isinstance(value, list) else value for name, value in params.items()}
+    return f" ({', '.join(f'{name}={value}' for name, value in shown.items())})" if shown else ""
 
 
 def unit(facts: Mapping[str, Any]) -> str:

@@ -257,7 +257,7 @@ def _sufficiency(expectation: Expectation, condition: Sufficiency, record: Recor
     extreme = max(observed, key=offence)
     k = found.constraint.k
     beside = ((found.own, "learned"), *((control, "random") for control in found.controls))
-    worst = tuple(Worst(extreme.step, f"{run.name}, K = {k} {how}", run.shares[extreme.step]) for run, how in beside)
+    worst = tuple(Worst(extreme.step, f"{run.name} ({how}, K = {k})", run.shares[extreme.step]) for run, how in beside)
     message = wording.sufficiency(condition, found, observed, extreme)
     return Finding(all(o.holds for o in observed), message, observed, extreme, worst)
 

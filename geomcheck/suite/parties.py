@@ -20,23 +20,31 @@ SAME = ("k", "start_step", "how", "unselected", "weights")
 
 @dataclass(frozen=True)
 class Party:
-    """A run that takes part: what it is called in messages, and what it says of itself."""
+    """A run that takes part.
+
+    Attributes:
+        name: what it is called in errors, with the part that it takes.
+        title: what it is called elsewhere.
+        account: what it says of itself.
+    """
 
     name: str
+    title: str
     account: Account
 
 
 def named_party(key: str, path: Path) -> Party:
     """The run or record that the suite names under `key`. Raises Unanswerable where it cannot be read."""
-    name = f"`{key}` {displayed(path)}"
+    title = displayed(path)
+    name = f"`{key}` {title}"
     try:
-        return party_of(name, read_record(path).account if path.is_file() else open_account(path))
+        return party_of(name, title, read_record(path).account if path.is_file() else open_account(path))
     except (GeomcheckError, OSError) as error:
         raise Unanswerable(str(error) if isinstance(error, Unanswerable) else f"{name}: {error}") from None
 
 
-def party_of(name: str, account: Account | None) -> Party:
-    """The run that messages call `name`. Raises Unanswerable where its account is missing, or not to be trusted."""
+def party_of(name: str, title: str, account: Account | None) -> Party:
+    """The run with this account. Raises Unanswerable where its account is missing, or not to be trusted."""
     if account is None:
         raise Unanswerable(
             f"{name} is a record that an older geomcheck wrote, without scores; measure the run again: "
@@ -45,7 +53,7 @@ def party_of(name: str, account: Account | None) -> Party:
     if account.faults:
         more = f" (and {len(account.faults) - 1} more)" if len(account.faults) > 1 else ""
         raise Unanswerable(f"{name}: {account.faults[0]}{more}")
-    return Party(name, account)
+    return Party(name, title, account)
 
 
 def constraint_of(party: Party, channel: Drawn) -> Constraint:

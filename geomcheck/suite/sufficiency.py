@@ -133,7 +133,7 @@ def compare(
         Unanswerable: a score is missing or no number, the free run did not gain, the run or a control was not
             constrained as it should be, or the free run was.
     """
-    own = party_of(f"run {record.run!r}", record.account)
+    own = party_of(f"run {record.run!r}", record.run, record.account)
     free = _free(condition, reference)
     controls = [named_party("random", path) for path in condition.random]
     constraint = constraint_of(own, "learned")
@@ -152,7 +152,7 @@ def compare(
     _require_one_start(condition, scores)
     gains = {step: _gain(condition, scores[free.name], step) for step in after}
     kept = [
-        Kept(party.name, {step: _change(condition, scores[party.name], step) / gains[step] for step in after})
+        Kept(party.title, {step: _change(condition, scores[party.name], step) / gains[step] for step in after})
         for party in (own, *controls)
     ]
     pairs = {step: (scores[own.name][step], scores[free.name][step]) for step in (0, *after)}
@@ -164,7 +164,7 @@ def _free(condition: Sufficiency, reference: Record | None) -> Party:
         return named_party("free", condition.free)
     if reference is None:
         raise Unanswerable("it needs the free run: name it with `free: PATH` or --geom-reference=PATH")
-    return party_of(f"the reference {reference.run!r}", reference.account)
+    return party_of(f"the reference {reference.run!r}", reference.run, reference.account)
 
 
 def _scores(party: Party, condition: Sufficiency, steps: Sequence[int]) -> dict[int, float]:

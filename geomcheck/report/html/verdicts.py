@@ -70,7 +70,9 @@ def card(run: str, judged: Judged) -> Card:
         chart=trajectory(judged, form, title) if facts["observed"] else None,
         layers=by_layer(judged, form, title),
         worst=[(w["weight"], form.show(w["value"]), f"{w['step']:,}") for w in facts["worst"]],
-        table=[_row(entry, form) for entry in (facts["observed"])[:ROWS]],
+        table=[
+            _row(entry, form, "all weights" if facts["fold"] else "this run") for entry in (facts["observed"])[:ROWS]
+        ],
         rows_left_out=max(0, len(facts["observed"]) - ROWS),
         value=_value(facts, form),
         judged=_judged(facts),
@@ -190,9 +192,9 @@ def _groups_outside(facts: Facts) -> str:
     return f"{len(outside):,} of {several(total, facts['per'])} outside at some checkpoint{allowed}."
 
 
-def _row(entry: Facts, form: Form) -> tuple[str, str, str, str]:
+def _row(entry: Facts, form: Form, whole: str) -> tuple[str, str, str, str]:
     verdict = {True: "holds", False: "violated", None: ""}[entry["holds"]]
-    return f"{entry['step']:,}", entry["group"] or "all weights", form.show(entry["value"], 4), verdict
+    return f"{entry['step']:,}", entry["group"] or whole, form.show(entry["value"], 4), verdict
 
 
 def _value(facts: Facts, form: Form) -> str:
