@@ -61,6 +61,22 @@ def _metrics(_: argparse.Namespace) -> None:
         for parameter in metric.parameters:
             choices = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
             print(f"    {parameter.name} = {parameter.default}{choices}: {parameter.about}")
+    _sufficiency()
+
+
+def _sufficiency() -> None:
+    """What is judged of scores, not of weights."""
+    from geomcheck.suite.grammar import SufficiencyStatement
+
+    own = {
+        name: field
+        for name, field in SufficiencyStatement.model_fields.items()
+        if name in SufficiencyStatement.__annotations__
+    }
+    print(f"functional_sufficiency: {own.pop('metric').description}")
+    print("    unit fraction, (constrained - start) / (free - start) of a score; source: arXiv 2606.07082")
+    for name, about in own.items():
+        print(f"    {name}: {about.description}")
 
 
 def _suites(_: argparse.Namespace) -> None:

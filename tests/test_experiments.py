@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.experiments import figure, measured, tables
+from fixtures.experiments import documents, figure, measured, tables
 from fixtures.experiments.measured import RESULTS, Outcome, Series, outcome
 from geomcheck.checkpoints.constraint import Constraint
 from geomcheck.training.channel import Channel
 from tests.runs import DOWN, SHAPES, K, Q, base_weights, moved, write_run
-
-ROOT = Path(__file__).parents[1]
-PAGES = ROOT / "geomcheck" / "docs" / "pages"
 
 
 @pytest.fixture
@@ -88,7 +85,8 @@ def test_results_are_read_back_as_written(run: Path, tmp_path: Path) -> None:
 
 def test_documents_hold_the_tables_and_the_figure_of_the_results() -> None:
     found = measured.read(RESULTS)
-    lines = list(tables.all_tables(found))
-    for document in (RESULTS.with_name("README.md"), PAGES / "guides" / "projected-training.md"):
-        assert "\n".join(lines) in document.read_text(), document
-    assert (PAGES / "assets" / "projected-training.svg").read_text() == figure.draw(found)
+    for document in documents.TEXTS:
+        text = document.read_text()
+        assert "| OPD in its own early channel |" in text
+        assert documents.filled(text, found) == text, document
+    assert documents.FIGURE.read_text() == figure.draw(found)

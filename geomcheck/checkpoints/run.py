@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.source import WeightSource
 
 
@@ -75,6 +76,7 @@ class Run:
         planned: the number of the training's last step, as the run or the user says; None where that is not known, and
             the last checkpoint so far counts as the whole.
         first: the number that the framework gives to the first step.
+        account: its scores, and to what its training was confined.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Run:
     omissions: tuple[str, ...] = ()
     planned: int | None = None
     first: int = 1
+    account: Account = field(default_factory=Account)
 
     @property
     def layout(self) -> str:

@@ -79,9 +79,10 @@ def require_sound(record: Record, base: BaseModel) -> None:
         RunError: two checkpoints hold the same weights, one is of another model than W0, or weights that had moved
             equal W0 again.
     """
-    _require_distinct(record)
-    _require_no_return(record)
-    _require_same_model(record, base)
+    if record.measured_weights():
+        _require_distinct(record)
+        _require_no_return(record)
+        _require_same_model(record, base)
 
 
 def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
@@ -176,8 +177,6 @@ def _require_distinct(record: Record) -> None:
 
 def _require_no_return(record: Record) -> None:
     """Refuse a checkpoint where weights equal W0 again that had moved before: a wrong file, or half of one."""
-    if not record.measured_weights():
-        return
     frozen = record.figures(Request.of(load_metrics()["frozen_share"], {}), "value")
     moved: set[str] = set()
     for point in record.points:
@@ -193,8 +192,6 @@ def _require_no_return(record: Record) -> None:
 
 def _require_same_model(record: Record, base: BaseModel) -> None:
     """Refuse a W0, or a checkpoint, that must be of another model."""
-    if not record.measured_weights():
-        return
     figures = record.figures(Request.of(load_metrics()["relative_update_norm"], {}), "value")
     for point in record.points:
         norms = [f.value for (step, _), f in figures.items() if step == point.step and f.value is not None]

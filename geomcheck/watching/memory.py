@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from geomcheck.checkpoints.run import Run, share_done
+from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.measurement import Point, Record, Row
@@ -36,6 +37,7 @@ def merged(known: Record | None, fresh: Record, run: Run) -> Record:
         weights=dict(sorted({**known.weights, **fresh.weights}.items())),
         versions={**known.versions, **fresh.versions},
         fingerprints={**known.fingerprints, **fresh.fingerprints},
+        account=_told(known, fresh, gone),
         notes=(*fresh.notes, f"removed after they were measured: {', '.join(point.name for point in gone)}"),
         _figures={},
         _columns={},
@@ -62,6 +64,14 @@ def _same(known: Record, fresh: Record) -> Iterator[Point]:
     for point in known.points:
         if known.fingerprints.get(point.name) == fresh.fingerprints.get(point.name):
             yield point
+
+
+def _told(known: Record, fresh: Record, gone: tuple[Point, ...]) -> Account | None:
+    """What the run says of itself, with the constraints that were said of checkpoints that were removed."""
+    if known.account is None or fresh.account is None:
+        return fresh.account
+    before = {point.step: known.account.constraints.get(point.step) for point in gone}
+    return replace(fresh.account, constraints={**before, **fresh.account.constraints})
 
 
 def _strangers(known: dict[str, Weight], fresh: dict[str, Weight]) -> dict[str, str]:

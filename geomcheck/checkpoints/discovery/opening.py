@@ -13,6 +13,7 @@ from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, pl
 from geomcheck.checkpoints.formats import held, open_weights
 from geomcheck.checkpoints.inside import read_json
 from geomcheck.checkpoints.run import Checkpoint, Run, share_done
+from geomcheck.checkpoints.scores import Account, account_of
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
 
@@ -54,6 +55,25 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | 
     if not held([directory]):
         raise NoCheckpoint(wording.nothing_found(directory))
     return _single(directory)
+
+
+def open_account(path: str | Path) -> Account:
+    """The account of a run of which the weights need not be there.
+
+    Raises:
+        NoCheckpoint: there is no such directory, or neither a checkpoint nor a score in it.
+        UsageError: it holds several runs.
+        RunError: two directories claim one step.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise NoCheckpoint(f"the run {directory} does not exist")
+    steps = find_steps(directory)
+    found = [(step, place) for step, place in (steps.directories if steps else ()) if place.is_dir()]
+    account = account_of(directory, found)
+    if not account.constraints and not account.scores and not account.faults:
+        raise NoCheckpoint(f"the run {directory} holds no checkpoint directory and no scores")
+    return account
 
 
 def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: int | None) -> Run:
@@ -98,6 +118,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
         omissions=omissions,
         planned=planned,
         first=layout.first,
+        account=account_of(directory, trained),
     )
 
 
@@ -121,6 +142,7 @@ def _single(directory: Path) -> Run:
         own_base=own_base(directory, ("base",)),
         notes=() if step else (f"{root.name}: a single model; its step is not recorded and counts as 1",),
         framework="a single model",
+        account=account_of(directory, [(step or 1, directory)]),
     )
 
 
