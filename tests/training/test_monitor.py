@@ -19,7 +19,7 @@ from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement import Record, Request
-from geomcheck.training import Monitor
+from geomcheck.training import Monitor, Sharded
 from geomcheck.training.plan import spread
 from tests.runs import EMBED, Q, Tensors, base_weights, moved, simple_run, write_model, write_run
 
@@ -333,3 +333,41 @@ def test_checkpoints_on_disk_are_watched_too(run: Path) -> None:
         monitor.observe(step, run / f"checkpoint-{step}", name=f"checkpoint-{step}")
     assert monitor.record is not None
     assert_same(monitor.record, geomcheck.measure(run, metrics=SMALL))
+
+
+def test_a_hole_in_what_was_kept_starts_a_new_record(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    follow(watched(run, record=tmp_path / "opd.parquet"), run, (10, 20, 30))
+    (tmp_path / "opd.resume" / "20.safetensors").unlink()
+    resumed = watched(run, record=tmp_path / "opd.parquet")
+    resumed.resume(30)
+    assert [point.step for point in follow(resumed, run, (40,)).points] == [40]
+    assert "in between is missing" in caplog.text
+
+
+def test_placeholders_are_not_taken_for_weights(run: Path) -> None:
+    partitioned = torch.nn.Parameter(torch.empty(0))
+    partitioned.ds_id = 0  # type: ignore[attr-defined]
+    with pytest.raises(RunError, match="ZeRO-3"):
+        watched(run).observe(10, {Q: partitioned})
+    with pytest.raises(RunError, match="meta device"):
+        watched(run).observe(10, {Q: torch.empty(4, 4, device="meta")})
+
+
+def test_parts_that_are_gathered_by_the_caller(run: Path) -> None:
+    monitor = watched(run)
+    gathered: list[str] = []
+
+    def part(name: str, tensor: Tensor) -> Sharded:
+        def whole() -> Tensor:
+            gathered.append(name)
+            return tensor
+
+        return Sharded(tuple(tensor.shape), tensor.dtype, whole)
+
+    for step in STEPS:
+        monitor.observe(step, {n: part(n, t) for n, t in weights(run, step).items()}, name=f"checkpoint-{step}")
+    assert monitor.record is not None
+    assert_same(monitor.record, geomcheck.measure(run, metrics=SMALL))
+    assert len(gathered) == 3 * len(STEPS)  # each watched weight once per look, and no other
