@@ -105,6 +105,22 @@ def test_figures_against_brute_force(run: Path) -> None:
             assert record.figures(SMALL[3], "value")[step, Q].value == pytest.approx(expected, rel=1e-6)
 
 
+def test_channels_of_large_matrices_are_kept_in_half_the_precision(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = {Q: torch.randn(300, 280, generator=generator)}
+    after = {}
+    for step in (10, 20, 30):
+        low_rank = torch.randn(300, 4, generator=generator) @ torch.randn(4, 280, generator=generator)
+        after[step] = {Q: before[Q] + 1e-4 * step * (low_rank + torch.randn(300, 280, generator=generator))}
+    run = write_run(tmp_path / "opd", before, after)
+    monitor = Monitor(run / "base", metrics=SMALL, total_steps=30, run=run)
+    record, measured = follow(monitor, run, (10, 20, 30)), geomcheck.measure(run, metrics=SMALL)
+    for request, stat in measured.measured():
+        expected = {cell: figure.value for cell, figure in measured.figures(request, stat).items()}
+        found = {cell: figure.value for cell, figure in record.figures(request, stat).items()}
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_no_tensor_is_kept_but_channels(run: Path) -> None:
     monitor = watched(run)
     before = matrices()
