@@ -322,7 +322,7 @@ def _alone(channel: Tensor) -> Tensor:
 
 
 def _moved_to(device: torch.device, channel: Channel) -> Channel:
-    return channel if isinstance(channel, Undefined) else channel.to(device)
+    return channel if isinstance(channel, Undefined) else channel.to(device, torch.float64)
 
 
 def _require_finite(tensor: Tensor, where: str) -> None:

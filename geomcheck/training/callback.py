@@ -146,12 +146,11 @@ class GeometryCallback(TrainerCallback):
 
     def _begun(self, args: Any, state: Any, model: Any) -> Monitor:
         ranks = Ranks()
-        held = _on_all(ranks, lambda: holding(model))
+        held = ranks.all_do(lambda: holding(model))
         run = Path(args.output_dir).resolve()
         record = Path(self._record) if self._record else run.with_name(f"{run.name}.geometry.parquet")
         base = self._w0(held, run.with_name(f"{run.name}.geometry.start"), state, ranks)
-        monitor = _on_all(
-            ranks,
+        monitor = ranks.all_do(
             lambda: self._watch(base, total_steps=state.max_steps, record=record, run=run, config=held.config),
         )
         if state.global_step:
@@ -164,16 +163,16 @@ class GeometryCallback(TrainerCallback):
     def _w0(self, held: Holding, directory: Path, state: Any, ranks: Ranks) -> BaseModel:
         if self._base != START:
             given = self._base
-            return _on_all(
-                ranks, lambda: named_base(held.base, held.revision) if given is None else open_base(given, "base")
+            return ranks.all_do(
+                lambda: named_base(held.base, held.revision) if given is None else open_base(given, "base")
             )
         if held.adapter is not None:
             raise UsageError("base='start' is of whole models; under an adapter, W0 is the model that it adapts")
         if state.global_step:
-            return _on_all(ranks, lambda: start_base(directory))
+            return ranks.all_do(lambda: start_base(directory))
         live = LiveModel(held.tensors, ranks, config=held.config, path=directory)
         ranks.together(lambda: str(write_start(live, directory).source.path), live.gather)
-        return _on_all(ranks, lambda: start_base(directory))
+        return ranks.all_do(lambda: start_base(directory))
 
     def _tell_beginning(self, monitor: Monitor, begun: Beginning, record: Path) -> None:
         logger.info("geometry: %d weights are watched against W0 (%s), in %s", begun.weights, monitor.base_path, record)
@@ -189,7 +188,7 @@ class GeometryCallback(TrainerCallback):
         if monitor is None or step <= self._observed:
             return control
         self._observed = step
-        held = _on_all(Ranks(), lambda: holding(model))
+        held = Ranks().all_do(lambda: holding(model))
         seen = monitor.observe(step, held.tensors, adapter=held.adapter, name=name, finished=step >= state.max_steps)
         self._log(state, control, seen.figures)
         self._tell(seen)
@@ -235,24 +234,6 @@ class GeometryCallback(TrainerCallback):
         if (key or text) not in self._told:
             self._told.add(key or text)
             logger.warning("geometry: %s", text)
-
-
-T = TypeVar("T")
-
-
-def _on_all(ranks: Ranks, act: Callable[[], T]) -> T:
-    """What `act` gives, if it does so on every rank: else none goes on alone, to wait for the others."""
-    result, error = None, None
-    try:
-        result = act()
-    except Exception as own:
-        error = own
-    problem = ranks.well(error)
-    if error is not None:
-        raise error
-    if problem:
-        raise RunError(f"another rank: {problem}")
-    return result  # type: ignore[return-value]
 
 
 def _calling_trainer(callback: GeometryCallback) -> Trainer | None:

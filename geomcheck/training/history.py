@@ -132,6 +132,12 @@ class History:
         other = next((step for step in steps if step.asked != asked), None)
         if other is not None:
             raise RunError(f"at step {other.point.step} other figures, or figures of other weights, were asked for")
+        if any(
+            ("run", index) not in one.measured.digests
+            for index, step in enumerate(steps)
+            for one in step.followed.values()
+        ):
+            raise RunError("an observation in between is missing")
         self.steps = steps
         _drop(file for file in files if _step_of(file) > last)
 

@@ -179,7 +179,7 @@ class Monitor:
             if not Path(tensors).is_dir():
                 raise UsageError(f"{tensors} is not a directory with the weights of a checkpoint")
             return open_base(tensors, "the checkpoint").source, lambda _: None
-        live = LiveModel(tensors, ranks, config=self._config, path=self._watch.run)
+        live = ranks.all_do(lambda: LiveModel(tensors, ranks, config=self._config, path=self._watch.run))
         ranks.agree(list(live.weights.items()), "the names, shapes or formats of their tensors")
         settings = None if adapter is None else lora_settings(adapter, Path("the adapter in training"))
         return live if settings is None else Adapter(live, settings, ()), live.gather

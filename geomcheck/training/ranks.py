@@ -61,9 +61,23 @@ class Ranks:
         if len(set(map(repr, self._each(fact)))) > 1:
             raise RunError(f"the ranks differ in {what}: give every rank the same tensors, whole or as DTensors")
 
-    def well(self, error: Exception | None) -> str:
-        """The first error that any rank had; empty where none had one."""
-        return next((text for text in self._each("" if error is None else _told(error)) if text), "")
+    def all_do(self, act: Callable[[], T]) -> T:
+        """What `act` gives here, if it does so on every rank: else none goes on alone, to wait for the others.
+
+        Raises:
+            RunError: it raised on another rank; what it raises here is raised here.
+        """
+        failed: Exception | None = None
+        try:
+            result = act()
+        except Exception as error:
+            failed = error
+        problems = self._each("" if failed is None else _told(failed))
+        if failed is not None:
+            raise failed
+        if any(problems):
+            raise RunError(f"another rank: {next(filter(None, problems))}")
+        return result
 
     def _each(self, fact: T) -> list[T]:
         if self.count == 1:

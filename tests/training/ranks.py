@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from geomcheck.training import Monitor
 from geomcheck.training.models import holding
 
 KINDS = ("fsdp2", "ddp", "fsdp1")
+TRAINER = "trainer"
 STEPS = (1, 2, 3)
 WIDTH = 24
 
@@ -50,7 +52,23 @@ def train_all(rank: int, directory: Path) -> None:
     for kind in KINDS:
         _train(rank, kind, directory / kind)
         dist.barrier()
+    if (directory / TRAINER).is_dir():
+        _train_with_the_callback(rank, directory / TRAINER)
+        dist.barrier()
     dist.destroy_process_group()
+
+
+def _train_with_the_callback(rank: int, directory: Path) -> None:
+    """A transformers Trainer under DDP, which its suite stops."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    from geomcheck.training import GeometryCallback
+    from tests.training.test_callback import load, logged, trainer
+
+    callback = GeometryCallback(directory / "suite.yaml", on_violation="stop")
+    trained = trainer(load(directory / "anchor"), directory / "run", callback, ddp_backend="gloo")
+    trained.train()
+    facts = {"step": trained.state.global_step, "logged": logged(trained), "record": callback.record is not None}
+    (directory / f"rank-{rank}.json").write_text(json.dumps(facts))
 
 
 def _train(rank: int, kind: str, directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -21,8 +22,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ranks.KINDS:
         (directory / kind / "base").mkdir(parents=True)
         save_file(dict(ranks.Model().named_parameters()), directory / kind / "base" / "model.safetensors")
+    if importlib.util.find_spec("accelerate"):
+        from tests.training.test_callback import write_anchor
+
+        write_anchor(directory / ranks.TRAINER / "anchor")
+        (directory / ranks.TRAINER / "suite.yaml").write_text(SUITE)
     mp.spawn(ranks.train_all, (directory,), nprocs=2)
     return directory
+
+
+SUITE = """
+geomcheck: 1
+name: still
+expect:
+  - {id: still, metric: relative_update_norm, below: 1e-6}
+"""
 
 
 @pytest.mark.parametrize("kind", ranks.KINDS)
@@ -50,3 +64,18 @@ def test_a_failure_of_rank_0_is_one_on_every_rank(kind: str, trained: Path) -> N
     assert "NaN" in leader["failure"]
     assert other["failure"].startswith("rank 0: RunError")
     assert leader["failure"] in other["failure"]
+
+
+def test_the_callback_stops_a_trainer_on_every_rank(trained: Path) -> None:
+    if not (trained / ranks.TRAINER).is_dir():
+        pytest.skip("without accelerate there is no Trainer")
+    directory = trained / ranks.TRAINER
+    leader, other = (json.loads((directory / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+    assert (leader["step"], other["step"]) == (2, 2)
+    assert leader["logged"] == other["logged"]
+    assert (leader["record"], other["record"]) == (True, False)
+    suite = geomcheck.load_suite(directory / "suite.yaml")
+    after = geomcheck.measure(directory / "run", base=directory / "anchor", suites=[suite])
+    record = geomcheck.read_record(directory / "run.geometry.parquet")
+    assert list(record.rows()) == list(after.rows())
+    assert suite.evaluate(record)[0].outcome == "failed"

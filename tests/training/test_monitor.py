@@ -19,7 +19,7 @@ from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement import Record, Request
-from geomcheck.training import Monitor
+from geomcheck.training import Monitor, Sharded
 from geomcheck.training.plan import spread
 from tests.runs import EMBED, Q, Tensors, base_weights, moved, simple_run, write_model, write_run
 
@@ -103,6 +103,22 @@ def test_figures_against_brute_force(run: Path) -> None:
         if step < STEPS[-1]:
             expected = (np.linalg.norm(channels[step] @ channels[STEPS[-1]].T) ** 2) / 2
             assert record.figures(SMALL[3], "value")[step, Q].value == pytest.approx(expected, rel=1e-6)
+
+
+def test_channels_of_large_matrices_are_kept_in_half_the_precision(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = {Q: torch.randn(300, 280, generator=generator)}
+    after = {}
+    for step in (10, 20, 30):
+        low_rank = torch.randn(300, 4, generator=generator) @ torch.randn(4, 280, generator=generator)
+        after[step] = {Q: before[Q] + 1e-4 * step * (low_rank + torch.randn(300, 280, generator=generator))}
+    run = write_run(tmp_path / "opd", before, after)
+    monitor = Monitor(run / "base", metrics=SMALL, total_steps=30, run=run)
+    record, measured = follow(monitor, run, (10, 20, 30)), geomcheck.measure(run, metrics=SMALL)
+    for request, stat in measured.measured():
+        expected = {cell: figure.value for cell, figure in measured.figures(request, stat).items()}
+        found = {cell: figure.value for cell, figure in record.figures(request, stat).items()}
+        assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_no_tensor_is_kept_but_channels(run: Path) -> None:
@@ -333,3 +349,41 @@ def test_checkpoints_on_disk_are_watched_too(run: Path) -> None:
         monitor.observe(step, run / f"checkpoint-{step}", name=f"checkpoint-{step}")
     assert monitor.record is not None
     assert_same(monitor.record, geomcheck.measure(run, metrics=SMALL))
+
+
+def test_a_hole_in_what_was_kept_starts_a_new_record(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    follow(watched(run, record=tmp_path / "opd.parquet"), run, (10, 20, 30))
+    (tmp_path / "opd.resume" / "20.safetensors").unlink()
+    resumed = watched(run, record=tmp_path / "opd.parquet")
+    resumed.resume(30)
+    assert [point.step for point in follow(resumed, run, (40,)).points] == [40]
+    assert "in between is missing" in caplog.text
+
+
+def test_placeholders_are_not_taken_for_weights(run: Path) -> None:
+    partitioned = torch.nn.Parameter(torch.empty(0))
+    partitioned.ds_id = 0  # type: ignore[attr-defined]
+    with pytest.raises(RunError, match="ZeRO-3"):
+        watched(run).observe(10, {Q: partitioned})
+    with pytest.raises(RunError, match="meta device"):
+        watched(run).observe(10, {Q: torch.empty(4, 4, device="meta")})
+
+
+def test_parts_that_are_gathered_by_the_caller(run: Path) -> None:
+    monitor = watched(run)
+    gathered: list[str] = []
+
+    def part(name: str, tensor: Tensor) -> Sharded:
+        def whole() -> Tensor:
+            gathered.append(name)
+            return tensor
+
+        return Sharded(tuple(tensor.shape), tensor.dtype, whole)
+
+    for step in STEPS:
+        monitor.observe(step, {n: part(n, t) for n, t in weights(run, step).items()}, name=f"checkpoint-{step}")
+    assert monitor.record is not None
+    assert_same(monitor.record, geomcheck.measure(run, metrics=SMALL))
+    assert len(gathered) == 3 * len(STEPS)  # each watched weight once per look, and no other
