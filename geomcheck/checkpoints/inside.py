@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from geomcheck.errors import RunError
+
+_REPOSITORY = re.compile("(?:models|datasets|spaces)--")
 
 
 def require_regular(path: Path, root: Path, *, max_bytes: int | None = None) -> Path:
@@ -51,9 +54,10 @@ def identity(path: Path) -> tuple[int, ...]:
 
 
 def storage_root(path: Path) -> Path:
-    """Where the files of `path` may lie: the directory itself, or for a snapshot in the Hugging Face cache,
-    whose files are links into ``blobs/``, that repository's folder."""
+    """Where the files of `path` may lie: the directory itself, or for a snapshot in the Hugging Face cache
+    (``models--ORG--NAME/snapshots/COMMIT``), whose files are links into ``blobs/``, that repository's folder."""
     resolved = path.resolve()
-    if resolved.parent.name == "snapshots" and (resolved.parent.parent / "blobs").is_dir():
-        return resolved.parent.parent
+    repository = resolved.parent.parent
+    if resolved.parent.name == "snapshots" and _REPOSITORY.match(repository.name) and (repository / "blobs").is_dir():
+        return repository
     return resolved

@@ -11,7 +11,7 @@ from geomcheck.checkpoints.discovery.base import own_base
 from geomcheck.checkpoints.discovery.completeness import in_progress, left_out, never_arrived
 from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, places
 from geomcheck.checkpoints.formats import held, open_weights
-from geomcheck.checkpoints.inside import read_json
+from geomcheck.checkpoints.inside import read_json, storage_root
 from geomcheck.checkpoints.run import Checkpoint, Run
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError, UsageError
@@ -54,7 +54,7 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip") -> Run:
 
 def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
     """The run that step directories make up."""
-    layout, root = steps.layout, directory.resolve()
+    layout, root = steps.layout, storage_root(directory)
     omitted = left_out(steps, root)
     absent = (*omitted.values(), *in_progress(steps.place), *never_arrived(steps, root))
     whole = [(step, found) for step, found in steps.directories if found not in omitted]
@@ -73,7 +73,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
     done = 1 - layout.first
     omissions = wording.omissions(absent, last=last, name=name)
     return Run(
-        name=root.name,
+        name=directory.resolve().name,
         path=directory,
         checkpoints=tuple(
             Checkpoint(found.name, step, min(1.0, (step + done) / (total + done)), weights(step, found))
@@ -97,15 +97,17 @@ def _require_order(directory: Path, states: Mapping[str, State]) -> None:
 
 def _single(directory: Path) -> Run:
     """A directory with one trained model, and nothing of its trajectory."""
-    root = directory.resolve()
+    root = storage_root(directory)
     recorded = _trainer_state(directory, root).get("global_step")
     step = recorded if type(recorded) is int and recorded > 0 else None
     return Run(
-        name=root.name,
+        name=directory.resolve().name,
         path=directory,
         checkpoints=(Checkpoint("final", step or 1, 1.0, open_weights(directory, root=root)),),
         own_base=own_base(directory, ("base",)),
-        notes=() if step else (f"{root.name}: a single model; its step is not recorded and counts as 1",),
+        notes=()
+        if step
+        else (f"{directory.resolve().name}: a single model; its step is not recorded and counts as 1",),
         framework="a single model",
     )
 
