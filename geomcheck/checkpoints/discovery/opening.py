@@ -97,17 +97,15 @@ def _require_order(directory: Path, states: Mapping[str, State]) -> None:
 
 def _single(directory: Path) -> Run:
     """A directory with one trained model, and nothing of its trajectory."""
-    root = storage_root(directory)
+    root, name = storage_root(directory), directory.resolve().name
     recorded = _trainer_state(directory, root).get("global_step")
     step = recorded if type(recorded) is int and recorded > 0 else None
     return Run(
-        name=directory.resolve().name,
+        name=name,
         path=directory,
         checkpoints=(Checkpoint("final", step or 1, 1.0, open_weights(directory, root=root)),),
         own_base=own_base(directory, ("base",)),
-        notes=()
-        if step
-        else (f"{directory.resolve().name}: a single model; its step is not recorded and counts as 1",),
+        notes=() if step else (f"{name}: a single model; its step is not recorded and counts as 1",),
         framework="a single model",
     )
 
