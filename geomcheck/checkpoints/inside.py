@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from geomcheck.errors import RunError
+
+_REPOSITORY = re.compile("(?:models|datasets|spaces)--")
 
 
 def require_regular(path: Path, root: Path, *, max_bytes: int | None = None) -> Path:
@@ -30,15 +34,24 @@ def require_regular(path: Path, root: Path, *, max_bytes: int | None = None) -> 
 
 
 def read_json(path: Path, root: Path, *, max_bytes: int) -> dict[str, Any]:
-    """The mapping in a JSON file. Raises RunError as `require_regular`, or where it holds none."""
+    """The mapping in a JSON file. Raises RunError as `require_regular`, where it holds none, or a key twice."""
     resolved = require_regular(path, root, max_bytes=max_bytes)
     try:
-        content = json.loads(resolved.read_bytes())
+        content = json.loads(resolved.read_bytes(), object_pairs_hook=_distinct)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not readable as JSON ({error}); the save may be incomplete") from error
     if not isinstance(content, dict):
         raise RunError(f"{path}: a {type(content).__name__} at the top level, where a mapping is expected")
     return content
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The mapping of these keys. Raises ValueError where one is there twice: readers differ in which then counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice[:100]!r} is there twice")
+    return found
 
 
 def identity(path: Path) -> tuple[int, ...]:
@@ -51,9 +64,10 @@ def identity(path: Path) -> tuple[int, ...]:
 
 
 def storage_root(path: Path) -> Path:
-    """Where the files of `path` may lie: the directory itself, or for a snapshot in the Hugging Face cache,
-    whose files are links into ``blobs/``, that repository's folder."""
+    """Where the files of `path` may lie: the directory itself, or for a snapshot in the Hugging Face cache
+    (``models--ORG--NAME/snapshots/COMMIT``), whose files are links into ``blobs/``, that repository's folder."""
     resolved = path.resolve()
-    if resolved.parent.name == "snapshots" and (resolved.parent.parent / "blobs").is_dir():
-        return resolved.parent.parent
+    repository = resolved.parent.parent
+    if resolved.parent.name == "snapshots" and _REPOSITORY.match(repository.name) and (repository / "blobs").is_dir():
+        return repository
     return resolved

@@ -31,9 +31,7 @@ def survey(run: Run, base: BaseModel) -> Record:
     before = base.source.weights
     names = sorted(set(before).union(*headers.values()))
     if odd := [name for name in names if not name.isprintable() or len(name) > MAX_NAME]:
-        raise RunError(
-            f"{run.path}: a weight is called {ascii(odd[0][:200])}: no model's is, so the file is not trusted"
-        )
+        raise RunError(f"{run.path}: a weight is called {odd[0][:200]!a}: no model's is, so the file is not trusted")
     record = Record(
         run=run.name,
         path=str(run.path),

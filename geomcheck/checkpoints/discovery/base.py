@@ -12,6 +12,7 @@ from geomcheck.checkpoints.formats import held, open_weights
 from geomcheck.checkpoints.formats.adapter_config import named_base
 from geomcheck.checkpoints.formats.unread import explain
 from geomcheck.checkpoints.hub import cached, fetched, is_hub_id
+from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.run import BaseModel, Run
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import UsageError
@@ -51,7 +52,7 @@ def own_base(directory: Path, names: Iterable[str], zero: WeightSource | None = 
         return BaseModel(zero, "the run's step-0 checkpoint")
     for name in names:
         if (directory / name).is_dir():
-            return BaseModel(open_weights(directory / name, root=directory.resolve()), f"{name}/ in the run")
+            return BaseModel(open_weights(directory / name, root=storage_root(directory)), f"{name}/ in the run")
     return None
 
 
@@ -86,7 +87,7 @@ def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = N
 
 def _open_directory(directory: Path, how: str) -> BaseModel:
     layouts = [layout for layout in LAYOUTS if layout.directory.fullmatch(directory.resolve().name)]
-    of_steps = [place for layout in layouts for place in places(layout, 0, directory, root=directory.resolve())]
+    of_steps = [place for layout in layouts for place in places(layout, 0, directory, root=storage_root(directory))]
     where = of_steps or [directory / place for place in MODEL_PLACES]
     if held(where) is None:
         raise UsageError(f"W0: {directory} ({how}): {explain(directory, where)}")
@@ -106,7 +107,7 @@ def _require_untrained(run: Run, base: BaseModel) -> None:
 
 def _named_by_adapters(run: Run) -> str | None:
     """The base model that the run's adapters name; None where they name none, or there are no adapters."""
-    root = run.path.resolve()
+    root = storage_root(run.path)
     names = {name for c in run.checkpoints if (name := named_base(c.source.path, root)) is not None}
     if len(names) > 1:
         raise UsageError(f"run {run.path}: its adapters name several base models ({', '.join(sorted(names))})")

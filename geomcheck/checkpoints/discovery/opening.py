@@ -11,7 +11,7 @@ from geomcheck.checkpoints.discovery.base import own_base
 from geomcheck.checkpoints.discovery.completeness import in_progress, left_out, never_arrived, vouched
 from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, places
 from geomcheck.checkpoints.formats import held, open_weights
-from geomcheck.checkpoints.inside import read_json
+from geomcheck.checkpoints.inside import read_json, storage_root
 from geomcheck.checkpoints.run import Checkpoint, Run, share_done
 from geomcheck.checkpoints.scores import Account, account_of
 from geomcheck.checkpoints.source import WeightSource
@@ -78,7 +78,7 @@ def open_account(path: str | Path) -> Account:
 
 def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: int | None) -> Run:
     """The run that step directories make up, in a training of `length` steps."""
-    layout, root = steps.layout, directory.resolve()
+    layout, root = steps.layout, storage_root(directory)
     omitted = left_out(steps, root)
     absent = (*omitted.values(), *in_progress(steps.place), *never_arrived(steps, root))
     whole = [(step, found) for step, found in steps.directories if found not in omitted]
@@ -99,7 +99,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
     total = last if planned is None else planned
     omissions = wording.omissions(absent, last=last, name=name)
     return Run(
-        name=root.name,
+        name=directory.resolve().name,
         path=directory,
         checkpoints=tuple(
             Checkpoint(
@@ -132,15 +132,15 @@ def _require_order(directory: Path, states: Mapping[str, State]) -> None:
 
 def _single(directory: Path) -> Run:
     """A directory with one trained model, and nothing of its trajectory."""
-    root = directory.resolve()
+    root, name = storage_root(directory), directory.resolve().name
     recorded = _trainer_state(directory, root).get("global_step")
     step = recorded if type(recorded) is int and recorded > 0 else None
     return Run(
-        name=root.name,
+        name=name,
         path=directory,
         checkpoints=(Checkpoint("final", step or 1, 1.0, open_weights(directory, root=root)),),
         own_base=own_base(directory, ("base",)),
-        notes=() if step else (f"{root.name}: a single model; its step is not recorded and counts as 1",),
+        notes=() if step else (f"{name}: a single model; its step is not recorded and counts as 1",),
         framework="a single model",
         account=account_of(directory, [(step or 1, directory)]),
     )

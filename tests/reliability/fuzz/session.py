@@ -81,7 +81,7 @@ def guided(session: Session, seconds: float) -> None:
     options = [
         f"-max_total_time={max(1, round(seconds))}",
         f"-max_len={MAX_BYTES}",
-        "-timeout=0",
+        "-timeout=3600",  # ours is in `check`
         "-rss_limit_mb=0",
         "-malloc_limit_mb=0",
         "-len_control=20",

@@ -17,7 +17,7 @@ from geomcheck.errors import GeomcheckError
 from tests.reliability.fuzz.watch import Watch
 
 SECONDS = 5.0
-"""Time for one input. Inputs have at most `MAX_BYTES`."""
+"""Of a processor, for one input. Inputs have at most `MAX_BYTES`."""
 
 MAX_BYTES = 16 * 2**10
 MEGABYTES = 512
@@ -66,7 +66,7 @@ def check(target: Target, content: bytes, scratch: Path, *, seconds: float = SEC
 
     Args:
         scratch: a directory to work in. Nothing outside may be opened.
-        seconds: how long it may take.
+        seconds: how long a processor may be at it.
 
     Raises:
         Broken: something other than geomcheck's own errors came out, it took too long or too much, a message was
@@ -110,13 +110,13 @@ def _deadline(seconds: float) -> Iterator[None]:
     def ring(signum: int, frame: FrameType | None) -> None:
         raise _TooSlow
 
-    old = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    old = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
 
 
 def _peak_megabytes() -> int:
