@@ -133,7 +133,7 @@ class TestFiles:
     def test_all_weights_damaged(self, expect, opd_run: Path) -> None:
         broken = {name: torch.full_like(w.float(), float("nan")) for name, w in base_weights().items()}
         write_model(opd_run / "checkpoint-20", broken)
-        expect(FAILED, "values are NaN or infinite")
+        expect(FAILED, "checkpoint-20: 16 of 16 values of model.layers.0.input_layernorm.weight are NaN or infinite")
 
     def test_a_truncated_checkpoint(self, expect, opd_run: Path) -> None:
         file = opd_run / "checkpoint-20" / "model.safetensors"
