@@ -13,7 +13,7 @@ Reads = list[tuple[str, str]]
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
-    """(directory, weight) of every matrix that is read, as it happens; norms are read to see whether they are finite."""
+    """(directory, weight) of every matrix that is read, as it happens; norms are only looked at."""
     seen: Reads = []
     read = SafetensorsDirectory.read
 

@@ -116,7 +116,9 @@ class DistributedCheckpoint:
                     f"holds {list(found.shape)} elements of {found.dtype} where {METADATA} announces "
                     f"{list(chunk.shape)} of {entry.dtype}"
                 )
-            return read_elements(path, found.at(inner))
+            chunk_read = read_elements(path, found.at(inner))
+            self._open(chunk.place.file)  # it must not have changed meanwhile
+            return chunk_read
         except (ValueError, OSError) as error:
             where = f"the chunk at byte {chunk.place.within.offset}, a part of {name}"
             raise RunError(f"{self.path / chunk.place.file}: {where}, {error}; the save is damaged") from error

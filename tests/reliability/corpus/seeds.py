@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import warnings
@@ -55,14 +56,12 @@ def halves(directory: Path, weights: Tensors) -> None:
 def two_ranks(directory: Path, weights: Tensors) -> None:
     """The DTensors of two ranks, as FSDP2 shards them."""
     directory.mkdir(parents=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for rank in range(2):
-            dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=2)
-            mesh = init_device_mesh("cpu", (2,))
-            own = {name: DTensor.from_local(w.chunk(2)[rank].clone(), mesh, [Shard(0)]) for name, w in weights.items()}
-            torch.save(own, directory / f"model_world_size_2_rank_{rank}.pt")
-            dist.destroy_process_group()
+    for rank in range(2):
+        dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=2)
+        mesh = init_device_mesh("cpu", (2,))
+        own = {name: DTensor.from_local(w.chunk(2)[rank].clone(), mesh, [Shard(0)]) for name, w in weights.items()}
+        torch.save(own, directory / f"model_world_size_2_rank_{rank}.pt")
+        dist.destroy_process_group()
 
 
 def legacy(directory: Path, weights: Tensors) -> None:
@@ -122,6 +121,7 @@ STEP = "checkpoint-{}"
 def _made(seed: str) -> Path:
     """The good project, made once per process."""
     project = Project(Path(mkdtemp(prefix="geomcheck-corpus-")), WRITERS[seed][0] if seed in WRITERS else STEP)
+    atexit.register(shutil.rmtree, project.root, ignore_errors=True)
     project.suite.parent.mkdir()
     project.suite.write_text(SUITE)
     (project.root / "pytest.ini").write_text("[pytest]\n")
@@ -134,11 +134,13 @@ def _made(seed: str) -> Path:
             shutil.copytree(TINY / place, project.run / place)
     else:
         layouts.safetensors(project.base, base())
-        for step in STEPS:
-            WRITERS[seed][1](project.at(step), _weights(seed, step))
-            if WRITERS[seed][0] == STEP:
-                state = {"global_step": step, "max_steps": max(STEPS)}
-                (project.at(step) / "trainer_state.json").write_text(json.dumps(state))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no process group
+            for step in STEPS:
+                WRITERS[seed][1](project.at(step), _weights(seed, step))
+        for step in STEPS if WRITERS[seed][0] == STEP else ():
+            state = {"global_step": step, "max_steps": max(STEPS)}
+            (project.at(step) / "trainer_state.json").write_text(json.dumps(state))
     return project.root
 
 
