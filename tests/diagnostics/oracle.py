@@ -6,6 +6,8 @@ arrays that hold the stored values exactly, shape (out, in).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +27,13 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(matrix: Array) -> Spectrum:
-    """Thin SVD; gesvd, which is slower and steadier than the default driver."""
-    u, s, vt = svd(matrix, full_matrices=False, lapack_driver="gesvd")
+    """Thin SVD; gesvd, which is slower and steadier than the default driver. The last few are remembered."""
+    return _spectrum(np.ascontiguousarray(matrix).tobytes(), matrix.shape)
+
+
+@lru_cache(maxsize=16)
+def _spectrum(content: bytes, shape: tuple[int, int]) -> Spectrum:
+    u, s, vt = svd(np.frombuffer(content).reshape(shape), full_matrices=False, lapack_driver="gesvd")
     return Spectrum(u, s, vt.T)
 
 
@@ -162,3 +169,87 @@ def principal_energy(w0: Array, d: Array, k: int) -> float:
 def rounding_share(d: Array, ulps: Array) -> float:
     """Share of |D|_F^2 that rounding explains, `ulps` being the spacing of W_t's format at each entry."""
     return min(1.0, float(np.sum((ulps / norm(d)) ** 2)) / 12)
+
+
+def summaries(angles: Array) -> dict[str, float]:
+    """Maximum, mean, median and 95th percentile (linear between ranks)."""
+    return {
+        "max": float(np.max(angles)),
+        "mean": float(np.mean(angles)),
+        "median": float(np.quantile(angles, 0.5)),
+        "p95": float(np.quantile(angles, 0.95)),
+    }
+
+
+def rotation(w0: Array, wt: Array, k: int) -> dict[str, float]:
+    left, right = angles(w0, wt, k)
+    sides = {"left": left, "right": right, "both": np.concatenate([left, right])}
+    return {f"{side}.{name}": value for side, found in sides.items() for name, value in summaries(found).items()}
+
+
+def update_spectrum(d: Array) -> dict[str, float]:
+    s = spectrum(d).s / norm(d)
+    return {f"s{i + 1:02d}": float(s[i]) if i < len(s) else 0.0 for i in range(16)}
+
+
+def separation(matrix: Array, k: int) -> float:
+    """(sigma_k - sigma_{k+1}) / sigma_1, below zero where sigma_k is nothing but rounding: how unique the top-k is."""
+    s = np.append(spectrum(matrix).s, 0.0)
+    if k >= len(s) or s[0] == 0 or s[k - 1] <= max(matrix.shape) * np.finfo(np.float64).eps * s[0]:
+        return -1.0
+    return float((s[k - 1] - s[k]) / s[0])
+
+
+class Weight(NamedTuple):
+    """One weight as every metric sees it: W0, W_t, another checkpoint (or the reference), and the spacing of the
+    format of W_t at each entry."""
+
+    w0: Array
+    wt: Array
+    other: Array
+    ulps: Array
+
+    @property
+    def d(self) -> Array:
+        return self.wt - self.w0
+
+    @property
+    def e(self) -> Array:
+        return self.other - self.w0
+
+
+Figure = Callable[[Weight, int], float | dict[str, float]]
+
+FIGURES: dict[str, Figure] = {
+    "update_sparsity": lambda w, _: sparsity(w.w0, w.wt),
+    "update_support": lambda w, _: 1.0 - sparsity(w.w0, w.wt),
+    "mask_jaccard": lambda w, _: jaccard(w.w0, w.wt, w.other),
+    "frozen_share": lambda w, _: float(np.array_equal(w.w0, w.wt)),
+    "principal_angle": lambda w, k: rotation(w.w0, w.wt, k),
+    "principal_energy": lambda w, k: principal_energy(w.w0, w.d, k),
+    "spectral_shift": lambda w, _: nss(w.w0, w.wt),
+    "spectral_share": lambda w, _: spectral_share(w.w0, w.wt),
+    "principal_overlap": lambda w, k: principal_overlap(w.w0, w.wt, k, 0.3),
+    "low_magnitude_overlap": lambda w, _: low_overlap(w.w0, w.wt, 0.3),
+    "stable_rank": lambda w, _: stable_rank(w.d),
+    "update_norm": lambda w, _: norm(w.d),
+    "relative_update_norm": lambda w, _: norm(w.d) / norm(w.w0),
+    "hill_exponent": lambda w, k: hill(w.d, k),
+    "top_energy": lambda w, k: top_energy(w.d, k),
+    "update_spectrum": lambda w, _: update_spectrum(w.d),
+    "rounding_share": lambda w, _: rounding_share(w.d, w.ulps),
+    "subspace_alignment": lambda w, k: alignment(w.d, w.e, k),
+    "subspace_energy": lambda w, k: channel_energy(w.d, w.e, k),
+    "reference_alignment": lambda w, k: alignment(w.d, w.e, k),
+}
+"""Every metric with its default parameters, but for k (or the rank of a mask)."""
+
+SUBSPACES: dict[str, Callable[[Weight], tuple[Array, ...]]] = {
+    "principal_angle": lambda w: (w.w0, w.wt),
+    "principal_energy": lambda w: (w.w0,),
+    "principal_overlap": lambda w: (w.w0,),
+    "subspace_alignment": lambda w: (w.d, w.e),
+    "subspace_energy": lambda w: (w.e,),
+    "reference_alignment": lambda w: (w.d, w.e),
+}
+"""The matrices whose top-k subspace a metric needs; where one is not unique there is no figure."""
