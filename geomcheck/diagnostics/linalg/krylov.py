@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomcheck.diagnostics.linalg.kernels import product
+
 BLOCK = 16
 """Vectors per step: enough for any cluster of values that matters, and what a processor multiplies in one go."""
 
@@ -92,11 +94,11 @@ def verified(matrix: Tensor, vectors: Tensor, k: int) -> Ritz:
         vectors: shape (n, k + 1); the last need not have converged.
     """
     right = torch.linalg.qr(vectors.double()).Q
-    images = (matrix @ right.float()).double()
+    images = product(matrix, right.float()).double()
     squares, turn = torch.linalg.eigh(images.T @ images)
     squares, turn = squares.flip(0), turn.flip(1)
     right, images = right @ turn, images @ turn
-    residual = (images.float().T @ matrix).T.double() - right * squares
+    residual = product(images.float().T, matrix).T.double() - right * squares
     value_error, angle_error = errors(squares, residual, k)
     return Ritz(squares[:k].clamp_min(0).sqrt(), right[:, :k], images[:, :k], value_error, angle_error)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
-from geomcheck.diagnostics.linalg.gram import gram, leading_eigenvectors
+from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors
 from geomcheck.diagnostics.linalg.krylov import (
     ANGLE_ERROR,
     BLOCK,
