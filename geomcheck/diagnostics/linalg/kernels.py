@@ -19,6 +19,8 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     on_cpu = left.device.type == "cpu" and left.dtype == right.dtype == torch.float32
     if not (ONEDNN_ON_CPU and on_cpu and left.numel() and right.numel()):
         return left @ right
+    if left.T.is_contiguous() and left.numel() > right.numel():
+        return product(right.T, left.T).T  # what is on the left is copied where its rows are not contiguous
     if not right.T.is_contiguous():
         right = right.contiguous()  # of other strides it has no fast kernel
     return torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
