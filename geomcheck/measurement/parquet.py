@@ -49,6 +49,9 @@ _SCHEMA = pa.schema(
     ]
 )
 
+_FIGURES = ["step", "weight", "metric", "params", "stat", "value", "undefined"]
+"""The columns that are read again; the others are for people who query the file."""
+
 
 def write_record(record: Record, path: str | Path) -> None:
     """Write `record` as one Parquet file; the file appears under its name only when it is complete.
@@ -97,7 +100,7 @@ def _read(path: Path) -> Record:
         if not file.schema_arrow.equals(_SCHEMA):
             raise ValueError(f"its columns are {file.schema_arrow.names}, or of other types")
         record = _skeleton(json.loads(metadata))
-        _add_figures(record, file.read().unify_dictionaries())
+        _add_figures(record, file.read(_FIGURES).unify_dictionaries())
         return record
 
 
@@ -171,13 +174,16 @@ def _add_figures(record: Record, table: pa.Table) -> None:
     if not (missing == np.asarray(reasons.is_valid())).all() or not np.isfinite(values[~missing]).all():
         raise ValueError("a figure is neither a finite number nor undefined with a reason")
     steps = table["step"].to_numpy()
-    names, metrics = ({texts[code] for code in np.unique(codes)} for codes, texts in (known["weight"], known["metric"]))
+    names, metrics = (
+        {texts[code] for code in np.flatnonzero(np.bincount(codes))}
+        for codes, texts in (known["weight"], known["metric"])
+    )
     of_record = names <= record.weights.keys() and metrics <= record.versions.keys()
     if not of_record or not np.isin(steps, [point.step for point in record.points]).all():
         raise ValueError("a figure of a step, weight or metric that the record does not have")
     sizes = [len(known[name][1]) for name in ("metric", "params", "stat")]
     kinds = np.ravel_multi_index([known[name][0] for name in ("metric", "params", "stat")], sizes)
-    for kind in np.unique(kinds):
+    for kind in sorted(pa.array(kinds).unique().to_pylist()):  # numpy takes a second for 5 million figures
         rows = np.flatnonzero(kinds == kind)
         metric, params, stat = np.unravel_index(kind, sizes)
         request = Request(known["metric"][1][metric], known["params"][1][params])
