@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["attention", "mlp", "embedding", "head", "norm", "other"]
@@ -68,18 +69,24 @@ class Weight:
         return self.kind in ("attention", "mlp") and len(self.shape) >= 2 and not self.is_matrix
 
 
+@lru_cache(maxsize=1 << 17)
+def _place(name: str) -> tuple[int | None, Kind, str]:
+    """Layer, kind and scope of a canonical weight name."""
+    layer = _LAYER.search(name)
+    return int(layer.group(1)) if layer else None, _kind(name), scope_of(name)
+
+
 def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = (), *, fused: str = "") -> Weight:
     """Place a canonical weight name in the network."""
-    layer = _LAYER.search(name)
-    stem = name.removesuffix(".weight")
+    layer, kind, scope = _place(name)
     return Weight(
         name=name,
         shape=shape,
-        layer=int(layer.group(1)) if layer else None,
-        module=stem.rsplit(".", 1)[-1],
-        kind=_kind(name),
+        layer=layer,
+        module=name.removesuffix(".weight").rsplit(".", 1)[-1],
+        kind=kind,
         dtypes=dtypes,
-        scope=scope_of(name),
+        scope=scope,
         fused=fused,
     )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
+from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
 
@@ -53,7 +54,7 @@ def subspace_energy(update: Update, channel: Tensor) -> float:
     """
     update.require_change()
     delta = update.delta.matrix
-    return update.energy(delta @ channel.to(delta.dtype))
+    return update.energy(product(delta, channel.to(delta.dtype)))
 
 
 def top_channel(update: Update, k: int, side: str) -> Tensor:

@@ -48,7 +48,6 @@ class LowRankFactorization:
         right: float64, shape (r, in), finite.
     """
 
-    square = None  # D^T D, which nothing here needs
     routes: Mapping[str, Certificate] = {"singular values and channels of D": Certificate(Route.FACTORS, 1e-9)}
 
     def __init__(self, left: Tensor, right: Tensor) -> None:

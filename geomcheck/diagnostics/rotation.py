@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar_of_rank
+from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 from geomcheck.diagnostics.update import Update
 
@@ -56,7 +57,7 @@ def principal_energy(update: Update, k: int) -> float:
     update.require_change()
     left, right = update.base.principal(k)
     delta = update.delta.matrix
-    return update.energy(left.to(delta.dtype).T @ (delta @ right.to(delta.dtype)))
+    return update.energy(product(left.to(delta.dtype).T, product(delta, right.to(delta.dtype))))
 
 
 def _angles(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:

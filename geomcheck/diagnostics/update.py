@@ -221,7 +221,7 @@ class Update:
     @cached_property
     def perturbation(self) -> Perturbation:
         """W_t in the base's singular basis."""
-        return Perturbation(self.base.basis, self.delta, self.spectrum.square)
+        return Perturbation(self.base.basis, self.delta)
 
     @property
     def _is_perturbation(self) -> bool:

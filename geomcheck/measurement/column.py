@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """One figure of one weight at one checkpoint.
 
     Exactly one of `value` (finite) and `undefined` (the reason why there is none) is set.
@@ -44,15 +45,15 @@ class Column:
     def cells(self) -> Cells:
         """The figures by step and weight."""
         keys = list(zip(self.steps.tolist(), map(self.names.__getitem__, self.codes.tolist()), strict=True))
-        cells = dict(zip(keys, map(Figure, self.values.tolist()), strict=True))
+        cells = dict(zip(keys, map(Figure._make, zip(self.values.tolist(), repeat(None))), strict=True))
         return cells | {keys[index]: Figure(undefined=reason) for index, reason in self.undefined.items()}
 
     def weights(self) -> set[str]:
         """Names of the weights that have a figure."""
-        return {self.names[code] for code in np.unique(self.codes).tolist()}
+        return {self.names[code] for code in np.flatnonzero(np.bincount(self.codes)).tolist()}
 
     @property
     def repeats(self) -> bool:
         """Whether some weight has two figures at one step."""
-        _, places = np.unique(self.steps, return_inverse=True)
-        return np.unique(places * len(self.names) + self.codes).size < self.steps.size
+        keys = np.sort(self.steps * len(self.names) + self.codes)
+        return bool((keys[1:] == keys[:-1]).any())

@@ -212,5 +212,6 @@ def test_the_leading_eigenpairs_alone_are_those_of_the_whole_spectrum(shape: tup
     angles = oracle.subspace_angles(few.right(16).numpy(), expected.v[:, :16])
     assert angles.max() < 1e-6
     assert "_all" not in few.__dict__
-    np.testing.assert_allclose(few.values.numpy(), expected.s, rtol=1e-8)
+    squaring = np.finfo(float).eps * expected.s[0] ** 2 / expected.s
+    assert (np.abs(few.values.numpy() - expected.s) <= 16 * squaring).all()
     assert oracle.subspace_angles(few.left(40).numpy(), expected.u[:, :40]).max() < 1e-6

@@ -34,7 +34,7 @@ def spectrum_of(matrix: np.ndarray) -> UpdateSpectrum:
 
 @pytest.fixture(params=["with a Gram matrix", "without"])
 def gram_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to multiply by D^T D, whatever the size."""
+    """Both ways to go on where the iteration is slow, whatever the size."""
     if request.param == "without":
         monkeypatch.setattr(spectrum_module, "GRAM_SIZE", 0)
     return str(request.param)

@@ -9,8 +9,7 @@ import torch
 from geomcheck.diagnostics import Base, Metric, Update, load_metrics
 from geomcheck.diagnostics import update as update_module
 from geomcheck.diagnostics.drift import spectral_shift
-from geomcheck.diagnostics.linalg import ACCURACY, Route
-from geomcheck.diagnostics.linalg import gram as gram_module
+from geomcheck.diagnostics.linalg import ACCURACY, Route, kernels
 from geomcheck.diagnostics.linalg import spectrum as spectrum_module
 from geomcheck.diagnostics.linalg.angles import principal_angles
 from geomcheck.diagnostics.rotation import rotation_angles
@@ -194,11 +193,12 @@ def test_no_update(shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_without_numpy_and_scipy_the_figures_are_the_same(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numpy_scipy_and_onednn_the_figures_are_the_same(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on other devices: torch alone."""
     case = realistic(shape, "opd", seed=8)
     here = {metric.name: figures(metric, case.update) for metric in LOCAL}
-    monkeypatch.setattr(gram_module, "NUMPY_ON_CPU", False)
+    monkeypatch.setattr(kernels, "NUMPY_ON_CPU", False)
+    monkeypatch.setattr(kernels, "ONEDNN_ON_CPU", False)
     there = case.update
     for metric in LOCAL:
         assert figures(metric, there) == pytest.approx(here[metric.name], rel=1e-4), metric.name

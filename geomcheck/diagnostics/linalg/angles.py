@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg.gram import gram64
+from geomcheck.diagnostics.linalg.kernels import gram64
 
 
 def principal_angles(before: Tensor, after: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geomcheck.diagnostics.linalg.dense import EPS, GRAM_ANGLE_ERROR, Factorization
+from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, scaled
 from geomcheck.errors import RunError
 
@@ -26,11 +27,10 @@ class Basis:
 
     def __init__(self, w0: Tensor, values: Tensor, vectors: Tensor) -> None:
         self.is_wide = w0.shape[0] < w0.shape[1]
-        base = scaled(w0)
-        self.exponent = base.exponent
-        self.w0 = self.tall(base.matrix)
+        self.exponent = scaled(w0).exponent
         self.values = values
         self.vectors = vectors
+        self._w0 = w0
         self._left: dict[int, Tensor] = {}
 
     @classmethod
@@ -64,7 +64,7 @@ class Basis:
     @cached_property
     def images(self) -> Tensor:
         """W0 V = U S of the tall W0, float32, shape (max(out, in), n)."""
-        return self.w0 @ self.vectors
+        return product(self.tall(scaled(self._w0).matrix), self.vectors)
 
     def separates(self, k: int) -> bool:
         """Whether rounding leaves the top-k subspace as it is: no tie at k, no rank below k, k below n."""
@@ -76,13 +76,9 @@ class Basis:
     def left(self, k: int) -> Tensor:
         """Top-k left singular vectors of the tall W0, float32."""
         if k not in self._left:
-            self._left[k] = self._leading(k) / self.values[:k].float()
+            self._left[k] = self.images[:, :k] / self.values[:k].float()
         return self._left[k]
-
-    def _leading(self, k: int) -> Tensor:
-        """W0 V_k: its last bits must not depend on whether `images` is known, so they are never taken from there."""
-        return self.w0 @ self.vectors[:, :k]
 
     def truncated(self, k: int) -> Scaled:
         """Best rank-k approximation of W0, shape (out, in)."""
-        return Scaled(self.tall(self._leading(k) @ self.vectors[:, :k].T), self.exponent)
+        return Scaled(self.tall(product(self.images[:, :k], self.vectors[:, :k].T)), self.exponent)

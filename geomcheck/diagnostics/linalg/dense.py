@@ -14,7 +14,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg.gram import gram
+from geomcheck.diagnostics.linalg.kernels import eigenpairs, gram
 from geomcheck.errors import Undefined
 
 EPS = torch.finfo(torch.float64).eps
@@ -55,7 +55,8 @@ class Factorization:
     @cached_property
     def _all(self) -> tuple[Tensor, Tensor]:
         """All singular values, descending, and eigenvectors of the Gram matrix, in the same order."""
-        return _descending(*torch.linalg.eigh(self._gram()))
+        squares, vectors = eigenpairs(self._gram())
+        return squares.clamp_min(0).sqrt(), vectors
 
     @cached_property
     def _leading(self) -> tuple[Tensor, Tensor]:
@@ -64,7 +65,7 @@ class Factorization:
         values, vectors = scipy.linalg.eigh(
             self._gram().numpy(), subset_by_index=wanted, driver="evr", overwrite_a=True, check_finite=False
         )
-        return _descending(torch.from_numpy(values), torch.from_numpy(vectors))
+        return torch.from_numpy(values).flip(0).clamp_min(0).sqrt(), torch.from_numpy(vectors).flip(1)
 
     def _eigen(self, count: int) -> tuple[Tensor, Tensor]:
         """At least `count` leading singular values and eigenvectors of the Gram matrix."""
@@ -154,10 +155,6 @@ class Factorization:
                 f"singular values {k} and {k + 1} are tied ({kth:.6g}), so the top-{k} subspace is not unique"
             )
         return left[:, :k], right[:k].T
-
-
-def _descending(eigenvalues: Tensor, eigenvectors: Tensor) -> tuple[Tensor, Tensor]:
-    return eigenvalues.flip(0).clamp_min(0).sqrt(), eigenvectors.flip(1)
 
 
 def _rank_below(k: int) -> Undefined:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomcheck.diagnostics.linalg.kernels import product
+
 BLOCK = 16
 """Vectors per step: enough for any cluster of values that matters, and what a processor multiplies in one go."""
 
@@ -59,6 +61,7 @@ class BlockKrylov:
         self.basis = torch.linalg.qr(start).Q
         self.images = normal(self.basis)
         self.projected = self.basis.T @ self.images
+        self._looks: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def steps(self) -> int:
@@ -86,9 +89,11 @@ class BlockKrylov:
         while self.steps < steps:
             self.extend()
         width = steps * BLOCK
-        projected = self.projected[:width, :width].contiguous()
+        if steps not in self._looks:
+            projected = self.projected[:width, :width].contiguous()
+            self._looks[steps] = torch.linalg.eigh((projected + projected.T) / 2)
+        values, vectors = self._looks[steps]
         basis, images = self.basis[:, :width].contiguous(), self.images[:, :width].contiguous()
-        values, vectors = torch.linalg.eigh((projected + projected.T) / 2)
         values, mixed = values.flip(0)[:count], vectors.flip(1)[:, :count]
         ritz = basis @ mixed
         return values, ritz, images @ mixed - ritz * values
@@ -102,11 +107,11 @@ def verified(matrix: Tensor, vectors: Tensor, k: int) -> Ritz:
         vectors: shape (n, k + 1); the last need not have converged.
     """
     right = torch.linalg.qr(vectors.double()).Q
-    images = (matrix @ right.float()).double()
+    images = product(matrix, right.float()).double()
     squares, turn = torch.linalg.eigh(images.T @ images)
     squares, turn = squares.flip(0), turn.flip(1)
     right, images = right @ turn, images @ turn
-    residual = (images.float().T @ matrix).T.double() - right * squares
+    residual = product(images.float().T, matrix).T.double() - right * squares
     value_error, angle_error = errors(squares, residual, k)
     return Ritz(squares[:k].clamp_min(0).sqrt(), right[:, :k], images[:, :k], value_error, angle_error)
 

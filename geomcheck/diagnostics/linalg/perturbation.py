@@ -16,6 +16,7 @@ from torch import Tensor
 from geomcheck.diagnostics.linalg.angles import angles_from_parts
 from geomcheck.diagnostics.linalg.basis import Basis
 from geomcheck.diagnostics.linalg.certificate import ANGLE_FLOOR, Certificate, Route
+from geomcheck.diagnostics.linalg.kernels import eigenpairs, product
 from geomcheck.diagnostics.linalg.riccati import Graph, invariant_graph
 from geomcheck.diagnostics.linalg.scaling import Scaled
 from geomcheck.diagnostics.linalg.windows import windowed_eigenvalues
@@ -40,13 +41,11 @@ class Perturbation:
     Args:
         basis: of W0.
         delta: D_t, shape (out, in).
-        square: ``D_t^T D_t`` of the tall `delta`, float32, where it is at hand.
     """
 
-    def __init__(self, basis: Basis, delta: Scaled, square: Tensor | None = None) -> None:
+    def __init__(self, basis: Basis, delta: Scaled) -> None:
         self.basis = basis
         self.delta = basis.tall(delta.matrix)
-        self.square = square
         self.exponent = delta.exponent - basis.exponent
         self.ratio = math.ldexp(1.0, min(self.exponent, LARGEST_EXPONENT))
 
@@ -56,19 +55,17 @@ class Perturbation:
         return SMALLEST_EXPONENT <= self.exponent <= LARGEST_EXPONENT
 
     @cached_property
+    def moved(self) -> Tensor:
+        """D V, where the tall `delta` has the scale of one."""
+        return product(self.delta, self.basis.vectors)
+
+    @cached_property
     def change(self) -> Tensor:
         """H = V^T (W0^T D + D^T W0 + D^T D) V, float32, shape (n, n).
 
-        Either the bracket is formed first and then rotated, or everything is rotated first; which is cheaper depends
-        on the shape.
+        It is symmetric: twice the symmetric part of ``(W0 V + D V / 2)^T D V``.
         """
-        rows, size = self.delta.shape
-        if self.square is not None and rows >= 2 * size:
-            across = self.basis.w0.T @ self.delta
-            bracket = (across + across.T).add_(self.square, alpha=self.ratio)
-            return (self.basis.vectors.T @ (bracket @ self.basis.vectors)).mul_(self.ratio)
-        moved = self.delta @ self.basis.vectors
-        half = torch.add(self.basis.images, moved, alpha=self.ratio / 2).T @ moved
+        half = product(torch.add(self.basis.images, self.moved, alpha=self.ratio / 2).T, self.moved)
         return (half + half.T).mul_(self.ratio)
 
     @cached_property
@@ -81,8 +78,7 @@ class Perturbation:
     @cached_property
     def _eigen(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues, descending, and eigenvectors of S^2 + H."""
-        values, vectors = torch.linalg.eigh(self.matrix)
-        return values.flip(0), vectors.flip(1)
+        return eigenpairs(self.matrix)
 
     @cached_property
     def _noise(self) -> float:
@@ -150,12 +146,10 @@ class Perturbation:
         """Angles between the base's subspaces and those spanned by X = V [top; rest] and by W_t X."""
         right = angles_from_parts(graph.top, graph.rest)
         basis = self.basis.left(k)
-        vectors = self.basis.vectors
-        leaving = vectors[:, k:] @ graph.rest
-        moved = (self.delta @ (vectors[:, :k] @ graph.top + leaving)).mul_(self.ratio)
-        within = basis.T @ moved
+        moved = product(self.moved, torch.cat([graph.top, graph.rest])).mul_(self.ratio)
+        within = product(basis.T, moved)
         inside = self.basis.values[:k, None].float() * graph.top + within
-        outside = self.basis.w0 @ leaving + moved - basis @ within
+        outside = product(self.basis.images[:, k:], graph.rest) + moved - product(basis, within)
         scale = self.basis.values[:k].float()
         return angles_from_parts(inside / scale, outside / scale), right
 

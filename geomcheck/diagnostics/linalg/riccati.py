@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomcheck.diagnostics.linalg.kernels import product
+
 HALF_WINDOW = 48
 """Coordinates on each side of the cut that are diagonalised exactly."""
 
@@ -95,7 +97,8 @@ def _solve(coupling: Tensor, distance: Tensor, k: int) -> tuple[Tensor, float] |
     slope = across / distance
     before = float("inf")
     for _ in range(MAX_ITERATIONS):
-        following = (across + rest @ slope - slope @ (top + across.T @ slope)).div_(distance)
+        inside = top + product(across.T, slope)
+        following = (across + product(rest, slope) - product(slope, inside)).div_(distance)
         change = float(torch.linalg.vector_norm(following - slope))
         slope, rate = following, change / before if before else 0.0
         if not rate < SLOWEST:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
-from geomcheck.diagnostics.linalg.gram import gram, leading_eigenvectors
+from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, product
 from geomcheck.diagnostics.linalg.krylov import (
     ANGLE_ERROR,
     BLOCK,
@@ -27,7 +27,7 @@ SMALL = 256
 """min(out, in) below which matrices are factorized in float64 at once: exact, and fast enough."""
 
 GRAM_SIZE = 2048
-"""min(out, in) up to which a Gram matrix pays for itself in the iteration."""
+"""min(out, in) up to which a Gram matrix, and its eigenvectors, cost less than an iteration that is slow."""
 
 FIRST_LOOK, LAST_LOOK = 8, 36
 """Blocks at which convergence is first and last looked at."""
@@ -105,15 +105,14 @@ class UpdateSpectrum:
         return self.delta.matrix.T if self._is_wide else self.delta.matrix
 
     @cached_property
-    def square(self) -> Tensor | None:
-        """D^T D in float32, where that is cheaper than multiplying by D twice."""
-        return gram(self._tall) if self._tall.shape[1] <= GRAM_SIZE else None
+    def _square(self) -> Tensor:
+        """D^T D in float32."""
+        return gram(self._tall)
 
     @cached_property
     def _krylov(self) -> BlockKrylov:
-        tall, square = self._tall, self.square
-        normal = (lambda block: ((tall @ block).T @ tall).T) if square is None else (lambda block: square @ block)
-        return BlockKrylov(tall.shape[1], tall.device, normal)
+        tall = self._tall
+        return BlockKrylov(tall.shape[1], tall.device, lambda block: product(tall.T, product(tall, block)))
 
     def _certified(self, k: int, *, subspace: bool) -> tuple[Route, Ritz] | None:
         """The k leading triples, with the subspace certified too if asked for, or None.
@@ -132,8 +131,8 @@ class UpdateSpectrum:
         vectors = self._iterated(k, subspace)
         if vectors is not None:
             yield Route.KRYLOV, verified(self._tall, vectors, k)
-        if self.square is not None:
-            yield Route.GRAM, verified(self._tall, leading_eigenvectors(self.square, k + 1), k)
+        if size <= GRAM_SIZE:
+            yield Route.GRAM, verified(self._tall, leading_eigenvectors(self._square, k + 1), k)
 
     def _iterated(self, k: int, subspace: bool) -> Tensor | None:
         """k + 1 leading Ritz vectors once the k first have converged; None where they do not in time."""
@@ -146,7 +145,7 @@ class UpdateSpectrum:
             stalled = before < 1e-2 and angle_error > before / 2
             if value_error <= VALUE_ERROR and (not subspace or angle_error <= ANGLE_ERROR or stalled):
                 return vectors
-            if self.square is not None and (value_error > HOPELESS or stalled):
+            if self._tall.shape[1] <= GRAM_SIZE and (value_error > HOPELESS or stalled):
                 return None
             before = angle_error
         return None

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomcheck.diagnostics.linalg.kernels import product
+
 CENTER = 32
 """Eigenvalues that a window answers for."""
 
@@ -155,11 +157,11 @@ class _Window:
         distance[low:high] = torch.inf
         couplings = change[low:high]
         self.outside = couplings / distance
-        self.metric = (self.outside @ self.outside.T).double()
+        self.metric = product(self.outside, self.outside.T).double()
         block = change[low:high, low:high].double()
         block.diagonal().copy_(energies[low:high] - self.energy)
         # relative to the window's energy: (A_PP - e) + F H_QP + e N - e N
-        self.block = block + (self.outside @ couplings.T).double()
+        self.block = block + product(self.outside, couplings.T).double()
         self.mixing = float(self.metric.diagonal()[self.central].max())
 
     def solved(self) -> Tensor:
@@ -172,10 +174,10 @@ class _Window:
         values, rotated = torch.linalg.eigh(standard)
         values = self._values(values)
         vectors = torch.linalg.solve_triangular(factor.T, rotated, upper=True).flip(1)[:, self.central].float()
-        tails = self.outside.T @ vectors
-        within = self.change @ tails - self.change.diagonal()[:, None] * tails
+        tails = product(self.outside.T, vectors)
+        within = product(self.change, tails) - self.change.diagonal()[:, None] * tails
         gaps = (values[None, :] - self.energies[:, None]).float()
-        residual = self.change[:, self.low : self.high] @ vectors + within - gaps * tails
+        residual = product(self.change[self.low : self.high].T, vectors) + within - gaps * tails
         gaps[self.low : self.high] = torch.inf  # solved there
         return values, (tails * within + residual**2 / gaps).sum(0).double()
 
