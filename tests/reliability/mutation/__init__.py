@@ -1,0 +1,1 @@
+"""Mutation testing of the gate's own code: one change at a time, and the tests that are meant to notice it."""

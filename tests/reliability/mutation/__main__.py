@@ -1,0 +1,74 @@
+"""``python -m tests.reliability.mutation [MODULE ...]``: mutate, run the tests, write ``mutation.json``.
+
+Needs Cosmic Ray (``pip install cosmic-ray``) and a geomcheck that is installed with its tests' requirements.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.reliability.mutation.fresh import copy_of, survives
+from tests.reliability.mutation.record import MutantRun, save
+from tests.reliability.mutation.targets import ROOT, Target, targets
+
+
+def main() -> int:
+    """Run the targets whose path contains one of the words given; 0 where no mutant survives unexplained."""
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability.mutation", description=__doc__)
+    parser.add_argument("modules", nargs="*", help="parts of the paths of the modules to mutate (default: all)")
+    wanted = parser.parse_args().modules
+    runs = []
+    with copy_of(ROOT) as copy:
+        for target in targets():
+            if not wanted or any(word in target.path for word in wanted):
+                run = _run(target, copy)
+                save([run])
+                print(run.line, flush=True)
+                for survivor in run.unexplained:
+                    print(f"    {survivor['line']} {survivor['where']}: {survivor['before']}  ->  {survivor['after']}")
+                runs.append(run)
+    return int(any(run.unexplained for run in runs))
+
+
+def _run(target: Target, copy: Path) -> MutantRun:
+    with tempfile.TemporaryDirectory() as scratch:
+        results = Path(scratch) / "results.jsonl"
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.reliability.mutation.loop"]
+            + [f"--basetemp={scratch}/tests", *target.tests],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "GEOMCHECK_MUTATED": target.path,
+                "GEOMCHECK_MUTATION_RESULTS": str(results),
+                "PYTHONPATH": str(ROOT),
+                "OMP_NUM_THREADS": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not results.exists():
+            raise SystemExit(f"{target.path}: the tests did not run\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        mutants = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    for mutant in mutants:
+        _settle(mutant, target, copy)
+    return MutantRun(target, tuple(mutants))
+
+
+def _settle(mutant: dict[str, Any], target: Target, copy: Path) -> None:
+    """Judge in a new process what acts at import."""
+    source = mutant.pop("source", "")
+    if mutant["outcome"] == "at definition":
+        mutant["outcome"] = "survived" if survives(copy, target.path, source, target.tests) else "killed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
