@@ -58,6 +58,10 @@ def _run(target: Target, copy: Path) -> MutantRun:
         if not results.exists():
             raise SystemExit(f"{target.path}: the tests did not run\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         mutants = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    if any(mutant["outcome"] == "at definition" for mutant in mutants):
+        original = (copy / target.path).read_text(encoding="utf-8")
+        if not survives(copy, target.path, original, target.tests):
+            raise SystemExit(f"{target.path}: the tests fail on a copy of the sources")
     for mutant in mutants:
         _settle(mutant, target, copy)
     return MutantRun(target, tuple(mutants))

@@ -70,15 +70,18 @@ def draw(found: list[Mutant], size: int, module: str) -> list[Mutant]:
 
 
 def _candidates(source: str) -> Iterator[Mutant]:
-    """Every change; but not whether a dataclass is frozen, which no figure depends on."""
+    """Every change, but none of a message's text, nor whether a dataclass is frozen: no verdict depends on them."""
     tree = get_ast(source)
     nodes = list(ast_nodes(tree))
     lines = source.splitlines()
     for name, operator in operators():
-        positions = [(node, start) for node in nodes for start, _ in operator.mutation_positions(node) if not _a_marker(node)]
+        positions = [(node, start) for node in nodes for start, _ in operator.mutation_positions(node) if not _idle(node)]
         for occurrence, (node, start) in enumerate(positions):
-            mutated = mutate_code(source, operator, occurrence)
             line = start[0]
+            try:
+                mutated = mutate_code(source, operator, occurrence)
+            except AttributeError:  # Cosmic Ray cannot replace an exception with a dotted name
+                continue
             if mutated is None or lines[line - 1].startswith("@dataclass"):
                 continue
             changed = mutated.splitlines()
@@ -86,19 +89,37 @@ def _candidates(source: str) -> Iterator[Mutant]:
             yield Mutant(name, ASTQuery(node).get_definition_name() or "", line, lines[line - 1].strip(), after, mutated)
 
 
-def _a_marker(node: Any) -> bool:
-    """Whether it is the star of keyword-only parameters, which Cosmic Ray takes for a product."""
-    return getattr(node, "value", "") == "*" and node.parent.type in ("parameters", "typedargslist", "param")
+def _idle(node: Any) -> bool:
+    """Whether it is part of a message, or the star of keyword-only parameters, which Cosmic Ray takes for a product."""
+    if getattr(node, "value", "") == "*" and node.parent.type in ("parameters", "typedargslist", "param"):
+        return True
+    while node is not None and node.type != "fstring":
+        node = node.parent
+    return node is not None
 
 
 def _meaning(source: str) -> str:
-    """The module without its annotations."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, ast.AnnAssign):
-            node.annotation = ast.Constant(None)
-        elif isinstance(node, ast.FunctionDef):
-            node.returns = None
-    return ast.dump(tree)
+    """The module without its annotations and double negations."""
+    return ast.dump(_Plain().visit(ast.parse(source)))
+
+
+class _Plain(ast.NodeTransformer):
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        inner = node.operand
+        twice = isinstance(node.op, ast.Not) and isinstance(inner, ast.UnaryOp) and isinstance(inner.op, ast.Not)
+        return inner.operand if twice else node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        self.generic_visit(node)
+        node.annotation = ast.Constant(None)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.returns = None
+        return node
