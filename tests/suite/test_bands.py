@@ -121,7 +121,9 @@ def test_unlike_the_reference(judge, make_record, theirs, outcome, message):
 
 def test_what_is_asked_of_a_reference_needs_one(judge, make_record):
     for key in ("like", "unlike"):
-        verdict = judge(f"metric: stable_rank\n{key}: reference\ntolerance: 20%", make_record(rank({100: 5, 200: 5, 300: 5})))
+        verdict = judge(
+            f"metric: stable_rank\n{key}: reference\ntolerance: 20%", make_record(rank({100: 5, 200: 5, 300: 5}))
+        )
         assert verdict.outcome == "error"
         assert f"`{key}: reference` needs a reference run" in verdict.message
 

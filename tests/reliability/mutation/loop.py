@@ -21,10 +21,11 @@ import hypothesis
 import pytest
 
 from tests.reliability.mutation.mutants import Mutant, draw, mutants
+from tests.reliability.mutation.record import stored
 from tests.reliability.mutation.swap import Codes, DefinitionTimeError, differing, forget, functions, living, swap
-from tests.reliability.mutation.targets import targets
+from tests.reliability.mutation.targets import Target, targets
 
-MODULE, RESULTS = "GEOMCHECK_MUTATED", "GEOMCHECK_MUTATION_RESULTS"
+MODULE, RESULTS, AGAIN = "GEOMCHECK_MUTATED", "GEOMCHECK_MUTATION_RESULTS", "GEOMCHECK_MUTATION_AGAIN"
 SURVIVED, KILLED, AT_DEFINITION, BROKEN = 0, 1, 3, 4
 SECONDS = 120.0
 """A mutant that needs this much more than the clean tests is caught: it hangs."""
@@ -55,7 +56,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     _steady()
     seconds = _clean(items, _Change(place, functions(source, place), alive))
     with Path(os.environ[RESULTS]).open("a", encoding="utf-8") as results:
-        for mutant in draw(mutants(source, target.only), target.draw, target.path):
+        for mutant in _chosen(target, source):
             try:
                 change = _Change(place, differing(source, mutant.source, place), alive)
                 ended = _forked(items, change, seconds + SECONDS)
@@ -70,6 +71,14 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
                 items.insert(0, items.pop(ended.by))
     _clean(items, _Change(place, functions(source, place), alive))
     return True
+
+
+def _chosen(target: Target, source: str) -> list[Mutant]:
+    drawn = draw(mutants(source, target.only), target.draw, target.path)
+    if not os.environ.get(AGAIN):
+        return drawn
+    survivors = [tuple(survivor.values()) for survivor in stored()["modules"][target.path]["survivors"]]
+    return [mutant for mutant in drawn if mutant.key in survivors]
 
 
 def _clean(items: Sequence[pytest.Item], change: _Change) -> float:

@@ -75,8 +75,10 @@ def _candidates(source: str) -> Iterator[Mutant]:
     nodes = list(ast_nodes(tree))
     lines = source.splitlines()
     for name, operator in operators():
-        positions = [(node, start) for node in nodes for start, _ in operator.mutation_positions(node) if not _idle(node)]
+        positions = [(node, start) for node in nodes for start, _ in operator.mutation_positions(node)]
         for occurrence, (node, start) in enumerate(positions):
+            if _idle(node):
+                continue
             line = start[0]
             try:
                 mutated = mutate_code(source, operator, occurrence)
@@ -86,7 +88,9 @@ def _candidates(source: str) -> Iterator[Mutant]:
                 continue
             changed = mutated.splitlines()
             after = changed[line - 1].strip() if line <= len(changed) else ""
-            yield Mutant(name, ASTQuery(node).get_definition_name() or "", line, lines[line - 1].strip(), after, mutated)
+            yield Mutant(
+                name, ASTQuery(node).get_definition_name() or "", line, lines[line - 1].strip(), after, mutated
+            )
 
 
 def _idle(node: Any) -> bool:

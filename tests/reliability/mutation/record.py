@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,10 +19,18 @@ EXPLAINED = HERE / "explained.toml"
 
 @dataclass(frozen=True)
 class MutantRun:
-    """The mutants of one module and what became of each."""
+    """The mutants of one module and what became of each.
+
+    Attributes:
+        mutants: those that were run.
+        earlier: how many more were killed before, and not run again.
+        left_out: how many act at import and were not run.
+    """
 
     target: Target
     mutants: tuple[dict[str, Any], ...]
+    earlier: int = 0
+    left_out: int = 0
 
     @cached_property
     def survivors(self) -> tuple[dict[str, Any], ...]:
@@ -37,21 +44,28 @@ class MutantRun:
         return tuple(mutant for mutant in self.survivors if (mutant["before"], mutant["after"]) not in known)
 
     @property
+    def drawn(self) -> int:
+        """How many mutants the figures are of."""
+        return len(self.mutants) + self.earlier
+
+    @property
     def line(self) -> str:
         """For people."""
-        killed = len(self.mutants) - len(self.survivors)
-        return f"{self.target.path}: {killed} of {len(self.mutants)} killed, {len(self.unexplained)} unexplained"
+        killed = self.drawn - len(self.survivors)
+        return f"{self.target.path}: {killed} of {self.drawn} killed, {len(self.unexplained)} unexplained"
 
     def facts(self) -> dict[str, Any]:
         """As ``mutation.json`` holds them."""
         return {
             "section": self.target.section,
-            "drawn": len(self.mutants),
-            "killed": len(self.mutants) - len(self.survivors),
+            "drawn": self.drawn,
+            "killed": self.drawn - len(self.survivors),
             "explained": len(self.survivors) - len(self.unexplained),
             "unexplained": len(self.unexplained),
+            "left_out": self.left_out,
             "sha256": self.target.digest,
             "date": datetime.now(UTC).date().isoformat(),
+            "survivors": [{key: mutant[key] for key in ("where", "before", "after")} for mutant in self.survivors],
         }
 
 
@@ -65,10 +79,15 @@ def explained(path: str) -> dict[tuple[str, str], str]:
     }
 
 
-def save(runs: Iterable[MutantRun], path: Path = STORED) -> None:
-    """Put the runs in place of what the file says of their modules."""
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"modules": {}}
-    stored["tool"] = f"cosmic-ray {version('cosmic-ray')}"
-    for run in runs:
-        stored["modules"][run.target.path] = run.facts()
-    path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+def stored(path: Path = STORED) -> dict[str, Any]:
+    """What the file holds; nothing, where there is none."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"modules": {}}
+    return found
+
+
+def save(run: MutantRun, path: Path = STORED) -> None:
+    """Put the run in place of what the file says of its module."""
+    found = stored(path)
+    found["tool"] = f"cosmic-ray {version('cosmic-ray')}"
+    found["modules"][run.target.path] = run.facts()
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import _lru_cache_wrapper
 from types import CodeType, FunctionType
 
-
 Codes = dict[tuple[str, int], CodeType]
 """Of functions, by qualified name and first line."""
 
