@@ -37,6 +37,21 @@ def test_the_checkpoint_furthest_outside_its_band_decides(judge, make_record):
     assert verdict.message.endswith("; the band of step 100 is 4 <= value <= 6")
 
 
+@pytest.mark.parametrize(
+    ("wide", "narrow", "figures", "step"),
+    [
+        ("[10, 14]", "[1.0, 1.2]", {100: 16, 200: 1.5}, 200),  # half its width outside; one and a half
+        ("[10, 14]", "[1.0, 1.2]", {100: 22, 200: 1.5}, 100),  # two widths; one and a half
+        ("[2, 12]", "[30, 31]", {100: 19, 200: 31.8}, 200),  # 0.7 widths; 0.8
+        ("[5, 5]", "[1.0, 1.2]", {100: 5.5, 200: 1.5}, 200),  # a band without width counts plainly: 0.5; 1.5
+    ],
+)
+def test_distances_from_several_bands_are_compared_in_their_widths(judge, make_record, wide, narrow, figures, step):
+    bands = f"[{{step: 100, within: {wide}}}, {{step: 200, within: {narrow}}}]"
+    verdict = judge(f"metric: stable_rank\nbands: {bands}", make_record(rank({**figures, 300: 1})))
+    assert (verdict.outcome, verdict.decisive.step) == ("failed", step)
+
+
 def test_one_violation_is_enough(judge, make_record):
     assert judge(BANDS, make_record(rank({100: 5, 200: 5, 300: 5}))).outcome == "failed"
 
@@ -102,6 +117,15 @@ def test_unlike_the_reference(judge, make_record, theirs, outcome, message):
     assert verdict.outcome == outcome
     assert verdict.message.startswith(message)
     assert f"the reference has {theirs:g} at step" in verdict.message
+
+
+def test_what_is_asked_of_a_reference_needs_one(judge, make_record):
+    for key in ("like", "unlike"):
+        verdict = judge(
+            f"metric: stable_rank\n{key}: reference\ntolerance: 20%", make_record(rank({100: 5, 200: 5, 300: 5}))
+        )
+        assert verdict.outcome == "error"
+        assert f"`{key}: reference` needs a reference run" in verdict.message
 
 
 @pytest.mark.parametrize(

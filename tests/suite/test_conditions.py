@@ -80,6 +80,8 @@ def test_violation_is_positive_outside_only(a, b, value):
         (within(q(2), q(3), PLAIN), 0, 1, "can never hold"),
         (within(q(1), q(3), PLAIN), 0, 1, None),
         (within(q(0), q(1e9), PLAIN), 0, math.inf, None),
+        (within(q(5), q(5), PLAIN), 0, math.inf, None),
+        (within(q(-1), q(0), PLAIN), 0, 1, None),
     ],
 )
 def test_faults(band, low, high, fault):
@@ -102,6 +104,10 @@ def test_faults(band, low, high, fault):
         ("flat", TENTH, [10, 12, 10], [False, False, False]),
         ("rising", EXACT, [1, math.nan, 2], [True, False, False]),
         ("flat", TENTH, [1, math.nan], [False, False]),
+        ("flat", Tolerance(0.2, relative=True), [9, 11], [True, True]),
+        ("flat", EXACT, [10, 10], [True, True]),
+        ("rising", EXACT, [1, 2, 2], [True, True, True]),
+        ("rising", EXACT, [math.nan, 1, 2], [False, False, False]),
     ],
 )
 def test_trends(direction, tolerance, series, marks):
@@ -129,10 +135,16 @@ def test_trend_texts():
         ("flat", [10, 10, 10], 2),
         ("flat", [10, 14, 10, 9], 1),
         ("flat", [10, 14], 1),
+        ("flat", [10, 2, 11], 1),
     ],
 )
 def test_the_point_that_decides_a_trend(direction, series, index):
     assert Trend(direction, EXACT, PLAIN).decisive(series) == index
+
+
+def test_how_far_a_rise_is_from_breaking():
+    """Its last figure is 1 above the first; the drops on the way are well within the tolerance."""
+    assert Trend("rising", Tolerance(5.0), PLAIN).offence([1, 4, 2]) == (False, -1)
 
 
 def test_a_value_on_a_strict_bound_is_on_the_wrong_side():
@@ -143,6 +155,8 @@ def test_a_value_on_a_strict_bound_is_on_the_wrong_side():
 def test_spread():
     assert spread([2, 2]) == 0
     assert spread([-1, 1]) == math.inf
+    assert spread([0, 0]) == 0
+    assert spread([0, 1]) == 2
     assert spread([9, 11]) == pytest.approx(0.2)
 
 
@@ -153,3 +167,35 @@ def test_like():
     assert not like.around(20).holds(22.1)
     assert like.fault(0, 1) is None
     assert Like(Tolerance(1.0), PLAIN).fault(0, 1).startswith("cannot fail")
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "offence"),
+    [
+        (30, 20, (False, -8)),
+        (20.5, 20, (True, 1.5)),
+        (22, 20, (True, 0)),
+        (math.nan, 20, (True, math.inf)),
+        (30, math.nan, (True, math.inf)),
+    ],
+)
+def test_unlike_wants_both_figures_and_a_distance_between_them(value, reference, offence):
+    assert Like(TENTH, PLAIN, unlike=True).offence(value, reference) == offence
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "unlike", "fault"),
+    [
+        (Tolerance(2.0), False, "cannot fail"),
+        (Tolerance(1.9), False, None),
+        (Tolerance(2.0), True, "can never hold"),
+        (Tolerance(1.9), True, None),
+        (Tolerance(0.0), True, "hardly can fail"),
+        (Tolerance(9.0, relative=True), False, None),
+        (Tolerance(9.0, relative=True), True, None),
+    ],
+)
+def test_a_tolerance_as_wide_as_the_range_says_nothing(tolerance, unlike, fault):
+    """Of a figure from 1 to 3; a share of the reference is no share of the range."""
+    found = Like(tolerance, PLAIN, unlike).fault(1, 3)
+    assert (found is None) if fault is None else found.startswith(fault)

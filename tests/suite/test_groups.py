@@ -28,3 +28,15 @@ def test_a_projection_that_could_not_be_split_is_a_warning_where_it_is_judged(ma
     )
     others = "metric: stable_rank\nabove: 1\nat: last\nweights: {include: ['visual.*']}\n"
     assert judge(others, record).warnings == ()
+
+
+def test_a_part_without_a_figure_at_some_checkpoint_is_a_warning(make_record, judge) -> None:
+    late = "model.layers.3.self_attn.q_proj.weight"
+    whole = make_record(VALUES, shapes=SCOPED)
+    partly = make_record(VALUES, shapes=SCOPED, frozen=lambda step, name: step == 100 and name == late)
+    keys = "metric: stable_rank\nabove: 1\nweights: linear"
+    assert judge(f"{keys}\nper: layer", whole).warnings == ()
+    assert judge(f"{keys}\nper: run", partly).warnings == ()
+    assert judge(f"{keys}\nper: layer", partly).warnings == (
+        "1 layer had not changed at every judged checkpoint, and could not be judged there",
+    )

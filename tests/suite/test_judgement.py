@@ -159,6 +159,38 @@ def test_a_trend_that_may_be_broken_by_some(judge, make_record):
     )
 
 
+def late_in(names, first):
+    """Frozen: the weights whose name contains one of `names`, before step `first`."""
+    return lambda step, name: step < first and any(part in name for part in names)
+
+
+@pytest.mark.parametrize(
+    ("first", "outcome", "reason"), [(200, "passed", ""), (300, "error", "has a figure at only one judged checkpoint")]
+)
+def test_a_trend_in_a_part_needs_two_figures_of_it(judge, make_record, first, outcome, reason):
+    record = make_record({(RANK, "value"): ramp}, frozen=late_in(["layers.1."], first))
+    verdict = judge("metric: stable_rank\ntrend: rising\nper: layer", record)
+    assert verdict.outcome == outcome
+    assert reason in verdict.message
+
+
+def test_a_weight_with_one_figure_breaks_no_trend(judge, make_record):
+    record = make_record({(RANK, "value"): lambda s, n: 20 - s / 100}, frozen=late_in([ATTENTION[0]], 300))
+    verdict = judge("metric: stable_rank\ntrend: rising", record)
+    assert verdict.outcome == "failed"
+    assert {worst.weight for worst in verdict.worst} == set(ATTENTION[1:])
+
+
+def test_a_weight_with_two_figures_may_break_a_trend(judge, make_record):
+    record = make_record({(RANK, "value"): lambda s, n: 20 - s / 100}, frozen=late_in([ATTENTION[0]], 200))
+    assert ATTENTION[0] in {worst.weight for worst in judge("metric: stable_rank\ntrend: rising", record).worst}
+
+
+def test_at_most_five_weights_are_the_worst(judge, make_record):
+    record = make_record({(RANK, "value"): ramp})
+    assert len(judge("metric: stable_rank\nabove: 60\nweights: linear", record).worst) == 5
+
+
 def test_a_standstill_is_the_decisive_trend_beside_a_plateau(judge, make_record):
     """Both are zero off in amount; only one breaks the trend."""
     record = make_record({(RANK, "value"): lambda s, n: 20 + (s == 300) * ("q_proj" in n)})
@@ -415,6 +447,24 @@ class TestReference:
         assert verdict.outcome == "passed"
         assert [w.weight for w in verdict.worst] == [ATTENTION[3]]
         assert len(judge(keys, ramping, ramping).worst) == 4
+
+    def test_a_weight_that_the_reference_froze_is_never_the_worst(self, judge, ramping, make_record):
+        reference = self.reference(make_record, 90.0, frozen=late_in([ATTENTION[0]], 400))
+        verdict = judge("metric: stable_rank\nlike: reference\ntolerance: 10%", ramping, reference)
+        assert {worst.weight for worst in verdict.worst} == set(ATTENTION[1:])
+        assert verdict.warnings == (f"this run and the reference froze different weights, such as {ATTENTION[0]}",)
+
+    def test_a_part_that_the_reference_froze_cannot_be_compared(self, judge, ramping, make_record):
+        reference = self.reference(make_record, frozen=late_in(["layers.1."], 300))
+        verdict = judge("metric: stable_rank\nlike: reference\ntolerance: 90%\nper: layer", ramping, reference)
+        assert verdict.outcome == "error"
+        assert "the reference has no figure of layer 1 at step 100" in verdict.message
+
+    def test_shapes_must_match(self, judge, ramping, make_record):
+        reference = self.reference(make_record, shapes={**SHAPES, ATTENTION[0]: (64, 32)})
+        verdict = judge("metric: stable_rank\nlike: reference\ntolerance: 50%", ramping, reference)
+        assert verdict.outcome == "error"
+        assert f"the shapes of {ATTENTION[0]} differ: (64, 64) against (64, 32)" in verdict.message
 
     def test_some_may_be_unlike(self, judge, ramping, make_record):
         reference = self.reference(make_record, lambda s, n: ramp(s, n) + 5 * (n == ATTENTION[3]))

@@ -1,0 +1,88 @@
+"""What geomcheck runs with: ``nox -l`` lists the combinations, ``nox -s oldest`` runs one.
+
+Each installs torch, which outside of ``constraints.txt``'s one build brings several gigabytes of CUDA packages.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["oldest", "newest", "wheel"]
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = ("3.11", "3.12", "3.13")
+FAST = (
+    "tests/suite",
+    "tests/calibration",
+    "tests/measurement/test_execute.py",
+    "tests/measurement/test_parquet.py",
+    "tests/checkpoints/formats/test_safetensors.py",
+    "tests/checkpoints/test_completeness.py",
+    "tests/diagnostics/test_rank.py",
+    "tests/stories/test_gate.py",
+    # The order of keys in the editor's schema is pydantic's, and the file that is shipped comes from a newer one.
+    "--deselect=tests/suite/test_schema.py::test_the_shipped_schema_is_current",
+)
+"""What touches every dependency of geomcheck itself, and no model of transformers."""
+
+TESTS_ALONE = ("hypothesis==6.100.0", "jsonschema==4.21.0", "pytest-xdist==3.5.0", "huggingface_hub==0.25.0")
+
+
+def lower_bounds() -> list[str]:
+    """geomcheck's dependencies, each at the lowest version that ``pyproject.toml`` allows."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = []
+    for requirement in project["dependencies"]:
+        name, _, version = re.split("(>=)", requirement)
+        bounds.append(f"{name}=={version}")
+    return bounds
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests, with what pip chooses."""
+    session.install("-e", ".[test]", env={"PIP_CONSTRAINT": "constraints.txt"})
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def oldest(session: nox.Session) -> None:
+    """The lower bounds, exactly: a gate, and the tests that need no model of transformers.
+
+    ``nox -s oldest -- torch==2.13.0`` takes another torch than the oldest.
+    """
+    chosen = [word for word in session.posargs if word.startswith("torch==")]
+    bounds = [bound for bound in lower_bounds() if not chosen or not bound.startswith("torch==")]
+    session.install(*chosen, *bounds, *TESTS_ALONE)
+    session.install("--no-deps", "-e", ".")
+    session.run("pytest", "--geom-run=fixtures/tiny-opd")
+    session.run("pytest", *FAST)
+
+
+@nox.session(python=PYTHONS[-1])
+def newest(session: nox.Session) -> None:
+    """All tests, with the newest of everything, unconstrained."""
+    session.install("--upgrade", "--upgrade-strategy", "eager", "-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def wheel(session: nox.Session) -> None:
+    """The wheel, in an environment of its own and an empty directory: a gate that passes, and one that fails."""
+    fixtures = Path("fixtures").resolve()
+    empty = Path(session.create_tmp())
+    session.install("build")
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(empty / "dist"))
+    (built,) = (empty / "dist").glob("*.whl")
+    session.install("-c", "constraints.txt", str(built))
+    (empty / "work").mkdir(exist_ok=True)
+    session.chdir(empty / "work")
+    session.run("geomcheck", "suites")
+    session.run(
+        "pytest", f"--geom-run={fixtures / 'tiny-opd'}", f"--geom-suite={fixtures.parent / 'suites/tiny-opd.yaml'}"
+    )
+    session.run("pytest", f"--geom-run={fixtures / 'tiny-sft'}", "--geom-suite=opd", success_codes=[1])
