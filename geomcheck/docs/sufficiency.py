@@ -7,11 +7,11 @@ from geomcheck.suite.grammar import Statement, SufficiencyStatement
 from geomcheck.suite.sufficiency import SUFFICIENCY
 
 _MEANING = """\
-The share is `(constrained - start) / (free - start)`, by evaluation scores at the same step. The run under test was free
-for a while and then confined to directions that it had learned by then, the free run never was, and each control was
-confined to as many random directions ([how to train them](../guides/projected-training.md)). Above 100% the constrained
-run gained more than the free one. Without a control the share says little, as random directions may keep most of the
-gain too: `above` always asks for more than the best control keeps.
+The share is `(constrained - start) / (free - start)`, by evaluation scores at the same step. The run under test was
+free for a while and then confined to directions that it had learned by then, the free run never was, and each control
+was confined to as many random directions ([how to train them](../guides/projected-training.md)). Above 100% the
+constrained run gained more than the free one. Without a control the share says little, as random directions may keep
+most of the gain too: `above` always asks for more than the best control keeps.
 
 Scores are the `eval...` entries of `log_history` in `trainer_state.json`, and those of a file in the run's directory:
 `scores.json`, such as `{"0": {"accuracy": 0.11}, "150": {"accuracy": 0.62}}`, or `scores.csv` with a line
