@@ -49,18 +49,26 @@ class Account:
     faults: tuple[str, ...] = ()
 
 
-def account_of(run: Path, checkpoints: Iterable[tuple[int, Path]]) -> Account:
-    """What is said in the directory `run` and in its `checkpoints`, (step, directory) each."""
+def account_of(
+    run: Path, checkpoints: Iterable[tuple[int, Path]], states: Mapping[str, Mapping[str, Any]] | None = None
+) -> Account:
+    """What is said in the directory `run` and in its `checkpoints`, (step, directory) each.
+
+    Args:
+        states: their ``trainer_state.json`` by the name of the directory, where they have been read.
+    """
     root, faults = run.resolve(), list[str]()
     constraints: dict[int, Constraint | None] = {}
     scores: dict[str, dict[int, float]] = {}
     places = list(checkpoints)
+    held = states or {}
+    logs = [_logged(place / STATE, root, held.get(place.name)) for _, place in places]
     for step, place in places:
         try:
             constraints[step] = Constraint.read(place, root=root)
         except RunError as error:
             faults.append(str(error))
-    for entries in (*(_logged(place / STATE, root) for place in (*(p for _, p in places), run)), _filed(run, root)):
+    for entries in (*logs, _logged(run / STATE, root), _filed(run, root)):
         try:
             for name, step, value, where in entries:
                 known = scores.setdefault(name, {}).setdefault(step, value)
@@ -71,17 +79,17 @@ def account_of(run: Path, checkpoints: Iterable[tuple[int, Path]]) -> Account:
     return Account(scores, constraints, tuple(dict.fromkeys(faults)))
 
 
-def _logged(state: Path, root: Path) -> Iterator[Entry]:
-    """The evaluations in a Trainer's state. Raises RunError where it cannot be read."""
-    if not state.exists():
-        return
-    history = read_json(state, root, max_bytes=MAX_STATE_BYTES).get("log_history")
+def _logged(path: Path, root: Path, state: Mapping[str, Any] | None = None) -> Iterator[Entry]:
+    """The evaluations in a Trainer's state, read from `path` unless it is given. Raises RunError if it cannot be."""
+    if state is None:
+        state = read_json(path, root, max_bytes=MAX_STATE_BYTES) if path.exists() else {}
+    history = state.get("log_history")
     for entry in history if isinstance(history, list) else ():
         step = entry.get("step") if isinstance(entry, dict) else None
         if type(step) is int and step >= 0:
             for name, value in entry.items():
                 if name.startswith(PREFIX) and type(value) in (int, float):
-                    yield name, step, _number(value), str(state)
+                    yield name, step, _number(value), str(path)
 
 
 def _filed(run: Path, root: Path) -> Iterator[Entry]:

@@ -49,6 +49,8 @@ def _problems(statement: SufficiencyStatement, node: Node, what: str) -> list[Pr
     if statement.over_random is not None and statement.above is None:
         message = "`over_random` goes with `above`: that less than a share is kept says nothing of more than random"
         return [Problem(node.value["over_random"].key, message)]
+    if statement.start is not None and statement.since == "constraint":
+        return [Problem(node.value["start"].key, "`start` is not looked at with `since: constraint`; remove one")]
     return []
 
 
@@ -61,6 +63,7 @@ def _condition(statement: SufficiencyStatement, node: Node) -> Sufficiency:
         free=_beside(node, "free", statement.free) if statement.free else None,
         random=tuple(_beside(node, "random", path) for path in statement.random),
         start=statement.start,
+        since_constraint=statement.since == "constraint",
         min_gain=statement.min_gain,
         over_random=None if statement.above is None else asked,
     )
@@ -73,6 +76,11 @@ def _beside(node: Node, key: str, path: str) -> Path:
 
 
 def _params(statement: SufficiencyStatement) -> dict[str, Any]:
-    given = {"score": statement.score, "better": statement.better, "free": statement.free or "--geom-reference"}
+    given = {
+        "score": statement.score,
+        "better": statement.better,
+        "since": statement.since,
+        "free": statement.free or "--geom-reference",
+    }
     optional = {"start": statement.start, "min_gain": statement.min_gain or None}
     return {**given, "random": statement.random, **{key: value for key, value in optional.items() if value is not None}}

@@ -35,6 +35,7 @@ LEVELS = ("error", "warn", "info")
 GROUPINGS = ("run", "layer", "module", "weight")
 DIRECTIONS = ("rising", "falling", "flat")
 BETTER = ("higher", "lower")
+SINCE = ("start", "constraint")
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -218,6 +219,9 @@ class SufficiencyStatement(Statement):
     ] = Field(description="Runs in random channels of the same K, or their records, relative to this file.")
     start: Annotated[float | None, PlainValidator(_number), WithJsonSchema({"type": "number"})] = Field(
         None, description="The score before training. Default: each run's own at step 0."
+    )
+    since: Annotated[str, *fields.one_of(SINCE)] = Field(
+        "start", description="From where the gain is counted: before training, or where the constraint began."
     )
     min_gain: Annotated[float, PlainValidator(_gain), WithJsonSchema({"type": "number", "minimum": 0})] = Field(
         0.0, description="What the free run must have gained for a share of it to mean anything. Default: 0."

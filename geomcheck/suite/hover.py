@@ -75,6 +75,8 @@ _WORDS: Mapping[str, str] = {
     "falling": "Each checkpoint at most the one before, plus `tolerance`, and the last below the first.",
     "flat": "(max - min) / |mean| over the checkpoints is at most `tolerance`.",
     "reference": "The run or record of --geom-reference, at the checkpoint of the same progress.",
+    "start": "The whole training: the score at step 0, or what `start` gives.",
+    "constraint": "What the constraint can touch: each run's own score at the step where the constraint began.",
     "higher": "A higher score is better, as of an accuracy.",
     "lower": "A lower score is better, as of a loss.",
     "run": "One figure for all selected weights.",

@@ -36,7 +36,8 @@ SUFFICIENCY = "functional_sufficiency"
 class Sufficiency:
     """The share of the free run's gain in a score that is kept lies in `band`.
 
-    The share at a step is ``(constrained - start) / (free - start)``, with `start` the score before training.
+    The share at a step is ``(constrained - start) / (free - start)``, with `start` the score before training; or, of
+    what was gained since the constraint began, each run less its own score at that step.
 
     Attributes:
         band: of the share; above 1 where the constrained run gains more.
@@ -45,6 +46,7 @@ class Sufficiency:
         free: run or record of the free training; None for ``--geom-reference``.
         random: runs or records of the training in random channels, at least one.
         start: the score before training; None takes each run's own at step 0.
+        since_constraint: count what was gained since the constraint began, which is what it can touch.
         min_gain: what the free run must have gained for a share of it to mean anything.
         over_random: by how much the share must exceed that of the best control; None does not ask. The claim is about
             the learned directions, and they must beat the best of a few random draws, not their mean.
@@ -56,6 +58,7 @@ class Sufficiency:
     free: Path | None = None
     random: tuple[Path, ...]
     start: float | None = None
+    since_constraint: bool = False
     min_gain: float = 0.0
     over_random: float | None = None
 
@@ -106,13 +109,15 @@ class Compared:
         constraint: of the run.
         own: the run.
         controls: the runs in random channels, in the suite's order.
-        scores: by step, (the run's, the free run's) score; with step 0 the start.
+        scores: by step, (the run's, the free run's) score; with that of `origin`.
+        origin: the step from which the gain is counted.
     """
 
     constraint: Constraint
     own: Kept
     controls: tuple[Kept, ...]
     scores: Mapping[int, tuple[float, float]]
+    origin: int
 
     def best(self, step: int) -> Kept:
         """The control that kept most at `step`."""
@@ -148,15 +153,17 @@ def compare(
         )
     for party in (own, *controls):
         require_in_force(party, constraint.start_step, max(after))
-    scores = {party.name: _scores(party, condition, after) for party in (own, free, *controls)}
-    _require_one_start(condition, scores)
-    gains = {step: _gain(condition, scores[free.name], step) for step in after}
+    origin = constraint.start_step if condition.since_constraint else 0
+    scores = {party.name: _scores(party, condition, (origin, *after)) for party in (own, free, *controls)}
+    if not condition.since_constraint:
+        _require_one_start(condition, scores)
+    gains = {step: _gain(condition, scores[free.name], origin, step) for step in after}
     kept = [
-        Kept(party.title, {step: _change(condition, scores[party.name], step) / gains[step] for step in after})
+        Kept(party.title, {step: _change(condition, scores[party.name], origin, step) / gains[step] for step in after})
         for party in (own, *controls)
     ]
-    pairs = {step: (scores[own.name][step], scores[free.name][step]) for step in (0, *after)}
-    return Compared(constraint, kept[0], tuple(kept[1:]), pairs)
+    pairs = {step: (scores[own.name][step], scores[free.name][step]) for step in (origin, *after)}
+    return Compared(constraint, kept[0], tuple(kept[1:]), pairs, origin)
 
 
 def _free(condition: Sufficiency, reference: Record | None) -> Party:
@@ -168,7 +175,7 @@ def _free(condition: Sufficiency, reference: Record | None) -> Party:
 
 
 def _scores(party: Party, condition: Sufficiency, steps: Sequence[int]) -> dict[int, float]:
-    """The scores of a run at the start, as step 0, and at `steps`."""
+    """The scores of a run at `steps`, of which 0 is before training."""
     held = party.account.scores.get(condition.score)
     if held is None:
         there = ", ".join(sorted(party.account.scores)) or "none"
@@ -178,7 +185,7 @@ def _scores(party: Party, condition: Sufficiency, steps: Sequence[int]) -> dict[
         )
     wanted = held if condition.start is None else {**held, 0: condition.start}
     found = {}
-    for step in (0, *steps):
+    for step in steps:
         if step not in wanted:
             hint = "; evaluate before training (eval_on_start), or give `start`" if step == 0 else ""
             listed = ", ".join(map(str, sorted(held)))
@@ -199,18 +206,18 @@ def _require_one_start(condition: Sufficiency, scores: Mapping[str, Mapping[int,
             )
 
 
-def _change(condition: Sufficiency, scores: Mapping[int, float], step: int) -> float:
-    change = scores[step] - scores[0]
+def _change(condition: Sufficiency, scores: Mapping[int, float], origin: int, step: int) -> float:
+    change = scores[step] - scores[origin]
     return -change if condition.lower else change
 
 
-def _gain(condition: Sufficiency, scores: Mapping[int, float], step: int) -> float:
+def _gain(condition: Sufficiency, scores: Mapping[int, float], origin: int, step: int) -> float:
     """What the free run gained by `step`, which must be something."""
-    gain = _change(condition, scores, step)
+    gain = _change(condition, scores, origin, step)
     if not gain > condition.min_gain:
         least = f", not above `min_gain` {condition.min_gain:g}" if condition.min_gain else ""
         raise Unanswerable(
-            f"the free run gained {gain:.4g} in {condition.score} by step {step} ({scores[0]:g} to "
+            f"the free run gained {gain:.4g} in {condition.score} by step {step} ({scores[origin]:g} to "
             f"{scores[step]:g}){least}: there is no gain of which a share could be kept"
         )
     return gain

@@ -112,12 +112,9 @@ class _Watch:
                 raise
             reason = str(error).partition(". Read are")[0]
         except (RunError, OSError) as error:
-            trouble = (str(error), _files(Path(self._watcher.path)))
             if over:
                 raise
-            if trouble == self._trouble:
-                self._look(over=over, damaged=True)
-            self._trouble, reason = trouble, f"cannot be read now, which may pass: {error}"
+            reason = self._after(error)
         end = self._end(over=over)
         if end is None:
             self._teller.waits(reason)
@@ -140,6 +137,14 @@ class _Watch:
             self._trouble = None
             self._teller.looked(self.last)
         return _next(found, complete)
+
+    def _after(self, error: Exception) -> str:
+        """What is waited for after trouble; the same trouble with the same files is not waited for."""
+        trouble = (str(error), _files(Path(self._watcher.path)))
+        if trouble == self._trouble:
+            return self._look(over=False, damaged=True)
+        self._trouble = trouble
+        return f"cannot be read now, which may pass: {error}"
 
     def _is_complete(self, run: Run, checkpoint: Checkpoint) -> bool:
         """Whether a checkpoint is vouched for, or its files have stood still between two looks."""

@@ -42,9 +42,9 @@ class Lines:
         """Show what is waited for, where it is something else than before."""
         if reason == self._waiting:
             return
+        self._pause()
         self._waiting = reason
         if self._screen.terminal:
-            self._pause()
             self._status = self._console.status(Text(printable(f"waiting: {reason}")))
             self._status.start()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -107,6 +108,30 @@ def test_wrong_usage(tmp_path, monkeypatch, capsys, options, code, said):
     assert main(["watch", "run", *options]) == code
     assert said in capsys.readouterr().err
     assert not Path("run").exists()
+
+
+def test_on_a_terminal(tmp_path):
+    """Colours, a line that says what is waited for, and no table twice."""
+    shutil.copytree(ROOT / "fixtures" / "tiny-opd", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-150")
+    controller, terminal = pytest.importorskip("pty").openpty()
+    command = [*COMMAND, str(tmp_path / "run"), "--suite", SUITE, "--workers=1", "--every=0.05", "--idle=0.02"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "NO_COLOR")} | {"TERM": "xterm-256color"}
+    with subprocess.Popen(command, stdout=terminal, stderr=subprocess.DEVNULL, env=environment) as process:
+        os.close(terminal)
+        out = b"".join(iter(lambda: _read(controller), b"")).decode()
+    os.close(controller)
+    assert process.returncode == 1  # at step 120 the update is still too small, and the run ended there
+    assert "\x1b[32m" in out
+    assert "waiting: next checkpoint, to step 150" in out
+    assert out.count("geomcheck: run: checkpoint-120, step 120 of 150 (80%)") == 2  # as it goes on, and as it ended
+
+
+def _read(controller: int) -> bytes:
+    try:
+        return os.read(controller, 4096)
+    except OSError:  # the other end is closed
+        return b""
 
 
 def test_nothing_came(tmp_path, capsys):

@@ -56,6 +56,8 @@ def judge(suite_file, tmp_path):
         ("above: 20%\nover_random: 0%", "passed"),
         ("above: 85%\nmin_gain: 0.4", "passed"),
         ("above: 85%\nstart: 0.1", "passed"),
+        ("above: 82%\nsince: constraint", "passed"),  # (0.55 - 0.3) / (0.6 - 0.3) = 0.8333
+        ("above: 84%\nsince: constraint", "failed"),
         ("above: 89%\nstart: 0.2", "failed"),  # (0.55 - 0.2) / (0.6 - 0.2) = 0.875
     ],
 )
@@ -68,7 +70,7 @@ def test_what_the_verdict_says(judge):
     assert verdict.message == (
         "functional_sufficiency left value > 95%, and more than 5 points above random channels at step 30: 90% of the "
         "free run's gain in eval_accuracy is kept inside K = 4 directions learned by step 10, the random channel keeps "
-        "50% (0.1 to 0.55; free to 0.6)"
+        "50% (0.1 to 0.55; free 0.6)"
     )
     (observed,) = verdict.observed
     assert (observed.step, observed.holds) == (30, False)
@@ -80,7 +82,7 @@ def test_what_the_verdict_says(judge):
     assert (facts["unit"], facts["percent"], facts["bounds"]) == ("fraction", True, {"low": 0.95, "high": None})
     assert facts["observed"][0]["random"] == pytest.approx(0.5)
     assert facts["params"] == {
-        "score": "eval_accuracy", "better": "higher", "free": "free", "random": ["random-0"]
+        "score": "eval_accuracy", "better": "higher", "since": "start", "free": "free", "random": ["random-0"]
     }  # fmt: skip
 
 
@@ -116,6 +118,19 @@ def test_a_loss(judge):
     )
     assert verdict.outcome == "passed"
     assert verdict.observed[0].value == pytest.approx(0.9)
+
+
+def test_since_the_constraint_each_run_is_measured_by_its_own_score_there(judge):
+    verdict = judge(
+        "above: 80%\nsince: constraint",
+        own=Confined(scores={10: 0.32, 30: 0.55}, constraint=LEARNED),  # not evaluated before training
+        randoms=(Confined(scores={10: 0.28, 30: 0.4}, constraint=RANDOM),),
+    )
+    assert verdict.outcome == "failed"
+    assert verdict.observed[0].value == pytest.approx(0.23 / 0.3)
+    assert verdict.observed[0].random == pytest.approx(0.12 / 0.3)
+    assert "76.67% of the free run's gain in eval_accuracy since step 10 is kept" in verdict.message
+    assert "(0.32 to 0.55; free 0.3 to 0.6)" in verdict.message
 
 
 def own(**changes):
@@ -279,6 +294,7 @@ def test_paths_count_from_the_file_that_names_them(suite_file, tmp_path):
         (KEYS + "    above: 60%\n    start: .nan\n", "`start`"),
         (KEYS + "    above: 60%\n    k: 4\n", "unknown key `k` in expectation `it`"),
         (KEYS + "    within: [1, 2]\n", "unknown key `within`"),
+        (KEYS + "    above: 60%\n    start: 0.1\n    since: constraint\n", "`start` is not looked at"),
         (KEYS.replace("    random: [random-0]\n", "    above: 1%\n"), "expectation `it` needs `random`"),
         (KEYS.replace("[random-0]", "[]") + "    above: 1%\n", "`random`: expected a path, or a list of them"),
         (KEYS.replace("[random-0]", "[a, a]") + "    above: 1%\n", "`random`: a control is named twice"),

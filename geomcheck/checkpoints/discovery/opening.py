@@ -118,7 +118,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
         omissions=omissions,
         planned=planned,
         first=layout.first,
-        account=account_of(directory, trained),
+        account=account_of(directory, trained, states),
     )
 
 
