@@ -20,7 +20,7 @@ from geomcheck.training.live import LiveModel, NamedTensors
 from geomcheck.training.observation import Beginning, Observation
 from geomcheck.training.plan import Wanted, WeightsOption
 from geomcheck.training.ranks import Gather, Ranks
-from geomcheck.training.watch import Watch
+from geomcheck.training.watch import Watch, logger
 
 OnViolation = Literal["warn", "stop"]
 
@@ -108,7 +108,7 @@ class Monitor:
             budget=budget,
             stops=on_violation == "stop",
             device=parse_device(device),
-            cache=Cache.off() if cache is None else Cache(Path(cache)),
+            cache=Cache.off() if cache is None else Cache(Path(cache), tell=logger.warning),
         )
 
     @property
