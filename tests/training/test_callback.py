@@ -14,7 +14,7 @@ import torch
 
 import geomcheck
 from geomcheck.diagnostics import load_metrics
-from geomcheck.errors import UsageError
+from geomcheck.errors import RecordError, UsageError
 from geomcheck.measurement import Record, Request
 from geomcheck.training.plan import DEFAULT_METRICS
 
@@ -324,6 +324,10 @@ def test_mistakes_are_told_before_any_training(tmp_path: Path) -> None:
         GeometryCallback(metrics=["stable_ranks"])
     with pytest.raises(UsageError, match="every is 0"):
         GeometryCallback(every=0)
+    with pytest.raises(UsageError, match="on_violation"):
+        GeometryCallback(on_violation="halt")  # type: ignore[arg-type]
+    with pytest.raises(RecordError, match="not a readable record"):
+        GeometryCallback(reference=tmp_path / "missing.parquet")
     with pytest.raises(UsageError, match="no suite"):
         GeometryCallback("missing")
 

@@ -305,6 +305,13 @@ def test_what_cannot_be_is_refused_before_the_first_step(
         watched(run, **options)
 
 
+def test_a_checkpoint_of_the_run_itself_is_not_w0(run: Path) -> None:
+    with pytest.raises(UsageError, match="is a checkpoint of the training that is watched"):
+        Monitor(run / "checkpoint-20", total_steps=50, run=run)
+    write_model(run / "checkpoint-0", base_weights())
+    assert Monitor(run / "checkpoint-0", total_steps=50, run=run).base_path == run / "checkpoint-0"
+
+
 def test_steps_ascend(run: Path) -> None:
     monitor = watched(run)
     monitor.observe(10, weights(run, 10))
