@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from geomcheck.checkpoints import BaseModel, open_base
 from geomcheck.errors import RunError, UsageError
-from geomcheck.measurement import Record, Request
+from geomcheck.measurement import Record, Request, read_record
 from geomcheck.report.text import failure
 from geomcheck.suite import Suite, Verdict
 from geomcheck.training.live import LiveModel
 from geomcheck.training.models import Holding, holding
-from geomcheck.training.monitor import Monitor, OnViolation
+from geomcheck.training.monitor import Monitor, OnViolation, require_sensible
 from geomcheck.training.observation import Beginning, Observation
 from geomcheck.training.plan import Wanted, WeightsOption
 from geomcheck.training.ranks import Ranks
@@ -71,8 +71,9 @@ class GeometryCallback(TrainerCallback):
         trainer: the trainer, where it cannot be found from its calls.
 
     Raises:
-        UsageError: no such suite or metric, or figures that a training cannot have.
+        UsageError: no such suite or metric, an option without meaning, or figures that a training cannot have.
         SuiteError: the suite is invalid.
+        RecordError: `reference` is no record.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class GeometryCallback(TrainerCallback):
     ) -> None:
         if every is not None and every < 1:
             raise UsageError(f"every is {every}: give a number of steps, or None to look at each save")
+        require_sensible(on_violation=on_violation, budget=budget, device=device)
         wanted = Wanted.of(suite, metrics, weights)
         self._watch = partial(
             Monitor,
@@ -101,7 +103,7 @@ class GeometryCallback(TrainerCallback):
             weights=wanted.weights,
             budget=budget,
             on_violation=on_violation,
-            reference=reference,
+            reference=reference if isinstance(reference, Record | None) else read_record(reference),
             device=device,
             cache=cache,
         )
@@ -190,10 +192,10 @@ class GeometryCallback(TrainerCallback):
         self._observed = step
         held = Ranks().all_do(lambda: holding(model))
         seen = monitor.observe(step, held.tensors, adapter=held.adapter, name=name, finished=step >= state.max_steps)
-        self._log(state, control, seen.figures)
-        self._tell(seen)
         if seen.stop:
             control.should_training_stop = True
+        self._log(state, control, seen.figures)
+        self._tell(seen)
         return control
 
     def _log(self, state: Any, control: Any, figures: Mapping[str, float]) -> None:

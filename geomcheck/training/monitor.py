@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from geomcheck.checkpoints import BaseModel, WeightSource, open_base
+from geomcheck.checkpoints.discovery.steps import is_step
 from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.formats.adapter_config import lora_settings
 from geomcheck.errors import UsageError
@@ -20,7 +22,9 @@ from geomcheck.training.live import LiveModel, NamedTensors
 from geomcheck.training.observation import Beginning, Observation
 from geomcheck.training.plan import Wanted, WeightsOption
 from geomcheck.training.ranks import Gather, Ranks
-from geomcheck.training.watch import Watch
+from geomcheck.training.watch import Watch, logger
+
+_STEP_0 = re.compile(r"(?<![0-9])0+$")
 
 OnViolation = Literal["warn", "stop"]
 
@@ -83,16 +87,14 @@ class Monitor:
     ) -> None:
         if total_steps < 1:
             raise UsageError(f"total_steps is {total_steps}: give the number of steps of the whole training")
-        if on_violation not in ("warn", "stop"):
-            raise UsageError(f"on_violation is {on_violation!r}; allowed: 'warn', 'stop'")
-        if budget is not None and not budget > 0:
-            raise UsageError(f"budget is {budget}: give seconds per observation, or None for no bound")
+        require_sensible(on_violation=on_violation, budget=budget, device=device)
         self._alone = alone
         self._total_steps = total_steps
         self._config = dict(config or {})
         run, path = Path(run), None if record is None else Path(record)
         w0 = base if isinstance(base, BaseModel) else open_base(base, "base")
         inputs = [("the run", run), ("W0", w0.source.path)]
+        _require_untrained(w0, run)
         if path is not None:
             require_writable(path, inputs=inputs)
         if cache is not None:
@@ -108,7 +110,7 @@ class Monitor:
             budget=budget,
             stops=on_violation == "stop",
             device=parse_device(device),
-            cache=Cache.off() if cache is None else Cache(Path(cache)),
+            cache=Cache.off() if cache is None else Cache(Path(cache), tell=logger.warning),
         )
 
     @property
@@ -183,6 +185,25 @@ class Monitor:
         ranks.agree(list(live.weights.items()), "the names, shapes or formats of their tensors")
         settings = None if adapter is None else lora_settings(adapter, Path("the adapter in training"))
         return live if settings is None else Adapter(live, settings, ()), live.gather
+
+
+def require_sensible(*, on_violation: str, budget: float | None, device: str) -> None:
+    """Raise UsageError where an option has no meaning."""
+    if on_violation not in ("warn", "stop"):
+        raise UsageError(f"on_violation is {on_violation!r}; allowed: 'warn', 'stop'")
+    if budget is not None and not budget > 0:
+        raise UsageError(f"budget is {budget}: give seconds per observation, or None for no bound")
+    parse_device(device)
+
+
+def _require_untrained(base: BaseModel, run: Path) -> None:
+    """Refuse a checkpoint of the run itself as W0: a model that is resumed is often loaded from there."""
+    where = base.source.path.resolve()
+    if where.is_relative_to(run.resolve()) and is_step(where) and not _STEP_0.search(where.name):
+        raise UsageError(
+            f"W0 ({base.source.path}, {base.how}) is a checkpoint of the training that is watched; give base=PATH, the "
+            "weights that it started from"
+        )
 
 
 def _state_of(record: Path) -> Path:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 import geomcheck
 from geomcheck.diagnostics import load_metrics
-from geomcheck.errors import UsageError
+from geomcheck.errors import RecordError, UsageError
 from geomcheck.measurement import Record, Request
 from geomcheck.training.plan import DEFAULT_METRICS
 
@@ -324,19 +324,19 @@ def test_mistakes_are_told_before_any_training(tmp_path: Path) -> None:
         GeometryCallback(metrics=["stable_ranks"])
     with pytest.raises(UsageError, match="every is 0"):
         GeometryCallback(every=0)
+    with pytest.raises(UsageError, match="on_violation"):
+        GeometryCallback(on_violation="halt")  # type: ignore[arg-type]
+    with pytest.raises(RecordError, match="not a readable record"):
+        GeometryCallback(reference=tmp_path / "missing.parquet")
     with pytest.raises(UsageError, match="no suite"):
         GeometryCallback("missing")
 
 
-def test_only_the_callback_needs_transformers() -> None:
-    code = """
-import sys
-sys.modules["transformers"] = None
-from geomcheck.training import Monitor
-try:
-    from geomcheck.training import GeometryCallback
-except ImportError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "GeometryCallback needs transformers" in done.stdout
+def test_only_the_callback_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("geomcheck.training")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    training = importlib.import_module("geomcheck.training")
+    assert training.Monitor.__name__ == "Monitor"
+    with pytest.raises(ImportError, match="GeometryCallback needs transformers"):
+        _ = training.GeometryCallback

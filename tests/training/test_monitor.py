@@ -105,7 +105,7 @@ def test_figures_against_brute_force(run: Path) -> None:
             assert record.figures(SMALL[3], "value")[step, Q].value == pytest.approx(expected, rel=1e-6)
 
 
-def test_channels_of_large_matrices_are_kept_in_half_the_precision(tmp_path: Path) -> None:
+def test_large_matrices_keep_their_channels_in_fp32_and_w0_in_the_cache(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     before = {Q: torch.randn(300, 280, generator=generator)}
     after = {}
@@ -113,12 +113,13 @@ def test_channels_of_large_matrices_are_kept_in_half_the_precision(tmp_path: Pat
         low_rank = torch.randn(300, 4, generator=generator) @ torch.randn(4, 280, generator=generator)
         after[step] = {Q: before[Q] + 1e-4 * step * (low_rank + torch.randn(300, 280, generator=generator))}
     run = write_run(tmp_path / "opd", before, after)
-    monitor = Monitor(run / "base", metrics=SMALL, total_steps=30, run=run)
+    monitor = Monitor(run / "base", metrics=SMALL, total_steps=30, run=run, cache=tmp_path / "cache")
     record, measured = follow(monitor, run, (10, 20, 30)), geomcheck.measure(run, metrics=SMALL)
     for request, stat in measured.measured():
         expected = {cell: figure.value for cell, figure in measured.figures(request, stat).items()}
         found = {cell: figure.value for cell, figure in record.figures(request, stat).items()}
         assert found == pytest.approx(expected, rel=1e-6)
+    assert len(list((tmp_path / "cache" / "bases").glob("*.safetensors"))) == 1
 
 
 def test_no_tensor_is_kept_but_channels(run: Path) -> None:
@@ -302,6 +303,13 @@ def test_what_cannot_be_is_refused_before_the_first_step(
     monkeypatch.chdir(run.parent)
     with pytest.raises(UsageError, match=message):
         watched(run, **options)
+
+
+def test_a_checkpoint_of_the_run_itself_is_not_w0(run: Path) -> None:
+    with pytest.raises(UsageError, match="is a checkpoint of the training that is watched"):
+        Monitor(run / "checkpoint-20", total_steps=50, run=run)
+    write_model(run / "checkpoint-0", base_weights())
+    assert Monitor(run / "checkpoint-0", total_steps=50, run=run).base_path == run / "checkpoint-0"
 
 
 def test_steps_ascend(run: Path) -> None:
