@@ -106,6 +106,15 @@ def pytest_configure(config: pytest.Config) -> None:
         from geomcheck.gate.hooks import activate
 
         activate(config)
+    else:
+        _refuse_idle_options(config)
+
+
+def _refuse_idle_options(config: pytest.Config) -> None:
+    """Refuse options of the command line that do nothing without a run: such a session checks nothing, and passes."""
+    idle = [str(a).partition("=")[0] for a in config.invocation_params.args if str(a).startswith("--geom-")]
+    if idle:
+        raise pytest.UsageError(f"geomcheck: {idle[0]} does nothing without --geom-run=PATH; name the run to check")
 
 
 @pytest.fixture(scope="session")

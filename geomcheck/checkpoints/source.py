@@ -102,7 +102,7 @@ class WeightSource(Protocol):
         ...
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
-        """One tensor, memory-mapped where the format allows, on the CPU, in its storage dtype.
+        """One tensor on the CPU, in its storage dtype and in memory of its own: files may change under a mapping.
 
         Args:
             name: one of `weights`.

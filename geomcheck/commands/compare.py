@@ -47,6 +47,8 @@ def run(options: argparse.Namespace) -> None:
 def _lines(found: Comparison) -> Iterator[str]:
     yield f"A  {found.a}"
     yield f"B  {found.b}"
+    for note in found.notes:
+        yield from textwrap.wrap(f"note: {note}", WIDTH, subsequent_indent="  ", break_long_words=False)
     for part in (_metrics(found), _layers(found), _overlap(found), _unanswered(found)):
         if part:
             yield ""

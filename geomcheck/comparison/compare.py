@@ -75,7 +75,14 @@ def compare(
         layers=tuple(_layers(ours, theirs, matched[-1], weights)),
         shared=shared,
         unanswered=tuple(unanswered),
+        notes=tuple(_notes(ours, theirs)),
     )
+
+
+def _notes(ours: Record, theirs: Record) -> Iterator[str]:
+    if ours.fingerprints.get("W0") != theirs.fingerprints.get("W0"):
+        starts = f"{content_of_w0(ours)} and {content_of_w0(theirs)}"
+        yield f"they started from different W0, {starts}: sizes can be compared, what they changed cannot"
 
 
 def _matched(ours: Record, theirs: Record) -> Matched:

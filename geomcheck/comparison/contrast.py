@@ -92,6 +92,7 @@ class Comparison:
         layers: the layers whose update norms differ most, first.
         shared: overlap of the updates; empty where it cannot be told.
         unanswered: (what, why) of everything that could not be compared.
+        notes: what a reader should know before the figures.
     """
 
     a: str
@@ -100,6 +101,7 @@ class Comparison:
     layers: tuple[LayerPair, ...]
     shared: tuple[Shared, ...]
     unanswered: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """In plain builtins; differences are `b` minus `a`, relative ones null where `a` is zero."""
@@ -116,5 +118,6 @@ class Comparison:
                 {"metric": shared.metric.name, "step": shared.step, "value": shared.value, "chance": shared.chance}
                 for shared in self.shared
             ],
+            "notes": list(self.notes),
             "unanswered": [{"what": what, "why": why} for what, why in self.unanswered],
         }

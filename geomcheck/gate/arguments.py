@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from glob import glob
 from pathlib import Path
@@ -42,8 +43,8 @@ def add_suites(config: pytest.Config, args: list[str]) -> None:
             candidates = dict.fromkeys(_project_suites(config) or shipped_suites().values(), False)
     except UsageError as error:
         raise pytest.UsageError(f"geomcheck: {error}") from None
-    config.stash[CANDIDATES] = {path.resolve(): explicit for path, explicit in {**candidates, **named}.items()}
-    given = {path.resolve() for path in paths}
+    config.stash[CANDIDATES] = {_real(path): explicit for path, explicit in {**candidates, **named}.items()}
+    given = {_real(path) for path in paths}
     covered = {path for path in config.stash[CANDIDATES] if path in candidates and paths}
     args += [str(path) for path in config.stash[CANDIDATES] if path not in given | covered]
 
@@ -71,7 +72,7 @@ def _under(paths: list[Path], config: pytest.Config) -> dict[Path, bool]:
         suite: False
         for suite in _project_suites(config)
         for path in paths
-        if path.is_dir() and suite.resolve().is_relative_to(path.resolve())
+        if path.is_dir() and _real(suite).is_relative_to(_real(path))
     }
     return found | {path: True for path in paths if path.suffix in {".yaml", ".yml"} and path.is_file()}
 
@@ -87,6 +88,11 @@ def _project_suites(config: pytest.Config) -> list[Path]:
     if configured and not found:
         raise UsageError(f"geom_suites = {' '.join(globs)} in the ini file matches no file in {config.rootpath}")
     return found
+
+
+def _real(path: Path) -> Path:
+    """`path` with links followed; other than `Path.resolve`, it takes a circle of links as it is."""
+    return Path(os.path.realpath(path))
 
 
 def _absolute(config: pytest.Config, argument: str) -> Path:

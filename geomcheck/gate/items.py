@@ -53,7 +53,7 @@ class SuiteFile(pytest.File):
         try:
             suite = load_suite(self.path)
         except SuiteError as error:
-            raise self.CollectError(str(error)) from None
+            raise self.CollectError(text.printable(str(error))) from None
         for run in self.runs:
             for expectation in suite.expectations:
                 name = expectation.id if len(self.runs) == 1 else f"{expectation.id}[{text.printable(run)}]"

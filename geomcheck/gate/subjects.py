@@ -10,6 +10,7 @@ from pathlib import Path
 from geomcheck.checkpoints import Incomplete, Run, open_run
 from geomcheck.errors import RecordError, UsageError
 from geomcheck.measurement import Record, read_record
+from geomcheck.measurement.parquet import SUFFIX
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def open_subject(path: str, *, incomplete: Incomplete = "skip") -> Subject:
         try:
             record = read_record(path)
         except RecordError as error:
+            if Path(path).suffix != SUFFIX:
+                raise UsageError(f"{path}: a file, but not a readable record; give the directory of the run") from error
             raise UsageError(str(error)) from error
         return Subject(record.run, path, record=record)
     run = open_run(path, incomplete=incomplete)

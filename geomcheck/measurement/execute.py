@@ -20,6 +20,7 @@ from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.routes import tally
 from geomcheck.measurement.task import MeasureWeight, Sources
 from geomcheck.measurement.trajectory import ANOTHER_MODEL
+from geomcheck.measurement.vectors import require_finite_vectors
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 """Measured of every weight, asked for or not: without them no other figure can be trusted."""
@@ -49,8 +50,8 @@ def measure_record(
         resources: who works, where, and what is remembered.
 
     Raises:
-        RunError: two checkpoints hold the same weights, one is of another model than W0, or weights that had moved
-            equal W0 again.
+        RunError: a norm or bias is not finite, two checkpoints hold the same weights, one is of another model than
+            W0, or weights that had moved equal W0 again.
         UsageError: there is no such device, or no Ray.
     """
     resources = resources or Resources()
@@ -115,6 +116,7 @@ def _find(
     for probe, contents in resources.execute(recall.probe(tasks), sources):
         if isinstance(contents, Measured):  # what cannot be digested is measured, and that says why not
             recall.learn(probe.name, contents)
+    require_finite_vectors(sources, recall)
     found = recall.look_up(tasks)
     missing = [left for task in tasks if (left := task.without(found[task.name].answers)) is not None]
     done = total - sum(task.numel for task in missing)

@@ -17,7 +17,7 @@ import safetensors
 import torch
 
 import geomcheck
-from geomcheck.checkpoints.weights import describe
+from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
@@ -25,6 +25,7 @@ from geomcheck.measurement.column import Column
 from geomcheck.measurement.record import Origin, Point, Record
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import Tally
+from geomcheck.measurement.seal import digest_of_rows
 
 FORMAT = 1
 SUFFIX = ".parquet"
@@ -38,6 +39,8 @@ BYTES_PER_ROW = 256
 """What a row may take once its pages are decompressed (usual are 6); any record may take `FREE_BYTES`."""
 
 FREE_BYTES = 64 * 2**20
+RANK_SLACK = 1e-3
+"""By how much, relatively, a certified figure may lie above the rank that bounds it."""
 
 _KEY = b"geomcheck"
 _DIGEST = b"geomcheck.digest"
@@ -79,9 +82,10 @@ def write_record(record: Record, path: str | Path) -> None:
         what = (row.request.metric, row.request.params, row.stat, row.figure.value, row.figure.undefined)
         for name, cell in zip(columns, (*place, *what), strict=True):
             columns[name].append(cell)
-    metadata = json.dumps(_metadata(record)).encode()
+    table = pa.table(columns, schema=_SCHEMA)
+    metadata = json.dumps(_metadata(record) | {"rows": digest_of_rows(table)}).encode()
     described = {_KEY: metadata, _DIGEST: hashlib.blake2b(metadata).hexdigest().encode()}
-    table = pa.table(columns, schema=_SCHEMA.with_metadata(described))
+    table = table.replace_schema_metadata(described)
     with replacing(target) as partial:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
@@ -114,8 +118,12 @@ def _read(path: Path) -> Record:
         if not file.schema_arrow.equals(_READ_SCHEMA):
             raise ValueError(f"its columns are {file.schema_arrow.names[:20]}, or of other types")
         _require_sensible(file.metadata, nbytes=path.stat().st_size)
-        record = _skeleton(json.loads(metadata))
-        _add_figures(record, file.read().unify_dictionaries())
+        content = json.loads(metadata)
+        record = _skeleton(content)
+        table = file.read().unify_dictionaries()
+        _add_figures(record, table)
+        if content.get("rows", rows := digest_of_rows(table)) != rows:  # an older geomcheck wrote none
+            raise ValueError("its rows do not match their digest: they were edited")
         return record
 
 
@@ -161,6 +169,8 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
     points = tuple(_point(entry) for entry in metadata["points"])
     if not points or sorted({point.step for point in points}) != [point.step for point in points]:
         raise ValueError("its checkpoints are none, repeated, or out of order")
+    if sorted(point.progress for point in points) != [point.progress for point in points]:
+        raise ValueError("its training went back: progress falls from one checkpoint to a later one")
     _texts({key: metadata[key] for key in ("run", "path", "layout")})
     return Record(
         run=metadata["run"],
@@ -168,10 +178,7 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         layout=metadata["layout"],
         points=points,
         origin=Origin(**_texts(metadata["base"])),
-        weights={
-            name: describe(name, tuple(entry["shape"]), tuple(entry["dtypes"]), fused=entry["fused"])
-            for name, entry in metadata["weights"].items()
-        },
+        weights={name: _weight(name, entry) for name, entry in metadata["weights"].items()},
         skipped=_texts(metadata["skipped"]),
         versions=metadata["metrics"],
         fingerprints=_texts(metadata["fingerprints"]),
@@ -179,6 +186,13 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         device=_texts({"device": metadata.get("device", "")})["device"],
         routes=_routes(metadata.get("routes", {})),
     )
+
+
+def _weight(name: str, entry: dict[str, Any]) -> Weight:
+    shape, dtypes = tuple(entry["shape"]), tuple(_texts(dict.fromkeys(entry["dtypes"], "")))
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"{name} has a shape that cannot be: {list(shape)}")
+    return describe(name, shape, dtypes, fused=_texts({"fused": entry["fused"]})["fused"])
 
 
 def _routes(metadata: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Tally]]:
@@ -220,6 +234,7 @@ def _add_figures(record: Record, table: pa.Table) -> None:
             dict(zip(undefined.tolist(), why, strict=True)),
         )
         _require_possible(request, known["stat"][1][stat], column)
+        _require_rank(record, request, column)
         record.add_column(request, known["stat"][1][stat], column)
 
 
@@ -239,6 +254,18 @@ def _require_possible(request: Request, stat: str, column: Column) -> None:
         raise ValueError(f"a figure of {request.metric} outside the range of its metric")
     if column.repeats:
         raise ValueError(f"a figure of {request.metric} that is there twice")
+
+
+def _require_rank(record: Record, request: Request, column: Column) -> None:
+    """Refuse a figure above the rank of its weight, where that bounds the metric."""
+    metrics = load_metrics()
+    if request.metric in metrics and metrics[request.metric].at_most_rank:
+        ranks = np.array([min(record.weights[name].shape, default=0) for name in column.names])
+        above = column.values > ranks[column.codes] * (1 + RANK_SLACK)
+        above[list(column.undefined)] = False
+        if above.any():
+            name = column.names[column.codes[np.argmax(above)]]
+            raise ValueError(f"a figure of {request.metric} above the rank of {name}")
 
 
 @lru_cache(maxsize=1024)

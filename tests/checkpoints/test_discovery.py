@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from geomcheck.checkpoints import find_base, open_base, open_run
+from geomcheck.checkpoints.config import read_config
 from geomcheck.errors import RunError, UsageError
 from tests.runs import base_weights, simple_run, write_model
 
@@ -163,3 +166,40 @@ def test_files_outside_the_run_and_pipes_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(state)
     with pytest.raises(RunError, match="not a regular file"):
         open_run(run_path)
+
+
+@pytest.mark.parametrize(
+    ("put", "what"),
+    [
+        (os.mkfifo, "a pipe"),
+        (Path.mkdir, "a directory"),
+        (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
+        (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+    ],
+)
+def test_what_is_no_regular_file_is_called_by_its_name(tmp_path: Path, put: Callable[[Path], None], what: str) -> None:
+    run = simple_run(tmp_path / "opd")
+    file = run / "checkpoint-20" / "model.safetensors"
+    file.unlink()
+    put(file)
+    with pytest.raises(
+        RunError, match=f"checkpoint-20/model.safetensors: {what}, where a file with weights is expected"
+    ):
+        open_run(run)
+
+
+def test_a_base_that_links_to_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    run = simple_run(tmp_path / "opd")
+    shutil.rmtree(run / "base")
+    (run / "base").symlink_to("checkpoint-10")
+    with pytest.raises(UsageError, match="opd/base .* is checkpoint-10 of the run that is checked"):
+        find_base(open_run(run))
+
+
+def test_a_config_that_links_nowhere_is_not_taken_for_none(tmp_path: Path) -> None:
+    directory = write_model(tmp_path / "model", base_weights())
+    (directory / "config.json").unlink()
+    assert read_config(directory, directory) == {}
+    (directory / "config.json").symlink_to("nowhere")
+    with pytest.raises(RunError, match="config.json: cannot be opened"):
+        read_config(directory, directory)

@@ -158,3 +158,8 @@ def test_the_controls_of_the_paper(pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess(*runs, "--geom-suite=opd-control-same").assert_outcomes(failed=1)
     for name in ("opd-control-mixed", "opd-control-same"):
         assert not geomcheck.load_suite(name).applies(name)
+
+
+def test_compare_says_above_the_figures_that_the_runs_started_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(FIXTURES / "tiny-opd"), str(FIXTURES / "tiny-sft")]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith("note: they started from different W0, ")

@@ -86,6 +86,10 @@ def test_another_w0_keeps_updates_from_being_compared() -> None:
     found = compare(OPD, SFT)
     assert found.shared == ()
     assert "started from different W0: " in dict(found.unanswered)["mask_jaccard"]
+    (note,) = found.notes
+    assert note.startswith("they started from different W0, ")
+    assert found.to_dict()["notes"] == [note]
+    assert compare(OPD, RLVR).notes == ()
     assert [(p.step, p.other_step) for p in found.rows[0].pairs] == [(30 * i, 240 * i) for i in range(1, 6)]
 
 

@@ -10,7 +10,7 @@ from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement import Figure, Record, Request, Resources, measure_record, survey
-from tests.runs import DOWN, K, Q, base_weights, moved, simple_run, write_run
+from tests.runs import DOWN, NORM, K, Q, base_weights, moved, simple_run, write_run
 
 METRICS = load_metrics()
 STABLE_RANK = Request.of(METRICS["stable_rank"], {})
@@ -167,8 +167,20 @@ def test_a_zero_filled_base_is_noticed(tmp_path: Path) -> None:
 
 def test_a_run_of_which_nothing_can_be_measured_is_no_crash(tmp_path: Path) -> None:
     base = base_weights()
-    run = write_run(tmp_path / "run", base, {10: {name: torch.full_like(w, float("nan")) for name, w in base.items()}})
+    lost = {name: w if w.ndim == 1 else torch.full_like(w, float("nan")) for name, w in base.items()}
+    run = write_run(tmp_path / "run", base, {10: lost})
     assert set(measured(run, STABLE_RANK).skipped) == {Q, K, DOWN}
+
+
+@pytest.mark.parametrize("where", ["W0", "checkpoint-10"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_norm_that_is_not_finite_is_an_error(where: str, bad: float, tmp_path: Path) -> None:
+    base, after = base_weights(), moved(base_weights(), 1e-2)
+    broken = base if where == "W0" else after
+    broken[NORM][3] = bad
+    run = write_run(tmp_path / "run", base, {10: after})
+    with pytest.raises(RunError, match=f"{where}: 1 of 16 values of {NORM} are NaN or infinite"):
+        measured(run, STABLE_RANK)
 
 
 def test_weights_beyond_the_range_of_float64_have_no_figure(tmp_path: Path) -> None:

@@ -95,6 +95,10 @@ METADATA = [
     (lambda m: m.update(routes={"D_t": {"svd": {"count": "9", "worst": None}}}), "no counts with certificates"),
     (lambda m: m.update(routes=[1]), "damaged record"),
     (lambda m: m.update(device=7), "a text is expected"),
+    (lambda m: m["points"][0].update(progress=1.0), "progress falls"),
+    (lambda m: m["weights"][Q].update(shape=[-24, 16]), "a shape that cannot be"),
+    (lambda m: m["weights"][Q].update(shape=["24", 16]), "a shape that cannot be"),
+    (lambda m: m["weights"][Q].update(dtypes=[7]), "a text is expected"),
     (lambda m: m["weights"].update({Q: {"shape": None, "dtypes": []}}), "damaged record"),
 ]
 
@@ -118,6 +122,45 @@ def test_a_figure_that_cannot_be_is_refused(record: Record, tmp_path: Path, valu
         read_record(file)
 
 
+def test_a_figure_above_the_rank_of_its_weight_is_refused(record: Record, tmp_path: Path) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    table = pq.read_table(file)
+    values, metrics = table["value"].to_pylist(), table["metric"].to_pylist()
+    values[metrics.index("stable_rank")] = 16.5
+    rewritten(file, lambda m: m.pop("rows"), value=values)
+    with pytest.raises(RecordError, match="a figure of stable_rank above the rank of"):
+        read_record(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("value", lambda cells: [1.5, *cells[1:]]),
+        ("step", lambda cells: [30, *cells[1:]]),
+        ("layer", lambda cells: [1, *cells[1:]]),
+        ("numel", lambda cells: [3, *cells[1:]]),
+        ("stat", lambda cells: ["other", *cells[1:]]),
+    ],
+)
+def test_rows_that_were_edited_by_hand_are_refused(record: Record, tmp_path: Path, name: str, edit) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    table = pq.read_table(file)
+    index = table.column_names.index(name)
+    cells = pa.array(edit(table[name].to_pylist()), table.schema.field(name).type)
+    pq.write_table(table.set_column(index, table.schema.field(name), cells), file)
+    with pytest.raises(RecordError, match="damaged record"):
+        read_record(file)
+
+
+def test_rows_are_the_same_however_parquet_lays_them_out(record: Record, tmp_path: Path) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    pq.write_table(pq.read_table(file), file, row_group_size=5, compression="none", data_page_size=64)
+    assert list(read_record(file).rows()) == list(record.rows())
+
+
 def test_a_figure_that_is_there_twice_is_refused(record: Record, tmp_path: Path) -> None:
     file = tmp_path / "r.parquet"
     write_record(record, file)
@@ -130,7 +173,7 @@ def test_a_figure_that_is_there_twice_is_refused(record: Record, tmp_path: Path)
 def test_a_record_of_an_older_geomcheck_is_read(record: Record, tmp_path: Path) -> None:
     file = tmp_path / "r.parquet"
     write_record(record, file)
-    rewritten(file, lambda m: [m.pop("routes"), m.pop("device")])
+    rewritten(file, lambda m: [m.pop("routes"), m.pop("device"), m.pop("rows")])
     again = read_record(file)
     assert list(again.rows()) == list(record.rows())
     assert (again.routes, again.device) == ({}, "")

@@ -45,6 +45,15 @@ def test_long_runs_are_shortened_in_the_middle(tmp_path: Path) -> None:
     assert step_line.split()[2:] == ["10", "20", "30", "40", "50", "...", "200", "210", "220", "230", "240"]
 
 
+@pytest.mark.parametrize("command", ["::error file=a::b", "  ::add-mask::x", "\n\t::stop-commands::y", "so ##[error]z"])
+def test_no_line_is_a_command_of_github(command: str) -> None:
+    """GitHub's runner takes ``::`` at the start of a line, after blanks, and ``##[`` anywhere in it."""
+    for line in text.printable(f"{command}\n{command}").splitlines():
+        assert not line.lstrip().startswith("::")
+        assert "##[" not in line
+    assert text.printable("suites/mine.yaml::rank # [1] a::b") == "suites/mine.yaml::rank # [1] a::b"
+
+
 def test_control_characters_are_escaped() -> None:
     assert text.printable("a\x1b[31mb\x07\u202e") == "a\\x1b[31mb\\x07\\u202e"
     assert text.printable("two\nlines ▁█ °") == "two\nlines ▁█ °"

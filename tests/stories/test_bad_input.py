@@ -98,6 +98,33 @@ class TestUsage:
         os.mkfifo(pytester.path / "pipe")
         expect(USAGE, "is not a regular file", "--geom-json=pipe")
 
+    @pytest.mark.parametrize(
+        "option", ["--geom-report=x.html", "--geom-json=x", "--geom-suite=opd", "--geom-base=b", "--geom-fail-on=warn"]
+    )
+    def test_options_without_a_run_would_check_nothing(self, pytester: pytest.Pytester, option: str) -> None:
+        pytester.makepyfile("def test_passes(): pass")
+        result = pytester.runpytest_inprocess(option)
+        result.stderr.fnmatch_lines(
+            [f"ERROR: geomcheck: {option.partition('=')[0]} does nothing without --geom-run=PATH*"]
+        )
+        assert result.ret == USAGE
+
+    def test_options_of_the_ini_file_do_not_need_a_run(self, pytester: pytest.Pytester) -> None:
+        pytester.makeini("[pytest]\naddopts = --geom-json=verdicts.json --geom-fail-on=warn\n")
+        pytester.makepyfile("def test_passes(): pass")
+        pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+    def test_a_file_that_is_no_record_is_no_run(self, expect, opd_run: Path) -> None:
+        expect(
+            USAGE,
+            "ckpts/opd/base/model.safetensors: a file, but not a readable record; give the directory of the run",
+            path="ckpts/opd/base/model.safetensors",
+        )
+
+    def test_a_suite_that_links_in_a_circle(self, expect, pytester: pytest.Pytester) -> None:
+        (pytester.path / "circle.yaml").symlink_to("circle.yaml")
+        expect(USAGE, "circle.yaml", "circle.yaml")
+
     def test_the_run_as_its_own_reference(self, expect) -> None:
         expect(USAGE, "--geom-reference=ckpts/opd is the run that is checked", "--geom-reference=ckpts/opd")
 
@@ -106,7 +133,7 @@ class TestFiles:
     def test_all_weights_damaged(self, expect, opd_run: Path) -> None:
         broken = {name: torch.full_like(w.float(), float("nan")) for name, w in base_weights().items()}
         write_model(opd_run / "checkpoint-20", broken)
-        expect(FAILED, "values are NaN or infinite")
+        expect(FAILED, "checkpoint-20: 16 of 16 values of model.layers.0.input_layernorm.weight are NaN or infinite")
 
     def test_a_truncated_checkpoint(self, expect, opd_run: Path) -> None:
         file = opd_run / "checkpoint-20" / "model.safetensors"
@@ -233,6 +260,12 @@ class TestSuites:
         payload = HEALTHY.replace("A direction collapsed.", '!!python/object/apply:os.system ["touch owned"]')
         expect(INVALID_SUITE, "suites/mine.yaml:", suite=payload)
         assert not (pytester.path / "owned").exists()
+
+    def test_a_reason_cannot_command_github(self, expect) -> None:
+        why = HEALTHY.replace("above: 50%", "below: 5%").replace(
+            "    at: last", '    at: last\n    why: "x\\n::error file=a.py::injected"'
+        )
+        expect(FAILED, "\\::error file=a.py::injected", suite=why)
 
     def test_names_cannot_drive_the_terminal(self, expect, opd_run: Path) -> None:
         evil = "model.layers.0.self_attn.\x1b[2J_proj.weight"

@@ -68,6 +68,7 @@ def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = N
         _require_untrained(run, given)
         return given
     if run.own_base is not None:
+        _require_untrained(run, run.own_base)
         return run.own_base
     name = _named_by_adapters(run)
     if name is not None:

@@ -101,7 +101,7 @@ class DistributedCheckpoint:
 
     def _config_file(self) -> Mapping[str, Any]:
         for place in (self.path, self.path / "huggingface", self.path.parent / "huggingface"):
-            if os.path.exists(place / "config.json") and place.resolve().is_relative_to(self._root):
+            if os.path.lexists(place / "config.json") and place.resolve().is_relative_to(self._root):
                 return read_config(place, self._root)
         return {}
 
@@ -116,7 +116,9 @@ class DistributedCheckpoint:
                     f"holds {list(found.shape)} elements of {found.dtype} where {METADATA} announces "
                     f"{list(chunk.shape)} of {entry.dtype}"
                 )
-            return read_elements(path, found.at(inner))
+            chunk_read = read_elements(path, found.at(inner))
+            self._open(chunk.place.file)  # it must not have changed meanwhile
+            return chunk_read
         except (ValueError, OSError) as error:
             where = f"the chunk at byte {chunk.place.within.offset}, a part of {name}"
             raise RunError(f"{self.path / chunk.place.file}: {where}, {error}; the save is damaged") from error

@@ -79,7 +79,7 @@ class PickledDirectory:
         return read_config(self.path, self._root)
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
-        """One tensor, memory-mapped, in its storage dtype. Raises RunError."""
+        """One tensor, in its storage dtype. Raises RunError."""
         return self._open(self._files[name]).read(self._packed(name), at)
 
     @property

@@ -64,9 +64,8 @@ class SafetensorsDirectory:
         return read_config(self.path, self._root)
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
-        """One tensor, memory-mapped, in its storage dtype. Raises RunError."""
-        tensor = self._open(self._files[name]).read(name)
-        return tensor[at] if at else tensor
+        """One tensor, or a part of it, in its storage dtype. Raises RunError."""
+        return self._open(self._files[name]).read(name, at)
 
     @cached_property
     def _files(self) -> Mapping[str, str]:

@@ -165,7 +165,7 @@ def _begins(file: SafetensorsFile) -> dict[str, tuple[int, ...]]:
 
 def _inside(piece: _Slice, name: str, at: tuple[int, ...]) -> Tensor:
     local = tuple(index - begin for index, begin in zip(at, piece.begin, strict=False))
-    return piece.file.read(name)[local]
+    return piece.file.read(name, local)
 
 
 def _extent(pieces: Sequence[_Slice]) -> tuple[int, ...]:

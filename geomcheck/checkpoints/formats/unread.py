@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,9 @@ UNREAD = (
 def explain(directory: Path, places: Sequence[Path]) -> str:
     """What the checkpoint holds instead of weights that can be read, and what to do, as one sentence or two."""
     missing = f"no weights that are read; found {listing(directory)}"
+    odd = next((place / SINGLE for place in places if os.path.lexists(place / SINGLE)), None)
+    if odd is not None:
+        return f"{odd}: {_nature(odd)}, where a file with weights is expected; copy the file here"
     lost = half_written(places)
     if lost is not None:
         return f"{missing}: {lost}. Copy the checkpoint again, or remove it"
@@ -85,6 +89,14 @@ def listing(directory: Path) -> str:
     names = sorted(entry.name for entry in directory.iterdir())
     shown = ", ".join(names[:6]) or "nothing"
     return f"{shown}, ... ({len(names)} entries)" if len(names) > 6 else shown
+
+
+def _nature(path: Path) -> str:
+    """What something is that is no regular file."""
+    if path.is_symlink() and not path.exists():
+        return "a link that leads nowhere"
+    kinds = {"a directory": Path.is_dir, "a pipe": Path.is_fifo, "a socket": Path.is_socket}
+    return next((kind for kind, holds in kinds.items() if holds(path)), "no regular file")
 
 
 def _matches(directory: Path, globs: Iterable[str]) -> bool:

@@ -112,6 +112,10 @@ class Recall:
         missing = [(t, [p for p in familiar if t.name in stored[p] and t.name not in known[p]]) for t in tasks]
         return [DigestWeight(task.name, task.numel, places) for task, places in missing if places]
 
+    def knows(self, name: str, place: Place) -> bool:
+        """Whether the contents of a weight at a place are known."""
+        return name in self._digests[place]
+
     def learn(self, name: str, measured: Measured) -> None:
         """Note the contents of a weight.
 

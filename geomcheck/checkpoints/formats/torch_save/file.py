@@ -26,7 +26,7 @@ class TorchFile:
     """A file of torch.save.
 
     Its pickle is read as data, so that no code in it can run, and whatever version of torch wrote it need not be
-    installed. Storages are mapped, not loaded.
+    installed. Storages are read when they are asked for.
 
     Args:
         path: the file.
@@ -50,13 +50,18 @@ class TorchFile:
             raise self._refuse(str(problem)) from problem
 
     def read(self, packed: Packed, at: tuple[int, ...] = ()) -> Tensor:
-        """A tensor, or one slice of it, memory-mapped. Raises RunError."""
+        """A tensor, or one slice of it. Raises RunError."""
+        self._require_unchanged()
+        try:
+            tensor = read_elements(self._resolved, packed.at(at))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise RunError(f"{self.path}: cannot be read: {error}") from error
+        self._require_unchanged()
+        return tensor
+
+    def _require_unchanged(self) -> None:
         if identity(self.path) != self._identity:
             raise RunError(f"{self.path}: changed or removed since it was opened; is the run still being written?")
-        try:
-            return read_elements(self._resolved, packed.at(at))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path}: cannot be mapped: {error}") from error
 
     def _records(self) -> Records:
         try:

@@ -1,0 +1,30 @@
+"""Bytes of a file, read and not mapped: a mapped file that is cut while it is read kills the process (SIGBUS)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_bytes(path: Path, offset: int, nbytes: int) -> Tensor:
+    """`nbytes` bytes from `offset` on, as uint8, in memory of their own that suits every dtype.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it ends before.
+    """
+    import torch
+
+    content = torch.empty(nbytes, dtype=torch.uint8)
+    left = content.numpy().data
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while left:
+            count = file.readinto(left)
+            if not count:
+                raise ValueError(f"ends {len(left)} bytes before its content does; it was cut while it was read")
+            left = left[count:]
+    return content
