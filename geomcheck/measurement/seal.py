@@ -22,7 +22,7 @@ def digest_of_rows(table: pa.Table) -> str:
         if pa.types.is_dictionary(column.type):
             _add_texts(content, column)
         elif pa.types.is_string(column.type):
-            content.update(json.dumps(column.drop_null().to_pylist()).encode())
+            _add_texts(content, column.dictionary_encode())
         else:
             content.update(np.ascontiguousarray(column.fill_null(0).to_numpy()).tobytes())
     return content.hexdigest()

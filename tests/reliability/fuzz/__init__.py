@@ -20,7 +20,7 @@ def section(options: Options) -> Section:
     from tests.reliability.fuzz.targets import TARGETS
 
     with tempfile.TemporaryDirectory(prefix="geomcheck-findings-") as directory:
-        outcomes = [fuzz(name, options.fuzz_seconds, Path(directory) / name) for name in TARGETS]
+        outcomes = list(fuzz(list(TARGETS), options.fuzz_seconds, Path(directory)))
     rows = [
         Row(
             f"{o.target}, {o.seconds:.0f} s",

@@ -22,8 +22,7 @@ def main() -> int:
         parser.error(f"no target {unknown[0]}; there are {', '.join(TARGETS)}")
     print("guided by coverage (atheris)" if coverage_guided() else "blind: atheris is not installed", flush=True)
     found = 0
-    for name in arguments.targets or TARGETS:
-        outcome = fuzz(name, arguments.seconds, arguments.out / name)
+    for outcome in fuzz(arguments.targets or list(TARGETS), arguments.seconds, arguments.out):
         found += len(outcome.findings)
         print(outcome.line(), flush=True)
     print(f"{found} findings" + (f", inputs and logs in {arguments.out}" if found else ""))

@@ -1,4 +1,4 @@
-"""Fuzzing one target after the other, each in a process that may hang or die."""
+"""Fuzzing targets one after the other, in a process of its own, and what came of it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-
-GRACE_SECONDS = 60.0
-"""For a process to start and to end."""
-
-MEMORY = "/dev/shm"
 
 
 @dataclass(frozen=True)
@@ -51,39 +45,33 @@ def coverage_guided() -> bool:
     return find_spec("atheris") is not None
 
 
-def fuzz(target: str, seconds: float, out: Path) -> Outcome:
-    """Fuzz `target`; its findings are kept in `out`."""
+def fuzz(targets: Sequence[str], seconds: float, out: Path) -> Iterator[Outcome]:
+    """Fuzz `targets` for `seconds` each; findings and logs are kept in `out`, by target."""
+    for target in targets:
+        shutil.rmtree(out / target, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "progress.json").unlink(missing_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="geomcheck-fuzz-", dir=MEMORY if Path(MEMORY).is_dir() else None))
-    command = [sys.executable, "-W", "ignore", "-m", "tests.reliability.fuzz.session", target]
-    command += ["--seconds", str(seconds), "--out", str(out), "--scratch", str(scratch)]
-    log = out / "log.txt"
-    try:
-        with log.open("wb") as stream:
-            died = _run(command, seconds + GRACE_SECONDS, stream)
-        if died == "hangs" and re.search(rb"^Done \d+ runs", log.read_bytes(), re.MULTILINE):
-            died = ""  # it was through, and some library's thread kept the process alive
-        progress = out / "progress.json"
-        started = json.loads(progress.read_text()) if progress.exists() else {}
-        facts = {"seconds": 0.0, "executions": 0, "read": 0, "kinds": {}} | started
-        findings = {kind: out / name for kind, name in facts["kinds"].items()}
-        if not facts["executions"]:
-            findings["tried nothing"] = log
-        elif died:
-            shutil.copy(scratch / "current", out / "ended-the-process")
-            findings[died] = out / "ended-the-process"
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    counted = re.findall(r"cov: (\d+)", log.read_text(errors="replace"))
+    command = [sys.executable, "-W", "ignore", "-m", "tests.reliability.fuzz.session", *targets]
+    command += ["--seconds", str(seconds), "--out", str(out)]
+    left = list(targets)
+    with (out / "log.txt").open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            target, ended = json.loads(line)
+            left.remove(target)
+            yield _outcome(target, out / target, ended)
+        process.wait()
+    for target in left:  # the process itself did not get so far
+        yield Outcome(target, 0.0, 0, 0, None, {"tried nothing": out / "log.txt"})
+
+
+def _outcome(target: str, out: Path, ended: str) -> Outcome:
+    facts = json.loads((out / "progress.json").read_text())
+    findings = {kind: out / name for kind, name in facts["kinds"].items()}
+    if not facts["executions"]:
+        findings["tried nothing"] = out / "log.txt"
+    elif ended:
+        findings[ended] = out / "ended-the-process"
+    counted = re.findall(r"cov: (\d+)", (out / "log.txt").read_text(errors="replace"))
     edges = int(counted[-1]) if counted else None
     return Outcome(target, facts["seconds"], facts["executions"], facts["read"], edges, findings)
-
-
-def _run(command: list[str], limit: float, stream: object) -> str:
-    """Run `command`; what ended it, where it did not end by itself."""
-    try:
-        code = subprocess.run(command, stdout=stream, stderr=stream, timeout=limit, check=False).returncode  # type: ignore[call-overload]
-    except subprocess.TimeoutExpired:
-        return "hangs"
-    return f"exit {code}" if code else ""

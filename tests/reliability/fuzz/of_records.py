@@ -66,7 +66,9 @@ def _written(table: pa.Table, metadata: bytes, compression: str = "none") -> byt
 
 
 def _metadata() -> dict[str, bytes]:
-    return {"usual": good().schema.metadata[b"geomcheck"]}
+    """As an older geomcheck wrote it, without a digest of the rows, which are fuzzed."""
+    known = json.loads(good().schema.metadata[b"geomcheck"])
+    return {"usual": json.dumps({key: value for key, value in known.items() if key != "rows"}).encode()}
 
 
 def _records() -> dict[str, bytes]:

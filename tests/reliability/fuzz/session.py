@@ -1,7 +1,8 @@
-"""One target in a process of its own: ``python -m tests.reliability.fuzz.session TARGET --seconds N --out DIR``.
+"""Targets, each in a process of its own: ``python -m tests.reliability.fuzz.session TARGET... --seconds N --out DIR``.
 
-With atheris the branches that an input takes in the package decide what is tried next; without it, inputs are
-mutated blindly.
+The package is imported once, and every target gets a fork, which may hang or die; how it ended is printed. With
+atheris the branches that an input takes in the package decide what is tried next; without it, inputs are mutated
+blindly.
 """
 
 from __future__ import annotations
@@ -9,9 +10,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
+import re
+import shutil
+import signal
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,6 +34,10 @@ with atheris.instrument_imports(include=["geomcheck", "yaml"]) if atheris else n
     from tests.reliability.fuzz.targets import TARGETS, corpus
 
 MOST_KINDS = 50
+GRACE_SECONDS = 60.0
+"""For a process to try its seeds and to end."""
+
+MEMORY = "/dev/shm"
 
 
 class Session:
@@ -125,20 +136,64 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
     return bytes(found[:MAX_BYTES])
 
 
+def forked(target: Target, seconds: float, out: Path) -> str:
+    """Fuzz `target` in a fork; what ended it, where it did not end by itself."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix="geomcheck-fuzz-", dir=MEMORY if Path(MEMORY).is_dir() else None
+    ) as scratch:
+        child = os.fork()
+        if child == 0:
+            _in_child(target, seconds, out, Path(scratch))
+        ended = _waited(child, seconds + GRACE_SECONDS)
+        if ended == "hangs" and re.search(rb"^Done \d+ runs", (out / "log.txt").read_bytes(), re.MULTILINE):
+            ended = ""  # it was through, and some library's thread kept the process alive
+        if ended and (Path(scratch) / "current").exists():
+            shutil.copy(Path(scratch) / "current", out / "ended-the-process")
+    return ended
+
+
+def _in_child(target: Target, seconds: float, out: Path, scratch: Path) -> None:
+    """Fuzz, with everything that is printed in a log; never returns."""
+    with (out / "log.txt").open("wb") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        (scratch / "parsed").mkdir()
+        session = Session(target, out, scratch / "parsed")
+        session.note()
+        (guided if atheris else blind)(session, seconds)
+        session.note()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
+def _waited(child: int, limit: float) -> str:
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            return f"exit {code}" if code else ""
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "hangs"
+
+
 def main() -> None:
-    """Fuzz one target for a while."""
+    """Fuzz targets for a while each, and print a line of JSON when one is through: its name, and what ended it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("targets", nargs="+", choices=TARGETS)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scratch", type=Path, required=True)
     arguments = parser.parse_args()
-    parsed_in = arguments.scratch / "parsed"
-    parsed_in.mkdir()
-    session = Session(TARGETS[arguments.target], arguments.out, parsed_in)
-    session.note()
-    (guided if atheris else blind)(session, arguments.seconds)
-    session.note()
+    for name in arguments.targets:
+        ended = forked(TARGETS[name], arguments.seconds, arguments.out / name)
+        print(json.dumps([name, ended]), flush=True)
 
 
 if __name__ == "__main__":
