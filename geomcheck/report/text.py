@@ -23,15 +23,14 @@ LOG = Screen()
 OUTCOME_WORDS = {"passed": "PASSED", "failed": "FAILED", "error": "ERROR", "warned": "WARNED", "info": "INFO"}
 
 
-_COMMAND = re.compile(r"^(\s*)(?=::)|(?<=#)(?=#\[)", re.MULTILINE)
-"""Where GitHub Actions begins to read a line of a log as a command: ``::`` at its start, ``##[`` anywhere."""
+_CI_COMMAND = re.compile(r"(?:(?<!\S):(?=:)|#(?=#\w*\[))")
 
 
 def printable(text: str) -> str:
-    """`text` with control characters and the beginnings of GitHub's commands escaped: names in a run's files must
-    drive neither the terminal nor a workflow."""
-    escaped = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    return _COMMAND.sub(r"\1\\", escaped)
+    """`text` with control characters escaped, and what a CI system takes for a command (``::error::`` where a word
+    begins, ``##[group]`` and its like anywhere): names in a run's files must drive neither."""
+    seen = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return _CI_COMMAND.sub(lambda found: f"\\x{ord(found.group()):02x}", seen)
 
 
 def failure(facts: Mapping[str, Any], screen: Screen = LOG) -> str:
@@ -79,7 +78,7 @@ def header(gate: Gate, screen: Screen = LOG) -> list[str]:
     for subject in subjects:
         omissions = subject.run.omissions if subject.run else ()
         lines += [f"geomcheck: {subject.name}: {omission}" for omission in omissions]
-    return [printable(part) for line in lines for part in screen.sentence(printable(line), hang=2)]
+    return [part for line in lines for part in screen.sentence(printable(line), hang=2)]
 
 
 def shown(value: float | None, facts: Mapping[str, Any]) -> str:
