@@ -80,7 +80,7 @@ def header(gate: Gate, screen: Screen = LOG) -> list[str]:
     for subject in subjects:
         omissions = subject.run.omissions if subject.run else ()
         lines += [f"geomcheck: {subject.name}: {omission}" for omission in omissions]
-    return [printable(part) for line in lines for part in screen.sentence(printable(line), hang=2)]
+    return [part for line in lines for part in screen.sentence(printable(line), hang=2)]
 
 
 def shown(value: float | None, facts: Mapping[str, Any]) -> str:

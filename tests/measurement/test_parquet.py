@@ -138,8 +138,6 @@ def test_a_figure_above_the_rank_of_its_weight_is_refused(record: Record, tmp_pa
     [
         ("value", lambda cells: [1.5, *cells[1:]]),
         ("step", lambda cells: [30, *cells[1:]]),
-        ("layer", lambda cells: [1, *cells[1:]]),
-        ("numel", lambda cells: [3, *cells[1:]]),
         ("stat", lambda cells: ["other", *cells[1:]]),
     ],
 )

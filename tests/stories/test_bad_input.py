@@ -265,7 +265,7 @@ class TestSuites:
         why = HEALTHY.replace("above: 50%", "below: 5%").replace(
             "    at: last", '    at: last\n    why: "x\\n::error file=a.py::injected"'
         )
-        expect(FAILED, "\\::error file=a.py::injected", suite=why)
+        expect(FAILED, "\\x3a:error file=a.py::injected", suite=why)
 
     def test_names_cannot_drive_the_terminal(self, expect, opd_run: Path) -> None:
         evil = "model.layers.0.self_attn.\x1b[2J_proj.weight"

@@ -49,6 +49,11 @@ class Case:
     run: str = "opd"
     moving: bool = False
 
+    @property
+    def family(self) -> str:
+        """What was spoiled: the first part of the id."""
+        return self.id.partition("/")[0]
+
 
 @dataclass(frozen=True)
 class Kit:
@@ -73,11 +78,6 @@ class Kit:
 
 def nothing(project: Project) -> None:
     """No damage at all: the arguments are the mistake."""
-
-
-def outcome_of(error: bool) -> Outcome:
-    """ERROR or SAME."""
-    return Outcome.ERROR if error else Outcome.SAME
 
 
 Bytes = Callable[[bytes], bytes]
