@@ -62,9 +62,12 @@ def visibly_changed(w0: Tensor, wt: Tensor) -> Array:
     Returns:
         Booleans of the same shape.
     """
-    before, after = _bits(w0.to(torch.bfloat16)), _bits(wt.to(torch.bfloat16))
-    both_zero = ((before | after) & 0x7FFF) == 0
-    return (before != after) & ~both_zero
+    changed = torch.empty(w0.shape, dtype=torch.bool, device=w0.device)
+    for place, start, end in zip(blocks_of(changed), blocks_of(w0), blocks_of(wt), strict=True):
+        before, after = _bits(start.to(torch.bfloat16)), _bits(end.to(torch.bfloat16))
+        both_zero = ((before | after) & 0x7FFF) == 0
+        array(place)[...] = (before != after) & ~both_zero
+    return array(changed)
 
 
 def relatively_changed(w0: Tensor, wt: Tensor, eta: float) -> Array:

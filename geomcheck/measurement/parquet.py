@@ -27,7 +27,7 @@ from geomcheck.measurement.column import Column
 from geomcheck.measurement.record import Origin, Point, Record
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import Tally
-from geomcheck.measurement.seal import digest_of_rows
+from geomcheck.measurement.seal import COLUMNS, digest_of_rows
 
 FORMAT = 1
 SUFFIX = ".parquet"
@@ -69,9 +69,6 @@ _READ_SCHEMA = _SCHEMA.set(
     _SCHEMA.get_field_index("undefined"), pa.field("undefined", pa.dictionary(pa.int32(), pa.string()))
 )
 
-_FIGURES = ["step", "weight", "metric", "params", "stat", "value", "undefined"]
-"""The columns that are read again; the others are for people who query the file."""
-
 
 def write_record(record: Record, path: str | Path) -> None:
     """Write `record` as one Parquet file; the file appears under its name only when it is complete.
@@ -88,7 +85,7 @@ def write_record(record: Record, path: str | Path) -> None:
         for name, cell in zip(columns, (*place, *what), strict=True):
             columns[name].append(cell)
     table = pa.table(columns, schema=_SCHEMA)
-    metadata = json.dumps(_metadata(record) | {"rows": digest_of_rows(table.select(_FIGURES))}).encode()
+    metadata = json.dumps(_metadata(record) | {"rows": digest_of_rows(table)}).encode()
     described = {_KEY: metadata, _DIGEST: hashlib.blake2b(metadata).hexdigest().encode()}
     table = table.replace_schema_metadata(described)
     with replacing(target) as partial:
@@ -125,7 +122,7 @@ def _read(path: Path) -> Record:
         _require_sensible(file.metadata, nbytes=path.stat().st_size)
         content = json.loads(metadata)
         record = _skeleton(content)
-        table = file.read(_FIGURES).unify_dictionaries()
+        table = file.read(list(COLUMNS)).unify_dictionaries()
         _add_figures(record, table)
         if content.get("rows", rows := digest_of_rows(table)) != rows:  # an older geomcheck wrote none
             raise ValueError("its rows do not match their digest: they were edited")

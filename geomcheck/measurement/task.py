@@ -136,9 +136,21 @@ class MeasureWeight:
             reference=partial(sources.read_reference, self.name, self.shape),
         )
         device = parse_device(self.device)
-        found = measure_weight(files, self.points, self.wanted, load_metrics(), device=device, memory=sources.memory)
+        try:
+            found = measure_weight(
+                files, self.points, self.wanted, load_metrics(), device=device, memory=sources.memory
+            )
+        except (MemoryError, RuntimeError) as error:
+            if not _is_lack_of_memory(error):
+                raise
+            raise RunError(f"not enough memory to measure shape {self.shape}; try --geom-workers=1") from error
         sources.require_unchanged()
         return found
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Of numpy a MemoryError, of torch a RuntimeError that says so."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in ("allocate memory", "out of memory"))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -226,3 +228,14 @@ def test_a_file_that_is_overwritten_under_a_measurement_is_noticed(
     skipped = measured(run, STABLE_RANK).skipped
     assert skipped.keys() == {Q, K, DOWN}
     assert all("checkpoint-20/model.safetensors: changed" in reason for reason in skipped.values())
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty], ids=["torch", "numpy"])
+def test_a_weight_that_memory_does_not_suffice_for_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allocate: Callable[[int], object]
+) -> None:
+    digest = trajectory.digest
+    monkeypatch.setattr(trajectory, "digest", lambda stored: allocate(1 << 56) if len(stored) == 24 else digest(stored))
+    record = measured(simple_run(tmp_path / "run"), STABLE_RANK)
+    assert record.skipped == {Q: "not enough memory to measure shape (24, 16); try --geom-workers=1"}
+    assert record.measured_weights() == {K, DOWN}

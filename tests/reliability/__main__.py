@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from tests.reliability.options import Options
 from tests.reliability.table import Section, table
 
-SECTIONS = ("corpus", "faults", "fuzz", "mutation")
+SECTIONS = ("corpus", "faults", "edges", "fuzz", "mutation")
 """In the order of the table."""
 
 

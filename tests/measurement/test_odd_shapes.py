@@ -1,0 +1,46 @@
+"""Weights that are no matrices: scalars, nothing at all, one row, one column, stacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import geomcheck
+from geomcheck.errors import GeomcheckError
+from tests.runs import DOWN, K, Q, base_weights, moved, write_run
+
+ODD = {"scalar": (), "nothing": (0, 4), "no_columns": (4, 0), "row": (1, 16), "column": (16, 1), "stack": (2, 3, 4)}
+
+SUITE = """
+geomcheck: 1
+name: odd
+weights: {{include: ["*{name}*"]}}
+expect:
+  - {{id: support, metric: update_support, below: 99%}}
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    base = base_weights() | {f"model.{name}.weight": torch.ones(shape).bfloat16() for name, shape in ODD.items()}
+    return write_run(tmp_path / "run", base, {10: moved(base, 1e-3), 20: moved(base, 2e-3, seed=2)})
+
+
+def test_they_are_passed_over_and_the_others_are_measured(run: Path) -> None:
+    record = geomcheck.measure(run)
+    assert record.measured_weights() == {Q, K, DOWN}
+    assert record.skipped == {}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_suite_that_asks_for_one_of_them_alone_does_not_pass(run: Path, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(SUITE.format(name=name))
+    suite = geomcheck.load_suite(file)
+    try:
+        outcomes = [verdict.outcome for verdict in suite.evaluate(geomcheck.measure(run, suites=[suite]))]
+    except GeomcheckError:
+        return
+    assert outcomes == ["error"]
