@@ -19,7 +19,9 @@ def section(options: Options) -> Section:
     found = stored()
     modules = found["modules"]
     rows = [_row(target, modules.get(target.path)) for target in targets()]
-    drawn, killed, explained = (sum(facts[key] for facts in modules.values()) for key in ("drawn", "killed", "explained"))
+    drawn, killed, explained = (
+        sum(facts[key] for facts in modules.values()) for key in ("drawn", "killed", "explained")
+    )
     summary = f"{killed} of {drawn} mutants killed, {explained} more explained ({found.get('tool', 'never run')}); "
     return Section("mutants", rows, summary + "again: python -m tests.reliability.mutation")
 
