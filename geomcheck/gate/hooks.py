@@ -261,13 +261,21 @@ class ControllerHooks(Hooks):
         return runs.index(verdict["run"]), paths.index(verdict["path"]), ids.index(verdict["id"])
 
     def _uncollected(self) -> list[str]:
-        """What to say of suites that the user named and pytest passed over."""
+        """What to say of suites that judge a run and that pytest passed over."""
         return [
-            f"{pairing.file} was named, but pytest did not collect it: its directory is one that pytest does not "
-            "enter. Name the suite without a directory that contains it"
+            f"{pairing.file} {'was named' if pairing.explicit else 'applies'}, but pytest did not collect it: its "
+            "directory is one that pytest does not enter, or pytest (before 9) took another argument below the same "
+            "directory instead. Name the suite without a directory that contains it"
             for pairing in self.gate.pairings.values()
-            if pairing.explicit and pairing.file not in self._collected
+            if pairing.file not in self._collected
+            if pairing.explicit or (pairing.runs and not self._chosen())
         ]
+
+    def _chosen(self) -> bool:
+        """Whether the user left tests out on purpose."""
+        option = self.config.option
+        choices = (option.keyword, option.markexpr, option.deselect, option.ignore, option.ignore_glob)
+        return any(choices)
 
 
 def _selected(session: pytest.Session, gate: Gate) -> list[tuple[Pairing, str, Expectation]]:

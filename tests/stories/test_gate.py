@@ -273,9 +273,30 @@ def test_a_named_suite_that_pytest_does_not_collect_is_no_pass(
     (pytester.path / "build").mkdir()
     (pytester.path / "build" / "hidden.yaml").write_text(STRICT)
     result = geom(".", "--geom-suite=build/hidden.yaml", *arguments)
+    if pytest.version_tuple >= (9,):
+        result.assert_outcomes(passed=2)
+        assert result.ret == 5
+        result.stdout.fnmatch_lines(["geomcheck: *build/hidden.yaml was named, but pytest did not collect it: *"])
+    else:  # of `. build/hidden.yaml` it takes the second alone
+        result.assert_outcomes(passed=1, failed=1)
+        result.stdout.fnmatch_lines(["geomcheck: *suites/mine.yaml applies, but pytest did not collect it: *"])
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n1",)])
+def test_a_suite_that_applies_and_is_not_collected_is_no_pass(
+    geom, write_suite, pytester: pytest.Pytester, arguments: tuple[str, ...]
+) -> None:
+    """Two suites apply; pytest enters the directory of one of them."""
+    write_suite(HEALTHY)
+    (pytester.path / "build").mkdir()
+    (pytester.path / "build" / "strict.yaml").write_text(STRICT)
+    pytester.makeini("[pytest]\ngeom_suites = suites/*.yaml build/*.yaml")
+    result = geom(".", *arguments)
     result.assert_outcomes(passed=2)
     assert result.ret == 5
-    result.stdout.fnmatch_lines(["geomcheck: *build/hidden.yaml was named, but pytest did not collect it: *"])
+    result.stdout.fnmatch_lines(["geomcheck: *build/strict.yaml applies, but pytest did not collect it: *"])
+    assert geom(".", "-k", "support", *arguments).ret == 0
+    assert geom(".", "--ignore=build", *arguments).ret == 0
 
 
 def test_groups_that_start_late_keep_their_columns(geom, write_suite, opd_run: Path) -> None:

@@ -174,16 +174,15 @@ def test_a_trend_in_a_part_needs_two_figures_of_it(judge, make_record, first, ou
     assert reason in verdict.message
 
 
-def test_a_weight_with_one_figure_breaks_no_trend(judge, make_record):
-    record = make_record({(RANK, "value"): lambda s, n: 20 - s / 100}, frozen=late_in([ATTENTION[0]], 300))
+@pytest.mark.parametrize(("first", "broken"), [(300, ATTENTION[1:]), (200, ATTENTION)])
+def test_a_weight_with_one_figure_breaks_no_trend(judge, make_record, first, broken):
+    """All fall at the last step, where the first weight has its only figure, or its second."""
+    record = make_record(
+        {(RANK, "value"): lambda s, n: {100: 18, 200: 19, 300: 17}[s]}, frozen=late_in([ATTENTION[0]], first)
+    )
     verdict = judge("metric: stable_rank\ntrend: rising", record)
-    assert verdict.outcome == "failed"
-    assert {worst.weight for worst in verdict.worst} == set(ATTENTION[1:])
-
-
-def test_a_weight_with_two_figures_may_break_a_trend(judge, make_record):
-    record = make_record({(RANK, "value"): lambda s, n: 20 - s / 100}, frozen=late_in([ATTENTION[0]], 200))
-    assert ATTENTION[0] in {worst.weight for worst in judge("metric: stable_rank\ntrend: rising", record).worst}
+    assert (verdict.outcome, verdict.decisive.step) == ("failed", 300)
+    assert {worst.weight for worst in verdict.worst} == set(broken)
 
 
 def test_at_most_five_weights_are_the_worst(judge, make_record):
