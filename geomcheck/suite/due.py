@@ -36,6 +36,7 @@ class Due:
         waits_for: what must still come, for people; empty where nothing must.
         closed: no later checkpoint will be looked at.
         lasting: the figures of the checkpoints so far do not depend on later ones.
+        finished: no checkpoint will follow.
     """
 
     expectation: Expectation

@@ -72,10 +72,16 @@ def constraint_of(party: Party, channel: Drawn) -> Constraint:
     return first
 
 
-def require_small(constraint: Constraint, record: Record, weights: Selection) -> None:
-    """Raise Unanswerable where the channel is no constraint on one of the weights."""
-    for weight in weights.select(record.weights):
-        if weight.is_matrix and constraint.k >= weight.shape[1]:
+def require_confined(constraint: Constraint, record: Record, weights: Selection) -> None:
+    """Raise Unanswerable where one of the weights was not confined, or to a channel that is all of its inputs."""
+    matrices = [weight for weight in weights.select(record.weights) if weight.is_matrix]
+    if constraint.unselected == "free" and constraint.weights < len(matrices):
+        raise Unanswerable(
+            f"only {constraint.weights} weights were confined, and {len(matrices)} are selected: the others trained "
+            "freely; select those that were confined, with `weights`"
+        )
+    for weight in matrices:
+        if constraint.k >= weight.shape[1]:
             raise Unanswerable(
                 f"K = {constraint.k} spans all {weight.shape[1]} input directions of {weight.name}: training there "
                 "was not constrained; take a smaller K, or exclude such weights"

@@ -20,10 +20,10 @@ from geomcheck.suite.parties import (
     constraint_of,
     named_party,
     party_of,
+    require_confined,
     require_controls,
     require_free,
     require_in_force,
-    require_small,
 )
 from geomcheck.suite.quantities import Scale
 from geomcheck.suite.selection import Selection
@@ -132,7 +132,7 @@ def compare(
     Args:
         reference: the free run, where the suite names none.
         steps: the checkpoints that are judged.
-        weights: what K must not span.
+        weights: what must have been confined, and to fewer directions than it has inputs.
 
     Raises:
         Unanswerable: a score is missing or no number, the free run did not gain, the run or a control was not
@@ -142,7 +142,7 @@ def compare(
     free = _free(condition, reference)
     controls = [named_party("random", path) for path in condition.random]
     constraint = constraint_of(own, "learned")
-    require_small(constraint, record, weights)
+    require_confined(constraint, record, weights)
     require_free(free)
     require_controls(constraint, controls)
     after = [step for step in steps if step > constraint.start_step]

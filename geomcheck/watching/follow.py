@@ -164,7 +164,7 @@ class _Watch:
         look = self.last
         if look is not None and look.violated:
             names = ", ".join(entry.due.expectation.id for entry in look.violated)
-            return End(Code.VIOLATED, f"violated, whatever still comes: {names}", look)
+            return End(Code.VIOLATED, f"violated{'' if look.finished else ', whatever still comes'}: {names}", look)
         if look is not None and look.finished:
             return _concluded(look, f"the run has ended at step {look.record.points[-1].step}")
         if not over:

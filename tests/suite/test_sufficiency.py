@@ -152,6 +152,7 @@ REFUSED = [
     (own(constraint=RANDOM), "run 'run' has a random channel, where a learned one is expected"),
     (own(constraint=replace(LEARNED, start_step=30)), "was not constrained: none of its 3"),
     (own(constraint=replace(LEARNED, k=16)), "K = 16 spans all 16 input directions of model.layers.0"),
+    (own(constraint=replace(LEARNED, weights=2)), "only 2 weights were confined, and 3 are selected: the others"),
     (own(scores={10: 0.3, 30: 0.5}), "has no eval_accuracy at step 0; it has steps 10, 30; evaluate before training"),
     (own(scores={0: 0.1, 29: 0.5}), "run 'run' has no eval_accuracy at step 30; it has steps 0, 29"),
     (own(score="eval_f1"), "run 'run' has no score `eval_accuracy`; it has: eval_f1"),
