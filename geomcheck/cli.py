@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import geomcheck
-from geomcheck.commands import calibrate, compare, inspect, measure, regime, report
+from geomcheck.commands import calibrate, compare, inspect, measure, regime, report, watch
 from geomcheck.errors import GeomcheckError
 from geomcheck.report.text import printable
 
@@ -17,17 +17,18 @@ WRONG_USAGE = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0, or 4 with a message on stderr)."""
+    """Run the command line; returns the exit code: the command's own, else 0; 4 with a message on stderr."""
     options = _parser().parse_args(arguments)
+    code = 0
     try:
-        options.command(options)
+        code = options.command(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (GeomcheckError, OSError) as error:
         print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
         return WRONG_USAGE
-    return 0
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=geomcheck.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (measure, inspect, calibrate, compare, regime, report):
+    for command in (measure, watch, inspect, calibrate, compare, regime, report):
         command.add_to(commands)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
     metrics.set_defaults(command=_metrics)
@@ -60,6 +61,22 @@ def _metrics(_: argparse.Namespace) -> None:
         for parameter in metric.parameters:
             choices = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
             print(f"    {parameter.name} = {parameter.default}{choices}: {parameter.about}")
+    _sufficiency()
+
+
+def _sufficiency() -> None:
+    """What is judged of scores, not of weights."""
+    from geomcheck.suite.grammar import SufficiencyStatement
+
+    own = {
+        name: field
+        for name, field in SufficiencyStatement.model_fields.items()
+        if name in SufficiencyStatement.__annotations__
+    }
+    print(f"functional_sufficiency: {own.pop('metric').description}")
+    print("    unit fraction, (constrained - start) / (free - start) of a score; source: arXiv 2606.07082")
+    for name, about in own.items():
+        print(f"    {name}: {about.description}")
 
 
 def _suites(_: argparse.Namespace) -> None:

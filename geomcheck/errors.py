@@ -13,6 +13,10 @@ class UsageError(GeomcheckError):
     """The command asks for something that is not there: no such run, no checkpoints, no base, no suite."""
 
 
+class NoCheckpoint(UsageError):
+    """There is no run, or no complete checkpoint in it: none yet, for whoever waits for one."""
+
+
 class RunError(GeomcheckError):
     """The files of a run cannot be read, or cannot be trusted to be what they say."""
 

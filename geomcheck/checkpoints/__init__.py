@@ -1,12 +1,14 @@
 """Runs on disk: ordered checkpoints that list their weights from headers and read one on request."""
 
 from geomcheck.checkpoints.comparable import comparable
-from geomcheck.checkpoints.discovery import Incomplete, find_base, open_base, open_run
+from geomcheck.checkpoints.discovery import Incomplete, find_base, open_account, open_base, open_run
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
+from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.checkpoints.weights import Weight
 
 __all__ = [
+    "Account",
     "BaseModel",
     "Change",
     "Checkpoint",
@@ -17,6 +19,7 @@ __all__ = [
     "WeightSource",
     "comparable",
     "find_base",
+    "open_account",
     "open_base",
     "open_run",
 ]

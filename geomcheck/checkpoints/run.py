@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.source import WeightSource
 
 
@@ -17,12 +18,14 @@ class Checkpoint:
         step: the number in its name: optimizer steps done, or for slime and AReaL the last step's index from 0.
         progress: share of the training done, 0..1.
         source: its weights.
+        vouched: whether the framework left a mark that it is complete; the absence of one says nothing.
     """
 
     name: str
     step: int
     progress: float
     source: WeightSource
+    vouched: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class LeftOut:
     incomplete: bool = True
 
 
+def share_done(step: int, total: int, *, first: int = 1) -> float:
+    """Share of the training done, 0..1, at `step` of `total`, where the framework calls its first step `first`."""
+    done = 1 - first
+    return min(1.0, (step + done) / (total + done))
+
+
 @dataclass(frozen=True)
 class Run:
     """A training run on disk.
@@ -64,6 +73,10 @@ class Run:
         framework: what wrote the directories, by their layout.
         left_out: step directories that are not among the checkpoints.
         omissions: what to say of those.
+        planned: the number of the training's last step, as the run or the user says; None where that is not known, and
+            the last checkpoint so far counts as the whole.
+        first: the number that the framework gives to the first step.
+        account: its scores, and to what its training was confined.
     """
 
     name: str
@@ -75,6 +88,9 @@ class Run:
     framework: str = ""
     left_out: tuple[LeftOut, ...] = ()
     omissions: tuple[str, ...] = ()
+    planned: int | None = None
+    first: int = 1
+    account: Account = field(default_factory=Account)
 
     @property
     def layout(self) -> str:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 from geomcheck.diagnostics import Metric, Parameter, load_metrics
 from geomcheck.docs.examples import MODEL, RUNS, Example, suite_text
+from geomcheck.docs.sufficiency import about
+from geomcheck.docs.words import cell
 from geomcheck.report.figure import Line, figure
+from geomcheck.suite.sufficiency import SUFFICIENCY
 
 _LABELS = {"opd": "OPD", "sft": "SFT", "rlvr": "RLVR"}
 _OUTCOMES = {"passed": "keeps it", "failed": "violates it", "error": "cannot be judged"}
@@ -14,7 +17,8 @@ _OUTCOMES = {"passed": "keeps it", "failed": "violates it", "error": "cannot be 
 
 def overview() -> str:
     """The table of all metrics."""
-    rows = [f"| [`{m.name}`]({m.name}.md) | {_cell(m.definition)} | {m.unit.value} |" for m in load_metrics()]
+    rows = [f"| [`{m.name}`]({m.name}.md) | {cell(m.definition)} | {m.unit.value} |" for m in load_metrics()]
+    rows.append(f"| [`{SUFFICIENCY}`]({SUFFICIENCY}.md) | {cell(about('metric'))} | fraction |")
     head = ["# Metrics", "", _NOTATION, "", "| metric | definition | unit |", "|---|---|---|"]
     return "\n".join([*head, *rows, ""])
 
@@ -28,7 +32,7 @@ _NOTATION = (
 def metric_page(example: Example) -> str:
     """The page of one metric."""
     metric = example.metric
-    lines = [f"# {metric.title}", "", f"`{metric.name}`: {_cell(metric.definition)}", "", *_facts(metric), ""]
+    lines = [f"# {metric.title}", "", f"`{metric.name}`: {cell(metric.definition)}", "", *_facts(metric), ""]
     lines += [*_parameters(metric), "## What it looks like", "", _drawing(example), "", _explained(example), ""]
     lines += ["## An expectation", "", "```yaml", suite_text([example.text]), "```", "", *_outcomes(example), ""]
     return "\n".join(lines)
@@ -55,13 +59,13 @@ def _facts(metric: Metric) -> Iterator[str]:
     yield "| declared | |"
     yield "|---|---|"
     for name, fact in facts.items():
-        yield f"| {name} | {_cell(fact)} |"
+        yield f"| {name} | {cell(fact)} |"
 
 
 def _parameters(metric: Metric) -> list[str]:
     if not metric.parameters:
         return []
-    rows = [f"| `{p.name}` | {_allowed(p)} | {_default(p)} | {_cell(p.about)} |" for p in metric.parameters]
+    rows = [f"| `{p.name}` | {_allowed(p)} | {_default(p)} | {cell(p.about)} |" for p in metric.parameters]
     return ["## Parameters", "", "| name | values | default | meaning |", "|---|---|---|---|", *rows, ""]
 
 
@@ -111,9 +115,4 @@ def _explained(example: Example) -> str:
 def _outcomes(example: Example) -> Iterator[str]:
     for method, run in RUNS.items():
         verdict = example.verdicts[run]
-        yield f"- {_LABELS[method]} (`{run}`) {_OUTCOMES[verdict.outcome]}: {_cell(verdict.message)}."
-
-
-def _cell(text: str) -> str:
-    """`text` literally, also inside a table: characters that Markdown or HTML read otherwise as references."""
-    return "".join(f"&#{ord(c)};" if c in "&\\|*_`<>[]#~^" else c for c in text.replace("\n", " "))
+        yield f"- {_LABELS[method]} (`{run}`) {_OUTCOMES[verdict.outcome]}: {cell(verdict.message)}."

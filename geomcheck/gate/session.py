@@ -142,8 +142,10 @@ class Gate:
         for measurement in self._measurements.values():
             if measurement.base is not None:
                 yield f"W0 ({measurement.base.source.path})", measurement.base.source.path
-        for file in self.pairings:
+        for file, pairing in self.pairings.items():
             yield f"the suite {file}", file
+            for path in pairing.suite.parties if pairing.suite else ():
+                yield f"{path}, which the suite {file} compares with", path
         if self.missing_baseline:
             yield f"the baseline {self.missing_baseline}", Path(self.missing_baseline)
 

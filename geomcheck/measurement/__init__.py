@@ -2,7 +2,7 @@
 
 from geomcheck.measurement.cache import Cache
 from geomcheck.measurement.column import Figure
-from geomcheck.measurement.execute import Progress, measure_record
+from geomcheck.measurement.execute import Progress, measure_record, require_sound
 from geomcheck.measurement.parquet import read_record, write_record
 from geomcheck.measurement.places import is_trivial, locate
 from geomcheck.measurement.record import Origin, Point, Record, Row
@@ -27,6 +27,7 @@ __all__ = [
     "merge",
     "parse_workers",
     "read_record",
+    "require_sound",
     "survey",
     "write_record",
 ]

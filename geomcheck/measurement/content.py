@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -16,4 +17,12 @@ def digest(stored: Tensor | Change) -> str:
     for tensor in (stored,) if isinstance(stored, Tensor) else stored.tensors:
         content.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         content.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return content.hexdigest()
+
+
+def fingerprint(digests: Mapping[str, str]) -> str:
+    """Digest of the weights of one checkpoint, from the digests of each by name."""
+    content = hashlib.blake2b(digest_size=16)
+    for name in sorted(digests):
+        content.update(f"{name}={digests[name]}\n".encode())
     return content.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
 from statistics import median
@@ -12,6 +11,7 @@ from geomcheck.diagnostics import Metric, Registry, load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.cache import Recall
 from geomcheck.measurement.column import Figure
+from geomcheck.measurement.content import fingerprint
 from geomcheck.measurement.measured import W0, Answer, Measured, Place
 from geomcheck.measurement.places import is_trivial
 from geomcheck.measurement.record import Point, Record, Row
@@ -72,15 +72,11 @@ def measure_record(
 
 
 def require_sound(record: Record, base: BaseModel) -> None:
-    """Refuse figures that cannot be those of one run against its W0.
-
-    Raises:
-        RunError: two checkpoints hold the same weights, one is of another model than W0, or weights that had moved
-            equal W0 again.
-    """
-    _require_distinct(record)
-    _require_no_return(record)
-    _require_same_model(record, base)
+    """Refuse figures that cannot be those of a training run from `base`. Raises RunError as `measure_record`."""
+    if record.measured_weights():
+        _require_distinct(record)
+        _require_no_return(record)
+        _require_same_model(record, base)
 
 
 def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
@@ -159,10 +155,7 @@ def _describe(record: Record, digests: Mapping[str, Mapping[Place, str]], metric
     """Note which weights, by content, and which definitions the figures come from."""
     places: dict[str, Place] = {"W0": W0} | {point.name: ("run", i) for i, point in enumerate(record.points)}
     for where, place in places.items():
-        content = hashlib.blake2b(digest_size=16)
-        for name in sorted(digests):
-            content.update(f"{name}={digests[name][place]}\n".encode())
-        record.fingerprints[where] = content.hexdigest()
+        record.fingerprints[where] = fingerprint({name: found[place] for name, found in digests.items()})
     record.versions.update({name: metrics[name].version for name in record.measured_metrics()})
 
 
@@ -177,8 +170,6 @@ def _require_distinct(record: Record) -> None:
 
 def _require_no_return(record: Record) -> None:
     """Refuse a checkpoint where weights equal W0 again that had moved before: a wrong file, or half of one."""
-    if not record.measured_weights():
-        return
     frozen = record.figures(Request.of(load_metrics()["frozen_share"], {}), "value")
     moved: set[str] = set()
     for point in record.points:
@@ -194,8 +185,6 @@ def _require_no_return(record: Record) -> None:
 
 def _require_same_model(record: Record, base: BaseModel) -> None:
     """Refuse a W0, or a checkpoint, that must be of another model."""
-    if not record.measured_weights():
-        return
     figures = record.figures(Request.of(load_metrics()["relative_update_norm"], {}), "value")
     for point in record.points:
         norms = [f.value for (step, _), f in figures.items() if step == point.step and f.value is not None]

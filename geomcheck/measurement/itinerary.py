@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from geomcheck.diagnostics import Metric, Registry, resolve_rank
-from geomcheck.measurement.places import locate
+from geomcheck.measurement.places import partners
 from geomcheck.measurement.record import Point
 from geomcheck.measurement.request import Request
 
@@ -52,12 +52,7 @@ class Itinerary:
     def targets(self, asked: Asked, index: int) -> set[int]:
         """The checkpoints that a figure at `index` is compared with."""
         metric, request = asked
-        if not metric.across:
-            return set()
-        params = request.parameters()
-        places = [params[p.name] for p in metric.measured_parameters if p.kind == "checkpoint"]
-        located = {locate(self.points, place, index) for place in places}
-        return {target for target in located if target is not None}
+        return set(partners(metric, request.parameters(), self.points, index))
 
     @cached_property
     def _compared(self) -> dict[int, list[tuple[int, Request]]]:

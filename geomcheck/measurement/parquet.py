@@ -17,6 +17,8 @@ import safetensors
 import torch
 
 import geomcheck
+from geomcheck.checkpoints.constraint import Constraint
+from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError
@@ -120,6 +122,7 @@ def _metadata(record: Record) -> dict[str, Any]:
         "metrics": record.versions,
         "fingerprints": record.fingerprints,
         "device": record.device,
+        "account": None if record.account is None else _told(record.account),
         "routes": {
             quantity: {how: asdict(tally) for how, tally in by_route.items()}
             for quantity, by_route in record.routes.items()
@@ -150,7 +153,29 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         notes=tuple(_texts(dict.fromkeys(metadata["notes"], ""))),
         device=_texts({"device": metadata.get("device", "")})["device"],
         routes=_routes(metadata.get("routes", {})),
+        account=None if metadata.get("account") is None else _account(metadata["account"]),
     )
+
+
+def _told(account: Account) -> dict[str, Any]:
+    """An account in plain JSON; a score that is no number as a word."""
+    return {
+        "scores": {
+            name: {str(step): value if math.isfinite(value) else str(value) for step, value in by_step.items()}
+            for name, by_step in account.scores.items()
+        },
+        "constraints": {str(s): None if c is None else asdict(c) for s, c in account.constraints.items()},
+        "faults": account.faults,
+    }
+
+
+def _account(metadata: dict[str, Any]) -> Account:
+    scores = {
+        name: {int(step): float(value) for step, value in by_step.items()}
+        for name, by_step in metadata["scores"].items()
+    }
+    constraints = {int(s): None if c is None else Constraint(**c) for s, c in metadata["constraints"].items()}
+    return Account(scores, constraints, tuple(_texts(dict.fromkeys(metadata["faults"], ""))))
 
 
 def _routes(metadata: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Tally]]:

@@ -50,6 +50,14 @@ def matches(candidate: InProgress, progress: float) -> bool:
     return abs(candidate.progress - progress) <= MATCHING_PROGRESS + 1e-9
 
 
+def partners(metric: Metric, params: Mapping[str, Any], points: Sequence[Point], index: int) -> tuple[int, ...]:
+    """Indices of the checkpoints that the figure at `index` is compared with, ascending; absent ones are left out."""
+    if not metric.across:
+        return ()
+    located = {locate(points, params[p.name], index) for p in metric.measured_parameters if p.kind == "checkpoint"}
+    return tuple(sorted(target for target in located if target is not None))
+
+
 def is_trivial(metric: Metric, params: Mapping[str, Any], points: Sequence[Point], index: int) -> bool:
     """Whether the figure is fixed by definition here: a checkpoint compared with itself, or with none."""
     if metric.trivial_at is None:

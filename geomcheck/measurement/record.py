@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.errors import RecordError
 from geomcheck.measurement.column import Cells, Column, Figure
@@ -64,6 +65,7 @@ class Record:
         notes: oddities of the run that a reader of its figures should know of.
         routes: how often each algorithm answered, with its worst certificate, by quantity and algorithm.
         device: where the figures were computed, as torch names it; empty where that is not known.
+        account: scores and constraint of the run; None of a record that an older geomcheck wrote.
     """
 
     run: str
@@ -78,6 +80,7 @@ class Record:
     notes: tuple[str, ...] = ()
     routes: dict[str, dict[str, Tally]] = field(default_factory=dict, repr=False)
     device: str = ""
+    account: Account | None = field(default=None, repr=False)
     _figures: dict[tuple[Request, str], Cells] = field(default_factory=dict, repr=False)
     _columns: dict[tuple[Request, str], Column] = field(default_factory=dict, repr=False)
 

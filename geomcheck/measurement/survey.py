@@ -39,6 +39,7 @@ def survey(run: Run, base: BaseModel) -> Record:
         origin=Origin(str(base.source.path), base.how),
         weights={},
         notes=run.notes,
+        account=run.account,
     )
     for name in names:
         stored = [before.get(name), *(header.get(name) for header in headers.values())]

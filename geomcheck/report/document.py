@@ -10,6 +10,7 @@ import geomcheck
 
 if TYPE_CHECKING:
     from geomcheck.gate.session import Gate
+    from geomcheck.measurement import Record
 
 FORMAT = 1
 OUTCOMES = ("passed", "failed", "error", "warned", "info")
@@ -37,24 +38,30 @@ def _run(gate: Gate, name: str, verdicts: Sequence[Mapping[str, Any]]) -> dict[s
         if verdict["run"] == name:
             own = {key: value for key, value in verdict.items() if key not in ("run", "suite", "path")}
             suites.setdefault((verdict["suite"], verdict["path"]), []).append(own)
+    judged = [
+        {"name": suite, "path": path, "expectations": expectations} for (suite, path), expectations in suites.items()
+    ]
+    if record is not None:
+        return run_of(record, name=name, path=subject.path, suites=judged)
     return {
         "name": name,
         "path": subject.path,
-        "layout": record.layout if record else None,
-        "notes": list(record.notes if record else subject.run.notes if subject.run else ()),
-        "checkpoints": [
-            {"name": point.name, "step": point.step, "progress": point.progress}
-            for point in (record.points if record else ())
-        ],
-        "base": (
-            {"path": record.origin.path, "how": record.origin.how}
-            if record
-            else {"path": str(base.source.path), "how": base.how}
-            if base
-            else None
-        ),
-        "suites": [
-            {"name": suite, "path": path, "expectations": expectations}
-            for (suite, path), expectations in suites.items()
-        ],
+        "layout": None,
+        "notes": list(subject.run.notes if subject.run else ()),
+        "checkpoints": [],
+        "base": {"path": str(base.source.path), "how": base.how} if base else None,
+        "suites": judged,
+    }
+
+
+def run_of(record: Record, *, name: str, path: str, suites: list[dict[str, Any]]) -> dict[str, Any]:
+    """One entry of ``runs``: what was measured, and the verdicts by suite."""
+    return {
+        "name": name,
+        "path": path,
+        "layout": record.layout,
+        "notes": list(record.notes),
+        "checkpoints": [{"name": p.name, "step": p.step, "progress": p.progress} for p in record.points],
+        "base": {"path": record.origin.path, "how": record.origin.how},
+        "suites": suites,
     }

@@ -16,7 +16,7 @@ LABEL_SHARE = 3
 """A group's name keeps at least one part in so many of the screen, and as much more as the figures leave."""
 
 GAP = "  "
-_BESIDE = ("reference", "low", "high")
+_BESIDE = ("reference", "random", "low", "high")
 """What a figure may be printed beside, where its checkpoint has one of its own."""
 
 Facts = Mapping[str, Any]

@@ -33,7 +33,9 @@ def failure(facts: Mapping[str, Any], screen: Screen = LOG) -> str:
     lines += _field("expected", screen.wrapped(_demand(facts), indent=MARGIN))
     lines += _field("metric", screen.wrapped(f"{facts['metric']}{_parameters(facts)}", indent=MARGIN))
     lines += details(facts, screen, worst=True)
-    lines += _field("weights", [_counts(facts["weights"])] if facts["observed"] else [])
+    lines += _field(
+        "weights", [_counts(facts["weights"])] if facts["observed"] and any(facts["weights"].values()) else []
+    )
     lines += _field("why", screen.wrapped(facts["why"], indent=MARGIN))
     lines += _field("warning", [line for text in facts["warnings"] for line in screen.wrapped(text, indent=MARGIN)])
     lines += _field("suite", [f"{facts['position']['path']}:{facts['position']['line']}"])
@@ -105,13 +107,15 @@ def _demand(facts: Mapping[str, Any]) -> str:
         "module": f", {fold} over the weights of each module",
         "weight": ", for each weight",
     }
-    return f"{facts['condition']} at {at.get(facts['at'], facts['at'])}{of[facts['per']]}"
+    folded = of[facts["per"]] if facts["fold"] else ""
+    return f"{facts['condition']} at {at.get(facts['at'], facts['at'])}{folded}"
 
 
 def _parameters(facts: Mapping[str, Any]) -> str:
     """The definition behind the figure; a null that was not subtracted is not worth words."""
     params = {name: value for name, value in facts["params"].items() if (name, value) != ("excess_over", "none")}
-    return f" ({', '.join(f'{name}={value}' for name, value in params.items())})" if params else ""
+    shown = {name: " ".join(value) if isinstance(value, list) else value for name, value in params.items()}
+    return f" ({', '.join(f'{name}={value}' for name, value in shown.items())})" if shown else ""
 
 
 def unit(facts: Mapping[str, Any]) -> str:

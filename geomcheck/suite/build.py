@@ -8,6 +8,7 @@ from typing import Any, cast
 from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.errors import Problem
 from geomcheck.suite.bands import Band, Bands, bounds, near, within
+from geomcheck.suite.build_sufficiency import build_sufficiency
 from geomcheck.suite.conditions import KINDS, TOLERANT, Condition, Like, Regime, Trend
 from geomcheck.suite.document import Node
 from geomcheck.suite.expectation import REGIME, Expectation
@@ -34,6 +35,7 @@ from geomcheck.suite.quantities import (
 )
 from geomcheck.suite.regimes import PAPER, Profile
 from geomcheck.suite.selection import Selection
+from geomcheck.suite.sufficiency import SUFFICIENCY
 
 BF16_ETA = 2.0**-8
 """From here on the relative tolerance is wider than the gap between adjacent bf16 numbers."""
@@ -55,6 +57,8 @@ def build(
     unsettled = _unsettled(node, what)
     if unsettled is not None:
         return None, [unsettled, *validate(UnsettledStatement, node, what=what)[1]]
+    if REGIME not in node.value and node.value["metric"].value == SUFFICIENCY:
+        return build_sufficiency(node, selection, what)
     metric = None if REGIME in node.value else load_metrics()[node.value["metric"].value]
     model = RegimeStatement if metric is None else statement_model(metric.name)
     statement, problems = validate(model, node, what=what)
@@ -75,7 +79,7 @@ def _name(node: Node) -> str:
 
 def _unsettled(node: Node, what: str) -> Problem | None:
     """Why it is open what the expectation is about, or None: it has one known metric, or a regime."""
-    names = load_metrics().names()
+    names = (*load_metrics().names(), SUFFICIENCY)
     given, regime = node.value.get("metric"), node.value.get(REGIME)
     if given is not None and regime is not None:
         return Problem(regime.key, "`regime` stands instead of `metric`; remove one")

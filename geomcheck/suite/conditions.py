@@ -12,6 +12,7 @@ from typing import Literal
 from geomcheck.suite.bands import Band, Bands, Offence, near
 from geomcheck.suite.quantities import Quantity, Scale, Tolerance
 from geomcheck.suite.regimes import Profile
+from geomcheck.suite.sufficiency import Sufficiency
 
 KINDS = {
     "within": "within",
@@ -160,7 +161,7 @@ class Regime:
         return f"regime is {self.name} (at most {reach:.2g} decades from its profile)"
 
 
-Condition = Band | Bands | Trend | Like | Regime
+Condition = Band | Bands | Trend | Like | Regime | Sufficiency
 
 SPREAD = "(max - min) / |mean|"
 """What a flat trend bounds, as `spread` computes it."""

@@ -16,6 +16,7 @@ from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judgement import judge
 from geomcheck.suite.places import LAST, PREVIOUS, At, Place, Places, parse_place
 from geomcheck.suite.sampling import FROZEN, Question
+from geomcheck.suite.sufficiency import Sufficiency
 from geomcheck.suite.verdict import Observed, Unanswerable, Verdict
 
 Standing = Literal["settled", "provisional", "not due yet"]
@@ -35,6 +36,7 @@ class Due:
         waits_for: what must still come, for people; empty where nothing must.
         closed: no later checkpoint will be looked at.
         lasting: the figures of the checkpoints so far do not depend on later ones.
+        finished: no checkpoint will follow.
     """
 
     expectation: Expectation
@@ -57,13 +59,17 @@ class Due:
         if not self.lasting or self._may_thaw(verdict):
             return "provisional"
         if self.closed:
-            return "provisional" if verdict.outcome == "error" and verdict.frozen else "settled"
+            return "provisional" if verdict.outcome == "error" and self._may_mend(verdict) else "settled"
         return "settled" if self._beyond_repair(verdict) else "provisional"
 
     def _may_thaw(self, verdict: Verdict) -> bool:
         """Whether weights that never changed so far would enter these very figures if they changed later."""
         questions = self.expectation.questions()
         return verdict.frozen > 0 and any(q.metric.when_unchanged and q.metric.name != FROZEN for q in questions)
+
+    def _may_mend(self, verdict: Verdict) -> bool:
+        """Whether what keeps a closed selection from being judged may pass: frozen weights thaw, scores come later."""
+        return verdict.frozen > 0 or isinstance(self.expectation.condition, Sufficiency)
 
     def _beyond_repair(self, verdict: Verdict) -> bool:
         """Whether a violation stays one whatever the later checkpoints are."""
@@ -177,11 +183,13 @@ def _bands_so_far(
 
 def _judgeable(expectation: Expectation, points: Sequence[Point]) -> int:
     """The number of selected checkpoints at which the figure is not fixed by definition; 1 where that is an error."""
-    (question, *_) = expectation.questions()
     try:
         selected = expectation.at.select(points)
     except Unanswerable:
         return len(points)  # the verdict says why
+    if isinstance(expectation.condition, Sufficiency):
+        return len(selected)
+    (question, *_) = expectation.questions()
     return sum(not is_trivial(question.metric, question.params, points, points.index(point)) for point in selected)
 
 

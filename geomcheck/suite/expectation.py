@@ -15,6 +15,7 @@ from geomcheck.suite.evidence import evidence_questions
 from geomcheck.suite.places import ALL, At, Places
 from geomcheck.suite.sampling import Question
 from geomcheck.suite.selection import Selection
+from geomcheck.suite.sufficiency import SUFFICIENCY, Sufficiency
 from geomcheck.suite.verdict import Unanswerable
 
 REGIME = "regime"
@@ -25,7 +26,8 @@ class Expectation:
     """What must hold of a run.
 
     Attributes:
-        metric: its name; ``regime`` for an expectation about the regime.
+        metric: its name; ``regime`` for an expectation about the regime, ``functional_sufficiency`` for one about
+            scores.
         params: every parameter of the metric, defaults filled in, in canonical spelling.
         allow: share of the groups that may violate the condition.
         position: of the expectation in its suite file.
@@ -48,11 +50,13 @@ class Expectation:
 
     @property
     def declaration(self) -> Metric | None:
-        """The metric's declaration; None for ``regime``."""
-        return None if self.metric == REGIME else load_metrics()[self.metric]
+        """The metric's declaration; None for ``regime`` and ``functional_sufficiency``."""
+        return None if self.metric in (REGIME, SUFFICIENCY) else load_metrics()[self.metric]
 
     def questions(self) -> list[Question]:
-        """What is asked of a record: one question, or one per diagnostic of the regime profiles."""
+        """What is asked of a record: one question, one per diagnostic of the regime profiles, or none of scores."""
+        if isinstance(self.condition, Sufficiency):
+            return []
         if isinstance(self.condition, Regime):
             return evidence_questions(self.weights, self.at)
         series = isinstance(self.condition, Trend)
@@ -62,7 +66,7 @@ class Expectation:
     @property
     def compares(self) -> bool:
         """Whether this needs the record of a reference run."""
-        return isinstance(self.condition, Like)
+        return isinstance(self.condition, Like) or (isinstance(self.condition, Sufficiency) and not self.condition.free)
 
     def requests(self, record: Record) -> dict[str, set[Request]]:
         """The measurements that this needs of a run with these weights and checkpoints, by weight name.

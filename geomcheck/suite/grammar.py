@@ -19,20 +19,23 @@ from pydantic import (
     create_model,
 )
 
-from geomcheck.diagnostics import FOLDS, Metric, load_metrics
+from geomcheck.diagnostics import FOLDS, Metric, Unit, load_metrics
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import Problem, UsageError
 from geomcheck.suite import fields
 from geomcheck.suite.document import Node
 from geomcheck.suite.places import ALL, LAST, At
-from geomcheck.suite.quantities import Refusal, did_you_mean, ratio, spelled
+from geomcheck.suite.quantities import Quantity, Refusal, did_you_mean, quantity, ratio, spelled
 from geomcheck.suite.regimes import PAPER
 from geomcheck.suite.selection import Selection, parse_selection
+from geomcheck.suite.sufficiency import SUFFICIENCY
 
 FORMAT = 1
 LEVELS = ("error", "warn", "info")
 GROUPINGS = ("run", "layer", "module", "weight")
 DIRECTIONS = ("rising", "falling", "flat")
+BETTER = ("higher", "lower")
+SINCE = ("start", "constraint")
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -84,6 +87,37 @@ def _formats(raw: Any) -> list[str]:
     return list(dict.fromkeys(raw))
 
 
+def _controls(raw: Any) -> list[str]:
+    paths = [raw] if isinstance(raw, str) else raw
+    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path.strip() for path in paths):
+        raise Refusal(f"expected a path, or a list of them such as `[../random-0, ../random-1]`; found {spelled(raw)}")
+    if len(set(paths)) < len(paths):
+        raise Refusal("a control is named twice; keep one")
+    return paths
+
+
+def _share(raw: Any) -> Quantity:
+    return quantity(raw, Unit.FRACTION)
+
+
+def _number(raw: Any) -> float:
+    return quantity(raw, Unit.NUMBER).value
+
+
+def _gain(raw: Any) -> float:
+    value = _number(raw)
+    if value < 0:
+        raise Refusal(f"a gain that is asked for is not negative; found {spelled(raw)}")
+    return value
+
+
+def _margin(raw: Any) -> float:
+    value = ratio(raw)
+    if value < 0:
+        raise Refusal(f"a margin above random channels is not negative; found {spelled(raw)}")
+    return value
+
+
 def _patterns(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not raw:
         raise Refusal(f'expected a list of run name patterns such as `["*opd*"]`; found {spelled(raw)}')
@@ -92,6 +126,9 @@ def _patterns(raw: Any) -> tuple[str, ...]:
             raise Refusal(f"a pattern is a text; found {spelled(pattern)}", path=(index,))
     return tuple(raw)
 
+
+_TEXT_SCHEMA = {"type": "string", "minLength": 1}
+_TEXTS_SCHEMA = {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1}
 
 Slug = Annotated[str, PlainValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG.pattern}$"})]
 Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
@@ -159,6 +196,45 @@ class RegimeStatement(Statement):
     regime: Annotated[
         str, PlainValidator(_text), WithJsonSchema({"type": "string", "examples": [p.name for p in PAPER]})
     ] = Field(description="The training method it must look like: the name of a profile.")
+    at: Annotated[At, *fields.AT] = Field(
+        At(LAST, LAST, single=True), description="The checkpoints; each must hold. Default: last."
+    )
+
+
+class SufficiencyStatement(Statement):
+    """An expectation about what training inside a small channel keeps of the free run's gain."""
+
+    metric: Annotated[str, *fields.one_of((SUFFICIENCY,))] = Field(
+        description="The share of the free run's gain in a score that training inside a learned channel keeps."
+    )
+    score: Text = Field(
+        description="Name of the score: an `eval...` entry of log_history, or of scores.json or scores.csv in the run."
+    )
+    better: Annotated[str, *fields.one_of(BETTER)] = Field("higher", description="Which scores are better.")
+    free: Text = Field(
+        "", description="The run without constraint, or its record, relative to this file. Default: --geom-reference."
+    )
+    random: Annotated[
+        list[str], PlainValidator(_controls), WithJsonSchema({"anyOf": [_TEXT_SCHEMA, _TEXTS_SCHEMA]})
+    ] = Field(description="Runs in random channels of the same K, or their records, relative to this file.")
+    start: Annotated[float | None, PlainValidator(_number), WithJsonSchema({"type": "number"})] = Field(
+        None, description="The score before training. Default: each run's own at step 0."
+    )
+    since: Annotated[str, *fields.one_of(SINCE)] = Field(
+        "start", description="From where the gain is counted: before training, or where the constraint began."
+    )
+    min_gain: Annotated[float, PlainValidator(_gain), WithJsonSchema({"type": "number", "minimum": 0})] = Field(
+        0.0, description="What the free run must have gained for a share of it to mean anything. Default: 0."
+    )
+    above: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+        None, description="More of the gain is kept; may be combined with `below`."
+    )
+    below: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+        None, description="Less of the gain is kept; may be combined with `above`."
+    )
+    over_random: Annotated[float | None, PlainValidator(_margin), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+        None, description="By how much the best random channel must be exceeded. Default: 0 with `above`."
+    )
     at: Annotated[At, *fields.AT] = Field(
         At(LAST, LAST, single=True), description="The checkpoints; each must hold. Default: last."
     )

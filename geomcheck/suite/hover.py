@@ -31,6 +31,11 @@ _EXAMPLES: Mapping[str, list[Any]] = {
     "exclude": [["model.layers.0.*"]],
     "eta": [1e-3],
     "alpha": ["30%", 0.5],
+    "score": ["eval_accuracy"],
+    "free": ["../opd-free"],
+    "random": [["../opd-random-0", "../opd-random-1"]],
+    "start": [0.11],
+    "min_gain": [0.02],
 }
 """Examples of keys whose grammar does not give them."""
 
@@ -70,6 +75,10 @@ _WORDS: Mapping[str, str] = {
     "falling": "Each checkpoint at most the one before, plus `tolerance`, and the last below the first.",
     "flat": "(max - min) / |mean| over the checkpoints is at most `tolerance`.",
     "reference": "The run or record of --geom-reference, at the checkpoint of the same progress.",
+    "start": "The whole training: the score at step 0, or what `start` gives.",
+    "constraint": "What the constraint can touch: each run's own score at the step where the constraint began.",
+    "higher": "A higher score is better, as of an accuracy.",
+    "lower": "A lower score is better, as of a loss.",
     "run": "One figure for all selected weights.",
     "layer": "One figure for each layer.",
     "module": "One figure for each kind of module, such as q_proj over all layers.",

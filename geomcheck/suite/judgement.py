@@ -17,6 +17,7 @@ from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.groups import Groups, fold_groups, gaps
 from geomcheck.suite.regimes import classify
 from geomcheck.suite.sampling import Question, Sample, counts, fused_warning, rounding_warning, sample
+from geomcheck.suite.sufficiency import Sufficiency, compare
 from geomcheck.suite.verdict import Counts, Observed, Outcome, Unanswerable, Verdict, Worst
 
 WORST = 5
@@ -40,10 +41,12 @@ class Finding:
 
 def judge(expectation: Expectation, record: Record, reference: Record | None = None) -> Verdict:
     """Judge `record` by `expectation`; what cannot be judged gets the outcome ``error``."""
-    tally = counts(expectation.questions()[0], record)
+    tally = next((counts(question, record) for question in expectation.questions()), UNKNOWN)
     try:
         if isinstance(expectation.condition, Regime):
             finding = _regime(expectation, expectation.condition, record)
+        elif isinstance(expectation.condition, Sufficiency):
+            finding = _sufficiency(expectation, expectation.condition, record, reference)
         else:
             finding = _figure(expectation, record, reference)
     except (Unanswerable, RecordError) as error:
@@ -61,7 +64,6 @@ def unmeasured(
 
 
 def _verdict(expectation: Expectation, finding: Finding, outcome: Outcome, tally: Counts) -> Verdict:
-    declaration = expectation.declaration
     condition = expectation.condition
     return Verdict(
         id=expectation.id,
@@ -70,7 +72,7 @@ def _verdict(expectation: Expectation, finding: Finding, outcome: Outcome, tally
         condition=condition.text,
         at=expectation.at.text,
         per=expectation.per,
-        fold=expectation.fold,
+        fold="" if isinstance(condition, Sufficiency) else expectation.fold,
         level=expectation.level,
         allow=expectation.allow,
         outcome=outcome,
@@ -81,15 +83,24 @@ def _verdict(expectation: Expectation, finding: Finding, outcome: Outcome, tally
         worst=finding.worst,
         counts=tally,
         why=expectation.why,
-        unit=declaration.unit.value if declaration else "decades",
+        unit=_unit(expectation),
         percent=not isinstance(condition, Regime) and condition.scale.percent,
         bounds=_bounds(expectation),
         warnings=finding.warnings,
     )
 
 
+def _unit(expectation: Expectation) -> str:
+    if isinstance(expectation.condition, Sufficiency):
+        return expectation.condition.scale.unit.value
+    declaration = expectation.declaration
+    return declaration.unit.value if declaration else "decades"
+
+
 def _bounds(expectation: Expectation) -> tuple[float | None, float | None] | None:
     condition = expectation.condition
+    if isinstance(condition, Sufficiency):
+        condition = condition.band
     if not isinstance(condition, Band):
         return None
     low, high = condition.low, condition.high
@@ -229,6 +240,26 @@ def _regime(expectation: Expectation, condition: Regime, record: Record) -> Find
     verb = "is" if extreme.holds else "expected"
     message = f"regime {verb} {condition.name}; at step {extreme.step}: {classified[extreme.step].describe()}"
     return Finding(all(o.holds for o in observed), message, observed, extreme, warnings=warnings)
+
+
+def _sufficiency(expectation: Expectation, condition: Sufficiency, record: Record, reference: Record | None) -> Finding:
+    steps = [point.step for point in expectation.at.select(record.points)]
+    found = compare(condition, record, reference, steps, expectation.weights)
+
+    def observe(step: int, share: float) -> Observed:
+        best = found.best(step).shares[step]
+        return Observed(step, None, share, not condition.offence(share, best)[0], random=best)
+
+    def offence(observed: Observed) -> Offence:
+        return condition.offence(_value(observed), found.best(observed.step).shares[observed.step])
+
+    observed = tuple(observe(step, share) for step, share in found.own.shares.items())
+    extreme = max(observed, key=offence)
+    k = found.constraint.k
+    beside = ((found.own, "learned"), *((control, "random") for control in found.controls))
+    worst = tuple(Worst(extreme.step, f"{run.name} ({how}, K = {k})", run.shares[extreme.step]) for run, how in beside)
+    message = wording.sufficiency(condition, found, observed, extreme)
+    return Finding(all(o.holds for o in observed), message, observed, extreme, worst)
 
 
 def _figures(groups: Groups) -> Iterator[tuple[int, str | None, float]]:

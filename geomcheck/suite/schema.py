@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from geomcheck.diagnostics import Metric, Registry, load_metrics
-from geomcheck.suite.grammar import Heading, RegimeStatement, defaults_model, statement_model
+from geomcheck.suite.grammar import Heading, RegimeStatement, SufficiencyStatement, defaults_model, statement_model
 from geomcheck.suite.hover import about_metric, documented, shared
+from geomcheck.suite.sufficiency import SUFFICIENCY
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 
@@ -30,6 +31,7 @@ def json_schema() -> dict[str, Any]:
     }
     definitions = {metric.name: _expectation(metric) for metric in metrics}
     definitions["regime"] = documented(_object(RegimeStatement))
+    definitions[SUFFICIENCY] = _sufficiency()
     definitions["override"] = _override(definitions)
     definitions["expectation"] = _dispatch(metrics)
     return {"$schema": _DRAFT, "title": "geomcheck suite", **schema, "definitions": shared(definitions)}
@@ -56,6 +58,11 @@ def _expectation(metric: Metric) -> dict[str, Any]:
     return {"description": about_metric(metric), **schema, "required": ["id", "metric"]}
 
 
+def _sufficiency() -> dict[str, Any]:
+    schema = documented(_object(SufficiencyStatement))
+    return {**schema, "required": ["id", "metric"]}  # what else is required may come from `extends`
+
+
 def _override(statements: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """An expectation that leaves its metric to the suite that it extends: any key of any metric.
 
@@ -79,6 +86,10 @@ def _override(statements: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _about_sufficiency() -> str:
+    return str(SufficiencyStatement.model_fields["metric"].description)
+
+
 def _dispatch(metrics: Registry) -> dict[str, Any]:
     has_metric = {"required": ["metric"]}
     by_metric = [
@@ -86,7 +97,7 @@ def _dispatch(metrics: Registry) -> dict[str, Any]:
             "if": {"properties": {"metric": {"const": name}}, **has_metric},
             "then": {"$ref": f"#/definitions/{name}"},
         }
-        for name in metrics.names()
+        for name in (*metrics.names(), SUFFICIENCY)
     ]
     without = {
         "if": {"not": has_metric},
@@ -97,8 +108,8 @@ def _dispatch(metrics: Registry) -> dict[str, Any]:
         },
     }
     choice = {
-        "enum": list(metrics.names()),
-        "enumDescriptions": [about_metric(metric) for metric in metrics],
+        "enum": [*metrics.names(), SUFFICIENCY],
+        "enumDescriptions": [*(about_metric(metric) for metric in metrics), _about_sufficiency()],
         "description": "What is measured; each metric has its own parameters and unit.",
         "examples": ["stable_rank", "update_support"],
     }

@@ -11,6 +11,7 @@ from geomcheck.measurement.request import Request, merge
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judgement import judge
 from geomcheck.suite.selection import Selection
+from geomcheck.suite.sufficiency import Sufficiency
 from geomcheck.suite.verdict import Verdict
 
 
@@ -34,6 +35,12 @@ class Suite:
     applies_to: tuple[str, ...]
     weights: Selection
     expectations: tuple[Expectation, ...]
+
+    @property
+    def parties(self) -> tuple[Path, ...]:
+        """The other runs and records that its expectations name."""
+        conditions = (expectation.condition for expectation in self.expectations)
+        return tuple(path for c in conditions if isinstance(c, Sufficiency) for path in c.parties)
 
     def applies(self, run_name: str) -> bool:
         """Whether the patterns let a run of this name in; where all exclude, every other run is let in."""

@@ -21,7 +21,8 @@ class Observed:
     """The folded figure at one checkpoint; `group` is None for the whole run.
 
     `reference` is the reference run's figure at the matching checkpoint, where one is compared with; `band` the
-    checkpoint's own (low, high), where each has one.
+    checkpoint's own (low, high), where each has one; `random` the figure of the best random control, where there are
+    such.
     """
 
     step: int
@@ -30,12 +31,15 @@ class Observed:
     holds: bool | None
     reference: float | None = None
     band: tuple[float, float] | None = None
+    random: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """In plain builtins; ``reference``, ``low`` and ``high`` only where there are such."""
+        """In plain builtins; ``reference``, ``random``, ``low`` and ``high`` only where there are such."""
         facts = {"step": int(self.step), "group": self.group, **_number(self.value), "holds": _flag(self.holds)}
         if self.reference is not None:
             facts["reference"] = _finite(self.reference)
+        if self.random is not None:
+            facts["random"] = _finite(self.random)
         if self.band is not None:
             facts |= {"low": self.band[0], "high": self.band[1]}
         return facts
@@ -164,4 +168,6 @@ def _flag(holds: bool | None) -> bool | None:
 def _builtin(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _builtin(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_builtin(item) for item in value]
     return value

@@ -9,6 +9,7 @@ from geomcheck.suite.bands import Band
 from geomcheck.suite.conditions import SPREAD, Like, Trend, spread
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.quantities import Scale
+from geomcheck.suite.sufficiency import SUFFICIENCY, Compared, Sufficiency
 from geomcheck.suite.verdict import Observed
 
 _DIGITS = (4, 7, 10, 17)
@@ -84,6 +85,24 @@ def _course(condition: Trend, own: list[Observed], extreme: Observed) -> str:
     if extreme.holds or unmoved:
         return ends
     return f" at step {extreme.step}: {show(values[here])} after {show(values[here - 1])}"
+
+
+def sufficiency(condition: Sufficiency, found: Compared, observed: tuple[Observed, ...], extreme: Observed) -> str:
+    """The sentence for what a constrained run kept, with what its controls kept beside it."""
+    step, show = extreme.step, condition.scale.show
+    (start, free_start), (own, free) = found.scores[found.origin], found.scores[step]
+    gain = f"gain in {condition.score}{f' since step {found.origin}' if condition.since_constraint else ''}"
+    free_path = f"{free:.4g}" if free_start == start else f"{free_start:.4g} to {free:.4g}"
+    broken = sum(not o.holds for o in observed)
+    many = f" at {broken} of {len(observed)} checkpoints, furthest" if broken > 1 else ""
+    best, count = found.best(step), len(found.controls)
+    controls = "the random channel keeps" if count == 1 else f"the best of {count} random channels keeps"
+    return (
+        f"{SUFFICIENCY} {'left' if broken else 'keeps'} {condition.text}{many} at step {step}: "
+        f"{_against(extreme, condition.band)} of the free run's {gain} is kept inside K = "
+        f"{found.constraint.k} directions learned by step {found.constraint.start_step}, {controls} "
+        f"{show(best.shares[step])} ({start:.4g} to {own:.4g}; free {free_path})"
+    )
 
 
 def within_allowance(observed: tuple[Observed, ...], allow: float) -> bool:

@@ -17,6 +17,9 @@ import geomcheck
 from geomcheck.diagnostics import load_metrics
 from geomcheck.docs.examples import MODEL, RUNS, Example, examples
 from geomcheck.docs.pages import metric_page, overview
+from geomcheck.docs.sufficiency import sufficiency_page
+from geomcheck.suite.grammar import SufficiencyStatement
+from geomcheck.suite.sufficiency import SUFFICIENCY
 
 ROOT = Path(__file__).parents[2]
 NAMES = load_metrics().names()
@@ -78,7 +81,18 @@ def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     pages = {path.stem for path in (tmp_path / "site" / "metrics").glob("*.html")}
-    assert pages == {*NAMES, "index"}
+    assert pages == {*NAMES, SUFFICIENCY, "index"}
     for page in (tmp_path / "site").rglob("*.html"):
         loaded = re.findall(r'<(?:script|img|link|iframe)[^>]*(?:src|href)="(https?:[^"]*)"', page.read_text())
         assert [address for address in loaded if "canonical" not in address] == []
+
+
+def test_the_page_of_sufficiency_has_all_its_keys_and_a_suite_that_loads(tmp_path: Path) -> None:
+    page = html.unescape(sufficiency_page())
+    for name in ("score", "better", "free", "random", "start", "since", "min_gain", "above", "below", "over_random"):
+        assert f"| `{name}` | {SufficiencyStatement.model_fields[name].description} |" in page
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "suite.yaml").write_text(text)
+    (expectation,) = geomcheck.load_suite(tmp_path / "suite.yaml").expectations
+    assert expectation.metric == SUFFICIENCY
+    assert f"[`{SUFFICIENCY}`]({SUFFICIENCY}.md)" in overview()

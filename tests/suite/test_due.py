@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geomcheck.checkpoints import comparable, open_account, open_base, open_run
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import Position
 from geomcheck.measurement.places import is_trivial, locate
 from geomcheck.measurement.record import Figure, Origin, Point, Record, Row
 from geomcheck.measurement.request import Request
-from geomcheck.suite import Expectation, judge
+from geomcheck.measurement.survey import survey
+from geomcheck.suite import Expectation, judge, load_suite
 from geomcheck.suite.bands import Bands, within
 from geomcheck.suite.conditions import Like, Regime, Trend
 from geomcheck.suite.due import due, judge_so_far
@@ -23,6 +25,7 @@ from geomcheck.suite.places import ALL, FIRST, LAST, At, Place, Places
 from geomcheck.suite.quantities import Quantity, Scale, Tolerance
 from geomcheck.suite.regimes import Profile
 from geomcheck.suite.selection import Selection
+from tests.confined import LEARNED, Confined, family
 
 WEIGHTS = [f"model.layers.{layer}.self_attn.{side}_proj.weight" for layer in (0, 1) for side in "qk"]
 HERE = Position("suite.yaml", 1, 1)
@@ -197,6 +200,23 @@ def test_an_error_that_later_movement_may_mend_is_provisional(load, make_record)
     record = make_record({("update_norm", "value"): 0.0}, steps=(10, 20), frozen=lambda step, name: True)
     found = judge_so_far(stated, record, finished=False)
     assert (found.verdict.outcome, found.standing) == ("error", "provisional")
+
+
+def test_scores_may_come_later_than_their_checkpoint(suite_file, tmp_path):
+    run = family(tmp_path, own=Confined(scores={0: 0.1, 10: 0.3}, constraint=LEARNED, steps=(10, 20)))
+    keys = "metric: functional_sufficiency, score: eval_accuracy, free: free, random: random-0, above: 85%"
+    suite = load_suite(suite_file(f"geomcheck: 1\nexpect:\n  - {{id: it, {keys}, at: {{step: 20}}}}\n"))
+    record = survey(*comparable(open_run(run), open_base(run / "base", "given")))
+    found = judge_so_far(suite.expectations[0], record, finished=False)
+    assert (found.verdict.outcome, found.standing) == ("error", "provisional")
+    (run / "scores.json").write_text('{"20": {"eval_accuracy": 0.31}}')
+    record.account = open_account(run)
+    found = judge_so_far(suite.expectations[0], record, finished=False)
+    assert (found.verdict.outcome, found.standing) == ("failed", "settled")
+    (unstarted,) = load_suite(suite_file(f"geomcheck: 1\nexpect:\n  - {{id: it, {keys}}}\n")).expectations
+    assert due(unstarted, record.points, finished=False).waits_for == "the last checkpoint"
+    (everywhere,) = load_suite(suite_file(f"geomcheck: 1\nexpect:\n  - {{id: it, {keys}, at: all}}\n")).expectations
+    assert judge_so_far(everywhere, record, finished=False).standing == "settled"
 
 
 STAYS = {"failed": ("failed", "error"), "passed": ("passed", "error"), "error": ("error",)}

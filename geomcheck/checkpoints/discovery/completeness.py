@@ -37,6 +37,16 @@ def left_out(steps: Steps, root: Path) -> dict[Path, LeftOut]:
     return found
 
 
+def vouched(steps: Steps, directory: Path, root: Path) -> bool:
+    """Whether a step directory that is not left out carries its framework's mark of a finished save.
+
+    Raises:
+        RunError: a tracker file cannot be read.
+    """
+    marker = steps.layout.marker
+    return (marker is not None and (directory / marker.file).exists()) or _last_saved(steps, root) is not None
+
+
 def never_arrived(steps: Steps, root: Path) -> Iterator[LeftOut]:
     """The checkpoint that the tracker vouches for, where only earlier ones are there."""
     saved = _last_saved(steps, root)

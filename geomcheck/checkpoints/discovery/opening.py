@@ -8,13 +8,14 @@ from typing import Any, Literal, get_args
 
 from geomcheck.checkpoints.discovery import wording
 from geomcheck.checkpoints.discovery.base import own_base
-from geomcheck.checkpoints.discovery.completeness import in_progress, left_out, never_arrived
+from geomcheck.checkpoints.discovery.completeness import in_progress, left_out, never_arrived, vouched
 from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, places
 from geomcheck.checkpoints.formats import held, open_weights
 from geomcheck.checkpoints.inside import read_json
-from geomcheck.checkpoints.run import Checkpoint, Run
+from geomcheck.checkpoints.run import Checkpoint, Run, share_done
+from geomcheck.checkpoints.scores import Account, account_of
 from geomcheck.checkpoints.source import WeightSource
-from geomcheck.errors import RunError, UsageError
+from geomcheck.errors import NoCheckpoint, RunError, UsageError
 
 Incomplete = Literal["skip", "error"]
 """What to do about checkpoints that are not complete: leave them out and say so, or refuse the run."""
@@ -24,16 +25,17 @@ State = Mapping[str, Any]
 MAX_STATE_BYTES = 64 * 2**20
 
 
-def open_run(path: str | Path, *, incomplete: Incomplete = "skip") -> Run:
+def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | None = None) -> Run:
     """Open a run directory: lists its checkpoints, reads no weights.
 
     Args:
         path: a directory as a training framework writes it (`layouts.LAYOUTS`), or a single trained model.
         incomplete: with ``error``, a checkpoint that is not complete refuses the run instead of being left out.
+        steps: length of the whole training, where the caller knows it better than the run's files.
 
     Raises:
-        UsageError: there is no such directory, no complete checkpoint in it, several runs, or an incomplete
-            checkpoint with ``incomplete="error"``.
+        NoCheckpoint: there is no such directory, or no complete checkpoint in it.
+        UsageError: it is a file, holds several runs, or an incomplete checkpoint with ``incomplete="error"``.
         RunError: two directories claim one step, or the weights of a checkpoint are in no format that is read.
     """
     directory = Path(path)
@@ -42,25 +44,49 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip") -> Run:
     if not str(path).isprintable():
         raise UsageError(f"the run {str(path)!a}: its path has control characters; rename it")
     if not directory.is_dir():
-        what = "is a file, not a run directory" if directory.exists() else "does not exist"
-        raise UsageError(f"the run {directory} {what}")
-    steps = find_steps(directory)
-    if steps is not None:
-        return _trajectory(directory, steps, incomplete)
-    if not held([directory]) or is_step(directory.resolve()):
+        if directory.exists():
+            raise UsageError(f"the run {directory} is a file, not a run directory")
+        raise NoCheckpoint(f"the run {directory} does not exist")
+    found = find_steps(directory)
+    if found is not None:
+        return _trajectory(directory, found, incomplete, steps)
+    if is_step(directory.resolve()):
         raise UsageError(wording.nothing_found(directory))
+    if not held([directory]):
+        raise NoCheckpoint(wording.nothing_found(directory))
     return _single(directory)
 
 
-def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
-    """The run that step directories make up."""
+def open_account(path: str | Path) -> Account:
+    """The account of a run of which the weights need not be there.
+
+    Raises:
+        NoCheckpoint: there is no such directory, or neither a checkpoint nor a score in it.
+        UsageError: it holds several runs.
+        RunError: two directories claim one step.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise NoCheckpoint(f"the run {directory} does not exist")
+    steps = find_steps(directory)
+    found = [(step, place) for step, place in (steps.directories if steps else ()) if place.is_dir()]
+    account = account_of(directory, found)
+    if not account.constraints and not account.scores and not account.faults:
+        raise NoCheckpoint(f"the run {directory} holds no checkpoint directory and no scores")
+    return account
+
+
+def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: int | None) -> Run:
+    """The run that step directories make up, in a training of `length` steps."""
     layout, root = steps.layout, directory.resolve()
     omitted = left_out(steps, root)
     absent = (*omitted.values(), *in_progress(steps.place), *never_arrived(steps, root))
     whole = [(step, found) for step, found in steps.directories if found not in omitted]
     trained = [(step, found) for step, found in whole if step >= layout.first]
-    if not trained or (incomplete == "error" and any(entry.incomplete for entry in absent)):
-        raise UsageError(wording.incomplete_run(directory, absent, any_complete=bool(trained)))
+    if not trained:
+        raise NoCheckpoint(wording.incomplete_run(directory, absent, any_complete=False))
+    if incomplete == "error" and any(entry.incomplete for entry in absent):
+        raise UsageError(wording.incomplete_run(directory, absent, any_complete=True))
 
     def weights(step: int, found: Path) -> WeightSource:
         return open_weights(found, root=root, places=places(layout, step, found, root=root))
@@ -69,14 +95,20 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
     states = {found.name: _trainer_state(found, root) for _, found in trained}
     _require_order(directory, states)
     last, name = trained[-1][0], trained[-1][1].name
-    total = _total_steps(states[name], last)
-    done = 1 - layout.first
+    planned = _planned(states[name], last) if length is None else length - (1 - layout.first)
+    total = last if planned is None else planned
     omissions = wording.omissions(absent, last=last, name=name)
     return Run(
         name=root.name,
         path=directory,
         checkpoints=tuple(
-            Checkpoint(found.name, step, min(1.0, (step + done) / (total + done)), weights(step, found))
+            Checkpoint(
+                found.name,
+                step,
+                share_done(step, total, first=layout.first),
+                weights(step, found),
+                vouched=vouched(steps, found, root),
+            )
             for step, found in trained
         ),
         own_base=own_base(directory, layout.bases, zero),
@@ -84,6 +116,9 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete) -> Run:
         framework=layout.framework,
         left_out=absent,
         omissions=omissions,
+        planned=planned,
+        first=layout.first,
+        account=account_of(directory, trained, states),
     )
 
 
@@ -107,6 +142,7 @@ def _single(directory: Path) -> Run:
         own_base=own_base(directory, ("base",)),
         notes=() if step else (f"{root.name}: a single model; its step is not recorded and counts as 1",),
         framework="a single model",
+        account=account_of(directory, [(step or 1, directory)]),
     )
 
 
@@ -116,7 +152,7 @@ def _trainer_state(checkpoint: Path, root: Path) -> State:
     return read_json(path, root, max_bytes=MAX_STATE_BYTES) if path.exists() else {}
 
 
-def _total_steps(state: State, last: int) -> int:
-    """Steps of the whole training: ``max_steps`` in the state of the `last` checkpoint, or its own step."""
+def _planned(state: State, last: int) -> int | None:
+    """Steps of the whole training: ``max_steps`` in the state of the `last` checkpoint, if it can be true."""
     planned = state.get("max_steps")
-    return planned if type(planned) is int and planned >= last else last
+    return planned if type(planned) is int and planned >= last else None

@@ -11,6 +11,7 @@ from geomcheck.suite import Expectation, judge
 from geomcheck.suite.bands import Bands
 from geomcheck.suite.conditions import Regime, Trend
 from geomcheck.suite.places import ALL
+from geomcheck.suite.sufficiency import Sufficiency
 
 Facts = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
     bound = isinstance(expectation.condition, Bands)  # to checkpoints of its own
     everywhere = expectation if bound else replace(expectation, at=ALL)
     whole = facts["observed"] if everywhere.at == expectation.at else _observed(everywhere, record, reference)
-    by_layer = expectation.per == "run" and not isinstance(expectation.condition, Regime | Trend)
+    by_layer = expectation.per == "run" and not isinstance(expectation.condition, Regime | Trend | Sufficiency)
     if by_layer and facts["outcome"] != "passed":
         return Judged(suite, facts, whole, _observed(replace(everywhere, per="layer"), record, reference))
     return Judged(suite, facts, whole)

@@ -112,6 +112,12 @@ WORDS = {
         "Rounding explains too much of the update for its figures to describe the training.",
         "Rounding explains less of the update than demanded.",
     ),
+    "functional_sufficiency": Plain(
+        "How much of the free run's gain in a score is kept when training may only move in a few directions, learned "
+        "early in the run. Random directions are the control.",
+        "A few early directions suffice for this training, which they should not.",
+        "A few early directions do not suffice for this training, or random ones do as well.",
+    ),
     "regime": Plain(
         "How far the run is from the published profile, in decades: 1 is a factor of ten.",
         "By its geometry the run looks like another kind of training than it claims to be.",

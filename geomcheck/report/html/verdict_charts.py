@@ -18,6 +18,9 @@ from geomcheck.report.html.trajectories import short, step_axis
 from geomcheck.suite.regimes import FARTHEST
 
 GROUPS_DRAWN = 8
+BESIDE = {"reference": "reference", "random": "best random channel"}
+"""What a figure may be drawn beside, with its label."""
+
 LOW = 160
 """Height of the chart by layer."""
 
@@ -39,10 +42,10 @@ def trajectory(judged: Judged, form: Form, title: str) -> Markup:
         )
         for group in reversed(shown)
     ]
-    theirs = [(e["step"], e["reference"]) for e in facts["observed"] if e.get("reference") is not None]
-    if theirs and len(groups) == 1:
-        dots = [Dot(float(step), value, f"reference, step {step}: {form.show(value)}") for step, value in theirs]
-        lines.append(Line(dots, "reference", "null"))
+    for name, label in BESIDE.items() if len(groups) == 1 else ():
+        theirs = [(e["step"], e[name]) for e in facts["observed"] if e.get(name) is not None]
+        dots = [Dot(float(step), value, f"{label}, step {step}: {form.show(value)}") for step, value in theirs]
+        lines += [Line(dots, label, "null")] if dots else []
     shades = [_envelope(groups)] if len(groups) > len(shown) else []
     shades += _own_bands(facts)
     steps = sorted({entry["step"] for entry in entries}) or [0]

@@ -52,7 +52,7 @@ def card(run: str, judged: Judged) -> Card:
     """The card of one verdict."""
     facts = judged.facts
     metric = load_metrics().get(facts["metric"])
-    title = metric.title if metric else facts["metric"]
+    title = metric.title if metric else facts["metric"].replace("_", " ")
     words = plain_words(facts["metric"], title, metric.definition if metric else facts["metric"])
     form = Form(percent=facts["percent"], degrees=facts["unit"] == "deg")
     return Card(
@@ -70,7 +70,9 @@ def card(run: str, judged: Judged) -> Card:
         chart=trajectory(judged, form, title) if facts["observed"] else None,
         layers=by_layer(judged, form, title),
         worst=[(w["weight"], form.show(w["value"]), f"{w['step']:,}") for w in facts["worst"]],
-        table=[_row(entry, form) for entry in (facts["observed"])[:ROWS]],
+        table=[
+            _row(entry, form, "all weights" if facts["fold"] else "this run") for entry in (facts["observed"])[:ROWS]
+        ],
         rows_left_out=max(0, len(facts["observed"]) - ROWS),
         value=_value(facts, form),
         judged=_judged(facts),
@@ -80,6 +82,8 @@ def card(run: str, judged: Judged) -> Card:
 def _judged(facts: Facts) -> str:
     """Where and of what the condition is demanded."""
     at = {"all": "every checkpoint", "first": "the first checkpoint", "last": "the last checkpoint"}
+    if not facts["fold"]:
+        return str(at.get(facts["at"], facts["at"]))
     fold = {"weighted": "mean by size"}.get(facts["fold"], facts["fold"])
     over = "all weights" if facts["per"] == "run" else f"the weights of each {facts['per']}"
     over = "each weight" if facts["per"] == "weight" else f"{fold} over {over}"
@@ -188,9 +192,9 @@ def _groups_outside(facts: Facts) -> str:
     return f"{len(outside):,} of {several(total, facts['per'])} outside at some checkpoint{allowed}."
 
 
-def _row(entry: Facts, form: Form) -> tuple[str, str, str, str]:
+def _row(entry: Facts, form: Form, whole: str) -> tuple[str, str, str, str]:
     verdict = {True: "holds", False: "violated", None: ""}[entry["holds"]]
-    return f"{entry['step']:,}", entry["group"] or "all weights", form.show(entry["value"], 4), verdict
+    return f"{entry['step']:,}", entry["group"] or whole, form.show(entry["value"], 4), verdict
 
 
 def _value(facts: Facts, form: Form) -> str:
