@@ -46,8 +46,11 @@ class Sources:
 
     @cached_property
     def _as_opened(self) -> Mapping[Path, tuple[int, ...]]:
-        """What identifies each file."""
-        return {path: identity(path) for source in self.places().values() for path in source.files}
+        """What identifies each file. Raises RunError where one cannot be looked at."""
+        try:
+            return {path: identity(path) for source in self.places().values() for path in source.files}
+        except OSError as error:
+            raise RunError(f"{error.filename}: cannot be opened: {error.strerror}; is the disk in order?") from error
 
     def require_unchanged(self) -> None:
         """Raise RunError where a file was written to or replaced since these sources were opened.

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -53,6 +54,34 @@ def one_of_two_is_killed(bench: Bench) -> Iterator[Incident]:
         survivor, _ = (bench.sessions.wait(session) for session in started)
         found = _passed(survivor, beside, bench)
         yield [*found, *cache_problems(place), *bench.afterwards(place)]
+
+
+def one_of_two_stands_still(bench: Bench) -> Iterator[Incident]:
+    """A session stands still in a transaction; another waits for it, does without the cache, and passes."""
+    place, other = bench.place(), bench.place()
+    arguments = [argument.replace(str(other.cache), str(place.cache)) for argument in bench.arguments(other)]
+    fault = Fault(Kind.STOP, str(place.cache), 21)
+    still = bench.sessions.start(bench.arguments(place), bench.directory, fault=fault)
+    stands = bench.sessions.stopped(still)
+    found = _passed(bench.sessions.run(arguments, bench.directory), other, bench)
+    if stands:
+        os.kill(still[0], signal.SIGCONT)
+    found += [*_passed(bench.sessions.wait(still), place, bench), *cache_problems(place), *bench.afterwards(place)]
+    yield [*found, *([] if stands else ["it never stood still"])]
+
+
+def workers_that_die(bench: Bench) -> Iterator[Incident]:
+    """A worker of pytest-xdist is killed in its first test: that expectation is an error, and the others are judged."""
+    if find_spec("xdist") is None:
+        return
+    place = bench.place()
+    options = ["-p", "xdist.plugin", "-p", "tests.reliability.faults.deadly", "-n2"]
+    ended = bench.sessions.run([*bench.arguments(place), *options], bench.directory)
+    after = contents(place)
+    found = [] if ended.status == 1 else [f"ended with {ended.status}: {ended.output[-2000:]}"]
+    summary = after["verdicts.json"]["summary"] if "verdicts.json" in after else {}
+    found += [] if (summary.get("passed"), summary.get("error")) == (4, 1) else [f"the verdicts count {summary}"]
+    yield [*found, *cache_problems(place), *bench.afterwards(place)]
 
 
 def _at_once(bench: Bench, runs: Sequence[str]) -> Incident:
@@ -261,6 +290,8 @@ SITUATIONS: tuple[Situation, ...] = (
     sessions_at_once,
     different_runs_at_once,
     one_of_two_is_killed,
+    one_of_two_stands_still,
+    workers_that_die,
     damaged_caches,
     read_only_caches,
     files_that_may_not_grow,
