@@ -26,7 +26,10 @@ def test_a_projection_that_could_not_be_split_is_a_warning_where_it_is_judged(ma
         f"{name} holds several projections, measured as one matrix, whose figures are not those of its parts: "
         "its split is not known for mystery",
     )
-    others = "metric: stable_rank\nabove: 1\nat: last\nweights: {include: ['visual.*']}\n"
+    second = "visual.merger.mlp.fc1.weight"
+    record.weights[second] = replace(record.weights[second], fused="nor this one's")
+    assert judge(LINEAR, record).warnings[0].startswith(f"{name} (and 1 more) holds several projections")
+    others = "metric: stable_rank\nabove: 1\nat: last\nweights: {include: ['visual.blocks*']}\n"
     assert judge(others, record).warnings == ()
 
 

@@ -323,6 +323,7 @@ class TestFrozen:
         verdict = judge("metric: frozen_share\nbelow: 60%", record)
         assert verdict.outcome == "passed"
         assert verdict.observed[0].value == 0.5
+        assert (verdict.measured, verdict.frozen) == (4, 2)
 
     def test_unchanged_at_one_checkpoint_is_left_out_there(self, judge, make_record):
         record = make_record(
@@ -390,7 +391,7 @@ class TestBrokenRecords:
         record = make_record({(RANK, "value"): 20.0}, skipped={ATTENTION[0]: "NaN in checkpoint-200"})
         verdict = judge("metric: stable_rank\nabove: 3", record)
         assert verdict.outcome == "error"
-        assert f"{ATTENTION[0]} cannot be measured: NaN in checkpoint-200" in verdict.message
+        assert f"{ATTENTION[0]} cannot be measured: NaN in checkpoint-200; repair the run" in verdict.message
         assert verdict.skipped == 1
         assert judge("metric: stable_rank\nabove: 3\nweights: {include: ['*.1.*attn*']}", record).outcome == "passed"
 
@@ -530,6 +531,12 @@ class TestRounding:
             "the rounding as much as the training; prefer fp32 checkpoints",
         )
         assert judge("metric: stable_rank\nwithin: [20, 30]\nat: last", record).warnings == ()
+
+    @pytest.mark.parametrize("share", [0.1, lambda step, name: None])
+    def test_no_warning_up_to_a_tenth_or_where_it_was_not_measured(self, judge, make_record, share):
+        record = make_record({(RANK, "value"): 25.0, ("rounding_share", "value"): share})
+        verdict = judge("metric: stable_rank\nwithin: [20, 30]", record)
+        assert (verdict.outcome, verdict.warnings) == ("passed", ())
 
     def test_other_metrics_are_not_warned_of(self, judge, make_record):
         record = make_record({("update_norm", "value"): 2.0, ("rounding_share", "value"): 0.9})

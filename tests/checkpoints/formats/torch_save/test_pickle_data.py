@@ -162,11 +162,14 @@ def test_calls_are_written_down() -> None:
     assert asked == ["collections.OrderedDict", "__builtin__.complex"]
 
 
+class _Referring(pickle.Pickler):
+    def persistent_id(self, value: object) -> tuple[str, int] | None:
+        return ("storage", 7) if value == "here" else None
+
+
 def test_references_are_listed() -> None:
     stream = io.BytesIO()
-    pickler = pickle.Pickler(stream, protocol=2)
-    pickler.persistent_id = lambda value: ("storage", 7) if value == "here" else None
-    pickler.dump(["here", "there"])
+    _Referring(stream, protocol=2).dump(["here", "there"])
     parsed = read_pickle(io.BytesIO(stream.getvalue()), anything)
     assert isinstance(parsed.content[0], Reference)
     assert [reference.to for reference in parsed.references] == [("storage", 7)]
