@@ -193,3 +193,15 @@ def test_a_weight_that_starts_to_move_later_is_no_error(tmp_path: Path) -> None:
     early = {name: base[name].float() if name == Q else w for name, w in moved(base, 1e-3).items()}
     run = write_run(tmp_path / "run", base, {10: early, 20: moved(base, 2e-3, seed=2)})
     assert Q in geomcheck.measure(run, metrics=["stable_rank"]).measured_weights()
+
+
+def test_without_resources_it_is_measured_here_and_nothing_is_kept(tmp_path: Path) -> None:
+    run = open_run(simple_run(tmp_path / "opd"))
+    base = find_base(run)
+    record, known = survey(run, base), []
+    measure_record(record, run, base, {Q: {STABLE_RANK}}, progress=lambda done, total: known.append((done, total)))
+    assert [figure.value for figure in column(record, STABLE_RANK, Q) if figure] == [
+        figure.value for figure in column(measured(tmp_path / "opd", STABLE_RANK, names=(Q,)), STABLE_RANK, Q) if figure
+    ]
+    assert known
+    assert known[-1][0] == known[-1][1] > 0

