@@ -239,3 +239,15 @@ def test_a_weight_that_memory_does_not_suffice_for_is_left_out(
     record = measured(simple_run(tmp_path / "run"), STABLE_RANK)
     assert record.skipped == {Q: "not enough memory to measure shape (24, 16); try --geom-workers=1"}
     assert record.measured_weights() == {K, DOWN}
+
+
+def test_without_resources_it_is_measured_here_and_nothing_is_kept(tmp_path: Path) -> None:
+    run = open_run(simple_run(tmp_path / "opd"))
+    base = find_base(run)
+    record, known = survey(run, base), []
+    measure_record(record, run, base, {Q: {STABLE_RANK}}, progress=lambda done, total: known.append((done, total)))
+    assert [figure.value for figure in column(record, STABLE_RANK, Q) if figure] == [
+        figure.value for figure in column(measured(tmp_path / "opd", STABLE_RANK, names=(Q,)), STABLE_RANK, Q) if figure
+    ]
+    assert known
+    assert known[-1][0] == known[-1][1] > 0

@@ -54,7 +54,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     alive = living(place)
     items = list(session.items)
     _steady()
-    seconds = _clean(items, _Change(place, functions(source, place), alive))
+    same = {key: code for key, code in functions(source, place).items() if key in alive}
+    seconds = _clean(items, _Change(place, same, alive))
     with Path(os.environ[RESULTS]).open("a", encoding="utf-8") as results:
         for mutant in _chosen(target, source):
             try:
@@ -69,7 +70,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
             results.flush()
             if killer:
                 items.insert(0, items.pop(ended.by))
-    _clean(items, _Change(place, functions(source, place), alive))
+    _clean(items, _Change(place, same, alive))
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -37,11 +38,10 @@ class MutantRun:
         """The mutants that no test noticed."""
         return tuple(mutant for mutant in self.mutants if mutant["outcome"] == "survived")
 
-    @cached_property
-    def unexplained(self) -> tuple[dict[str, Any], ...]:
+    @property
+    def unexplained(self) -> list[dict[str, Any]]:
         """The survivors of which ``explained.toml`` says nothing."""
-        known = explained(self.target.path)
-        return tuple(mutant for mutant in self.survivors if (mutant["before"], mutant["after"]) not in known)
+        return unexplained(self.target.path, self.survivors)
 
     @property
     def drawn(self) -> int:
@@ -60,8 +60,6 @@ class MutantRun:
             "section": self.target.section,
             "drawn": self.drawn,
             "killed": self.drawn - len(self.survivors),
-            "explained": len(self.survivors) - len(self.unexplained),
-            "unexplained": len(self.unexplained),
             "left_out": self.left_out,
             "sha256": self.target.digest,
             "date": datetime.now(UTC).date().isoformat(),
@@ -69,14 +67,11 @@ class MutantRun:
         }
 
 
-def explained(path: str) -> dict[tuple[str, str], str]:
-    """Why a survivor of the module is none of our business: reasons by the line before and after."""
-    found = tomllib.loads(EXPLAINED.read_text(encoding="utf-8")) if EXPLAINED.exists() else {}
-    return {
-        (entry["before"], entry["after"]): reason["why"]
-        for reason in found.get(path, [])
-        for entry in reason["mutants"]
-    }
+def unexplained(path: str, survivors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those `survivors` of a module of which ``explained.toml`` says nothing."""
+    reasons = tomllib.loads(EXPLAINED.read_text(encoding="utf-8")).get(path, [])
+    known = {(mutant["before"], mutant["after"]) for reason in reasons for mutant in reason["mutants"]}
+    return [survivor for survivor in survivors if (survivor["before"], survivor["after"]) not in known]
 
 
 def stored(path: Path = STORED) -> dict[str, Any]:
