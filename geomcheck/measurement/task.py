@@ -55,7 +55,7 @@ class Sources:
     def require_unchanged(self) -> None:
         """Raise RunError where a file was written to or replaced since these sources were opened.
 
-        Weights are memory-mapped: what a file is overwritten with reaches a figure that is being computed.
+        Some formats are memory-mapped: what a file is overwritten with reaches a figure that is being computed.
         """
         changed = next((path for path, before in self._as_opened.items() if identity(path) != before), None)
         if changed is not None:

@@ -212,7 +212,7 @@ def test_a_weight_that_starts_to_move_later_is_no_error(tmp_path: Path) -> None:
 def test_a_file_that_is_overwritten_under_a_measurement_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights are memory-mapped: the new content reaches figures that are kept under the digest of the old."""
+    """The new content might reach figures that are kept under the digest of the old."""
     run = simple_run(tmp_path / "run")
     file = run / "checkpoint-20" / "model.safetensors"
     digest = trajectory.digest
