@@ -75,9 +75,9 @@ class Due:
         """Whether a violation stays one whatever the later checkpoints are."""
         if verdict.outcome not in VIOLATED:
             return False
-        if self.expectation.allow and verdict.frozen:
-            return False  # a group that moves later raises the number of those that may violate
         condition = self.expectation.condition
+        if self.expectation.allow and (verdict.frozen or isinstance(condition, Bands)):
+            return False  # a group that is first judged later raises the number of those that may violate
         if not isinstance(condition, Trend):
             return True
         lasting = tuple(_broken_for_good(condition, verdict.observed))

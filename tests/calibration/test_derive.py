@@ -166,7 +166,7 @@ def _scale(record: Record, metric: str, factor: float) -> None:
     for (request, _), cells in record._figures.items():
         if request.metric == metric:
             for key, figure in cells.items():
-                cells[key] = replace(figure, value=min(15.0, (figure.value or 0.0) * factor))
+                cells[key] = figure._replace(value=min(15.0, (figure.value or 0.0) * factor))
 
 
 def test_adapters_are_not_calibrated_with_full_weights(good: list[Record]) -> None:

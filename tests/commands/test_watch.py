@@ -143,7 +143,10 @@ def test_interrupt_ends_with_what_is_known(tmp_path):
     arriving(tmp_path / "run", "tiny-opd", ())
     shutil.copytree(ROOT / "fixtures" / "tiny-opd" / "checkpoint-30", tmp_path / "run" / "checkpoint-30")
     with subprocess.Popen(
-        [*COMMAND, str(tmp_path / "run"), "--suite", SUITE, "--workers=1"], stdout=subprocess.PIPE, text=True
+        [*COMMAND, str(tmp_path / "run"), "--suite", SUITE, "--workers=1"],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     ) as process:
         assert process.stdout is not None
         lines = []
