@@ -88,7 +88,7 @@ def cases() -> Iterator[Case]:
         "alpha-nan": {"lora_alpha": nan},
         "alpha-infinite": {"lora_alpha": float("inf")},
         "alpha-huge": {"lora_alpha": 1e300},
-        "a-pattern-that-runs-away": {"alpha_pattern": {"(a+)+$": 2}},
+        "a-pattern-that-looks-ahead": {"alpha_pattern": {"(?=a)b": 2}},
     }
     for what, value in wrong.items():
         yield kit(f"{what}-in-one", _config(value), Outcome.USAGE, f"opd/checkpoint-20/{CONFIG}")
@@ -98,6 +98,7 @@ def cases() -> Iterator[Case]:
         "rslora": {"use_rslora": True},
         "dora": {"use_dora": True},
         "a-pattern": {"rank_pattern": {"q_proj": 2}},
+        "a-pattern-that-runs-away": {"alpha_pattern": {"(a+)+$": 2}},
     }
     for what, value in unlike.items():
         yield kit(f"{what}-in-one", _config(value), Outcome.ERROR, "opd/checkpoint-20")

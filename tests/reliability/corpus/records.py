@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import struct
@@ -29,6 +30,14 @@ def _file(edit: Bytes) -> Callable[[Project], object]:
 
 def _footer(content: bytes) -> int:
     return len(content) - 8 - struct.unpack("<I", content[-8:-4])[0]
+
+
+def _page_of_values(content: bytes) -> int:
+    """A place in the figures themselves; columns that repeat what is known are not read."""
+    group = pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0)
+    columns = (group.column(index) for index in range(group.num_columns))
+    values = next(column for column in columns if column.path_in_schema == "value")
+    return int(values.data_page_offset) + values.total_compressed_size // 2
 
 
 def _flip(at: Callable[[bytes], int]) -> Bytes:
@@ -107,7 +116,7 @@ def cases() -> Iterator[Case]:
     flips: dict[str, Callable[[bytes], int]] = {
         "the-last-magic": lambda c: len(c) - 2,
         "the-footer-length": lambda c: len(c) - 7,
-        "a-page": lambda c: _footer(c) // 3,
+        "a-page": _page_of_values,
         "the-metadata": lambda c: c.rindex(b"fingerprints"),
     }
     for what, at in flips.items():
