@@ -308,8 +308,9 @@ def test_once(watch, arrive, growing):
     assert watch(Script(), too_much, pace=Pace(once=True)).code is Code.VIOLATED
 
 
-def test_nothing_is_measured_twice(watch, arrive, reads):
+def test_nothing_is_measured_twice(watch, arrive, growing, reads):
     """Files that were just written are read again to know them by their content, so these are older."""
+    age(growing)
     arrivals = [lambda step=step: age(arrive(step)()) for step in STEPS]
     watch(Script(*arrivals))
     seen = [where for where, name in reads if name == Q and where.startswith("checkpoint")]
