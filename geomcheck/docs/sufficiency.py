@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from geomcheck.docs.words import cell
 from geomcheck.suite.grammar import Statement, SufficiencyStatement
 from geomcheck.suite.sufficiency import SUFFICIENCY
 
@@ -37,13 +36,13 @@ expect:
 
 def sufficiency_page() -> str:
     """The page: what is judged, its keys, an expectation that loads."""
-    own = [name for name in SufficiencyStatement.model_fields if name not in Statement.model_fields]
-    lines = ["# Functional sufficiency", "", f"`{SUFFICIENCY}`: {cell(about('metric'))}", "", _MEANING]
+    own = [name for name in SufficiencyStatement.model_fields if name not in {*Statement.model_fields, "metric"}]
+    lines = ["# Functional sufficiency", "", f"`{SUFFICIENCY}`: {about('metric')}", "", _MEANING]
     lines += ["## Keys", "", "| name | meaning |", "|---|---|"]
-    lines += [f"| `{name}` | {cell(about(name))} |" for name in own]
+    lines += [f"| `{name}` | {about(name)} |" for name in own]
     return "\n".join([*lines, "", "## An expectation", "", f"```yaml\n{_EXAMPLE}```", ""])
 
 
 def about(key: str) -> str:
-    """What a key of such an expectation means."""
+    """What a key of such an expectation means, in Markdown."""
     return str(SufficiencyStatement.model_fields[key].description)

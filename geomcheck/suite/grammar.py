@@ -210,7 +210,9 @@ class SufficiencyStatement(Statement):
     score: Text = Field(
         description="Name of the score: an `eval...` entry of log_history, or of scores.json or scores.csv in the run."
     )
-    better: Annotated[str, *fields.one_of(BETTER)] = Field("higher", description="Which scores are better.")
+    better: Annotated[str, *fields.one_of(BETTER)] = Field(
+        "higher", description="Which scores are better: `higher` or `lower`. Default: higher."
+    )
     free: Text = Field(
         "", description="The run without constraint, or its record, relative to this file. Default: --geom-reference."
     )
@@ -221,7 +223,8 @@ class SufficiencyStatement(Statement):
         None, description="The score before training. Default: each run's own at step 0."
     )
     since: Annotated[str, *fields.one_of(SINCE)] = Field(
-        "start", description="From where the gain is counted: before training, or where the constraint began."
+        "start",
+        description="Where the gain is counted from: `start` of the training, or `constraint`. Default: start.",
     )
     min_gain: Annotated[float, PlainValidator(_gain), WithJsonSchema({"type": "number", "minimum": 0})] = Field(
         0.0, description="What the free run must have gained for a share of it to mean anything. Default: 0."

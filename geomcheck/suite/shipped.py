@@ -11,6 +11,8 @@ from geomcheck.suite.quantities import did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 SUFFIXES = (".yaml", ".yml")
+PROJECT = "suites"
+"""Directory where projects keep their suites, by default."""
 
 
 def shipped_suites() -> dict[str, Path]:
@@ -59,8 +61,11 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
 
 
 def _suffix_hint(source: str | Path, path: Path) -> str:
-    there = (suffix for suffix in SUFFIXES if _is(Path(f"{path}{suffix}"), Path.is_file))
-    return next((f"; did you mean `{source}{suffix}`?" for suffix in there), "")
+    tried = [(f"{source}{suffix}", Path(f"{path}{suffix}")) for suffix in SUFFIXES]
+    if _is_name(str(source)):
+        tried += [(f"{PROJECT}/{name}", path.parent / PROJECT / name) for name, _ in tried]
+    there = (name for name, file in tried if _is(file, Path.is_file))
+    return next((f"; did you mean `{name}`?" for name in there), "")
 
 
 def _is_name(source: str) -> bool:

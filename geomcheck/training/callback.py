@@ -14,7 +14,7 @@ from geomcheck.checkpoints import BaseModel, open_base
 from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement import Record, Request, read_record
 from geomcheck.report.text import failure
-from geomcheck.suite import Suite, Verdict
+from geomcheck.suite import Suite
 from geomcheck.training.live import LiveModel
 from geomcheck.training.models import Holding, holding
 from geomcheck.training.monitor import Monitor, OnViolation, require_sensible
@@ -63,7 +63,7 @@ class GeometryCallback(TrainerCallback):
         base: W0: a directory or a Hub id; ``"start"``: the weights at the start of the training, which are written
             down beside the run; by default what the model was loaded from, if that is on this machine.
         metrics, weights, reference, budget, device, cache: see `Monitor`.
-        every: look every so many steps, from the live parameters, instead of at each save.
+        every: look every so many steps and at the last, from the live parameters, instead of at each save.
         on_violation: ``stop`` ends the training when an expectation of level ``error`` can no longer hold; ``warn``
             says so in the log.
         record: where the record is written; by default beside the output directory, with the ending
@@ -138,8 +138,9 @@ class GeometryCallback(TrainerCallback):
     @_harmless
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> Any:
         """Look at the model, where that is asked for every so many steps."""
-        due = self._every is not None and state.global_step % self._every == 0
-        return self._looked(state, control, model, f"step-{state.global_step}") if due else control
+        step = state.global_step
+        due = self._every is not None and (step % self._every == 0 or step >= state.max_steps)
+        return self._looked(state, control, model, f"step-{step}") if due else control
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> Any:
@@ -217,10 +218,12 @@ class GeometryCallback(TrainerCallback):
         if seen.watched < seen.weights:
             self._warn_once(f"the geometry of {partly} is watched: no more can be measured in the budget")
         for verdict in seen.violations:
-            ending = "; the training is stopped" if seen.stop else ""
-            self._warn_once(f"at step {seen.step}{ending}: {_text(verdict)}", key=verdict.id)
+            ending = ", and the training is stopped" if seen.stop else ""
+            head = f"{verdict.id} is violated at step {seen.step}{ending}"
+            self._warn_once(f"{head}\n{failure(verdict.to_dict())}", key=verdict.id)
         for verdict in seen.unjudged:
-            self._warn_once(f"at step {seen.step}: {_text(verdict)}", key=f"{verdict.id}: {verdict.message}")
+            head = f"{verdict.id} cannot be judged at step {seen.step}"
+            self._warn_once(f"{head}\n{failure(verdict.to_dict())}", key=f"{verdict.id}: {verdict.message}")
 
     def _find_trainer(self) -> None:
         if self._trainer is None and (found := _calling_trainer(self)) is not None:
@@ -247,11 +250,6 @@ def _calling_trainer(callback: GeometryCallback) -> Trainer | None:
             return owner
         frame = frame.f_back  # type: ignore[assignment]
     return None
-
-
-def _text(verdict: Verdict) -> str:
-    """What is expected, what was found, the worst weights, and the line of the suite."""
-    return f"{verdict.id}: {failure(verdict.to_dict())}"
 
 
 def _is_ours(error: Exception) -> bool:

@@ -259,6 +259,13 @@ class TestSources:
         with pytest.raises(UsageError, match=r"no suite 'mine': neither .*; did you mean `mine\.yaml`\?$"):
             load_suite("mine")
 
+    def test_a_suite_of_the_project_is_suggested(self, monkeypatch, tmp_path):
+        (tmp_path / "suites").mkdir()
+        (tmp_path / "suites" / "mine.yml").write_text("geomcheck: 1\n")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match=r"no suite 'mine': neither .*; did you mean `suites/mine\.yml`\?$"):
+            load_suite("mine")
+
     def test_a_missing_path(self, tmp_path):
         with pytest.raises(UsageError, match=r"no suite file .*x\.yaml; shipped suites: "):
             load_suite(tmp_path / "x.yaml")

@@ -18,7 +18,7 @@ from geomcheck.report.html.trajectories import short, step_axis
 from geomcheck.suite.regimes import FARTHEST
 
 GROUPS_DRAWN = 8
-BESIDE = {"reference": "reference", "random": "best random channel"}
+BESIDE = {"reference": "reference", "random": "best random"}
 """What a figure may be drawn beside, with its label."""
 
 LOW = 160
