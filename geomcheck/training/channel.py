@@ -39,8 +39,8 @@ class Channel:
         seed: of a random one.
 
     Raises:
-        UsageError: there is no weight, or `k` is not below the `in` of each: such a channel constrains nothing. Or a V is
-            not (in, k) with orthonormal columns, or the seed is not that of a random channel.
+        UsageError: there is no weight, or `k` is not below the `in` of each: such a channel constrains nothing. Or
+            a V is not (in, k) with orthonormal columns, or the seed is not that of a random channel.
     """
 
     vectors: Mapping[str, Tensor]
@@ -58,7 +58,7 @@ class Channel:
                 raise UsageError(f"{name} of the channel from {self.source}: {fault}")
         seeded = type(self.seed) is int and self.seed >= 0
         if seeded != (self.drawn == "random") or (self.seed is not None and not seeded):
-            raise UsageError(f"the {self.drawn} channel has seed {self.seed!r}; give a random one, and no other, a seed")
+            raise UsageError(f"the {self.drawn} channel has seed {self.seed!r}; a random one, and no other, has one")
 
     # ---- from training
 

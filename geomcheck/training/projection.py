@@ -199,8 +199,8 @@ class Projection:
             )
         if loose := [name for name, p in self._model.named_parameters() if id(p) in self._frozen_ids() - stepped]:
             raise UsageError(
-                f'unselected="frozen": the optimizer does not step on {loose[0]}, and another may move it (weight decay '
-                "needs no gradient); take it out of training with requires_grad_(False) first"
+                f'unselected="frozen": the optimizer does not step on {loose[0]}, and another may move it (weight '
+                "decay needs no gradient); take it out of training with requires_grad_(False) first"
             )
 
     def _frozen_ids(self) -> set[int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from contextlib import closing, nullcontext
 
 import pytest
@@ -58,7 +60,12 @@ def standing(entry):
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
-    return simple_run(tmp_path_factory.mktemp("finished") / "run", STEPS)
+    """Its files are old enough to be known by their identity (`SETTLED_NS`)."""
+    run = simple_run(tmp_path_factory.mktemp("finished") / "run", STEPS)
+    before = time.time() - 60
+    for path in run.rglob("*"):
+        os.utime(path, (before, before))
+    return run
 
 
 @pytest.fixture
