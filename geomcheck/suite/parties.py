@@ -106,6 +106,22 @@ def require_free(free: Party, start: int) -> None:
         )
 
 
+def require_another(own: Party, free: Party, start: int) -> None:
+    """Raise Unanswerable where two runs scored alike to the last bit in all that both were scored in after `start`."""
+    ours, theirs = own.account.scores, free.account.scores
+    pairs = [
+        (value, theirs[name][step])
+        for name, by_step in ours.items()
+        for step, value in by_step.items()
+        if step > start and step in theirs.get(name, {})
+    ]
+    if len(pairs) > 1 and all(one == other for one, other in pairs):
+        raise Unanswerable(
+            f"{own.name} and {free.name} agree exactly in all {len(pairs)} scores after step {start}: one is a copy of "
+            "the other, or the constraint did nothing"
+        )
+
+
 def require_controls(constraint: Constraint, controls: Sequence[Party]) -> None:
     """Raise Unanswerable where a run is no control of the one with `constraint`, or two are the same."""
     seeds: dict[int | None, str] = {}

@@ -20,6 +20,7 @@ from geomcheck.suite.parties import (
     constraint_of,
     named_party,
     party_of,
+    require_another,
     require_confined,
     require_controls,
     require_free,
@@ -144,6 +145,7 @@ def compare(
     constraint = constraint_of(own, "learned")
     require_confined(constraint, record, weights)
     require_free(free, constraint.start_step)
+    require_another(own, free, constraint.start_step)
     require_controls(constraint, controls)
     after = [step for step in steps if step > constraint.start_step]
     if not after:

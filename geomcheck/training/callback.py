@@ -92,8 +92,8 @@ class GeometryCallback(TrainerCallback):
         cache: str | Path | None = None,
         trainer: Trainer | None = None,
     ) -> None:
-        if every is not None and every < 1:
-            raise UsageError(f"every is {every}: give a number of steps, or None to look at each save")
+        if every is not None and (type(every) is not int or every < 1):
+            raise UsageError(f"every is {every!r}: give a whole number of steps, or None to look at each save")
         require_sensible(on_violation=on_violation, budget=budget, device=device)
         wanted = Wanted.of(suite, metrics, weights)
         self._watch = partial(

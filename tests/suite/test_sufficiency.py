@@ -225,6 +225,15 @@ def test_a_constraint_that_was_copied_into_an_earlier_checkpoint(judge, tmp_path
     assert "run 'run' says at step 10 that it is constrained, and that it is so since step 15" in message
 
 
+def test_a_copy_of_the_free_run_that_says_it_was_constrained(judge):
+    message = judge("above: 85%", **own(scores=FREE)).message
+    assert "agree exactly in all 2 scores after step 10: one is a copy of the other" in message
+
+
+def test_scores_that_agree_at_one_step_only(judge):
+    assert judge("above: 85%", **own(scores={**KEPT, 30: FREE[30]})).outcome == "passed"
+
+
 def test_a_free_run_must_say_so(judge, tmp_path):
     record = record_of(family(tmp_path, own=Confined(scores=KEPT, constraint=LEARNED)))
     for step in (20, 30):
