@@ -92,3 +92,7 @@ def _schema(_: argparse.Namespace) -> None:
     from geomcheck.suite import json_schema
 
     print(json.dumps(json_schema(), indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

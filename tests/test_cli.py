@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,10 @@ def test_errors_quote_names_without_their_control_characters(
     (tmp_path / "a\x1b[31m").touch()
     assert main(["inspect", str(tmp_path)]) == 4
     assert "found a\\x1b[31m." in capsys.readouterr().err
+
+
+def test_as_a_module_it_does_what_the_command_does():
+    """It would end with exit code 0 and have looked at nothing."""
+    command = [sys.executable, "-m", "geomcheck.cli", "watch", "nowhere", "--suite=opd", "--once"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "does not exist" in done.stderr) == (4, True)

@@ -37,7 +37,7 @@ def read_json(path: Path, root: Path, *, max_bytes: int) -> dict[str, Any]:
     """The mapping in a JSON file. Raises RunError as `require_regular`, where it holds none, or a key twice."""
     resolved = require_regular(path, root, max_bytes=max_bytes)
     try:
-        content = json.loads(resolved.read_bytes(), object_pairs_hook=_distinct)
+        content = json.loads(resolved.read_bytes(), object_pairs_hook=distinct)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not readable as JSON ({error}); the save may be incomplete") from error
     if not isinstance(content, dict):
@@ -45,7 +45,7 @@ def read_json(path: Path, root: Path, *, max_bytes: int) -> dict[str, Any]:
     return content
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The mapping of these keys. Raises ValueError where one is there twice: readers differ in which then counts."""
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from geomcheck.checkpoints.constraint import Constraint
-from geomcheck.checkpoints.inside import read_json, require_regular
+from geomcheck.checkpoints.inside import distinct, read_json, require_regular
 from geomcheck.errors import RunError
 
 STATE = "trainer_state.json"
@@ -29,6 +29,8 @@ FILES = ("scores.json", "scores.csv")
 MAX_STATE_BYTES = 64 * 2**20
 MAX_FILE_BYTES = 16 * 2**20
 PREFIX = "eval"
+SPEED = ("_runtime", "_per_second", "_model_preparation_time")
+"""Ends of the names of what an evaluation tells of its own speed, which differs each time."""
 
 Entry = tuple[str, int, float, str]
 """A score: its name, its step, its value, and where it was found."""
@@ -88,7 +90,7 @@ def _logged(path: Path, root: Path, state: Mapping[str, Any] | None = None) -> I
         step = entry.get("step") if isinstance(entry, dict) else None
         if type(step) is int and step >= 0:
             for name, value in entry.items():
-                if name.startswith(PREFIX) and type(value) in (int, float):
+                if name.startswith(PREFIX) and not name.endswith(SPEED) and type(value) in (int, float):
                     yield name, step, _number(value), str(path)
 
 
@@ -107,7 +109,7 @@ def _filed(run: Path, root: Path) -> Iterator[Entry]:
 
 
 def _json(text: str, where: str) -> Iterator[Entry]:
-    content = json.loads(text)
+    content = json.loads(text, object_pairs_hook=distinct)
     if not isinstance(content, dict):
         raise TypeError(f"a {type(content).__name__} at the top level")
     for step, scores in content.items():
@@ -123,6 +125,8 @@ def _csv(text: str, where: str) -> Iterator[Entry]:
     rows = csv.DictReader(io.StringIO(text), strict=True)
     if "step" not in (rows.fieldnames or ()):
         raise ValueError("no column `step`")
+    if len(set(rows.fieldnames or ())) < len(rows.fieldnames or ()):
+        raise ValueError("a column is there twice")
     for row in rows:
         step = _step(row.pop("step"))
         for name, value in row.items():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VIOLATED = 1
 INVALID_SUITE = 2
+MAX_EVERY = 86_400
 
 
 def add_to(commands: Any) -> None:
@@ -95,6 +96,8 @@ def _pace(options: argparse.Namespace) -> Pace:
     for name, value in (("--every", options.every), ("--idle", options.idle)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UsageError(f"{name}={value:g}: give a number above 0")
+    if options.every > MAX_EVERY:
+        raise UsageError(f"--every={options.every:g}: give seconds, at most {MAX_EVERY} (a day)")
     if options.steps is not None and options.steps < 1:
         raise UsageError(f"--steps={options.steps}: give the number of optimizer steps, 1 or more")
     idle = None if options.idle is None else options.idle * 60

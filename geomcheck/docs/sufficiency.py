@@ -17,8 +17,10 @@ Scores are the `eval...` entries of `log_history` in `trainer_state.json`, and t
 `step,accuracy`. Steps must match exactly. Weights are needed of the run under test only. Source: arXiv 2606.07082.
 
 It is an error, and never a pass, where a checkpoint that is judged does not say that it was constrained, the free run
-says that it was, a control differs from the run in K, start or method, K reaches a weight's input dimension, a score is
-missing or not a number, the runs start apart, or the free run gained nothing.
+says that it was or has no later checkpoint to say otherwise, a control differs from the run in K, start or method, K
+reaches a weight's input dimension, a score is missing or not a number, the runs start apart, `start` is not what they
+scored before training, or the free run gained nothing. What is not seen: whether weights are where the files say that
+they are confined, and whether all runs were scored on the same data.
 """
 
 _EXAMPLE = """\

@@ -15,6 +15,9 @@ from geomcheck.suite.quantities import Scale
 from geomcheck.suite.selection import Selection
 from geomcheck.suite.sufficiency import SUFFICIENCY, Sufficiency
 
+FALLING = ("loss", "perplexity", "ppl", "_nll", "_wer", "_cer")
+"""Ends of the names of scores of which less is better."""
+
 
 def build_sufficiency(node: Node, selection: Selection, what: str) -> tuple[Expectation | None, list[Problem]]:
     """The expectation that `node` states, or None with what is wrong; `what` names it in messages."""
@@ -46,6 +49,9 @@ def build_sufficiency(node: Node, selection: Selection, what: str) -> tuple[Expe
 def _problems(statement: SufficiencyStatement, node: Node, what: str) -> list[Problem]:
     if statement.above is None and statement.below is None:
         return [Problem(node.position, f"{what} has no condition; give `above`, `below` or both")]
+    if "better" not in node.value and statement.score.lower().endswith(FALLING):
+        message = f"`{statement.score}` looks like a score that falls in training; say `better: lower`, or `higher`"
+        return [Problem(node.value["score"].key, message)]
     if statement.over_random is not None and statement.above is None:
         message = "`over_random` goes with `above`: that less than a share is kept says nothing of more than random"
         return [Problem(node.value["over_random"].key, message)]

@@ -67,6 +67,11 @@ def constraint_of(party: Party, channel: Drawn) -> Constraint:
     first, *others = found.values()
     if any(replace(other, source=first.source) != first for other in others):
         raise Unanswerable(f"{party.name} changed its constraint along the run; train it anew under one")
+    if early := [step for step in found if step < first.start_step]:
+        raise Unanswerable(
+            f"{party.name} says at step {min(early)} that it is constrained, and that it is so since step "
+            f"{first.start_step}: its geomcheck_constraint.json is not of that checkpoint"
+        )
     if first.channel != channel:
         raise Unanswerable(f"{party.name} has a {first.channel} channel, where a {channel} one is expected")
     return first
@@ -88,12 +93,33 @@ def require_confined(constraint: Constraint, record: Record, weights: Selection)
             )
 
 
-def require_free(free: Party) -> None:
-    """Raise Unanswerable where the free run was not."""
+def require_free(free: Party, start: int) -> None:
+    """Raise Unanswerable where the free run was not, or has no checkpoint after step `start` that could say so."""
     bound = [step for step, constraint in free.account.constraints.items() if constraint is not None]
     if bound:
         where = f"its checkpoint at step {bound[0]} has a geomcheck_constraint.json"
         raise Unanswerable(f"{free.name} was not free: {where}")
+    if max(free.account.constraints, default=0) <= start:
+        raise Unanswerable(
+            f"{free.name} has no checkpoint after step {start}, where the constraint began, to say that it was free; "
+            "keep the directory of one, with its trainer_state.json"
+        )
+
+
+def require_another(own: Party, free: Party, start: int) -> None:
+    """Raise Unanswerable where two runs scored alike to the last bit in all that both were scored in after `start`."""
+    ours, theirs = own.account.scores, free.account.scores
+    pairs = [
+        (value, theirs[name][step])
+        for name, by_step in ours.items()
+        for step, value in by_step.items()
+        if step > start and step in theirs.get(name, {})
+    ]
+    if len(pairs) > 1 and all(one == other for one, other in pairs):
+        raise Unanswerable(
+            f"{own.name} and {free.name} agree exactly in all {len(pairs)} scores after step {start}: one is a copy of "
+            "the other, or the constraint did nothing"
+        )
 
 
 def require_controls(constraint: Constraint, controls: Sequence[Party]) -> None:

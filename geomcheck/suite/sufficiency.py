@@ -20,6 +20,7 @@ from geomcheck.suite.parties import (
     constraint_of,
     named_party,
     party_of,
+    require_another,
     require_confined,
     require_controls,
     require_free,
@@ -143,7 +144,8 @@ def compare(
     controls = [named_party("random", path) for path in condition.random]
     constraint = constraint_of(own, "learned")
     require_confined(constraint, record, weights)
-    require_free(free)
+    require_free(free, constraint.start_step)
+    require_another(own, free, constraint.start_step)
     require_controls(constraint, controls)
     after = [step for step in steps if step > constraint.start_step]
     if not after:
@@ -154,6 +156,7 @@ def compare(
     for party in (own, *controls):
         require_in_force(party, constraint.start_step, max(after))
     origin = constraint.start_step if condition.since_constraint else 0
+    _require_likely_start(condition, (own, free, *controls))
     scores = {party.name: _scores(party, condition, (origin, *after)) for party in (own, free, *controls)}
     if not condition.since_constraint:
         _require_one_start(condition, scores)
@@ -194,6 +197,17 @@ def _scores(party: Party, condition: Sufficiency, steps: Sequence[int]) -> dict[
             raise Unanswerable(f"{condition.score} of {party.name} at step {step} is {wanted[step]}, not a number")
         found[step] = wanted[step]
     return found
+
+
+def _require_likely_start(condition: Sufficiency, parties: Sequence[Party]) -> None:
+    """Raise Unanswerable where the score before training that the suite gives is none that the runs could have had."""
+    told = [party.account.scores.get(condition.score, {}) for party in parties]
+    known = [by_step[0] for by_step in told if 0 in by_step]
+    if condition.start is not None and known and not min(known) <= condition.start <= max(known):
+        raise Unanswerable(
+            f"`start` is {condition.start:g}, but before training the runs scored {min(known):g} to {max(known):g} in "
+            f"{condition.score}; remove `start`"
+        )
 
 
 def _require_one_start(condition: Sufficiency, scores: Mapping[str, Mapping[int, float]]) -> None:

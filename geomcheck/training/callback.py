@@ -92,8 +92,8 @@ class GeometryCallback(TrainerCallback):
         cache: str | Path | None = None,
         trainer: Trainer | None = None,
     ) -> None:
-        if every is not None and every < 1:
-            raise UsageError(f"every is {every}: give a number of steps, or None to look at each save")
+        if every is not None and (type(every) is not int or every < 1):
+            raise UsageError(f"every is {every!r}: give a whole number of steps, or None to look at each save")
         require_sensible(on_violation=on_violation, budget=budget, device=device)
         wanted = Wanted.of(suite, metrics, weights)
         self._watch = partial(
@@ -112,6 +112,7 @@ class GeometryCallback(TrainerCallback):
         self._record = record
         self._trainer = None if trainer is None else weakref.ref(trainer)
         self._monitor: Monitor | None = None
+        self._record_path: Path | None = None
         self._observed = 0
         self._told: set[str] = set()
 
@@ -128,7 +129,7 @@ class GeometryCallback(TrainerCallback):
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Find W0, and see to it that there is something to watch."""
-        self._monitor, self._observed = None, state.global_step
+        self._monitor, self._record_path, self._observed = None, None, state.global_step
         self._find_trainer()
         try:
             self._monitor = self._begun(args, state, model)
@@ -152,6 +153,7 @@ class GeometryCallback(TrainerCallback):
         held = ranks.all_do(lambda: holding(model))
         run = Path(args.output_dir).resolve()
         record = Path(self._record) if self._record else run.with_name(f"{run.name}.geometry.parquet")
+        self._record_path = self._own(record.resolve())
         base = self._w0(held, run.with_name(f"{run.name}.geometry.start"), state, ranks)
         monitor = ranks.all_do(
             lambda: self._watch(base, total_steps=state.max_steps, record=record, run=run, config=held.config),
@@ -162,6 +164,14 @@ class GeometryCallback(TrainerCallback):
         if ranks.leads:
             self._tell_beginning(monitor, begun, record)
         return monitor
+
+    def _own(self, record: Path) -> Path:
+        """`record`, unless another callback of this training keeps its own there: each would undo the other's."""
+        trainer = self._trainer() if self._trainer else None
+        others = [] if trainer is None else [c for c in trainer.callback_handler.callbacks if c is not self]
+        if any(isinstance(other, GeometryCallback) and other._record_path == record for other in others):
+            raise UsageError(f"two callbacks keep their record in {record}; give one of them another, with record=PATH")
+        return record
 
     def _w0(self, held: Holding, directory: Path, state: Any, ranks: Ranks) -> BaseModel:
         if self._base != START:

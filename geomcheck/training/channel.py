@@ -39,7 +39,8 @@ class Channel:
         seed: of a random one.
 
     Raises:
-        UsageError: there is no weight, or `k` is not below the `in` of each: such a channel constrains nothing.
+        UsageError: there is no weight, or `k` is not below the `in` of each: such a channel constrains nothing. Or
+            a V is not (in, k) with orthonormal columns, or the seed is not that of a random channel.
     """
 
     vectors: Mapping[str, Tensor]
@@ -52,6 +53,12 @@ class Channel:
         if not self.vectors:
             raise UsageError(f"the channel from {self.source} has no weight")
         require_narrow(self.k, {name: v.shape[0] for name, v in self.vectors.items()})
+        for name, v in self.vectors.items():
+            if fault := _fault(v, self.k):
+                raise UsageError(f"{name} of the channel from {self.source}: {fault}")
+        seeded = type(self.seed) is int and self.seed >= 0
+        if seeded != (self.drawn == "random") or (self.seed is not None and not seeded):
+            raise UsageError(f"the {self.drawn} channel has seed {self.seed!r}; a random one, and no other, has one")
 
     # ---- from training
 
@@ -212,9 +219,10 @@ class Channel:
         if drawn is None or k is None or (seed is None) != (drawn == "learned") or not known.get("source"):
             raise RunError(f"{file}: no channel, or damaged: its header says {ascii(dict(known))[:200]}")
         vectors = {name: opened.read(name).clone() for name in opened.weights}
-        for name, v in vectors.items():
-            _require_orthonormal(file, name, v, k)
-        return cls(vectors, k, drawn, known["source"], seed)
+        try:
+            return cls(vectors, k, drawn, known["source"], seed)
+        except UsageError as error:
+            raise RunError(f"{file}: {error}; it is damaged") from error
 
 
 def _drawn(name: str, width: int, k: int, seed: int) -> Tensor:
@@ -228,9 +236,9 @@ def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def _require_orthonormal(file: Path, name: str, v: Tensor, k: int) -> None:
-    if v.dtype != torch.float32 or v.dim() != 2 or v.shape[1] != k or not k < v.shape[0]:
-        raise RunError(f"{file}: {name!a} is {v.dtype} {tuple(v.shape)}, not V (in, {k}) in fp32")
+def _fault(v: Tensor, k: int) -> str | None:
+    """Why a tensor is no V, or None."""
+    if v.dtype != torch.float32 or v.dim() != 2 or v.shape[1] != k:
+        return f"it is {v.dtype} {tuple(v.shape)}, not V (in, {k}) in fp32"
     off = float((v.double().T @ v.double() - torch.eye(k, dtype=torch.float64)).abs().max())
-    if not off <= ORTHONORMAL:
-        raise RunError(f"{file}: the columns of {name!a} are not orthonormal (off by {off:.2g}); it is damaged")
+    return None if off <= ORTHONORMAL else f"its columns are not orthonormal (off by {off:.2g})"

@@ -70,10 +70,19 @@ def matrices(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def adapted(model: nn.Module) -> bool:
+    """Whether an adapter of PEFT is in the model."""
+    return bool(getattr(_innermost(model), "peft_config", None))
+
+
 def config_of(model: nn.Module) -> Mapping[str, Any]:
     """The architecture that a model says it has; empty where it says nothing."""
+    to_dict = getattr(getattr(_innermost(model), "config", None), "to_dict", None)
+    return dict(to_dict()) if callable(to_dict) else {}
+
+
+def _innermost(model: nn.Module) -> nn.Module:
     inner = model
     while isinstance(wrapped := getattr(inner, "module", None) or getattr(inner, "_orig_mod", None), nn.Module):
         inner = wrapped
-    to_dict = getattr(getattr(inner, "config", None), "to_dict", None)
-    return dict(to_dict()) if callable(to_dict) else {}
+    return inner

@@ -19,6 +19,7 @@ from geomcheck.suite import Suite, load_suite
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.quantities import Refusal
 from geomcheck.suite.selection import DEFAULT, Selection, parse_selection
+from geomcheck.suite.sufficiency import Sufficiency
 from geomcheck.suite.verdict import Unanswerable
 
 DEFAULT_METRICS = ("update_sparsity", "relative_update_norm", "stable_rank", "subspace_alignment")
@@ -123,6 +124,11 @@ def _selection(weights: WeightsOption) -> Selection:
 
 def _possible(suite: Suite | None) -> Suite | None:
     for expectation in suite.expectations if suite else ():
+        if isinstance(expectation.condition, Sufficiency):
+            raise UsageError(
+                f"{_place(expectation)}: {expectation.metric} is about scores and constraints in saved checkpoints, "
+                "which a training does not read; check those for it"
+            )
         for question in expectation.questions():
             _require_possible(question.metric, question.request, _place(expectation))
     return suite

@@ -28,7 +28,7 @@ from geomcheck.measurement import Record
 from geomcheck.suite.selection import DEFAULT, Selection
 from geomcheck.training.channel import Channel
 from geomcheck.training.learned import At
-from geomcheck.training.parameters import matrices
+from geomcheck.training.parameters import adapted, matrices
 from geomcheck.training.subspace import local, projected
 
 LINEAR_STATE = ("momentum_buffer", "exp_avg")
@@ -128,6 +128,8 @@ class Projection:
         optimizer: Any,
         start_step: int,
     ) -> None:
+        if type(start_step) is not int or start_step < 0:
+            raise UsageError(f"start_step={start_step!r}: give the number of optimizer steps done, 0 or more")
         self.channel = channel
         self.constraint = Constraint(
             channel=channel.drawn,
@@ -139,6 +141,7 @@ class Projection:
             source=channel.source,
             weights=len(channel.vectors),
         )
+        self._model = model
         self._optimizer = _unwrapped(optimizer)
         self._confined = _matched(model, channel)
         self._vectors = {name: _beside(channel.vectors[name], p) for name, p in self._confined.items()}
@@ -163,12 +166,25 @@ class Projection:
         """Write the constraint and its channel into a checkpoint's directory, on one rank.
 
         Raises:
-            UsageError: there is no such directory, or it cannot be written to.
+            UsageError: there is no such directory, or it cannot be written to; the constraint was removed, or the model
+                has other parameters by now, which are not constrained.
         """
+        self._require_in_force()
         if not Path(checkpoint).is_dir():
             raise UsageError(f"{checkpoint}: no such checkpoint to write the constraint into")
         self.channel.save(checkpoint)
         self.constraint.write(checkpoint)
+
+    def _require_in_force(self) -> None:
+        if not self._hooks:
+            raise UsageError("the constraint was removed: a checkpoint of now must not say that it is constrained")
+        known = matrices(self._model)
+        for name, parameter in self._confined.items():
+            if known.get(name) is not parameter:
+                raise UsageError(
+                    f"{name} of the model is another parameter than the one that was constrained, and trains freely; "
+                    "constrain the model after whatever replaces its parameters"
+                )
 
     def _require_optimizer(self) -> None:
         if self._optimizer is None:
@@ -181,6 +197,14 @@ class Projection:
                 f"the optimizer does not step on {alien[0]}: it may hold copies (DeepSpeed, flat parameters), "
                 "or have been built before the model was wrapped"
             )
+        if loose := [name for name, p in self._model.named_parameters() if id(p) in self._frozen_ids() - stepped]:
+            raise UsageError(
+                f'unselected="frozen": the optimizer does not step on {loose[0]}, and another may move it (weight '
+                "decay needs no gradient); take it out of training with requires_grad_(False) first"
+            )
+
+    def _frozen_ids(self) -> set[int]:
+        return {id(parameter) for parameter in self._frozen}
 
     def _freeze(self) -> list[Any]:
         """Zero what is frozen before it is reduced or clipped, and hide it from the optimizer, which skips None."""
@@ -262,6 +286,8 @@ def _channel(
 
 def _matched(model: nn.Module, channel: Channel) -> dict[str, nn.Parameter]:
     """The parameters that a channel confines. Raises UsageError where any is not as it should be."""
+    if adapted(model):
+        raise UsageError("the model has an adapter, whose updates no channel of its weights confines; merge it first")
     known = matrices(model)
     for name, v in channel.vectors.items():
         parameter = known.get(name)

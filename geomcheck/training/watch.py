@@ -80,7 +80,7 @@ class Watch:
         points = (*self.history.points, point)
         run = replace(run, checkpoints=tuple(_at(run.checkpoints[0], point) for point in points))
         record = survey(run, base)
-        step = self._measured(points, asked, run.checkpoints[-1].source, base.source, start)
+        step = self._measured(points, asked, record.skipped, run.checkpoints[-1].source, base.source, start)
         self.history.require_continued(step)
         self.history.add(step)
         self._complete(record, asked, base)
@@ -126,17 +126,25 @@ class Watch:
             self.history.forget()
 
     def _measured(
-        self, points: Sequence[Point], asked: Asked, current: WeightSource, base: WeightSource, start: float
+        self,
+        points: Sequence[Point],
+        asked: Asked,
+        changed: Mapping[str, str],
+        current: WeightSource,
+        base: WeightSource,
+        start: float,
     ) -> Step:
-        """The new checkpoint, of as many weights as the budget allows."""
+        """The new checkpoint, of as many weights as the budget allows, without what is `changed` beyond comparison."""
         agenda = Agenda.of(points, set().union(*asked.values()))
         known = self.history.watched
         left_out = self.history.skipped
         names = [name for name in known or asked if name not in left_out]
         seconds = None if self.budget is None else self.budget * (1 if known else HEADROOM)
         followed: dict[str, Followed] = {}
-        skipped: dict[str, str] = {}
+        skipped = {name: f"{points[-1].name}: {changed[name]}" for name in names if name in changed}
         for name in names:
+            if name in skipped:
+                continue
             if followed and seconds is not None and time.perf_counter() - start > seconds:
                 break
             try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from geomcheck.checkpoints import Checkpoint, Run
+from geomcheck.checkpoints.discovery.steps import recognise
 from geomcheck.errors import NoCheckpoint, RunError
 from geomcheck.watching.look import Look, Show, Watcher
 
@@ -140,7 +141,7 @@ class _Watch:
 
     def _after(self, error: Exception) -> str:
         """What is waited for after trouble; the same trouble with the same files is not waited for."""
-        trouble = (str(error), _files(Path(self._watcher.path)))
+        trouble = (str(error), _read_files(Path(self._watcher.path)))
         if trouble == self._trouble:
             return self._look(over=False, damaged=True)
         self._trouble = trouble
@@ -197,6 +198,17 @@ def _next(run: Run, complete: Sequence[Checkpoint]) -> str:
     if run.planned is None:
         return "next checkpoint; how long the training is is not known: give --steps or --idle, or end with Ctrl-C"
     return f"next checkpoint, to step {run.planned}"
+
+
+def _read_files(run: Path) -> object:
+    """The files that a look reads, of checkpoints and W0; logs beside them change as long as the training goes on."""
+    try:
+        found = recognise(run)
+    except (RunError, OSError):  # it is gone, or damaged where it says what it is
+        found = []
+    places = {place for steps in found for _, place in steps.directories}
+    places |= {steps.place / name for steps in found for name in steps.layout.bases}
+    return {place: _files(place) for place in places or {run}}
 
 
 def _files(place: Path) -> tuple[tuple[str, int, int], ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geomcheck.checkpoints import BaseModel, Run, comparable, find_base, open_run
-from geomcheck.errors import RecordError, RunError, UsageError
+from geomcheck.errors import NoCheckpoint, RecordError, RunError, UsageError
 from geomcheck.measurement import (
     Plan,
     Point,
@@ -80,7 +80,7 @@ class Watcher:
         dequantize: make fp32 of fp8 weights and their scales, and measure those.
 
     Raises:
-        UsageError: the suites name several W0.
+        UsageError: the suites name several W0, or the reference is neither a run nor a record.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Watcher:
         self.steps = steps
         self.resources = resources
         self.dequantize = dequantize
-        self._reference_path = reference
+        self._compared = None if reference is None else _opened(reference)
         self._reference: tuple[Run | None, Record] | None = None
         self._known: tuple[Run, BaseModel, Record] | None = None
         self._seen: dict[int, Point] = {}
@@ -182,25 +182,29 @@ class Watcher:
 
     def _compared_with(self, base: BaseModel) -> tuple[Run | None, Record | None]:
         """The reference run, if its weights are at hand, and its record, measured once."""
-        if self._reference_path is None:
+        if self._compared is None:
             return None, None
         if self._reference is None:
-            self._reference = self._measured_reference(self._reference_path, base)
+            self._reference = self._measured_reference(self._compared, base)
         return self._reference
 
-    def _measured_reference(self, path: str, base: BaseModel) -> tuple[Run | None, Record]:
-        if Path(path).is_file():
-            try:
-                return None, read_record(path)
-            except RecordError as error:
-                raise UsageError(str(error)) from error
-        opened = open_run(path)
+    def _measured_reference(self, opened: Run | Record, base: BaseModel) -> tuple[Run | None, Record]:
+        if isinstance(opened, Record):
+            return None, opened
         run, w0 = comparable(opened, opened.own_base or base, dequantize=self.dequantize)
         record = survey(run, w0)
         measure_record(
             record, run, w0, merge(s.reference_requests(record) for s in self.suites), resources=self.resources
         )
         return run, record
+
+
+def _opened(reference: str) -> Run | Record:
+    """The reference, which must be there at once: only the run itself is waited for."""
+    try:
+        return read_record(reference) if Path(reference).is_file() else open_run(reference)
+    except (RecordError, RunError, NoCheckpoint) as error:
+        raise UsageError(f"the reference: {error}") from error
 
 
 def _asked(expectation: Expectation, record: Record) -> Plan:

@@ -41,7 +41,7 @@ LOG = [
 def test_evaluations_of_a_run_without_weights(tmp_path):
     account = open_account(slim(tmp_path / "run", LOG, constraint=LEARNED))
     assert account.scores["eval_accuracy"] == {0: 0.125, 10: 0.25, 20: 0.5}
-    assert set(account.scores) == {"eval_accuracy", "eval_loss", "eval_runtime"}
+    assert set(account.scores) == {"eval_accuracy", "eval_loss"}
     assert account.constraints == {10: None, 20: LEARNED}
     assert account.faults == ()
 
@@ -86,6 +86,9 @@ def test_a_scores_file(tmp_path, name, text):
         ("scores.json", "[" * 100_000, "no scores by step"),
         ("scores.csv", "steps,accuracy\n1,2\n", "no column `step`"),
         ("scores.csv", "step,accuracy\n1,high\n", "could not convert"),
+        ("scores.json", '{"30": {"accuracy": 0.1, "accuracy": 0.9}}', "the key 'accuracy' is there twice"),
+        ("scores.json", '{"30": {"accuracy": 0.1}, "30": {"accuracy": 0.9}}', "the key '30' is there twice"),
+        ("scores.csv", "step,accuracy,accuracy\n30,0.1,0.9\n", "a column is there twice"),
         ("scores.csv", "", "no column `step`"),
         ("scores.json", '{"20": {"eval_accuracy": 0.75}}', "eval_accuracy at step 20 is 0.75, and 0.5 elsewhere"),
     ],
@@ -117,6 +120,16 @@ def test_literals_that_are_no_numbers_stay_what_they_are(tmp_path):
     assert math.isnan(scores["eval_accuracy"][20])
     assert (scores["eval_loss"][20], scores["eval_n"][20]) == (-math.inf, math.inf)
     assert open_account(run).faults == ()  # NaN does not contradict NaN
+
+
+def test_an_evaluation_that_was_repeated_takes_another_time(tmp_path):
+    speed = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
+    run = slim(tmp_path / "run", [{"step": 20, "eval_accuracy": 0.5, **dict.fromkeys(speed, 1.0)}])
+    again = {"step": 20, "eval_accuracy": 0.5, **dict.fromkeys(speed, 2.0)}
+    (run / "trainer_state.json").write_text(json.dumps({"log_history": [again]}))
+    account = open_account(run)
+    assert account.faults == ()
+    assert account.scores == {"eval_accuracy": {20: 0.5}}
 
 
 def test_a_state_that_only_the_run_itself_has(tmp_path):

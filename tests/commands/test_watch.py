@@ -92,6 +92,9 @@ def test_json_of_a_run_that_goes_on(tmp_path, capsys):
     [
         ([], 4, "watch needs --suite"),
         (["--suite=opd", "--every=0"], 4, "--every=0: give a number above 0"),
+        (["--suite=opd", "--every=1e300"], 4, "--every=1e+300: give seconds, at most 86400"),
+        (["--suite=opd", "--reference=nowhere"], 4, "the reference: the run nowhere does not exist"),
+        (["--suite=opd", "--reference=bad.yaml"], 4, "the reference: bad.yaml"),
         (["--suite=opd", "--idle=nan"], 4, "--idle=nan"),
         (["--suite=opd", "--steps=0"], 4, "--steps=0"),
         (["--suite=nothing"], 4, "no suite 'nothing'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -58,7 +59,6 @@ def judge(suite_file, tmp_path):
         ("above: 85%\nstart: 0.1", "passed"),
         ("above: 82%\nsince: constraint", "passed"),  # (0.55 - 0.3) / (0.6 - 0.3) = 0.8333
         ("above: 84%\nsince: constraint", "failed"),
-        ("above: 89%\nstart: 0.2", "failed"),  # (0.55 - 0.2) / (0.6 - 0.2) = 0.875
     ],
 )
 def test_conditions(judge, condition, outcome):
@@ -201,6 +201,49 @@ def test_a_constraint_that_changes_along_the_run(judge, tmp_path):
     assert judge("above: 85%", record=record_of(run)).outcome == "passed"
 
 
+def test_a_start_that_no_run_scored(judge, tmp_path):
+    """Far below, it would turn any two scores into a share of nearly 100%."""
+    message = judge("above: 85%\nstart: -100").message
+    assert "`start` is -100, but before training the runs scored 0.1 to 0.1 in eval_accuracy; remove" in message
+    assert judge("above: 85%\nstart: 0.2", record=record_of(tmp_path / "run")).outcome == "error"
+
+
+@pytest.mark.parametrize(("condition", "outcome"), [("above: 88%", "failed"), ("above: 87%", "passed")])
+def test_a_start_where_the_runs_were_not_evaluated_before_or_differ(judge, condition, outcome):
+    """(0.55 - 0.2) / (0.6 - 0.2) = 0.875"""
+    later = {key: value for key, value in CHANCE.items() if key}
+    starts = own(scores={**KEPT, 0: 0.1}), free(scores={**FREE, 0: 0.3}), control(scores=later)
+    parties = {key: value for part in starts for key, value in part.items()}
+    assert judge(f"{condition}\nstart: 0.2", **parties).outcome == outcome
+
+
+def test_a_constraint_that_was_copied_into_an_earlier_checkpoint(judge, tmp_path):
+    run = family(tmp_path, own=Confined(scores=KEPT), **control(constraint=replace(RANDOM, start_step=15)))
+    for step in (10, 20, 30):
+        replace(LEARNED, start_step=15).write(run / f"checkpoint-{step}")
+    message = judge("above: 85%", record=record_of(run)).message
+    assert "run 'run' says at step 10 that it is constrained, and that it is so since step 15" in message
+
+
+def test_a_copy_of_the_free_run_that_says_it_was_constrained(judge):
+    message = judge("above: 85%", **own(scores=FREE)).message
+    assert "agree exactly in all 2 scores after step 10: one is a copy of the other" in message
+
+
+def test_scores_that_agree_at_one_step_only(judge):
+    assert judge("above: 85%", **own(scores={**KEPT, 30: FREE[30]})).outcome == "passed"
+
+
+def test_a_free_run_must_say_so(judge, tmp_path):
+    record = record_of(family(tmp_path, own=Confined(scores=KEPT, constraint=LEARNED)))
+    for step in (20, 30):
+        shutil.rmtree(tmp_path / "free" / f"checkpoint-{step}")
+    listed = {str(step): {"eval_accuracy": value} for step, value in FREE.items()}
+    (tmp_path / "free" / "scores.json").write_text(json.dumps(listed))
+    message = judge("above: 85%", record=record).message
+    assert "has no checkpoint after step 10, where the constraint began, to say that it was free" in message
+
+
 def test_before_the_constraint_there_is_nothing_to_judge(judge):
     assert "the constraint began at step 10, and no later checkpoint is judged" in judge("above: 1%\nat: first").message
 
@@ -293,6 +336,7 @@ def test_paths_count_from_the_file_that_names_them(suite_file, tmp_path):
         (KEYS + "    above: 60%\n    min_gain: -1\n", "`min_gain`: a gain that is asked for is not negative"),
         (KEYS + "    above: 60%\n    better: more\n", "`better`: found `more`; allowed: higher, lower"),
         (KEYS + "    above: 60%\n    start: .nan\n", "`start`"),
+        (KEYS.replace("accuracy", "loss") + "    above: 60%\n", "`eval_loss` looks like a score that falls"),
         (KEYS + "    above: 60%\n    k: 4\n", "unknown key `k` in expectation `it`"),
         (KEYS + "    within: [1, 2]\n", "unknown key `within`"),
         (KEYS + "    above: 60%\n    start: 0.1\n    since: constraint\n", "`start` is not looked at"),

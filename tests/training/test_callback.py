@@ -289,6 +289,18 @@ def test_the_start_of_the_training_as_w0(tmp_path: Path, caplog: pytest.LogCaptu
     assert all(torch.equal(one, other) for one, other in zip(fresh.parameters(), written.parameters(), strict=True))
 
 
+def test_two_callbacks_do_not_keep_one_record(anchor: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = GeometryCallback(metrics=["stable_rank"]), GeometryCallback(metrics=["update_sparsity"])
+    trainer(load(anchor), tmp_path / "run", first, second).train()
+    assert "two callbacks keep their record in" in caplog.text
+    assert second.record is None
+    assert_same(first.record, geomcheck.read_record(tmp_path / "run.geometry.parquet"))
+    beside = GeometryCallback(metrics=["update_sparsity"], record=tmp_path / "beside.parquet")
+    trainer(load(anchor), tmp_path / "both", GeometryCallback(metrics=["stable_rank"]), beside).train()
+    assert (tmp_path / "both.geometry.parquet").exists()
+    assert_same(beside.record, geomcheck.read_record(tmp_path / "beside.parquet"))
+
+
 def test_no_w0_is_an_error_in_the_log_and_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from fixtures.recipe.models import build_tokenizer, new_model
 

@@ -175,7 +175,7 @@ def test_is_read_back_as_saved(tmp_path):
         (lambda held, meta: ({name: v * 1.01 for name, v in held.items()}, meta), "not orthonormal"),
         (lambda held, meta: ({name: v * float("nan") for name, v in held.items()}, meta), "not orthonormal"),
         (lambda held, meta: ({name: v.double() for name, v in held.items()}, meta), "not V"),
-        (lambda held, meta: ({name: v[:3] for name, v in held.items()}, meta), "not V"),
+        (lambda held, meta: ({name: v[:3] for name, v in held.items()}, meta), "constrains nothing"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, spoil, says):
@@ -185,6 +185,23 @@ def test_a_damaged_file_is_refused(tmp_path, spoil, says):
     save_file({n: v.contiguous() for n, v in vectors.items()}, tmp_path / CHANNEL_FILE, metadata=metadata)
     with pytest.raises(RunError, match=says):
         Channel.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("v", "drawn", "seed", "says"),
+    [
+        (torch.eye(12), "learned", None, r"is torch.float32 \(12, 12\), not V \(in, 3\)"),  # would confine nothing
+        (torch.zeros(12, 3), "learned", None, "not orthonormal"),
+        (torch.full((12, 3), float("nan")), "learned", None, "not orthonormal"),
+        (torch.eye(12)[:, :3].double(), "learned", None, "not V"),
+        (torch.eye(12)[:, :3], "random", None, "the random channel has seed None"),
+        (torch.eye(12)[:, :3], "random", -1, "the random channel has seed -1"),
+        (torch.eye(12)[:, :3], "learned", 0, "the learned channel has seed 0"),
+    ],
+)
+def test_a_channel_of_ones_own_that_is_none_is_refused(v, drawn, seed, says):
+    with pytest.raises(UsageError, match=says):
+        Channel({Q: v}, 3, drawn, "mine", seed)
 
 
 def test_what_is_not_there_or_no_such_file_is_refused(tmp_path):

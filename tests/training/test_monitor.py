@@ -340,6 +340,38 @@ def test_a_weight_that_becomes_nan_is_watched_no_longer(run: Path) -> None:
     assert (seen.watched, "NaN" in monitor.record.skipped[Q]) == (2, True)
 
 
+def renamed(held: Tensors) -> None:
+    held[Q.replace("q_proj", "query")] = held.pop(Q)
+
+
+def reshaped(held: Tensors) -> None:
+    held[Q] = held[Q][:4].clone()
+
+
+@pytest.mark.parametrize(("change", "says"), [(renamed, "in no checkpoint"), (reshaped, "shape")])
+def test_a_weight_that_becomes_another_is_watched_no_longer_and_passes_nothing(
+    run: Path, tmp_path: Path, change: Any, says: str
+) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("geomcheck: 1\nexpect:\n  - {id: rank, metric: stable_rank, below: 15}\n")
+    monitor = watched(run, suite=suite, metrics=None)
+    monitor.observe(10, weights(run, 10))
+    held = weights(run, 20)
+    change(held)
+    assert monitor.observe(20, held).watched == 2
+    assert monitor.record is not None
+    assert monitor.record.skipped[Q].startswith("step-20: ")
+    assert says in monitor.record.skipped[Q]
+    (unjudged,) = monitor.observe(50, weights(run, 50), finished=True).unjudged
+    assert f"{Q} cannot be measured" in unjudged.message
+
+
+def test_functional_sufficiency_is_not_of_a_training(run: Path) -> None:
+    suite = Path("fixtures/experiments/channel-suffices.yaml")
+    with pytest.raises(UsageError, match=r"channel-suffices.yaml:12: `keeps-the-gain`: .* in saved checkpoints"):
+        watched(run, suite=suite)
+
+
 def test_weights_that_stand_still_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     base = base_weights()
     run = write_run(tmp_path / "opd", base, {10: moved(base, 1e-3), 20: moved(base, 1e-3)})

@@ -316,6 +316,62 @@ def test_what_would_not_be_constrained_is_refused():
         constrain_updates(frozen, held)
 
 
+def replace_parameter(model, handle):
+    layer = model.model.layers[0].mlp
+    layer.up_proj.weight = nn.Parameter(layer.up_proj.weight.detach().clone())
+
+
+def load_other_parameters(model, handle):
+    model.load_state_dict(copies(model), assign=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda model, handle: handle.remove(), "was removed"),
+        (replace_parameter, f"{UP} of the model is another parameter"),
+        (load_other_parameters, f"{DOWN} of the model is another parameter"),
+    ],
+)
+def test_a_checkpoint_of_free_training_does_not_say_that_it_was_constrained(tmp_path, spoil, says):
+    model = Tiny()
+    handle = constrain_updates(model, channel(model))
+    handle.save(tmp_path)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    spoil(model, handle)
+    with pytest.raises(UsageError, match=says):
+        handle.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_another_optimizer_could_move_is_not_frozen():
+    """It would: weight decay needs no gradient."""
+    model = Tiny()
+    held = channel(model)
+    own = torch.optim.SGD([p for n, p in model.named_parameters() if n in held.vectors], lr=0.05)
+    with pytest.raises(UsageError, match="does not step on .*layernorm.*, and another may move it"):
+        constrain_updates(model, held, optimizer=own, unselected="frozen")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in held.vectors)
+    constrain_updates(model, held, optimizer=own, unselected="frozen")
+
+
+@pytest.mark.parametrize("step", [-1, 0.5, True, "10"])
+def test_a_start_that_is_no_step_is_refused(step):
+    model = Tiny()
+    with pytest.raises(UsageError, match="start_step="):
+        constrain_updates(model, channel(model), start_step=step)
+
+
+def test_an_adapted_model_is_refused():
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(Tiny(), peft.LoraConfig(r=4, target_modules=["up_proj"]))
+    inside = Channel.random(shapes_of(model, Selection(include=("*lora_A*",))), 3, 0)
+    with pytest.raises(UsageError, match="has an adapter"):
+        constrain_updates(model, inside)
+
+
 def test_a_refusal_changes_nothing():
     model = Tiny()
     with pytest.raises(UsageError):

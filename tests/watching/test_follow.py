@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from contextlib import closing, nullcontext
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
 from geomcheck.measurement import Cache, Resources, read_record, write_record
@@ -58,7 +61,12 @@ def standing(entry):
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
-    return simple_run(tmp_path_factory.mktemp("finished") / "run", STEPS)
+    """Its files are old enough to be known by their identity (`SETTLED_NS`)."""
+    run = simple_run(tmp_path_factory.mktemp("finished") / "run", STEPS)
+    before = time.time() - 60
+    for path in run.rglob("*"):
+        os.utime(path, (before, before))
+    return run
 
 
 @pytest.fixture
@@ -179,6 +187,25 @@ def test_a_damaged_file_is_not_waited_for_for_ever(watch, arrive, growing):
 
     with pytest.raises(RunError, match="model.safetensors"):
         watch(Script(damage, lambda: None))
+
+
+def test_a_log_that_grows_keeps_no_damage_waiting(watch, arrive, growing):
+    """The Trainer's TensorBoard files lie in the run and change as long as it trains."""
+
+    def log(text="loss\n"):
+        (growing / "runs").mkdir(exist_ok=True)
+        with (growing / "runs" / "events").open("a") as file:
+            file.write(text)
+
+    def diverged():
+        arrive(20)()
+        file = growing / "checkpoint-20" / "model.safetensors"
+        save_file({name: w * float("nan") for name, w in load_file(file).items()}, file)
+
+    script = Script(arrive(10), diverged, *[log] * 3)
+    with pytest.raises(RunError, match="NaN"):
+        watch(script)
+    assert script.acts  # not waited for to the end
 
 
 def test_a_removed_checkpoint_keeps_its_figures(watch, arrive, leave, tmp_path):
