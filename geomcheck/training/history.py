@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from geomcheck.checkpoints.run import share_done
 from geomcheck.errors import RunError, Undefined
 from geomcheck.files import replacing
 from geomcheck.measurement import Point, Request
@@ -118,11 +119,16 @@ class History:
         if self._directory is not None:
             _write(step, self._directory / _file_name(step.point))
 
-    def resume(self, last: int, asked: str) -> None:
+    def resume(self, last: int, asked: str, *, total_steps: int, by_progress: bool) -> None:
         """Take up the observations of an interrupted training, up to step `last`; drop what came later.
 
+        Args:
+            total_steps: of the training as it is now, by which all progress counts.
+            by_progress: whether figures depend on where in the training a checkpoint lies.
+
         Raises:
-            RunError: they are damaged, or something else was asked of them.
+            RunError: they are damaged, something else was asked of them, or their figures were of a training of
+                another length.
         """
         self.steps = []
         if self._directory is None or not self._directory.is_dir():
@@ -138,7 +144,9 @@ class History:
             for one in step.followed.values()
         ):
             raise RunError("an observation in between is missing")
-        self.steps = steps
+        self.steps = [_rescaled(step, total_steps) for step in steps]
+        if by_progress and self.points != tuple(step.point for step in steps):
+            raise RunError(f"the training now takes {total_steps} steps, and figures go by its progress")
         _drop(file for file in files if _step_of(file) > last)
 
     def forget(self) -> None:
@@ -146,6 +154,10 @@ class History:
         self.steps = []
         if self._directory is not None and self._directory.is_dir():
             _drop(self._directory.glob("*.safetensors"))
+
+
+def _rescaled(step: Step, total_steps: int) -> Step:
+    return replace(step, point=replace(step.point, progress=share_done(step.point.step, total_steps)))
 
 
 def _file_name(point: Point) -> str:

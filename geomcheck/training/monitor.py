@@ -11,6 +11,7 @@ from geomcheck.checkpoints import BaseModel, WeightSource, open_base
 from geomcheck.checkpoints.discovery.steps import is_step
 from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.formats.adapter_config import lora_settings
+from geomcheck.checkpoints.run import share_done
 from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
 from geomcheck.measurement import Cache, Point, Record, Request, read_record
@@ -106,6 +107,7 @@ class Monitor:
             name=name or run.resolve().name,
             path=path,
             history=History(None if path is None else _state_of(path)),
+            total_steps=total_steps,
             reference=reference if isinstance(reference, Record | None) else read_record(reference),
             budget=budget,
             stops=on_violation == "stop",
@@ -172,7 +174,7 @@ class Monitor:
         """
         ranks = Ranks(alone=self._alone)
         weights, gather = self._source(tensors, adapter, ranks)
-        point = Point(name or f"step-{step}", step, min(1.0, step / self._total_steps))
+        point = Point(name or f"step-{step}", step, share_done(step, self._total_steps))
         return ranks.together(lambda: self._watch.observe(point, weights, finished=finished), gather)
 
     def _source(self, tensors: Weights, adapter: Mapping[str, Any] | None, ranks: Ranks) -> tuple[WeightSource, Gather]:

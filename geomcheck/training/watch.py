@@ -38,6 +38,7 @@ class Watch:
         wanted: what for.
         run: its directory, and its name for suites.
         path: of the record file; None for none.
+        total_steps: of the whole training.
         stops: whether a violation stops the training.
         resume_at: the step that the training goes on from, if it was interrupted.
         record: of the observations so far.
@@ -49,6 +50,7 @@ class Watch:
     name: str
     path: Path | None
     history: History
+    total_steps: int
     reference: Record | None
     budget: float | None
     stops: bool
@@ -118,7 +120,8 @@ class Watch:
 
     def _take_up(self, step: int, asked: Asked) -> None:
         try:
-            self.history.resume(step, signature(asked))
+            by_progress = any('"progress"' in request.params for requests in asked.values() for request in requests)
+            self.history.resume(step, signature(asked), total_steps=self.total_steps, by_progress=by_progress)
         except RunError as error:
             logger.warning(
                 "the record starts anew at step %d: what was kept of the steps before cannot be used: %s", step, error

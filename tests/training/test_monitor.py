@@ -186,6 +186,19 @@ def test_what_was_kept_continues_the_record(run: Path, tmp_path: Path) -> None:
     assert_same(geomcheck.read_record(record), geomcheck.measure(run, metrics=SMALL))
 
 
+def test_a_longer_training_goes_by_its_own_length(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def after(metrics: list[Any], record: Path) -> list[tuple[int, float]]:
+        follow(watched(run, record=record, metrics=metrics), run, (10, 20))
+        longer = watched(run, record=record, metrics=metrics, total_steps=100)
+        longer.resume(20)
+        return [(point.step, point.progress) for point in follow(longer, run, (30,)).points]
+
+    assert after(SMALL, tmp_path / "a.parquet") == [(10, 0.1), (20, 0.2), (30, 0.3)]
+    early = Request.of(load_metrics()["subspace_energy"], {"k": 2, "from": {"progress": "20%"}})
+    assert after([early], tmp_path / "b.parquet") == [(30, 0.3)]
+    assert "the training now takes 100 steps, and figures go by its progress" in caplog.text
+
+
 def test_other_figures_than_before_start_a_new_record(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
