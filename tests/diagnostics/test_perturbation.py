@@ -71,6 +71,26 @@ def test_certified_shifts_are_those_of_brute_force(shape: Shape, seed: int, step
         assert not certificate.bound <= ACCURACY
 
 
+@pytest.mark.parametrize("step", [1e-5, 1e-4, 1e-3])
+def test_shifts_of_larger_weights_are_certified_by_windows(step: float) -> None:
+    case = make((300, 280), torch.float32, seed=3, step=step)
+    perturbation = seen(case)
+    shift, certificate = perturbation.shift()
+    assert certificate.route is Route.WINDOWS
+    actual = float(torch.linalg.vector_norm(shift)) * 2.0**perturbation.basis.exponent
+    assert abs(actual / oracle.shift(case.before, case.after) - 1) <= certificate.bound + 1e-9
+
+
+def test_a_cut_that_the_update_ties_is_refused() -> None:
+    before = np.array([5.0, 4.0, 3.0, 2.0, 1.5, 1.0])
+    after = np.where(before == 3.0, 4.0, before)  # sigma_3 rises to sigma_2: any mixture of both is as good
+    w0, wt = (torch.tensor(with_values((30, 6), values, seed=1)).float() for values in (before, after))
+    assert Basis.of(w0).separates(2)
+    perturbation = seen(Case(w0, wt))
+    assert perturbation.angles(2) is None
+    assert perturbation.angles(3) is not None
+
+
 @pytest.mark.parametrize("shape", [(20, 50), (50, 20)])
 def test_no_update_is_no_rotation_and_no_shift(shape: Shape) -> None:
     w0 = make(shape, torch.bfloat16, seed=1).w0
