@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -194,6 +196,16 @@ def test_windowed_eigenvalues(size: int, strength: float, seed: int) -> None:
     true = abs(float(torch.linalg.vector_norm(shift) / torch.linalg.vector_norm(exact)) - 1)
     assert true <= windowed.relative_error(shift, before) + 1e-9
     assert true < 1e-2
+
+
+def test_the_error_of_windows_does_not_depend_on_the_scale() -> None:
+    diagonal, change = perturbed(300, 1e-2, seed=1)
+    windowed = windowed_eigenvalues(diagonal, change)
+    assert windowed is not None
+    before = diagonal.sqrt()
+    shift = windowed.eigenvalues.sqrt() - before
+    small = replace(windowed, eigenvalues=windowed.eigenvalues * 1e-6, correction=windowed.correction * 1e-6)
+    assert small.relative_error(shift * 1e-3, before * 1e-3) == pytest.approx(windowed.relative_error(shift, before))
 
 
 def test_windows_refuse_what_is_not_a_perturbation() -> None:
