@@ -251,3 +251,7 @@ def test_a_rotation_by_more_than_a_graph_can_hold() -> None:
     if found is not None:
         assert float(found[0][0][-1].rad2deg()) == pytest.approx(90, abs=0.05)
         assert float(found[0][0][-2].rad2deg()) < 0.01
+
+
+def test_nothing_separates_in_a_base_of_zeros() -> None:
+    assert not any(Basis.of(torch.zeros(9, 7)).separates(k) for k in range(9))
