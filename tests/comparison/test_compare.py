@@ -14,6 +14,8 @@ import geomcheck
 from geomcheck.comparison import Comparison, Pair, compare
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record
+from geomcheck.suite.likeness import differences
+from geomcheck.suite.selection import Selection, parse_selection
 from tests.diagnostics import oracle
 from tests.runs import base_weights, moved, write_run
 
@@ -106,6 +108,19 @@ def test_other_definitions_and_storage_are_refused_with_both(records: tuple[Reco
     bf16 = {name: replace(weight, dtypes=("bf16",)) for name, weight in other.weights.items()}
     with pytest.raises(UsageError, match="storage formats of .* differ: bf16, fp32 against bf16"):
         compare(one, replace(other, weights=bf16))
+
+
+def test_weights_that_only_one_side_measured_are_told(records: tuple[Record, Record]) -> None:
+    one, _ = records
+    fewer = geomcheck.measure(OPD, metrics=["stable_rank"], weights=parse_selection("attention"))
+    found = [str(difference) for difference in differences(one, fewer, Selection())]
+    names = sorted(name for name in one.measured_weights() if ".mlp." in name)
+    assert names
+    assert found == [f"the measured weights differ: {n} measured against {n} not measured" for n in names]
+    back = [str(difference) for difference in differences(fewer, one, Selection())]
+    assert back == [f"the measured weights differ: {n} not measured against {n} measured" for n in names]
+    with pytest.raises(UsageError, match="the measured weights differ"):
+        compare(one, fewer)
 
 
 def test_runs_without_matching_progress(records: tuple[Record, Record]) -> None:

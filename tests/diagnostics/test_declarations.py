@@ -195,3 +195,17 @@ def test_the_interface_names_every_metric() -> None:
         "principal_energy top_energy spectral_share mask_jaccard frozen_share"
     )
     assert set(promised.split()) <= set(load_metrics().names())
+
+
+def test_shares_are_fractions_of_a_whole() -> None:
+    shares = {metric.name for metric in METRICS if metric.is_share}
+    assert {"update_support", "subspace_alignment", "frozen_share"} <= shares
+    assert not shares & {"stable_rank", "principal_angle", "update_norm", "spectral_shift"}
+    assert shares == {metric.name for metric in METRICS if metric.unit is Unit.FRACTION and metric.range({})[1] == 1}
+
+
+@pytest.mark.parametrize(("k", "spanned"), [(23, {}), (24, {"k": 24}), (30, {"k": 30})])
+def test_a_rank_spans_a_matrix_from_its_smaller_side_on(k: int, spanned: dict[str, int]) -> None:
+    metric = load_metrics()["subspace_alignment"]
+    for shape in ((40, 24), (24, 40)):
+        assert metric.spanned(defaults(metric, k=k), shape) == spanned

@@ -87,3 +87,11 @@ def test_an_unchanged_matrix_has_no_share_and_a_zero_base_no_nss(case: Case) -> 
     with pytest.raises(Undefined, match="W0 is zero"):
         spectral_shift(Update(Base(zero), case.wt))
     assert spectral_share(Update(Base(zero), case.wt)) == pytest.approx(1.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_rounding_takes_the_share_above_one(seed: int) -> None:
+    w0 = torch.randn(40, 24, generator=torch.Generator().manual_seed(seed))
+    share = spectral_share(Update(Base(w0), 2 * w0))
+    assert share <= 1.0
+    assert share == pytest.approx(1.0, rel=1e-9)

@@ -71,3 +71,14 @@ def test_eigenpairs_are_descending_and_exact() -> None:
     assert torch.equal(values, values.sort(descending=True).values)
     torch.testing.assert_close(symmetric @ vectors, vectors * values, atol=1e-11, rtol=0)
     torch.testing.assert_close(vectors.T @ vectors, torch.eye(90, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 7, 90])
+def test_leading_eigenvectors_are_those_of_the_largest_eigenvalues(count: int) -> None:
+    matrix = torch.randn(90, 90, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    symmetric = matrix + matrix.T
+    values = torch.from_numpy(np.linalg.eigvalsh(symmetric.numpy())[::-1][:count].copy())
+    vectors = kernels.leading_eigenvectors(symmetric, count)
+    assert vectors.shape == (90, count)
+    torch.testing.assert_close(symmetric @ vectors, vectors * values, atol=1e-11, rtol=0)
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(count, dtype=torch.float64), atol=1e-12, rtol=0)

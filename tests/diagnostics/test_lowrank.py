@@ -147,3 +147,17 @@ def test_the_matrix_is_not_factored(monkeypatch: pytest.MonkeyPatch) -> None:
         metric.compute(thin, {p.name: 3 for p in metric.measured_parameters}, Run(thin, thin))
     assert top_channel(thin, 2, "right").shape == (200, 2)
     assert seen == [3]
+
+
+@pytest.mark.parametrize("shape", [(400, 30), (30, 400)])
+def test_a_value_below_the_rounding_of_the_whole_matrix_is_no_direction(shape: Shape) -> None:
+    """The threshold is of the matrix's longer side, not of the core's, however small that is."""
+    for value, whole in ((3e-14, False), (1e-4, True)):
+        left = torch.tensor(orthonormal(shape[0], 2, 1) * np.array([1.0, value]))
+        thin = LowRank(left, torch.tensor(orthonormal(shape[1], 2, 2).T)).factorization
+        for side, rows in ((thin.left, shape[0]), (thin.right, shape[1])):
+            if whole:
+                assert side(2).shape == (rows, 2)
+            else:
+                with pytest.raises(Undefined, match="rank below k = 2"):
+                    side(2)

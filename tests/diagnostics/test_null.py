@@ -127,3 +127,8 @@ def test_principal_overlap_follows_density_as_its_null_does() -> None:
     nulls = [principal_overlap(equally_visible(sparse, seed), rank=6) for seed in range(SHUFFLES)]
     assert principal_overlap(sparse, rank=6) < 0.25
     assert np.mean(nulls) == pytest.approx(principal_overlap(sparse, rank=6), abs=0.05)
+
+
+def test_the_null_of_no_update_is_none() -> None:
+    w0 = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    assert equally_visible(Update(Base(w0), w0.clone()), 0).density == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,26 @@ def test_certified_shifts_are_those_of_brute_force(shape: Shape, seed: int, step
         assert abs(actual / expected - 1) <= certificate.bound + 1e-9
     else:
         assert not certificate.bound <= ACCURACY
+
+
+@pytest.mark.parametrize("step", [1e-5, 1e-4, 1e-3])
+def test_shifts_of_larger_weights_are_certified_by_windows(step: float) -> None:
+    case = make((300, 280), torch.float32, seed=3, step=step)
+    perturbation = seen(case)
+    shift, certificate = perturbation.shift()
+    assert certificate.route is Route.WINDOWS
+    actual = float(torch.linalg.vector_norm(shift)) * 2.0**perturbation.basis.exponent
+    assert abs(actual / oracle.shift(case.before, case.after) - 1) <= certificate.bound + 1e-9
+
+
+def test_a_cut_that_the_update_ties_is_refused() -> None:
+    before = np.array([5.0, 4.0, 3.0, 2.0, 1.5, 1.0])
+    after = np.where(before == 3.0, 4.0, before)  # sigma_3 rises to sigma_2: any mixture of both is as good
+    w0, wt = (torch.tensor(with_values((30, 6), values, seed=1)).float() for values in (before, after))
+    assert Basis.of(w0).separates(2)
+    perturbation = seen(Case(w0, wt))
+    assert perturbation.angles(2) is None
+    assert perturbation.angles(3) is not None
 
 
 @pytest.mark.parametrize("shape", [(20, 50), (50, 20)])
@@ -176,6 +198,16 @@ def test_windowed_eigenvalues(size: int, strength: float, seed: int) -> None:
     assert true < 1e-2
 
 
+def test_the_error_of_windows_does_not_depend_on_the_scale() -> None:
+    diagonal, change = perturbed(300, 1e-2, seed=1)
+    windowed = windowed_eigenvalues(diagonal, change)
+    assert windowed is not None
+    before = diagonal.sqrt()
+    shift = windowed.eigenvalues.sqrt() - before
+    small = replace(windowed, eigenvalues=windowed.eigenvalues * 1e-6, correction=windowed.correction * 1e-6)
+    assert small.relative_error(shift * 1e-3, before * 1e-3) == pytest.approx(windowed.relative_error(shift, before))
+
+
 def test_windows_refuse_what_is_not_a_perturbation() -> None:
     diagonal, change = perturbed(300, 1e3, seed=1)
     assert windowed_eigenvalues(diagonal, change) is None
@@ -219,3 +251,7 @@ def test_a_rotation_by_more_than_a_graph_can_hold() -> None:
     if found is not None:
         assert float(found[0][0][-1].rad2deg()) == pytest.approx(90, abs=0.05)
         assert float(found[0][0][-2].rad2deg()) < 0.01
+
+
+def test_nothing_separates_in_a_base_of_zeros() -> None:
+    assert not any(Basis.of(torch.zeros(9, 7)).separates(k) for k in range(9))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from geomcheck.diagnostics.linalg import Factorization, Route, UpdateSpectrum
 from geomcheck.diagnostics.linalg import spectrum as spectrum_module
+from geomcheck.diagnostics.linalg.krylov import errors
 from geomcheck.diagnostics.linalg.scaling import scaled
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
@@ -119,3 +122,12 @@ def test_scale_is_a_power_of_two_and_nothing_else() -> None:
         plain, other = spectrum_of(matrix), spectrum_of(matrix * 2.0**exponent)
         assert torch.equal(other.top_values(16), plain.top_values(16) * 2.0**exponent)
         assert torch.equal(other.right(16), plain.right(16))
+
+
+def test_bounds_of_ritz_values_follow_davis_and_kahan() -> None:
+    residuals = torch.diag(torch.tensor([0.1, 0.2, 0.05]))
+    value_error, angle_error = errors(torch.tensor([9.0, 4.0, 1.0]), residuals, 2)
+    assert value_error == pytest.approx((0.1**2 / 7.95 + 0.2**2 / 2.95) / (2 * 4), rel=1e-6)
+    assert angle_error == pytest.approx(math.hypot(0.1 / 7.95, 0.2 / 2.95), rel=1e-6)
+    assert errors(torch.tensor([9.0, 4.0, 3.96]), residuals, 2) == (math.inf, math.inf)  # 3.96 may be 4.01
+    assert errors(torch.tensor([9.0, 0.0, -1.0]), residuals, 2) == (math.inf, math.inf)

@@ -105,7 +105,7 @@ def test_keys_order_as_magnitudes_do(dtype: torch.dtype) -> None:
 @given(cases())
 def test_rounding_energy_is_the_sum_of_squared_spacings(case: Case) -> None:
     expected = math.fsum((spacing(case.wt) ** 2).ravel()) / 12
-    assert rounding_energy(case.wt) == pytest.approx(expected, rel=1e-12)
+    assert rounding_energy(case.wt) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -114,7 +114,7 @@ def test_rounding_energy_of_zeros_subnormals_and_powers_of_two(dtype: torch.dtyp
     step = info.smallest_normal * info.eps
     ulps = {0.0: step, step: step, info.smallest_normal: step, 1.0: info.eps, -2.0: 2 * info.eps}
     for value, ulp in ulps.items():
-        assert rounding_energy(torch.tensor([[value]], dtype=dtype)) == pytest.approx(ulp**2 / 12, rel=1e-12)
+        assert rounding_energy(torch.tensor([[value]], dtype=dtype)) == pytest.approx(ulp**2 / 12, rel=1e-12, abs=0)
 
 
 def test_rounding_energy_predicts_the_error_of_storing() -> None:

@@ -107,6 +107,18 @@ def test_a_weight_that_is_flat_on_one_side_is_skipped_not_forgotten(tmp_path: Pa
     assert "shape" in surveyed(write_run(tmp_path / "run", flat, {10: moved(base, 1e-2)})).skipped[Q]
 
 
+def test_a_vocabulary_that_was_padded_is_told_from_another_width(tmp_path: Path) -> None:
+    base = base_weights()
+    rows, width = base[EMBED].shape
+    shapes = {"padded": (rows + 8, width), "wide": (rows, width + 8)}
+    told = {}
+    for name, shape in shapes.items():
+        run = write_run(tmp_path / name, base, {10: moved(base, 1e-2) | {EMBED: torch.zeros(shape)}})
+        told[name] = surveyed(run).skipped[EMBED]
+    assert told["padded"].endswith(": one vocabulary was padded, or grew")
+    assert told["wide"].endswith("in W0")
+
+
 def test_a_name_that_could_drive_a_log_is_refused(tmp_path: Path) -> None:
     base = base_weights() | {"a\n::error::b.weight": torch.zeros(3, 3)}
     run = open_run(write_run(tmp_path / "run", base, {10: moved(base, 1e-3)}))

@@ -57,6 +57,7 @@ CASES = [  # keys, checkpoints so far, what is judged now, closed, waits for
     ("below: 9\nat: {progress: 20%}", (4, 19), None, False, "20% of the training"),
     ("below: 9\nat: {progress: 20%}", (4, 19, 20), "progress 20%", True, ""),
     ("below: 9\nat: {progress: 20%}", (4, 19, 60), "progress 20%", True, ""),
+    ("below: 9\nat: {progress: 0%}", (10,), "progress 0%", True, ""),
     ("below: 9\nat: {from: {step: 30}}", (10, 20), None, False, "step 30"),
     (
         "below: 9\nat: {from: {step: 30}}",
@@ -171,7 +172,7 @@ def test_standing(expectation, make_record, keys, figures, standing, outcome):
 
 def test_a_frozen_weight_that_may_enter_the_mean_keeps_a_violation_open(load, make_record):
     (stated,) = load("  - id: it\n    metric: update_norm\n    above: 1\n").expectations
-    shape = {"frozen": lambda step, name: "layers.0" in name, "steps": (10, 20)}
+    shape = {"frozen": lambda step, name: name == WEIGHTS[0], "steps": (10, 20)}
     record = make_record({("update_norm", "value"): 0.5}, **shape)
     assert judge_so_far(stated, record, finished=False).standing == "provisional"
     moving = make_record({("update_norm", "value"): 0.5}, steps=(10, 20))

@@ -1,7 +1,7 @@
 import pytest
 
 from geomcheck.measurement.record import Point
-from geomcheck.suite.places import Place, parse_at, parse_place
+from geomcheck.suite.places import Place, Places, parse_at, parse_place
 from geomcheck.suite.quantities import Refusal
 from geomcheck.suite.verdict import Unanswerable
 
@@ -25,6 +25,7 @@ POINTS = [Point(f"c{step}", step, step / 500) for step in (100, 200, 300, 400, 5
         ({"from": {"step": 400}}, "checkpoints from step 400 to the last", [400, 500]),
         ({"to": {"step": 200}}, "checkpoints from the first to step 200", [100, 200]),
         ({"from": "first", "to": "last"}, "all", [100, 200, 300, 400, 500]),
+        ({"from": {"progress": "0%"}, "to": "first"}, "checkpoints from progress 0% to the first", [100]),
     ],
 )
 def test_at(raw, text, steps):
@@ -74,3 +75,35 @@ def test_canonical_spellings_make_equal_requests():
     spellings = [{"progress": "20%"}, {"progress": "20.0 %"}, {"progress": 0.2}]
     assert {str(parse_place(raw).canonical) for raw in spellings} == {"{'progress': '20%'}"}
     assert parse_place("previous", previous=True) == Place("previous")
+
+
+def test_ranks():
+    places = [Place("first"), Place("last"), Place(progress="50%"), Place(step=3)]
+    assert [place.rank for place in places] == [0.0, 1.0, 0.5, None]
+
+
+@pytest.mark.parametrize(
+    ("places", "text", "steps"),
+    [
+        ([Place(step=300)], "step 300", [300]),
+        ([Place(step=300), Place(step=100)], "steps 300, 100", [300, 100]),
+        ([Place(step=300), Place(progress="20%")], "step 300, progress 20%", [300, 100]),
+    ],
+)
+def test_places_named_one_by_one(places, text, steps):
+    found = Places(tuple(places))
+    assert found.text == text
+    assert [point.step for point in found.locate(POINTS)] == steps
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ([Place(step=7)], "no checkpoint at step 7"),
+        ([Place(progress="30%")], "no checkpoint is near progress 30%: the nearest is step 100 at 20%"),
+        ([Place(step=100), Place(progress="20%")], "step 100 and progress 20% are one checkpoint, step 100"),
+    ],
+)
+def test_places_that_a_run_lacks(places, message):
+    with pytest.raises(Unanswerable, match=message):
+        Places(tuple(places)).locate(POINTS)

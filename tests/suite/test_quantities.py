@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from geomcheck.diagnostics import Unit
 from geomcheck.suite.fields import rank
-from geomcheck.suite.quantities import Quantity, Refusal, Scale, Tolerance, quantity, tolerance
+from geomcheck.suite.quantities import Quantity, Refusal, Scale, Tolerance, flatness, quantity, tolerance
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -84,6 +84,20 @@ def test_tolerances():
             tolerance(raw, Unit.NUMBER)
     with pytest.raises(Refusal, match="`1` has no unit"):
         tolerance(1, Unit.DEGREES)
+
+
+def test_how_flat():
+    assert flatness("10%") == flatness(0.1) == Tolerance(0.1, relative=True)
+    assert flatness("0%") == Tolerance(0.0, relative=True)
+    with pytest.raises(Refusal, match="`-1%`: a tolerance is not negative"):
+        flatness("-1%")
+
+
+def test_a_tolerance_that_tolerates_everything_is_refused():
+    assert tolerance("100%", Unit.NUMBER) == flatness("100%") == Tolerance(1.0, relative=True)
+    for read in (flatness, lambda raw: tolerance(raw, Unit.NUMBER)):
+        with pytest.raises(Refusal, match="`101%`: a tolerance above 100% tolerates everything"):
+            read("101%")
 
 
 def test_ranks_have_one_spelling():

@@ -58,3 +58,13 @@ def test_what_selects_nothing(raw, message):
 def test_refusals(raw, message):
     with pytest.raises(Refusal, match=message):
         parse_selection(raw)
+
+
+@pytest.mark.parametrize(("count", "rest"), [(3, ""), (4, " and 1 more")])
+def test_three_weights_are_named_and_the_rest_counted(count, rest):
+    names = sorted(name for name in SHAPES if name in ATTENTION)[:count]
+    weights = {name: WEIGHTS[name] for name in names}
+    with pytest.raises(Unanswerable) as caught:
+        parse_selection({"include": ["*nothing*"]}).select(weights)
+    assert f"; it has {', '.join(names[:3])}{rest}" in str(caught.value)
+    assert (" more" in str(caught.value)) == bool(rest)

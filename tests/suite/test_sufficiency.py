@@ -10,8 +10,11 @@ from dataclasses import replace
 import pytest
 
 import geomcheck
+from geomcheck.checkpoints import Account
 from geomcheck.measurement import read_record, write_record
+from geomcheck.suite.parties import party_of
 from geomcheck.suite.sufficiency import SUFFICIENCY
+from geomcheck.suite.verdict import Unanswerable
 from tests.confined import CHANCE, FREE, KEPT, LEARNED, RANDOM, Confined, family
 
 KEYS = """
@@ -356,5 +359,23 @@ def test_it_measures_nothing(suite_file, tmp_path):
     suite = geomcheck.load_suite(suite_file(f"geomcheck: 1\nexpect:\n  - id: it{KEYS}    above: 85%\n"))
     (expectation,) = suite.expectations
     assert expectation.metric == SUFFICIENCY
+    assert not expectation.compares
     assert suite.requests(record) == {}
     assert {path.name for path in suite.parties} == {"free", "random-0"}
+
+
+def test_it_needs_a_reference_where_no_free_run_is_named(suite_file):
+    keys = KEYS.replace("    free: free\n", "")
+    (stated,) = geomcheck.load_suite(
+        suite_file(f"geomcheck: 1\nexpect:\n  - id: it{keys}    above: 85%\n")
+    ).expectations
+    assert stated.compares
+
+
+@pytest.mark.parametrize(
+    ("faults", "told"), [(("a",), "free: a"), (("a", "b"), "free: a (and 1 more)"), (("a", "b", "c"), "a (and 2 more)")]
+)
+def test_the_first_fault_of_an_account_is_told_and_the_others_counted(faults, told):
+    with pytest.raises(Unanswerable) as caught:
+        party_of("free", "free", Account(faults=faults))
+    assert str(caught.value).endswith(told)
