@@ -13,8 +13,8 @@ from tests.reliability.options import Options
 from tests.reliability.table import Row, Section
 
 SIDE = 32768
-MEMORY = 2**30 + 2**28
-"""Bytes for 2^30 entries: the mask of what changed, and a quarter more."""
+MEMORY = 5 * 2**30 + 2**28
+"""Bytes for 2^30 entries: W0 and a checkpoint in bf16, the mask of what changed, and a quarter of a GiB."""
 
 
 def section(options: Options) -> Section:
