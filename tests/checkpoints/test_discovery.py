@@ -203,3 +203,8 @@ def test_a_config_that_links_nowhere_is_not_taken_for_none(tmp_path: Path) -> No
     (directory / "config.json").symlink_to("nowhere")
     with pytest.raises(RunError, match="config.json: cannot be opened"):
         read_config(directory, directory)
+
+
+def test_what_to_do_about_incomplete_checkpoints_is_one_of_two(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="incomplete=maybe: give skip or error"):
+        open_run(simple_run(tmp_path / "opd"), incomplete="maybe")  # type: ignore[arg-type]

@@ -27,6 +27,11 @@ def test_workers_of_xdist_judge_what_the_controller_measured_once(
     assert json.loads(texts[0]) == json.loads(texts[1])
 
 
+def test_what_workers_collected_counts_as_collected(opd_run: Path, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    assert pytester.runpytest_subprocess("--geom-run=ckpts/opd", "-n1").ret == 0
+
+
 def test_usage_errors_keep_their_exit_code(pytester: pytest.Pytester, opd_run: Path) -> None:
     result = pytester.runpytest_subprocess("--geom-run=nowhere", "-n1")
     assert result.ret == 4
