@@ -142,7 +142,6 @@ class Ours:
         self.other = first
         self.metrics = [metric for metric in load_metrics() if metric.name in names]
         self.seen: list[Figures] = []
-        self.weights: list[Tensor] = []
         self.channels: list[Tensor] = []
         self.routes: list[Mapping[str, Any]] = []
 
@@ -155,7 +154,7 @@ class Ours:
                     figures[metric.name if stat == "value" else f"{metric.name} {stat}"] = value
         if any(metric.across for metric in self.metrics):
             self.channels.append(top_channel(update, CHANNEL, "right"))
-            self.weights.append(wt)
+            figures["subspace_energy"] = subspace_energy(update, self.channels[0])
         self.seen.append(figures)
         self.routes.append(dict(update.routes))
 
@@ -169,9 +168,8 @@ class Ours:
 
     def figures(self) -> list[Figures]:
         """The figures, with those that compare checkpoints."""
-        for figures, wt, channel in zip(self.seen, self.weights, self.channels, strict=False):
+        for figures, channel in zip(self.seen, self.channels, strict=False):
             figures["subspace_alignment"] = alignment(channel, self.channels[-1])
-            figures["subspace_energy"] = subspace_energy(Update(self.base, wt), self.channels[0])
         return self.seen
 
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from geomcheck.diagnostics.linalg import Factorization, Route, UpdateSpectrum
 from geomcheck.diagnostics.linalg import spectrum as spectrum_module
@@ -27,6 +29,7 @@ def spectra(size: int) -> dict[str, np.ndarray]:
         "flat": np.linspace(1.0, 0.9, size),
         "spikes over noise": np.where(tail <= 20, 3 * tail**-0.5, 0.3 * (1 - tail / (2 * size))),
         "cluster": np.where(tail <= 16, 1.0 + 0.001 * (16 - tail), 0.8 * tail**-0.1),
+        "nearly tied": np.where(tail <= 16, 1.0, 1.0 - 3e-4) * (1.0 - 0.002 * tail),
     }
 
 
@@ -122,6 +125,34 @@ def test_scale_is_a_power_of_two_and_nothing_else() -> None:
         plain, other = spectrum_of(matrix), spectrum_of(matrix * 2.0**exponent)
         assert torch.equal(other.top_values(16), plain.top_values(16) * 2.0**exponent)
         assert torch.equal(other.right(16), plain.right(16))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    k=st.integers(1, 6),
+    guards=st.integers(0, 6),
+    gap=st.floats(1e-6, 0.1),
+    noise=st.floats(1e-9, 1e-2),
+)
+def test_the_errors_of_a_perturbed_subspace_are_within_their_bounds(
+    seed: int, k: int, guards: int, gap: float, noise: float
+) -> None:
+    """A^T A of 40 values, of which k and k + 1 are `gap` apart; Ritz vectors of a space that is off by `noise`."""
+    rng, size, count = np.random.default_rng(seed), 40, k + guards + 1
+    values = np.sort(rng.uniform(0.1, 1.0, size))[::-1]
+    values[:k] += values[k] + gap - values[k - 1]
+    values[count:] -= 0.05
+    exact = np.linalg.qr(rng.normal(size=(size, size)))[0]
+    square = (exact * values) @ exact.T
+    space = np.linalg.qr(exact[:, :count] + noise * rng.normal(size=(size, count)))[0]
+    ritz, turn = np.linalg.eigh(space.T @ square @ space)
+    ritz, vectors = ritz[::-1].copy(), space @ turn[:, ::-1]
+    residuals = square @ vectors - vectors * ritz
+    value_error, angle_error = errors(torch.tensor(ritz), torch.tensor(residuals), k)
+    assume(angle_error < 0.1)
+    sines = np.linalg.svd(vectors[:, :k] - exact[:, :k] @ (exact[:, :k].T @ vectors[:, :k]), compute_uv=False)
+    assert np.linalg.norm(sines) <= 1.05 * angle_error
+    assert np.abs(np.sqrt(ritz[:k] / values[:k]) - 1).max() <= value_error + 1e-12
 
 
 def test_bounds_of_ritz_values_follow_davis_and_kahan() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -12,10 +13,9 @@ from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
 from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, product
 from geomcheck.diagnostics.linalg.krylov import (
-    ANGLE_ERROR,
     BLOCK,
+    GUARDS,
     LARGEST_K,
-    VALUE_ERROR,
     BlockKrylov,
     Ritz,
     errors,
@@ -29,11 +29,17 @@ SMALL = 256
 GRAM_SIZE = 2048
 """min(out, in) up to which a Gram matrix, and its eigenvectors, cost less than an iteration that is slow."""
 
-FIRST_LOOK, LAST_LOOK = 8, 36
+FIRST_LOOK, LAST_LOOK = 6, 64
 """Blocks at which convergence is first and last looked at."""
 
-HOPELESS = 1e-2
-"""Relative error of a singular value, at any look, at which all of a Gram matrix's eigenvectors are sooner found."""
+UNDECIDED = 4
+"""Blocks until the next look where nothing has converged."""
+
+VALUE_ERROR, ANGLE_ERROR = 1e-6, 1e-4
+"""Relative error of values, and angle (rad) of their subspace, at which the iteration stops."""
+
+EXHAUSTED = 1e-9
+"""Relative error of values below which rounding hides what further blocks would gain."""
 
 VALUE_RATIO = 1e-3
 """sigma_k / sigma_1 down to which float32 gives sigma_k to better than 1e-4 relative."""
@@ -57,7 +63,7 @@ class UpdateSpectrum:
         self.delta = delta
         self.dense = dense
         self.routes: dict[str, Certificate] = {}
-        self._found: dict[tuple[int, bool], tuple[Route, Ritz] | None] = {}
+        self._found: dict[tuple[Route, int], Ritz | None] = {}
 
     @property
     def operator_norm(self) -> float:
@@ -117,40 +123,50 @@ class UpdateSpectrum:
     def _certified(self, k: int, *, subspace: bool) -> tuple[Route, Ritz] | None:
         """The k leading triples, with the subspace certified too if asked for, or None.
 
-        What was found for another question is not taken: figures must not depend on what was asked before.
+        What was found for another k is not taken: figures must not depend on what was asked before.
         """
-        if (k, subspace) not in self._found:
-            accepted = (item for item in self._candidates(k, subspace) if _accepted(item[1], subspace))
-            self._found[k, subspace] = next(accepted, None)
-        return self._found[k, subspace]
+        answers = ((route, self._ritz(route, k)) for route in self._routes(k))
+        return next(((route, ritz) for route, ritz in answers if ritz and _accepted(ritz, subspace)), None)
 
-    def _candidates(self, k: int, subspace: bool) -> Iterator[tuple[Route, Ritz]]:
+    def _routes(self, k: int) -> tuple[Route, ...]:
+        """What to try before the dense route."""
         size = self._tall.shape[1]
         if size < SMALL or k > LARGEST_K or self.delta.is_zero:
-            return
-        vectors = self._iterated(k, subspace)
-        if vectors is not None:
-            yield Route.KRYLOV, verified(self._tall, vectors, k)
-        if size <= GRAM_SIZE:
-            yield Route.GRAM, verified(self._tall, leading_eigenvectors(self._square, k + 1), k)
+            return ()
+        return (Route.KRYLOV, Route.GRAM) if size <= GRAM_SIZE else (Route.KRYLOV,)
 
-    def _iterated(self, k: int, subspace: bool) -> Tensor | None:
-        """k + 1 leading Ritz vectors once the k first have converged; None where they do not in time."""
-        krylov, before = self._krylov, float("inf")
-        for steps in range(FIRST_LOOK, LAST_LOOK + 1, 2):
-            if steps * BLOCK >= self._tall.shape[1] // 2:
-                return None
-            values, vectors, residuals = krylov.leading(k + 1, steps)
+    def _ritz(self, route: Route, k: int) -> Ritz | None:
+        if (route, k) not in self._found:
+            iterated = route is Route.KRYLOV
+            vectors = self._iterated(k) if iterated else leading_eigenvectors(self._square, k + 1 + GUARDS)
+            self._found[route, k] = None if vectors is None else verified(self._tall, vectors, k)
+        return self._found[route, k]
+
+    def _iterated(self, k: int) -> Tensor | None:
+        """Leading Ritz vectors once the k first have converged; None where they do not in time."""
+        last = min(LAST_LOOK, self._tall.shape[1] // (2 * BLOCK))
+        steps, before = min(FIRST_LOOK, last), math.inf
+        while True:
+            values, vectors, residuals = self._krylov.leading(k + 1 + GUARDS, steps)
             value_error, angle_error = errors(values, residuals, k)
-            stalled = before < 1e-2 and angle_error > before / 2
-            if value_error <= VALUE_ERROR and (not subspace or angle_error <= ANGLE_ERROR or stalled):
+            stalled = value_error <= EXHAUSTED or angle_error > before / 2
+            if angle_error <= ANGLE_ERROR or (value_error <= VALUE_ERROR and stalled):
                 return vectors
-            if self._tall.shape[1] <= GRAM_SIZE and (value_error > HOPELESS or stalled):
+            if steps == last or not _in_range(values.sqrt(), k):
                 return None
+            steps = min(last, steps + _blocks_to_go(angle_error))
             before = angle_error
-        return None
+
+
+def _blocks_to_go(angle_error: float) -> int:
+    """Blocks until the next look, if each gains half a digit."""
+    return UNDECIDED if angle_error > 1 else math.ceil(2 * math.log10(angle_error / ANGLE_ERROR))
+
+
+def _in_range(values: Tensor, k: int) -> bool:
+    return float(values[k - 1]) >= VALUE_RATIO * float(values[0])
 
 
 def _accepted(ritz: Ritz, subspace: bool) -> bool:
-    in_range = float(ritz.values[-1]) >= VALUE_RATIO * float(ritz.values[0])
-    return in_range and ritz.value_error <= ACCEPTED_VALUE and (not subspace or ritz.angle_error <= ACCEPTED_ANGLE)
+    certified = ritz.value_error <= ACCEPTED_VALUE and (not subspace or ritz.angle_error <= ACCEPTED_ANGLE)
+    return certified and _in_range(ritz.values, len(ritz.values))
