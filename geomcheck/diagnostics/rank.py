@@ -73,7 +73,7 @@ def top_energy(update: Update, k: int = 16) -> float:
 def update_spectrum(update: Update) -> dict[str, float]:
     """The largest singular values of D_t relative to ``|D_t|_F``, each 0..1, descending; 0 beyond the rank."""
     update.require_change()
-    top = update.factorization.top_values(min(len(SPECTRUM), *update.shape))
+    top = update.spectrum.top_values(min(len(SPECTRUM), *update.shape))
     shares: list[float] = (top / update.norm).clamp(max=1.0).tolist()
     return dict(zip(SPECTRUM, shares + [0.0] * (len(SPECTRUM) - len(shares)), strict=True))
 
