@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from geomcheck.diagnostics.linalg import Factorization, Route, UpdateSpectrum
 from geomcheck.diagnostics.linalg import spectrum as spectrum_module
-from geomcheck.diagnostics.linalg.krylov import errors
+from geomcheck.diagnostics.linalg.krylov import RITZ_ROUNDING, Ritz, errors
 from geomcheck.diagnostics.linalg.scaling import scaled
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
@@ -162,3 +162,25 @@ def test_bounds_of_ritz_values_follow_davis_and_kahan() -> None:
     assert angle_error == pytest.approx(math.hypot(0.1 / 7.95, 0.2 / 2.95), rel=1e-6)
     assert errors(torch.tensor([9.0, 4.0, 3.96]), residuals, 2) == (math.inf, math.inf)  # 3.96 may be 4.01
     assert errors(torch.tensor([9.0, 0.0, -1.0]), residuals, 2) == (math.inf, math.inf)
+
+
+def test_guards_mix_with_what_is_certified_as_rounding_and_residuals_allow() -> None:
+    squares = torch.tensor([9.0, 4.0, 3.9, 1.0], dtype=torch.float64)
+    residuals = torch.diag(torch.tensor([0.01, 0.02, 0.03, 0.05], dtype=torch.float64))
+    value_error, angle_error = errors(squares, residuals, 2)
+    each, guard, far = np.array([0.01, 0.02]), 0.03, np.array([9.0, 4.0]) - 1.05
+    near = np.array([9.0, 4.0]) - 3.9
+    outside = each / (far - guard**2 / near)
+    mixed = (outside * guard + RITZ_ROUNDING * 9.0) / near
+    assert value_error == pytest.approx((each * (each + guard) / far).sum() / (2 * 4.0), rel=1e-12)
+    assert angle_error == pytest.approx(math.hypot(*outside, *mixed), rel=1e-9)
+    exact = errors(squares, torch.zeros(4, 4), 2)[1]
+    assert exact == pytest.approx(RITZ_ROUNDING * 9.0 * math.hypot(1 / 5.1, 1 / 0.1), rel=1e-6)
+
+
+def test_values_that_float32_cannot_hold_are_not_accepted_whatever_their_bounds() -> None:
+    def ritz(smallest: float) -> Ritz:
+        return Ritz(torch.tensor([1.0, smallest]), torch.eye(2), torch.eye(2), value_error=0.0, angle_error=0.0)
+
+    assert spectrum_module._accepted(ritz(1.1e-3), subspace=True)
+    assert not spectrum_module._accepted(ritz(0.9e-3), subspace=True)
