@@ -57,7 +57,7 @@ class _Call:
         try:
             self.answer.set_result(self.kernel(*self.operands, **self.options))
         except Exception as error:
-            self.answer.set_exception(error)
+            self.answer.set_exception(error.with_traceback(None))  # frames that know the error would be a circle
 
 
 def stackable(kernel: Callable[P, R]) -> Callable[P, R]:
@@ -133,7 +133,7 @@ class Lockstep:
             return call.answer.result()
         finally:
             self._turns.acquire()
-            del call, due  # the traceback of an error must not keep the error and the operands
+            del call, due  # as above: neither the error nor the operands may be kept by a traceback
 
     def _leave(self, index: int) -> None:
         with self._lock:
