@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from geomcheck.errors import UsageError
+from geomcheck.measurement.machine import available_memory
 
 _GRAMMAR = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
-_threads = threading.local()
 
 
 def parse_device(text: str) -> torch.device:
@@ -34,11 +36,38 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
     """`tensor` (on the CPU) on `device`; copied beside the kernels that other threads have queued."""
     if device.type == "cpu":
         return tensor
-    if not hasattr(_threads, "stream"):
-        _threads.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(_threads.stream):
+    stream = _stream_of_copies(device)
+    with torch.cuda.stream(stream):
         moved = tensor.pin_memory().to(device, non_blocking=True)
-    computing = torch.cuda.current_stream(device)
-    computing.wait_stream(_threads.stream)
-    moved.record_stream(computing)
+    arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    arrived.record(stream)
+    arrived.synchronize()  # this thread waits, not the stream in which all threads compute
+    moved.record_stream(torch.cuda.current_stream(device))
     return moved
+
+
+@cache
+def _stream_of_copies(device: torch.device) -> torch.cuda.Stream:
+    """One for all threads: what one has copied and dropped makes room for the copies of another."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that new tensors on `device` may take."""
+    if device.type == "cpu":
+        return available_memory()
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+@contextmanager
+def prepared(device: torch.device) -> Iterator[None]:
+    """Let threads factorize on `device`, and multiply float32 in full precision, whatever a training had set."""
+    if device.type == "cuda":
+        torch.linalg.eigvalsh(torch.ones(1, 1, device=device))  # loads a library, which two threads must not do at once
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)

@@ -21,7 +21,8 @@ class Resources:
     """What a measurement may use.
 
     Attributes:
-        workers: single-threaded local workers, by default one per processor as memory allows; or ``ray``.
+        workers: single-threaded local workers, by default one per processor as memory allows; on a GPU, groups of
+            weights at work, by default two; or ``ray``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         cache: what was measured before.
     """

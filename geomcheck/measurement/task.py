@@ -28,7 +28,14 @@ from geomcheck.measurement.trajectory import WeightFiles, measure_weight
 WORKING_COPIES = 12
 """Float64 copies of a weight that its measurement holds at its peak."""
 
+HOST_COPIES = 4
+"""Float64 copies of a weight that the host holds at the peak where a GPU measures it: W0, W_t, what is on its way."""
+
 Outcome = Measured | RunError
+
+
+class NotEnoughMemory(RunError):
+    """A weight does not fit in memory beside what else is there."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +131,18 @@ class MeasureWeight:
         """Estimate of the memory that this takes at its peak."""
         return WORKING_COPIES * 8 * self.numel
 
+    @property
+    def host_bytes(self) -> int:
+        """Estimate of the host's memory that this takes where a GPU computes."""
+        return HOST_COPIES * 8 * self.numel
+
     def without(self, known: Container[tuple[int, Request]]) -> MeasureWeight | None:
         """What is left to do where `known` is answered; None where that is all."""
         left = [frozenset(r for r in asked if (index, r) not in known) for index, asked in enumerate(self.wanted)]
         return replace(self, wanted=tuple(left)) if any(left) else None
 
     def __call__(self, sources: Sources) -> Measured:
-        """Do it. Raises RunError."""
+        """Do it. Raises RunError, and NotEnoughMemory of that."""
         files = WeightFiles(
             self.name,
             base=partial(sources.base.source.read, self.name),
@@ -146,14 +158,24 @@ class MeasureWeight:
         except (MemoryError, RuntimeError) as error:
             if not _is_lack_of_memory(error):
                 raise
-            raise RunError(f"not enough memory to measure shape {self.shape}; try --geom-workers=1") from error
+            error.__traceback__ = None  # it would keep all that is in memory
+            raise NotEnoughMemory(f"not enough memory to measure shape {self.shape}; {self._remedy}") from error
         sources.require_unchanged()
         return found
 
+    @property
+    def _remedy(self) -> str:
+        if self.device == "cpu":
+            return "try --geom-workers=1"
+        return f"end other programs on {self.device}, or try --geom-workers=1 or --geom-device=cpu"
+
+
+_LACK_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
+
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    """Of numpy a MemoryError, of torch a RuntimeError that says so."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in ("allocate memory", "out of memory"))
+    """Of numpy a MemoryError, of torch a RuntimeError that says so, in its words or those of CUDA's libraries."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _LACK_OF_MEMORY)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg.kernels import gram64
+from geomcheck.diagnostics.linalg.kernels import cholesky, eigvalsh, gram64, solve_triangular, svdvals
 
 
 def principal_angles(before: Tensor, after: Tensor) -> Tensor:
@@ -22,8 +22,8 @@ def principal_angles(before: Tensor, after: Tensor) -> Tensor:
         k angles in radians, ascending, in [0, pi/2].
     """
     overlap = before.T @ after
-    cosines = torch.linalg.svdvals(overlap).clamp(0, 1)
-    sines = torch.linalg.svdvals(after - before @ overlap).clamp(0, 1).flip(0)
+    cosines = svdvals(overlap).clamp(0, 1)
+    sines = svdvals(after - before @ overlap).clamp(0, 1).flip(0)
     return torch.where(cosines**2 >= 0.5, torch.arcsin(sines), torch.arccos(cosines))
 
 
@@ -45,7 +45,7 @@ def angles_from_parts(inside: Tensor, outside: Tensor) -> Tensor:
         torch.linalg.LinAlgError: the columns of X are linearly dependent.
     """
     lost = gram64(outside)
-    factor = torch.linalg.cholesky(lost + gram64(inside))
-    half = torch.linalg.solve_triangular(factor, lost, upper=False)
-    squared_sines = torch.linalg.eigvalsh(torch.linalg.solve_triangular(factor, half.T, upper=False))
+    factor = cholesky(lost + gram64(inside))
+    half = solve_triangular(factor, lost, upper=False)
+    squared_sines = eigvalsh(solve_triangular(factor, half.T, upper=False))
     return torch.arcsin(squared_sines.clamp(0, 1).sqrt())

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from functools import cached_property
 
-import scipy.linalg
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg.kernels import eigenpairs, gram
+from geomcheck.diagnostics.linalg.kernels import eigenpairs, finds_leading, gram, leading_eigenpairs, svd
 from geomcheck.errors import Undefined
 
 EPS = torch.finfo(torch.float64).eps
@@ -61,21 +60,17 @@ class Factorization:
     @cached_property
     def _leading(self) -> tuple[Tensor, Tensor]:
         """The LEADING largest of `_all`, at a third of its cost."""
-        wanted = (self.size - LEADING, self.size - 1)
-        values, vectors = scipy.linalg.eigh(
-            self._gram().numpy(), subset_by_index=wanted, driver="evr", overwrite_a=True, check_finite=False
-        )
-        return torch.from_numpy(values).flip(0).clamp_min(0).sqrt(), torch.from_numpy(vectors).flip(1)
+        values, vectors = leading_eigenpairs(self._gram(), LEADING, overwrite=True)
+        return values.clamp_min(0).sqrt(), vectors
 
     def _eigen(self, count: int) -> tuple[Tensor, Tensor]:
         """At least `count` leading singular values and eigenvectors of the Gram matrix."""
-        on_cpu = self.matrix.device.type == "cpu"  # scipy finds a part of the spectrum, torch does not
-        few = count <= LEADING <= self.size // 4 and on_cpu
+        few = count <= LEADING <= self.size // 4 and finds_leading(self.matrix)
         return self._leading if few else self._all  # whatever was asked before: the last bits differ
 
     @cached_property
     def _svd(self) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.linalg.svd(self.matrix, full_matrices=False)
+        return svd(self.matrix)
 
     @property
     def values(self) -> Tensor:

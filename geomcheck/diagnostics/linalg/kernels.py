@@ -1,4 +1,7 @@
-"""Products, Gram matrices and symmetric eigenproblems, by whatever is fastest where the matrix lies."""
+"""Products, Gram matrices and factorizations, by whatever is fastest where the matrix lies.
+
+What is `stackable` takes any leading dimensions: of weights that are measured in lockstep it is done for all at once.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import numpy as np
 import scipy.linalg
 import torch
 from torch import Tensor
+
+from geomcheck.diagnostics.linalg.lockstep import stackable
 
 NUMPY_ON_CPU = True
 """Whether matrices on the CPU take numpy's symmetric product and eigenpairs; both agree with torch's to rounding."""
@@ -26,9 +31,17 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
 
 
+def products(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right`` of stacks of matrices, or of one on the left with a stack."""
+    if left.device.type != "cpu":
+        return left @ right
+    pairs = zip(left.expand(len(right), -1, -1), right, strict=True)
+    return torch.stack([product(one, other) for one, other in pairs])
+
+
 def gram(tall: Tensor) -> Tensor:
     """``A^T A`` in the dtype of A."""
-    if NUMPY_ON_CPU and tall.device.type == "cpu":
+    if _by_numpy(tall):
         matrix = tall.numpy()
         with np.errstate(over="ignore", invalid="ignore"):  # seen by whoever gets a figure that is not finite
             square = tall.new_empty(tall.shape[1], tall.shape[1])  # aligned as other tensors: same bits every time
@@ -42,20 +55,82 @@ def gram64(tall: Tensor) -> Tensor:
     return gram(tall.double())
 
 
+@stackable
 def eigenpairs(symmetric: Tensor) -> tuple[Tensor, Tensor]:
-    """All eigenvalues, descending, and their eigenvectors as columns."""
-    if NUMPY_ON_CPU and symmetric.device.type == "cpu":
+    """All eigenvalues, descending, and their eigenvectors as columns; for large matrices."""
+    if _by_numpy(symmetric):
         values, vectors = map(torch.from_numpy, np.linalg.eigh(symmetric.numpy()))
     else:
         values, vectors = torch.linalg.eigh(symmetric)
-    return values.flip(0), vectors.flip(1)
+    return values.flip(-1), vectors.flip(-1)
+
+
+@stackable
+def eigh(symmetric: Tensor) -> tuple[Tensor, Tensor]:
+    """All eigenvalues, ascending, and their eigenvectors as columns; for small matrices."""
+    values, vectors = torch.linalg.eigh(symmetric)
+    return values, vectors
+
+
+@stackable
+def eigvalsh(symmetric: Tensor) -> Tensor:
+    """All eigenvalues, ascending."""
+    return torch.linalg.eigvalsh(symmetric)
+
+
+def leading_eigenpairs(symmetric: Tensor, count: int, *, overwrite: bool = False) -> tuple[Tensor, Tensor]:
+    """The `count` largest eigenvalues, descending, and their eigenvectors as columns."""
+    if not finds_leading(symmetric):
+        values, vectors = eigenpairs(symmetric)
+        return values[:count], vectors[:, :count]
+    size = len(symmetric)
+    wanted = (size - count, size - 1)
+    values, vectors = scipy.linalg.eigh(
+        symmetric.numpy(), subset_by_index=wanted, driver="evr", overwrite_a=overwrite, check_finite=False
+    )
+    return torch.from_numpy(values).flip(0), torch.from_numpy(vectors).flip(1)
 
 
 def leading_eigenvectors(symmetric: Tensor, count: int) -> Tensor:
     """Eigenvectors of the `count` largest eigenvalues, descending, as columns."""
-    if NUMPY_ON_CPU and symmetric.device.type == "cpu":  # scipy finds a part of the spectrum, torch does not
-        size = len(symmetric)
-        wanted = (size - count, size - 1)
-        _, vectors = scipy.linalg.eigh(symmetric.numpy(), subset_by_index=wanted, driver="evr", check_finite=False)
-        return torch.from_numpy(vectors).flip(1)
-    return eigenpairs(symmetric)[1][:, :count]
+    return leading_eigenpairs(symmetric, count)[1]
+
+
+def finds_leading(symmetric: Tensor) -> bool:
+    """Whether the largest eigenpairs cost less than all: scipy finds a part of the spectrum, torch does not."""
+    return _by_numpy(symmetric)
+
+
+@stackable
+def cholesky(positive: Tensor) -> Tensor:
+    """The lower triangle L of ``A = L L^T``."""
+    return torch.linalg.cholesky(positive)
+
+
+@stackable
+def solve_triangular(triangle: Tensor, right: Tensor, *, upper: bool) -> Tensor:
+    """The X of ``triangle X = right``."""
+    return torch.linalg.solve_triangular(triangle, right, upper=upper)
+
+
+@stackable
+def orthonormal(matrix: Tensor) -> Tensor:
+    """The Q of ``A = Q R``: an orthonormal basis of the columns."""
+    return torch.linalg.qr(matrix).Q
+
+
+@stackable
+def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U, the singular values, descending, and V^T, as few columns and rows as there are values."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    return left, values, right
+
+
+@stackable
+def svdvals(matrix: Tensor) -> Tensor:
+    """All singular values, descending."""
+    return torch.linalg.svdvals(matrix)
+
+
+def _by_numpy(matrix: Tensor) -> bool:
+    return NUMPY_ON_CPU and matrix.device.type == "cpu"

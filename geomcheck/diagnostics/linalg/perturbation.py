@@ -16,7 +16,7 @@ from torch import Tensor
 from geomcheck.diagnostics.linalg.angles import angles_from_parts
 from geomcheck.diagnostics.linalg.basis import Basis
 from geomcheck.diagnostics.linalg.certificate import ANGLE_FLOOR, Certificate, Route
-from geomcheck.diagnostics.linalg.kernels import eigenpairs, product
+from geomcheck.diagnostics.linalg.kernels import eigenpairs, eigvalsh, product
 from geomcheck.diagnostics.linalg.riccati import Graph, invariant_graph
 from geomcheck.diagnostics.linalg.scaling import Scaled
 from geomcheck.diagnostics.linalg.windows import windowed_eigenvalues
@@ -99,7 +99,7 @@ class Perturbation:
             certificate = Certificate(Route.WINDOWS, bound)
             if certificate.met:
                 return shift, certificate
-        shift = self._shift_to(torch.linalg.eigvalsh(self.matrix).flip(0))
+        shift = self._shift_to(eigvalsh(self.matrix).flip(0))
         return shift, Certificate(Route.BASIS_EIGENVALUES, self._shift_rounding(shift))
 
     def _shift_to(self, eigenvalues: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg.kernels import product
+from geomcheck.diagnostics.linalg.kernels import eigh, product
 
 HALF_WINDOW = 48
 """Coordinates on each side of the cut that are diagonalised exactly."""
@@ -72,7 +72,7 @@ def invariant_graph(diagonal: Tensor, change: Tensor, k: int) -> Graph | None:
 def _window(diagonal: Tensor, change: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
     """Eigenvalues, descending, and eigenvectors of the block [start, stop), float64."""
     block = change[start:stop, start:stop].double() + torch.diag(diagonal[start:stop])
-    values, vectors = torch.linalg.eigh(block)
+    values, vectors = eigh(block)
     return values.flip(0), vectors.flip(1)
 
 

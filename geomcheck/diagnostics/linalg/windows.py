@@ -5,20 +5,27 @@ perturbation theory (Loewdin, "A note on the quantum-mechanical perturbation the
 With energy e inside a window P and Q the rest, the trial vectors ``[I; (e - d_Q)^-1 H_QP]`` give the generalized
 eigenproblem ``(A_PP + F H_QP + e N) y = lambda (I + N) y`` with ``F = H_PQ (e - d_Q)^-1`` and ``N = F F^T``, which
 is the Rayleigh-Ritz method but for the couplings within Q. What these do is measured in a few windows.
+
+Windows of one shape are done several at once: one alone leaves a GPU idle.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg.kernels import product
+from geomcheck.diagnostics.linalg.kernels import cholesky, eigh, eigvalsh, products, solve_triangular
 
 CENTER = 32
 """Eigenvalues that a window answers for."""
+
+AT_ONCE = 16
+"""Windows of one shape that are done at once: together they take the memory of a few copies of H at most."""
 
 PROBES = 8
 """Windows, besides those at the ends, in which the neglected couplings are evaluated."""
@@ -103,20 +110,23 @@ def windowed_eigenvalues(diagonal: Tensor, change: Tensor) -> Windowed | None:
     ends = {index for index, span in enumerate(spans) if span.start < end or span.stop == count}
     inner = sorted(set(range(len(spans))) - ends)
     sample = {inner[(2 * i + 1) * len(inner) // (2 * PROBES)] for i in range(PROBES)}
-    eigenvalues, correction = torch.empty_like(energies), torch.zeros_like(energies)
-    for index, central in enumerate(spans):
-        window = _Window(energies, change, central, 4 * halo if central.stop == count else halo)
-        if not window.mixing <= MIXING:
+    places = [_Place.of(span, count, 4 * halo if span.stop == count else halo) for span in spans]
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for indices in _alike(places, ends | sample):
+        windows = _Windows(energies, change, [places[index] for index in indices])
+        if not windows.mixing <= MIXING:
             return None
-        if index in ends | sample:
-            eigenvalues[central], correction[central] = window.solved_and_probed()
-        else:
-            eigenvalues[central] = window.solved()
-        if index in ends:
-            eigenvalues[central] += correction[central]
-    indices = torch.arange(count, device=diagonal.device)
-    corrected, sampled = (torch.cat([indices[spans[index]] for index in sorted(group)]) for group in (ends, sample))
-    return Windowed(eigenvalues.sort(descending=True).values, corrected, sampled, correction)
+        answers = windows.solved_and_probed() if indices[0] in ends | sample else windows.solved()
+        found |= zip(indices, zip(*answers, strict=True), strict=True)
+    in_order = [found[index] for index in range(len(spans))]
+    values, correction = (torch.cat(parts) for parts in zip(*in_order, strict=True))
+    corrected, sampled = (_indices_of([spans[index] for index in sorted(group)], diagonal) for group in (ends, sample))
+    values[corrected] += correction[corrected]
+    return Windowed(values.sort(descending=True).values, corrected, sampled, correction)
+
+
+def _indices_of(spans: Sequence[slice], vector: Tensor) -> Tensor:
+    return torch.cat([torch.arange(span.start, span.stop, device=vector.device) for span in spans])
 
 
 def _spans(energies: list[float], halo: int, end: int) -> list[slice]:
@@ -143,50 +153,85 @@ def _end(count: int) -> int:
     return max(2 * CENTER, count // 13)
 
 
-class _Window:
-    """The effective eigenproblem of the `central` eigenvalues, with `halo` neighbours on each side."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a window lies: coordinates [low, high), of which it answers for `central`, counted from `low`."""
 
-    def __init__(self, energies: Tensor, change: Tensor, central: slice, halo: int) -> None:
-        start, stop = central.start, central.stop
-        low, high = max(0, start - halo), min(len(energies), stop + halo)
+    low: int
+    high: int
+    central: slice
+
+    @classmethod
+    def of(cls, span: slice, count: int, halo: int) -> _Place:
+        low = max(0, span.start - halo)
+        return cls(low, min(count, span.stop + halo), slice(span.start - low, span.stop - low))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Equal of places whose windows can be done at once."""
+        return self.high - self.low, self.central.start, self.central.stop
+
+    @property
+    def middle(self) -> int:
+        """The coordinate whose energy stands for the window's."""
+        return self.low + (self.central.start + self.central.stop) // 2
+
+
+def _alike(places: Sequence[_Place], probed: Collection[int]) -> Iterator[list[int]]:
+    """Indices of windows to be done at once: of one shape, and all of them probed, or none."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for index, place in enumerate(places):
+        groups[place.shape, index in probed].append(index)
+    for indices in groups.values():
+        yield from (indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE))
+
+
+class _Windows:
+    """The effective eigenproblems of windows at `places` of one shape."""
+
+    def __init__(self, energies: Tensor, change: Tensor, places: Sequence[_Place]) -> None:
         self.energies, self.change = energies, change
-        self.low, self.high = low, high
-        self.central = slice(start - low, stop - low)
-        self.energy = float(energies[(start + stop) // 2])
-        distance = (self.energy - energies).float()
-        distance[low:high] = torch.inf
-        couplings = change[low:high]
-        self.outside = couplings / distance
-        self.metric = product(self.outside, self.outside.T).double()
-        block = change[low:high, low:high].double()
-        block.diagonal().copy_(energies[low:high] - self.energy)
+        self.central = places[0].central
+        self.energy = torch.stack([energies[place.middle] for place in places])[:, None]
+        inside = torch.zeros(len(places), len(energies), dtype=torch.bool)
+        for row, place in zip(inside, places, strict=True):
+            row[place.low : place.high] = True
+        self.inside = inside.to(energies.device)
+        distance = (self.energy - energies).float().masked_fill_(self.inside, torch.inf)
+        self.couplings = torch.stack([change[place.low : place.high] for place in places])
+        self.outside = self.couplings / distance[:, None]
+        self.metric = products(self.outside, self.outside.mT).double()
+        block = torch.stack([change[place.low : place.high, place.low : place.high] for place in places]).double()
+        own = torch.stack([energies[place.low : place.high] for place in places])
+        block.diagonal(dim1=-2, dim2=-1).copy_(own - self.energy)
         # relative to the window's energy: (A_PP - e) + F H_QP + e N - e N
-        self.block = block + product(self.outside, couplings.T).double()
-        self.mixing = float(self.metric.diagonal()[self.central].max())
+        self.block = block + products(self.outside, self.couplings.mT).double()
+        self.mixing = float(self.metric.diagonal(dim1=-2, dim2=-1)[:, self.central].max())
 
-    def solved(self) -> Tensor:
-        """The central eigenvalues, descending."""
-        return self._values(torch.linalg.eigvalsh(self._standard()[0]))
+    def solved(self) -> tuple[Tensor, Tensor]:
+        """The central eigenvalues, descending, and zeros in place of corrections; a row per window."""
+        values = self._values(eigvalsh(self._standard()[0]))
+        return values, torch.zeros_like(values)
 
     def solved_and_probed(self) -> tuple[Tensor, Tensor]:
         """The central eigenvalues, descending, and what the couplings outside the window add to each."""
         standard, factor = self._standard()
-        values, rotated = torch.linalg.eigh(standard)
-        values = self._values(values)
-        vectors = torch.linalg.solve_triangular(factor.T, rotated, upper=True).flip(1)[:, self.central].float()
-        tails = product(self.outside.T, vectors)
-        within = product(self.change, tails) - self.change.diagonal()[:, None] * tails
-        gaps = (values[None, :] - self.energies[:, None]).float()
-        residual = product(self.change[self.low : self.high].T, vectors) + within - gaps * tails
-        gaps[self.low : self.high] = torch.inf  # solved there
-        return values, (tails * within + residual**2 / gaps).sum(0).double()
+        ascending, rotated = eigh(standard)
+        values = self._values(ascending)
+        vectors = solve_triangular(factor.mT, rotated, upper=True).flip(-1)[..., self.central].float()
+        tails = products(self.outside.mT, vectors)
+        within = products(self.change, tails) - self.change.diagonal()[:, None] * tails
+        gaps = (values[:, None] - self.energies[:, None]).float()
+        residual = products(self.couplings.mT, vectors) + within - gaps * tails
+        gaps.masked_fill_(self.inside[..., None], torch.inf)  # solved there
+        return values, (tails * within + residual**2 / gaps).sum(1).double()
 
     def _standard(self) -> tuple[Tensor, Tensor]:
         """L^-1 K L^-T with I + N = L L^T, and L."""
-        metric = self.metric + torch.eye(len(self.metric), dtype=torch.float64, device=self.metric.device)
-        factor = torch.linalg.cholesky(metric)
-        half = torch.linalg.solve_triangular(factor, self.block, upper=False)
-        return torch.linalg.solve_triangular(factor, half.T, upper=False), factor
+        metric = self.metric + torch.eye(self.metric.shape[-1], dtype=torch.float64, device=self.metric.device)
+        factor = cholesky(metric)
+        half = solve_triangular(factor, self.block, upper=False)
+        return solve_triangular(factor, half.mT, upper=False), factor
 
     def _values(self, ascending: Tensor) -> Tensor:
-        return ascending.flip(0)[self.central] + self.energy
+        return ascending.flip(-1)[:, self.central] + self.energy

@@ -1,10 +1,11 @@
-"""Who does the tasks: threads of this process, or the workers of a Ray cluster."""
+"""Who does the tasks: threads of this process, on a GPU in groups, or the workers of a Ray cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
+from geomcheck.measurement.executors.grouped import run_in_groups
 from geomcheck.measurement.executors.local import run_locally
 from geomcheck.measurement.task import Outcome, Sources, Task
 
@@ -19,7 +20,8 @@ def execute(tasks: Sequence[K], sources: Sources, *, workers: Workers) -> Iterat
     """Do `tasks`, given the largest first; yields each with its outcome as soon as it is done, in any order.
 
     Args:
-        workers: a number of local workers, by default one per processor as memory allows; or ``ray``.
+        workers: a number of local workers, by default one per processor as memory allows; where a GPU computes, the
+            number of groups of weights that are measured at the same time, by default two; or ``ray``.
 
     Raises:
         UsageError: Ray is not installed.
@@ -29,4 +31,6 @@ def execute(tasks: Sequence[K], sources: Sources, *, workers: Workers) -> Iterat
         from geomcheck.measurement.executors.ray import run_on_ray
 
         return run_on_ray(tasks, sources)
+    if any(task.device != "cpu" for task in tasks):
+        return run_in_groups(cast("Sequence[Any]", tasks), sources, in_flight=workers)  # only weights have a device
     return run_locally(tasks, sources, workers=workers)

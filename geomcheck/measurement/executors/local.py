@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -20,6 +20,15 @@ K = TypeVar("K", bound=Task)
 
 MEMORY_SHARE = 0.5
 """Share of the available memory that weights at work may take."""
+
+
+class Needs(Protocol):
+    """What needs `bytes` of memory while it is done."""
+
+    @property
+    def bytes(self) -> int:
+        """How many."""
+        ...
 
 
 def run_locally(
@@ -38,11 +47,11 @@ def run_locally(
     waiting, running = list(tasks), dict[Future[Measured], K]()
 
     def submit() -> None:
-        while len(running) < workers and (index := _next(waiting, running.values(), budget)) is not None:
+        while len(running) < workers and (index := next_that_fits(waiting, running.values(), budget)) is not None:
             task = waiting.pop(index)
             running[pool.submit(task, sources)] = task
 
-    with _single_threaded(workers) as pool:
+    with single_threaded(workers) as pool:
         submit()
         while running:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -55,15 +64,15 @@ def run_locally(
                 yield task, error if isinstance(error, RunError) else future.result()
 
 
-def _next(waiting: Sequence[Task], running: Collection[Task], budget: int) -> int | None:
-    """Index of the first task that fits beside those at work; the first one of all, where none is."""
+def next_that_fits(waiting: Sequence[Needs], running: Collection[Needs], budget: int) -> int | None:
+    """Index of the first that fits beside those at work; the first one of all, where none is."""
     left = budget - sum(task.bytes for task in running)
     fits = (index for index, task in enumerate(waiting) if task.bytes <= left)
     return next(fits, 0 if waiting and not running else None)
 
 
 @contextmanager
-def _single_threaded(workers: int) -> Iterator[ThreadPoolExecutor]:
+def single_threaded(workers: int) -> Iterator[ThreadPoolExecutor]:
     """Threads whose tensor operations are single-threaded: N of them beat N threads inside one operation, and
     results cannot depend on their number."""
     keep_freed_memory()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -40,7 +39,7 @@ class Opening:
 
     @classmethod
     def of(cls, sources: Sources) -> Opening:
-        """How to open `sources` elsewhere."""
+        """How to open `sources` elsewhere. Raises RunError where a file has vanished since."""
         run, base, reference = sources.run, sources.base, sources.reference
         return cls(
             run=str(run.path.absolute()),
@@ -89,10 +88,14 @@ def _named(base: BaseModel, opening: Opening) -> BaseModel:
 
 
 def _files(sources: Sources) -> str:
-    known: Iterable[tuple[str, int, int]] = (
-        (str(path.absolute()), stat.st_size, stat.st_mtime_ns)
-        for source in sources.places().values()
-        for path in source.files
-        for stat in [os.stat(path)]
-    )
-    return hashlib.blake2b(repr(list(known)).encode(), digest_size=16).hexdigest()
+    """Digest of what the files are. Raises RunError where one cannot be looked at."""
+    paths = [path for source in sources.places().values() for path in source.files]
+    try:
+        stats = [(str(path.absolute()), os.stat(path)) for path in paths]
+    except OSError as error:
+        raise RunError(
+            f"{error.filename}: cannot be opened: {error.strerror}; if checkpoints are being removed or moved, measure "
+            "again when that is over"
+        ) from error
+    known = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    return hashlib.blake2b(repr(known).encode(), digest_size=16).hexdigest()

@@ -118,6 +118,14 @@ def test_other_files_at_the_same_path_are_an_error(tmp_path: Path) -> None:
         opened(replace(opening, code="older"))
 
 
+def test_a_file_that_vanishes_before_the_work_is_handed_out_is_an_error(tmp_path: Path) -> None:
+    sources = sources_of(simple_run(tmp_path / "opd"))
+    lost = tmp_path / "opd" / "checkpoint-20" / "model.safetensors"
+    lost.unlink()
+    with pytest.raises(RunError, match=rf"{lost}: cannot be opened: No such file .*; .* measure again when that is"):
+        Opening.of(sources)
+
+
 def test_a_checkpoint_that_appears_meanwhile_is_not_looked_at(tmp_path: Path) -> None:
     run = simple_run(tmp_path / "opd")
     opening = Opening.of(sources_of(run))
