@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from geomcheck.diagnostics.linalg.certificate import ACCURACY
 from geomcheck.diagnostics.linalg.kernels import cholesky, eigh, eigvalsh, products, solve_triangular
 
 CENTER = 32
@@ -38,6 +39,9 @@ MOST_WINDOWS = 3
 
 MIXING = 0.1
 """Weight of a trial vector outside its window beyond which perturbation theory is not used."""
+
+HOPELESS = 2 * ACCURACY
+"""Relative error, as the windows in which it is evaluated let expect it, beyond which the others are not solved."""
 
 EPS32 = torch.finfo(torch.float32).eps
 
@@ -96,8 +100,8 @@ def windowed_eigenvalues(diagonal: Tensor, change: Tensor) -> Windowed | None:
         change: symmetric, float32, shape (n, n).
 
     Returns:
-        None where the change is not small against the distances of the eigenvalues, these fall too steeply, or n is
-        too small.
+        None where the change is not small against the distances of the eigenvalues, as a sample of the windows tells;
+        where these fall too steeply; or n is too small.
     """
     count = len(diagonal)
     if count < SMALLEST:
@@ -111,18 +115,29 @@ def windowed_eigenvalues(diagonal: Tensor, change: Tensor) -> Windowed | None:
     inner = sorted(set(range(len(spans))) - ends)
     sample = {inner[(2 * i + 1) * len(inner) // (2 * PROBES)] for i in range(PROBES)}
     places = [_Place.of(span, count, 4 * halo if span.stop == count else halo) for span in spans]
-    found: dict[int, tuple[Tensor, Tensor]] = {}
-    for indices in _alike(places, ends | sample):
-        windows = _Windows(energies, change, [places[index] for index in indices])
-        if not windows.mixing <= MIXING:
-            return None
-        answers = windows.solved_and_probed() if indices[0] in ends | sample else windows.solved()
-        found |= zip(indices, zip(*answers, strict=True), strict=True)
-    in_order = [found[index] for index in range(len(spans))]
-    values, correction = (torch.cat(parts) for parts in zip(*in_order, strict=True))
     corrected, sampled = (_indices_of([spans[index] for index in sorted(group)], diagonal) for group in (ends, sample))
-    values[corrected] += correction[corrected]
-    return Windowed(values.sort(descending=True).values, corrected, sampled, correction)
+    found = Windowed(energies.clone(), corrected, sampled, torch.zeros_like(energies))  # in first order, to begin with
+
+    def solve(chosen: Collection[int], *, probed: bool) -> bool:
+        """Put in the answers of the chosen windows; False where one is too wide for perturbation theory."""
+        for indices in _alike(places, chosen):
+            windows = _Windows(energies, change, [places[index] for index in indices])
+            if not windows.mixing <= MIXING:
+                return False
+            answers = windows.solved_and_probed() if probed else windows.solved()
+            for index, values, neglected in zip(indices, *answers, strict=True):
+                found.eigenvalues[spans[index]], found.correction[spans[index]] = values, neglected
+        return True
+
+    if not solve(ends | sample, probed=True):
+        return None
+    found.eigenvalues[corrected] += found.correction[corrected]
+    before = diagonal.sqrt()
+    if found.relative_error(found.eigenvalues.clamp_min(0).sqrt() - before, before) > HOPELESS:
+        return None
+    if not solve(set(range(len(spans))) - ends - sample, probed=False):
+        return None
+    return replace(found, eigenvalues=found.eigenvalues.sort(descending=True).values)
 
 
 def _indices_of(spans: Sequence[slice], vector: Tensor) -> Tensor:
@@ -177,11 +192,11 @@ class _Place:
         return self.low + (self.central.start + self.central.stop) // 2
 
 
-def _alike(places: Sequence[_Place], probed: Collection[int]) -> Iterator[list[int]]:
-    """Indices of windows to be done at once: of one shape, and all of them probed, or none."""
+def _alike(places: Sequence[_Place], chosen: Collection[int]) -> Iterator[list[int]]:
+    """Those of the `chosen` windows that can be done at once, as they are of one shape."""
     groups: dict[object, list[int]] = defaultdict(list)
-    for index, place in enumerate(places):
-        groups[place.shape, index in probed].append(index)
+    for index in sorted(chosen):
+        groups[places[index].shape].append(index)
     for indices in groups.values():
         yield from (indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE))
 
