@@ -231,6 +231,22 @@ def test_the_riccati_iteration_finds_the_invariant_subspace(size: int, k: int, s
     assert sines <= graph.error + 3e-6
 
 
+def test_the_riccati_iteration_converges_where_its_changes_grow_and_shrink_in_turn() -> None:
+    """Two rows below the cut, one near and one far, hand Q to and fro: times 4 one way, times 0.04 the other."""
+    size, k = 200, 50
+    near, far = torch.linspace(10300, 10250, k), torch.linspace(10200, 10100, size - k - 1)
+    diagonal = torch.cat([near, far, torch.ones(1)]).double()
+    generator = torch.Generator().manual_seed(0)
+    change = torch.randn(size, size, generator=generator)
+    change = (change + change.T) / 2
+    change[150, -1] = change[-1, 150] = 400.0
+    graph = invariant_graph(diagonal, change, k)
+    assert graph is not None
+    vectors = torch.linalg.eigh(torch.diag(diagonal) + change.double())[1].flip(1)[:, :k].numpy()
+    basis, _ = np.linalg.qr(torch.cat([graph.top, graph.rest]).double().numpy())
+    assert np.linalg.norm(basis - vectors @ (vectors.T @ basis), 2) <= graph.error + 1e-7
+
+
 def test_the_riccati_iteration_gives_up_where_the_order_of_the_values_changes() -> None:
     """Outside the window the diagonal says that a row belongs below the cut, and the change lifts it above."""
     diagonal = torch.linspace(2, 1, 200, dtype=torch.float64)

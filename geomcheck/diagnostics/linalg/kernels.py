@@ -13,7 +13,7 @@ from torch import Tensor
 from geomcheck.diagnostics.linalg.lockstep import stackable
 
 NUMPY_ON_CPU = True
-"""Whether matrices on the CPU take numpy's symmetric product, eigenvalues and eigenpairs; all agree with torch's to rounding."""
+"""Whether matrices on the CPU take numpy's symmetric product and eigenvalues, which agree with torch's to rounding."""
 
 ONEDNN_ON_CPU = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 """Whether float32 products on the CPU take oneDNN: it uses AVX512 wherever there is any, MKL on some makes only."""

@@ -7,6 +7,7 @@ of the cut may be close, so the coordinates around it are first rotated to be ex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ HALF_WINDOW = 48
 MAX_ITERATIONS = 30
 
 SLOWEST = 0.9
-"""Ratio of successive changes beyond which the iteration is given up."""
+"""Ratio of successive changes, on average of two, beyond which the iteration is given up: they often alternate."""
 
 CONVERGED = 1e-8
 """Error of Q in the Frobenius norm, relative to max(|Q|_F, 1), at which the iteration stops."""
@@ -94,20 +95,25 @@ def _rotated(
 def _solve(coupling: Tensor, distance: Tensor, k: int) -> tuple[Tensor, float] | None:
     """Fixed point Q and its estimated error, from the last two changes; None without convergence."""
     top, across, rest = coupling[:k, :k], coupling[k:, :k], coupling[k:, k:]
-    slope = across / distance
-    before = float("inf")
+    slope, changes = across / distance, list[float]()
     for _ in range(MAX_ITERATIONS):
         inside = top + product(across.T, slope)
         following = (across + product(rest, slope) - product(slope, inside)).div_(distance)
-        change = float(torch.linalg.vector_norm(following - slope))
-        slope, rate = following, change / before if before else 0.0
-        if not rate < SLOWEST:
+        changes.append(float(torch.linalg.vector_norm(following - slope)))
+        slope, error = following, _remaining(changes)
+        if error is None:
             return None
-        error = change * rate / (1 - rate) if before < float("inf") else change
         if error <= CONVERGED * max(1.0, float(torch.linalg.vector_norm(slope))):
             return slope, error
-        before = change
     return None
+
+
+def _remaining(changes: Sequence[float]) -> float | None:
+    """Sum of the changes that are yet to come, as those of every other iteration shrink alike; None if too slowly."""
+    if len(changes) < 3 or not changes[-3]:
+        return changes[-1]
+    ratio = changes[-1] / changes[-3]
+    return ratio / (1 - ratio) * (changes[-2] + changes[-1]) if ratio < SLOWEST**2 else None
 
 
 def _rotated_back(slope: Tensor, rotation: Tensor, k: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
