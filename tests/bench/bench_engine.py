@@ -2,8 +2,8 @@
 
 ``python -m tests.bench.bench_engine unchanged [WEIGHTS]`` prints the seconds of a first and a second
 ``pytest --geom-run`` on the same run, pytest's start included. ``workers`` prints the wall time of the same
-measurement by one worker and by two, in turn. ``memory`` prints the peak of two workers on a 12288x4096 and a
-4096x4096 weight with two checkpoints.
+measurement by one worker and by two, in turn. ``growth`` prints the CPU time of measuring more weights, and more
+checkpoints. ``memory`` prints the peak of two workers on a 12288x4096 and a 4096x4096 weight with two checkpoints.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 import geomcheck
+from tests.bench.weights import KINDS, trajectory
 
 SUITE = """
 geomcheck: 1
@@ -35,24 +36,13 @@ expect:
 """
 
 
-def weights(shape: tuple[int, int], checkpoints: int, seed: int) -> list[torch.Tensor]:
-    """W0 and checkpoints that drift from it along a few directions, in bf16."""
-    generator = torch.Generator().manual_seed(seed)
-    out, into = shape
-    w0 = 0.02 * torch.randn(shape, generator=generator)
-    drift = torch.randn(out, 8, generator=generator) @ torch.randn(8, into, generator=generator)
-    path = [w0]
-    for step in range(1, checkpoints + 1):
-        path.append(w0 + 1e-4 * step * drift + 3e-5 * step**0.5 * torch.randn(shape, generator=generator))
-    return [w.bfloat16() for w in path]
-
-
 def write_run(directory: Path, shapes: list[tuple[int, int]], checkpoints: int) -> Path:
     """A run with one matrix per shape, written an hour ago."""
     places = [directory / "base", *(directory / f"checkpoint-{step}" for step in range(1, checkpoints + 1))]
     tensors: list[dict[str, torch.Tensor]] = [{} for _ in places]
     for layer, shape in enumerate(shapes):
-        for into, tensor in zip(tensors, weights(shape, checkpoints, seed=layer), strict=True):
+        w0, path = trajectory(shape, KINDS["opd"], checkpoints, seed=layer)
+        for into, tensor in zip(tensors, [w0, *path], strict=True):
             into[f"model.layers.{layer}.mlp.up_proj.weight"] = tensor
     for place, content in zip(places, tensors, strict=True):
         place.mkdir(parents=True)
@@ -98,6 +88,18 @@ def workers(work: Path) -> None:
     print(f"speedup {spent[1][0] / spent[2][0]:.2f}x; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 
+def growth(work: Path) -> None:
+    """The same measurement of more weights, and at more checkpoints."""
+    geomcheck.measure(write_run(work / "first", [(1024, 1024)], 1), workers=1)  # what is done once per process
+    print(f"{'weights':>8} {'checkpoints':>12} {'CPU s':>8} {'per weight and checkpoint':>26}")
+    for weights, checkpoints in ((2, 2), (4, 2), (8, 2), (2, 4), (2, 8)):
+        run = write_run(work / f"{weights}-{checkpoints}", [(1024, 1024)] * weights, checkpoints)
+        busy = time.process_time()
+        geomcheck.measure(run, workers=1)
+        spent = time.process_time() - busy
+        print(f"{weights:8} {checkpoints:12} {spent:8.2f} {spent / weights / checkpoints:26.3f}", flush=True)
+
+
 def memory(work: Path) -> None:
     """The peak of this process."""
     run = write_run(work / "run", [(12288, 4096), (4096, 4096)], 2)
@@ -117,7 +119,7 @@ def measure(run: str) -> None:
 def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("unchanged", "workers", "memory", "measure"))
+    parser.add_argument("what", choices=("unchanged", "workers", "growth", "memory", "measure"))
     parser.add_argument("value", nargs="?")
     args = parser.parse_args()
     if args.what == "measure":
@@ -128,6 +130,8 @@ def main() -> None:
             unchanged(Path(directory), int(args.value or 252))
         elif args.what == "workers":
             workers(Path(directory))
+        elif args.what == "growth":
+            growth(Path(directory))
         else:
             memory(Path(directory))
 
