@@ -113,6 +113,7 @@ class GeometryCallback(TrainerCallback):
         self._trainer = None if trainer is None else weakref.ref(trainer)
         self._monitor: Monitor | None = None
         self._record_path: Path | None = None
+        self._seen: Observation | None = None
         self._observed = 0
         self._told: set[str] = set()
 
@@ -129,7 +130,7 @@ class GeometryCallback(TrainerCallback):
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Find W0, and see to it that there is something to watch."""
-        self._monitor, self._record_path, self._observed = None, None, state.global_step
+        self._monitor, self._record_path, self._seen, self._observed = None, None, None, state.global_step
         self._find_trainer()
         try:
             self._monitor = self._begun(args, state, model)
@@ -147,6 +148,20 @@ class GeometryCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> Any:
         """Look at the model that has just been saved."""
         return self._looked(state, control, model, f"checkpoint-{state.global_step}") if not self._every else control
+
+    @_harmless
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say what was never judged, because the training ended early or was not looked at in the end."""
+        if self._monitor is None or not Ranks().leads:
+            return
+        if self._seen is None:
+            self._warn_once("the training ended before it was looked at once: nothing was measured, nothing judged")
+        elif self._seen.open:
+            self._warn_once(
+                f"the training ended at step {state.global_step} of {state.max_steps}, looked at last at step "
+                f"{self._seen.step}: {', '.join(self._seen.open)} not judged to the end. Gate its checkpoints with "
+                "pytest --geom-run"
+            )
 
     def _begun(self, args: Any, state: Any, model: Any) -> Monitor:
         ranks = Ranks()
@@ -202,7 +217,9 @@ class GeometryCallback(TrainerCallback):
             return control
         self._observed = step
         held = Ranks().all_do(lambda: holding(model))
-        seen = monitor.observe(step, held.tensors, adapter=held.adapter, name=name, finished=step >= state.max_steps)
+        finished = step >= state.max_steps
+        seen = monitor.observe(step, held.tensors, adapter=held.adapter, name=name, finished=finished)
+        self._seen = seen
         if seen.stop:
             control.should_training_stop = True
         self._log(state, control, seen.figures)

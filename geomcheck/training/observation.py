@@ -29,6 +29,7 @@ class Observation:
         figures: what a tracker shows, by name.
         violations: verdicts that no later checkpoint can mend, of expectations of level ``error``.
         unjudged: verdicts on expectations that cannot be judged, as things stand.
+        open: names of the expectations that later checkpoints still decide.
         stop: whether the training should stop.
         seconds: how long it took.
         watched, weights: of how many weights figures are known, and of how many they are wanted.
@@ -38,6 +39,7 @@ class Observation:
     figures: Mapping[str, float] = field(default_factory=dict)
     violations: tuple[Verdict, ...] = ()
     unjudged: tuple[Verdict, ...] = ()
+    open: tuple[str, ...] = ()
     stop: bool = False
     seconds: float = 0.0
     watched: int = 0

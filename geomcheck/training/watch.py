@@ -202,6 +202,7 @@ class Watch:
             figures=shown,
             violations=violations,
             unjudged=tuple(verdict for verdict in settled if verdict.outcome == "error"),
+            open=tuple(so_far.due.expectation.id for so_far in judged if so_far.standing != "settled"),
             stop=bool(violations) and self.stops,
             seconds=seconds,
             watched=watched,

@@ -179,7 +179,8 @@ def test_a_violated_suite_stops_the_training_where_it_is_violated(
     assert stopped.state.global_step == 4
     assert watch.record is not None
     assert [point.step for point in watch.record.points] == [2, 4]
-    (warning,) = (record.getMessage() for record in caplog.records)
+    warning, ended = (record.getMessage() for record in caplog.records)
+    assert ended.startswith("geometry: the training ended at step 4 of 6, looked at last at step 4: in-the-end not")
     for part in (
         "geometry: small-step is violated at step 4, and the training is stopped\nrelative_update_norm left value < ",
         "small.yaml:4",
@@ -207,6 +208,15 @@ class Sabotage(transformers.TrainerCallback):
             file.unlink()
 
 
+def test_a_training_that_was_never_looked_at_says_so(
+    anchor: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained = trainer(load(anchor), tmp_path / "run", GeometryCallback(), save_strategy="no")
+    trained.train()
+    assert not logged(trained)
+    assert ["nothing was measured" in record.getMessage() for record in caplog.records] == [True]
+
+
 def test_a_failure_is_told_once_and_training_goes_on(
     anchor: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,7 +224,8 @@ def test_a_failure_is_told_once_and_training_goes_on(
     trained.train()
     assert trained.state.global_step == 6
     assert not logged(trained)
-    (warning,) = caplog.records
+    warning, ended = caplog.records
+    assert "nothing was measured" in ended.getMessage()
     assert "changed or removed" in warning.getMessage()
     assert "training goes on" in warning.getMessage()
 
@@ -229,7 +240,7 @@ def test_a_crash_in_the_callback_does_not_stop_the_training(
     trained = trainer(load(anchor), tmp_path / "run", GeometryCallback())
     trained.train()
     assert trained.state.global_step == 6
-    (warning,) = caplog.records
+    warning, _ = caplog.records
     assert warning.exc_info is not None
     assert "ZeroDivisionError" in warning.getMessage()
 
