@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from geomcheck.diagnostics.linalg import ACCURACY, Basis, Perturbation, Route
-from geomcheck.diagnostics.linalg.riccati import invariant_graph
+from geomcheck.diagnostics.linalg.riccati import _remaining, invariant_graph
 from geomcheck.diagnostics.linalg.scaling import difference
 from geomcheck.diagnostics.linalg.windows import windowed_eigenvalues
 from geomcheck.errors import RunError
@@ -245,6 +246,16 @@ def test_the_riccati_iteration_converges_where_its_changes_grow_and_shrink_in_tu
     vectors = torch.linalg.eigh(torch.diag(diagonal) + change.double())[1].flip(1)[:, :k].numpy()
     basis, _ = np.linalg.qr(torch.cat([graph.top, graph.rest]).double().numpy())
     assert np.linalg.norm(basis - vectors @ (vectors.T @ basis), 2) <= graph.error + 1e-7
+
+
+@given(st.floats(1e-3, 1.0), st.floats(1e-3, 10.0), st.floats(1e-3, 0.8))
+def test_what_remains_of_changes_in_turn_is_their_sum(even: float, odd: float, ratio: float) -> None:
+    changes = [(odd if index % 2 else even) * ratio ** (index // 2) for index in range(400)]
+    assert _remaining(changes[:2]) == changes[1]
+    for done in (3, 6):
+        assert _remaining(changes[:done]) == pytest.approx(sum(changes[done:]), rel=1e-9)
+    assert _remaining([1.0, 1.0, 0.82]) is None
+    assert _remaining([1.0, 1.0, math.nan]) is None
 
 
 def test_the_riccati_iteration_gives_up_where_the_order_of_the_values_changes() -> None:
