@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import model_types
-from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.canonical.parts import Part, parts_of
 from geomcheck.checkpoints.source import WeightSource
 
 _TOKENS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -25,6 +25,12 @@ _TOWERS = re.compile(r"model\.(?=(?:visual|vision_|audio_|multi_modal_projector|
 
 _BARE = re.compile(r"(?:h|layers)\.[0-9]+\.")
 _HEADS = re.compile(r"(?:lm_head|embed_out|score|classifier)\.")
+
+
+def plain(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
+    """`source` with every tensor under the name that the model in `config` gives it. Raises RunError as `parts_of`."""
+    named = list(plain_names(source, config))
+    return source if all(name == part.tensor for name, part in named) else parts_of(source, named)
 
 
 def plain_names(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:

@@ -14,7 +14,7 @@ from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """Where a canonical weight lies.
 

@@ -29,7 +29,7 @@ def ties(config: Mapping[str, Any]) -> bool:
     return bool(_TIED_BY_DEFAULT & model_types(config))
 
 
-def tied_once(sources: Sequence[PartsOf]) -> list[PartsOf]:
+def tied_once(sources: Sequence[WeightSource]) -> list[WeightSource]:
     """`sources` of models that tie, with the head left out where it is the embedding in all of them.
 
     The head is read only where a source has both. If they differ anywhere the head is a weight of its own, and a
@@ -58,11 +58,11 @@ def _diverged(source: WeightSource, head: str, embedding: str) -> bool:
     return not (isinstance(one, Tensor) and isinstance(other, Tensor) and one.equal(other))
 
 
-def _with_head(source: PartsOf, head: str, embedding: str) -> PartsOf:
+def _with_head(source: WeightSource, head: str, embedding: str) -> WeightSource:
     if head in source.weights or embedding not in source.weights:
         return source
     return PartsOf(source, kept(source) | {head: Part(embedding, source.weights[embedding])})
 
 
-def _without(source: PartsOf, head: str) -> PartsOf:
+def _without(source: WeightSource, head: str) -> WeightSource:
     return PartsOf(source, {name: part for name, part in kept(source).items() if name != head})

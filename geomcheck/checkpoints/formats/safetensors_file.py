@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -42,8 +41,7 @@ _TORCH = {
 _LENGTH_BYTES = 8
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where a tensor lies: its shape, its format as the file calls it, and its first byte."""
 
     shape: tuple[int, ...]
@@ -75,8 +73,9 @@ class SafetensorsFile:
             self._places = _places(path, names)
         except (SafetensorError, OSError, RuntimeError, MemoryError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: truncated or not a safetensors file ({error})") from error
+        kinds = {(shape, dtype): Stored(shape, _DTYPES.get(dtype, dtype)) for shape, dtype, _ in self._places.values()}
         self.weights: Mapping[str, Stored] = {
-            name: Stored(place.shape, _DTYPES.get(place.dtype, place.dtype)) for name, place in self._places.items()
+            name: kinds[shape, dtype] for name, (shape, dtype, _) in self._places.items()
         }
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
