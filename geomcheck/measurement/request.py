@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from geomcheck.diagnostics import Metric
 
 
-@dataclass(frozen=True, order=True)
-class Request:
+class Request(NamedTuple):
     """One measurement that is wanted of a weight at every checkpoint.
 
     Attributes:
