@@ -16,6 +16,7 @@ from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError, UsageError
+from geomcheck.lasting import lasting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +53,7 @@ class Comparable:
         return self._source.read(name, at)
 
 
+@lasting()
 def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[Run, BaseModel]:
     """`run` and `base` with canonical weights, so that a name means the same matrix in both; adapters over W0.
 

@@ -23,6 +23,7 @@ from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
+from geomcheck.lasting import lasting
 from geomcheck.measurement import arrow
 from geomcheck.measurement.column import Column
 from geomcheck.measurement.record import Origin, Point, Record
@@ -72,6 +73,7 @@ def write_record(record: Record, path: str | Path) -> None:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
+@lasting()
 def read_record(path: str | Path) -> Record:
     """Read a record file.
 

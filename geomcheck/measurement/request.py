@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from geomcheck.diagnostics import Metric
+from geomcheck.lasting import lasting
 
 
 class Request(NamedTuple):
@@ -37,6 +38,7 @@ Plan = Mapping[str, Set[Request]]
 """What is wanted of a run: requests by weight name."""
 
 
+@lasting()
 def merge(plans: Iterable[Plan]) -> dict[str, set[Request]]:
     """One plan for all: whatever any of them asks of a weight."""
     merged: dict[str, set[Request]] = {}

@@ -9,6 +9,7 @@ from geomcheck.checkpoints.canonical import is_fp8
 from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import RunError, UsageError
+from geomcheck.lasting import lasting
 from geomcheck.measurement.record import Origin, Point, Record
 
 _SUPPORTED = frozenset(DTYPE_NAMES.values())
@@ -17,6 +18,7 @@ MAX_NAME = 1000
 """Characters in the name of a weight."""
 
 
+@lasting()
 def survey(run: Run, base: BaseModel) -> Record:
     """The record of `run` against `base` with its weights, and without figures.
 
