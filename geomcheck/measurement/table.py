@@ -30,14 +30,13 @@ class Table:
         places = {name: place for place, name in enumerate(names)}
         across = np.array([places.get(name, -1) for name in column.names], dtype=np.int64)[column.codes]
         down = np.searchsorted(steps, column.steps)
-        inside = np.flatnonzero((across >= 0) & np.isin(column.steps, steps))
+        kept = (across >= 0) & np.isin(column.steps, steps)
+        inside = np.flatnonzero(kept)
         values, there = np.full((len(steps), len(names)), np.nan), np.zeros((len(steps), len(names)), dtype=bool)
         values[down[inside], across[inside]] = column.values[inside]
         there[down[inside], across[inside]] = True
         reasons = {
-            (int(down[index]), int(across[index])): reason
-            for index, reason in column.undefined.items()
-            if across[index] >= 0 and column.steps[index] in steps
+            (int(down[index]), int(across[index])): reason for index, reason in column.undefined.items() if kept[index]
         }
         for place in reasons:
             values[place] = np.nan

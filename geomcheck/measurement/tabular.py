@@ -66,8 +66,8 @@ def _joined(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
 
 def _labelled(labels: Sequence[str], codes: np.ndarray) -> pa.DictionaryArray:
     """The label of each row, by its code; several codes may have one label."""
-    texts = list(dict.fromkeys(labels))
-    return arrow.coded(np.array([texts.index(label) for label in labels], np.int32)[codes], texts)
+    places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    return arrow.coded(np.array([places[label] for label in labels], np.int32)[codes], list(places))
 
 
 def _reasons(columns: Sequence[Column]) -> tuple[list[str], np.ndarray]:

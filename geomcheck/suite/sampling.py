@@ -77,8 +77,11 @@ class Question:
                 f"{skipped[0]} cannot be measured: {record.skipped[skipped[0]]}{more}; "
                 "repair the run, or exclude such weights"
             )
-        for shape in {weight.shape: None for weight in chosen}:
-            self._require_subspace(next(weight for weight in chosen if weight.shape == shape))
+        first: dict[tuple[int, ...], Weight] = {}
+        for weight in chosen:
+            first.setdefault(weight.shape, weight)
+        for weight in first.values():
+            self._require_subspace(weight)
         return Subject(tuple(chosen), tuple(points))
 
     def judgeable(self, record: Record) -> tuple[Point, ...]:
