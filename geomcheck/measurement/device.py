@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 import threading
-
-import torch
-from torch import Tensor
+from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from geomcheck.errors import UsageError
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = late("torch")
 
 _GRAMMAR = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 _threads = threading.local()
@@ -28,6 +34,12 @@ def parse_device(text: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {text}: torch sees {torch.cuda.device_count()} CUDA devices here; use cpu or auto")
     return device
+
+
+def device_named(text: str) -> str:
+    """The name of that device. A build of PyTorch for CPUs alone need not be asked. Raises UsageError."""
+    alone = text == "auto" and version("torch").endswith("+cpu")
+    return "cpu" if alone or text == "cpu" else str(parse_device(text))
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:

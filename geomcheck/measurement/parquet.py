@@ -7,14 +7,13 @@ import json
 import math
 from dataclasses import asdict
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import safetensors
-import torch
 
 import geomcheck
 from geomcheck.checkpoints.constraint import Constraint
@@ -126,8 +125,8 @@ def _metadata(record: Record) -> dict[str, Any]:
         "format": FORMAT,
         "versions": {
             "geomcheck": geomcheck.__version__,
-            "torch": torch.__version__,
-            "safetensors": safetensors.__version__,
+            "torch": version("torch"),
+            "safetensors": version("safetensors"),
         },
         "run": record.run,
         "path": record.path,

@@ -40,7 +40,7 @@ def test_an_unchanged_run_is_judged_without_reading_it(check: Command, pytester:
     assert (pytester.path / ".pytest_cache" / "d" / "geomcheck").is_dir()
 
 
-def test_an_unchanged_run_is_judged_without_pandas(check: Command, pytester: pytest.Pytester) -> None:
+def test_an_unchanged_run_is_judged_without_heavy_libraries(check: Command, pytester: pytest.Pytester) -> None:
     assert check().ret == 0
     pytester.makeconftest(
         """
@@ -54,6 +54,8 @@ def test_an_unchanged_run_is_judged_without_pandas(check: Command, pytester: pyt
     options = ("-s", "-p", "no:hypothesispytest", "--geom-device=cpu", "--geom-run=ckpts/opd", *outputs)
     result = pytester.runpytest_subprocess(*options)
     assert result.ret == 0
+    assert "loaded:" in result.outlines
+    result = pytester.runpytest_subprocess(*options, "--geom-cache=off")
     assert "loaded: scipy torch" in result.outlines
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.numbers import model_types
 from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept
 from geomcheck.checkpoints.source import WeightSource
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = late("torch")
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _EMBEDDINGS = (
@@ -55,7 +59,7 @@ def _diverged(source: WeightSource, head: str, embedding: str) -> bool:
     if first != second:
         return True
     one, other = source.read(head), source.read(embedding)
-    return not (isinstance(one, Tensor) and isinstance(other, Tensor) and one.equal(other))
+    return not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.equal(other))
 
 
 def _with_head(source: WeightSource, head: str, embedding: str) -> WeightSource:

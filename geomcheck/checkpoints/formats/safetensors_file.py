@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from geomcheck.checkpoints.formats.raw import read_bytes
+from geomcheck.checkpoints.formats.raw import plain_bytes, read_bytes
 from geomcheck.checkpoints.inside import identity, require_regular
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
@@ -67,7 +67,7 @@ class SafetensorsFile:
         self.path = path
         try:
             self._identity = identity(require_regular(path, root))
-            with safe_open(path, framework="pt") as handle:
+            with safe_open(path, framework="numpy") as handle:
                 self.metadata: Mapping[str, str] = handle.metadata() or {}
                 names = sorted(handle.keys())
             self._places = _places(path, names)
@@ -109,8 +109,8 @@ class SafetensorsFile:
 
 def _places(path: Path, names: list[str]) -> dict[str, _Place]:
     """Where the tensors lie, by a header that the library has found to be sound. Raises as reading and parsing do."""
-    length = int.from_bytes(read_bytes(path, 0, _LENGTH_BYTES).numpy().tobytes(), "little")
-    header = json.loads(read_bytes(path, _LENGTH_BYTES, length).numpy().tobytes())
+    length = int.from_bytes(plain_bytes(path, 0, _LENGTH_BYTES), "little")
+    header = json.loads(plain_bytes(path, _LENGTH_BYTES, length))
     data = _LENGTH_BYTES + length
     return {
         name: _Place(tuple(header[name]["shape"]), header[name]["dtype"], data + header[name]["data_offsets"][0])
