@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.preloaded  # noqa: F401
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from tests.runs import age, simple_run
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.checkpoints.weights import describe
 from geomcheck.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Adapted:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from geomcheck.checkpoints.source import Change
-from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import RunError
+from geomcheck.late import late
 
-Take = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from geomcheck.diagnostics import lowrank
+    from geomcheck.diagnostics.lowrank import LowRank
+else:
+    torch, lowrank = late("torch"), late("geomcheck.diagnostics.lowrank")
+
+Take = Callable[["Tensor"], "Tensor"]
 """From a stored tensor to a weight: rows of it, a transposition (see `canonical.parts.Part`)."""
 
 
@@ -49,7 +56,7 @@ class Added:
 
     def of(self, w0: Tensor) -> Tensor | LowRank:
         """See `Change`."""
-        return LowRank(self.left, self.right)
+        return lowrank.LowRank(self.left, self.right)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +137,7 @@ class RowsReplaced:
 
 def whole(stored: Tensor | Change) -> Tensor:
     """The tensor itself. Raises RunError where there is only a change of another model."""
-    if not isinstance(stored, Tensor):
+    if not isinstance(stored, torch.Tensor):
         raise RunError("an adapter, which is no model by itself; give the model that it was trained on")
     return stored
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.adapted import Adapted
 from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_once, ties
 from geomcheck.checkpoints.canonical.numbers import disagreement, section
-from geomcheck.checkpoints.canonical.parts import PartsOf, kept
 from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
-from geomcheck.checkpoints.source import WeightSource
+from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError, UsageError
+from geomcheck.lasting import lasting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
 
-class Comparable(PartsOf):
+class Comparable:
     """A source that `comparable` has been through. It goes through once: W0 may serve several runs.
 
     Args:
@@ -28,15 +33,27 @@ class Comparable(PartsOf):
     """
 
     def __init__(self, source: WeightSource, config: Mapping[str, Any]) -> None:
-        super().__init__(source, kept(source))
-        self._config = config
+        self.path = source.path
+        self.layout = source.layout
+        self.config = config
+        self._source = source
 
     @property
-    def config(self) -> Mapping[str, Any]:
+    def files(self) -> tuple[Path, ...]:
         """See `WeightSource`."""
-        return self._config
+        return self._source.files
+
+    @cached_property
+    def weights(self) -> Mapping[str, Stored]:
+        """See `WeightSource`."""
+        return self._source.weights
+
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
+        """See `WeightSource`. Raises RunError."""
+        return self._source.read(name, at)
 
 
+@lasting()
 def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[Run, BaseModel]:
     """`run` and `base` with canonical weights, so that a name means the same matrix in both; adapters over W0.
 
@@ -64,7 +81,7 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
         for source, config in zip(stored, configs, strict=True)
     ]
     seen = [
-        _over(seen[0], named) if isinstance(source, Adapter) else named
+        Adapted(seen[0], named) if isinstance(source, Adapter) else named
         for source, named in zip(stored, seen, strict=True)
     ]
     if any(ties(config) for config in configs):
@@ -88,11 +105,6 @@ def _require_one_adapter(adapters: Sequence[Adapter]) -> None:
                 f"{adapter.path}: its r, lora_alpha, rank and alpha patterns or use_rslora are not those of "
                 f"{adapters[0].path}; one run has one scaling"
             )
-
-
-def _over(w0: PartsOf, adapter: PartsOf) -> PartsOf:
-    adapted = Adapted(w0, adapter)
-    return PartsOf(adapted, kept(adapted))
 
 
 def _require_agreement(run: Run, base: BaseModel) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 Kind = Literal["attention", "mlp", "embedding", "head", "norm", "other"]
@@ -53,12 +53,12 @@ class Weight:
         """Number of entries."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def is_matrix(self) -> bool:
         """Whether the diagnostics apply: two dimensions, both above 1, and no stack of biases."""
         return len(self.shape) == 2 and min(self.shape) > 1 and not self.name.endswith("bias")
 
-    @property
+    @cached_property
     def is_linear(self) -> bool:
         """Whether this is a matrix of a layer's linear map: no embedding, head or norm."""
         return self.is_matrix and self.kind not in ("embedding", "head", "norm")

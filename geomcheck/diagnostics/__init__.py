@@ -1,5 +1,9 @@
 """The diagnostics of the papers: pure functions of tensors, and the declaration of each."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from geomcheck.diagnostics.declaration import (
     FOLDS,
     Fold,
@@ -11,7 +15,9 @@ from geomcheck.diagnostics.declaration import (
     resolve_rank,
 )
 from geomcheck.diagnostics.registry import load_metrics
-from geomcheck.diagnostics.update import Base, Update
+
+if TYPE_CHECKING:
+    from geomcheck.diagnostics.update import Base, Update
 
 __all__ = [
     "FOLDS",
@@ -26,3 +32,11 @@ __all__ = [
     "load_metrics",
     "resolve_rank",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Base", "Update"):  # declarations are read without torch, which these need
+        from geomcheck.diagnostics import update
+
+        return getattr(update, name)
+    raise AttributeError(f"module 'geomcheck.diagnostics' has no attribute {name!r}")

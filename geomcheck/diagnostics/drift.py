@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from geomcheck.diagnostics.declaration import Metric, Unit, scalar
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
-from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
+
+if TYPE_CHECKING:
+    from geomcheck.diagnostics.update import Update
 
 
 def spectral_shift(update: Update) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
 from geomcheck.diagnostics.null import EXCESS_OVER, equally_visible, with_null
-from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
+
+if TYPE_CHECKING:
+    from geomcheck.diagnostics.update import Update
 
 ALPHA = Parameter(
     name="alpha",

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
-from geomcheck.diagnostics.linalg.kernels import product
-from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from geomcheck.diagnostics.linalg import kernels
+    from geomcheck.diagnostics.update import Update
+else:
+    torch, kernels = late("torch"), late("geomcheck.diagnostics.linalg.kernels")
 
 CHANNEL_K = Parameter(name="k", kind="rank", default=16, about="Dimension K of the channel V_K.")
 CHANNEL_SIDE = Parameter(
@@ -54,7 +59,7 @@ def subspace_energy(update: Update, channel: Tensor) -> float:
     """
     update.require_change()
     delta = update.delta.matrix
-    return update.energy(product(delta, channel.to(delta.dtype)))
+    return update.energy(kernels.product(delta, channel.to(delta.dtype)))
 
 
 def top_channel(update: Update, k: int, side: str) -> Tensor:

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from geomcheck.diagnostics.declaration import Compute, Parameter, RunView
-from geomcheck.diagnostics.storage import count
-from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    import torch
+
+    from geomcheck.diagnostics import storage
+    from geomcheck.diagnostics import update as updates
+    from geomcheck.diagnostics.update import Update
+else:
+    torch, storage = late("torch"), late("geomcheck.diagnostics.storage")
+    updates = late("geomcheck.diagnostics.update")
 
 SHUFFLES = 4
 """Structureless updates behind one null; seeds 0..SHUFFLES-1."""
@@ -30,13 +38,13 @@ EXCESS_OVER = Parameter(
     "its entries permuted (for mask overlaps of bf16 checkpoints: noise of the same density).",
 )
 
-Null = Callable[[Update, int], Update]
+Null = Callable[["Update", int], "Update"]
 
 
 def shuffled(update: Update, seed: int) -> Update:
     """The same entries of D_t at random places of the matrix, not rounded again: norm and sizes stay exact."""
     order = torch.randperm(update.matrix.numel(), generator=_generator(seed)).to(update.wt.device)
-    return Update(update.base, update.base.matrix + update.matrix.flatten()[order].view(update.shape))
+    return updates.Update(update.base, update.base.matrix + update.matrix.flatten()[order].view(update.shape))
 
 
 def equally_visible(update: Update, seed: int) -> Update:
@@ -55,9 +63,9 @@ def equally_visible(update: Update, seed: int) -> Update:
     # torch casts fp64 to bf16 by way of fp32: two fp32 steps past the middle are sure to round away from `stored`
     boundary = (stored.double() + neighbour.double()) / 2 + noise.sign() * stored.double().abs() * 2.0**-22
     critical = ((boundary - before) / noise).abs().flatten().cpu().numpy()  # the scale at which each entry changes
-    last = count(update.changed) - 1
+    last = storage.count(update.changed) - 1
     scale = float(np.partition(critical, last)[last])
-    return Update(update.base, before + scale * noise)
+    return updates.Update(update.base, before + scale * noise)
 
 
 def with_null(compute: Compute, null: Null = shuffled) -> Compute:

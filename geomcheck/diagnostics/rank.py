@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, scalar, scalar_of_rank
-from geomcheck.diagnostics.storage import rounding_energy
-from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    import torch
+
+    from geomcheck.diagnostics import storage
+    from geomcheck.diagnostics.update import Update
+else:
+    torch, storage = late("torch"), late("geomcheck.diagnostics.storage")
 
 TOP_K = Parameter(name="k", kind="rank", default=16, about="How many of the largest singular values.")
 HILL_K = Parameter(
@@ -85,7 +92,7 @@ def rounding_share(update: Update) -> float:
     rounding rather than the training.
     """
     update.require_change()
-    return min(1.0, rounding_energy(update.wt) / update.norm**2)
+    return min(1.0, storage.rounding_energy(update.wt) / update.norm**2)
 
 
 STABLE_RANK = Metric(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar_of_rank
-from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
-from geomcheck.diagnostics.update import Update
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from geomcheck.diagnostics.linalg import kernels
+    from geomcheck.diagnostics.update import Update
+else:
+    torch, kernels = late("torch"), late("geomcheck.diagnostics.linalg.kernels")
 
 SIDES = ("left", "right", "both")
 SUMMARIES = ("max", "mean", "median", "p95")
@@ -57,7 +62,7 @@ def principal_energy(update: Update, k: int) -> float:
     update.require_change()
     left, right = update.base.principal(k)
     delta = update.delta.matrix
-    return update.energy(product(left.to(delta.dtype).T, product(delta, right.to(delta.dtype))))
+    return update.energy(kernels.product(left.to(delta.dtype).T, kernels.product(delta, right.to(delta.dtype))))
 
 
 def _angles(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:

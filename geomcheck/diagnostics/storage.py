@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geomcheck.diagnostics.formats import FORMATS
+
 _FORMATS = {
     # explicit mantissa bits, smallest normal exponent
     torch.bfloat16: (7, -126),
@@ -27,7 +29,7 @@ _INTEGERS = {
 BLOCK = 1 << 16
 """Entries that are converted to float64 at a time."""
 
-DTYPE_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.float64: "fp64"}
+DTYPE_NAMES = dict(zip(_FORMATS, FORMATS, strict=True))
 """The storage formats that are measured, under the short names that users write."""
 
 

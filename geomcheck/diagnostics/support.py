@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, scalar
-from geomcheck.diagnostics.storage import count, relatively_changed, size
-from geomcheck.diagnostics.update import Update
 from geomcheck.errors import Undefined
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    from geomcheck.diagnostics import storage
+    from geomcheck.diagnostics.update import Update
+else:
+    storage = late("geomcheck.diagnostics.storage")
 
 CAST = Parameter(
     name="cast",
@@ -35,8 +40,8 @@ def update_support(update: Update, *, cast: str = "bf16", eta: float = 1e-3) -> 
     """
     if cast == "bf16":
         return update.density
-    changed = relatively_changed(update.base.w0, update.wt, eta)
-    return count(changed) / size(changed)
+    changed = storage.relatively_changed(update.base.w0, update.wt, eta)
+    return storage.count(changed) / storage.size(changed)
 
 
 def update_sparsity(update: Update, *, cast: str = "bf16", eta: float = 1e-3) -> float:
@@ -52,10 +57,10 @@ def mask_jaccard(update: Update, reference: Update) -> float:
     Raises:
         Undefined: neither run visibly changed the matrix.
     """
-    union = count(update.changed | reference.changed)
+    union = storage.count(update.changed | reference.changed)
     if union == 0:
         raise Undefined("no entry visibly changed in either run, so the overlap of their masks is undefined")
-    return count(update.changed & reference.changed) / union
+    return storage.count(update.changed & reference.changed) / union
 
 
 def frozen_share(update: Update) -> float:

@@ -2,12 +2,13 @@
 
 from geomcheck.measurement.cache import Cache
 from geomcheck.measurement.column import Figure
-from geomcheck.measurement.execute import Progress, measure_record, require_sound
+from geomcheck.measurement.execute import Progress, measure_record
 from geomcheck.measurement.parquet import read_record, write_record
 from geomcheck.measurement.places import is_trivial, locate
 from geomcheck.measurement.record import Origin, Point, Record, Row
 from geomcheck.measurement.request import Plan, Request, merge
 from geomcheck.measurement.resources import Resources, parse_workers
+from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.survey import survey
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Figures as arrays: one statistic of a large run, turned into cells only when it is asked for."""
+"""Figures as arrays: one statistic of a large run, turned into cells only when they are asked for."""
 
 from __future__ import annotations
 
@@ -41,6 +41,20 @@ class Column:
     codes: np.ndarray
     values: np.ndarray
     undefined: Mapping[int, str]
+
+    @classmethod
+    def of(cls, cells: Cells) -> Column:
+        """The column of these figures."""
+        steps, weights = zip(*cells, strict=True) if cells else ((), ())
+        places = {name: place for place, name in enumerate(dict.fromkeys(weights))}
+        figures = enumerate(cells.values())
+        return cls(
+            np.array(steps, dtype=np.int64),
+            tuple(places),
+            np.array([places[name] for name in weights], dtype=np.int32),
+            np.array([np.nan if figure.value is None else figure.value for figure in cells.values()], dtype=np.float64),
+            {index: figure.undefined or "" for index, figure in figures if figure.value is None},
+        )
 
     def cells(self) -> Cells:
         """The figures by step and weight."""

@@ -6,12 +6,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-
-import torch
-from torch import Tensor
+from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from geomcheck.errors import UsageError
+from geomcheck.late import late
 from geomcheck.measurement.machine import available_memory
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = late("torch")
 
 _GRAMMAR = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
@@ -30,6 +36,12 @@ def parse_device(text: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {text}: torch sees {torch.cuda.device_count()} CUDA devices here; use cpu or auto")
     return device
+
+
+def device_named(text: str) -> str:
+    """The name of that device. A build of PyTorch for CPUs alone need not be asked. Raises UsageError."""
+    alone = text == "auto" and version("torch").endswith("+cpu")
+    return "cpu" if alone or text == "cpu" else str(parse_device(text))
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:

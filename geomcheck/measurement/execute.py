@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
-from statistics import median
 
 from geomcheck.checkpoints import BaseModel, Run
 from geomcheck.diagnostics import Metric, Registry, load_metrics
@@ -18,8 +17,8 @@ from geomcheck.measurement.record import Point, Record, Row
 from geomcheck.measurement.request import Plan, Request
 from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.routes import tally
+from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.task import MeasureWeight, Sources
-from geomcheck.measurement.trajectory import ANOTHER_MODEL
 from geomcheck.measurement.vectors import require_finite_vectors
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
@@ -70,19 +69,6 @@ def measure_record(
         if len(found) == len(tasks):
             recall.keep_whole(record)
     require_sound(record, base)
-
-
-def require_sound(record: Record, base: BaseModel) -> None:
-    """Refuse figures that cannot be those of one run against its W0.
-
-    Raises:
-        RunError: two checkpoints hold the same weights, one is of another model than W0, or weights that had moved
-            equal W0 again.
-    """
-    if record.measured_weights():
-        _require_distinct(record)
-        _require_no_return(record)
-        _require_same_model(record, base)
 
 
 def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
@@ -164,39 +150,3 @@ def _describe(record: Record, digests: Mapping[str, Mapping[Place, str]], metric
     for where, place in places.items():
         record.fingerprints[where] = fingerprint({name: found[place] for name, found in digests.items()})
     record.versions.update({name: metrics[name].version for name in record.measured_metrics()})
-
-
-def _require_distinct(record: Record) -> None:
-    """Refuse checkpoints with the same weights: comparing them says nothing, and one was likely copied."""
-    seen: dict[str, str] = {record.fingerprints["W0"]: ""}
-    for point in record.points:
-        twin = seen.setdefault(record.fingerprints[point.name], point.name)
-        if twin not in ("", point.name):
-            raise RunError(f"{twin} and {point.name} hold the same weights: one is a copy, or training stood still")
-
-
-def _require_no_return(record: Record) -> None:
-    """Refuse a checkpoint where weights equal W0 again that had moved before: a wrong file, or half of one."""
-    frozen = record.figures(Request.of(load_metrics()["frozen_share"], {}), "value")
-    moved: set[str] = set()
-    for point in record.points:
-        here = {weight: figure.value for (step, weight), figure in frozen.items() if step == point.step}
-        back = sorted(weight for weight, share in here.items() if share == 1 and weight in moved)
-        if back:
-            raise RunError(
-                f"{point.name}: {len(back)} of {len(here)} weights equal W0 again, though they had moved before, such "
-                f"as {back[0]}: a wrong file, or one that was not written to the end"
-            )
-        moved |= {weight for weight, share in here.items() if share == 0}
-
-
-def _require_same_model(record: Record, base: BaseModel) -> None:
-    """Refuse a W0, or a checkpoint, that must be of another model."""
-    figures = record.figures(Request.of(load_metrics()["relative_update_norm"], {}), "value")
-    for point in record.points:
-        norms = [f.value for (step, _), f in figures.items() if step == point.step and f.value is not None]
-        if norms and median(norms) >= ANOTHER_MODEL:
-            raise RunError(
-                f"W0 ({base.source.path}, {base.how}) and {point.name} are different models: half of the weights "
-                f"differ by {median(norms):.2f} times their own norm or more. Give the model that this run started from"
-            )

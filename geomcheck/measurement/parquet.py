@@ -7,14 +7,13 @@ import json
 import math
 from dataclasses import asdict
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import safetensors
-import torch
 
 import geomcheck
 from geomcheck.checkpoints.constraint import Constraint
@@ -23,11 +22,14 @@ from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
+from geomcheck.lasting import lasting
+from geomcheck.measurement import arrow
 from geomcheck.measurement.column import Column
 from geomcheck.measurement.record import Origin, Point, Record
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import Tally
 from geomcheck.measurement.seal import COLUMNS, digest_of_rows
+from geomcheck.measurement.tabular import SCHEMA, table_of
 
 FORMAT = 1
 SUFFIX = ".parquet"
@@ -47,26 +49,11 @@ RANK_SLACK = 1e-3
 _KEY = b"geomcheck"
 _DIGEST = b"geomcheck.digest"
 
-_SCHEMA = pa.schema(
-    [
-        ("step", pa.int64()),
-        ("weight", pa.dictionary(pa.int32(), pa.string())),
-        ("layer", pa.int32()),
-        ("module", pa.dictionary(pa.int32(), pa.string())),
-        ("numel", pa.int64()),
-        ("metric", pa.dictionary(pa.int32(), pa.string())),
-        ("params", pa.dictionary(pa.int32(), pa.string())),
-        ("stat", pa.dictionary(pa.int32(), pa.string())),
-        ("value", pa.float64()),
-        ("undefined", pa.string()),
-    ]
-)
-
 _TEXTS = ["undefined"]
 """Columns whose texts may be repeated in the file: read as texts and codes, they cannot grow."""
 
-_READ_SCHEMA = _SCHEMA.set(
-    _SCHEMA.get_field_index("undefined"), pa.field("undefined", pa.dictionary(pa.int32(), pa.string()))
+_READ_SCHEMA = SCHEMA.set(
+    SCHEMA.get_field_index("undefined"), pa.field("undefined", pa.dictionary(pa.int32(), pa.string()))
 )
 
 
@@ -77,14 +64,7 @@ def write_record(record: Record, path: str | Path) -> None:
     figure) and undefined (then the reason).
     """
     target = Path(path)
-    columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
-    for row in record.rows():
-        weight = record.weights[row.weight]
-        place = (row.step, weight.name, weight.layer, weight.module, weight.numel)
-        what = (row.request.metric, row.request.params, row.stat, row.figure.value, row.figure.undefined)
-        for name, cell in zip(columns, (*place, *what), strict=True):
-            columns[name].append(cell)
-    table = pa.table(columns, schema=_SCHEMA)
+    table = table_of(record)
     metadata = json.dumps(_metadata(record) | {"rows": digest_of_rows(table)}).encode()
     described = {_KEY: metadata, _DIGEST: hashlib.blake2b(metadata).hexdigest().encode()}
     table = table.replace_schema_metadata(described)
@@ -92,6 +72,7 @@ def write_record(record: Record, path: str | Path) -> None:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
+@lasting()
 def read_record(path: str | Path) -> Record:
     """Read a record file.
 
@@ -132,7 +113,7 @@ def _read(path: Path) -> Record:
 def _require_sensible(table: Any, *, nbytes: int) -> None:
     """Refuse a table that grows out of all proportion when it is read. Raises ValueError."""
     groups = [table.row_group(index) for index in range(table.num_row_groups)]
-    grown = sum(group.column(column).total_uncompressed_size for group in groups for column in range(len(_SCHEMA)))
+    grown = sum(group.column(column).total_uncompressed_size for group in groups for column in range(len(SCHEMA)))
     if table.num_rows > FREE_ROWS + ROWS_PER_BYTE * nbytes:
         raise ValueError(f"{table.num_rows} rows in {nbytes} bytes, more than any record has")
     if grown > FREE_BYTES + BYTES_PER_ROW * table.num_rows:
@@ -144,8 +125,8 @@ def _metadata(record: Record) -> dict[str, Any]:
         "format": FORMAT,
         "versions": {
             "geomcheck": geomcheck.__version__,
-            "torch": torch.__version__,
-            "safetensors": safetensors.__version__,
+            "torch": version("torch"),
+            "safetensors": version("safetensors"),
         },
         "run": record.run,
         "path": record.path,
@@ -233,12 +214,13 @@ def _routes(metadata: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[st
 def _add_figures(record: Record, table: pa.Table) -> None:
     """Add all rows, if they are such as `write_record` could have written."""
     known = {name: _decoded(table, name) for name in ("weight", "metric", "params", "stat")}
-    values, reasons = table["value"].to_numpy(), table["undefined"].combine_chunks()
-    missing = np.asarray(table["value"].is_null())
-    if not (missing == np.asarray(reasons.is_valid())).all() or not np.isfinite(values[~missing]).all():
+    column, reasons = table["value"].combine_chunks(), table["undefined"].combine_chunks()
+    missing = arrow.nulls(column)
+    values = np.where(missing, np.nan, arrow.cells(column))
+    if not (missing == ~arrow.nulls(reasons)).all() or not np.isfinite(values[~missing]).all():
         raise ValueError("a figure is neither a finite number nor undefined with a reason")
-    codes, texts = np.asarray(reasons.indices.fill_null(0)), reasons.dictionary.to_pylist()
-    steps = table["step"].to_numpy()
+    codes, texts = arrow.cells(reasons.indices), reasons.dictionary.to_pylist()
+    steps = _steps(table)
     names, metrics = (
         {texts[code] for code in np.flatnonzero(np.bincount(codes))}
         for codes, texts in (known["weight"], known["metric"])
@@ -248,9 +230,8 @@ def _add_figures(record: Record, table: pa.Table) -> None:
         raise ValueError("a figure of a step, weight or metric that the record does not have")
     sizes = [len(known[name][1]) for name in ("metric", "params", "stat")]
     kinds = np.ravel_multi_index([known[name][0] for name in ("metric", "params", "stat")], sizes)
-    for kind in sorted(pa.array(kinds).unique().to_pylist()):  # numpy takes a second for 5 million figures
-        rows = np.flatnonzero(kinds == kind)
-        metric, params, stat = np.unravel_index(kind, sizes)
+    for rows in _alike(kinds.astype(np.min_scalar_type(math.prod(sizes)))):
+        metric, params, stat = np.unravel_index(kinds[rows[0]], sizes)
         request = Request(known["metric"][1][metric], known["params"][1][params])
         undefined = np.flatnonzero(missing[rows])
         why = [texts[code] for code in codes[rows[undefined]].tolist()]
@@ -271,7 +252,21 @@ def _decoded(table: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
     column = table[name].combine_chunks()
     if column.null_count or column.dictionary.null_count:
         raise ValueError(f"a row without {name}")
-    return column.indices.to_numpy(), column.dictionary.to_pylist()
+    return arrow.cells(column.indices), column.dictionary.to_pylist()
+
+
+def _steps(table: pa.Table) -> np.ndarray:
+    column = table["step"].combine_chunks()
+    if column.null_count:
+        raise ValueError("a row without step")
+    return arrow.cells(column)
+
+
+def _alike(kinds: np.ndarray) -> list[np.ndarray]:
+    """The places of each kind that occurs, ascending."""
+    order = np.argsort(kinds, kind="stable")
+    first = np.flatnonzero(np.diff(kinds[order])) + 1
+    return np.split(order, first) if len(kinds) else []
 
 
 def _require_possible(request: Request, stat: str, column: Column) -> None:

@@ -86,8 +86,11 @@ class Record:
 
     def add(self, row: Row) -> bool:
         """Store one figure; False where there is one already."""
-        cells = self._figures.setdefault((row.request, row.stat), {})
-        return cells.setdefault((row.step, row.weight), row.figure) is row.figure
+        key = row.request, row.stat
+        if key in self._columns:
+            self.figures(*key)
+            del self._columns[key]
+        return self._figures.setdefault(key, {}).setdefault((row.step, row.weight), row.figure) is row.figure
 
     def add_column(self, request: Request, stat: str, column: Column) -> None:
         """Store all figures of one statistic at once."""
@@ -116,15 +119,18 @@ class Record:
             RecordError: it was not measured.
         """
         key = request, stat
-        if key in self._columns:
-            self._figures[key] = self._columns.pop(key).cells()
-        try:
-            return self._figures[key]
-        except KeyError:
-            raise RecordError(
-                f"{request.metric} {request.params} ({stat}) was not measured for run {self.run!r}; "
-                f"measured: {self._measured()}"
-            ) from None
+        self._require_measured(*key)
+        if key not in self._figures:
+            self._figures[key] = self._columns[key].cells()
+        return self._figures[key]
+
+    def column(self, request: Request, stat: str) -> Column:
+        """The same figures as arrays. Raises RecordError."""
+        key = request, stat
+        self._require_measured(*key)
+        if key not in self._columns:
+            self._columns[key] = Column.of(self._figures[key])
+        return self._columns[key]
 
     def measured(self) -> list[tuple[Request, str]]:
         """Every (request, statistic) that has figures, sorted."""
@@ -136,8 +142,7 @@ class Record:
 
     def measured_weights(self) -> set[str]:
         """Names of the weights that have figures."""
-        known = {weight for cells in self._figures.values() for _, weight in cells}
-        return known.union(*(column.weights() for column in self._columns.values()))
+        return set().union(*(self.column(*key).weights() for key in self._keys()))
 
     def rows(self) -> Iterator[Row]:
         """All figures, ordered by step, weight, request and statistic."""
@@ -147,7 +152,14 @@ class Record:
             yield Row(step, weight, request, stat, figures[request, stat][step, weight])
 
     def _keys(self) -> list[tuple[Request, str]]:
-        return [*self._figures, *self._columns]
+        return list({**self._figures, **self._columns})
+
+    def _require_measured(self, request: Request, stat: str) -> None:
+        if (request, stat) not in self._figures and (request, stat) not in self._columns:
+            raise RecordError(
+                f"{request.metric} {request.params} ({stat}) was not measured for run {self.run!r}; "
+                f"measured: {self._measured()}"
+            )
 
     def _measured(self) -> str:
         names = sorted({f"{request.metric} {request.params}" for request, _ in self._keys()})

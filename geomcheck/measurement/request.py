@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from geomcheck.diagnostics import Metric
+from geomcheck.lasting import lasting
 
 
-@dataclass(frozen=True, order=True)
-class Request:
+class Request(NamedTuple):
     """One measurement that is wanted of a weight at every checkpoint.
 
     Attributes:
@@ -39,6 +38,7 @@ Plan = Mapping[str, Set[Request]]
 """What is wanted of a run: requests by weight name."""
 
 
+@lasting()
 def merge(plans: Iterable[Plan]) -> dict[str, set[Request]]:
     """One plan for all: whatever any of them asks of a weight."""
     merged: dict[str, set[Request]] = {}

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from geomcheck.errors import UsageError
+from geomcheck.late import late
 from geomcheck.measurement.cache import Cache
-from geomcheck.measurement.device import parse_device
-from geomcheck.measurement.executors import Workers, execute
+from geomcheck.measurement.device import device_named
 from geomcheck.measurement.task import Outcome, Sources, Task
+
+if TYPE_CHECKING:
+    from geomcheck.measurement import executors
+    from geomcheck.measurement.executors import Workers
+else:
+    executors = late("geomcheck.measurement.executors")
 
 K = TypeVar("K", bound=Task)
 
@@ -34,7 +40,7 @@ class Resources:
     @cached_property
     def torch_device(self) -> str:
         """The device that computes. Raises UsageError where there is none such."""
-        return str(parse_device(self.device))
+        return device_named(self.device)
 
     def require_device(self) -> None:
         """Raise UsageError where there is no such device here."""
@@ -42,7 +48,7 @@ class Resources:
 
     def execute(self, tasks: Sequence[K], sources: Sources) -> Iterator[tuple[K, Outcome]]:
         """Do `tasks`; see `geomcheck.measurement.executors.execute`."""
-        return execute(tasks, sources, workers=self.workers)
+        return executors.execute(tasks, sources, workers=self.workers)
 
 
 def parse_workers(value: int | str | None, *, option: str = "workers ") -> Workers:

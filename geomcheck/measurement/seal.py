@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pyarrow as pa
 
+from geomcheck.measurement import arrow
+
 COLUMNS = ("step", "weight", "metric", "params", "stat", "value", "undefined")
 """What is read again; the other columns repeat it for people who query the file."""
 
@@ -20,7 +22,7 @@ def digest_of_rows(table: pa.Table) -> str:
     content = hashlib.blake2b(digest_size=16)
     for name in COLUMNS:
         column = table[name].combine_chunks()
-        missing = np.asarray(column.is_null())
+        missing = arrow.nulls(column)
         content.update(f"{name} {len(column)}\n".encode())
         content.update(np.packbits(missing).tobytes())
         if pa.types.is_string(column.type):
@@ -28,14 +30,14 @@ def digest_of_rows(table: pa.Table) -> str:
         if pa.types.is_dictionary(column.type):
             _add_texts(content, column, missing)
         else:
-            content.update(np.ascontiguousarray(column.fill_null(0).to_numpy()).tobytes())
+            content.update(np.where(missing, 0, arrow.cells(column)).tobytes())
     return content.hexdigest()
 
 
 def _add_texts(content: hashlib.blake2b, column: pa.DictionaryArray, missing: np.ndarray) -> None:
     """Add the texts that occur, sorted, and for each row the place of its own among them."""
     texts = np.array(column.dictionary.to_pylist(), dtype=object)
-    codes = column.indices.fill_null(0).to_numpy()[~missing]
+    codes = arrow.cells(column.indices)[~missing]
     used = np.flatnonzero(np.bincount(codes, minlength=len(texts)))
     order = used[np.argsort(texts[used])]
     places = np.zeros(len(texts), dtype=np.int32)

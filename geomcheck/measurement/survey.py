@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from geomcheck.checkpoints import BaseModel, Run, Stored
 from geomcheck.checkpoints.canonical import is_fp8
 from geomcheck.checkpoints.weights import Weight, describe
-from geomcheck.diagnostics.storage import DTYPE_NAMES
+from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
+from geomcheck.lasting import lasting
 from geomcheck.measurement.record import Origin, Point, Record
-
-_SUPPORTED = frozenset(DTYPE_NAMES.values())
 
 MAX_NAME = 1000
 """Characters in the name of a weight."""
 
 
+@lasting()
 def survey(run: Run, base: BaseModel) -> Record:
     """The record of `run` against `base` with its weights, and without figures.
 
@@ -68,9 +68,9 @@ def _incomparable(weight: Weight, before: Stored | None, after: Mapping[str, Sto
         if entry.shape != before.shape:
             advice = _explained(weight, before.shape, entry.shape)
             return f"shape {entry.shape} in {where}, but {before.shape} in W0{advice}"
-        if entry.dtype not in _SUPPORTED:
+        if entry.dtype not in FORMATS:
             advice = "; --geom-dequantize makes fp32 of fp8 weights with scales" if is_fp8(entry) else ""
-            return f"stored as {entry.dtype} in {where}; measured are {', '.join(sorted(_SUPPORTED))}{advice}"
+            return f"stored as {entry.dtype} in {where}; measured are {', '.join(sorted(FORMATS))}{advice}"
     formats: dict[str, str] = {}
     for where, entry in present.items():
         formats.setdefault(entry.dtype, where)

@@ -7,23 +7,28 @@ from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from geomcheck.checkpoints import BaseModel, Run
 from geomcheck.checkpoints.inside import identity
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
-from geomcheck.diagnostics.storage import DTYPE_NAMES
+from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
+from geomcheck.late import late
 from geomcheck.measurement.content import digest
-from geomcheck.measurement.device import parse_device
 from geomcheck.measurement.measured import W0, BaseStates, Measured, Place
 from geomcheck.measurement.places import matches, nearest
 from geomcheck.measurement.record import Point
 from geomcheck.measurement.request import Request
-from geomcheck.measurement.trajectory import WeightFiles, measure_weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from geomcheck.measurement import device as devices
+    from geomcheck.measurement import trajectory
+else:
+    devices, trajectory = late("geomcheck.measurement.device"), late("geomcheck.measurement.trajectory")
 
 WORKING_COPIES = 12
 """Float64 copies of a weight that its measurement holds at its peak."""
@@ -99,7 +104,7 @@ class Sources:
         assert self.reference is not None
         checkpoint = self.reference.checkpoints[index]
         stored = self.stored["reference", index].get(name)
-        if stored is None or stored.dtype not in DTYPE_NAMES.values() or stored.shape != shape:
+        if stored is None or stored.dtype not in FORMATS or stored.shape != shape:
             raise Undefined(f"the reference's {checkpoint.name} has no such weight of shape {shape}")
         return checkpoint.source.read(name)
 
@@ -143,16 +148,16 @@ class MeasureWeight:
 
     def __call__(self, sources: Sources) -> Measured:
         """Do it. Raises RunError, and NotEnoughMemory of that."""
-        files = WeightFiles(
+        files = trajectory.WeightFiles(
             self.name,
             base=partial(sources.base.source.read, self.name),
             checkpoints=[partial(checkpoint.source.read, self.name) for checkpoint in sources.run.checkpoints],
             match=sources.match,
             reference=partial(sources.read_reference, self.name, self.shape),
         )
-        device = parse_device(self.device)
+        device = devices.parse_device(self.device)
         try:
-            found = measure_weight(
+            found = trajectory.measure_weight(
                 files, self.points, self.wanted, load_metrics(), device=device, memory=sources.memory
             )
         except (MemoryError, RuntimeError) as error:

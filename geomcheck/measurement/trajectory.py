@@ -26,9 +26,7 @@ from geomcheck.measurement.places import locate
 from geomcheck.measurement.record import Point
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import routes_of
-
-ANOTHER_MODEL = 1.0
-"""Relative update norm at which W_t is of another model than W0: two unrelated ones are about sqrt(2) apart."""
+from geomcheck.measurement.soundness import ANOTHER_MODEL
 
 CPU = torch.device("cpu")
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from torch import Tensor, isfinite
+from typing import TYPE_CHECKING
 
 from geomcheck.checkpoints import Stored
-from geomcheck.diagnostics.storage import DTYPE_NAMES
+from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError
+from geomcheck.late import late
 from geomcheck.measurement.cache import Recall
 from geomcheck.measurement.content import digest
 from geomcheck.measurement.measured import W0, Measured
 from geomcheck.measurement.task import Sources
 
-_FLOATS = frozenset(DTYPE_NAMES.values())
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = late("torch")
 
 
 def require_finite_vectors(sources: Sources, recall: Recall) -> None:
@@ -29,17 +34,17 @@ def require_finite_vectors(sources: Sources, recall: Recall) -> None:
         for name, stored in sources.stored[place].items():
             if _is_vector(name, stored) and not recall.knows(name, place):
                 vector = found[place].read(name)
-                if isinstance(vector, Tensor):
+                if isinstance(vector, torch.Tensor):
                     _require_finite(vector, name, where)
                 recall.learn(name, Measured(digests={place: digest(vector)}))
 
 
 def _is_vector(name: str, stored: Stored) -> bool:
-    return len(stored.shape) == 1 and stored.dtype in _FLOATS and name.endswith(("weight", "bias"))
+    return len(stored.shape) == 1 and stored.dtype in FORMATS and name.endswith(("weight", "bias"))
 
 
 def _require_finite(vector: Tensor, name: str, where: str) -> None:
-    if bad := vector.numel() - int(isfinite(vector).sum()):
+    if bad := vector.numel() - int(torch.isfinite(vector).sum()):
         raise RunError(
             f"{where}: {bad} of {vector.numel()} values of {name} are NaN or infinite: no model runs with these, so "
             "the checkpoint is damaged, or training had diverged"

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from geomcheck.diagnostics import FOLDS, Metric, Unit, load_metrics
-from geomcheck.diagnostics.storage import DTYPE_NAMES
+from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import Problem, UsageError
 from geomcheck.suite import fields
 from geomcheck.suite.document import Node
@@ -81,7 +81,7 @@ def _sources(raw: Any) -> list[str]:
 
 
 def _formats(raw: Any) -> list[str]:
-    known = tuple(DTYPE_NAMES.values())
+    known = FORMATS
     if not isinstance(raw, list) or not raw or not all(isinstance(name, str) and name in known for name in raw):
         raise Refusal(f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(known)}")
     return list(dict.fromkeys(raw))
@@ -159,7 +159,7 @@ class Heading(BaseModel):
     storage: Annotated[
         list[str],
         PlainValidator(_formats),
-        WithJsonSchema({"type": "array", "items": {"enum": list(DTYPE_NAMES.values())}, "minItems": 1}),
+        WithJsonSchema({"type": "array", "items": {"enum": list(FORMATS)}, "minItems": 1}),
     ] = Field([], description="Storage formats, W0's first, that the figures are for; a run in others is an error.")
     profiles: Annotated[
         list[str],

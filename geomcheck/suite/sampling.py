@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 from typing import Any
+
+import numpy as np
 
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, load_metrics
@@ -13,6 +17,7 @@ from geomcheck.errors import RecordError
 from geomcheck.measurement.places import is_trivial
 from geomcheck.measurement.record import Point, Record
 from geomcheck.measurement.request import Request
+from geomcheck.measurement.table import Table
 from geomcheck.suite.places import At, Places, parse_place
 from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Counts, Unanswerable
@@ -43,7 +48,7 @@ class Question:
     at: At | Places
     series: bool = False
 
-    @property
+    @cached_property
     def request(self) -> Request:
         """The measurement that answers it."""
         return Request.of(self.metric, self.params)
@@ -72,7 +77,10 @@ class Question:
                 f"{skipped[0]} cannot be measured: {record.skipped[skipped[0]]}{more}; "
                 "repair the run, or exclude such weights"
             )
+        first: dict[tuple[int, ...], Weight] = {}
         for weight in chosen:
+            first.setdefault(weight.shape, weight)
+        for weight in first.values():
             self._require_subspace(weight)
         return Subject(tuple(chosen), tuple(points))
 
@@ -142,21 +150,22 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
     """
     _require_version(question.metric, record)
     _require_version(load_metrics()[FROZEN], record)
-    frozen, unchanged = _unchanged(record, subject)
-    if question.metric.name == FROZEN:
-        frozen = ()
-    used = {weight.name: weight for weight in subject.weights if weight.name not in frozen}
+    unchanged = _unchanged(record, subject.weights)
+    moved: np.ndarray = (question.metric.name == FROZEN) | ~np.all(unchanged, axis=0)
+    used = {weight.name: weight for weight, is_used in zip(subject.weights, moved, strict=True) if is_used}
+    frozen = tuple(weight.name for weight in subject.weights if weight.name not in used)
     if not used:
         raise Unanswerable(
             f"none of the {len(frozen)} selected weights ever changed: there is no update to judge "
             "(frozen by the training, or the base is the run itself)"
         )
-    leave_out = set() if question.metric.when_unchanged else unchanged
-    cells = _cells(question, record, subject, used, leave_out)
-    for step in cells:
-        if question.metric.name != FROZEN and all((step, name) in unchanged for name in used):
+    judged = np.isin([point.step for point in record.points], [point.step for point in subject.points])
+    still = unchanged[judged][:, moved]
+    cells = _cells(question, record, subject.points, tuple(used), still & (not question.metric.when_unchanged))
+    for point, changeless in zip(subject.points, np.all(still, axis=1).tolist(), strict=True):
+        if question.metric.name != FROZEN and changeless:
             raise Unanswerable(
-                f"no selected weight has changed at step {step}: there is no update to judge there; "
+                f"no selected weight has changed at step {point.step}: there is no update to judge there; "
                 "judge later checkpoints"
             )
     return Sample(cells, used, frozen)
@@ -168,11 +177,11 @@ def counts(question: Question, record: Record) -> Counts:
         chosen = question.weights.select(record.weights)
         skipped = [weight for weight in chosen if weight.name in record.skipped]
         rest = tuple(weight for weight in chosen if weight.name not in record.skipped)
-        frozen, _ = _unchanged(record, Subject(rest, ()))
+        frozen = int(_unchanged(record, rest).all(axis=0).sum())
     except (Unanswerable, RecordError):
         return Counts()
-    unfolded = 0 if question.metric.name == FROZEN else len(frozen)
-    return Counts(len(rest) - unfolded, len(frozen), len(skipped))
+    unfolded = 0 if question.metric.name == FROZEN else frozen
+    return Counts(len(rest) - unfolded, frozen, len(skipped))
 
 
 def fused_warning(weights: Iterable[Weight]) -> tuple[str, ...]:
@@ -192,15 +201,15 @@ def rounding_warning(question: Question, record: Record, found: Sample) -> tuple
     if question.metric.name not in SENSITIVE_TO_ROUNDING:
         return ()
     try:
-        figures = record.figures(Request.of(load_metrics()[ROUNDING], {}), "value")
+        column = record.column(Request.of(load_metrics()[ROUNDING], {}), "value")
     except RecordError:
         return ()
     worst: tuple[float, int] = (0.0, 0)
     for step, values in found.cells.items():
-        known = [figures[step, name].value for name in sorted(values) if (step, name) in figures]
-        shares = [share for share in known if share is not None]
-        if shares:
-            worst = max(worst, (math.fsum(shares) / len(shares), step))
+        shares = Table.of(column, [step], tuple(values)).values
+        known = shares[~np.isnan(shares)].tolist()
+        if known:
+            worst = max(worst, (math.fsum(known) / len(known), step))
     if worst[0] <= ROUNDING_LIMIT:
         return ()
     return (
@@ -221,52 +230,52 @@ def _require_version(metric: Metric, record: Record) -> None:
         )
 
 
-def _unchanged(record: Record, subject: Subject) -> tuple[tuple[str, ...], set[tuple[int, str]]]:
-    figures = record.figures(Request.of(load_metrics()[FROZEN], {}), "value")
-    frozen, unchanged = [], set()
-    all_steps = [point.step for point in record.points]
-    for weight in subject.weights:
-        missing = [step for step in all_steps if (step, weight.name) not in figures]
-        if missing:
-            where = "" if missing == all_steps else f" at step {missing[0]}"
-            raise Unanswerable(f"the record has no figures of {weight.name}{where}; measure the run with this suite")
-        if any(figures[step, weight.name].value not in (0, 1) for step in all_steps):
-            raise Unanswerable(f"the record does not tell whether {weight.name} changed; measure the run again")
-        steps = [step for step in all_steps if figures[step, weight.name].value == 1]
-        unchanged |= {(step, weight.name) for step in steps}
-        if steps == all_steps:
-            frozen.append(weight.name)
-    return tuple(frozen), unchanged
+def _unchanged(record: Record, weights: Sequence[Weight]) -> np.ndarray:
+    """Which of `weights` (columns) equal W0 at which checkpoint of the record (rows). Raises Unanswerable."""
+    steps, names = [point.step for point in record.points], [weight.name for weight in weights]
+    shares = Table.of(record.column(Request.of(load_metrics()[FROZEN], {}), "value"), steps, names)
+    unknown = ~np.isin(shares.values, (0, 1))
+    if unknown.any():
+        place = int(unknown.any(axis=0).argmax())
+        missing = np.flatnonzero(~shares.there[:, place]).tolist()
+        if not missing:
+            raise Unanswerable(f"the record does not tell whether {names[place]} changed; measure the run again")
+        where = "" if len(missing) == len(steps) else f" at step {steps[missing[0]]}"
+        raise Unanswerable(f"the record has no figures of {names[place]}{where}; measure the run with this suite")
+    return shares.values == 1
 
 
 def _cells(
-    question: Question,
-    record: Record,
-    subject: Subject,
-    used: Mapping[str, Weight],
-    leave_out: set[tuple[int, str]],
+    question: Question, record: Record, points: Sequence[Point], names: Sequence[str], leave_out: np.ndarray
 ) -> dict[int, dict[str, float]]:
-    figures = record.figures(question.request, question.metric.stat(question.params))
-    cells: dict[int, dict[str, float]] = {}
-    undefined: list[str] = []
-    for point in subject.points:
-        cells[point.step] = {}
-        for name in used:
-            if (point.step, name) in leave_out:
-                continue
-            cell = figures.get((point.step, name))
-            if cell is None:
-                raise Unanswerable(
-                    f"the record has no {question.metric.name} of {name} at step {point.step}; measure the run "
-                    "again with this suite"
-                )
-            if cell.value is None or not math.isfinite(cell.value):
-                reason = cell.undefined or f"the record holds {cell.value}"
-                undefined.append(f"{name} at step {point.step}: {reason}")
-            else:
-                cells[point.step][name] = cell.value
-    if undefined:
+    """The figures of the weights `names` at `points`, but those to `leave_out` (points x names)."""
+    column = record.column(question.request, question.metric.stat(question.params))
+    figures = Table.of(column, [point.step for point in points], names)
+    _require_figures(question, figures, points, names, ~leave_out)
+    cells = {}
+    for point, row, left in zip(points, figures.values.tolist(), leave_out, strict=True):
+        named = zip(names, row, strict=True)
+        cells[point.step] = dict(compress(named, (~left).tolist()) if left.any() else named)
+    return cells
+
+
+def _require_figures(
+    question: Question, figures: Table, points: Sequence[Point], names: Sequence[str], asked: np.ndarray
+) -> None:
+    """Raise Unanswerable where a figure that is `asked` for is not there, or is undefined."""
+    absent = np.argwhere(asked & ~figures.there)
+    if len(absent):
+        row, place = absent[0].tolist()
+        raise Unanswerable(
+            f"the record has no {question.metric.name} of {names[place]} at step {points[row].step}; measure the run "
+            "again with this suite"
+        )
+    undefined = np.argwhere(asked & ~np.isfinite(figures.values))
+    if len(undefined):
+        row, place = undefined[0].tolist()
+        reason = figures.reasons.get((row, place)) or f"the record holds {figures.values[row, place]}"
         others = len(undefined) - 1
         more = f" (and {others} more figure{'s' if others > 1 else ''})" if others else ""
-        raise Unanswerable(f"{question.metric.name} is undefined for {undefined[0]}{more}")
-    return cells
+        raise Unanswerable(
+            f"{question.metric.name} is undefined for {names[place]} at step {points[row].step}: {reason}{more}"
+        )

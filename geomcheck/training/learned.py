@@ -17,7 +17,8 @@ from geomcheck.diagnostics.locking import top_channel
 from geomcheck.errors import RunError, Undefined, UsageError
 from geomcheck.measurement import Record, locate, survey
 from geomcheck.measurement.content import digest, fingerprint
-from geomcheck.measurement.trajectory import ANOTHER_MODEL, Trajectory, WeightFiles
+from geomcheck.measurement.soundness import ANOTHER_MODEL
+from geomcheck.measurement.trajectory import Trajectory, WeightFiles
 from geomcheck.suite.selection import Selection
 from geomcheck.training.subspace import gathered
 

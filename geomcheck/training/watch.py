@@ -14,8 +14,8 @@ import torch
 from geomcheck.checkpoints import BaseModel, Checkpoint, Run, WeightSource, comparable
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
-from geomcheck.measurement import Cache, Point, Record, survey, write_record
-from geomcheck.measurement.execute import fill, require_sound
+from geomcheck.measurement import Cache, Point, Record, require_sound, survey, write_record
+from geomcheck.measurement.execute import fill
 from geomcheck.suite.due import SoFar, judge_so_far
 from geomcheck.training import figures
 from geomcheck.training.following import Agenda, follow_weight

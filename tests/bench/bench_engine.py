@@ -1,7 +1,7 @@
 """What surrounds the algorithms: the unchanged run, one worker against two, peak memory at Qwen3-8B shapes.
 
-``python -m tests.bench.bench_engine unchanged [WEIGHTS]`` prints the seconds of a first and a second
-``pytest --geom-run`` on the same run, pytest's start included. ``workers`` prints the wall time of the same
+``python -m tests.bench.bench_engine unchanged [WEIGHTS]`` prints the seconds and the peak memory of a first and a
+second ``pytest --geom-run`` on the same run, pytest's start included. ``workers`` prints the wall time of the same
 measurement by one worker and by two, in turn. ``growth`` prints the CPU time of measuring more weights, and more
 checkpoints. ``memory`` prints the peak of two workers on a 12288x4096 and a 4096x4096 weight with two checkpoints.
 """
@@ -52,26 +52,35 @@ def write_run(directory: Path, shapes: list[tuple[int, int]], checkpoints: int) 
     return directory
 
 
-def cost(command: list[str], where: Path) -> str:
-    """Wall and CPU time of a command that must succeed."""
+PEAK = "print('peak', open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+"""``ru_maxrss`` is that of whoever started the process, where that is larger."""
+
+
+def cost(code: str, where: Path) -> str:
+    """Wall and CPU time and peak memory of a process that runs `code`, and must succeed."""
     start, before = time.perf_counter(), os.times()
+    command = [sys.executable, "-c", f"import atexit; atexit.register(lambda: {PEAK}); {code}"]
     done = subprocess.run(command, cwd=where, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     wall, after = time.perf_counter() - start, os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return f"{wall:.2f} s, CPU {cpu:.2f} s"
+    peak = int(done.stdout.split()[-1]) / 1024
+    return f"{wall:.2f} s, CPU {cpu:.2f} s, peak {peak:.0f} MiB"
+
+
+PYTEST = "import pytest, sys; sys.exit(pytest.main({}))"
 
 
 def unchanged(work: Path, count: int) -> None:
     """The same command twice."""
     write_run(work / "run", [(32, 24)] * count, 5)
     (work / "suite.yaml").write_text(SUITE)
-    command = [sys.executable, "-m", "pytest", "-q", "--geom-run=run", "--geom-suite=suite.yaml", "--geom-workers=2"]
-    print(f"an empty pytest: {cost([sys.executable, '-m', 'pytest', '--version'], work)}")
-    print(f"import of torch: {cost([sys.executable, '-c', 'import torch'], work)}")
+    session = ["-q", "--geom-run=run", "--geom-suite=suite.yaml", "--geom-workers=2"]
+    print(f"pytest --version: {cost(PYTEST.format(['--version']), work)}")
+    print(f"import of torch: {cost('import torch', work)}")
     for name in ("first", "second", "third"):
-        print(f"{count} weights x 5 checkpoints, {name} session: {cost(command, work)}", flush=True)
+        print(f"{count} weights x 5 checkpoints, {name} session: {cost(PYTEST.format(session), work)}", flush=True)
 
 
 def workers(work: Path) -> None:

@@ -167,6 +167,7 @@ def _scale(record: Record, metric: str, factor: float) -> None:
         if request.metric == metric:
             for key, figure in cells.items():
                 cells[key] = figure._replace(value=min(15.0, (figure.value or 0.0) * factor))
+    record._columns.clear()  # the same figures as arrays
 
 
 def test_adapters_are_not_calibrated_with_full_weights(good: list[Record]) -> None:

@@ -299,7 +299,7 @@ def test_extreme_figures_are_drawn(value: float, suite: Path) -> None:
 def test_a_metric_that_is_not_installed_is_shown_under_its_name() -> None:
     record = record_of(NAMES)
     known = next(key for key in record._figures if key[0].metric == "stable_rank")
-    record._figures[dataclasses.replace(known[0], metric="theirs<x>"), "value"] = record._figures.pop(known)
+    record._figures[known[0]._replace(metric="theirs<x>"), "value"] = record._figures.pop(known)
     parsed = require_harmless(page([report(record)]))
     assert "theirs<x> (value)" in [figure["title"] for figure in parsed.data["runs"][0]["figures"]]
 

@@ -8,8 +8,11 @@ import os
 import sys
 
 import pytest
+import safetensors.torch  # noqa: F401
 
 import geomcheck.gate.hooks
+import geomcheck.measurement.executors
+import geomcheck.measurement.trajectory
 import geomcheck.report.html  # noqa: F401
 
 EVENTS = {

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import geomcheck.gate.hooks  # noqa: F401  (pytester unloads what a run imports; torch must stay)
 from tests.runs import simple_run
 
 HEALTHY = """

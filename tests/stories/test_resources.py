@@ -40,6 +40,25 @@ def test_an_unchanged_run_is_judged_without_reading_it(check: Command, pytester:
     assert (pytester.path / ".pytest_cache" / "d" / "geomcheck").is_dir()
 
 
+def test_an_unchanged_run_is_judged_without_heavy_libraries(check: Command, pytester: pytest.Pytester) -> None:
+    assert check().ret == 0
+    pytester.makeconftest(
+        """
+        import sys
+
+        def pytest_unconfigure():
+            print("loaded:", *sorted({"torch", "scipy", "pandas"} & set(sys.modules)))
+        """
+    )
+    outputs = ("--geom-json=verdicts.json", "--geom-record=record.parquet")
+    options = ("-s", "-p", "no:hypothesispytest", "--geom-device=cpu", "--geom-run=ckpts/opd", *outputs)
+    result = pytester.runpytest_subprocess(*options)
+    assert result.ret == 0
+    assert "loaded:" in result.outlines
+    result = pytester.runpytest_subprocess(*options, "--geom-cache=off")
+    assert "loaded: scipy torch" in result.outlines
+
+
 def test_off_always_measures(check: Command, pytester: pytest.Pytester, reads: Reads) -> None:
     for _ in range(2):
         reads.clear()

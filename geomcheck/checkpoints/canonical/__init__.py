@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from geomcheck.checkpoints.canonical import megatron, torchtitan
 from geomcheck.checkpoints.canonical.experts import single_experts
 from geomcheck.checkpoints.canonical.fused import projections, upright
-from geomcheck.checkpoints.canonical.names import plain_names
-from geomcheck.checkpoints.canonical.parts import Part, PartsOf, parts_of
+from geomcheck.checkpoints.canonical.names import plain
+from geomcheck.checkpoints.canonical.parts import Part, PartsOf
 from geomcheck.checkpoints.canonical.quantized import holds_scaled_fp8, is_fp8, unquantized
 from geomcheck.checkpoints.canonical.tied import tied_once, ties
 from geomcheck.checkpoints.source import WeightSource
@@ -32,7 +32,7 @@ class Dialect(NamedTuple):
 DIALECTS = (Dialect(megatron.speaks, megatron.parts), Dialect(torchtitan.speaks, torchtitan.parts))
 
 
-def canonical(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool = False) -> PartsOf:
+def canonical(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool = False) -> WeightSource:
     """`source` as matrices (out, in) under the names of the unfused Hugging Face model.
 
     Headers are enough; no weight is read.
@@ -46,11 +46,6 @@ def canonical(source: WeightSource, config: Mapping[str, Any], *, dequantize: bo
         RunError: two tensors are one weight, weights are quantized, or a tensor is a placeholder.
     """
     dialect = next((dialect for dialect in DIALECTS if dialect.speaks(source.weights)), None)
-    if dialect is not None:
-        seen = PartsOf(source, dialect.parts(source, config))
-    else:
-        seen = parts_of(source, plain_names(source, config))
-    seen = parts_of(seen, unquantized(seen, config, dequantize=dequantize))
-    seen = parts_of(seen, single_experts(seen, config))
-    seen = parts_of(seen, upright(seen, config))
-    return parts_of(seen, projections(seen, config))
+    seen = PartsOf(source, dialect.parts(source, config)) if dialect is not None else plain(source, config)
+    seen = unquantized(seen, config, dequantize=dequantize)
+    return projections(upright(single_experts(seen, config), config), config)

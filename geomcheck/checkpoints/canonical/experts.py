@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import Unsplittable, model_types
-from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.canonical.parts import Part, parts_of
 from geomcheck.checkpoints.canonical.rows import Layout, transpose
 from geomcheck.checkpoints.source import Stored, WeightSource
 
@@ -49,11 +49,17 @@ class Stack:
         return Layout(groups, (("gate_proj", rows), ("up_proj", rows)))
 
 
-def single_experts(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
-    """Every expert's projections as matrices ``experts.E.gate_proj.weight``, read one expert at a time.
+def single_experts(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
+    """`source` with every expert's projections as matrices ``experts.E.gate_proj.weight``, read one expert at a time.
 
-    A stack that does not fit what the model type says stays whole, and is marked.
+    A stack that does not fit what the model type says stays whole, and is marked. Raises RunError as `parts_of`.
     """
+    if not any(_STACK.fullmatch(name) or _MIXTRAL_EXPERT.fullmatch(name) for name in source.weights):
+        return source
+    return parts_of(source, _single(source, config))
+
+
+def _single(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
     like_mixtral = any(_MIXTRAL_EXPERT.fullmatch(name) for name in source.weights)
     for name, stored in source.weights.items():
         if match := _STACK.fullmatch(name):

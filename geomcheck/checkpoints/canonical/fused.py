@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types, section
-from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.canonical.parts import Part, parts_of
 from geomcheck.checkpoints.canonical.rows import Layout, transpose
 from geomcheck.checkpoints.canonical.rules import CONV1D_TYPES, RULES, Rule, Shape
 from geomcheck.checkpoints.source import Stored, WeightSource
@@ -30,28 +30,45 @@ _PLACEHOLDERS = ((0,), (1,))
 _CONV1D = re.compile(r"\.(?:c_attn|q_attn|c_proj|c_fc)\.weight$")
 
 
-def upright(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
-    """Every weight as (out, in): GPT-2's ``Conv1D`` stores (in, out)."""
-    conv1d = bool(CONV1D_TYPES & model_types(config))
+def upright(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
+    """`source` with every weight as (out, in): GPT-2's ``Conv1D`` stores (in, out)."""
+    return parts_of(source, _turned(source)) if CONV1D_TYPES & model_types(config) else source
+
+
+def _turned(source: WeightSource) -> Iterator[tuple[str, Part]]:
     for name, stored in source.weights.items():
-        if conv1d and len(stored.shape) == 2 and _CONV1D.search(name):
+        if len(stored.shape) == 2 and _CONV1D.search(name):
             yield name, Part(name, replace(stored, shape=stored.shape[::-1]), take=transpose)
         else:
             yield name, Part(name, stored)
 
 
-def projections(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
-    """Every projection as a matrix of its own.
+def projections(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
+    """`source` with every projection as a matrix of its own.
 
     Raises:
-        RunError: a fused weight is the placeholder of a tensor that lies elsewhere.
+        RunError: a fused weight is the placeholder of a tensor that lies elsewhere; or as `parts_of`.
     """
+    fused: dict[str, Rule | None] = {}
     for name, stored in source.weights.items():
-        path, _, leaf = name.rpartition(".")
-        if leaf not in ("weight", "bias"):
-            path, leaf = name, "weight"
+        path, _ = _module(name)
         rule = _rule(path, config)
-        if stored.fused or (rule is None and not _looks_fused(path, stored)):
+        if not stored.fused and (rule is not None or _looks_fused(path, stored)):
+            fused[name] = rule
+    return parts_of(source, _projected(source, config, fused)) if fused else source
+
+
+def _module(name: str) -> tuple[str, str]:
+    """The path of the module that a tensor belongs to, and what it is there: its ``weight`` or its ``bias``."""
+    path, _, leaf = name.rpartition(".")
+    return (path, leaf) if leaf in ("weight", "bias") else (name, "weight")
+
+
+def _projected(
+    source: WeightSource, config: Mapping[str, Any], fused: Mapping[str, Rule | None]
+) -> Iterator[tuple[str, Part]]:
+    for name, stored in source.weights.items():
+        if name not in fused:
             yield name, Part(name, stored)
             continue
         if name.endswith(".weight") and stored.shape in _PLACEHOLDERS:
@@ -59,12 +76,11 @@ def projections(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tup
                 f"{source.path}: {name} has shape {stored.shape}, the placeholder of a tensor that DeepSpeed keeps "
                 "elsewhere; write the weights out with zero_to_fp32.py and point at those"
             )
-        yield from _split(name, path, leaf, stored, rule, config)
+        yield from _split(name, stored, fused[name], config)
 
 
-def _split(
-    name: str, path: str, leaf: str, stored: Stored, rule: Rule | None, config: Mapping[str, Any]
-) -> Iterator[tuple[str, Part]]:
+def _split(name: str, stored: Stored, rule: Rule | None, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
+    path, leaf = _module(name)
     try:
         layout = _layout(path, stored.shape, rule, config)
     except Unsplittable as reason:
@@ -93,13 +109,13 @@ def _layout(path: str, shape: Shape, rule: Rule | None, config: Mapping[str, Any
 
 
 def _looks_fused(path: str, stored: Stored) -> bool:
-    named = _FUSED.search(path.rpartition(".")[2]) or _DBRX_EXPERTS.search(path)
+    named = _FUSED.search(path[path.rfind(".") + 1 :]) or _DBRX_EXPERTS.search(path)
     return bool(named) and len(stored.shape) <= 2 and describe(path, stored.shape).kind != "norm"
 
 
 def _rule(path: str, config: Mapping[str, Any]) -> Rule | None:
-    scope = scope_of(path)
     for rule in _BY_MODULE.get(path.rpartition(".")[2], ()):
+        scope = scope_of(path)
         here = rule.scope == scope and f".{path}".endswith(f".{rule.module}")
         if here and rule.types & model_types(config, scope):
             return rule

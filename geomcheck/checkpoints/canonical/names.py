@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import model_types
-from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.canonical.parts import Part, parts_of
 from geomcheck.checkpoints.source import WeightSource
 
 _TOKENS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -27,14 +28,26 @@ _BARE = re.compile(r"(?:h|layers)\.[0-9]+\.")
 _HEADS = re.compile(r"(?:lm_head|embed_out|score|classifier)\.")
 
 
+def plain(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
+    """`source` with every tensor under the name that the model in `config` gives it. Raises RunError as `parts_of`."""
+    named = list(plain_names(source, config))
+    return source if all(name == part.tensor for name, part in named) else parts_of(source, named)
+
+
 def plain_names(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
     """Every tensor under the name that the model in `config` gives it."""
-    stripped = {name: _LEADING.sub("", _TOKENS.sub("", name), count=1) for name in source.weights}
+    stripped = {name: _stripped(name) for name in source.weights}
     wrapper = _wrapper(stripped.values())
     unwrapped = {name: _composite(plain.removeprefix(wrapper)) for name, plain in stripped.items()}
     prefix = _missing_prefix(unwrapped.values(), config)
     for name, plain in unwrapped.items():
         yield plain if _HEADS.match(plain) else prefix + plain, Part(name, source.weights[name])
+
+
+@lru_cache(maxsize=1 << 17)
+def _stripped(name: str) -> str:
+    """`name` without what wrapped modules add to it; the checkpoints of a run mostly have the same names."""
+    return _LEADING.sub("", _TOKENS.sub("", name), count=1)
 
 
 def _wrapper(names: Collection[str]) -> str:
@@ -47,6 +60,7 @@ def _wrapper(names: Collection[str]) -> str:
     return ""
 
 
+@lru_cache(maxsize=1 << 17)
 def _composite(name: str) -> str:
     """The language model of a multimodal one under its own names, its towers beside it."""
     if name.startswith(_LANGUAGE_HEAD):

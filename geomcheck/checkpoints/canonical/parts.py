@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = late("torch")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """Where a canonical weight lies.
 
@@ -81,7 +86,7 @@ class PartsOf:
             weight = take(tensor).contiguous()  # products round by memory order
             return weight[at] if at else weight
 
-        return taken(stored) if isinstance(stored, Tensor) else stored.taken(taken)
+        return taken(stored) if isinstance(stored, torch.Tensor) else stored.taken(taken)
 
 
 def kept(source: WeightSource) -> dict[str, Part]:

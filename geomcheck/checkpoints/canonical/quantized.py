@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.canonical.parts import Part, parts_of
 from geomcheck.checkpoints.changes import whole
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.errors import RunError
@@ -39,16 +39,21 @@ def is_fp8(stored: Stored) -> bool:
     return stored.dtype.startswith("F8_E4M3") or stored.dtype.startswith("F8_E5M2")
 
 
-def unquantized(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool) -> Iterator[tuple[str, Part]]:
-    """Every weight without the tensors that only scale others; fp8 as fp32 where `dequantize` asks for it.
+def unquantized(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool) -> WeightSource:
+    """`source` without the tensors that only scale others; fp8 as fp32 where `dequantize` asks for it.
 
     Raises:
         RunError: weights are quantized in another format, or a scale does not fit its weight.
     """
     _refuse(source)
-    eight_bit = any(is_fp8(stored) for stored in source.weights.values())
+    if not any(is_fp8(stored) for stored in source.weights.values()):
+        return source
+    return parts_of(source, _unscaled(source, config, dequantize=dequantize))
+
+
+def _unscaled(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool) -> Iterator[tuple[str, Part]]:
     for name, stored in source.weights.items():
-        if eight_bit and _SCALE.search(name):
+        if _SCALE.search(name):
             continue
         scale = _scale(source.weights, name) if dequantize else None
         if scale is None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.numbers import model_types
 from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept
 from geomcheck.checkpoints.source import WeightSource
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = late("torch")
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _EMBEDDINGS = (
@@ -29,7 +33,7 @@ def ties(config: Mapping[str, Any]) -> bool:
     return bool(_TIED_BY_DEFAULT & model_types(config))
 
 
-def tied_once(sources: Sequence[PartsOf]) -> list[PartsOf]:
+def tied_once(sources: Sequence[WeightSource]) -> list[WeightSource]:
     """`sources` of models that tie, with the head left out where it is the embedding in all of them.
 
     The head is read only where a source has both. If they differ anywhere the head is a weight of its own, and a
@@ -55,14 +59,14 @@ def _diverged(source: WeightSource, head: str, embedding: str) -> bool:
     if first != second:
         return True
     one, other = source.read(head), source.read(embedding)
-    return not (isinstance(one, Tensor) and isinstance(other, Tensor) and one.equal(other))
+    return not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.equal(other))
 
 
-def _with_head(source: PartsOf, head: str, embedding: str) -> PartsOf:
+def _with_head(source: WeightSource, head: str, embedding: str) -> WeightSource:
     if head in source.weights or embedding not in source.weights:
         return source
     return PartsOf(source, kept(source) | {head: Part(embedding, source.weights[embedding])})
 
 
-def _without(source: PartsOf, head: str) -> PartsOf:
+def _without(source: WeightSource, head: str) -> WeightSource:
     return PartsOf(source, {name: part for name, part in kept(source).items() if name != head})

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.changes import Added, Rescaled, RowsReplaced
 from geomcheck.checkpoints.formats.adapter_config import CONFIG, LoraSettings, read_settings
@@ -24,6 +22,13 @@ from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError
+from geomcheck.late import late
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = late("torch")
 
 STEM = "adapter_model"
 BIN = f"{STEM}.bin"
@@ -143,7 +148,7 @@ class Adapter:
 
     def _tensor(self, key: str) -> Tensor:
         tensor = self._tensors.read(key)
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
             raise RunError(f"{self.path}: {key} holds no numbers in floating point; is the adapter quantized?")
         return tensor
 

@@ -9,8 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.formats.sharding import ShardingProblem, Whole, mesh_ranks, whole
 from geomcheck.checkpoints.formats.torch_save.file import TorchFile
@@ -18,9 +16,13 @@ from geomcheck.checkpoints.formats.torch_save.tensors import Distributed
 from geomcheck.checkpoints.inside import read_json, storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
+from geomcheck.late import late
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+else:
+    torch = late("torch")
 
 _CONFIG = "fsdp_config.json"
 _MAX_CONFIG_BYTES = 2**20

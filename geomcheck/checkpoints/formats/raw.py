@@ -19,7 +19,18 @@ def read_bytes(path: Path, offset: int, nbytes: int) -> Tensor:
     import torch
 
     content = torch.empty(nbytes, dtype=torch.uint8)
-    left = content.numpy().data
+    _fill(content.numpy().data, path, offset)
+    return content
+
+
+def plain_bytes(path: Path, offset: int, nbytes: int) -> bytearray:
+    """The same bytes as no tensor: those of a header. Raises as `read_bytes`."""
+    content = bytearray(nbytes)
+    _fill(memoryview(content), path, offset)
+    return content
+
+
+def _fill(left: memoryview, path: Path, offset: int) -> None:
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         while left:
@@ -27,4 +38,3 @@ def read_bytes(path: Path, offset: int, nbytes: int) -> Tensor:
             if not count:
                 raise ValueError(f"ends {len(left)} bytes before its content does; it was cut while it was read")
             left = left[count:]
-    return content

@@ -49,7 +49,8 @@ class SafetensorsDirectory:
     @cached_property
     def weights(self) -> Mapping[str, Stored]:
         """Every tensor by name, from headers alone. Raises RunError."""
-        return {name: self._open(file).weights[name] for name, file in self._files.items()}
+        held = {file: self._open(file).weights for file in set(self._files.values())}
+        return {name: held[file][name] for name, file in self._files.items()}
 
     @property
     def files(self) -> tuple[Path, ...]:

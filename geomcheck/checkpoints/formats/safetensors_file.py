@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from geomcheck.checkpoints.formats.raw import read_bytes
+from geomcheck.checkpoints.formats.raw import plain_bytes, read_bytes
 from geomcheck.checkpoints.inside import identity, require_regular
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
@@ -42,8 +41,7 @@ _TORCH = {
 _LENGTH_BYTES = 8
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where a tensor lies: its shape, its format as the file calls it, and its first byte."""
 
     shape: tuple[int, ...]
@@ -69,14 +67,15 @@ class SafetensorsFile:
         self.path = path
         try:
             self._identity = identity(require_regular(path, root))
-            with safe_open(path, framework="pt") as handle:
+            with safe_open(path, framework="numpy") as handle:
                 self.metadata: Mapping[str, str] = handle.metadata() or {}
                 names = sorted(handle.keys())
             self._places = _places(path, names)
         except (SafetensorError, OSError, RuntimeError, MemoryError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: truncated or not a safetensors file ({error})") from error
+        kinds = {(shape, dtype): Stored(shape, _DTYPES.get(dtype, dtype)) for shape, dtype, _ in self._places.values()}
         self.weights: Mapping[str, Stored] = {
-            name: Stored(place.shape, _DTYPES.get(place.dtype, place.dtype)) for name, place in self._places.items()
+            name: kinds[shape, dtype] for name, (shape, dtype, _) in self._places.items()
         }
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
@@ -110,8 +109,8 @@ class SafetensorsFile:
 
 def _places(path: Path, names: list[str]) -> dict[str, _Place]:
     """Where the tensors lie, by a header that the library has found to be sound. Raises as reading and parsing do."""
-    length = int.from_bytes(read_bytes(path, 0, _LENGTH_BYTES).numpy().tobytes(), "little")
-    header = json.loads(read_bytes(path, _LENGTH_BYTES, length).numpy().tobytes())
+    length = int.from_bytes(plain_bytes(path, 0, _LENGTH_BYTES), "little")
+    header = json.loads(plain_bytes(path, _LENGTH_BYTES, length))
     data = _LENGTH_BYTES + length
     return {
         name: _Place(tuple(header[name]["shape"]), header[name]["dtype"], data + header[name]["data_offsets"][0])

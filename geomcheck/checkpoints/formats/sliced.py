@@ -11,16 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
+from geomcheck.late import late
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+else:
+    torch = late("torch")
 
 OFFSETS = "DCP_SHARDING_INFO"
 

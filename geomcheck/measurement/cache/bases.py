@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
+from geomcheck.late import late
 from geomcheck.measurement.cache.identity import code
 from geomcheck.measurement.cache.shelf import Shelf
 from geomcheck.measurement.content import digest
+
+if TYPE_CHECKING:
+    from safetensors import torch as files
+    from torch import Tensor
+else:
+    files = late("safetensors.torch")
 
 
 class Bases:
@@ -57,7 +63,7 @@ class Bases:
 def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write `tensors` to `path`. Raises OSError."""
     try:
-        save_file(dict(tensors), path, metadata={"content": _content(tensors)})
+        files.save_file(dict(tensors), path, metadata={"content": _content(tensors)})
     except SafetensorError as error:  # what safetensors makes of a full disk
         raise OSError(str(error)) from error
 

@@ -6,13 +6,15 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from geomcheck.errors import UsageError
 from geomcheck.measurement.cache.bases import Bases
 from geomcheck.measurement.cache.shelf import Shelf
 from geomcheck.measurement.cache.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT_BYTES = 20 * 10**9
 MEASUREMENTS = "measurements.sqlite"

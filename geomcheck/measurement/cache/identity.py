@@ -6,11 +6,8 @@ import hashlib
 import json
 import os
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
-import scipy
-import torch
 
 import geomcheck
 from geomcheck.checkpoints.source import WeightSource
@@ -25,7 +22,7 @@ _DECISIVE = ("checkpoints", "diagnostics", "measurement")
 @cache
 def code() -> str:
     """Identity of everything installed that decides a figure: the code of geomcheck, and the libraries' versions."""
-    libraries = (geomcheck.__version__, torch.__version__, np.__version__, scipy.__version__)
+    libraries = (geomcheck.__version__, *map(version, ("torch", "numpy", "scipy")))
     content = hashlib.blake2b(repr(libraries).encode(), digest_size=16)
     package = Path(geomcheck.__file__).parent
     for path in sorted(path for part in _DECISIVE for path in (package / part).rglob("*.py")):

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
+import geomcheck.measurement.trajectory  # noqa: F401  (what tasks need is imported before threads ask for it)
 from geomcheck.errors import RunError
 from geomcheck.measurement.allocator import keep_freed_memory
 from geomcheck.measurement.machine import available_memory, processors
