@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from geomcheck.errors import UsageError
 from geomcheck.late import late
-from geomcheck.measurement.machine import available_memory
+from geomcheck.measurement.machine import available_memory, may_have_gpu
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +38,8 @@ def parse_device(text: str) -> torch.device:
 
 
 def device_named(text: str) -> str:
-    """The name of that device. A build of PyTorch for CPUs alone need not be asked. Raises UsageError."""
-    alone = text == "auto" and version("torch").endswith("+cpu")
-    return "cpu" if alone or text == "cpu" else str(parse_device(text))
+    """The name of that device; PyTorch is imported to find out only where there may be a GPU. Raises UsageError."""
+    return "cpu" if text == "cpu" or (text == "auto" and not may_have_gpu()) else str(parse_device(text))
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:

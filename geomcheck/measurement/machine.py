@@ -1,12 +1,17 @@
-"""What this process may use of the machine: processors and memory, as containers and affinity leave them."""
+"""What this process may use of the machine: processors, memory, GPUs, as containers and affinity leave them."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 UNKNOWN_MEMORY = 4 * 2**30
+
+DEVICES = Path("/dev")
+_GPUS = ("nvidiactl", "nvhost-gpu", "nvgpu", "dxg", "kfd")
+"""What drivers of GPUs that PyTorch calls ``cuda`` put there: NVIDIA's, those of Jetson and of WSL, AMD's."""
 
 
 def processors() -> int:
@@ -26,6 +31,13 @@ def available_memory() -> int:
     if limit.isdecimal() and used.isdecimal():
         known.append(max(0, int(limit) - int(used)))
     return min(known, default=UNKNOWN_MEMORY)
+
+
+def may_have_gpu() -> bool:
+    """Whether there may be a GPU that PyTorch calls ``cuda``; where not, it need not be imported to find out."""
+    if sys.platform == "linux":
+        return any((DEVICES / name).exists() for name in _GPUS)
+    return sys.platform != "darwin"
 
 
 def _read(path: Path) -> str:

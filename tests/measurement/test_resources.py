@@ -7,8 +7,9 @@ import torch
 
 import geomcheck
 from geomcheck.errors import UsageError
+from geomcheck.measurement import machine
 from geomcheck.measurement.cache import parse_size
-from geomcheck.measurement.device import on_device, parse_device
+from geomcheck.measurement.device import device_named, on_device, parse_device
 from geomcheck.measurement.resources import parse_workers
 from geomcheck.measurement.routes import Route, Tally, tally
 from tests.runs import simple_run
@@ -17,6 +18,29 @@ from tests.runs import simple_run
 def test_devices_are_named_as_torch_does() -> None:
     assert parse_device("cpu") == torch.device("cpu")
     assert parse_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+@pytest.mark.parametrize("node", ["nvidiactl", "kfd", "null"])
+def test_torch_is_asked_for_a_gpu_where_there_may_be_one(
+    node: str, platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def is_available() -> bool:
+        asked.append(True)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    monkeypatch.setattr(machine, "DEVICES", tmp_path)
+    monkeypatch.setattr("sys.platform", platform)
+    (tmp_path / node).touch()
+    assert device_named("cpu") == "cpu"
+    assert not asked
+    assert device_named("auto") == "cpu"
+    assert bool(asked) == {"linux": node != "null", "darwin": False, "win32": True}[platform]
+    with pytest.raises(UsageError, match="device 'tpu'"):
+        device_named("tpu")
 
 
 @pytest.mark.parametrize("text", ["", "gpu", "cuda:", "cuda:x", "cuda:99", "cpu:0", "CUDA", "mps", "cuda:-1"])
