@@ -15,6 +15,7 @@ from torch import Tensor
 from geomcheck.checkpoints import Change
 from geomcheck.checkpoints.changes import whole
 from geomcheck.diagnostics import Base, Registry, Update
+from geomcheck.diagnostics.linalg.lockstep import meet
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import RunError, Undefined
@@ -294,6 +295,7 @@ def _visit(
 
 def _answer(asked: Asked, update: Update, standpoint: Standpoint) -> Answer:
     metric, request = asked
+    meet()  # where alike weights are measured together, all have come as far
     if standpoint.index in standpoint.trajectory.unchanged and not metric.when_unchanged:
         return "W_t equals W0"
     figures = _attempt(lambda: metric.compute(update, request.parameters(), standpoint))

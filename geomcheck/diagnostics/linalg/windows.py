@@ -178,11 +178,11 @@ class _Place:
 
 
 def _alike(places: Sequence[_Place], probed: Collection[int]) -> Iterator[list[int]]:
-    """Indices of windows to be done at once: of one shape, and all of them probed, or none."""
-    groups: dict[object, list[int]] = defaultdict(list)
+    """Indices of windows to be done at once: of one shape, and all of them probed, or none; the smallest first."""
+    groups: dict[tuple[tuple[int, int, int], bool], list[int]] = defaultdict(list)
     for index, place in enumerate(places):
         groups[place.shape, index in probed].append(index)
-    for indices in groups.values():
+    for _, indices in sorted(groups.items()):
         yield from (indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE))
 
 
