@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from geomcheck.diagnostics.linalg import Certificate, Factorization, Route
 from geomcheck.diagnostics.linalg.dense import EPS
 from geomcheck.errors import Undefined
+from geomcheck.lazy import cached_property
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,6 @@ of `geomcheck.diagnostics.linalg`, and in float64 where no certificate is met; `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,6 +31,7 @@ from geomcheck.diagnostics.lowrank import LowRank, LowRankFactorization
 from geomcheck.diagnostics.masks import MagnitudeMask
 from geomcheck.diagnostics.storage import Array, count, magnitude_keys, size, visibly_changed
 from geomcheck.errors import Undefined
+from geomcheck.lazy import cached_property
 
 DENSE_ANGLES = Certificate(Route.DENSE, 1e-4)
 DENSE_SHIFT = Certificate(Route.DENSE, 1e-6)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,9 +14,11 @@ from torch import Tensor
 from geomcheck.checkpoints import Change
 from geomcheck.checkpoints.changes import whole
 from geomcheck.diagnostics import Base, Registry, Update
+from geomcheck.diagnostics.linalg.lockstep import meet
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import RunError, Undefined
+from geomcheck.lazy import cached_property
 from geomcheck.measurement.content import digest
 from geomcheck.measurement.device import on_device
 from geomcheck.measurement.itinerary import Asked, Itinerary, channels_of
@@ -292,6 +293,7 @@ def _visit(
 
 def _answer(asked: Asked, update: Update, standpoint: Standpoint) -> Answer:
     metric, request = asked
+    meet()  # where alike weights are measured together, all have come as far
     if standpoint.index in standpoint.trajectory.unchanged and not metric.when_unchanged:
         return "W_t equals W0"
     figures = _attempt(lambda: metric.compute(update, request.parameters(), standpoint))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from geomcheck.diagnostics.linalg import kernels
-from geomcheck.diagnostics.linalg.lockstep import Cancelled, Lockstep, stackable
+from geomcheck.diagnostics.linalg.lockstep import Cancelled, Lockstep, meet, stackable
 
 TIMEOUT = 20.0
 """Seconds after which members are held to wait for ever."""
@@ -30,29 +30,38 @@ done: list[tuple[str, tuple[int, ...]]] = []
 """What the kernels below were called with, in order."""
 
 
-@stackable
+@stackable(cost=1)
 def cholesky(matrix: Tensor) -> Tensor:
     done.append(("cholesky", tuple(matrix.shape)))
     return torch.linalg.cholesky(matrix)
 
 
-@stackable
-def eigenpairs(matrix: Tensor, *, upper: bool = False) -> tuple[Tensor, Tensor]:
+@stackable(cost=2)
+def eigenpairs(matrix: Tensor, *, upper: bool) -> tuple[Tensor, Tensor]:
     done.append((f"eigenpairs {upper}", tuple(matrix.shape)))
     return torch.linalg.eigh(matrix, "U" if upper else "L")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a member: which kernel, on a matrix of which size; one that has no Cholesky factor, or a good one."""
+    """One call of a member: which kernel, on one matrix of which size, or on a stack of so many.
+
+    Attributes:
+        bad: whether the matrices have no Cholesky factor.
+    """
 
     kernel: str
     size: int
+    stack: int = 0
     bad: bool = False
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.stack, self.size, self.size) if self.stack else (self.size, self.size)
+
     def operand(self, seed: int) -> Tensor:
-        matrix = torch.randn(self.size, self.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        positive = matrix @ matrix.T + torch.eye(self.size, dtype=torch.float64)
+        matrix = torch.randn(self.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        positive = matrix @ matrix.mT + torch.eye(self.size, dtype=torch.float64)
         return -positive if self.bad else positive
 
     def __call__(self, operand: Tensor) -> Any:
@@ -66,7 +75,7 @@ class Call:
 
 
 KERNELS = ["cholesky", "eigenpairs False", "eigenpairs True"]
-CALLS = st.builds(Call, kernel=st.sampled_from(KERNELS), size=st.integers(1, 3), bad=st.booleans())
+CALLS = st.builds(Call, st.sampled_from(KERNELS), st.integers(1, 3), st.integers(0, 2), st.booleans())
 PROGRAMS = st.lists(st.tuples(st.lists(CALLS, max_size=5), st.booleans()), min_size=1, max_size=5)
 """For each member its calls, and whether it raises in the end."""
 
@@ -95,22 +104,29 @@ def in_lockstep(works: Sequence[Callable[[], Any]], group: Lockstep | None = Non
 def same(found: Any, expected: Any) -> bool:
     parts, others = (x if isinstance(x, tuple) else (x,) for x in (found, expected))
     alike = [torch.allclose(a, b, rtol=1e-12, atol=1e-12) for a, b in zip(parts, others, strict=True)]
-    return all(alike) and [a.stride() for a in parts] == [b.stride() for b in others]
+    return all(alike) and [steps(a) for a in parts] == [steps(b) for b in others]
+
+
+def steps(tensor: Tensor) -> list[int]:
+    """Strides, where they mean anything."""
+    return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
 
 
 def expected_calls(programs: Sequence[Sequence[Call]]) -> list[tuple[str, tuple[int, ...]]]:
-    """Round by round the next call of everyone who has one; those of one kernel and size as a stack, and where one
-    of them fails, each again."""
-    rounds = []
-    for number in range(max(map(len, programs))):
-        calls = [program[number] for program in programs if number < len(program)]
-        for (kernel, size), count in Counter((call.kernel, call.size) for call in calls).items():
-            alike = [call for call in calls if (call.kernel, call.size) == (kernel, size)]
-            if count > 1:
-                rounds.append((kernel, (count, size, size)))
-            if count == 1 or any(call.fails for call in alike):
-                rounds += [(kernel, (size, size))] * count
-    return rounds
+    """Of what all members would do next, again and again, the smallest and then the cheapest, for whoever is there.
+
+    What is of one kernel and size is done as a stack, and where one of it fails, each again.
+    """
+    left, calls = [list(program) for program in programs], []
+    while any(left):
+        size, kernel = min((program[0].size, KERNELS.index(program[0].kernel)) for program in left if program)
+        due = [p for p in left if p and (p[0].size, KERNELS.index(p[0].kernel)) == (size, kernel)]
+        alike = [program.pop(0) for program in due]
+        if len(alike) > 1:
+            calls.append((KERNELS[kernel], (sum(max(1, call.stack) for call in alike), size, size)))
+        if len(alike) == 1 or any(call.fails for call in alike):
+            calls += [(call.kernel, call.shape) for call in alike]
+    return calls
 
 
 @given(PROGRAMS, st.integers(1, 5))
@@ -161,13 +177,19 @@ def test_what_differs_in_shape_or_dtype_is_not_stacked(other: Tensor) -> None:
     assert [shape for _, shape in done] == [(2, 2), tuple(other.shape)]
 
 
-def test_stacks_of_stacks() -> None:
-    """A member may itself have a stack, as the windows of one matrix are."""
-    stacks = [torch.stack([torch.eye(3) * (i + j + 1) for j in range(4)]) for i in range(3)]
+def test_those_who_have_less_to_do_wait_where_all_meet() -> None:
+    """What is cheap comes first, but nothing of the next part before all have done the last."""
+
+    def work(iterations: int) -> None:
+        for _ in range(iterations):
+            cholesky(torch.eye(3))
+        meet()
+        cholesky(torch.eye(2))
+
     done.clear()
-    outcomes = in_lockstep([lambda stack=stack: eigenpairs(stack) for stack in stacks])
-    assert done == [("eigenpairs False", (3, 4, 3, 3))]
-    assert all(same(found, torch.linalg.eigh(stack)) for found, stack in zip(outcomes, stacks, strict=True))
+    in_lockstep([lambda iterations=iterations: work(iterations) for iterations in (0, 1, 3)])
+    assert [shape for _, shape in done] == [(2, 3, 3), (3, 3), (3, 3), (3, 2, 2)]
+    meet()  # outside of groups
 
 
 def test_at_most_so_many_compute_at_once() -> None:
@@ -189,7 +211,7 @@ def test_at_most_so_many_compute_at_once() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, RuntimeError])
 def test_whatever_ends_a_kernel_reaches_everyone_who_waits_for_it(error: type[BaseException]) -> None:
-    @stackable
+    @stackable(cost=1)
     def kernel(matrix: Tensor) -> Tensor:
         raise error("ended")
 
@@ -200,7 +222,7 @@ def test_whatever_ends_a_kernel_reaches_everyone_who_waits_for_it(error: type[Ba
 def test_a_stack_that_fails_is_done_one_by_one() -> None:
     """As when the device has not enough memory for all at once."""
 
-    @stackable
+    @stackable(cost=1)
     def kernel(matrix: Tensor) -> Tensor:
         if matrix.ndim > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")

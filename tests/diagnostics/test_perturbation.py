@@ -11,7 +11,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from geomcheck.diagnostics.linalg import ACCURACY, Basis, Perturbation, Route
+from geomcheck.diagnostics.linalg import ACCURACY, Basis, Perturbation, Route, windows
 from geomcheck.diagnostics.linalg.riccati import _remaining, invariant_graph
 from geomcheck.diagnostics.linalg.scaling import difference
 from geomcheck.diagnostics.linalg.windows import windowed_eigenvalues
@@ -282,3 +282,33 @@ def test_a_rotation_by_more_than_a_graph_can_hold() -> None:
 
 def test_nothing_separates_in_a_base_of_zeros() -> None:
     assert not any(Basis.of(torch.zeros(9, 7)).separates(k) for k in range(9))
+
+
+def spiked() -> tuple[torch.Tensor, torch.Tensor]:
+    """A diagonal whose first values stand apart, and a change that couples all of them."""
+    diagonal = torch.linspace(4, 1, 400, dtype=torch.float64) + 8 * torch.arange(1, 401).double() ** -1.5
+    change = 3e-4 * torch.randn(400, 400, generator=torch.Generator().manual_seed(5))
+    return diagonal, change + change.T
+
+
+def test_the_ends_are_corrected() -> None:
+    diagonal, change = spiked()
+    found = windowed_eigenvalues(diagonal, change)
+    assert found is not None
+    exact = torch.linalg.eigvalsh(torch.diag(diagonal) + change.double()).flip(0)
+    left = (found.eigenvalues - exact)[found.corrected].abs().mean()
+    assert left < 0.2 * found.correction[found.corrected].abs().mean()
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_windows_do_not_depend_on_how_many_are_done_at_once(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    diagonal, change = spiked()
+    expected = windowed_eigenvalues(diagonal, change)
+    monkeypatch.setattr(windows, "AT_ONCE", at_once)
+    found = windowed_eigenvalues(diagonal, change)
+    assert expected is not None
+    assert found is not None
+    torch.testing.assert_close(found.eigenvalues, expected.eigenvalues, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found.correction, expected.correction, rtol=1e-3, atol=1e-12)
+    assert torch.equal(found.corrected, expected.corrected)
+    assert torch.equal(found.sampled, expected.sampled)

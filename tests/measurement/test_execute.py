@@ -11,7 +11,8 @@ import geomcheck
 from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
-from geomcheck.measurement import Figure, Record, Request, Resources, measure_record, survey, trajectory
+from geomcheck.measurement import Figure, Record, Request, Resources, measure_record, survey, task, trajectory
+from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Sources
 from tests.runs import DOWN, NORM, K, Q, base_weights, moved, simple_run, write_run
 
 METRICS = load_metrics()
@@ -239,6 +240,28 @@ def test_a_weight_that_memory_does_not_suffice_for_is_left_out(
     record = measured(simple_run(tmp_path / "run"), STABLE_RANK)
     assert record.skipped == {Q: "not enough memory to measure shape (24, 16); try --geom-workers=1"}
     assert record.measured_weights() == {K, DOWN}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_a_gpu_that_lacks_memory_is_told_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(stored: torch.Tensor) -> str:
+        raise error
+
+    run = open_run(simple_run(tmp_path / "run"))
+    sources = Sources(run, find_base(run))
+    monkeypatch.setattr(task, "parse_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr(trajectory, "digest", fail)
+    with pytest.raises(NotEnoughMemory, match=r"measure shape \(24, 16\); end other programs on cuda:1, or try"):
+        MeasureWeight(Q, (24, 16), (), (), device="cuda:1")(sources)
 
 
 def test_without_resources_it_is_measured_here_and_nothing_is_kept(tmp_path: Path) -> None:

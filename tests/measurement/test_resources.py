@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_tensors_arrive_on_a_gpu_as_they_were() -> None:
     moved = on_device(tensor, parse_device("cuda"))
     assert moved.is_cuda
     assert torch.equal(moved.cpu(), tensor)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_copies_of_many_threads_arrive_whole_while_the_gpu_computes() -> None:
+    device = parse_device("cuda")
+    busy = torch.randn(4096, 4096, device=device)
+
+    def arrives(seed: int) -> bool:
+        tensor = torch.randn(1 << 20, generator=torch.Generator().manual_seed(seed))
+        _ = busy @ busy
+        return torch.equal(on_device(tensor, device).cpu(), tensor)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(arrives, range(200)))
 
 
 def test_on_the_cpu_nothing_is_copied() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from geomcheck.diagnostics.linalg.dense import EPS, GRAM_ANGLE_ERROR, Factorizat
 from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, scaled
 from geomcheck.errors import RunError
+from geomcheck.lazy import cached_property
 
 
 class Basis:

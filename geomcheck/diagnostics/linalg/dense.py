@@ -8,13 +8,13 @@ nearly tied; each such case is recognised by its error estimate and answered by 
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from geomcheck.diagnostics.linalg.kernels import eigenpairs, finds_leading, gram, leading_eigenpairs, svd
 from geomcheck.errors import Undefined
+from geomcheck.lazy import cached_property
 
 EPS = torch.finfo(torch.float64).eps
 

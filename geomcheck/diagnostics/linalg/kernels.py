@@ -1,6 +1,6 @@
 """Products, Gram matrices and factorizations, by whatever is fastest where the matrix lies.
 
-What is `stackable` takes any leading dimensions: of weights that are measured in lockstep it is done for all at once.
+What is `stackable` takes any leading dimensions: for weights that are measured in lockstep it is done at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def gram64(tall: Tensor) -> Tensor:
     return gram(tall.double())
 
 
-@stackable
+@stackable(cost=16)
 def eigenpairs(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     """All eigenvalues, descending, and their eigenvectors as columns; for large matrices."""
     if _by_numpy(symmetric):
@@ -65,14 +65,14 @@ def eigenpairs(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     return values.flip(-1), vectors.flip(-1)
 
 
-@stackable
+@stackable(cost=16)
 def eigh(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     """All eigenvalues, ascending, and their eigenvectors as columns; for small matrices."""
     values, vectors = torch.linalg.eigh(symmetric)
     return values, vectors
 
 
-@stackable
+@stackable(cost=8)
 def eigvalsh(symmetric: Tensor) -> Tensor:
     """All eigenvalues, ascending."""
     if _by_numpy(symmetric):
@@ -103,32 +103,32 @@ def finds_leading(symmetric: Tensor) -> bool:
     return _by_numpy(symmetric)
 
 
-@stackable
+@stackable(cost=1)
 def cholesky(positive: Tensor) -> Tensor:
     """The lower triangle L of ``A = L L^T``."""
     return torch.linalg.cholesky(positive)
 
 
-@stackable
+@stackable(cost=2)
 def solve_triangular(triangle: Tensor, right: Tensor, *, upper: bool) -> Tensor:
     """The X of ``triangle X = right``."""
     return torch.linalg.solve_triangular(triangle, right, upper=upper)
 
 
-@stackable
+@stackable(cost=4)
 def orthonormal(matrix: Tensor) -> Tensor:
     """The Q of ``A = Q R``: an orthonormal basis of the columns."""
     return torch.linalg.qr(matrix).Q
 
 
-@stackable
+@stackable(cost=32)
 def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """U, the singular values, descending, and V^T, as few columns and rows as there are values."""
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     return left, values, right
 
 
-@stackable
+@stackable(cost=16)
 def svdvals(matrix: Tensor) -> Tensor:
     """All singular values, descending."""
     return torch.linalg.svdvals(matrix)

@@ -2,19 +2,22 @@
 
 On a GPU a factorization of a small or middle-sized matrix is bound by latency: many at once take little longer than
 one. Each algorithm is written for one matrix. In a `Lockstep` it runs in a thread per matrix; a `stackable` function
-that is called there waits until every member has called one, or has left. The last to arrive stacks what is alike,
-and does it for all.
+that is called there waits until every member has called one, or has left. The last to arrive stacks what is cheapest of
+all that was called, and does it for all who wait for that.
+
+The others go on waiting. Members need not take the same steps: one iterates longer, another takes a dearer route. As
+dear calls wait for cheap ones, those who have more of these to do catch up, and the dear ones are done together.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -36,21 +39,29 @@ class _Call:
     """What a member waits for.
 
     Attributes:
-        kernel: a function of tensors that takes any leading dimensions.
-        operands, options: its positional arguments, all tensors, and the others.
+        kernel: a function of matrices.
+        cost: of the kernel, next to others on matrices of the same size.
+        operands, options: its positional arguments, matrices or stacks of as many of them, and the others.
         answer: what it gives; set once.
     """
 
     kernel: Callable[..., Any]
+    cost: int
     operands: Sequence[Tensor]
     options: Mapping[str, Hashable]
     answer: Future[Any] = field(default_factory=Future)
 
+    @cached_property
+    def kind(self) -> tuple[float, int, str, str]:
+        """Equal of calls that can be stacked; in the order in which calls are done that wait at the same time."""
+        tensors = [(tuple(operand.shape[-2:]), operand.dtype, operand.device) for operand in self.operands]
+        entries = max((math.prod(shape) for shape, _, _ in tensors), default=math.inf)
+        return entries, self.cost, self.kernel.__qualname__, f"{tensors} {sorted(self.options.items())}"
+
     @property
-    def kind(self) -> Hashable:
-        """Calls of one kind can be stacked."""
-        tensors = tuple((operand.shape, operand.dtype, operand.device) for operand in self.operands)
-        return self.kernel, tensors, tuple(sorted(self.options.items()))
+    def leading(self) -> torch.Size:
+        """The leading dimensions: none of a matrix."""
+        return self.operands[0].shape[:-2]
 
     def settle(self) -> None:
         """Do it, and keep what comes of it."""
@@ -60,28 +71,47 @@ class _Call:
             self.answer.set_exception(error.with_traceback(None))  # frames that know the error would be a circle
 
 
-def stackable(kernel: Callable[P, R]) -> Callable[P, R]:
-    """Let `kernel` be done for all members of a group at once; outside of groups it is called as it is.
+def stackable(cost: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function be done for several members of a group at once; outside of groups it is called as it is.
 
-    It takes tensors by position and other things by keyword, and gives a tensor or a tuple of tensors. Each may have
-    any leading dimensions, over which it maps.
+    It takes matrices by position and other things by keyword, and gives a tensor or a tuple of tensors. All may have
+    the same leading dimensions, over which it maps.
+
+    Args:
+        cost: how dear it is, next to others on matrices of the same size.
     """
 
-    @wraps(kernel)
-    def called(*operands: P.args, **options: P.kwargs) -> R:
-        post = getattr(_thread, "post", None)
-        if post is None:
-            return kernel(*operands, **options)
-        return post(_Call(kernel, operands, options))  # type: ignore[arg-type]
+    def decorated(kernel: Callable[P, R]) -> Callable[P, R]:
+        @wraps(kernel)
+        def called(*operands: P.args, **options: P.kwargs) -> R:
+            post = getattr(_thread, "post", None)
+            if post is None:
+                return kernel(*operands, **options)
+            return post(_Call(kernel, cost, operands, options))  # type: ignore[arg-type]
 
-    return called
+        return called
+
+    return decorated
+
+
+def meet() -> None:
+    """Wait until all other members of this thread's group do the same, or leave; outside of groups do nothing.
+
+    To be called between parts of a measurement that all members take in the same order.
+    """
+    post = getattr(_thread, "post", None)
+    if post is not None:
+        post(_Call(_nothing, 0, (), {}))
+
+
+def _nothing() -> None:
+    """What is done where members meet."""
 
 
 class Lockstep:
     """A group of members, each in a thread of its own.
 
-    What is stacked depends on the members and their calls alone, not on timing: the n-th calls of all members that
-    get so far are done together, in the order of the members.
+    What is stacked depends on the members and their calls alone, not on timing.
 
     Args:
         members: how many there are; every one must enter `member`, or `cancel` be called.
@@ -142,24 +172,20 @@ class Lockstep:
         _do(due)
 
     def _due(self) -> list[_Call]:
-        """All that was posted, in the order of the members, once nobody is at work any more; they are again then."""
+        """Once nobody is at work: the cheapest calls, in the order of the members, who are at work again then."""
         if self._at_work or not self._posted:
             return []
-        due = [self._posted[index] for index in sorted(self._posted)]
-        self._at_work, self._posted = set(self._posted), {}
-        return due
+        cheapest = min(call.kind for call in self._posted.values())
+        self._at_work = {index for index, call in self._posted.items() if call.kind == cheapest}
+        return [self._posted.pop(index) for index in sorted(self._at_work)]
 
 
 def _do(calls: Sequence[_Call]) -> None:
-    """Give every call its answer, even where this thread is interrupted."""
-    kinds: dict[Hashable, list[_Call]] = defaultdict(list)
+    """Give calls of one kind their answers, even where this thread is interrupted."""
     try:
-        for call in calls:
-            kinds[call.kind].append(call)
-        for alike in kinds.values():
-            if len(alike) == 1 or not _stacked(alike):
-                for call in alike:
-                    call.settle()
+        if len(calls) < 2 or not calls[0].operands or not _stacked(calls):
+            for call in calls:
+                call.settle()
     except BaseException as error:
         for call in calls:
             if not call.answer.done():
@@ -169,19 +195,27 @@ def _do(calls: Sequence[_Call]) -> None:
 
 def _stacked(calls: Sequence[_Call]) -> bool:
     """Do calls of one kind as one; False where that fails: a matrix is bad, or the stack is too large."""
-    first = calls[0]
+    counts = [math.prod(call.leading) for call in calls]
     try:
-        operands = [torch.stack(parts) for parts in zip(*(call.operands for call in calls), strict=True)]
-        answers = _parts(first.kernel(*operands, **first.options))
+        stacks = ([operand.reshape(-1, *operand.shape[-2:]) for operand in call.operands] for call in calls)
+        operands = [torch.cat(parts) for parts in zip(*stacks, strict=True)]
+        answers = _parts(calls[0].kernel(*operands, **calls[0].options), counts)
     except Exception:
         return False
     for call, answer in zip(calls, answers, strict=True):
-        call.answer.set_result(answer)
+        call.answer.set_result(_reshaped(answer, call.leading))
     return True
 
 
-def _parts(found: Tensor | tuple[Tensor, ...]) -> list[Any]:
-    """What each matrix of a stack gives."""
+def _parts(found: Tensor | tuple[Tensor, ...], counts: list[int]) -> list[Any]:
+    """What each call gets of what a stack of so many matrices for each gave."""
     if isinstance(found, Tensor):
-        return list(found.unbind())
-    return list(zip(*(of_all.unbind() for of_all in found), strict=True))
+        return list(torch.split(found, counts))
+    return list(zip(*(_parts(of_all, counts) for of_all in found), strict=True))
+
+
+def _reshaped(answer: Any, leading: torch.Size) -> Any:
+    """`answer` with other leading dimensions."""
+    if isinstance(answer, Tensor):
+        return answer.view(*leading, *answer.shape[1:])
+    return tuple(_reshaped(part, leading) for part in answer)

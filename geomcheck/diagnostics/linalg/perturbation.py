@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from geomcheck.diagnostics.linalg.kernels import eigenpairs, eigvalsh, product
 from geomcheck.diagnostics.linalg.riccati import Graph, invariant_graph
 from geomcheck.diagnostics.linalg.scaling import Scaled
 from geomcheck.diagnostics.linalg.windows import windowed_eigenvalues
+from geomcheck.lazy import cached_property
 
 EPS32 = torch.finfo(torch.float32).eps
 

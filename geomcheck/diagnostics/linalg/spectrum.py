@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
-from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, product
+from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, orthonormal, product
 from geomcheck.diagnostics.linalg.krylov import (
     BLOCK,
     GUARDS,
@@ -22,6 +20,7 @@ from geomcheck.diagnostics.linalg.krylov import (
     verified,
 )
 from geomcheck.diagnostics.linalg.scaling import Scaled
+from geomcheck.lazy import cached_property
 
 SMALL = 256
 """min(out, in) below which matrices are factorized in float64 at once: exact, and fast enough."""
@@ -100,7 +99,7 @@ class UpdateSpectrum:
             return self.dense().right(k) if of_rows else self.dense().left(k)
         route, ritz = found
         self.routes[f"channel of D, k={k}"] = Certificate(route, ritz.angle_error)
-        return torch.linalg.qr(ritz.images).Q if of_rows == self._is_wide else ritz.right
+        return orthonormal(ritz.images) if of_rows == self._is_wide else ritz.right
 
     @property
     def _is_wide(self) -> bool:

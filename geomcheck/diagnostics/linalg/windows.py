@@ -193,11 +193,11 @@ class _Place:
 
 
 def _alike(places: Sequence[_Place], chosen: Collection[int]) -> Iterator[list[int]]:
-    """Those of the `chosen` windows that can be done at once, as they are of one shape."""
-    groups: dict[object, list[int]] = defaultdict(list)
+    """Those of the `chosen` windows that can be done at once, as they are of one shape; the smallest first."""
+    groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
     for index in sorted(chosen):
         groups[places[index].shape].append(index)
-    for indices in groups.values():
+    for _, indices in sorted(groups.items()):
         yield from (indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE))
 
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Generic, TypeVar
 
 import torch
 
 from geomcheck.diagnostics.linalg.lockstep import Lockstep
 from geomcheck.errors import RunError
+from geomcheck.lazy import cached_property
 from geomcheck.measurement.device import free_memory, parse_device, prepared
 from geomcheck.measurement.executors.local import MEMORY_SHARE, next_that_fits, single_threaded
 from geomcheck.measurement.machine import available_memory, processors
@@ -54,11 +54,13 @@ class Group(Generic[K]):
     Attributes:
         tasks: of one shape.
         bytes: what they need on the device.
+        at_once: how many of them may compute at the same time, on the host.
         again: whether they did not fit into a larger group.
     """
 
     tasks: Sequence[K]
     bytes: int
+    at_once: int
     again: bool = False
 
     def __post_init__(self) -> None:
@@ -67,7 +69,7 @@ class Group(Generic[K]):
     @cached_property
     def lockstep(self) -> Lockstep:
         """What they share while they are at work."""
-        return Lockstep(len(self.tasks), at_once=max(1, processors() // IN_FLIGHT))
+        return Lockstep(len(self.tasks), at_once=self.at_once)
 
     def measured(self, index: int, sources: Sources) -> Measured:
         """Do one of the tasks; the others must be done at the same time. Raises RunError."""
@@ -80,20 +82,20 @@ def groups_of(tasks: Iterable[K], memory: Memory, in_flight: int) -> list[Group[
     by_shape: dict[tuple[int, ...], list[K]] = defaultdict(list)
     for task in tasks:
         by_shape[task.shape].append(task)
-    return [group for alike in by_shape.values() for group in _split(alike, _most(alike[0], memory, in_flight))]
+    at_once = max(1, processors() // in_flight)
+    parts = [part for alike in by_shape.values() for part in _split(alike, _most(alike[0], memory, in_flight))]
+    return [Group(part, sum(task.bytes for task in part), at_once) for part in parts]
 
 
 def _most(task: MeasureWeight, memory: Memory, in_flight: int) -> int:
     """How many such tasks a group may have."""
-    fitting = min(memory.device // task.bytes, memory.host // task.host_bytes) // in_flight
+    fitting = min(memory.device // max(1, task.bytes), memory.host // max(1, task.host_bytes)) // in_flight
     return max(1, min(LARGEST, fitting))
 
 
-def _split(alike: Sequence[K], most: int) -> Iterator[Group[K]]:
+def _split(alike: Sequence[K], most: int) -> list[Sequence[K]]:
     count = -(-len(alike) // most)
-    for index in range(count):
-        part = alike[index * len(alike) // count : (index + 1) * len(alike) // count]
-        yield Group(part, sum(task.bytes for task in part))
+    return [alike[index * len(alike) // count : (index + 1) * len(alike) // count] for index in range(count)]
 
 
 def run_in_groups(
@@ -114,46 +116,73 @@ def run_in_groups(
     device = parse_device(tasks[0].device)
     in_flight = in_flight or IN_FLIGHT
     memory = memory or Memory.free(device)
-    waiting = groups_of(tasks, memory, in_flight)
-    running: dict[Future[Measured], tuple[K, Group[K]]] = {}
-    short: dict[Group[K], list[K]] = defaultdict(list)
-
-    def submit() -> None:
-        at_work = _groups(running)
-        while len(at_work) < in_flight and (index := next_that_fits(waiting, at_work, memory.device)) is not None:
-            group = waiting.pop(index)
-            at_work.append(group)
-            for member, task in enumerate(group.tasks):
-                running[pool.submit(group.measured, member, sources)] = task, group
-
     with prepared(device), single_threaded(in_flight * LARGEST) as pool:
+        work = _Work(groups_of(tasks, memory, in_flight), sources, pool, memory, in_flight)
         try:
-            submit()
-            while running:
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                done = [(*running.pop(future), _outcome(future)) for future in finished]
-                for task, group, outcome in done:
-                    if isinstance(outcome, NotEnoughMemory) and not group.again:
-                        short[group].append(task)
-                for group in [group for group in short if group not in _groups(running)]:
-                    waiting += _halved(group, short.pop(group), memory)
-                submit()  # before the outcomes are looked at, so that the device does not wait for that
-                for task, group, outcome in done:
-                    if group.again or not isinstance(outcome, NotEnoughMemory):
-                        yield task, outcome
+            work.submit()
+            while work.is_going_on:
+                outcomes = work.finished()
+                work.submit()  # before the outcomes are looked at, so that the device does not wait for that
+                yield from outcomes
         finally:
-            for group in _groups(running):
-                group.lockstep.cancel()
+            work.cancel()
 
 
-def _groups(running: dict[Future[Measured], tuple[K, Group[K]]]) -> list[Group[K]]:
-    return list({id(group): group for _, group in running.values()}.values())
+class _Work(Generic[K]):
+    """Groups that wait, and those at work in the threads of `pool`."""
 
+    def __init__(
+        self, waiting: list[Group[K]], sources: Sources, pool: Executor, memory: Memory, in_flight: int
+    ) -> None:
+        self.waiting, self.sources, self.pool, self.memory, self.in_flight = waiting, sources, pool, memory, in_flight
+        self._running: dict[Future[Measured], tuple[K, Group[K]]] = {}
+        self._short: dict[Group[K], list[K]] = defaultdict(list)  # what did not fit, by groups at work
 
-def _halved(group: Group[K], tasks: Sequence[K], memory: Memory) -> list[Group[K]]:
-    """What did not fit, in groups of half the size, each of which is given all memory."""
-    size = max(1, len(group.tasks) // 2)
-    return [Group(tasks[start : start + size], memory.device, again=True) for start in range(0, len(tasks), size)]
+    @property
+    def is_going_on(self) -> bool:
+        """Whether any group is at work."""
+        return bool(self._running)
+
+    def submit(self) -> None:
+        """Start groups as long as there are threads and memory."""
+        groups = self._groups()
+        while len(groups) < self.in_flight and (index := self._next(groups)) is not None:
+            group = self.waiting.pop(index)
+            groups.append(group)
+            for member, task in enumerate(group.tasks):
+                self._running[self.pool.submit(group.measured, member, self.sources)] = task, group
+
+    def finished(self) -> list[tuple[K, Outcome]]:
+        """What is done once anything is, but for what will be tried again. Raises what is no error of one weight."""
+        futures, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        done = [(*self._running.pop(future), _outcome(future)) for future in futures]
+        outcomes = []
+        for task, group, outcome in done:
+            if isinstance(outcome, NotEnoughMemory) and not group.again:
+                self._short[group].append(task)
+            else:
+                outcomes.append((task, outcome))
+        self._halve()
+        return outcomes
+
+    def cancel(self) -> None:
+        """Let the groups at work end soon."""
+        for group in self._groups():
+            group.lockstep.cancel()
+
+    def _next(self, groups: list[Group[K]]) -> int | None:
+        return next_that_fits(self.waiting, groups, self.memory.device)
+
+    def _groups(self) -> list[Group[K]]:
+        return list(dict.fromkeys(group for _, group in self._running.values()))
+
+    def _halve(self) -> None:
+        """Put what did not fit into groups of half the size, each to be given all memory."""
+        at_work = self._groups()
+        for group in [group for group in self._short if group not in at_work]:
+            tasks, size = self._short.pop(group), max(1, len(group.tasks) // 2)
+            parts = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+            self.waiting += [Group(part, self.memory.device, group.at_once, again=True) for part in parts]
 
 
 def _outcome(future: Future[Measured]) -> Outcome:
