@@ -11,7 +11,7 @@ import geomcheck
 from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
-from geomcheck.measurement import Figure, Record, Request, Resources, measure_record, survey, task, trajectory
+from geomcheck.measurement import Figure, Record, Request, Resources, measure_record, survey, trajectory
 from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Sources
 from tests.runs import DOWN, NORM, K, Q, base_weights, moved, simple_run, write_run
 
@@ -258,7 +258,7 @@ def test_a_gpu_that_lacks_memory_is_told_by_its_name(
 
     run = open_run(simple_run(tmp_path / "run"))
     sources = Sources(run, find_base(run))
-    monkeypatch.setattr(task, "parse_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr("geomcheck.measurement.device.parse_device", lambda name: torch.device("cpu"))
     monkeypatch.setattr(trajectory, "digest", fail)
     with pytest.raises(NotEnoughMemory, match=r"measure shape \(24, 16\); end other programs on cuda:1, or try"):
         MeasureWeight(Q, (24, 16), (), (), device="cuda:1")(sources)
