@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg.kernels import product
+from geomcheck.diagnostics.linalg.kernels import eigh, orthonormal, product
 
 BLOCK = 16
 """Vectors per step: enough for any cluster of values that matters, and what a processor multiplies in one go."""
@@ -58,7 +58,7 @@ class BlockKrylov:
     def __init__(self, length: int, device: torch.device, normal: Callable[[Tensor], Tensor]) -> None:
         self.normal = normal
         start = torch.randn(length, BLOCK, generator=torch.Generator().manual_seed(0)).to(device)
-        self.basis = torch.linalg.qr(start).Q
+        self.basis = orthonormal(start)
         self.images = normal(self.basis)
         self.projected = self.basis.T @ self.images
         self._looks: dict[int, tuple[Tensor, Tensor]] = {}
@@ -72,7 +72,7 @@ class BlockKrylov:
         """Add ``A^T A`` times the last block, orthogonalized against all others."""
         block = self.images[:, -BLOCK:]
         for _ in range(2):
-            block = torch.linalg.qr(block - self.basis @ (self.basis.T @ block)).Q
+            block = orthonormal(block - self.basis @ (self.basis.T @ block))
         self.basis = torch.cat([self.basis, block], dim=1)
         image = self.normal(block)
         beside = self.basis.T @ image
@@ -91,7 +91,7 @@ class BlockKrylov:
         width = steps * BLOCK
         if steps not in self._looks:
             projected = self.projected[:width, :width].contiguous()
-            self._looks[steps] = torch.linalg.eigh((projected + projected.T) / 2)
+            self._looks[steps] = eigh((projected + projected.T) / 2)
         values, vectors = self._looks[steps]
         basis, images = self.basis[:, :width].contiguous(), self.images[:, :width].contiguous()
         values, mixed = values.flip(0)[:count], vectors.flip(1)[:, :count]
@@ -106,9 +106,9 @@ def verified(matrix: Tensor, vectors: Tensor, k: int) -> Ritz:
         matrix: A, float32, shape (m, n).
         vectors: shape (n, k + 1); the last need not have converged.
     """
-    right = torch.linalg.qr(vectors.double()).Q
+    right = orthonormal(vectors.double())
     images = product(matrix, right.float()).double()
-    squares, turn = torch.linalg.eigh(images.T @ images)
+    squares, turn = eigh(images.T @ images)
     squares, turn = squares.flip(0), turn.flip(1)
     right, images = right @ turn, images @ turn
     residual = product(images.float().T, matrix).T.double() - right * squares

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
-from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, product
+from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, orthonormal, product
 from geomcheck.diagnostics.linalg.krylov import (
     ANGLE_ERROR,
     BLOCK,
@@ -22,6 +20,7 @@ from geomcheck.diagnostics.linalg.krylov import (
     verified,
 )
 from geomcheck.diagnostics.linalg.scaling import Scaled
+from geomcheck.lazy import cached_property
 
 SMALL = 256
 """min(out, in) below which matrices are factorized in float64 at once: exact, and fast enough."""
@@ -94,7 +93,7 @@ class UpdateSpectrum:
             return self.dense().right(k) if of_rows else self.dense().left(k)
         route, ritz = found
         self.routes[f"channel of D, k={k}"] = Certificate(route, ritz.angle_error)
-        return torch.linalg.qr(ritz.images).Q if of_rows == self._is_wide else ritz.right
+        return orthonormal(ritz.images) if of_rows == self._is_wide else ritz.right
 
     @property
     def _is_wide(self) -> bool:
