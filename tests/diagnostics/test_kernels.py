@@ -40,6 +40,13 @@ def test_products(sizes: tuple[int, int, int], left: str, right: str) -> None:
     np.testing.assert_allclose(kernels.product(a.double(), b.double()).numpy(), exact, atol=1e-12 * inner**0.5)
 
 
+@pytest.mark.parametrize("left", [(3, 20, 30), (20, 30)], ids=["a stack", "one"])
+def test_products_of_stacks(left: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(4)
+    a, b = torch.randn(left, generator=generator), torch.randn(3, 30, 10, generator=generator)
+    np.testing.assert_allclose(kernels.products(a, b).numpy(), a.double().numpy() @ b.double().numpy(), atol=1e-4)
+
+
 @pytest.mark.parametrize("sizes", [(0, 3, 4), (3, 0, 4), (3, 4, 0)])
 def test_products_of_nothing(sizes: tuple[int, int, int]) -> None:
     rows, inner, columns = sizes

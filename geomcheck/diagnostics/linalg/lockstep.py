@@ -56,7 +56,8 @@ class _Call:
         """Equal of calls that can be stacked; in the order in which calls are done that wait at the same time."""
         tensors = [(tuple(operand.shape[-2:]), operand.dtype, operand.device) for operand in self.operands]
         entries = max((math.prod(shape) for shape, _, _ in tensors), default=math.inf)
-        return entries, self.cost, self.kernel.__qualname__, f"{tensors} {sorted(self.options.items())}"
+        name = f"{self.kernel.__module__}.{self.kernel.__qualname__}"
+        return entries, self.cost, name, f"{tensors} {sorted(self.options.items())}"
 
     @property
     def leading(self) -> torch.Size:
@@ -163,7 +164,7 @@ class Lockstep:
             return call.answer.result()
         finally:
             self._turns.acquire()
-            del call, due  # as above: neither the error nor the operands may be kept by a traceback
+            del call, due  # as in `settle`: a traceback must not keep the error and the operands
 
     def _leave(self, index: int) -> None:
         with self._lock:
