@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 else:
     devices, trajectory = late("geomcheck.measurement.device"), late("geomcheck.measurement.trajectory")
 
-WORKING_COPIES = 12
-"""Float64 copies of a weight that its measurement holds at its peak."""
+WORKING_COPIES, SQUARE_COPIES = 6, 6
+"""Float64 copies of a weight, and of its smaller Gram matrix, that its measurement holds at its peak.
+
+Measured: 51 bytes per entry of a 12288x4096 matrix and 64 of a 4096x4096 one, by the certified routes; 79 and 140 where
+float64 factorizations answer.
+"""
 
 HOST_COPIES = 4
 """Float64 copies of a weight that the host holds at the peak where a GPU measures it: W0, W_t, what is on its way."""
@@ -134,7 +138,7 @@ class MeasureWeight:
     @property
     def bytes(self) -> int:
         """Estimate of the memory that this takes at its peak."""
-        return WORKING_COPIES * 8 * self.numel
+        return 8 * (WORKING_COPIES * self.numel + SQUARE_COPIES * min(self.shape, default=0) ** 2)
 
     @property
     def host_bytes(self) -> int:
