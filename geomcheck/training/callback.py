@@ -159,8 +159,8 @@ class GeometryCallback(TrainerCallback):
         elif self._seen.open:
             self._warn_once(
                 f"the training ended at step {state.global_step} of {state.max_steps}, looked at last at step "
-                f"{self._seen.step}: {', '.join(self._seen.open)} not judged to the end. Gate its checkpoints with "
-                "pytest --geom-run"
+                f"{self._seen.step}: {', '.join(self._seen.open)} not judged to the end. Gate what there is with "
+                f"pytest --geom-run={self._record_path}"
             )
 
     def _begun(self, args: Any, state: Any, model: Any) -> Monitor:

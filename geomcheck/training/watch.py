@@ -15,6 +15,7 @@ from geomcheck.checkpoints import BaseModel, Checkpoint, Run, WeightSource, comp
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement import Cache, Point, Record, require_sound, survey, write_record
+from geomcheck.measurement.device import prepared
 from geomcheck.measurement.execute import fill
 from geomcheck.suite.due import SoFar, judge_so_far
 from geomcheck.training import figures
@@ -82,7 +83,8 @@ class Watch:
         points = (*self.history.points, point)
         run = replace(run, checkpoints=tuple(_at(run.checkpoints[0], point) for point in points))
         record = survey(run, base)
-        step = self._measured(points, asked, record.skipped, run.checkpoints[-1].source, base.source, start)
+        with prepared(self.device):
+            step = self._measured(points, asked, record.skipped, run.checkpoints[-1].source, base.source, start)
         self.history.require_continued(step)
         self.history.add(step)
         self._complete(record, asked, base)

@@ -20,6 +20,8 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
 from geomcheck.measurement import Record, Request
 from geomcheck.training import Monitor, Sharded
+from geomcheck.training.following import follow_weight
+from geomcheck.training.history import Followed
 from geomcheck.training.plan import spread
 from tests.runs import EMBED, Q, Tensors, base_weights, moved, simple_run, write_model, write_run
 
@@ -440,3 +442,20 @@ def test_parts_that_are_gathered_by_the_caller(run: Path) -> None:
     assert monitor.record is not None
     assert_same(monitor.record, geomcheck.measure(run, metrics=SMALL))
     assert len(gathered) == 3 * len(STEPS)  # each watched weight once per look, and no other
+
+
+def test_products_are_exact_whatever_the_training_has_allowed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+
+    def asked(*args: Any, **options: Any) -> Followed:
+        seen.add(torch.get_float32_matmul_precision())
+        return follow_weight(*args, **options)
+
+    monkeypatch.setattr("geomcheck.training.watch.follow_weight", asked)
+    torch.set_float32_matmul_precision("high")
+    try:
+        watched(run).observe(10, weights(run, 10))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == {"highest"}

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 import geomcheck.measurement.trajectory  # noqa: F401  (what tasks need is imported before threads ask for it)
 from geomcheck.errors import RunError
 from geomcheck.measurement.allocator import keep_freed_memory
+from geomcheck.measurement.device import prepared
 from geomcheck.measurement.machine import available_memory, processors
 from geomcheck.measurement.measured import Measured
 from geomcheck.measurement.task import Outcome, Sources, Task
@@ -52,7 +53,7 @@ def run_locally(
             task = waiting.pop(index)
             running[pool.submit(task, sources)] = task
 
-    with single_threaded(workers) as pool:
+    with prepared(torch.device("cpu")), single_threaded(workers) as pool:
         submit()
         while running:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)

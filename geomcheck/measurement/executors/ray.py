@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from geomcheck.errors import GeomcheckError, RunError, UsageError
 from geomcheck.measurement.allocator import keep_freed_memory
+from geomcheck.measurement.device import parse_device, prepared
 from geomcheck.measurement.executors.opening import Opening, opened
 from geomcheck.measurement.machine import processors
 from geomcheck.measurement.task import Outcome, Sources, Task
@@ -60,7 +61,7 @@ def _work(task: Task, opening: Opening) -> Outcome:
     sources = opened(opening)
     keep_freed_memory()
     torch.set_num_threads(1)
-    with threadpool_limits(limits=1):
+    with prepared(parse_device(task.device)), threadpool_limits(limits=1):
         try:
             return task(sources)
         except RunError as error:

@@ -52,6 +52,7 @@ class Weight:
         if self.error is not None:
             raise self.error
         assert torch.get_num_threads() == 1
+        assert torch.get_float32_matmul_precision() == "highest"
         return Measured()
 
 
@@ -69,6 +70,15 @@ def test_workers_work_at_the_same_time(sources: Sources) -> None:
     watch = Watch(meeting=threading.Barrier(3))
     tasks = [Weight(str(i), 1, watch) for i in range(9)]
     assert len(done(tasks, sources, workers=3)) == 9
+
+
+def test_products_are_exact_whatever_a_training_has_allowed(sources: Sources) -> None:
+    torch.set_float32_matmul_precision("medium")  # bf16, on processors that have it
+    try:
+        assert done([Weight("a", 1, Watch())], sources) == {"a"}
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_the_weights_at_work_fit_the_budget_and_smaller_ones_fill_the_gaps(sources: Sources) -> None:
