@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from geomcheck.measurement.device import on_device
 from geomcheck.measurement.itinerary import Asked, Itinerary, channels_of
 from geomcheck.measurement.measured import W0, Answer, BaseStates, Measured, Place
 from geomcheck.measurement.places import locate
+from geomcheck.measurement.readahead import reading_ahead
 from geomcheck.measurement.record import Point
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.routes import routes_of
@@ -250,8 +251,10 @@ def measure_weight(
     Raises:
         RunError: a tensor cannot be read, holds NaN or infinity, or is empty where W0 is not.
     """
-    trajectory = Trajectory(files, points, device, memory)
-    measured = follow(trajectory, Itinerary(points, wanted, metrics))
+    itinerary = Itinerary(points, wanted, metrics)
+    with reading_ahead(files.checkpoints, itinerary.order()) as checkpoints:
+        trajectory = Trajectory(replace(files, checkpoints=checkpoints), points, device, memory)
+        measured = follow(trajectory, itinerary)
     trajectory.remember()
     return measured
 
