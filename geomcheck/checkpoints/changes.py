@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from geomcheck.checkpoints.source import Change
 from geomcheck.errors import RunError
-from geomcheck.late import late
+from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError, UsageError
-from geomcheck.lasting import lasting
+from geomcheck.garbage import lasting
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg import Certificate, Factorization, Route
 from geomcheck.diagnostics.linalg.dense import EPS
 from geomcheck.errors import Undefined
-from geomcheck.lazy import cached_property
 
 
 @dataclass(frozen=True, eq=False)

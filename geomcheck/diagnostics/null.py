@@ -14,7 +14,7 @@ import numpy as np
 
 from geomcheck.diagnostics.declaration import Compute, Parameter, RunView
 from geomcheck.errors import Undefined
-from geomcheck.late import late
+from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, scalar, scalar_of_rank
 from geomcheck.errors import Undefined
-from geomcheck.late import late
+from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

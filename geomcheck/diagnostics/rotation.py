@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar_of_rank
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
-from geomcheck.late import late
+from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg import (
     SMALL,
     Basis,
@@ -31,7 +32,6 @@ from geomcheck.diagnostics.lowrank import LowRank, LowRankFactorization
 from geomcheck.diagnostics.masks import MagnitudeMask
 from geomcheck.diagnostics.storage import Array, count, magnitude_keys, size, visibly_changed
 from geomcheck.errors import Undefined
-from geomcheck.lazy import cached_property
 
 DENSE_ANGLES = Certificate(Route.DENSE, 1e-4)
 DENSE_SHIFT = Certificate(Route.DENSE, 1e-6)

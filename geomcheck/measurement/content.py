@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from geomcheck.checkpoints.source import Change
-from geomcheck.late import late
+from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from geomcheck.errors import UsageError
-from geomcheck.late import late
+from geomcheck.imports import late
 from geomcheck.measurement.machine import available_memory, may_have_gpu
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
-from geomcheck.lasting import lasting
+from geomcheck.garbage import lasting
 from geomcheck.measurement import arrow
 from geomcheck.measurement.column import Column
 from geomcheck.measurement.record import Origin, Point, Record

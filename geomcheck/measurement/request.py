@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from geomcheck.diagnostics import Metric
-from geomcheck.lasting import lasting
+from geomcheck.garbage import lasting
 
 
 class Request(NamedTuple):

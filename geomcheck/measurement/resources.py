@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from geomcheck.errors import UsageError
-from geomcheck.late import late
+from geomcheck.imports import late
 from geomcheck.measurement.cache import Cache
 from geomcheck.measurement.device import device_named
 from geomcheck.measurement.task import Outcome, Sources, Task

@@ -9,7 +9,7 @@ from geomcheck.checkpoints.canonical import is_fp8
 from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
-from geomcheck.lasting import lasting
+from geomcheck.garbage import lasting
 from geomcheck.measurement.record import Origin, Point, Record
 
 MAX_NAME = 1000

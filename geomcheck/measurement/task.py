@@ -15,7 +15,7 @@ from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
-from geomcheck.late import late
+from geomcheck.imports import late
 from geomcheck.measurement.content import digest
 from geomcheck.measurement.measured import W0, BaseStates, Measured, Place
 from geomcheck.measurement.places import matches, nearest

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geomcheck.attributes import cached_property
 from geomcheck.checkpoints import Change
 from geomcheck.checkpoints.changes import whole
 from geomcheck.diagnostics import Base, Registry, Update
@@ -18,7 +19,6 @@ from geomcheck.diagnostics.linalg.lockstep import meet
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import RunError, Undefined
-from geomcheck.lazy import cached_property
 from geomcheck.measurement.content import digest
 from geomcheck.measurement.device import on_device
 from geomcheck.measurement.itinerary import Asked, Itinerary, channels_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from geomcheck.checkpoints import Stored
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError
-from geomcheck.late import late
+from geomcheck.imports import late
 from geomcheck.measurement.cache import Recall
 from geomcheck.measurement.content import digest
 from geomcheck.measurement.measured import W0, Measured

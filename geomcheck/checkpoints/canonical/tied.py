@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from geomcheck.checkpoints.canonical.numbers import model_types
 from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept
 from geomcheck.checkpoints.source import WeightSource
-from geomcheck.late import late
+from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError
-from geomcheck.late import late
+from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg.dense import EPS, GRAM_ANGLE_ERROR, Factorization
 from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, scaled
 from geomcheck.errors import RunError
-from geomcheck.lazy import cached_property
 
 
 class Basis:

@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor
 
+from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg.kernels import eigenpairs, finds_leading, gram, leading_eigenpairs, svd
 from geomcheck.errors import Undefined
-from geomcheck.lazy import cached_property
 
 EPS = torch.finfo(torch.float64).eps
 

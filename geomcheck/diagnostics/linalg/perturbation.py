@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg.angles import angles_from_parts
 from geomcheck.diagnostics.linalg.basis import Basis
 from geomcheck.diagnostics.linalg.certificate import ANGLE_FLOOR, Certificate, Route
@@ -19,7 +20,6 @@ from geomcheck.diagnostics.linalg.kernels import eigenpairs, eigvalsh, product
 from geomcheck.diagnostics.linalg.riccati import Graph, invariant_graph
 from geomcheck.diagnostics.linalg.scaling import Scaled
 from geomcheck.diagnostics.linalg.windows import windowed_eigenvalues
-from geomcheck.lazy import cached_property
 
 EPS32 = torch.finfo(torch.float32).eps
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
 from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, orthonormal, product
@@ -20,7 +21,6 @@ from geomcheck.diagnostics.linalg.krylov import (
     verified,
 )
 from geomcheck.diagnostics.linalg.scaling import Scaled
-from geomcheck.lazy import cached_property
 
 SMALL = 256
 """min(out, in) below which matrices are factorized in float64 at once: exact, and fast enough."""

@@ -13,9 +13,9 @@ from typing import Generic, TypeVar
 
 import torch
 
+from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg.lockstep import Lockstep
 from geomcheck.errors import RunError
-from geomcheck.lazy import cached_property
 from geomcheck.measurement.device import free_memory, parse_device, prepared
 from geomcheck.measurement.executors.local import MEMORY_SHARE, next_that_fits, single_threaded
 from geomcheck.measurement.machine import available_memory, processors
