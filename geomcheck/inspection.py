@@ -27,9 +27,9 @@ from geomcheck.measurement import Record, read_record, survey
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
 """Size of an entry by storage format; those of quantized formats have one byte or less."""
 
-FLOPS_PER_ENTRY = 6
+FLOPS_PER_ENTRY = 4
 """Operations for every metric on an (out, in) matrix, per entry, per unit of its smaller side, and per checkpoint (W0
-counts as one). Measured with all metrics at their defaults on the bf16 matrices of tests/bench: 0.11 to 0.13 ns of
+counts as one). Measured with all metrics at their defaults on the bf16 matrices of tests/bench: 0.08 to 0.09 ns of
 processor time, on a core that multiplies float64 matrices at 46 GFLOP/s."""
 
 CORE_GFLOPS = 46.0

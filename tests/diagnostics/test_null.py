@@ -7,7 +7,7 @@ from hypothesis import given
 
 from geomcheck.diagnostics import Base, Metric, Update, load_metrics
 from geomcheck.diagnostics.localization import low_magnitude_overlap, principal_overlap
-from geomcheck.diagnostics.null import SHUFFLES, equally_visible, shuffled
+from geomcheck.diagnostics.null import SHUFFLES, equally_visible, shuffled, with_null
 from geomcheck.diagnostics.rotation import principal_energy
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
@@ -132,3 +132,19 @@ def test_principal_overlap_follows_density_as_its_null_does() -> None:
 def test_the_null_of_no_update_is_none() -> None:
     w0 = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     assert equally_visible(Update(Base(w0), w0.clone()), 0).density == 0
+
+
+def test_a_figure_gets_its_own_parameters_and_is_undefined_where_its_null_is() -> None:
+    update, structureless, given_params = make((6, 5), torch.float32, seed=0).update, object(), []
+
+    def compute(of: object, own: dict[str, object], run: object) -> dict[str, float]:
+        given_params.append(own)
+        if of is structureless:
+            raise Undefined("it is flat")
+        return {"value": 1.0}
+
+    judged = with_null(compute, lambda update, seed: structureless)
+    assert judged(update, {"k": 3, "excess_over": "none"}, None) == {"value": 1.0}
+    with pytest.raises(Undefined, match="which is the null, has no figure: it is flat"):
+        judged(update, {"k": 3, "excess_over": "shuffled"}, None)
+    assert given_params == [{"k": 3}] * 3

@@ -77,6 +77,19 @@ def test_the_early_channel_is_that_of_the_checkpoint_nearest_20_percent(tmp_path
     assert [f.value for f in column(record, ENERGY, Q) if f] == pytest.approx(expected, rel=1e-9)
 
 
+def test_figures_that_wait_for_a_later_checkpoint_are_there(tmp_path: Path) -> None:
+    """The first checkpoint is visited before the last, with which its channel is compared."""
+    base = base_weights()
+    weights = {step: moved(base, 1e-2, seed=step) for step in (20, 60, 100)}
+    record = measured(write_run(tmp_path / "run", base, weights), ALIGNMENT, ENERGY)
+    delta = {step: weights[step][Q].double() - base[Q].double() for step in weights}
+    channel = {step: torch.linalg.svd(delta[step]).Vh[:2] for step in weights}
+    aligned = [(channel[step] @ channel[100].T).norm().item() ** 2 / 2 for step in (20, 60)]
+    energy = [(delta[step] @ channel[20].T).norm().item() ** 2 / delta[step].norm().item() ** 2 for step in weights]
+    assert [f.value for f in column(record, ALIGNMENT, Q) if f] == pytest.approx(aligned, rel=1e-9)
+    assert [f.value for f in column(record, ENERGY, Q) if f] == pytest.approx(energy, rel=1e-9)
+
+
 def test_unchanged_weights_are_marked_and_have_no_rank(tmp_path: Path) -> None:
     base = base_weights()
     first = moved(base, 1e-2) | {Q: base[Q].float()}

@@ -124,6 +124,12 @@ def test_worst_are_only_those_on_the_wrong_side(judge, ramping):
     assert len(judge(f"metric: {RANK}\ntrend: rising", ramping).worst) == 4
 
 
+def test_two_checkpoints_are_enough_for_a_trend(judge, make_record):
+    record = make_record({(RANK, "value"): lambda step, name: step / 100}, steps=(100, 200))
+    assert judge(f"metric: {RANK}\ntrend: rising", record).outcome == "passed"
+    assert judge(f"metric: {RANK}\ntrend: falling", record).outcome == "failed"
+
+
 def test_worst_of_a_trend_are_those_that_break_it(judge, make_record):
     record = make_record({(RANK, "value"): lambda s, n: 20 - s / 50 if n == ATTENTION[1] else 20 + s / 500})
     verdict = judge(f"metric: {RANK}\ntrend: rising", record)
@@ -395,11 +401,13 @@ class TestBrokenRecords:
         assert verdict.skipped == 1
         assert judge("metric: stable_rank\nabove: 3\nweights: {include: ['*.1.*attn*']}", record).outcome == "passed"
 
-    def test_another_definition(self, judge, make_record):
+    @pytest.mark.parametrize("metric", [RANK, "frozen_share"])
+    def test_another_definition(self, judge, make_record, metric):
         record = make_record({(RANK, "value"): 20.0})
-        record.versions[RANK] = 99
+        record.versions[metric] = 99
         verdict = judge("metric: stable_rank\nabove: 3", record)
-        assert "holds stable_rank by definition 99, and this geomcheck judges by definition 1" in verdict.message
+        assert verdict.outcome == "error"
+        assert f"holds {metric} by definition 99, and this geomcheck judges by definition 1" in verdict.message
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize("condition", ["above: 3", "below: 3", "within: [2, 9]", "near: 3\ntolerance: 50%"])

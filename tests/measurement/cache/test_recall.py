@@ -78,9 +78,15 @@ def test_a_new_metric_is_measured_and_the_others_stay(settled_run: Path, tmp_pat
     assert len(reads) == len(set(reads)) == 12
 
 
-def test_a_copy_elsewhere_is_recognised_by_content(settled_run: Path, tmp_path: Path, reads: Reads) -> None:
+def test_a_copy_elsewhere_is_recognised_by_content(
+    settled_run: Path, tmp_path: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*args: object, **options: object) -> None:
+        pytest.fail("what is known by its content was measured again")
+
     cold = measured(settled_run, tmp_path / "cache")
     copy = shutil.copytree(settled_run, tmp_path / "elsewhere" / "opd")
+    monkeypatch.setattr("geomcheck.measurement.trajectory.measure_weight", forbidden)
     reads.clear()
     assert same(measured(copy, tmp_path / "cache"), cold)
     assert len(reads) == len(set(reads)) == 12
