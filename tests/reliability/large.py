@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import geomcheck
+import tests.preloaded  # noqa: F401  (not counted)
 from tests.runs import Q
 
 ONE = 0x3F80

@@ -23,6 +23,7 @@ from geomcheck.training import Monitor, Sharded
 from geomcheck.training.following import follow_weight
 from geomcheck.training.history import Followed
 from geomcheck.training.plan import spread
+from geomcheck.training.watch import Watch
 from tests.runs import EMBED, Q, Tensors, base_weights, moved, simple_run, write_model, write_run
 
 METRICS = load_metrics()
@@ -451,7 +452,7 @@ def test_products_are_exact_whatever_the_training_has_allowed(run: Path, monkeyp
         seen.add(torch.get_float32_matmul_precision())
         return follow_weight(*args, **options)
 
-    monkeypatch.setattr("geomcheck.training.watch.follow_weight", asked)
+    monkeypatch.setitem(Watch._measured.__globals__, "follow_weight", asked)
     torch.set_float32_matmul_precision("high")
     try:
         watched(run).observe(10, weights(run, 10))

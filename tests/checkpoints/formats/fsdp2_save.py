@@ -1,5 +1,6 @@
 """One of two processes that save a sharded model with FSDP2: ``python fsdp2_save.py RANK DIRECTORY``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,3 +34,4 @@ def main(rank: int, directory: Path) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), Path(sys.argv[2]))
+    os._exit(0)  # torch aborts now and then where its threads are still there when Python ends

@@ -7,6 +7,7 @@ every rank of further meshes, one after the other, since sharding a model needs 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -109,3 +110,4 @@ def main(rank: int, world: int, directory: Path) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    os._exit(0)  # torch aborts now and then where its threads are still there when Python ends
