@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -94,7 +92,7 @@ def read_metadata(content: bytes, *, wanted: Callable[[str], bool]) -> Metadata:
     Raises:
         ValueError: it is damaged, would run code, is none, or contradicts itself.
     """
-    with _collector_paused():
+    with lasting():
         metadata = read_pickle(io.BytesIO(content), lambda name: _ALLOWED.fullmatch(name) is not None).content
         return _metadata(metadata, wanted)
 
@@ -116,18 +114,6 @@ def _metadata(metadata: Any, wanted: Callable[[str], bool]) -> Metadata:
         objects={name: place for (name, offset), place in places.items() if offset is None},
         ends=ends,
     )
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Do not look for garbage among records of which there is none: that would double the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _entry(name: str, state: Mapping[Any, Any], places: _Places, placed: int) -> Entry:
