@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.errors import UsageError
 from geomcheck.imports import late
@@ -75,9 +75,34 @@ def prepared(device: torch.device) -> Iterator[None]:
     """Let threads factorize on `device`, and multiply float32 in full precision, whatever a training had set."""
     if device.type == "cuda":
         torch.linalg.eigvalsh(torch.ones(1, 1, device=device))  # loads a library, which two threads must not do at once
-    precision = torch.get_float32_matmul_precision()
+    with _full_precision():
+        yield
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Multiply float32 as float32, and afterwards as before."""
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # a training set it by backend, as Transformers does for tf32: it has no one name then
+        with _full_precision_by_backend():
+            yield
+        return
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def _full_precision_by_backend() -> Iterator[None]:
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision

@@ -416,6 +416,26 @@ def test_products_are_exact_while_groups_are_at_work() -> None:
         torch.set_float32_matmul_precision("highest")
 
 
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="a torch that has no precision by backend")
+@pytest.mark.parametrize(("backend", "allowed"), [("cuda", "tf32"), ("mkldnn", "bf16")])
+def test_products_are_exact_where_a_training_set_the_precision_by_backend(backend: str, allowed: str) -> None:
+    """As Transformers does for ``tf32=True``: torch then refuses to tell the precision under its one old name."""
+    both = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [one.fp32_precision for one in both]
+    getattr(torch.backends, backend).matmul.fp32_precision = allowed
+    try:
+        with pytest.raises(RuntimeError, match="mix of the legacy and new"):
+            torch.get_float32_matmul_precision()
+        during = [one.fp32_precision for one in both]
+        with prepared(torch.device("cpu")):
+            assert [one.fp32_precision for one in both] == ["ieee", "ieee"]
+        assert [one.fp32_precision for one in both] == during
+        assert allowed in during
+    finally:
+        for one, precision in zip(both, before, strict=True):
+            one.fp32_precision = precision
+
+
 def test_memory_that_is_free() -> None:
     free = free_memory(torch.device("cpu"))
     assert free > 2**20
