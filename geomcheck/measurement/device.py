@@ -97,7 +97,8 @@ def _full_precision() -> Iterator[None]:
 
 @contextmanager
 def _full_precision_by_backend() -> Iterator[None]:
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    of: Any = torch.backends
+    backends = (of.cuda.matmul, of.mkldnn.matmul)
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:
         backend.fp32_precision = "ieee"
