@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,17 +35,13 @@ class Comparable:
         self.path = source.path
         self.layout = source.layout
         self.config = config
+        self.weights: Mapping[str, Stored] = source.weights  # now, as an adapter may not fit W0
         self._source = source
 
     @property
     def files(self) -> tuple[Path, ...]:
         """See `WeightSource`."""
         return self._source.files
-
-    @cached_property
-    def weights(self) -> Mapping[str, Stored]:
-        """See `WeightSource`."""
-        return self._source.weights
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """See `WeightSource`. Raises RunError."""
@@ -66,7 +61,8 @@ def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[
 
     Raises:
         RunError: a header or config cannot be read, two tensors are one weight, or weights are quantized.
-        UsageError: W0 is an adapter, or its config is of another architecture than a checkpoint's.
+        UsageError: W0 is an adapter, its config is of another architecture than a checkpoint's, or an adapter is of
+            another model.
     """
     if isinstance(base.source, Adapter):
         raise UsageError(f"W0: {base.source.path} ({base.how}) is an adapter; give the model that it was trained on")

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PreTrainedModel
+from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedModel
 
 import geomcheck
 from geomcheck.checkpoints import comparable, find_base, open_run
+from geomcheck.errors import UsageError
 from geomcheck.measurement import Record
-from tests.checkpoints.formats.test_adapter import gpt2, phi3, qwen3_moe, train
+from tests.checkpoints.formats.test_adapter import SMALL, gpt2, phi3, qwen3_moe, train
 
 
 def runs(directory: Path, model: Callable[[], PreTrainedModel], **config: Any) -> tuple[Path, Path]:
@@ -78,3 +79,18 @@ def test_experts_read_from_an_adapter_keep_their_factors(tmp_path: Path) -> None
     name = "model.layers.0.mlp.experts.2.up_proj.weight"
     left, right = run.checkpoints[0].source.read(name).tensors
     assert (left.shape, right.shape) == ((12, 4), (4, 16))
+
+
+def deeper() -> PreTrainedModel:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_key_value_heads": 1}
+    return Phi3ForCausalLM(Phi3Config(**{**SMALL, **sizes, "num_hidden_layers": 2}))
+
+
+def test_adapters_of_another_model_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    """As a reference too, which is not surveyed."""
+    _, merged = runs(tmp_path / "run", phi3, target_modules=["o_proj"])
+    lora, _ = runs(tmp_path / "other", deeper, target_modules=["o_proj"])
+    run = open_run(merged)
+    _, w0 = comparable(run, find_base(run))
+    with pytest.raises(UsageError, match="is not the model that the adapter"):
+        comparable(open_run(lora), w0)
