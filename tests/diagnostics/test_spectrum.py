@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from geomcheck.diagnostics.linalg import Factorization, Route, UpdateSpectrum
 from geomcheck.diagnostics.linalg import spectrum as spectrum_module
-from geomcheck.diagnostics.linalg.krylov import RITZ_ROUNDING, Ritz, errors
+from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors
+from geomcheck.diagnostics.linalg.krylov import GUARDS, RITZ_ROUNDING, Ritz, errors, verified
 from geomcheck.diagnostics.linalg.scaling import scaled
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
@@ -184,3 +185,21 @@ def test_values_that_float32_cannot_hold_are_not_accepted_whatever_their_bounds(
 
     assert spectrum_module._accepted(ritz(1.1e-3), subspace=True)
     assert not spectrum_module._accepted(ritz(0.9e-3), subspace=True)
+
+
+@pytest.mark.parametrize("coordinates", [4, 8, 64, 260])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_bound_of_an_angle_holds_where_an_update_lies_in_few_rows_and_columns(k: int, coordinates: int) -> None:
+    """Rounding to float32 averages out over many coordinates, and does not over few; below k is a near tie."""
+    rng = np.random.default_rng(100 * k + coordinates)
+    left, right = np.zeros((300, k + 1)), np.zeros((260, k + 1))
+    for side in (left, right):
+        side[:coordinates] = np.linalg.qr(rng.standard_normal((coordinates, k + 1)))[0]
+    values = np.array([1.0 + 2e-3] * k + [1.0])
+    noise = 1e-3 * rng.standard_normal((300, 260))
+    delta = torch.tensor(((left * values) @ right.T + noise).astype(np.float32))
+    found = verified(delta, leading_eigenvectors(gram(delta), k + 1 + GUARDS), k)
+    expected = np.linalg.svd(delta.double().numpy())[2][:k].T
+    actual = found.right.numpy()
+    sines = np.linalg.svd(actual - expected @ (expected.T @ actual), compute_uv=False)
+    assert np.linalg.norm(np.arcsin(sines)) <= found.angle_error < 2e-3
