@@ -88,6 +88,9 @@ def _full_precision() -> Iterator[None]:
         with _full_precision_by_backend():
             yield
         return
+    if precision == "highest":  # to say so once more would overrule what a training sets later for all backends
+        yield
+        return
     torch.set_float32_matmul_precision("highest")
     try:
         yield

@@ -37,6 +37,9 @@ Measured: 51 bytes per entry of a 12288x4096 matrix and 64 of a 4096x4096 one, b
 float64 factorizations answer.
 """
 
+READ_AHEAD = 2**27
+"""Entries up to which the next checkpoint of a weight is read ahead; of larger ones its memory counts."""
+
 HOST_COPIES = 4
 """Float64 copies of a weight that the host holds at the peak where a GPU measures it: W0, W_t, what is on its way."""
 
@@ -162,7 +165,13 @@ class MeasureWeight:
         device = devices.parse_device(self.device)
         try:
             found = trajectory.measure_weight(
-                files, self.points, self.wanted, load_metrics(), device=device, memory=sources.memory
+                files,
+                self.points,
+                self.wanted,
+                load_metrics(),
+                device=device,
+                memory=sources.memory,
+                read_ahead=self.numel <= READ_AHEAD,
             )
         except (MemoryError, RuntimeError) as error:
             if not _is_lack_of_memory(error):

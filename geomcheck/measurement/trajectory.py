@@ -238,6 +238,7 @@ def measure_weight(
     *,
     device: torch.device = CPU,
     memory: BaseStates | None = None,
+    read_ahead: bool = True,
 ) -> Measured:
     """The figures of one weight.
 
@@ -247,12 +248,13 @@ def measure_weight(
     Args:
         wanted: what to measure at each of `points`.
         memory: what is known of W0 from before.
+        read_ahead: whether the next checkpoint is read while one is measured.
 
     Raises:
         RunError: a tensor cannot be read, holds NaN or infinity, or is empty where W0 is not.
     """
     itinerary = Itinerary(points, wanted, metrics)
-    with reading_ahead(files.checkpoints, itinerary.order()) as checkpoints:
+    with reading_ahead(files.checkpoints, itinerary.order() if read_ahead else ()) as checkpoints:
         trajectory = Trajectory(replace(files, checkpoints=checkpoints), points, device, memory)
         measured = follow(trajectory, itinerary)
     trajectory.remember()

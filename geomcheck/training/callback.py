@@ -114,7 +114,7 @@ class GeometryCallback(TrainerCallback):
         self._monitor: Monitor | None = None
         self._record_path: Path | None = None
         self._seen: Observation | None = None
-        self._observed = 0
+        self._begun_at = self._observed = 0
         self._told: set[str] = set()
 
     @property
@@ -130,7 +130,8 @@ class GeometryCallback(TrainerCallback):
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Find W0, and see to it that there is something to watch."""
-        self._monitor, self._record_path, self._seen, self._observed = None, None, None, state.global_step
+        self._monitor, self._record_path, self._seen = None, None, None
+        self._begun_at = self._observed = state.global_step
         self._find_trainer()
         try:
             self._monitor = self._begun(args, state, model)
@@ -154,9 +155,9 @@ class GeometryCallback(TrainerCallback):
         """Say what was never judged, because the training ended early or was not looked at in the end."""
         if self._monitor is None or not Ranks().leads:
             return
-        if self._seen is None:
+        if self._seen is None and state.global_step > self._begun_at:
             self._warn_once("the training ended before it was looked at once: nothing was measured, nothing judged")
-        elif self._seen.open:
+        elif self._seen is not None and self._seen.open:
             self._warn_once(
                 f"the training ended at step {state.global_step} of {state.max_steps}, looked at last at step "
                 f"{self._seen.step}: {', '.join(self._seen.open)} not judged to the end. Gate what there is with "

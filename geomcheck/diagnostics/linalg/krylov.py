@@ -21,12 +21,14 @@ BLOCK = 16
 
 LARGEST_K = 16
 
+EPS32 = torch.finfo(torch.float32).eps
+
 GUARDS = 15
 """Ritz vectors beyond the k + 1 largest: the farther the next value lies, the sooner the k first are certified."""
 
-RITZ_ROUNDING = 1.5e-8
-"""What rounding to float32 leaves between two Ritz vectors of ``A^T A``, relative to its largest value, at least: 1e-9
-is typical of large matrices."""
+RITZ_ROUNDING = 1 / 8
+"""What rounding leaves between two Ritz vectors of ``A^T A``, relative to its largest value, at least, in units of the
+precision: in float32 1e-9 is typical of large matrices, which is 1/120."""
 
 SEEN_ROUNDING = 2.0
 """How many times more it may be than the residuals show: of small matrices up to 5e-8 was seen, and 6e-7 of vectors
@@ -109,21 +111,24 @@ def verified(matrix: Tensor, vectors: Tensor, k: int) -> Ritz:
     """The k leading triples of A within the span of approximate right singular vectors.
 
     Args:
-        matrix: A, float32, shape (m, n).
+        matrix: A, shape (m, n), float32, or float64 where the rounding of its products stands in the way.
         vectors: shape (n, more than k); those beyond k need not have converged.
     """
     right = orthonormal(vectors.double())
-    images = product(matrix, right.float()).double()
+    images = product(matrix, right.to(matrix.dtype)).double()
     squares, turn = eigh(images.T @ images)
     squares, turn = squares.flip(0), turn.flip(1)
     right, images = right @ turn, images @ turn
-    residual = product(images.float().T, matrix).T.double() - right * squares
+    residual = product(images.to(matrix.dtype).T, matrix).T.double() - right * squares
     seen = float((right.T @ residual).abs().max() / squares[0])
-    value_error, angle_error = errors(squares, residual, k, rounding=max(RITZ_ROUNDING, SEEN_ROUNDING * seen))
+    rounding = max(RITZ_ROUNDING * torch.finfo(matrix.dtype).eps, SEEN_ROUNDING * seen)
+    value_error, angle_error = errors(squares, residual, k, rounding=rounding)
     return Ritz(squares[:k].clamp_min(0).sqrt(), right[:, :k], images[:, :k], value_error, angle_error)
 
 
-def errors(squares: Tensor, residuals: Tensor, k: int, *, rounding: float = RITZ_ROUNDING) -> tuple[float, float]:
+def errors(
+    squares: Tensor, residuals: Tensor, k: int, *, rounding: float = EPS32 * RITZ_ROUNDING
+) -> tuple[float, float]:
     """Bounds of the relative error of k singular values, and of the angle of their subspace.
 
     A Ritz vector with value theta_i and residual r_i has a part of ``|r_i| / (theta_i - lambda)`` at most outside the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from geomcheck.attributes import cached_property
@@ -62,7 +63,8 @@ class UpdateSpectrum:
         self.delta = delta
         self.dense = dense
         self.routes: dict[str, Certificate] = {}
-        self._found: dict[tuple[Route, int], Ritz | None] = {}
+        self._found: dict[tuple[Route, int, torch.dtype], Ritz | None] = {}
+        self._leading: dict[tuple[Route, int], Tensor | None] = {}
 
     @property
     def operator_norm(self) -> float:
@@ -124,8 +126,14 @@ class UpdateSpectrum:
 
         What was found for another k is not taken: figures must not depend on what was asked before.
         """
-        answers = ((route, self._ritz(route, k)) for route in self._routes(k))
-        return next(((route, ritz) for route, ritz in answers if ritz and _accepted(ritz, subspace)), None)
+        for route in self._routes(k):
+            for precision in (torch.float32, torch.float64):
+                ritz = self._ritz(route, k, precision)
+                if ritz is not None and _accepted(ritz, subspace):
+                    return route, ritz
+                if ritz is None or not _accepted(ritz, subspace=False):
+                    break  # it is not the rounding between nearly tied values that stands in the way
+        return None
 
     def _routes(self, k: int) -> tuple[Route, ...]:
         """What to try before the dense route."""
@@ -134,12 +142,20 @@ class UpdateSpectrum:
             return ()
         return (Route.KRYLOV, Route.GRAM) if size <= GRAM_SIZE else (Route.KRYLOV,)
 
-    def _ritz(self, route: Route, k: int) -> Ritz | None:
-        if (route, k) not in self._found:
+    def _ritz(self, route: Route, k: int, precision: torch.dtype) -> Ritz | None:
+        """What a route finds, verified in this precision."""
+        if (route, k, precision) not in self._found:
+            vectors = self._vectors(route, k)
+            found = None if vectors is None else verified(self._tall.to(precision), vectors, k)
+            self._found[route, k, precision] = found
+        return self._found[route, k, precision]
+
+    def _vectors(self, route: Route, k: int) -> Tensor | None:
+        if (route, k) not in self._leading:
             iterated = route is Route.KRYLOV
             vectors = self._iterated(k) if iterated else leading_eigenvectors(self._square, k + 1 + GUARDS)
-            self._found[route, k] = None if vectors is None else verified(self._tall, vectors, k)
-        return self._found[route, k]
+            self._leading[route, k] = vectors
+        return self._leading[route, k]
 
     def _iterated(self, k: int) -> Tensor | None:
         """Leading Ritz vectors once the k first have converged; None where they do not in time."""
@@ -159,7 +175,7 @@ class UpdateSpectrum:
 
 def _blocks_to_go(angle_error: float) -> int:
     """Blocks until the next look, if each gains half a digit."""
-    return UNDECIDED if angle_error > 1 else math.ceil(2 * math.log10(angle_error / ANGLE_ERROR))
+    return math.ceil(2 * math.log10(angle_error / ANGLE_ERROR)) if angle_error <= 1 else UNDECIDED
 
 
 def _in_range(values: Tensor, k: int) -> bool:
