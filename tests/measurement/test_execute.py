@@ -9,10 +9,12 @@ import torch
 
 import geomcheck
 from geomcheck.checkpoints import find_base, open_run
+from geomcheck.checkpoints.changes import Added, Rescaled
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
-from geomcheck.measurement import Figure, Record, Request, Resources, measure_record, survey, trajectory
+from geomcheck.measurement import Figure, Point, Record, Request, Resources, measure_record, survey, trajectory
 from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Sources
+from geomcheck.measurement.trajectory import WeightFiles, measure_weight
 from tests.runs import DOWN, NORM, K, Q, base_weights, moved, simple_run, write_run
 
 METRICS = load_metrics()
@@ -99,6 +101,23 @@ def test_unchanged_weights_are_marked_and_have_no_rank(tmp_path: Path) -> None:
     assert first_rank == Figure(undefined="W_t equals W0")
     assert second_rank is not None
     assert second_rank.value is not None
+
+
+def test_a_comparison_with_a_later_checkpoint_says_that_the_weight_had_not_changed(tmp_path: Path) -> None:
+    base = base_weights()
+    weights = {20: moved(base, 1e-2) | {Q: base[Q].float()}, 100: moved(base, 2e-2, seed=1)}
+    record = measured(write_run(tmp_path / "run", base, weights), ALIGNMENT)
+    assert column(record, ALIGNMENT, Q) == [Figure(undefined="W_t equals W0"), None]
+
+
+def test_a_change_that_has_no_finite_result_is_an_error() -> None:
+    """A row of W0 that is zero cannot be brought to a length, as DoRA wants it."""
+    w0 = torch.ones(4, 3)
+    w0[2] = 0
+    change = Rescaled(Added(torch.zeros(4, 1).double(), torch.zeros(1, 3).double()), torch.ones(4).double(), 0)
+    files = WeightFiles("w", lambda: w0, [lambda: change], match=lambda progress: 0, reference=lambda index: w0)
+    with pytest.raises(RunError, match="checkpoint-10: 3 of 12 values are NaN or infinite"):
+        measure_weight(files, [Point("checkpoint-10", 10, 1.0)], [{FROZEN}], METRICS)
 
 
 def test_the_rounding_share_tells_bf16_from_fp32(tmp_path: Path) -> None:
