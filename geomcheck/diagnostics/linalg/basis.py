@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geomcheck.attributes import cached_property
-from geomcheck.diagnostics.linalg.dense import EPS, GRAM_ANGLE_ERROR, Factorization
+from geomcheck.diagnostics.linalg.dense import EPS, GRAM_ANGLE_ERROR, GRAM_ZERO, Factorization
 from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, scaled
 from geomcheck.errors import RunError
@@ -30,7 +30,7 @@ class Basis:
         self.exponent = scaled(w0).exponent
         self.values = values
         self.vectors = vectors
-        self._w0 = w0
+        self.w0 = w0
         self._left: dict[int, Tensor] = {}
 
     @classmethod
@@ -64,7 +64,7 @@ class Basis:
     @cached_property
     def images(self) -> Tensor:
         """W0 V = U S of the tall W0, float32, shape (max(out, in), n)."""
-        return product(self.tall(scaled(self._w0).matrix), self.vectors)
+        return product(self.tall(scaled(self.w0).matrix), self.vectors)
 
     def separates(self, k: int) -> bool:
         """Whether rounding leaves the top-k subspace as it is: no tie at k, no rank below k, k below n."""
@@ -72,6 +72,10 @@ class Basis:
             return False
         gap = float(self.values[k - 1]) ** 2 - float(self.values[k]) ** 2
         return gap * GRAM_ANGLE_ERROR >= EPS * float(self.values[0]) ** 2 > 0
+
+    def may_have_rank_at_most(self, k: int) -> bool:
+        """Whether the rank of W0 may be k at most."""
+        return k >= len(self.values) or float(self.values[k]) <= GRAM_ZERO * float(self.values[0])
 
     def left(self, k: int) -> Tensor:
         """Top-k left singular vectors of the tall W0, float32."""

@@ -25,7 +25,13 @@ TIED_ANGLE_ERROR = 1e-6
 """Rotation (rad) that rounding may cause in any subspace; beyond it, the cut runs through tied values."""
 
 GRAM_VALUE_RATIO = 1e-3
-"""sigma_k / sigma_1 down to which a Gram matrix gives sigma_k to better than 1e-9 relative."""
+"""sigma_k / sigma_1 down to which a Gram matrix gives sigma_k to better than GRAM_VALUE_ERROR."""
+
+GRAM_VALUE_ERROR = 1e-9
+"""Relative error of singular values that a Gram matrix may cause."""
+
+GRAM_ZERO = 1e-6
+"""sigma_k / sigma_1 below which a singular value from a Gram matrix may be zero."""
 
 LEADING = 32
 """Eigenpairs that are computed at once where only the largest are wanted: enough for K = 16."""
@@ -45,6 +51,7 @@ class Factorization:
         self.matrix = matrix
         self.size = min(matrix.shape)
         self._tops: dict[int, tuple[Tensor, Tensor]] = {}
+        self._errors: dict[int, float] = {}
 
     def _gram(self) -> Tensor:
         """The smaller Gram matrix."""
@@ -92,10 +99,10 @@ class Factorization:
         """sigma_1."""
         return float(self._eigen(1)[0][0])
 
-    def top_values(self, k: int) -> Tensor:
-        """The k largest singular values, descending, each to better than 1e-9 relative or 1e-15 sigma_1."""
+    def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
+        """The k largest singular values, descending, each to `within` relative, or to 1e-15 sigma_1."""
         values = self._eigen(k)[0][:k]
-        if values[-1] >= GRAM_VALUE_RATIO * values[0]:
+        if within >= GRAM_VALUE_ERROR and values[-1] >= GRAM_VALUE_RATIO * values[0]:
             return values
         return self.exact_values[:k]
 
@@ -111,13 +118,35 @@ class Factorization:
         """Orthonormal basis of the top-k left singular subspace, shape (out, k). Raises as `right`."""
         return self._top(k)[0]
 
+    def has_rank_at_most(self, k: int) -> bool:
+        """Whether nothing but rounding is left beyond the k largest singular values."""
+        if k >= self.size:
+            return True
+        return bool(self.values[k] <= GRAM_ZERO * self.values[0]) and bool(self.exact_values[k] <= self._rounding)
+
     def truncated(self, k: int) -> Tensor:
-        """Best rank-k approximation W V_k V_k^T, shape (out, in). Raises as `right`."""
+        """Best rank-k approximation W V_k V_k^T, shape (out, in): W itself where its rank is at most k.
+
+        Raises:
+            Undefined: sigma_k and sigma_{k+1} are tied.
+        """
+        if self.has_rank_at_most(k):
+            return self.matrix
         if self.matrix.shape[0] >= self.matrix.shape[1]:
             right = self.right(k)
             return (self.matrix @ right) @ right.T
         left = self.left(k)
         return left @ (left.T @ self.matrix)
+
+    def rotation_error(self, k: int) -> float:
+        """Rotation (rad) of the top-k singular subspaces that rounding may cause. Raises as `right`."""
+        self._top(k)
+        return self._errors[k]
+
+    @property
+    def _rounding(self) -> float:
+        """Singular values below it are nothing but rounding."""
+        return max(self.matrix.shape) * EPS * float(self.exact_values[0])
 
     def _top(self, k: int) -> tuple[Tensor, Tensor]:
         """(U_k, V_k)."""
@@ -133,6 +162,7 @@ class Factorization:
         following = float(values[k]) if k < self.size else 0.0
         gap = float(values[k - 1]) ** 2 - following**2
         if gap * GRAM_ANGLE_ERROR >= EPS * float(values[0]) ** 2 and values[0] > 0:
+            self._errors[k] = EPS * float(values[0]) ** 2 / gap
             side = vectors[:, :k]
             if self.matrix.shape[0] >= self.matrix.shape[1]:
                 return (self.matrix @ side) / values[:k], side
@@ -142,13 +172,14 @@ class Factorization:
     def _top_by_svd(self, k: int) -> tuple[Tensor, Tensor]:
         left, values, right = self._svd
         largest, kth = float(values[0]), float(values[k - 1])
-        if kth <= max(self.matrix.shape) * EPS * largest:
+        if kth <= self._rounding:
             raise _rank_below(k)
         following = float(values[k]) if k < self.size else 0.0
         if (kth - following) * TIED_ANGLE_ERROR <= EPS * largest:
             raise Undefined(
                 f"singular values {k} and {k + 1} are tied ({kth:.6g}), so the top-{k} subspace is not unique"
             )
+        self._errors[k] = EPS * largest / (kth - following)
         return left[:, :k], right[:k].T
 
 

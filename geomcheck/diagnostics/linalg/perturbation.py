@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,24 +16,28 @@ from torch import Tensor
 from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg.angles import angles_from_parts
 from geomcheck.diagnostics.linalg.basis import Basis
-from geomcheck.diagnostics.linalg.certificate import ANGLE_FLOOR, Certificate, Route
+from geomcheck.diagnostics.linalg.certificate import ACCURACY, ANGLE_FLOOR, Certificate, Route
 from geomcheck.diagnostics.linalg.kernels import eigenpairs, eigvalsh, product
 from geomcheck.diagnostics.linalg.riccati import Graph, invariant_graph
+from geomcheck.diagnostics.linalg.rounding import ROUNDING, SAFETY, Rounding, spectral_norm
 from geomcheck.diagnostics.linalg.scaling import Scaled
 from geomcheck.diagnostics.linalg.windows import windowed_eigenvalues
-
-EPS32 = torch.finfo(torch.float32).eps
-
-ROUNDING = 2 * EPS32
-"""Relative error of products in float32."""
-
-SAFETY = 8
-"""How far rounding may exceed what is typical."""
+from geomcheck.diagnostics.storage import blocks_of
 
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -60, 10
 """Powers of two between the largest entries of D and of W0 at which a perturbation of W0 is worth trying."""
 
-Angles = tuple[Tensor, Tensor]
+
+class Side(NamedTuple):
+    """Principal angles of the left, or of the right, singular subspaces.
+
+    Attributes:
+        angles: radians, ascending, float64.
+        rounding: typical error of them, in radians, by the products that they come from.
+    """
+
+    angles: Tensor
+    rounding: float
 
 
 class Perturbation:
@@ -45,7 +50,7 @@ class Perturbation:
 
     def __init__(self, basis: Basis, delta: Scaled) -> None:
         self.basis = basis
-        self.delta = basis.tall(delta.matrix)
+        self.delta = delta
         self.exponent = delta.exponent - basis.exponent
         self.ratio = math.ldexp(1.0, min(self.exponent, LARGEST_EXPONENT))
 
@@ -56,17 +61,19 @@ class Perturbation:
 
     @cached_property
     def moved(self) -> Tensor:
-        """D V, where the tall `delta` has the scale of one."""
-        return product(self.delta, self.basis.vectors)
+        """D V of the tall D, which has the scale of one."""
+        return product(self.basis.tall(self.delta.matrix), self.basis.vectors)
+
+    @cached_property
+    def _half(self) -> Tensor:
+        """``(W0 V + D V / 2)^T D V``, float32, shape (n, n)."""
+        middle = torch.add(self.basis.images, self.moved, alpha=self.ratio / 2)
+        return product(middle.T, self.moved).mul_(self.ratio)
 
     @cached_property
     def change(self) -> Tensor:
-        """H = V^T (W0^T D + D^T W0 + D^T D) V, float32, shape (n, n).
-
-        It is symmetric: twice the symmetric part of ``(W0 V + D V / 2)^T D V``.
-        """
-        half = product(torch.add(self.basis.images, self.moved, alpha=self.ratio / 2).T, self.moved)
-        return (half + half.T).mul_(self.ratio)
+        """H = V^T (W0^T D + D^T W0 + D^T D) V, float32, shape (n, n)."""
+        return self._half + self._half.T
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -81,41 +88,51 @@ class Perturbation:
         return eigenpairs(self.matrix)
 
     @cached_property
-    def _noise(self) -> float:
-        """What rounding to float32 changes in a product ``(W0 v)^T D w`` of singular vectors, typically."""
-        rows, size = self.delta.shape
-        update = float(torch.linalg.vector_norm(self.delta)) * self.ratio
-        energies = (float(torch.linalg.vector_norm(self.basis.values)) + update) * update
-        return 2 * EPS32 * energies / size / rows**0.5
+    def _rounding(self) -> Rounding:
+        delta = self.basis.tall(self.delta.matrix)
+        return Rounding.of(self.basis.values, self.moved, delta, self._half, self.ratio)
 
     # ---- singular values
 
     def shift(self) -> tuple[Tensor, Certificate]:
         """sigma(W_t) - sigma(W0), descending order, in units of ``2**basis.exponent``; windowed where certified."""
-        windowed = windowed_eigenvalues(self.basis.values**2, self.change)
+        before = self.basis.values
+        windowed = windowed_eigenvalues(before**2, self.change)
         if windowed is not None:
-            shift = self._shift_to(windowed.eigenvalues)
-            bound = windowed.relative_error(shift, self.basis.values) + self._shift_rounding(shift)
-            certificate = Certificate(Route.WINDOWS, bound)
+            shift = windowed.eigenvalues.clamp_min(0).sqrt() - before
+            certificate = Certificate(Route.WINDOWS, windowed.relative_error(before) + self._shift_error(shift))
             if certificate.met:
                 return shift, certificate
-        shift = self._shift_to(eigvalsh(self.matrix).flip(0))
-        return shift, Certificate(Route.BASIS_EIGENVALUES, self._shift_rounding(shift))
+        shift = eigvalsh(self.matrix).flip(0).clamp_min(0).sqrt() - before
+        return shift, Certificate(Route.BASIS_EIGENVALUES, self._shift_error(shift))
 
-    def _shift_to(self, eigenvalues: Tensor) -> Tensor:
-        """sigma - sigma0 = (lambda - sigma0^2) / (sigma + sigma0)."""
-        before = self.basis.values
-        return eigenvalues.clamp_min(0).sqrt() - before
+    def _shift_error(self, shift: Tensor) -> float:
+        """Relative error of |shift| that rounding may cause, and what exact identities leave unexplained.
 
-    def _shift_rounding(self, shift: Tensor) -> float:
-        """Relative error of |shift| that rounding may cause: each eigenvalue is off by SAFETY times the noise."""
-        rounding = SAFETY * self._noise / (2 * self.basis.values + shift).clamp_min(1e-300)
+        The trace of H is the growth of ``|W|_F^2``, and the shift is at most |D|_F (Mirsky).
+        """
         size = float(torch.linalg.vector_norm(shift))
-        return float(torch.linalg.vector_norm(rounding)) / size if size else 0.0
+        most = self.ratio * float(torch.linalg.vector_norm(self.delta.matrix, dtype=torch.float64))
+        if not 0 < size <= (1 + ACCURACY) * most:
+            return 0.0 if size == most else math.inf
+        before = self.basis.values
+        noise = SAFETY * self._rounding.of_diagonal
+        each = float(torch.linalg.vector_norm(noise / torch.maximum(2 * before + shift, noise.sqrt())))
+        middle = max(float(before.median()), size / len(before) ** 0.5)
+        unexplained = abs(float(self.change.diagonal().double().sum()) - self._growth) / (2 * middle)
+        return (each + unexplained) / size
+
+    @property
+    def _growth(self) -> float:
+        """``|W_t|_F^2 - |W0|_F^2``, from the entries."""
+        scale = 2.0**-self.basis.exponent
+        pairs = zip(blocks_of(self.basis.w0), blocks_of(self.delta.matrix), strict=True)
+        grown = ((2 * scale * w0.double() + self.ratio * delta) @ delta.double() for w0, delta in pairs)
+        return self.ratio * sum(map(float, grown))
 
     # ---- subspaces
 
-    def angles(self, k: int) -> tuple[Angles, Certificate] | None:
+    def angles(self, k: int) -> tuple[tuple[Tensor, Tensor], Certificate] | None:
         """Principal angles of the top-k singular subspaces, (left, right) of the tall W0, radians, ascending.
 
         Returns:
@@ -125,12 +142,13 @@ class Perturbation:
             return None
         for route, graph in self._graphs(k):
             try:
-                angles = self._angles_of(graph, k)
+                sides = self._left(graph, k), self._right(graph)
             except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # W_t has no k independent directions
                 return None
-            certificate = Certificate(route, self._angle_error(graph, angles, k))
+            certificate = Certificate(route, self._angle_error(graph, sides, k))
             if certificate.met:
-                return angles, certificate
+                left, right = sides
+                return (left.angles, right.angles), certificate
         return None
 
     def _graphs(self, k: int) -> Iterator[tuple[Route, Graph]]:
@@ -139,28 +157,40 @@ class Perturbation:
         if graph is not None:
             yield Route.RICCATI, graph
         values, vectors = self._eigen
-        gap = float(values[k - 1] - values[k])
-        yield Route.BASIS_EIGEN, Graph(vectors[:k, :k].float(), vectors[k:, :k].float(), gap, 0.0)
+        yield Route.BASIS_EIGEN, Graph(vectors[:k, :k].float(), vectors[k:, :k].float(), values, 0.0)
 
-    def _angles_of(self, graph: Graph, k: int) -> Angles:
-        """Angles between the base's subspaces and those spanned by X = V [top; rest] and by W_t X."""
-        right = angles_from_parts(graph.top, graph.rest)
+    def _right(self, graph: Graph) -> Side:
+        """Angles between the base's subspace and that of ``X = V [top; rest]``."""
+        return Side(angles_from_parts(graph.top, graph.rest), 0.0)
+
+    def _left(self, graph: Graph, k: int) -> Side:
+        """Angles between the base's subspace and that of ``W_t X``."""
         basis = self.basis.left(k)
         moved = product(self.moved, torch.cat([graph.top, graph.rest])).mul_(self.ratio)
         within = product(basis.T, moved)
         inside = self.basis.values[:k, None].float() * graph.top + within
         outside = product(self.basis.images[:, k:], graph.rest) + moved - product(basis, within)
         scale = self.basis.values[:k].float()
-        return angles_from_parts(inside / scale, outside / scale), right
+        rounding = ROUNDING * spectral_norm(moved / scale)
+        return Side(angles_from_parts(inside / scale, outside / scale), rounding)
 
-    def _angle_error(self, graph: Graph, angles: Angles, k: int) -> float:
+    def _angle_error(self, graph: Graph, sides: tuple[Side, Side], k: int) -> float:
         """Estimated relative error of the angles (with the floor of 0.01 degrees).
 
-        An error of the graph moves each angle by at most its norm; an error of H turns the vectors at the cut by
-        at most error / gap, which is seen in the largest angle.
+        An error of the graph moves each angle by at most its norm. That of an entry of H turns a vector above the cut
+        towards one below by error / gap: of the two next to the cut, that is seen in the largest angle.
         """
-        smallest = max(ANGLE_FLOOR, min(float(side[0]) for side in angles))
-        largest = max(ANGLE_FLOOR, min(float(side[-1]) for side in angles))
-        spread = graph.error + ROUNDING * float(torch.linalg.vector_norm(graph.rest))
-        at_cut = SAFETY * self._noise / graph.gap if graph.gap > 0 else float("inf")
-        return max(spread / smallest, at_cut / largest)
+        gaps = graph.values[:k, None] - graph.values[None, k:]
+        if not float(gaps.min()) > 0:
+            return math.inf
+        turned = SAFETY * self._rounding.of_entries(k) / gaps
+        at_cut = float(turned[-1, 0])
+        turned[-1, 0] = 0.0
+        lost = graph.error + ROUNDING * spectral_norm(graph.rest) + spectral_norm(turned)
+        return max(
+            max(
+                (lost + SAFETY * rounding) / max(ANGLE_FLOOR, float(angles[0])),
+                at_cut / max(ANGLE_FLOOR, float(angles[-1])),
+            )
+            for angles, rounding in sides
+        )

@@ -34,13 +34,13 @@ class Graph:
     Attributes:
         top: float32, shape (k, k), well conditioned.
         rest: float32, shape (n - k, k); zero where nothing turned.
-        gap: lambda_k - lambda_{k+1}.
+        values: the eigenvalues, descending, float64: those next to the cut, and of the others at least a first order.
         error: estimated Frobenius norm of what the iteration left in `rest`.
     """
 
     top: Tensor
     rest: Tensor
-    gap: float
+    values: Tensor
     error: float
 
 
@@ -65,9 +65,7 @@ def invariant_graph(diagonal: Tensor, change: Tensor, k: int) -> Graph | None:
     if solved is None:
         return None
     slope, error = solved
-    return Graph(
-        *_rotated_back(slope, vectors.float(), k, start, stop), float(values[k - start - 1] - values[k - start]), error
-    )
+    return Graph(*_rotated_back(slope, vectors.float(), k, start, stop), energies, error)
 
 
 def _window(diagonal: Tensor, change: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:

@@ -71,13 +71,13 @@ class UpdateSpectrum:
         """sigma_1."""
         return float(self.top_values(1)[0])
 
-    def top_values(self, k: int) -> Tensor:
-        """The k largest singular values, descending, float64."""
+    def top_values(self, k: int, *, within: float = ACCEPTED_VALUE) -> Tensor:
+        """The k largest singular values, descending, float64, each to `within` relative."""
         found = self._certified(LARGEST_K, subspace=False) if k <= LARGEST_K else None
         found = found or self._certified(k, subspace=False)
-        if found is None:
+        if found is None or found[1].value_error > within:
             self.routes[f"singular values of D, k={k}"] = DENSE_VALUES
-            return self.dense().top_values(k)
+            return self.dense().top_values(k, within=within)
         route, ritz = found
         self.routes[f"singular values of D, k={k}"] = Certificate(route, ritz.value_error)
         return ritz.values[:k] * self.delta.factor

@@ -1,10 +1,13 @@
 """Eigenvalues of ``diag(d) + H`` for a small H, window by window, at a fraction of the cost of all at once.
 
-Eigenvalues that are near each other must be found together; distant ones act on them through second-order
-perturbation theory (Loewdin, "A note on the quantum-mechanical perturbation theory", J. Chem. Phys. 19, 1951).
-With energy e inside a window P and Q the rest, the trial vectors ``[I; (e - d_Q)^-1 H_QP]`` give the generalized
-eigenproblem ``(A_PP + F H_QP + e N) y = lambda (I + N) y`` with ``F = H_PQ (e - d_Q)^-1`` and ``N = F F^T``, which
-is the Rayleigh-Ritz method but for the couplings within Q. What these do is measured in a few windows.
+Eigenvalues that are near each other must be found together; distant ones act on them through perturbation theory
+(Loewdin, "A note on the quantum-mechanical perturbation theory", J. Chem. Phys. 19, 1951). With P the coordinates of a
+window, Q the rest, and O the off-diagonal part of H, an eigenvalue is one of ``A_PP + sum_m H_PQ R (O_QQ R)^m H_QP``,
+where ``R = (lambda - d_Q)^-1``. The term m = 0 gives values and vectors; m = 1 and 2 are added between these vectors,
+in every window. The terms fall off as a geometric series, whose ratio is seen, and the next one is the error.
+
+That is an estimate. It is held against what is known exactly: the trace and the Frobenius norm of the matrix are the
+sums of its eigenvalues and of their squares. An eigenvalue that is missed, or taken twice, shows there.
 
 Windows of one shape are done several at once: one alone leaves a GPU idle.
 """
@@ -14,13 +17,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from geomcheck.diagnostics.linalg.certificate import ACCURACY
-from geomcheck.diagnostics.linalg.kernels import cholesky, eigh, eigvalsh, products, solve_triangular
+from geomcheck.diagnostics.linalg.kernels import cholesky, eigh, eigvalsh, product, products, solve_triangular
 
 CENTER = 32
 """Eigenvalues that a window answers for."""
@@ -28,120 +31,109 @@ CENTER = 32
 AT_ONCE = 16
 """Windows of one shape that are done at once: together they take the memory of a few copies of H at most."""
 
-PROBES = 8
-"""Windows, besides those at the ends, in which the neglected couplings are evaluated."""
-
 SMALLEST = 256
-"""Size from which there are windows enough for a sample."""
+"""Size from which all eigenvalues at once are dearer."""
 
 MOST_WINDOWS = 3
 """How many times more windows than full ones may be needed before all eigenvalues at once are cheaper."""
 
+SOME = 4
+"""Every which window is solved before the others, to see whether those are worth it."""
+
 MIXING = 0.1
-"""Weight of a trial vector outside its window beyond which perturbation theory is not used."""
+"""Weight of a vector outside its window beyond which perturbation theory is not used."""
 
-HOPELESS = 2 * ACCURACY
-"""Relative error, as the windows in which it is evaluated let expect it, beyond which the others are not solved."""
+SAFETY = 4
+"""How many times larger than the first neglected term of the series the error may be."""
 
-EPS32 = torch.finfo(torch.float32).eps
-
-REMAINDER = 0.25
-"""Part of a correction that may be wrong."""
+RESOLUTION = 1e-6
+"""Relative error that products in float32 leave at the least."""
 
 
 @dataclass(frozen=True)
 class Windowed:
-    """Eigenvalues, with what the neglected couplings add in the next order where that is known.
-
-    Both ends are corrected: spikes, and singular values near zero, are where the order counts. The windows in
-    between are alike, and a sample of them says how far they are off.
+    """Eigenvalues, and how far they may be off.
 
     Attributes:
         eigenvalues: float64, descending.
-        corrected: indices whose eigenvalues include the correction.
-        sampled: indices whose eigenvalues do not include it, though it is known.
-        correction: at all indices, float64; zero where it is not known.
+        error: estimated bound of the error of each, float64, in the same order.
+        trace_defect: the sum of the eigenvalues, minus the trace.
+        square_defect: the sum of their squares, minus the square of the Frobenius norm.
     """
 
     eigenvalues: Tensor
-    corrected: Tensor
-    sampled: Tensor
-    correction: Tensor
+    error: Tensor
+    trace_defect: float = 0.0
+    square_defect: float = 0.0
 
-    def relative_error(self, shift: Tensor, before: Tensor) -> float:
+    def relative_error(self, before: Tensor) -> float:
         """Estimated relative error of |shift|_2, where shift = sqrt(eigenvalues) - before.
 
-        It is ``(<error, shift> + |error|^2 / 2) / |shift|^2``; sums over all windows are estimated from the sample,
-        with three standard errors.
+        The norm of all errors; and the defects, as if one eigenvalue of middling size were to blame for each.
+
+        Args:
+            before: the singular values that the eigenvalues are compared with, descending, float64.
         """
-        energy = float(shift @ shift)
-        if energy == 0:
+        after = self.eigenvalues.clamp_min(0).sqrt()
+        size = float(torch.linalg.vector_norm(after - before))
+        if size == 0:
             return 0.0
-        error = self.correction / (2 * before + shift).clamp_min(1e-300)
-        others = len(shift) - len(self.corrected)
-        sums = _spread(REMAINDER * error[self.corrected], shift[self.corrected], len(self.corrected))
-        return EPS32 + (sums + _spread(error[self.sampled], shift[self.sampled], others)) / energy
-
-
-def _spread(error: Tensor, shift: Tensor, count: int) -> float:
-    """Bound of <error, shift> + |error|^2 / 2 over `count` indices of which those given are a sample."""
-    if len(error) == 0:
-        return 0.0
-    products, scale = error * shift, count / len(error)
-    noise = 3 * float(torch.linalg.vector_norm(products)) * scale
-    return scale * abs(float(products.sum())) + noise + scale * float(error @ error) / 2
+        # d sqrt(lambda) = d lambda / (sqrt(lambda) + sqrt(lambda')), and at most the root of d lambda
+        sums = torch.maximum(after + before, self.error.sqrt()).clamp_min(1e-300)
+        each = float(torch.linalg.vector_norm(self.error / sums))
+        middle = max(float(before.median()), size / len(before) ** 0.5)
+        missed = abs(self.trace_defect) / (2 * middle) + abs(self.square_defect) / (4 * middle**3)
+        return RESOLUTION + (each + missed) / size
 
 
 def windowed_eigenvalues(diagonal: Tensor, change: Tensor) -> Windowed | None:
     """Eigenvalues of ``diag(diagonal) + change``.
 
     Args:
-        diagonal: float64, shape (n,), descending.
+        diagonal: float64, shape (n,), not negative, descending.
         change: symmetric, float32, shape (n, n).
 
     Returns:
-        None where the change is not small against the distances of the eigenvalues, as a sample of the windows tells;
+        None where the change is not small against the distances of the eigenvalues, as some of the windows tell;
         where these fall too steeply; or n is too small.
     """
     count = len(diagonal)
     if count < SMALLEST:
         return None
-    energies = diagonal + change.diagonal()
+    energies, change = _ordered(diagonal + change.diagonal(), change)
     halo, end = _halo(count), _end(count)
     spans = _spans(energies.tolist(), halo, end)
     if len(spans) > MOST_WINDOWS * count / CENTER:
         return None
-    ends = {index for index, span in enumerate(spans) if span.start < end or span.stop == count}
-    inner = sorted(set(range(len(spans))) - ends)
-    sample = {inner[(2 * i + 1) * len(inner) // (2 * PROBES)] for i in range(PROBES)}
     places = [_Place.of(span, count, 4 * halo if span.stop == count else halo) for span in spans]
-    corrected, sampled = (_indices_of([spans[index] for index in sorted(group)], diagonal) for group in (ends, sample))
-    found = Windowed(energies.clone(), corrected, sampled, torch.zeros_like(energies))  # in first order, to begin with
-
-    def solve(chosen: Collection[int], *, probed: bool) -> bool:
-        """Put in the answers of the chosen windows; False where one is too wide for perturbation theory."""
+    answers = _Answers(energies)
+    some = {*range(0, len(spans), SOME), len(spans) - 1}
+    for chosen in (some, set(range(len(spans))) - some):
         for indices in _alike(places, chosen):
             windows = _Windows(energies, change, [places[index] for index in indices])
-            if not windows.mixing <= MIXING:
-                return False
-            answers = windows.solved_and_probed() if probed else windows.solved()
-            for index, values, neglected in zip(indices, *answers, strict=True):
-                found.eigenvalues[spans[index]], found.correction[spans[index]] = values, neglected
-        return True
-
-    if not solve(ends | sample, probed=True):
-        return None
-    found.eigenvalues[corrected] += found.correction[corrected]
-    before = diagonal.sqrt()
-    if found.relative_error(found.eigenvalues.clamp_min(0).sqrt() - before, before) > HOPELESS:
-        return None
-    if not solve(set(range(len(spans))) - ends - sample, probed=False):
-        return None
-    return replace(found, eigenvalues=found.eigenvalues.sort(descending=True).values)
+            if not windows.are_weakly_coupled(_room(energies, halo)):
+                return None
+            answers.add([spans[index] for index in indices], windows)
+        if not answers.windowed().relative_error(diagonal.sqrt()) <= ACCURACY:
+            return None
+    return answers.held_against(change)
 
 
-def _indices_of(spans: Sequence[slice], vector: Tensor) -> Tensor:
-    return torch.cat([torch.arange(span.start, span.stop, device=vector.device) for span in spans])
+def _ordered(energies: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in descending order of the energies: an update may carry one past others."""
+    order = energies.argsort(descending=True, stable=True)
+    if bool((order[1:] > order[:-1]).all()):
+        return energies, change
+    return energies[order], change[order][:, order]
+
+
+def _room(energies: Tensor, halo: int) -> Tensor:
+    """How far each coordinate's eigenvalue may move and still be seen by every window that it may move to."""
+    room = torch.full_like(energies, torch.inf)
+    distance = energies[:-halo] - energies[halo:]
+    room[halo:] = distance
+    room[:-halo] = torch.minimum(room[:-halo], distance)
+    return room
 
 
 def _spans(energies: list[float], halo: int, end: int) -> list[slice]:
@@ -164,7 +156,7 @@ def _halo(count: int) -> int:
 
 
 def _end(count: int) -> int:
-    """Eigenvalues at either end that are corrected: spikes at one, at the other those that are nearly zero."""
+    """Eigenvalues that are found together at the lower end, where singular values are nearly zero."""
     return max(2 * CENTER, count // 13)
 
 
@@ -201,52 +193,95 @@ def _alike(places: Sequence[_Place], chosen: Collection[int]) -> Iterator[list[i
         yield from (indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE))
 
 
+class _Answers:
+    """The eigenvalues as they are found; to begin with, those of first order."""
+
+    def __init__(self, energies: Tensor) -> None:
+        self.energies = energies
+        self.eigenvalues = energies.clone()
+        self.strength = torch.zeros_like(energies)
+        self.ratio = 0.0
+
+    def add(self, spans: Sequence[slice], windows: _Windows) -> None:
+        """Take in what some windows say."""
+        eigenvalues, strength, ratio = windows.solved()
+        for span, values, strengths in zip(spans, eigenvalues, strength, strict=True):
+            self.eigenvalues[span], self.strength[span] = values, strengths
+        self.ratio = max(self.ratio, ratio)
+
+    def windowed(self, trace_defect: float = 0.0, square_defect: float = 0.0) -> Windowed:
+        """All eigenvalues, with the first term that was neglected as their error."""
+        eigenvalues, order = self.eigenvalues.sort(descending=True)
+        error = SAFETY * self.ratio**2 * self.strength[order]
+        return Windowed(eigenvalues, error, trace_defect, square_defect)
+
+    def held_against(self, change: Tensor) -> Windowed:
+        """All eigenvalues, with what trace and Frobenius norm say of them."""
+        moved = self.eigenvalues - self.energies
+        couplings = float(torch.linalg.vector_norm(change, dtype=torch.float64)) ** 2
+        couplings -= float(torch.linalg.vector_norm(change.diagonal(), dtype=torch.float64)) ** 2
+        squares = float(moved @ (self.eigenvalues + self.energies))
+        return self.windowed(float(moved.sum()), squares - couplings)
+
+
 class _Windows:
-    """The effective eigenproblems of windows at `places` of one shape."""
+    """The effective eigenproblems of windows at `places` of one shape, energies relative to the window's."""
 
     def __init__(self, energies: Tensor, change: Tensor, places: Sequence[_Place]) -> None:
-        self.energies, self.change = energies, change
-        self.central = places[0].central
+        self.change = change
+        self.central = central = places[0].central
         self.energy = torch.stack([energies[place.middle] for place in places])[:, None]
         inside = torch.zeros(len(places), len(energies), dtype=torch.bool)
         for row, place in zip(inside, places, strict=True):
             row[place.low : place.high] = True
         self.inside = inside.to(energies.device)
-        distance = (self.energy - energies).float().masked_fill_(self.inside, torch.inf)
+        self.distance = (self.energy - energies).float().masked_fill_(self.inside, torch.inf)
         self.couplings = torch.stack([change[place.low : place.high] for place in places])
-        self.outside = self.couplings / distance[:, None]
-        self.metric = products(self.outside, self.outside.mT).double()
+        outside = self.couplings / self.distance[:, None]
+        self.metric = products(outside, outside.mT).double()
         block = torch.stack([change[place.low : place.high, place.low : place.high] for place in places]).double()
         own = torch.stack([energies[place.low : place.high] for place in places])
         block.diagonal(dim1=-2, dim2=-1).copy_(own - self.energy)
-        # relative to the window's energy: (A_PP - e) + F H_QP + e N - e N
-        self.block = block + products(self.outside, self.couplings.mT).double()
+        self.block = block + products(outside, self.couplings.mT).double()
+        self.starts = [place.low + central.start for place in places]
+
+    def are_weakly_coupled(self, room: Tensor) -> bool:
+        """Whether perturbation theory applies: little lies outside, and no eigenvalue moves past too many others.
+
+        Args:
+            room: how far that of each coordinate may move.
+        """
         self.mixing = float(self.metric.diagonal(dim1=-2, dim2=-1)[:, self.central].max())
+        couplings = self.block - torch.diag_embed(self.block.diagonal(dim1=-2, dim2=-1))
+        moves = torch.linalg.vector_norm(couplings[:, self.central], dim=-1)
+        rooms = torch.stack([room[start : start + moves.shape[1]] for start in self.starts])
+        return self.mixing <= MIXING and bool((moves <= rooms).all())
 
-    def solved(self) -> tuple[Tensor, Tensor]:
-        """The central eigenvalues, descending, and zeros in place of corrections; a row per window."""
-        values = self._values(eigvalsh(self._standard()[0]))
-        return values, torch.zeros_like(values)
+    def solved(self) -> tuple[Tensor, Tensor, float]:
+        """The central eigenvalues, descending, the norm of what the series added to each, and its largest ratio.
 
-    def solved_and_probed(self) -> tuple[Tensor, Tensor]:
-        """The central eigenvalues, descending, and what the couplings outside the window add to each."""
-        standard, factor = self._standard()
-        ascending, rotated = eigh(standard)
-        values = self._values(ascending)
-        vectors = solve_triangular(factor.mT, rotated, upper=True).flip(-1)[..., self.central].float()
-        tails = products(self.outside.mT, vectors)
-        within = products(self.change, tails) - self.change.diagonal()[:, None] * tails
-        gaps = (values[:, None] - self.energies[:, None]).float()
-        residual = products(self.couplings.mT, vectors) + within - gaps * tails
-        gaps.masked_fill_(self.inside[..., None], torch.inf)  # solved there
-        return values, (tails * within + residual**2 / gaps).sum(1).double()
-
-    def _standard(self) -> tuple[Tensor, Tensor]:
-        """L^-1 K L^-T with I + N = L L^T, and L."""
+        Vectors and their tails, what lies outside the window, are rows.
+        """
         metric = self.metric + torch.eye(self.metric.shape[-1], dtype=torch.float64, device=self.metric.device)
         factor = cholesky(metric)
         half = solve_triangular(factor, self.block, upper=False)
-        return solve_triangular(factor, half.mT, upper=False), factor
+        ascending, rotated = eigh(solve_triangular(factor, half.mT, upper=False))
+        values = ascending.flip(-1)[:, self.central]
+        vectors = solve_triangular(factor.mT, rotated, upper=True).flip(-1)[..., self.central].mT.float()
+        reached = products(vectors.contiguous(), self.couplings)
+        offset = values.float()[..., None]
+        gaps = offset + self.distance[:, None]
+        first = reached / gaps
+        image = torch.addcmul(self._image(first), first, self.change.diagonal(), value=-1)
+        second = image / gaps
+        # `block` has the dependence on lambda to first order; this is what is left of it
+        curved = (first * reached * (offset / self.distance[:, None]) ** 2).sum(-1).double()
+        series = products(first + second, image.mT).double()
+        series = (series + series.mT) / 2 + torch.diag_embed(curved)
+        corrected = eigvalsh(torch.diag_embed(values) + series).flip(-1) + self.energy
+        sizes = [torch.linalg.matrix_norm(tails).clamp_min(1e-30) for tails in (first, second)]
+        ratio = max(float((sizes[1] / sizes[0]).max()), self.mixing**0.5)
+        return corrected, torch.linalg.vector_norm(series, dim=-1), ratio
 
-    def _values(self, ascending: Tensor) -> Tensor:
-        return ascending.flip(-1)[:, self.central] + self.energy
+    def _image(self, rows: Tensor) -> Tensor:
+        return product(rows.flatten(0, 1), self.change).view(rows.shape)
