@@ -55,7 +55,8 @@ def _metrics(_: argparse.Namespace) -> None:
     for metric in load_metrics():
         print(f"{metric.name}: {metric.definition}")
         low, high = metric.range({})
-        print(f"    unit {metric.unit.value}, {low:g} to {high:g}; fold {metric.fold}; source: {metric.source}")
+        span = f"{low:g} to {metric.at_most or f'{high:g}'}"
+        print(f"    unit {metric.unit.value}, {span}; fold {metric.fold}; source: {metric.source}")
         if metric.undefined:
             print(f"    undefined where {metric.undefined}")
         for parameter in metric.parameters:

@@ -125,10 +125,9 @@ def _unstable(by_place: Mapping[int, Spread]) -> str | None:
 
 def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tuple[float, float]:
     """The range of the figure for these weights."""
-    low, high = metric.range(choice.defaults(metric))
-    if metric.at_most_rank:
-        high = min(high, max(min(weight.shape) for weight in weights.select(records[0].weights)))
-    return low, high
+    params = choice.defaults(metric)
+    ranges = [metric.range(params, weight.shape) for weight in weights.select(records[0].weights)]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def _bands(

@@ -48,7 +48,8 @@ class Parameter:
     - ``checkpoint``: ``last``, ``first``, ``previous``, ``{step: N}`` or ``{progress: P%}``.
 
     A parameter that `selects` does not change what is measured, only which of the measured statistics
-    is read (``stat`` and ``side`` of an angle).
+    is read (``stat`` and ``side`` of an angle). A rank that `spans` makes the figure the same whatever happened once it
+    reaches min(out, in).
     """
 
     name: str
@@ -59,6 +60,7 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     selects: bool = False
+    spans: bool = True
 
     @property
     def required(self) -> bool:
@@ -92,6 +94,10 @@ Compute = Callable[["Update", Mapping[str, Any], RunView], Mapping[str, float]]
 """Figures of one weight at one checkpoint, by statistic name."""
 
 
+Bounds = Callable[[Mapping[str, Any], tuple[int, ...]], tuple[float, float]]
+"""The closed range of a figure with these parameters, of a matrix of this shape."""
+
+
 def scalar(figure: Callable[[Update], float]) -> Compute:
     """A metric with one figure and no parameters."""
     return lambda update, _params, _run: {"value": figure(update)}
@@ -112,8 +118,9 @@ class Metric:
         definition: the formula, in one line.
         unit: of the figure; suites may write a FRACTION as a percentage, and must write ``deg`` or ``rad``
             behind DEGREES.
-        low, high: the closed range of the figure; `high` is None where there is no bound.
-        at_most_rank: the figure is at most min(out, in).
+        low, high: the closed range of the figure whatever the matrix; `high` is None where there is no bound.
+        bounds: its closed range for a shape, where that is narrower; see `range`.
+        at_most: what bounds the figure by the shape, in words, where nothing else does.
         baseline: what chance gives, in words; empty where chance has no figure.
         parameters: in the order in which documentation lists them.
         fold: how figures of several weights become one, as the source does it.
@@ -134,7 +141,8 @@ class Metric:
     unit: Unit
     low: float = 0.0
     high: float | None = None
-    at_most_rank: bool = False
+    bounds: Bounds | None = None
+    at_most: str = ""
     baseline: str = ""
     parameters: tuple[Parameter, ...] = ()
     fold: Fold = "mean"
@@ -147,10 +155,16 @@ class Metric:
     trivial_at: str | None = None
     version: int = 1
 
-    def range(self, params: Mapping[str, Any]) -> tuple[float, float]:
-        """The closed range of the figure with these parameters; an excess over a null may be negative."""
-        high = math.inf if self.high is None else self.high
-        return (-high if params.get("excess_over", "none") != "none" else self.low), high
+    def range(self, params: Mapping[str, Any], shape: tuple[int, ...] = ()) -> tuple[float, float]:
+        """The closed range of the figure with these parameters; an excess over a null may be negative.
+
+        Args:
+            shape: of the matrix, where that is known: ``(out, in)``.
+        """
+        low, high = self.low, math.inf if self.high is None else self.high
+        if self.bounds is not None and shape:
+            low, high = self.bounds({p.name: params.get(p.name, p.default) for p in self.parameters}, shape)
+        return (low - high, high - low) if params.get("excess_over", "none") != "none" else (low, high)
 
     @property
     def is_share(self) -> bool:
@@ -162,9 +176,15 @@ class Metric:
         chosen = [str(params.get(p.name, p.default)) for p in self.parameters if p.selects]
         return ".".join(chosen) or "value"
 
+    def selected(self, stat: str) -> dict[str, str]:
+        """The selecting parameters of one of `stats`."""
+        names = [p.name for p in self.parameters if p.selects]
+        return dict(zip(names, stat.split("."), strict=True)) if names else {}
+
     def spanned(self, params: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, int]:
-        """Parameters of kind ``rank`` that reach min(out, in), with their value: the figure is then fixed."""
-        given = {p.name: params.get(p.name, p.default) for p in self.parameters if p.kind == "rank"}
+        """Parameters of kind ``rank`` that reach min(out, in) and span it, with their value: the figure is fixed."""
+        spanning = [p for p in self.parameters if p.kind == "rank" and p.spans]
+        given = {p.name: params.get(p.name, p.default) for p in spanning}
         ranks = {name: resolve_rank(value, shape) for name, value in given.items()}
         return {name: rank for name, rank in ranks.items() if rank >= min(shape)}
 

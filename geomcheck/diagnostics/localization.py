@@ -24,6 +24,7 @@ RANK = Parameter(
     name="rank",
     kind="rank",
     default=64,
+    spans=False,  # the mask is then of W0's own entries, and what changes may fall on them or not
     about="Rank of the truncated SVD of W0 whose largest entries are the principal mask.",
 )
 
@@ -36,7 +37,8 @@ def principal_overlap(update: Update, *, rank: int = 64, alpha: float = 0.3) -> 
     the permutation null. Source: arXiv 2511.08567; arXiv 2606.07082.
 
     Raises:
-        Undefined: nothing visibly changed, or W0 has no unique rank-`rank` truncation.
+        Undefined: nothing visibly changed, or W0 has no unique rank-`rank` truncation. Where its rank is lower, it is
+            its own.
     """
     _require_visible(update)
     return update.base.principal_mask(rank, alpha).share_of(update.changed)

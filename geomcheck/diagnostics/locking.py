@@ -40,6 +40,12 @@ FROM = Parameter(
 )
 
 
+def _alignment_bounds(params: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[float, float]:
+    """Two subspaces of dimension k in n dimensions share 2k - n of them at the least."""
+    k, ambient = resolve_rank(params["k"], shape), shape[params["side"] == "right"]
+    return min(1.0, max(0.0, 2 - ambient / k)), 1.0
+
+
 def alignment(channel: Tensor, other: Tensor) -> float:
     """Sim_K, ``|V_K^T V'_K|_F^2 / K``, 0..1; K / in for random channels.
 
@@ -94,6 +100,7 @@ SUBSPACE_ALIGNMENT = Metric(
     definition="Sim_K(t, s) = |V_K(t)^T V_K(s)|_F^2 / K, V_K: top-K right singular vectors of D_t",
     unit=Unit.FRACTION,
     high=1.0,
+    bounds=_alignment_bounds,
     baseline="K / in",
     parameters=(CHANNEL_K, TO, CHANNEL_SIDE),
     source="arXiv 2606.07082",
@@ -124,6 +131,7 @@ REFERENCE_ALIGNMENT = Metric(
     "of the reference's at matching progress",
     unit=Unit.FRACTION,
     high=1.0,
+    bounds=_alignment_bounds,
     baseline="K / in",
     parameters=(CHANNEL_K, CHANNEL_SIDE),
     source="geomcheck, after Sim_K of arXiv 2606.07082",

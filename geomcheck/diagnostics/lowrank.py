@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg import Certificate, Factorization, Route
-from geomcheck.diagnostics.linalg.dense import EPS
+from geomcheck.diagnostics.linalg.dense import EPS, GRAM_VALUE_ERROR
 from geomcheck.errors import Undefined
 
 
@@ -66,9 +66,9 @@ class LowRankFactorization:
         """sigma_1."""
         return self._core.operator_norm
 
-    def top_values(self, k: int) -> Tensor:
+    def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
         """The k largest singular values, descending; fewer where r is below k, all others being zero."""
-        return self._core.top_values(min(k, self._core.size))
+        return self._core.top_values(min(k, self._core.size), within=within)
 
     def right(self, k: int) -> Tensor:
         """Orthonormal basis of the top-k right singular subspace, shape (in, k).

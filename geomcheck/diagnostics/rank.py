@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, scalar, scalar_of_rank
+from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, resolve_rank, scalar, scalar_of_rank
 from geomcheck.errors import Undefined
 from geomcheck.imports import late
 
@@ -25,8 +26,25 @@ HILL_K = Parameter(
     about="How many of the largest singular values form the tail; the paper does not state its choice.",
 )
 
+HILL_ERROR = 1e-3
+"""Relative error of a Hill estimate: that of the singular values, over the mean of their logarithms."""
+
+VALUE_ERRORS = (1e-5, 1e-9, 1e-14)
+"""Relative errors of singular values that are tried in turn, the last being their rounding in float64."""
+
 SPECTRUM = tuple(f"s{number:02d}" for number in range(1, 17))
 """Statistics of `update_spectrum`: the first singular value, the second, ..."""
+
+
+def _energy_bounds(params: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[float, float]:
+    """The largest k of n squares are at least k / n of their sum."""
+    return min(1.0, resolve_rank(params["k"], shape) / min(shape)), 1.0
+
+
+def _spectrum_bounds(params: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[float, float]:
+    """The i-th of n squares, descending, is at most 1 / i of their sum; the first at least 1 / n."""
+    index = SPECTRUM.index(params["index"]) + 1
+    return (min(shape) ** -0.5 if index == 1 else 0.0), index**-0.5
 
 
 def update_norm(update: Update) -> float:
@@ -61,13 +79,14 @@ def hill_exponent(update: Update, k: int = 16) -> float:
     """
     if k < 2:
         raise Undefined("a Hill estimate needs k of at least 2")
-    sigma = update.spectrum.top_values(k)
-    if len(sigma) < k or sigma[-1] <= max(update.shape) * torch.finfo(torch.float64).eps * sigma[0]:
-        raise Undefined(f"the update has rank below k = {k}, so its Hill estimate is undefined")
-    mean_log = torch.log(sigma[:-1] / sigma[-1]).mean().item()
-    if mean_log <= 1e-12:
-        raise Undefined(f"the {k} largest singular values of the update are equal: there is no tail to fit")
-    return 1.0 / mean_log
+    for error in VALUE_ERRORS:
+        sigma = update.spectrum.top_values(k, within=error)
+        if len(sigma) < k or sigma[-1] <= max(update.shape) * torch.finfo(torch.float64).eps * sigma[0]:
+            raise Undefined(f"the update has rank below k = {k}, so its Hill estimate is undefined")
+        mean_log = torch.log(sigma[:-1] / sigma[-1]).mean().item()
+        if error <= HILL_ERROR * mean_log:
+            return 1.0 / mean_log
+    raise Undefined(f"the {k} largest singular values of the update are equal: there is no tail to fit")
 
 
 def top_energy(update: Update, k: int = 16) -> float:
@@ -101,7 +120,8 @@ STABLE_RANK = Metric(
     definition="|D_t|_F^2 / |D_t|_op^2",
     unit=Unit.NUMBER,
     low=1.0,
-    at_most_rank=True,
+    bounds=lambda _, shape: (1.0, float(min(shape))),
+    at_most="min(out, in)",
     source="arXiv 2606.07082",
     undefined="D_t = 0",
     compute=scalar(stable_rank),
@@ -145,6 +165,7 @@ TOP_ENERGY = Metric(
     definition="sum of the k largest sigma_i(D_t)^2 / |D_t|_F^2",
     unit=Unit.FRACTION,
     high=1.0,
+    bounds=_energy_bounds,
     parameters=(TOP_K,),
     source="arXiv 2606.13657",
     undefined="D_t = 0",
@@ -157,6 +178,7 @@ UPDATE_SPECTRUM = Metric(
     definition="sigma_i(D_t) / |D_t|_F for the 16 largest singular values",
     unit=Unit.FRACTION,
     high=1.0,
+    bounds=_spectrum_bounds,
     parameters=(
         Parameter(
             name="index",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar_of_rank
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 from geomcheck.imports import late
@@ -54,6 +56,16 @@ def summaries(angles: Tensor) -> dict[str, float]:
     }
 
 
+def _angle_bounds(params: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[float, float]:
+    """Two subspaces of dimension k in n dimensions share 2k - n: so many angles are zero, and no other need be."""
+    k, (out, in_) = resolve_rank(params["k"], shape), shape
+    counted = {"left": (out,), "right": (in_,), "both": (out, in_)}[params["side"]]
+    shared = [min(k, max(0, 2 * k - ambient)) for ambient in counted]
+    largest = [0.0] * sum(shared) + [90.0] * (k * len(shared) - sum(shared))
+    position = {"median": 0.5, "p95": 0.95, "max": 1.0}.get(params["stat"])
+    return 0.0, float(np.mean(largest) if position is None else np.quantile(largest, position))
+
+
 def principal_energy(update: Update, k: int) -> float:
     """Share of the update inside W0's principal subspaces, ``|U0_k^T D V0_k|_F^2 / |D|_F^2``, 0..1.
 
@@ -80,6 +92,7 @@ PRINCIPAL_ANGLE = Metric(
     definition="angles between the top-k singular subspaces of W_0 and W_t, left and right",
     unit=Unit.DEGREES,
     high=90.0,
+    bounds=_angle_bounds,
     parameters=(
         PRINCIPAL_K,
         EXCESS_OVER,

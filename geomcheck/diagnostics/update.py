@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geomcheck.attributes import cached_property
 from geomcheck.diagnostics.linalg import (
+    ANGLE_FLOOR,
     SMALL,
     Basis,
     Certificate,
@@ -33,8 +34,10 @@ from geomcheck.diagnostics.masks import MagnitudeMask
 from geomcheck.diagnostics.storage import Array, count, magnitude_keys, size, visibly_changed
 from geomcheck.errors import Undefined
 
-DENSE_ANGLES = Certificate(Route.DENSE, 1e-4)
 DENSE_SHIFT = Certificate(Route.DENSE, 1e-6)
+
+MASK_NOISE = 64
+"""Rounding of a truncated W0, in units of the last place of its largest entry."""
 
 
 class Base:
@@ -108,8 +111,12 @@ class Base:
         return tall[::-1] if self.basis.is_wide else tall
 
     def truncated(self, k: int) -> Tensor:
-        """Best rank-k approximation of W0 up to a power of two. Raises as `principal`."""
-        if self.is_small or not self.basis.separates(k):
+        """Best rank-k approximation of W0 up to a power of two: W0 itself where its rank is at most k.
+
+        Raises:
+            Undefined: sigma_k and sigma_{k+1} are tied.
+        """
+        if self.is_small or not self.basis.separates(k) or self.basis.may_have_rank_at_most(k):
             return self.factorization.truncated(k)
         return self.basis.truncated(k).matrix
 
@@ -122,7 +129,10 @@ class Base:
     def principal_mask(self, rank: int, alpha: float) -> MagnitudeMask:
         """The alpha largest entries, by magnitude, of the rank-`rank` truncated SVD of W0."""
         if (rank, alpha) not in self._principal:
-            self._principal[rank, alpha] = MagnitudeMask.largest(magnitude_keys(self.truncated(rank)), alpha)
+            entries = self.truncated(rank)
+            noise = MASK_NOISE * torch.finfo(entries.dtype).eps * float(entries.abs().max())
+            entries = torch.where(entries.abs() > noise, entries, 0.0)  # where the truth is zero, all are tied
+            self._principal[rank, alpha] = MagnitudeMask.largest(magnitude_keys(entries), alpha)
         return self._principal[rank, alpha]
 
 
@@ -240,9 +250,17 @@ class Update:
         if found is not None:
             sides, self._own_routes[f"principal angles, k={k}"] = found
             return sides[::-1] if self.base.basis.is_wide else sides
-        self._own_routes[f"principal angles, k={k}"] = DENSE_ANGLES
         base, current = self.base.factorization, self.current
-        return principal_angles(base.left(k), current.left(k)), principal_angles(base.right(k), current.right(k))
+        sides = principal_angles(base.left(k), current.left(k)), principal_angles(base.right(k), current.right(k))
+        smallest = max(ANGLE_FLOOR, min(float(side[0]) for side in sides))
+        certificate = Certificate(Route.DENSE, (base.rotation_error(k) + current.rotation_error(k)) / smallest)
+        if not certificate.met:
+            raise Undefined(
+                f"singular values {k} and {k + 1} of W0 or W_t are so nearly tied that rounding turns the top-{k} "
+                "subspace as far as the update does"
+            )
+        self._own_routes[f"principal angles, k={k}"] = certificate
+        return sides
 
     @cached_property
     def shift_norm(self) -> float:

@@ -40,7 +40,7 @@ def metric_page(example: Example) -> str:
 
 def _facts(metric: Metric) -> Iterator[str]:
     low, high = metric.range({})
-    top = "min(out, in)" if metric.at_most_rank else "no upper bound" if high == float("inf") else f"{high:g}"
+    top = metric.at_most or ("no upper bound" if high == float("inf") else f"{high:g}")
     facts = {
         "unit": metric.unit.value,
         "range": f"{low:g} to {top}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import geomcheck
 from geomcheck.checkpoints.constraint import Constraint
 from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.weights import Weight, describe
-from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
 from geomcheck.garbage import lasting
@@ -43,8 +43,8 @@ BYTES_PER_ROW = 256
 """What a row may take once its pages are decompressed (usual are 6); any record may take `FREE_BYTES`."""
 
 FREE_BYTES = 64 * 2**20
-RANK_SLACK = 1e-3
-"""By how much, relatively, a certified figure may lie above the rank that bounds it."""
+SLACK = 1e-3
+"""By how much, relatively, a certified figure may lie beyond what bounds it."""
 
 _KEY = b"geomcheck"
 _DIGEST = b"geomcheck.digest"
@@ -242,8 +242,7 @@ def _add_figures(record: Record, table: pa.Table) -> None:
             values[rows],
             dict(zip(undefined.tolist(), why, strict=True)),
         )
-        _require_possible(request, known["stat"][1][stat], column)
-        _require_rank(record, request, column)
+        _require_possible(record, request, known["stat"][1][stat], column)
         record.add_column(request, known["stat"][1][stat], column)
 
 
@@ -269,34 +268,29 @@ def _alike(kinds: np.ndarray) -> list[np.ndarray]:
     return np.split(order, first) if len(kinds) else []
 
 
-def _require_possible(request: Request, stat: str, column: Column) -> None:
-    low, high = _range(request)
-    values = np.delete(column.values, list(column.undefined))
+def _require_possible(record: Record, request: Request, stat: str, column: Column) -> None:
+    """Refuse figures that no weight of such a shape can have, and figures that are there twice."""
+    metric = load_metrics().get(request.metric)
     derived = stat.startswith(("null.", "observed."))
-    if not derived and not ((low <= values) & (values <= high)).all():
-        raise ValueError(f"a figure of {request.metric} outside the range of its metric")
+    if metric is not None and not derived:
+        params = {**request.parameters(), **metric.selected(stat)}
+        low, high = metric.range(params)
+        possible = (low <= column.values) & (column.values <= high)
+        if metric.bounds is not None:
+            low, high = _bounds(metric, params, [record.weights[name].shape for name in column.names])[:, column.codes]
+            possible &= (low * (1 - SLACK) <= column.values) & (column.values <= high * (1 + SLACK))
+        possible[list(column.undefined)] = True
+        if not possible.all():
+            name = column.names[column.codes[np.argmin(possible)]]
+            raise ValueError(f"a figure of {request.metric} of {name} outside the range of its metric")
     if column.repeats:
         raise ValueError(f"a figure of {request.metric} that is there twice")
 
 
-def _require_rank(record: Record, request: Request, column: Column) -> None:
-    """Refuse a figure above the rank of its weight, where that bounds the metric."""
-    metrics = load_metrics()
-    if request.metric in metrics and metrics[request.metric].at_most_rank:
-        ranks = np.array([min(record.weights[name].shape, default=0) for name in column.names])
-        above = column.values > ranks[column.codes] * (1 + RANK_SLACK)
-        above[list(column.undefined)] = False
-        if above.any():
-            name = column.names[column.codes[np.argmax(above)]]
-            raise ValueError(f"a figure of {request.metric} above the rank of {name}")
-
-
-@lru_cache(maxsize=1024)
-def _range(request: Request) -> tuple[float, float]:
-    """The range of a metric's figures; without bounds where this installation does not know the metric."""
-    metrics = load_metrics()
-    known = request.metric in metrics
-    return metrics[request.metric].range(request.parameters()) if known else (-math.inf, math.inf)
+def _bounds(metric: Metric, params: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """The least (row 0) and the largest figure that weights of these shapes can have."""
+    by_shape = {shape: metric.range(params, shape if len(shape) == 2 else ()) for shape in set(shapes)}
+    return np.array([by_shape[shape] for shape in shapes]).reshape(-1, 2).T
 
 
 def _point(entry: dict[str, Any]) -> Point:

@@ -58,6 +58,10 @@ class Trend:
         steps_back = "drops" if self.direction == "rising" else "rises"
         return f"{self.direction} ({steps_back} up to {amount} tolerated)"
 
+    def is_idle(self, low: float, count: int) -> bool:
+        """Whether any `count` figures, none below `low`, are as demanded: their spread goes up to their number."""
+        return self.direction == "flat" and low >= 0 and self.tolerance.amount >= count
+
     def judge(self, series: Sequence[float]) -> tuple[bool, ...]:
         """Which points of the series are as demanded; the series holds when all are."""
         if self.direction == "flat":

@@ -107,7 +107,7 @@ _WORDS: Mapping[str, str] = {
 def about_metric(metric: Metric) -> str:
     """What a metric is: definition, unit, range, what chance gives, when it is undefined, fold, source."""
     low, high = metric.range({})
-    top = "min(out, in)" if metric.at_most_rank else f"{high:g}"
+    top = metric.at_most or f"{high:g}"
     facts = [f"{metric.title}: {metric.definition}.", f"Unit: {metric.unit.value}, from {low:g} to {top}."]
     facts += [f"By chance: {metric.baseline}."] if metric.baseline else []
     facts += [f"Undefined where {metric.undefined}."] if metric.undefined else []

@@ -147,13 +147,15 @@ def _require_storage(expectation: Expectation, found: Sample) -> None:
 
 
 def _require_doubt(condition: Condition, question: Question, found: Sample) -> None:
-    """Raise Unanswerable where the condition holds, or fails, whatever a weight of these shapes does."""
-    if not question.metric.at_most_rank or not isinstance(condition, Band | Bands):
-        return
-    low, _ = question.metric.range(question.params)
-    fault = condition.fault(low, max(min(weight.shape) for weight in found.used.values()))
+    """Raise Unanswerable where the condition holds, or fails, whatever weights of these shapes do."""
+    ranges = {question.metric.range(question.params, weight.shape) for weight in found.used.values()}
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    fault = condition.fault(low, high) if isinstance(condition, Band | Bands | Like) else None
     if fault:
-        raise Unanswerable(f"`{condition.text}` {fault}, the smaller dimension of the weights")
+        raise Unanswerable(f"`{condition.text}` {fault}, of weights of these shapes")
+    if isinstance(condition, Trend) and condition.is_idle(low, len(found.cells)):
+        count = len(found.cells)
+        raise Unanswerable(f"`{condition.text}` cannot fail: of {count} figures it is at most {count:.0%}")
 
 
 def _band(expectation: Expectation, band: Band, found: Sample, groups: Groups) -> Finding:

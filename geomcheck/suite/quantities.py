@@ -97,11 +97,14 @@ def tolerance(raw: Any, unit: Unit) -> Tolerance:
 
 
 def flatness(raw: Any) -> Tolerance:
-    """Read the tolerance of ``trend: flat``: a share of the mean, in percent or bare. Raises Refusal."""
+    """Read the tolerance of ``trend: flat``: a share of the mean, in percent or bare. Raises Refusal.
+
+    It may be above 100%: of n figures, (max - min) / mean goes up to n.
+    """
     value = ratio(raw)
     if value < 0:
         raise Refusal(f"{spelled(raw)}: a tolerance is not negative")
-    return Tolerance(_relative(value, raw), relative=True)
+    return Tolerance(value, relative=True)
 
 
 def _relative(share: float, raw: Any) -> float:

@@ -28,8 +28,15 @@ LARGE_SHAPES: tuple[Shape, ...] = ((256, 300), (288, 256))
 ANGLE_FLOOR = 0.01
 """Degrees; smaller angles are held to the same absolute error as this one."""
 
+SHARE_FLOOR = 1e-6
+"""Shares are 0..1; smaller ones are held to the same absolute error as this one."""
+
 RESOLVED = 1e-9
 """Part of the largest singular value below which float64 brute force is itself noise."""
+
+
+BLURRED = 1e-5
+"""Part of the largest entry of a truncated W0 below which the fast routes take entries for zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,9 +205,8 @@ class Compared:
     problem: str = ""
 
 
-def compare(edge: Edge, weight: oracle.Weight, metric: Metric, k: int) -> Compared:
+def compare(run: Run, weight: oracle.Weight, metric: Metric, k: int) -> Compared:
     """The figures of `metric` against its definition, and whether it has any where it should."""
-    run = edge.run
     try:
         found = metric.compute(run.this, asked(metric, k), run)
     except Undefined as reason:
@@ -208,6 +214,8 @@ def compare(edge: Edge, weight: oracle.Weight, metric: Metric, k: int) -> Compar
     unique = min(
         [oracle.separation(m, k) for m in oracle.SUBSPACES.get(metric.name, lambda _: ())(weight)], default=1.0
     )
+    if metric.name == "principal_overlap" and unique < 0:
+        unique = 1.0  # of a lower rank than k, W0 is its own truncation
     expected = _expected(metric.name, weight, k) if unique > RESOLVED else None
     if isinstance(found, str):
         return Compared(problem=f"undefined: {found}" if expected is not None else "")
@@ -217,7 +225,8 @@ def compare(edge: Edge, weight: oracle.Weight, metric: Metric, k: int) -> Compar
         return Compared()
     if expected.keys() != found.keys():
         return Compared(problem=f"statistics {sorted(found)}")
-    return Compared(max(_error(metric, found[stat], value) for stat, value in expected.items()))
+    noise = oracle.RESOLUTIONS.get(metric.name, lambda *_: 0.0)(weight, k)
+    return Compared(max(_error(metric, found[stat], value, noise) for stat, value in expected.items()))
 
 
 def _expected(name: str, weight: oracle.Weight, k: int) -> dict[str, float] | None:
@@ -228,7 +237,7 @@ def _expected(name: str, weight: oracle.Weight, k: int) -> dict[str, float] | No
             return None
     if name == "principal_overlap":
         entries = np.abs(oracle.low_rank(weight.w0, k))
-        if np.quantile(entries, 0.69) < RESOLVED * entries.max():
+        if 0 < np.quantile(entries, 0.69) < BLURRED * entries.max():
             return None
     with np.errstate(all="ignore"):
         try:
@@ -239,10 +248,10 @@ def _expected(name: str, weight: oracle.Weight, k: int) -> dict[str, float] | No
     return figures if all(map(math.isfinite, figures.values())) else None
 
 
-def _error(metric: Metric, found: float, expected: float) -> float:
-    floor = ANGLE_FLOOR if metric.name == "principal_angle" else RESOLVED if metric.high == 1.0 else 0.0
-    scale = max(abs(expected), floor)
-    return abs(found - expected) / scale if found != expected else 0.0
+def _error(metric: Metric, found: float, expected: float, noise: float) -> float:
+    floor = ANGLE_FLOOR if metric.name == "principal_angle" else SHARE_FLOOR if metric.high == 1.0 else 0.0
+    beyond = max(0.0, abs(found - expected) - noise)
+    return beyond / max(abs(expected), floor) if beyond else 0.0
 
 
 def table(some: Sequence[Edge]) -> list[str]:
@@ -254,7 +263,7 @@ def table(some: Sequence[Edge]) -> list[str]:
         weight = edge.weight
         for metric in metrics:
             for k in edge.ks if depends_on_k(metric) else edge.ks[:1]:
-                compared = compare(edge, weight, metric, k)
+                compared = compare(edge.run, weight, metric, k)
                 if compared.problem:
                     problems.append(f"{edge}, {metric.name}, k = {k}: {compared.problem}")
                 if compared.error is not None:

@@ -114,19 +114,26 @@ def membership(magnitudes: Array, alpha: float) -> Array:
     return (covered / counts)[group].reshape(magnitudes.shape)
 
 
+def _share_of(mask: Mask, members: Array) -> float:
+    return float(members[mask].mean()) if mask.any() else float("nan")
+
+
 def low_overlap(w0: Array, wt: Array, alpha: float) -> float:
-    return float(membership(np.abs(w0), alpha)[changed(w0, wt)].mean())
+    return _share_of(changed(w0, wt), membership(np.abs(w0), alpha))
 
 
 def low_rank(w0: Array, rank: int) -> Array:
-    """The truncated SVD of W0."""
+    """The truncated SVD of W0, which is W0 where its rank is no larger; zero where it is nothing but rounding."""
     u, s, v = spectrum(w0)
-    return (u[:, :rank] * s[:rank]) @ v[:, :rank].T
+    if not np.any(s[rank:] > max(w0.shape) * np.finfo(np.float64).eps * s[0]):
+        return w0
+    truncated = (u[:, :rank] * s[:rank]) @ v[:, :rank].T
+    return np.where(np.abs(truncated) > 64 * np.finfo(np.float64).eps * np.abs(truncated).max(), truncated, 0.0)
 
 
 def principal_overlap(w0: Array, wt: Array, rank: int, alpha: float) -> float:
     magnitudes = np.abs(low_rank(w0, rank))
-    return float(membership(-magnitudes, alpha)[changed(w0, wt)].mean())
+    return _share_of(changed(w0, wt), membership(-magnitudes, alpha))
 
 
 def norm(matrix: Array) -> float:
@@ -208,14 +215,16 @@ class Weight(NamedTuple):
     wt: Array
     other: Array
     ulps: Array
+    exact: tuple[Array, Array] | None = None
+    """Both updates, where they are known better than by a difference."""
 
     @property
     def d(self) -> Array:
-        return self.wt - self.w0
+        return self.exact[0] if self.exact else self.wt - self.w0
 
     @property
     def e(self) -> Array:
-        return self.other - self.w0
+        return self.exact[1] if self.exact else self.other - self.w0
 
 
 Figure = Callable[[Weight, int], float | dict[str, float]]
@@ -253,3 +262,17 @@ SUBSPACES: dict[str, Callable[[Weight], tuple[Array, ...]]] = {
     "reference_alignment": lambda w: (w.d, w.e),
 }
 """The matrices whose top-k subspace a metric needs; where one is not unique there is no figure."""
+
+
+def _shift_resolution(w: Weight) -> float:
+    """Twice what rounding leaves of the difference of two spectra."""
+    s, t = spectrum(w.w0).s, spectrum(w.wt).s
+    return 8 * float(np.finfo(np.float64).eps) * float(max(s[0], t[0])) * len(s) ** 0.5
+
+
+RESOLUTIONS: dict[str, Callable[[Weight, int], float]] = {
+    "spectral_shift": lambda w, _: _shift_resolution(w) / norm(w.w0),
+    "spectral_share": lambda w, _: _shift_resolution(w) / norm(w.d),
+    "principal_angle": lambda w, k: np.degrees(2e-15 / min(separation(w.w0, k), separation(w.wt, k))),
+}
+"""Absolute errors of brute force itself, where a figure is a small difference of large numbers."""

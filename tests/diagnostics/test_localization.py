@@ -10,7 +10,7 @@ from geomcheck.diagnostics import Base, Update
 from geomcheck.diagnostics.localization import low_magnitude_overlap, principal_overlap
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
-from tests.diagnostics.cases import DTYPES, SEEDS, Case, cases, gap, make, numbers, update_of, with_values
+from tests.diagnostics.cases import DTYPES, SEEDS, Case, Shape, cases, gap, make, numbers, update_of, with_values
 
 ALPHAS = st.sampled_from([0.1, 0.3, 0.5]) | st.floats(0.01, 0.99)
 
@@ -103,10 +103,28 @@ def test_every_entry_changed_gives_alpha() -> None:
     assert principal_overlap(doubled, rank=3, alpha=0.37) == pytest.approx(0.37, rel=1e-12)
 
 
-def test_rank_beyond_the_matrix_and_tied_ranks_are_undefined() -> None:
-    w0 = with_values((10, 12), np.array([3.0, 2.0, 2.0, 1.0]), seed=0)
-    update = update_of(w0, w0 * 2)
-    for rank in (2, 5, 11, 64):
-        with pytest.raises(Undefined):
-            principal_overlap(update, rank=rank)
+@pytest.mark.parametrize("shape", [(10, 12), (256, 270)])
+def test_tied_ranks_are_undefined_and_of_a_lower_rank_w0_is_its_own_truncation(shape: Shape) -> None:
+    w0 = with_values(shape, np.array([3.0, 2.0, 2.0, 1.0]), seed=0)
+    wt = np.where(np.random.default_rng(1).random(shape) < 0.3, 2 * w0, w0)
+    update = update_of(w0, wt)
+    with pytest.raises(Undefined, match="tied"):
+        principal_overlap(update, rank=2)
     assert 0 < principal_overlap(update, rank=3) < 1
+    whole = oracle.membership(-np.abs(w0), 0.3)[oracle.changed(w0, wt)].mean()
+    for rank in (4, 5, 9, 11, 64, 300):
+        assert principal_overlap(update, rank=rank) == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [40, 256])
+def test_entries_that_are_zero_but_for_rounding_are_tied(size: int) -> None:
+    """The truncation of a permuted diagonal has `rank` entries; which of the others are largest is no geometry."""
+    rng = np.random.default_rng(2)
+    w0 = np.zeros((size, size))
+    w0[np.arange(size), rng.permutation(size)] = np.linspace(2, 1, size)
+    wt = w0 + 0.1 * (rng.random((size, size)) < 0.2)
+    changed = oracle.changed(w0, wt)
+    inside = np.abs(w0) > np.linspace(2, 1, size)[16]
+    tied = (0.3 * size**2 - 16) / (size**2 - 16)
+    expected = (np.sum(changed & inside) + tied * np.sum(changed & ~inside)) / changed.sum()
+    assert principal_overlap(update_of(w0, wt), rank=16) == pytest.approx(expected, rel=1e-12)

@@ -114,6 +114,24 @@ def test_rank_one_never_reads_below_one() -> None:
         assert stable_rank(update_of(np.zeros((7, 5)), delta)) >= 1.0
 
 
+@pytest.mark.parametrize("size", [40, 128, 256, 300])
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 1e-6, 1e-8, 1e-9])
+def test_hill_of_a_nearly_tied_tail(size: int, spread: float) -> None:
+    """The flatter the tail, the more errors of singular values weigh: those of a Gram matrix are too large."""
+    values = np.concatenate([1 + spread * np.linspace(1, 0, 16), np.linspace(0.9, 0.1, size - 16)])
+    delta = with_values((size, size + 9), values, seed=2)
+    expected = oracle.hill(delta, 16)
+    assert hill_exponent(update_of(np.zeros(delta.shape), delta), 16) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [20, 128, 256, 300])
+def test_hill_of_a_tail_that_is_tied_but_for_rounding_is_undefined(size: int) -> None:
+    values = np.concatenate([np.full(16, 3.0), np.linspace(0.9, 0.1, size - 16)])
+    tied = update_of(np.zeros((size, size)), with_values((size, size), values, seed=4))
+    with pytest.raises(Undefined, match="equal"):
+        hill_exponent(tied, 16)
+
+
 def test_hill_is_undefined_without_a_tail() -> None:
     zero = np.zeros((10, 12))
     equal = update_of(zero, with_values((10, 12), np.ones(5), seed=3))

@@ -228,7 +228,7 @@ UNANSWERABLE = [
         "k = 32 spans the whole of model.layers.0.self_attn.k_proj.weight, which is 32 x 64: the figure would be the "
         "same whatever happened; at most 31 is possible there",
     ),
-    ("metric: principal_overlap\nabove: 0.5", "rank = 64 spans the whole of model.layers.0.self_attn.k_proj.weight"),
+    ("metric: principal_energy\nk: 64\nabove: 0.5", "k = 64 spans the whole of model.layers.0.self_attn.k_proj.weight"),
     ("metric: principal_angle\nabove: 1 deg\nk: 99%", "k = 32 (99%) spans the whole of"),
     (
         "metric: subspace_alignment\nabove: 0.5\nat: {progress: 90%}",
@@ -355,10 +355,58 @@ class TestFrozen:
         assert verdict.outcome == "error"
         assert "no selected weight has changed at step 100: there is no update to judge there" in verdict.message
 
-    def test_a_bound_that_the_shapes_already_keep_is_an_error(self, judge, make_record):
-        verdict = judge("metric: stable_rank\nbelow: 1000", make_record({(RANK, "value"): 20.0}))
+    @pytest.mark.parametrize(
+        ("figure", "keys", "binding", "idle", "span"),
+        [
+            (("stable_rank", "value", 20.0), "", "below: 63", "below: 1000", "1 <= value <= 64"),
+            (('top_energy {"k":62}', "value", 0.98), "k: 62", "above: 97%", "above: 96%", "96.88% <= value <= 100%"),
+            (
+                ('subspace_alignment {"k":62,"side":"right","to":"last"}', "value", 0.98),
+                "k: 62",
+                "above: 97%",
+                "above: 93%",
+                "96.77% <= value <= 100%",
+            ),
+            (("update_spectrum", "s16", 0.1), "index: s16", "below: 24.9%", "below: 25.1%", "0% <= value <= 25%"),
+            (("update_spectrum", "s01", 0.2), "index: s01", "above: 12.6%", "above: 12.4%", "12.5% <= value <= 100%"),
+            (
+                ('principal_angle {"excess_over":"none","k":40}', "both.mean", 9.0),
+                "k: 40\nstat: mean",
+                "below: 53 deg",
+                "below: 55 deg",
+                "value <= 54 deg",
+            ),
+            (
+                ('principal_angle {"excess_over":"none","k":48}', "both.median", 0.0),
+                "k: 48",
+                "near: 0 deg\ntolerance: 0 deg\nat: first",
+                "below: 1 deg",
+                "value <= 0 deg",
+            ),
+        ],
+    )
+    def test_a_bound_that_the_shapes_already_keep_is_an_error(
+        self, judge, make_record, figure, keys, binding, idle, span
+    ):
+        """Of 64 x 64 matrices: the largest 62 of 64 squares are 96.9% of their sum, whatever they are."""
+        key, stat, value = figure
+        record = make_record({(key, stat): value}, shapes={ATTENTION[0]: (64, 64)})
+        metric = key.partition(" ")[0]
+        verdict = judge(f"metric: {metric}\n{keys}\n{idle}", record)
         assert verdict.outcome == "error"
-        assert "cannot fail: every figure has 1 <= value <= 64, the smaller dimension" in verdict.message
+        assert "cannot fail: every figure has" in verdict.message
+        assert span in verdict.message
+        verdict = judge(f"metric: {metric}\n{keys}\n{binding}", record)
+        assert verdict.outcome == ("error" if span == "value <= 0 deg" else "passed")  # nothing binds a constant
+
+    def test_how_flat_a_trend_may_be_depends_on_the_number_of_its_figures(self, judge, make_record):
+        """(max - min) / mean of three figures goes up to 3: 150% can fail, 300% cannot."""
+        record = make_record({(RANK, "value"): lambda s, n: {100: 1.0, 200: 1.0, 300: 10.0}[s]})
+        assert judge("metric: stable_rank\ntrend: flat\ntolerance: 250%", record).outcome == "passed"
+        assert judge("metric: stable_rank\ntrend: flat\ntolerance: 150%", record).outcome == "failed"
+        verdict = judge("metric: stable_rank\ntrend: flat\ntolerance: 300%", record)
+        assert verdict.outcome == "error"
+        assert "cannot fail: of 3 figures it is at most 300%" in verdict.message
 
     def test_a_checkpoint_without_change_is_an_error(self, judge, make_record):
         record = make_record({(RANK, "value"): 20.0}, frozen=lambda s, n: s == 100)

@@ -130,9 +130,7 @@ def _definitions(named: Sequence[tuple[str, Columns]], cards: Sequence[Card]) ->
 
 def _limits(metric: Metric) -> str:
     low, high = metric.range({})
-    if metric.at_most_rank:
-        return f"{plain(low)} to min(out, in)"
-    return f"{plain(low)} to {plain(high)}"
+    return f"{plain(low)} to {metric.at_most or plain(high)}"
 
 
 def _policy(style: str, script: str) -> str:
