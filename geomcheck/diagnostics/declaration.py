@@ -126,6 +126,7 @@ class Metric:
         fold: how figures of several weights become one, as the source does it.
         undefined: when there is no figure, in words.
         source: paper and, where known, table or equation.
+        of_entries: whether the computation compares entries alone, and factorizes nothing.
         when_unchanged: whether the figure exists for a matrix that did not change (D = 0).
         across: the computation looks at other checkpoints of the same weight.
         against_reference: the computation needs the weights of a reference run.
@@ -148,6 +149,7 @@ class Metric:
     fold: Fold = "mean"
     undefined: str = ""
     source: str
+    of_entries: bool = False
     when_unchanged: bool = False
     across: bool = False
     against_reference: bool = False

@@ -93,5 +93,6 @@ LOW_MAGNITUDE_OVERLAP = Metric(
     parameters=(ALPHA, EXCESS_OVER),
     source="arXiv 2606.07082; arXiv 2511.08567",
     undefined="no entry visibly changed",
+    of_entries=True,
     compute=with_null(_low, equally_visible),
 )

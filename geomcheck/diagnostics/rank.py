@@ -134,6 +134,7 @@ UPDATE_NORM = Metric(
     unit=Unit.NUMBER,
     source="arXiv 2606.07082",
     when_unchanged=True,
+    of_entries=True,
     compute=scalar(update_norm),
 )
 
@@ -145,6 +146,7 @@ RELATIVE_UPDATE_NORM = Metric(
     source="arXiv 2606.07082; arXiv 2606.13657",
     undefined="W_0 is zero",
     when_unchanged=True,
+    of_entries=True,
     compute=scalar(relative_update_norm),
 )
 
@@ -202,5 +204,6 @@ ROUNDING_SHARE = Metric(
     high=1.0,
     source="geomcheck",
     undefined="D_t = 0",
+    of_entries=True,
     compute=scalar(rounding_share),
 )

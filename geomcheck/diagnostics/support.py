@@ -86,6 +86,7 @@ UPDATE_SPARSITY = Metric(
     fold="weighted",
     source="arXiv 2606.07082, Table 1; arXiv 2511.08567, Table 1",
     when_unchanged=True,
+    of_entries=True,
     compute=_sparsity,
 )
 
@@ -99,6 +100,7 @@ UPDATE_SUPPORT = Metric(
     fold="weighted",
     source="arXiv 2606.07082, Table 1",
     when_unchanged=True,
+    of_entries=True,
     compute=_support,
 )
 
@@ -112,6 +114,7 @@ MASK_JACCARD = Metric(
     source="arXiv 2511.08567 (0.55 to 0.60 for five runs from one base, chance 0.43 to 0.45)",
     undefined="neither run visibly changed the matrix",
     against_reference=True,
+    of_entries=True,
     compute=lambda update, _, run: {"value": mask_jaccard(update, run.reference())},
 )
 
@@ -123,5 +126,6 @@ FROZEN_SHARE = Metric(
     high=1.0,
     source="geomcheck",
     when_unchanged=True,
+    of_entries=True,
     compute=scalar(frozen_share),
 )

@@ -1,12 +1,14 @@
-"""Weights by content: a digest of what a tensor holds, whatever file it came from."""
+"""Weights by content: that it is finite, and a digest of it, whatever file it came from."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from geomcheck.checkpoints.source import Change
+from geomcheck.errors import RunError
 from geomcheck.imports import late
 
 if TYPE_CHECKING:
@@ -16,10 +18,34 @@ else:
     torch = late("torch")
 
 
+def tensors_of(stored: Tensor | Change) -> tuple[Tensor, ...]:
+    """What was read: a tensor, or those that an adapter's change is made of."""
+    return (stored,) if isinstance(stored, torch.Tensor) else stored.tensors
+
+
+def require_finite(stored: Tensor | Change, where: str, name: str = "") -> None:
+    """Refuse NaN and infinity. The extremes tell: they are NaN where any entry is.
+
+    Args:
+        where: the checkpoint.
+        name: of the tensor, where the message must say it.
+
+    Raises:
+        RunError: an entry is not finite.
+    """
+    of = f" of {name}" if name else ""
+    hence = ": no model runs with these, so the checkpoint is damaged, or training had diverged" if name else ""
+    for tensor in tensors_of(stored):
+        entries = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no extremes of fp8
+        if entries.numel() and not all(math.isfinite(float(end)) for end in torch.aminmax(entries)):
+            count = entries.numel() - int(torch.isfinite(entries).sum())
+            raise RunError(f"{where}: {count} of {entries.numel()} values{of} are NaN or infinite{hence}")
+
+
 def digest(stored: Tensor | Change) -> str:
     """Digest of shape, format and every bit of a tensor on the CPU; of an adapter's change, of its kind and tensors."""
     content = hashlib.blake2b(b"" if isinstance(stored, torch.Tensor) else stored.kind.encode(), digest_size=16)
-    for tensor in (stored,) if isinstance(stored, torch.Tensor) else stored.tensors:
+    for tensor in tensors_of(stored):
         content.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         content.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return content.hexdigest()

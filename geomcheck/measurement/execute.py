@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 
 from geomcheck.checkpoints import BaseModel, Run
@@ -19,10 +19,13 @@ from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.routes import tally
 from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.task import MeasureWeight, Sources
-from geomcheck.measurement.vectors import require_finite_vectors
+from geomcheck.measurement.unselected import unselected
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 """Measured of every weight, asked for or not: without them no other figure can be trusted."""
+
+SHARE_OF_ENTRIES = 0.05
+"""Part of the time that a weight takes which goes into what compares its entries alone."""
 
 Progress = Callable[[int, int], None]
 """Called with (entries measured, entries in all) at the start and whenever a weight is done."""
@@ -41,7 +44,9 @@ def measure_record(
     """Fill `record` (from `survey`) with the requested figures of `run` against `base`.
 
     Weights are independent: each worker takes one at a time, largest first, reads each of its tensors when
-    it is needed and drops it when done. The figures depend neither on who works nor on what was cached.
+    it is needed and drops it when done. The figures depend neither on who works nor on what was cached. What compares
+    entries alone is measured of all weights first, and every other tensor is read: a run that cannot be what it claims
+    is refused before anything is factorized.
 
     Args:
         requests: per weight name, what to measure; `ALWAYS` is added.
@@ -49,8 +54,8 @@ def measure_record(
         resources: who works, where, and what is remembered.
 
     Raises:
-        RunError: a norm or bias is not finite, two checkpoints hold the same weights, one is of another model than
-            W0, or weights that had moved equal W0 again.
+        RunError: a tensor that nothing is asked of is not finite, two checkpoints hold the same weights, one is of
+            another model than W0, or weights that had moved equal W0 again.
         UsageError: there is no such device, or no Ray.
     """
     resources = resources or Resources()
@@ -60,15 +65,18 @@ def measure_record(
         return
     sources = Sources(run, base, reference, resources.cache)
     recall = Recall(resources.cache, sources, metrics, resources.torch_device)
-    if recall.whole(record, tasks):
-        total = sum(task.numel for task in tasks)
-        progress(total, total)
-    else:
-        found = _find(record, tasks, sources, recall, resources, progress)
-        fill(record, found, metrics, resources.torch_device)
+    with closing(recall):
+        if recall.whole(record, tasks):
+            total = sum(task.numel for task in tasks)
+            progress(total, total)
+            record.notes += require_sound(record, base, recall.digests)
+            return
+        for found in _find(record, tasks, sources, recall, resources, progress):
+            fill(record, found, metrics, resources.torch_device)
+            remarks = require_sound(record, base, recall.digests)
+        record.notes += remarks
         if len(found) == len(tasks):
             recall.keep_whole(record)
-    require_sound(record, base)
 
 
 def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
@@ -106,29 +114,46 @@ def _find(
     recall: Recall,
     resources: Resources,
     progress: Progress,
-) -> dict[str, Measured]:
-    """What is known of each weight in the end, from the cache and by measuring; what cannot be is `skipped`."""
-    total = sum(task.numel for task in tasks)
-    progress(0, total)
+) -> Iterator[dict[str, Measured]]:
+    """What is known of each weight, from the cache and by measuring: once by entries alone, and once in the end.
+
+    What cannot be measured is `skipped`. Raises RunError where another tensor of the run or of W0 is not sound.
+    """
     for probe, contents in resources.execute(recall.probe(tasks), sources):
         if isinstance(contents, Measured):  # what cannot be digested is measured, and that says why not
             recall.learn(probe.name, contents)
-    require_finite_vectors(sources, recall)
     found = recall.look_up(tasks)
-    missing = [left for task in tasks if (left := task.without(found[task.name].answers)) is not None]
-    done = total - sum(task.numel for task in missing)
-    with closing(recall):
-        for task, outcome in resources.execute(missing, sources):
+    others = unselected(sources, recall, {task.name for task in tasks})
+    left = [left for task in tasks if (left := task.without(found[task.name].answers)) is not None]
+    total = sum(task.numel for task in tasks) + SHARE_OF_ENTRIES * sum(other.numel for other in others)
+    done: float = sum(task.numel for task in tasks) - sum(task.numel for task in left)
+
+    def measure(some: Sequence[MeasureWeight], share: float) -> None:
+        nonlocal done
+        for task, outcome in resources.execute(some, sources):
             if isinstance(outcome, RunError):
                 record.skipped[task.name] = str(outcome)
                 del found[task.name]
             else:
                 recall.keep(task, outcome)
                 found[task.name].update(outcome)
-            done += task.numel
-            progress(done, total)
-    record.skipped = dict(sorted(record.skipped.items()))
-    return found
+            done += share * task.numel
+            progress(int(done), int(total))
+        record.skipped = dict(sorted(record.skipped.items()))
+
+    progress(int(done), int(total))
+    measure([part for task in left if (part := task.of_entries()) is not None], SHARE_OF_ENTRIES)
+    for other, outcome in resources.execute(others, sources):
+        if isinstance(outcome, RunError):
+            raise outcome
+        recall.learn(other.name, outcome)
+        done += SHARE_OF_ENTRIES * other.numel
+        progress(int(done), int(total))
+    yield found
+    rest = (task.without(found[task.name].answers) for task in left if task.name in found)
+    measure([task for task in rest if task is not None], 1 - SHARE_OF_ENTRIES)
+    progress(int(total), int(total))
+    yield found
 
 
 def _add(record: Record, name: str, measured: Measured, metrics: Registry) -> None:

@@ -16,7 +16,7 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
 from geomcheck.imports import late
-from geomcheck.measurement.content import digest
+from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.measured import W0, BaseStates, Measured, Place
 from geomcheck.measurement.places import matches, nearest
 from geomcheck.measurement.record import Point
@@ -79,6 +79,14 @@ class Sources:
         changed = next((path for path, before in self._as_opened.items() if identity(path) != before), None)
         if changed is not None:
             raise RunError(f"{changed}: changed or removed while it was measured; is the run still being written?")
+
+    @cached_property
+    def names(self) -> dict[Place, str]:
+        """What each place is called, for people."""
+        found: dict[Place, str] = {W0: "W0"}
+        found |= {("run", index): checkpoint.name for index, checkpoint in enumerate(self.run.checkpoints)}
+        others = self.reference.checkpoints if self.reference is not None else ()
+        return found | {("reference", index): f"the reference's {c.name}" for index, c in enumerate(others)}
 
     def places(self) -> dict[Place, WeightSource]:
         """Every source by its place."""
@@ -153,6 +161,12 @@ class MeasureWeight:
         left = [frozenset(r for r in asked if (index, r) not in known) for index, asked in enumerate(self.wanted)]
         return replace(self, wanted=tuple(left)) if any(left) else None
 
+    def of_entries(self) -> MeasureWeight | None:
+        """The part of it that compares entries, and factorizes nothing; None where there is none."""
+        metrics = load_metrics()
+        part = [frozenset(request for request in asked if metrics[request.metric].of_entries) for asked in self.wanted]
+        return replace(self, wanted=tuple(part)) if any(part) else None
+
     def __call__(self, sources: Sources) -> Measured:
         """Do it. Raises RunError, and NotEnoughMemory of that."""
         files = trajectory.WeightFiles(
@@ -170,7 +184,7 @@ class MeasureWeight:
                 self.wanted,
                 load_metrics(),
                 device=device,
-                memory=sources.memory,
+                memory=None if self.of_entries() == self else sources.memory,
                 read_ahead=self.numel <= READ_AHEAD,
             )
         except (MemoryError, RuntimeError) as error:
@@ -198,7 +212,7 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 @dataclass(frozen=True)
 class DigestWeight:
-    """Digest the content of one weight at some places, to ask a cache for it."""
+    """Digest the content of one weight at some places: to ask a cache for it, and to know that it is finite."""
 
     name: str
     numel: int
@@ -211,9 +225,13 @@ class DigestWeight:
         return 8 * self.numel
 
     def __call__(self, sources: Sources) -> Measured:
-        """Do it. Raises RunError."""
-        found = sources.places()
-        return Measured(digests={place: digest(found[place].read(self.name)) for place in self.places})
+        """Do it. Raises RunError where it cannot be read, or holds NaN or infinity."""
+        return Measured(digests={place: self._digest(sources, place) for place in self.places})
+
+    def _digest(self, sources: Sources, place: Place) -> str:
+        stored = sources.places()[place].read(self.name)
+        require_finite(stored, sources.names[place], self.name)
+        return digest(stored)
 
 
 Task = MeasureWeight | DigestWeight

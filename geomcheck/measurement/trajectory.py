@@ -19,7 +19,7 @@ from geomcheck.diagnostics.linalg.lockstep import meet
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import RunError, Undefined
-from geomcheck.measurement.content import digest
+from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.device import on_device
 from geomcheck.measurement.itinerary import Asked, Itinerary, channels_of
 from geomcheck.measurement.measured import W0, Answer, BaseStates, Measured, Place
@@ -172,8 +172,7 @@ class Trajectory:
 
     def _read(self, read: Callable[[], Tensor | Change], place: Place, where: str) -> Tensor | Change:
         stored = read()
-        for tensor in (stored,) if isinstance(stored, Tensor) else stored.tensors:
-            _require_finite(tensor, where)
+        require_finite(stored, where)
         if place not in self.digests:
             self.digests[place] = digest(stored)
         return stored
@@ -187,7 +186,7 @@ class Trajectory:
         except RunError as error:
             raise RunError(f"{where}: {error}") from error
         if isinstance(wt, Tensor):
-            _require_finite(wt, where)
+            require_finite(wt, where)
         return wt
 
     def _moved(self, wt: Tensor | LowRank) -> Update:
@@ -333,10 +332,3 @@ def _moved_to(device: torch.device, channel: Channel) -> Channel:
 def _is_zero(tensor: Tensor) -> bool:
     """Whether no entry differs from zero; without the byte per entry that `any` takes."""
     return not tensor.numel() or not any(map(float, torch.aminmax(tensor)))
-
-
-def _require_finite(tensor: Tensor, where: str) -> None:
-    """The extremes tell: they are NaN where any entry is. Raises RunError."""
-    if tensor.numel() and not all(math.isfinite(float(end)) for end in torch.aminmax(tensor)):
-        count = tensor.numel() - int(torch.isfinite(tensor).sum())
-        raise RunError(f"{where}: {count} of {tensor.numel()} values are NaN or infinite")

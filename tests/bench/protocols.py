@@ -14,8 +14,7 @@ from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channe
 CHANNEL, RANK, ALPHA, ETA, SHARE = 16, 64, 0.3, 1e-3, 8
 """Defaults of the metrics: K, rank and size of the principal mask, tolerance, and k = min(out, in) / SHARE."""
 
-ELEMENTWISE = {"update_sparsity", "update_support", "low_magnitude_overlap", "mask_jaccard", "frozen_share"}
-ELEMENTWISE |= {"rounding_share", "update_norm", "relative_update_norm"}
+ELEMENTWISE = {metric.name for metric in load_metrics() if metric.of_entries}
 UPDATE_ONLY = {"stable_rank", "hill_exponent", "top_energy", "subspace_alignment", "subspace_energy"} | ELEMENTWISE
 ALL = {metric.name for metric in load_metrics()} - {"reference_alignment", "update_spectrum"}
 """What the protocols have in common; those two come from the channels and values that other metrics take as well."""

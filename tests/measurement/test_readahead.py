@@ -87,4 +87,4 @@ def test_checkpoints_of_a_run_are_read_by_threads_of_their_own(tmp_path: Path, m
     assert {("checkpoint-2", "geomcheck-reads"), ("checkpoint-3", "geomcheck-reads")} <= set(threads)
     assert ("base", "geomcheck-reads") not in threads
     measured = len(record.measured_weights())
-    assert [name for name, _ in threads].count("checkpoint-3") <= measured + 1
+    assert [name for name, _ in threads].count("checkpoint-3") <= 2 * measured + 2  # and a norm, and the embedding

@@ -30,7 +30,7 @@ expect:
   - {id: norm, metric: update_norm, above: 1e-9}
   - {id: relative, metric: relative_update_norm, above: 1e-9}
   - {id: hill, metric: hill_exponent, above: 0.1}
-  - {id: top, metric: top_energy, k: 4, above: 1%}
+  - {id: top, metric: top_energy, k: 4, above: 30%}
   - {id: energy, metric: principal_energy, above: 1e-6}
   - {id: alignment, metric: subspace_alignment, k: 4, above: 1%}
   - {id: channel, metric: subspace_energy, k: 4, above: 1%}

@@ -58,6 +58,11 @@ class Recall:
         self._digests |= {place: {} for place in sources.places() if place not in self._identities}
         self._known = {place: frozenset(digests) for place, digests in self._digests.items()}
 
+    @property
+    def digests(self) -> Mapping[Place, Mapping[str, str]]:
+        """What is known of the contents of weights, by place and name. What was digested is finite."""
+        return self._digests
+
     def whole(self, record: Record, tasks: Sequence[MeasureWeight]) -> bool:
         """Take the figures of exactly these tasks on exactly these files into `record`; False where there are none."""
         self._whole = self._whole_key(tasks)

@@ -53,7 +53,7 @@ class Store:
         return self._trying(lambda: self._connect() is not None, False)
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The values of those of `keys` that are there."""
+        """The values of those of `keys` that are there, or wait to be written."""
         return self._trying(lambda: self._get(keys), {})
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
@@ -121,6 +121,7 @@ class Store:
                     found[key] = value[_CHECKSUM:]
                     if used != today:
                         self._used.add(key)
+            found |= {key: self._pending[key] for key in some if key in self._pending}
         return found
 
     def _flush(self) -> None:
