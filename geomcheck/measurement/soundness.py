@@ -90,12 +90,13 @@ def _require_same_model(record: Record, base: BaseModel) -> None:
                 "from"
             )
         usual = float(np.median(known[known > 0])) if (known > 0).any() else 0.0
+        usual = float(np.median(known[known > 0])) if (known > 0).any() else 0.0
         foreign = np.flatnonzero(in_layers & (np.nan_to_num(values) >= max(ANOTHER_MODEL, FOREIGN * usual))).tolist()
         if foreign:
             raise RunError(
                 f"W0 ({base.source.path}, {base.how}) and {point.name} are different models in {len(foreign)} of "
-                f"{len(names)} weights: {names[foreign[0]]} differs by {values[foreign[0]]:.2f} times its own norm, "
-                f"and half of those that moved by {usual:.2g} at most. A part of W0, or of the checkpoint, is another's"
+                f"{len(names)} weights: {names[foreign[0]]} differs by {values[foreign[0]]:.2f} times its own norm, and "
+                f"half of those that moved by {usual:.2g} at most. A part of W0, or of the checkpoint, is of another"
             )
 
 
