@@ -174,4 +174,5 @@ def _describe(record: Record, digests: Mapping[str, Mapping[Place, str]], metric
     places: dict[str, Place] = {"W0": W0} | {point.name: ("run", i) for i, point in enumerate(record.points)}
     for where, place in places.items():
         record.fingerprints[where] = fingerprint({name: found[place] for name, found in digests.items()})
+    record.w0 = {name: found[W0] for name, found in digests.items()}
     record.versions.update({name: metrics[name].version for name in record.measured_metrics()})

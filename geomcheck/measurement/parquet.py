@@ -138,6 +138,7 @@ def _metadata(record: Record) -> dict[str, Any]:
         "notes": record.notes,
         "metrics": record.versions,
         "fingerprints": record.fingerprints,
+        "w0": record.w0,
         "device": record.device,
         "account": None if record.account is None else _told(record.account),
         "routes": {
@@ -166,6 +167,7 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         skipped=_texts(metadata["skipped"]),
         versions=metadata["metrics"],
         fingerprints=_texts(metadata["fingerprints"]),
+        w0=_texts(metadata.get("w0", {})),
         notes=tuple(_texts(dict.fromkeys(metadata["notes"], ""))),
         device=_texts({"device": metadata.get("device", "")})["device"],
         routes=_routes(metadata.get("routes", {})),

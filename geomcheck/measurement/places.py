@@ -9,7 +9,7 @@ from geomcheck.diagnostics import Metric
 from geomcheck.measurement.record import Point
 
 MATCHING_PROGRESS = 0.05
-"""How far apart, in progress, checkpoints of two runs may be to be compared."""
+"""How far a checkpoint may be, in progress, from what is meant: a share of the training, or one of another run."""
 
 
 class InProgress(Protocol):
@@ -27,7 +27,7 @@ P = TypeVar("P", bound=InProgress)
 def locate(points: Sequence[Point], at: Any, index: int) -> int | None:
     """Index of the checkpoint that `at` names, seen from `index`; None where the run has none such.
 
-    Of two that are equally near a progress, the earlier.
+    A progress means the nearest checkpoint, no further away than `MATCHING_PROGRESS`; of two, the earlier.
     """
     if at == "first":
         return 0
@@ -37,17 +37,25 @@ def locate(points: Sequence[Point], at: Any, index: int) -> int | None:
         return index - 1 if index > 0 else None
     if "step" in at:
         return next((i for i, point in enumerate(points) if point.step == at["step"]), None)
-    return points.index(nearest(points, float(at["progress"].removesuffix("%")) / 100))
+    progress = float(at["progress"].removesuffix("%")) / 100
+    found = nearest(points, progress)
+    return points.index(found) if matches(found, progress) else None
 
 
 def nearest(candidates: Sequence[P], progress: float) -> P:
     """The candidate nearest to `progress`; of two that are equally near, the earlier."""
-    return min(candidates, key=lambda candidate: abs(candidate.progress - progress))
+    return min(candidates, key=lambda candidate: round(abs(candidate.progress - progress), 9))
 
 
 def matches(candidate: InProgress, progress: float) -> bool:
-    """Whether a checkpoint of another run is near enough in progress to be compared."""
+    """Whether a checkpoint is near enough to a progress to stand for it."""
     return abs(candidate.progress - progress) <= MATCHING_PROGRESS + 1e-9
+
+
+def early_end(points: Sequence[Point]) -> str:
+    """Where training ended short of its plan: ``step 30, 20% of the training that was planned``; else empty."""
+    last = points[-1]
+    return "" if matches(last, 1.0) else f"step {last.step}, {last.progress:.0%} of the training that was planned"
 
 
 def partners(metric: Metric, params: Mapping[str, Any], points: Sequence[Point], index: int) -> tuple[int, ...]:

@@ -62,6 +62,7 @@ class Record:
             checkpoints only, another shape than W0, NaN).
         versions: of each measured metric's definition.
         fingerprints: digest of the measured weights by content, for W0 and each checkpoint by name.
+        w0: digest of W0 by content, for each measured weight; empty in a record that an older geomcheck wrote.
         notes: oddities of the run that a reader of its figures should know of.
         routes: how often each algorithm answered, with its worst certificate, by quantity and algorithm.
         device: where the figures were computed, as torch names it; empty where that is not known.
@@ -77,6 +78,7 @@ class Record:
     skipped: dict[str, str] = field(default_factory=dict, repr=False)
     versions: dict[str, int] = field(default_factory=dict, repr=False)
     fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+    w0: dict[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
     routes: dict[str, dict[str, Tally]] = field(default_factory=dict, repr=False)
     device: str = ""
@@ -107,7 +109,7 @@ class Record:
         if not same or other.fingerprints.keys() != places:
             raise RecordError(f"the figures of run {other.run!r} are not those of run {self.run!r}")
         self._figures, self._columns = other._figures, other._columns
-        self.versions, self.fingerprints = other.versions, other.fingerprints
+        self.versions, self.fingerprints, self.w0 = other.versions, other.fingerprints, other.w0
         self.routes, self.device = other.routes, other.device
 
     def figures(self, request: Request, stat: str) -> Mapping[tuple[int, str], Figure]:

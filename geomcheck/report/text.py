@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import geomcheck
 from geomcheck.errors import NoBaseline
+from geomcheck.measurement.places import early_end
 from geomcheck.report.grid import grid
 from geomcheck.report.screen import Screen, elided
 
@@ -158,8 +159,10 @@ def notes(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     notes += [f"note: {notice}" for notice in gate.notices]
     frozen = max((verdict["weights"]["frozen"] for verdict in verdicts), default=0)
     if frozen:
-        averaged = "is" if frozen == 1 else "are"
-        notes.append(f"note: {frozen} of the selected weights never changed (frozen) and {averaged} not averaged in")
+        notes.append(
+            f"note: {frozen} of the selected weights never changed (frozen): counted with an update of 0, and left "
+            "out of figures that need one"
+        )
     warnings = dict.fromkeys(f"warning: {v['id']}: {warning}" for v in verdicts for warning in v["warnings"])
     return [*notes, *warnings]
 
@@ -178,4 +181,6 @@ def _subject(measurement: Measurement) -> str:
         return f"{measurement.subject.name}: cannot be read"
     steps = [point.step for point in record.points]
     span = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}"
-    return f"{measurement.subject.name}: {span}, W0: {record.origin.how}"
+    end = early_end(record.points)
+    short = f" (ended at {end})" if end else ""
+    return f"{measurement.subject.name}: {span}{short}, W0: {record.origin.how}"

@@ -62,8 +62,8 @@ def companion_of(
         if difference is not None:
             raise Unanswerable(f"{prefix} cannot be compared with: {difference}")
     warnings: tuple[str, ...] = ()
-    if set(theirs.used) != set(found.used):
-        odd = sorted(set(theirs.used) ^ set(found.used))[0]
+    if theirs.frozen.keys() != found.frozen.keys():
+        odd = sorted(theirs.frozen.keys() ^ found.frozen.keys())[0]
         warnings = (f"this run and the reference froze different weights, such as {odd}",)
     return Companion(fold_groups(theirs, expectation), theirs.cells, matched, warnings)
 

@@ -14,8 +14,7 @@ from geomcheck.suite.bands import Bands
 from geomcheck.suite.conditions import Like, Trend
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judgement import judge
-from geomcheck.suite.places import LAST, PREVIOUS, At, Place, Places, parse_place
-from geomcheck.suite.sampling import FROZEN, Question
+from geomcheck.suite.places import LAST, PREVIOUS, At, Place, Places
 from geomcheck.suite.sufficiency import Sufficiency
 from geomcheck.suite.verdict import Observed, Unanswerable, Verdict
 
@@ -56,16 +55,11 @@ class Due:
             return "not due yet"
         if self.finished:
             return "settled"
-        if not self.lasting or self._may_thaw(verdict):
+        if not self.lasting:
             return "provisional"
         if self.closed:
             return "provisional" if verdict.outcome == "error" and self._may_mend(verdict) else "settled"
         return "settled" if self._beyond_repair(verdict) else "provisional"
-
-    def _may_thaw(self, verdict: Verdict) -> bool:
-        """Whether weights that never changed so far would enter these very figures if they changed later."""
-        questions = self.expectation.questions()
-        return verdict.frozen > 0 and any(q.metric.when_unchanged and q.metric.name != FROZEN for q in questions)
 
     def _may_mend(self, verdict: Verdict) -> bool:
         """Whether what keeps a closed selection from being judged may pass: frozen weights thaw, scores come later."""
@@ -103,7 +97,7 @@ def judge_so_far(
 ) -> SoFar:
     """Judge what can be judged of a `record` that holds the checkpoints so far; see `due`."""
     found = due(expectation, record.points, finished=finished, scaled=scaled)
-    verdict = judge(found.now, record, reference) if found.now else None
+    verdict = judge(found.now, record, reference, ended=finished) if found.now else None
     return SoFar(found, verdict, found.standing(verdict))
 
 
@@ -128,7 +122,7 @@ def due(expectation: Expectation, points: Sequence[Point], *, finished: bool, sc
     if missing is not None:
         return Due(expectation=expectation, now=None, waits_for=missing)
     now, rest = _so_far(expectation, points, scaled)
-    lasting = not any(place == LAST for q in expectation.questions() for place in _partners(q))
+    lasting = not any(LAST in question.partners.values() for question in expectation.questions())
     if now is None:
         return Due(expectation=expectation, now=None, waits_for=rest)
     open_figures = "" if lasting else "the last checkpoint, which the figures depend on"
@@ -143,7 +137,7 @@ def _prerequisites(expectation: Expectation, points: Sequence[Point], scaled: bo
     for question in expectation.questions():
         if (matched or question.metric.against_reference) and not scaled:
             yield "the end: the length of the training is not known, and the reference is matched by progress"
-        for place in _partners(question):
+        for place in question.partners.values():
             if place not in (LAST, PREVIOUS) and not _reached(place, points, scaled):
                 yield _about(place, scaled)
         if question.metric.across and len(points) < 2:
@@ -183,13 +177,16 @@ def _bands_so_far(
 
 def _judgeable(expectation: Expectation, points: Sequence[Point]) -> int:
     """The number of selected checkpoints at which the figure is not fixed by definition; 1 where that is an error."""
+    questions = expectation.questions()
     try:
         selected = expectation.at.select(points)
+        for question in questions:
+            question.require_places(points)
     except Unanswerable:
         return len(points)  # the verdict says why
-    if isinstance(expectation.condition, Sufficiency):
+    if not questions:
         return len(selected)
-    (question, *_) = expectation.questions()
+    question = questions[0]
     return sum(not is_trivial(question.metric, question.params, points, points.index(point)) for point in selected)
 
 
@@ -210,12 +207,6 @@ def _about(place: Place, scaled: bool) -> str:
     if place.progress is not None:
         return f"{place.progress} of the training"
     return f"{place.phrase} checkpoint" if place.word else place.text
-
-
-def _partners(question: Question) -> list[Place]:
-    """The checkpoints that the metric compares each one with."""
-    names = [parameter.name for parameter in question.metric.parameters if parameter.kind == "checkpoint"]
-    return [parse_place(question.params[name], previous=True) for name in names]
 
 
 def _broken_for_good(trend: Trend, observed: Iterable[Observed]) -> Iterator[Observed]:

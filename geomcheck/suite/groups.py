@@ -9,6 +9,7 @@ from geomcheck.suite import wording
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.folds import fold
 from geomcheck.suite.sampling import Sample
+from geomcheck.suite.verdict import Unanswerable
 
 Groups = dict[str | None, dict[int, float]]
 """Folded figures by group, then by step; the group of a whole run is None."""
@@ -46,10 +47,24 @@ def _in_network(weight: Weight) -> tuple[str, float, str]:
 
 
 def gaps(groups: Groups, found: Sample, expectation: Expectation) -> tuple[str, ...]:
-    """A sentence on groups that have no figure at some judged checkpoint."""
-    expected = {_group(weight, expectation.per) for weight in found.used.values()}
+    """A sentence on groups that have no figure at some judged checkpoint.
+
+    Raises:
+        Unanswerable: there are some of which no weight ever changed, and the metric has no figure of these.
+    """
+    if expectation.per == "run":
+        return ()
+    members = {**found.used, **found.frozen}.values()
+    expected = dict.fromkeys(_group(weight, expectation.per) for weight in sorted(members, key=_in_network))
+    frozen = [label for label in expected if label not in {_group(w, expectation.per) for w in found.used.values()}]
+    if frozen:
+        more = f" (and {len(frozen) - 1} more)" if len(frozen) > 1 else ""
+        raise Unanswerable(
+            f"{frozen[0]}{more} never changed, and has no {expectation.metric}: exclude it with `weights`, or judge "
+            "what an unchanged weight has: relative_update_norm, update_support, frozen_share"
+        )
     partial = [label for label in expected if len(groups.get(label, {})) < len(found.cells)]
-    if not partial or expectation.per == "run":
+    if not partial:
         return ()
     plural = wording.plural(len(partial), expectation.per)
     return (f"{plural} had not changed at every judged checkpoint, and could not be judged there",)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from geomcheck.errors import RecordError
+from geomcheck.measurement.places import early_end
 from geomcheck.measurement.record import Record
 from geomcheck.suite import wording
 from geomcheck.suite.bands import Band, Bands, Offence
@@ -15,6 +16,7 @@ from geomcheck.suite.conditions import Condition, Like, Regime, Trend
 from geomcheck.suite.evidence import evidence_figures
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.groups import Groups, fold_groups, gaps
+from geomcheck.suite.places import LAST, At
 from geomcheck.suite.regimes import classify
 from geomcheck.suite.sampling import Question, Sample, counts, fused_warning, rounding_warning, sample
 from geomcheck.suite.sufficiency import Sufficiency, compare
@@ -39,8 +41,11 @@ class Finding:
     warnings: tuple[str, ...] = ()
 
 
-def judge(expectation: Expectation, record: Record, reference: Record | None = None) -> Verdict:
-    """Judge `record` by `expectation`; what cannot be judged gets the outcome ``error``."""
+def judge(expectation: Expectation, record: Record, reference: Record | None = None, *, ended: bool = True) -> Verdict:
+    """Judge `record` by `expectation`; what cannot be judged gets the outcome ``error``.
+
+    `ended` says that no checkpoint will follow: a last one that is not the end of the training is then worth a warning.
+    """
     tally = next((counts(question, record) for question in expectation.questions()), UNKNOWN)
     try:
         if isinstance(expectation.condition, Regime):
@@ -51,6 +56,8 @@ def judge(expectation: Expectation, record: Record, reference: Record | None = N
             finding = _figure(expectation, record, reference)
     except (Unanswerable, RecordError) as error:
         return unmeasured(expectation, str(error), tally)
+    if ended:
+        finding = replace(finding, warnings=(*_end_warning(expectation, record), *finding.warnings))
     outcome: Outcome = "passed" if finding.holds else _VIOLATED[expectation.level]
     return _verdict(expectation, finding, outcome, tally)
 
@@ -134,6 +141,15 @@ def _figure(expectation: Expectation, record: Record, reference: Record | None) 
         assert isinstance(condition, Band)
         finding = _band(expectation, condition, found, groups)
     return replace(finding, warnings=warnings)
+
+
+def _end_warning(expectation: Expectation, record: Record) -> tuple[str, ...]:
+    """A sentence where the last checkpoint, which the expectation names, is not the end of the training."""
+    end = early_end(record.points)
+    named = expectation.at == At(LAST, LAST, single=True) or any(
+        LAST in question.partners.values() for question in expectation.questions()
+    )
+    return (f"`last` is not the end of the training: the run ended at {end}",) if end and named else ()
 
 
 def _require_storage(expectation: Expectation, found: Sample) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomcheck.diagnostics.declaration import Unit
-from geomcheck.measurement.places import MATCHING_PROGRESS, locate, matches
+from geomcheck.measurement.places import MATCHING_PROGRESS, locate, matches, nearest
 from geomcheck.measurement.record import Point
 from geomcheck.suite.quantities import Refusal, did_you_mean, quantity, share_text, spelled
 from geomcheck.suite.verdict import Unanswerable
@@ -57,15 +57,29 @@ class Place:
         """The index of this checkpoint; of two that are equally near a progress, the earlier.
 
         Raises:
-            Unanswerable: the run has no such step.
+            Unanswerable: the run has no such step, or none near such a progress.
         """
         index = locate(points, self.canonical, 0)
-        if index is None:
+        if index is not None:
+            return index
+        if self.progress is None:
             steps = ", ".join(str(point.step) for point in points)
             raise Unanswerable(
                 f"the run has no checkpoint at step {self.step}; it has {steps} (or select by `progress`)"
             )
-        return index
+        point = nearest(points, _fraction(self.progress))
+        raise Unanswerable(
+            f"no checkpoint is near {self.text}: the nearest is step {point.step} at {point.progress:.0%} (at most "
+            f"{MATCHING_PROGRESS * 100:.0f} points away)"
+        )
+
+    def bound(self, points: Sequence[Point], *, opens: bool) -> int:
+        """The index at which a span opens here, or closes. Where no checkpoint is near a progress, the span goes as
+        far as there is one within it. Raises as `index`."""
+        if self.progress is None or matches(nearest(points, _fraction(self.progress)), _fraction(self.progress)):
+            return self.index(points)
+        within = [i for i, p in enumerate(points) if (p.progress >= _fraction(self.progress)) == opens]
+        return (within[0] if opens else within[-1]) if within else self.index(points)
 
 
 @dataclass(frozen=True)
@@ -94,7 +108,9 @@ class At:
         Raises:
             Unanswerable: a step is not in the run, or the span is empty.
         """
-        first, last = self.start.index(points), self.stop.index(points)
+        if self.single:
+            return [points[self.start.index(points)]]
+        first, last = self.start.bound(points, opens=True), self.stop.bound(points, opens=False)
         if first > last:
             raise Unanswerable(
                 f"`at` selects no checkpoint: {self.start.text} (step {points[first].step}) comes after "
@@ -126,11 +142,6 @@ class Places:
         found: dict[int, Place] = {}
         for place in self.places:
             point = points[place.index(points)]
-            if place.progress and not matches(point, _fraction(place.progress)):
-                raise Unanswerable(
-                    f"no checkpoint is near {place.text}: the nearest is step {point.step} at {point.progress:.0%} "
-                    f"(at most {MATCHING_PROGRESS * 100:.0f} points away)"
-                )
             if point.step in found:
                 raise Unanswerable(f"{found[point.step].text} and {place.text} are one checkpoint, step {point.step}")
             found[point.step] = place

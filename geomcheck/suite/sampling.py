@@ -18,7 +18,7 @@ from geomcheck.measurement.places import is_trivial
 from geomcheck.measurement.record import Point, Record
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.table import Table
-from geomcheck.suite.places import At, Places, parse_place
+from geomcheck.suite.places import PREVIOUS, At, Place, Places, parse_place
 from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Counts, Unanswerable
 
@@ -52,6 +52,12 @@ class Question:
     def request(self) -> Request:
         """The measurement that answers it."""
         return Request.of(self.metric, self.params)
+
+    @property
+    def partners(self) -> dict[str, Place]:
+        """The checkpoints that the metric compares each one with, by parameter."""
+        names = [parameter.name for parameter in self.metric.parameters if parameter.kind == "checkpoint"]
+        return {name: parse_place(self.params[name], previous=True) for name in names}
 
     def settle(self, record: Record) -> Subject:
         """The weights and checkpoints of `record` that this is about; looks at no figure.
@@ -92,18 +98,17 @@ class Question:
         if len(points) < 2 and (self.metric.across or self.series):
             what = self.metric.name if self.metric.across else "a trend"
             raise Unanswerable(f"{what} compares checkpoints, and the run has only one (step {points[0].step})")
-        self._require_places(points)
+        self.require_places(points)
         return tuple(p for i, p in enumerate(points) if not is_trivial(self.metric, self.params, points, i))
 
-    def _require_places(self, points: Sequence[Point]) -> None:
+    def require_places(self, points: Sequence[Point]) -> None:
         """Raise Unanswerable where a parameter names a checkpoint that the run does not have."""
-        for parameter in self.metric.parameters:
-            if parameter.kind != "checkpoint" or self.params[parameter.name] == "previous":
-                continue
+        for name, place in self.partners.items():
             try:
-                parse_place(self.params[parameter.name]).index(points)
+                if place != PREVIOUS:
+                    place.index(points)
             except Unanswerable as error:
-                raise Unanswerable(f"`{parameter.name}`: {error}") from None
+                raise Unanswerable(f"`{name}`: {error}") from None
 
     def _require_subspace(self, weight: Weight) -> None:
         out, into = weight.shape
@@ -132,13 +137,14 @@ class Sample:
     Attributes:
         cells: by step, then by weight name; weights unchanged at a step are absent where the metric has no
             figure for them.
-        used: the weights that changed at some checkpoint, by name.
-        frozen: the names of those that never did, and are not folded.
+        used: the weights that are folded, by name: all where the metric has a figure of an unchanged weight, else
+            those that changed at some checkpoint.
+        frozen: the weights that never changed, by name.
     """
 
     cells: Mapping[int, Mapping[str, float]]
     used: Mapping[str, Weight]
-    frozen: tuple[str, ...]
+    frozen: Mapping[str, Weight]
 
 
 def sample(question: Question, record: Record, subject: Subject) -> Sample:
@@ -151,16 +157,17 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
     _require_version(question.metric, record)
     _require_version(load_metrics()[FROZEN], record)
     unchanged = _unchanged(record, subject.weights)
-    moved: np.ndarray = (question.metric.name == FROZEN) | ~np.all(unchanged, axis=0)
-    used = {weight.name: weight for weight, is_used in zip(subject.weights, moved, strict=True) if is_used}
-    frozen = tuple(weight.name for weight in subject.weights if weight.name not in used)
-    if not used:
+    moved: np.ndarray = ~np.all(unchanged, axis=0)
+    frozen = {weight.name: weight for weight, has_moved in zip(subject.weights, moved, strict=True) if not has_moved}
+    if not moved.any() and question.metric.name != FROZEN:
         raise Unanswerable(
             f"none of the {len(frozen)} selected weights ever changed: there is no update to judge "
             "(frozen by the training, or the base is the run itself)"
         )
+    folded = moved | question.metric.when_unchanged
+    used = {weight.name: weight for weight, is_used in zip(subject.weights, folded, strict=True) if is_used}
     judged = np.isin([point.step for point in record.points], [point.step for point in subject.points])
-    still = unchanged[judged][:, moved]
+    still = unchanged[judged][:, folded]
     cells = _cells(question, record, subject.points, tuple(used), still & (not question.metric.when_unchanged))
     for point, changeless in zip(subject.points, np.all(still, axis=1).tolist(), strict=True):
         if question.metric.name != FROZEN and changeless:
@@ -180,7 +187,7 @@ def counts(question: Question, record: Record) -> Counts:
         frozen = int(_unchanged(record, rest).all(axis=0).sum())
     except (Unanswerable, RecordError):
         return Counts()
-    unfolded = 0 if question.metric.name == FROZEN else frozen
+    unfolded = 0 if question.metric.when_unchanged else frozen
     return Counts(len(rest) - unfolded, frozen, len(skipped))
 
 

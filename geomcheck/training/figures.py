@@ -75,7 +75,8 @@ def _folded(record: Record, request: Request) -> float | None:
 def _shown(so_far: SoFar, record: Record, reference: Record | None) -> tuple[Verdict, Observed] | None:
     """The verdict that a tracker shows a point of: at the newest checkpoint where there is a figure there."""
     expectation = so_far.due.expectation
-    newest = judge(_at_newest(expectation, record), record, reference) if _is_band(expectation) else None
+    here = _at_newest(expectation, record)
+    newest = judge(here, record, reference, ended=False) if _is_band(expectation) else None
     for verdict in (newest, so_far.verdict):
         if verdict is not None and verdict.decisive is not None:
             return verdict, verdict.decisive

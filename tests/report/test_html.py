@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import geomcheck
+from geomcheck.diagnostics import load_metrics
 from geomcheck.measurement import Figure, Record
 from geomcheck.report.html import Judged, Reported, judged, page, wanted
 from geomcheck.report.html.wanted import MEASURED
@@ -245,20 +246,23 @@ def test_frozen_skipped_and_rounded_weights_are_told() -> None:
         support[step, NAMES[1]] = Figure(undefined="tied at <k>")
     record.skipped["model.layers.0.mlp.odd.weight"] = "stored as F8_E4M3"
     text = Parsed(page([report(record)])).text
-    assert f"1 weight of 24 never changed. They are not averaged in. {NAMES[0]}" in text
+    left_out = "They count with an update of 0, and are left out of figures that need one."
+    assert f"1 weight of 24 never changed. {left_out} {NAMES[0]}" in text
     assert "stored as F8_E4M3: model.layers.0.mlp.odd.weight" in text
     assert "explained by rounding to the stored format" in text
     assert "update_support: tied at <k> (5)" in text
 
 
-def test_a_frozen_weight_is_not_averaged_in() -> None:
+def test_a_frozen_weight_has_the_figures_that_an_unchanged_one_has() -> None:
     record = record_of([Q, NAMES[-1]], steps=(10,))
     for (request, _), cells in record._figures.items():
         cells[10, Q] = Figure(value=1.0 if request.metric == "frozen_share" else 0.0)
         cells[10, NAMES[-1]] = Figure(value=0.0 if request.metric == "frozen_share" else 0.25)
     run = Parsed(page([report(record)])).data["runs"][0]
-    for figure in run["figures"]:
-        assert figure["values"][0] == [None, 0.25]
+    shown = {figure["key"].split()[0]: figure["values"][0] for figure in run["figures"]}
+    assert shown["update_support"] == [0.0, 0.25]
+    assert shown["stable_rank"] == [None, 0.25]
+    assert all(values == [0.0 if load_metrics()[name].when_unchanged else None, 0.25] for name, values in shown.items())
 
 
 def test_a_comparison_overlays_runs_and_keeps_their_maps() -> None:

@@ -107,14 +107,23 @@ def test_known_geometry_is_measured(
     assert result.ret == 0, expectations["known"]["message"]
 
 
-def test_a_frozen_layer_is_counted_and_not_averaged_in(pytester: pytest.Pytester) -> None:
+def test_a_frozen_layer_is_counted_and_judged_by_what_it_has(pytester: pytest.Pytester) -> None:
     synthetic.write_run(pytester.path, "frozen-layer")
     suite = pytester.path / "known.yaml"
-    suite.write_text(SUITE.format(metric="stable_rank", near="4", tolerance="1e-4", at="all"))
+    each = SUITE.format(metric="stable_rank", near="4", tolerance="1e-4", at="all")
+    suite.write_text(each)
+    result, expectations = gate(pytester, pytester.path / "frozen-layer", str(suite))
+    assert result.ret == 1
+    assert (
+        "model.layers.0.mlp.down_proj.weight (and 6 more) never changed, and has no" in expectations["known"]["message"]
+    )
+    suite.write_text(each.replace("per: weight", ""))
     result, expectations = gate(pytester, pytester.path / "frozen-layer", str(suite))
     assert result.ret == 0
     assert expectations["known"]["weights"] == {"measured": 7, "frozen": 7, "skipped": 0}
-    result.stdout.fnmatch_lines(["note: 7 of the selected weights never changed (frozen) and are not averaged in"])
+    result.stdout.fnmatch_lines(
+        ["note: 7 of the selected weights never changed (frozen): counted with an update of 0*"]
+    )
     suite.write_text(
         SUITE.format(metric="frozen_share", near="50%", tolerance="0", at="last").replace("per: weight", "")
     )

@@ -307,3 +307,24 @@ def test_groups_that_start_late_keep_their_columns(geom, write_suite, opd_run: P
     result = geom("-k", "rank")
     assert result.ret == 1
     result.stdout.re_match_lines([rf" +{Q} +- +\d+\.\d+! +\d+\.\d+!.*"])
+
+
+def test_a_run_that_ended_early_is_named_in_the_header_and_at_the_last_checkpoint(
+    pytester: pytest.Pytester, write_suite
+) -> None:
+    base = base_weights()
+    checkpoints = {step: moved(base, 1e-3 * step, seed=step) for step in (10, 20, 30)}
+    write_run(pytester.path / "opd-early", base, checkpoints, max_steps=150)
+    write_suite(HEALTHY)
+    result = pytester.runpytest_inprocess("--geom-run=opd-early", "-p", "no:cacheprovider")
+    assert result.ret == 0
+    result.stdout.re_match_lines(
+        [
+            r"geomcheck .*: opd-early: 3 checkpoints, steps 10 to 30 \(ended at step 30, 20%",
+            r"warning: support: `last` is not the end of the training: the run ended at step 30, 20% of .*",
+        ]
+    )
+    write_suite(HEALTHY.replace("at: last", "at: {progress: 100%}"))
+    result = pytester.runpytest_inprocess("--geom-run=opd-early", "-p", "no:cacheprovider")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*no checkpoint is near progress 100%: the nearest is step 30 at 20%*"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def test_off_always_measures(check: Command, pytester: pytest.Pytester, reads: R
     for _ in range(2):
         reads.clear()
         assert check("--geom-cache=off").ret == 0
-        assert len(reads) == 12
+        assert set(Counter(reads).values()) == {1, 2}  # entry by entry, and matrices again to factor them
+        assert {name for (_, name), count in Counter(reads).items() if count == 1} == {"model.embed_tokens.weight"}
     pytester.makeini("[pytest]\ngeom_cache = off")
     assert check().ret == 0
     assert not list((pytester.path / ".pytest_cache").rglob("*.sqlite"))

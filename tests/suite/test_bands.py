@@ -60,7 +60,7 @@ def test_one_violation_is_enough(judge, make_record):
     ("entry", "reason"),
     [
         ("{step: 150, within: [1, 2]}", "the run has no checkpoint at step 150; it has 100, 200, 300"),
-        ("{progress: 50%, within: [1, 2]}", "no checkpoint is near progress 50%: the nearest is step 200 at 67%"),
+        ("{progress: 50%, within: [1, 2]}", "no checkpoint is near progress 50%: the nearest is step 100 at 33%"),
         ("{progress: 34%, within: [1, 2]}, {step: 100, within: [1, 2]}", "are one checkpoint, step 100"),
     ],
 )

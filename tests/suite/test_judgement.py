@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -231,8 +232,8 @@ UNANSWERABLE = [
     ("metric: principal_energy\nk: 64\nabove: 0.5", "k = 64 spans the whole of model.layers.0.self_attn.k_proj.weight"),
     ("metric: principal_angle\nabove: 1 deg\nk: 99%", "k = 32 (99%) spans the whole of"),
     (
-        "metric: subspace_alignment\nabove: 0.5\nat: {progress: 90%}",
-        "at step 300 compares that checkpoint with itself, and `at` (progress 90%) selects no other",
+        "metric: subspace_alignment\nabove: 0.5\nat: {progress: 98%}",
+        "at step 300 compares that checkpoint with itself, and `at` (progress 98%) selects no other",
     ),
     ("metric: subspace_alignment\nabove: 0.5\nto: {step: 7}", "`to`: the run has no checkpoint at step 7"),
     ("metric: stable_rank\nabove: 3\nweights: {include: ['*o_proj*']}", "`*o_proj*` matches no weight of the run"),
@@ -322,7 +323,34 @@ class TestFrozen:
         verdict = judge("metric: update_sparsity\nabove: 50%", record)
         assert verdict.outcome == "error"
         assert "none of the 4 selected weights ever changed" in verdict.message
-        assert (verdict.measured, verdict.frozen) == (0, 4)
+        assert (verdict.measured, verdict.frozen) == (4, 4)
+
+    @pytest.mark.parametrize(
+        ("keys", "outcome", "message"),
+        [
+            ("metric: update_support\nabove: 1%\nper: layer", "failed", "furthest in layer 0 at step 100: 0%"),
+            ("metric: update_support\nwithin: [24%, 26%]", "passed", "25% (mean weighted by size of 4 weights"),
+            ("metric: update_norm\nabove: 0.5\nfold: min", "failed", "0"),
+            ("metric: stable_rank\nabove: 3", "passed", "mean of 2 weights"),
+            ("metric: stable_rank\nabove: 3\nper: layer", "error", "layer 0 never changed, and has no stable_rank"),
+            ("metric: stable_rank\nabove: 3\nper: weight\nallow: 60%", "error", "(and 1 more) never changed"),
+            ("metric: stable_rank\nabove: 3\nper: module", "passed", "25 (mean in each module, 2 weights in all)"),
+        ],
+    )
+    def test_a_frozen_layer_has_the_figures_that_are_defined_for_it(self, judge, make_record, keys, outcome, message):
+        def value(moving):
+            return lambda s, n: moving if "layers.1." in n else 0.0
+
+        record = make_record(
+            {
+                ("update_support", "value"): value(0.5),
+                ("update_norm", "value"): value(1.0),
+                (RANK, "value"): lambda s, n: 25.0 if "layers.1." in n else Figure(undefined="W_t equals W0"),
+            },
+            frozen=lambda s, n: "layers.0." in n,
+        )
+        verdict = judge(keys, record)
+        assert (verdict.outcome, message in verdict.message) == (outcome, True), verdict.message
 
     def test_frozen_share_folds_over_all(self, judge, make_record):
         record = make_record(frozen=self.q_only)
@@ -640,3 +668,41 @@ def test_a_sum_that_overflows_fails_and_is_null_with_a_reason(judge, make_record
     assert found["outcome"] == "failed"
     assert found["observed"][0]["value"] is None
     assert found["observed"][0]["reason"] == "inf is not a finite number"
+
+
+class TestAnEarlyEnd:
+    """A run that ended at 30 of 150 steps is not what `last` means; every verdict there says so."""
+
+    @pytest.fixture
+    def short(self, make_record):
+        record = make_record(
+            {(RANK, "value"): 25.0, ("subspace_alignment", "value"): lambda s, n: (s < 30 and 0.7) or None},
+            steps=(10, 20, 30),
+        )
+        record.points = tuple(replace(point, progress=point.step / 150) for point in record.points)
+        return record
+
+    @pytest.mark.parametrize(
+        ("keys", "warns"),
+        [
+            ("metric: stable_rank\nabove: 3\nat: last", True),
+            ("metric: stable_rank\nbelow: 3\nat: last", True),
+            ("metric: subspace_alignment\nabove: 0.5\nat: {step: 10}", True),
+            ("metric: stable_rank\nabove: 3", False),
+            ("metric: stable_rank\nabove: 3\nat: {step: 30}", False),
+        ],
+    )
+    def test_it_is_named_where_the_last_checkpoint_is(self, judge, short, keys, warns):
+        verdict = judge(keys, short)
+        said = "`last` is not the end of the training: the run ended at step 30, 20% of the training that was planned"
+        assert verdict.outcome in ("passed", "failed")
+        assert (said in verdict.warnings) is warns
+
+    def test_a_progress_that_the_run_never_reached_is_an_error(self, judge, short):
+        verdict = judge("metric: stable_rank\nabove: 3\nat: {progress: 100%}", short)
+        assert verdict.outcome == "error"
+        assert "no checkpoint is near progress 100%: the nearest is step 30 at 20%" in verdict.message
+
+    def test_a_run_that_came_within_five_points_of_its_plan_has_ended(self, judge, short):
+        short.points = tuple(replace(point, progress=point.step / 31) for point in short.points)
+        assert judge("metric: stable_rank\nabove: 3\nat: last", short).warnings == ()

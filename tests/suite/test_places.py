@@ -16,7 +16,14 @@ POINTS = [Point(f"c{step}", step, step / 500) for step in (100, 200, 300, 400, 5
         ("last", "last", [500]),
         ({"step": 300}, "step 300", [300]),
         ({"progress": "20%"}, "progress 20%", [100]),
-        ({"progress": 0.5}, "progress 50%", [200]),
+        ({"progress": "42%"}, "progress 42%", [200]),
+        ({"from": {"progress": "50%"}}, "checkpoints from progress 50% to the last", [300, 400, 500]),
+        ({"to": {"progress": "50%"}}, "checkpoints from the first to progress 50%", [100, 200]),
+        (
+            {"from": {"progress": "37%"}, "to": {"progress": "63%"}},
+            "checkpoints from progress 37% to progress 63%",
+            [200, 300],
+        ),
         (
             {"from": {"step": 200}, "to": {"progress": "80%"}},
             "checkpoints from step 200 to progress 80%",
@@ -61,14 +68,30 @@ def test_refusals(raw, message, path):
     assert caught.value.path == path
 
 
+@pytest.mark.parametrize("progress", ["10%", "50%", "94%", 0.7])
+def test_a_checkpoint_that_is_too_far_away_is_not_the_one_that_is_meant(progress):
+    with pytest.raises(Unanswerable, match=r"no checkpoint is near progress .*: the nearest is step \d+ at \d+%"):
+        parse_at({"progress": progress}).select(POINTS)
+
+
+def test_of_two_that_are_equally_near_the_earlier_is_meant():
+    """Whatever float64 makes of 0.2 - 0.18 and 0.22 - 0.2."""
+    for total in (50, 100, 1000, 30000):
+        points = [
+            Point(f"c{share}", share * total // 100, (share * total // 100) / total) for share in (18, 22, 96, 100)
+        ]
+        assert parse_at({"progress": "20%"}).select(points) == points[:1]
+        assert parse_at({"progress": "98%"}).select(points) == points[2:3]
+
+
 def test_a_step_that_is_not_there_lists_those_that_are():
     with pytest.raises(Unanswerable, match="no checkpoint at step 7; it has 100, 200, 300, 400, 500"):
         parse_at({"step": 7}).select(POINTS)
 
 
 def test_an_empty_span_is_unanswerable():
-    with pytest.raises(Unanswerable, match=r"progress 90% \(step 400\) comes after step 300"):
-        parse_at({"from": {"progress": "90%"}, "to": {"step": 300}}).select(POINTS)
+    with pytest.raises(Unanswerable, match=r"progress 80% \(step 400\) comes after step 300"):
+        parse_at({"from": {"progress": "80%"}, "to": {"step": 300}}).select(POINTS)
 
 
 def test_canonical_spellings_make_equal_requests():

@@ -21,7 +21,7 @@ class Column:
 
     Attributes:
         values: shape (checkpoints, weights), float64, NaN where there is no figure. Weights that have not changed
-            have none, except where freezing itself is the figure.
+            have those that the metric defines for them.
         sizes: number of entries of each weight.
     """
 
@@ -114,7 +114,8 @@ class Columns:
         """One figure. Raises RecordError where it was not measured."""
         if (request, stat) not in self._read:
             values = self._table(request, stat)
-            if request != FROZEN:
+            metric = load_metrics().get(request.metric)
+            if metric is None or not metric.when_unchanged:
                 values[self.frozen] = np.nan
             self._read[request, stat] = Column(request, stat, values, self._sizes)
         return self._read[request, stat]

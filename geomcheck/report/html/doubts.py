@@ -52,7 +52,10 @@ def _frozen(columns: Columns) -> Doubt | None:
     names = [w.name for index, w in enumerate(columns.weights) if columns.frozen[:, index].all()]
     if not names:
         return None
-    text = f"{several(len(names), 'weight')} of {len(columns.weights):,} never changed. They are not averaged in."
+    text = (
+        f"{several(len(names), 'weight')} of {len(columns.weights):,} never changed. They count with an update of 0, "
+        "and are left out of figures that need one."
+    )
     return Doubt("Frozen", text, [_some(names)])
 
 
