@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from geomcheck.measurement import Record
+
+SHOWING = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
+"""pytest's options, by their names in its namespace, under which it shows something and runs no test."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,9 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--geom-missing-baseline",
-        choices=("info", "error"),
-        default="info",
-        help="what expectations come to where --geom-reference names a record that is not there yet (default: info)",
+        choices=("error", "info"),
+        help="a record that --geom-reference names and that is not there: refuse the session, or judge the rest and "
+        "say what was not judged (default: error)",
     )
     group.addoption("--geom-record", metavar="PATH", help="write every per-weight measurement here (Parquet)")
     group.addoption("--geom-json", metavar="PATH", help="write the verdicts here")
@@ -84,6 +89,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("geom_suites", "suite files, as globs (default: suites/*.yaml suites/*.yml)", type="args", default=[])
     parser.addini("geom_base", "where W0 comes from, unless --geom-base is given")
     parser.addini("geom_incomplete", "skip or error, unless --geom-incomplete is given")
+    parser.addini("geom_missing_baseline", "error or info, unless --geom-missing-baseline is given")
     parser.addini("geom_workers", "local workers or ray, unless --geom-workers is given")
     parser.addini("geom_device", "where to compute, unless --geom-device is given")
     parser.addini("geom_cache", "cache directory (from the rootdir) or off, unless --geom-cache is given")
@@ -93,7 +99,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
     """With ``--geom-run`` and no path arguments, collect the suites and nothing else."""
-    if early_config.known_args_namespace.geom_run:
+    if _judges(early_config.known_args_namespace):
         from geomcheck.gate.arguments import add_suites
 
         add_suites(early_config, args)
@@ -102,12 +108,17 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start the gate when there is a run to check: last, when it is known what the terminal can show."""
-    if config.option.geom_run:
+    config.addinivalue_line("markers", "geom: an expectation about the geometry of a run (geomcheck)")
+    if _judges(config.option):
         from geomcheck.gate.hooks import activate
 
         activate(config)
-    else:
+    elif not config.option.geom_run:
         _refuse_idle_options(config)
+
+
+def _judges(options: Namespace) -> bool:
+    return bool(options.geom_run) and not any(getattr(options, name, None) for name in SHOWING)
 
 
 def _refuse_idle_options(config: pytest.Config) -> None:

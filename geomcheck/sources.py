@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geomcheck.api import measure
-from geomcheck.checkpoints import BaseModel, Run
+from geomcheck.checkpoints import BaseModel, Run, open_base
 from geomcheck.measurement import Record, Request, read_record
+from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.suite.selection import Selection
 
 Source = Run | Record | str | Path
@@ -25,15 +26,16 @@ def records_of(
 
     Raises:
         UsageError: no such run or W0.
-        RunError: a run cannot be read or trusted.
+        RunError: a run cannot be read or trusted, or a record is of another W0 than the one given.
         RecordError: a record file is damaged.
     """
     records = []
     for source in sources:
-        if isinstance(source, Record):
-            records.append(source)
-        elif isinstance(source, str | Path) and Path(source).is_file():
-            records.append(read_record(source))
-        else:
+        if not isinstance(source, Record) and not (isinstance(source, str | Path) and Path(source).is_file()):
             records.append(measure(source, base=base, metrics=metrics, weights=weights, workers=workers))
+            continue
+        records.append(source if isinstance(source, Record) else read_record(source))
+        if base is not None:
+            given = base if isinstance(base, BaseModel) else open_base(base, "the given base")
+            require_measured_against(records[-1], given)
     return records

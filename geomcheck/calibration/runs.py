@@ -10,7 +10,7 @@ from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Point, Record
 from geomcheck.measurement.places import matches
-from geomcheck.suite.likeness import Difference, content_of_w0, differences
+from geomcheck.suite.likeness import Difference, differences, start_difference
 from geomcheck.suite.places import Place, Places
 from geomcheck.suite.quantities import share_text
 from geomcheck.suite.selection import Selection
@@ -37,8 +37,9 @@ def require_comparable(records: Sequence[Record], weights: Selection, *, across_
 
 def _differences(one: Record, other: Record, weights: Selection, across_bases: bool) -> Iterator[Difference]:
     yield from differences(one, other, weights)
-    if not across_bases and one.fingerprints.get("W0") != other.fingerprints.get("W0"):
-        yield Difference("their W0", content_of_w0(one), content_of_w0(other))
+    start = start_difference(one, other)
+    if not across_bases and start is not None:
+        yield start
     trained = ["an adapter" if record.layout == Adapter.layout else "all weights" for record in (one, other)]
     if trained[0] != trained[1]:
         yield Difference("what they train", *trained)

@@ -17,7 +17,7 @@ from geomcheck.measurement import Point, Record
 from geomcheck.measurement.places import matches, nearest
 from geomcheck.sources import Source, records_of
 from geomcheck.suite.folds import fold
-from geomcheck.suite.likeness import content_of_w0, differences
+from geomcheck.suite.likeness import differences, start_difference
 from geomcheck.suite.places import Place, Places
 from geomcheck.suite.sampling import Question, Sample, sample
 from geomcheck.suite.selection import DEFAULT, Selection
@@ -80,9 +80,9 @@ def compare(
 
 
 def _notes(ours: Record, theirs: Record) -> Iterator[str]:
-    if ours.fingerprints.get("W0") != theirs.fingerprints.get("W0"):
-        starts = f"{content_of_w0(ours)} and {content_of_w0(theirs)}"
-        yield f"they started from different W0, {starts}: sizes can be compared, what they changed cannot"
+    difference = start_difference(ours, theirs)
+    if difference is not None:
+        yield f"{difference}: sizes can be compared, what they changed cannot"
 
 
 def _matched(ours: Record, theirs: Record) -> Matched:
@@ -152,9 +152,8 @@ def _no_overlap(a: Source, b: Source, ours: Record, theirs: Record) -> str | Non
     held = [source for source in (a, b) if isinstance(source, Record) or _is_file(source)]
     if held:
         return "needs the weights of both runs, and a record holds none; give run directories"
-    if ours.fingerprints.get("W0") != theirs.fingerprints.get("W0"):
-        return f"the runs started from different W0: {content_of_w0(ours)} and {content_of_w0(theirs)}"
-    return None
+    difference = start_difference(ours, theirs)
+    return None if difference is None else str(difference)
 
 
 def _is_file(source: Source) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Container, Iterable, Iterator
 from glob import glob
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def add_suites(config: pytest.Config, args: list[str]) -> None:
         named = {_named_suite(config, source): True for source in config.known_args_namespace.geom_suite}
         candidates = _under(paths, config) if paths else {}
         if not paths and not named:
-            candidates = dict.fromkeys(_project_suites(config) or shipped_suites().values(), False)
+            candidates = dict.fromkeys(_project_suites(config) or _shipped_suites(config), False)
     except UsageError as error:
         raise pytest.UsageError(f"geomcheck: {error}") from None
     config.stash[CANDIDATES] = {_real(path): explicit for path, explicit in {**candidates, **named}.items()}
@@ -53,6 +54,8 @@ def _named_suite(config: pytest.Config, source: str) -> Path:
     """The suite that ``--geom-suite`` names: a file, or a suite of the project before a shipped one."""
     here = config.invocation_params.dir / source
     own = [here] if here.is_file() else [path for path in _project_suites(config) if path.stem == source]
+    if not own and source in shipped_suites():
+        _refuse_passed_over(config, {source})
     return own[0] if own else find_suite(source, beside=config.invocation_params.dir)
 
 
@@ -88,6 +91,45 @@ def _project_suites(config: pytest.Config) -> list[Path]:
     if configured and not found:
         raise UsageError(f"geom_suites = {' '.join(globs)} in the ini file matches no file in {config.rootpath}")
     return found
+
+
+def _shipped_suites(config: pytest.Config) -> Iterable[Path]:
+    """The shipped suites. Raises UsageError where the project has suites, and pytest's rootdir is not the project."""
+    _refuse_passed_over(config)
+    return shipped_suites().values()
+
+
+def _refuse_passed_over(config: pytest.Config, names: Container[str] | None = None) -> None:
+    """Refuse a shipped suite in place of one, of these `names`, in a directory around the rootdir or the user's."""
+    here = config.invocation_params.dir
+    around = dict.fromkeys([*_inside_repository(here), *_inside_repository(config.rootpath)])
+    for directory in around:
+        suites = (path for pattern in DEFAULT_GLOBS for path in sorted(directory.glob(pattern)))
+        for path in suites:
+            if (names is None or path.stem in names) and _is_suite(path):
+                raise UsageError(
+                    f"pytest's rootdir is {config.rootpath}{f', by {config.inipath}' if config.inipath else ''}, which "
+                    f"has no {DEFAULT_GLOBS[0]}: the suites of {directory}, such as {path.name}, would be passed over "
+                    f"for shipped ones. Run pytest with --rootdir={directory}, set geom_suites in the ini file, or "
+                    "name the suite with --geom-suite=FILE"
+                )
+
+
+def _inside_repository(directory: Path) -> Iterator[Path]:
+    """`directory` and those above it, up to the one that holds ``.git``."""
+    for above in (directory, *directory.parents):
+        yield above
+        if (above / ".git").exists():
+            return
+
+
+def _is_suite(path: Path) -> bool:
+    """Whether this is a suite, and no other YAML file."""
+    try:
+        with path.open("rb") as file:
+            return re.search(rb"(?m)^geomcheck\s*:", file.read(1 << 16)) is not None
+    except OSError:
+        return False
 
 
 def _real(path: Path) -> Path:

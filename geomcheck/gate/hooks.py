@@ -36,7 +36,6 @@ def activate(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: no such run, no base, no suite, an output inside a run, a bad option value.
     """
-    config.addinivalue_line("markers", "geom: an expectation about the geometry of a run (geomcheck)")
     hooks: ControllerHooks | WorkerHooks
     if hasattr(config, "workerinput"):
         hooks = WorkerHooks(Exchange(Path(config.workerinput["geomcheck"])))
@@ -169,8 +168,9 @@ class ControllerHooks(Hooks):
         """Keep the verdict that a report carries, and let the report show it."""
         verdict = getattr(report, "geomcheck", None)
         if verdict is not None and report.when == "call":
-            self.verdicts.append(verdict)
-            explain(report, verdict, self.screen)
+            self.verdicts.append(_counted(verdict, report))
+            if verdict["outcome"] != "passed":
+                explain(report, verdict, self.screen)
         elif verdict is None and report.failed:
             self.verdicts += self._lost(report)
 
@@ -276,6 +276,20 @@ class ControllerHooks(Hooks):
         option = self.config.option
         choices = (option.keyword, option.markexpr, option.deselect, option.ignore, option.ignore_glob)
         return any(choices)
+
+
+def _counted(facts: Mapping[str, Any], report: pytest.TestReport) -> dict[str, Any]:
+    """A verdict as pytest counts its test: xfail, or another plugin, may have overruled it."""
+    violated = facts["outcome"] in ("failed", "error")
+    mark = getattr(report, "wasxfail", None)
+    if violated and not report.failed:
+        why = "another plugin overruled it" if mark is None else f"marked xfail{f': {mark}' if mark else ''}"
+        return {**facts, "outcome": "warned", "warnings": [f"violated, and does not fail the session ({why})"]}
+    if facts["outcome"] == "passed" and (report.failed or mark is not None):
+        against = f"it holds, against {report.longreprtext or f'its mark xfail: {mark}'}"
+        outcome = "failed" if report.failed else "passed"
+        return {**facts, "outcome": outcome, "warnings": [*facts["warnings"], against]}
+    return dict(facts)
 
 
 def _selected(session: pytest.Session, gate: Gate) -> list[tuple[Pairing, str, Expectation]]:

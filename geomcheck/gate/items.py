@@ -90,7 +90,7 @@ class ExpectationItem(pytest.Item):
             record = self.records.record(self.path, self.run)
             reference = self.records.reference() if self.expectation.compares else None
         except NoBaseline as error:
-            self.verdict = unmeasured(self.expectation, str(error), outcome=self.config.option.geom_missing_baseline)
+            self.verdict = unmeasured(self.expectation, str(error), outcome="info")
         except GeomcheckError as error:
             self.verdict = unmeasured(self.expectation, str(error))
         else:

@@ -10,7 +10,7 @@ import pytest
 
 from geomcheck.checkpoints import BaseModel, Incomplete, open_base
 from geomcheck.checkpoints.hub import is_hub_id
-from geomcheck.errors import GeomcheckError, UsageError
+from geomcheck.errors import GeomcheckError, NoBaseline, UsageError
 from geomcheck.gate.arguments import CANDIDATES
 from geomcheck.gate.session import Gate, Planner
 from geomcheck.gate.subjects import Subject, open_subject, open_subjects
@@ -37,12 +37,13 @@ def open_gate(config: pytest.Config) -> Gate:
         device=_value(config, "geom_device") or "auto",
     )
     resources.require_device()
+    missing = _missing_baseline(config)
     gate = Gate(
         open_subjects(option.geom_run, incomplete=incomplete),
         config.stash[CANDIDATES],
         base=_base(config),
-        reference=_reference(option.geom_reference, incomplete) if option.geom_reference else None,
-        missing_baseline=option.geom_reference if _is_missing_baseline(option.geom_reference) else None,
+        reference=_reference(config, incomplete) if option.geom_reference and not missing else None,
+        missing_baseline=missing,
         also=_drawn() if option.geom_report else (),
         resources=resources,
         dequantize=option.geom_dequantize,
@@ -70,16 +71,25 @@ def _base(config: pytest.Config) -> BaseModel | None:
     return open_base(in_ini if on_hub else local, "geom_base of the ini file")
 
 
-def _is_missing_baseline(path: str | None) -> bool:
-    """Whether `path` names a record that is not there yet; a run that is not there is a mistake."""
-    return path is not None and Path(path).suffix == SUFFIX and not Path(path).exists()
-
-
-def _reference(path: str, incomplete: Incomplete) -> Subject | None:
-    if _is_missing_baseline(path):
+def _missing_baseline(config: pytest.Config) -> str | None:
+    """The record to compare with, where it is not there and the project says that it may not be. A run may not."""
+    path: str | None = config.option.geom_reference
+    if path is None or Path(path).suffix != SUFFIX or Path(path).exists():
         return None
+    allowed = _value(config, "geom_missing_baseline")
+    if allowed not in (None, "error", "info"):
+        raise UsageError(f"geom_missing_baseline = {allowed} in the ini file: write error or info")
+    if allowed == "info":
+        return path
+    raise UsageError(
+        f"--geom-reference: {NoBaseline(path)}. A project whose baselines may come later says so with "
+        "--geom-missing-baseline=info"
+    )
+
+
+def _reference(config: pytest.Config, incomplete: Incomplete) -> Subject:
     try:
-        return open_subject(path, incomplete=incomplete)
+        return open_subject(config.option.geom_reference, incomplete=incomplete)
     except GeomcheckError as error:
         raise UsageError(f"--geom-reference: {error}") from None
 

@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, Run, comparable, find_base
+from geomcheck.checkpoints import BaseModel, Run, comparable, find_base, open_base
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.gate.subjects import Subject
 from geomcheck.measurement import Plan, Progress, Record, Resources, measure_record, merge, survey
+from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.suite import Expectation, Suite, load_suite
 
 Show = Callable[[Subject], AbstractContextManager[Progress]]
@@ -24,7 +25,7 @@ class Measurement:
     Attributes:
         subject: the run.
         run: the run, None for a record file; its weights and those of `base` under the same names.
-        base: W0; None for a record file.
+        base: W0; of a record file None, unless the user or the suite names one.
         record: what is known of the run: from headers first, with figures once it is `done`.
         error: why there is no record.
         done: whether the figures are in.
@@ -48,20 +49,27 @@ class Measurement:
     def of(cls, subject: Subject, base: BaseModel | None, *, dequantize: bool) -> Measurement:
         """Survey a run from headers. Raises UsageError where W0 belongs to another model."""
         if subject.run is None or base is None:
-            return cls(subject, record=subject.record, done=True)
+            return cls(subject, base=base, record=subject.record, done=base is None)
         try:
             run, base = comparable(subject.run, base, dequantize=dequantize)
             return cls(subject, run, base, survey(run, base))
         except RunError as error:
             return cls(subject, base=base, error=error, done=True)
 
-    def fill(self, requests: Plan, *, reference: Run | None, resources: Resources, show: Show) -> None:
-        """Measure `requests`; what keeps the run from being measured becomes `error`."""
+    def fill(
+        self, requests: Plan, *, reference: Run | None, resources: Resources, dequantize: bool, show: Show
+    ) -> None:
+        """Measure `requests`; what keeps the run from being measured becomes `error`.
+
+        Of a record it is asked only whether `base` is the W0 that it was measured against.
+        """
         self.done = True
         assert self.record is not None
         assert self.base is not None
-        assert self.run is not None
         try:
+            if self.run is None:
+                require_measured_against(self.record, self.base, dequantize=dequantize)
+                return
             with show(self.subject) as progress:
                 measure_record(
                     self.record,
@@ -130,6 +138,7 @@ class Gate:
         self.missing_baseline = missing_baseline
         self._measurements: dict[tuple[str, str], Measurement] = {}
         self._answers: dict[tuple[Path, str], Measurement] = {}
+        self._bases: dict[tuple[str, str | None], BaseModel | None] = {}
         for pairing in self.pairings.values():
             for run in pairing.runs:
                 self.measurement(pairing, run)
@@ -157,15 +166,22 @@ class Gate:
     def measurement(self, pairing: Pairing, run: str) -> Measurement:
         """The measurement that answers `pairing` for `run`; suites that agree on W0 share it."""
         if (pairing.file, run) not in self._answers:
-            subject, base = self.subjects[run], None
-            if subject.run is not None:
-                suite_base = pairing.suite.base if pairing.suite else None
-                base = find_base(subject.run, given=self.given_base, suite=suite_base)
+            subject = self.subjects[run]
+            base = self._base(run, pairing.suite.base if pairing.suite else None)
             key = (run, str(base.source.path.resolve()) if base else "")
             if key not in self._measurements:
                 self._measurements[key] = Measurement.of(subject, base, dequantize=self.dequantize)
             self._answers[pairing.file, run] = self._measurements[key]
         return self._answers[pairing.file, run]
+
+    def _base(self, run: str, of_suite: str | None) -> BaseModel | None:
+        """W0 of a run, found once: an adapter's is compared with the model that the adapter names."""
+        if (run, of_suite) not in self._bases:
+            opened, given = self.subjects[run].run, self.given_base
+            if given is None and of_suite is not None:
+                given = open_base(of_suite, "the suite's base")
+            self._bases[run, of_suite] = given if opened is None else find_base(opened, given=given)
+        return self._bases[run, of_suite]
 
     def measure(self, wanted: Iterable[tuple[Pairing, str, Expectation]], show: Show) -> None:
         """Measure what the `wanted` expectations ask of their runs, each weight once.
@@ -191,7 +207,9 @@ class Gate:
         """Measure what `plans` ask of a run that has not been measured."""
         if not measurement.done and measurement.record is not None:
             requests = merge(planner(measurement.record) for planner in planners)
-            measurement.fill(requests, reference=reference, resources=self.resources, show=show)
+            measurement.fill(
+                requests, reference=reference, resources=self.resources, dequantize=self.dequantize, show=show
+            )
 
     def _survey_reference(self) -> Measurement | None:
         """The reference run against its own W0, or else that of the runs compared with it."""

@@ -16,6 +16,8 @@ Place = tuple[Literal["base", "run", "reference"], int]
 """Where a tensor was read: W0, or a checkpoint of the run or of the reference by its index."""
 
 W0: Place = ("base", 0)
+REFERENCE_W0: Place = ("reference", -1)
+"""The W0 that a reference run brings itself."""
 
 Answer = Mapping[str, float] | str
 """What a request gives at one checkpoint: figures by statistic, or the reason why there are none."""

@@ -90,7 +90,6 @@ def _require_same_model(record: Record, base: BaseModel) -> None:
                 "from"
             )
         usual = float(np.median(known[known > 0])) if (known > 0).any() else 0.0
-        usual = float(np.median(known[known > 0])) if (known > 0).any() else 0.0
         foreign = np.flatnonzero(in_layers & (np.nan_to_num(values) >= max(ANOTHER_MODEL, FOREIGN * usual))).tolist()
         if foreign:
             raise RunError(

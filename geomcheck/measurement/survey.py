@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from geomcheck.checkpoints import BaseModel, Run, Stored
-from geomcheck.checkpoints.canonical import is_fp8
+from geomcheck.checkpoints.canonical import is_fp8, layer_count
 from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
@@ -53,6 +53,7 @@ def survey(run: Run, base: BaseModel) -> Record:
         if reason is not None and weight.is_matrix:
             record.skipped[name] = reason
     _require_same_architecture(record, run, base)
+    _require_all_layers(record, run, base)
     return record
 
 
@@ -106,3 +107,17 @@ def _require_same_architecture(record: Record, run: Run, base: BaseModel) -> Non
             f"{len(matrices)} weight matrices are not in W0 or have another shape there. For example {alien[0]}: "
             f"{record.skipped[alien[0]]}. Give the model that this run started from, with --geom-base"
         )
+
+
+def _require_all_layers(record: Record, run: Run, base: BaseModel) -> None:
+    """Refuse a W0 that lacks layers which a config says it has: where the run lacks them too, nothing else tells."""
+    found = {record.weights[name].layer for name in base.source.weights if not record.weights[name].scope} - {None}
+    for source in (base.source, *(checkpoint.source for checkpoint in run.checkpoints)):
+        count = layer_count(source.config) or 0
+        absent = sorted(set(range(count)) - found)
+        if found and absent:
+            raise RunError(
+                f"W0 ({base.source.path}, {base.how}) lacks {len(absent)} of the {count} layers that "
+                f"{source.path / 'config.json'} counts, such as layer {absent[0]}: a part of it was not saved. Give a "
+                "whole model"
+            )

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from geomcheck.checkpoints import BaseModel, Run
+from geomcheck.checkpoints import BaseModel, Run, comparable
 from geomcheck.checkpoints.inside import identity
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
@@ -17,7 +17,7 @@ from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
 from geomcheck.imports import late
 from geomcheck.measurement.content import digest, require_finite
-from geomcheck.measurement.measured import W0, BaseStates, Measured, Place
+from geomcheck.measurement.measured import REFERENCE_W0, W0, BaseStates, Measured, Place
 from geomcheck.measurement.places import matches, nearest
 from geomcheck.measurement.record import Point
 from geomcheck.measurement.request import Request
@@ -86,7 +86,8 @@ class Sources:
         found: dict[Place, str] = {W0: "W0"}
         found |= {("run", index): checkpoint.name for index, checkpoint in enumerate(self.run.checkpoints)}
         others = self.reference.checkpoints if self.reference is not None else ()
-        return found | {("reference", index): f"the reference's {c.name}" for index, c in enumerate(others)}
+        found |= {("reference", index): f"the reference's {c.name}" for index, c in enumerate(others)}
+        return found | {REFERENCE_W0: "the reference's W0"}
 
     def places(self) -> dict[Place, WeightSource]:
         """Every source by its place."""
@@ -95,7 +96,19 @@ class Sources:
         if self.reference is not None:
             others = enumerate(self.reference.checkpoints)
             found |= {("reference", index): checkpoint.source for index, checkpoint in others}
+        if self._reference_base is not None:
+            found[REFERENCE_W0] = self._reference_base
         return found
+
+    @cached_property
+    def _reference_base(self) -> WeightSource | None:
+        """The W0 that the reference brings itself, where that is not this run's directory of it."""
+        if self.reference is None or self.reference.own_base is None:
+            return None
+        own = self.reference.own_base
+        if own.source.path.samefile(self.base.source.path):
+            return None
+        return comparable(self.reference, own, dequantize=self.reference.dequantized)[1].source
 
     def match(self, progress: float) -> int:
         """Index of the reference's checkpoint at the same progress. Raises Undefined where there is none."""
@@ -122,6 +135,11 @@ class Sources:
         if stored is None or stored.dtype not in FORMATS or stored.shape != shape:
             raise Undefined(f"the reference's {checkpoint.name} has no such weight of shape {shape}")
         return checkpoint.source.read(name)
+
+    def read_reference_base(self, name: str) -> Tensor | Change | None:
+        """The weight in the W0 that the reference brings itself; None where it brings none, or not this weight."""
+        held = self._reference_base
+        return held.read(name) if held is not None and name in self.stored[REFERENCE_W0] else None
 
 
 @dataclass(frozen=True)
@@ -175,6 +193,7 @@ class MeasureWeight:
             checkpoints=[partial(checkpoint.source.read, self.name) for checkpoint in sources.run.checkpoints],
             match=sources.match,
             reference=partial(sources.read_reference, self.name, self.shape),
+            reference_base=partial(sources.read_reference_base, self.name),
         )
         device = devices.parse_device(self.device)
         try:

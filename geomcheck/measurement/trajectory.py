@@ -22,7 +22,7 @@ from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.device import on_device
 from geomcheck.measurement.itinerary import Asked, Itinerary, channels_of
-from geomcheck.measurement.measured import W0, Answer, BaseStates, Measured, Place
+from geomcheck.measurement.measured import REFERENCE_W0, W0, Answer, BaseStates, Measured, Place
 from geomcheck.measurement.places import locate
 from geomcheck.measurement.readahead import reading_ahead
 from geomcheck.measurement.record import Point
@@ -45,6 +45,7 @@ class WeightFiles:
     Attributes:
         match: index of the reference's checkpoint at a progress. Raises Undefined.
         reference: the weight at that checkpoint. Raises Undefined.
+        reference_base: the weight in the W0 that the reference brings itself; None where it brings none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class WeightFiles:
     checkpoints: Sequence[Callable[[], Tensor | Change]]
     match: Callable[[float], int]
     reference: Callable[[int], Tensor | Change]
+    reference_base: Callable[[], Tensor | Change | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ class Trajectory:
     def reference(self, index: int) -> Update:
         """The reference's update at the progress of checkpoint `index`. Raises Undefined."""
         match = self.files.match(self.points[index].progress)
+        self._require_shared_start()
         stored = self.files.reference(match)
         self.digests[("reference", match)] = digest(stored)
         update = self._moved(self._after(stored, "the reference"))
@@ -169,6 +172,16 @@ class Trajectory:
         if update.norm >= ANOTHER_MODEL * update.base.norm:
             raise Undefined("the reference is another model: it did not start from this W0")
         return update
+
+    def _require_shared_start(self) -> None:
+        """Raise Undefined where the reference brings a W0 of its own that is another than this run's."""
+        if REFERENCE_W0 not in self.digests:
+            theirs = self.files.reference_base()
+            if theirs is None:
+                return
+            self.digests[REFERENCE_W0] = digest(theirs)
+        if self.digests[REFERENCE_W0] != self.digests[W0]:
+            raise Undefined("the reference started from another W0: what the two changed cannot be compared")
 
     def _read(self, read: Callable[[], Tensor | Change], place: Place, where: str) -> Tensor | Change:
         stored = read()

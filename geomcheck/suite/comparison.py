@@ -10,7 +10,7 @@ from geomcheck.measurement.places import MATCHING_PROGRESS, matches, nearest
 from geomcheck.measurement.record import Point, Record
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.groups import Groups, fold_groups
-from geomcheck.suite.likeness import weight_difference
+from geomcheck.suite.likeness import start_difference, weight_difference
 from geomcheck.suite.places import ALL
 from geomcheck.suite.sampling import Question, Sample, Subject, sample
 from geomcheck.suite.verdict import Unanswerable
@@ -65,6 +65,9 @@ def companion_of(
     if theirs.frozen.keys() != found.frozen.keys():
         odd = sorted(theirs.frozen.keys() ^ found.frozen.keys())[0]
         warnings = (f"this run and the reference froze different weights, such as {odd}",)
+    start = start_difference(record, reference)
+    if start is not None:
+        warnings = (f"{start}: sizes can be compared with {prefix}, what they changed cannot", *warnings)
     return Companion(fold_groups(theirs, expectation), theirs.cells, matched, warnings)
 
 

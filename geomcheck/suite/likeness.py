@@ -55,6 +55,16 @@ def _of_weight(name: str, ours: Weight | None, theirs: Weight | None) -> Iterato
         yield difference
 
 
+def start_difference(one: Record, other: Record) -> Difference | None:
+    """How the W0 of two records differ in what both measured of it; None where they do not."""
+    common = sorted(one.w0.keys() & other.w0.keys())
+    odd = [name for name in common if one.w0[name] != other.w0[name]]
+    untold = not common and one.fingerprints.get("W0") != other.fingerprints.get("W0")  # of records of older versions
+    if not odd and not untold:
+        return None
+    return Difference(f"their W0{f' (in {odd[0]})' if odd else ''}", content_of_w0(one), content_of_w0(other))
+
+
 def content_of_w0(record: Record) -> str:
     """Where a record's W0 came from, and its content in short."""
     return f"{record.origin.path} (content {record.fingerprints.get('W0', 'unknown')[:12]})"

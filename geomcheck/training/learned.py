@@ -16,7 +16,7 @@ from geomcheck.diagnostics import Base, Update
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.errors import RunError, Undefined, UsageError
 from geomcheck.measurement import Record, locate, survey
-from geomcheck.measurement.content import digest, fingerprint
+from geomcheck.measurement.provenance import require_measured_on
 from geomcheck.measurement.soundness import ANOTHER_MODEL
 from geomcheck.measurement.trajectory import Trajectory, WeightFiles
 from geomcheck.suite.selection import Selection
@@ -26,7 +26,7 @@ Found = Mapping[str, Tensor | Undefined]
 """By weight: V, float64 with orthonormal columns (in, k), or the reason why there is none."""
 
 At = str | int
-"""A checkpoint: a share of the training (``20%``: the nearest), ``first``, ``last``, or a step."""
+"""A checkpoint: a share of the training (``20%``: the nearest, within 5 points), ``first``, ``last``, or a step."""
 
 
 def channels_of_run(run: Run, base: BaseModel, *, k: int, at: At, weights: Selection) -> tuple[str, Found]:
@@ -116,14 +116,10 @@ def require_unchanged(record: Record, run: Run, base: BaseModel, at: At) -> None
     if source is None:
         raise RunError(f"{run.path}: {point.name}, which the record of {record.run} holds, is gone; give a run")
     for where, weights in (("W0", base.source), (point.name, source)):
-        if missing := sorted(record.measured_weights() - weights.weights.keys()):
-            raise RunError(f"{run.path}: {where} lacks {missing[0]}, which the record holds; give a run")
-        digests = {name: digest(weights.read(name)) for name in record.measured_weights()}
-        if not digests or fingerprint(digests) != record.fingerprints.get(where):
-            raise RunError(
-                f"{run.path}: {where} does not hold the weights that the record was measured on; records hold figures, "
-                "not V, so give a run"
-            )
+        try:
+            require_measured_on(record, where, weights)
+        except RunError as error:
+            raise RunError(f"{error}; records hold figures, not V, so give a run") from error
 
 
 def _index(record: Record, at: At) -> int:
@@ -133,8 +129,8 @@ def _index(record: Record, at: At) -> int:
     except (ValueError, TypeError) as error:
         raise UsageError(f"at={at!r}: give a share such as '20%', 'first', 'last', or a step") from error
     if index is None:
-        steps = ", ".join(str(point.step) for point in record.points)
-        raise UsageError(f"{record.path}: no checkpoint at {at!r}; there are steps {steps}")
+        steps = ", ".join(f"step {point.step} ({point.progress:.0%})" for point in record.points)
+        raise UsageError(f"{record.path}: no checkpoint at {at!r}, or within 5 points of it; there are {steps}")
     return index
 
 

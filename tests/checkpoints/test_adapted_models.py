@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedModel
 
 import geomcheck
-from geomcheck.checkpoints import comparable, find_base, open_run
+from geomcheck.checkpoints import comparable, find_base, open_base, open_run
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record
 from tests.checkpoints.formats.test_adapter import SMALL, gpt2, phi3, qwen3_moe, train
@@ -94,3 +96,38 @@ def test_adapters_of_another_model_are_refused_before_anything_is_read(tmp_path:
     _, w0 = comparable(run, find_base(run))
     with pytest.raises(UsageError, match="is not the model that the adapter"):
         comparable(open_run(lora), w0)
+
+
+def name_base(run: Path, base: Path) -> None:
+    """Have every adapter of a run name `base` as the model that it was trained on."""
+    for file in run.glob("*/adapter_config.json"):
+        config = json.loads(file.read_text())
+        file.write_text(json.dumps({**config, "base_model_name_or_path": str(base)}))
+
+
+@pytest.mark.parametrize("model", [phi3, gpt2])
+def test_a_w0_other_than_the_one_that_the_adapter_names_is_refused(
+    model: Callable[[], PreTrainedModel], tmp_path: Path
+) -> None:
+    """B A is the same over any W0, so no figure would tell."""
+    lora, _ = runs(tmp_path, model, target_modules=["o_proj", "c_attn"])
+    shutil.rmtree(lora / "base")
+    own, other = tmp_path / "own", tmp_path / "other"
+    trained = model()
+    trained.save_pretrained(own)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.mul_(1.1)
+    trained.save_pretrained(other)
+    for named, refused in ((own, True), (other, False), (tmp_path / "gone", False), (tmp_path, False)):
+        name_base(lora, named)
+        given = open_base(other, "--geom-base")
+        if refused:
+            with pytest.raises(UsageError, match="is not the model that the run's adapter was trained on: "):
+                find_base(open_run(lora), given=given)
+        else:
+            assert find_base(open_run(lora), given=given) is given
+    shutil.copytree(own, lora / "base")
+    name_base(lora, other)
+    with pytest.raises(UsageError, match=r"base/ in the run\) is not the model that the run's adapter"):
+        find_base(open_run(lora))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from geomcheck.cli import main
 from tests.runs import DOWN, K, Q, base_weights, moved, simple_run, write_model, write_run, write_sharded
 from tests.stories.conftest import HEALTHY
 
@@ -133,12 +134,37 @@ class TestFiles:
     def test_all_weights_damaged(self, expect, opd_run: Path) -> None:
         broken = {name: torch.full_like(w.float(), float("nan")) for name, w in base_weights().items()}
         write_model(opd_run / "checkpoint-20", broken)
-        expect(FAILED, "checkpoint-20: 16 of 16 values of model.layers.0.input_layernorm.weight are NaN or infinite")
+        which = "no model runs with these, so the checkpoint is damaged, or training had diverged"
+        expect(FAILED, which)  # which tensor is named first depends on who was faster
 
     def test_a_truncated_checkpoint(self, expect, opd_run: Path) -> None:
         file = opd_run / "checkpoint-20" / "model.safetensors"
         file.write_bytes(file.read_bytes()[:-100])
         expect(FAILED, "checkpoint-20/model.safetensors: truncated or not a safetensors file")
+
+    def test_a_model_with_fewer_layers_than_its_config_says(self, expect, opd_run: Path) -> None:
+        for directory in ("base", "checkpoint-10", "checkpoint-20", "checkpoint-30"):
+            (opd_run / directory / "config.json").write_text('{"model_type": "qwen3", "num_hidden_layers": 3}')
+        said = "lacks 2 of the 3 layers that ckpts/opd/base/config.json counts, such as layer 1: a part of it"
+        expect(FAILED, said)
+        for directory in ("base", "checkpoint-10", "checkpoint-20", "checkpoint-30"):
+            (opd_run / directory / "config.json").write_text('{"model_type": "qwen3", "num_hidden_layers": 1}')
+        expect(PASS, "2 passed")
+
+    def test_a_tensor_that_the_index_does_not_name(self, expect, opd_run: Path) -> None:
+        for place in ("base", "checkpoint-10", "checkpoint-20", "checkpoint-30"):
+            weights = load_file(opd_run / place / "model.safetensors")
+            (opd_run / place / "model.safetensors").unlink()
+            write_sharded(opd_run / place, weights)
+        expect(PASS, "2 passed")
+        index = opd_run / "checkpoint-20" / "model.safetensors.index.json"
+        whole = json.loads(index.read_text())
+        cut = {name: file for name, file in whole["weight_map"].items() if name != DOWN}
+        index.write_text(json.dumps({"weight_map": cut}))
+        expect(FAILED, f"holds {DOWN}, which model.safetensors.index.json does not name (1 weights affected)")
+        first = {name: file for name, file in whole["weight_map"].items() if file.startswith("model-00001")}
+        index.write_text(json.dumps({"weight_map": first}))
+        expect(FAILED, "model.safetensors.index.json: names 1 of 2 shards, such as model-00001-of-00002.safetensors")
 
     def test_a_missing_shard(self, expect, opd_run: Path) -> None:
         (opd_run / "checkpoint-20" / "model.safetensors").unlink()
@@ -284,6 +310,36 @@ class TestReferences:
         (good / "checkpoint-20" / "model.safetensors").write_bytes(b"")
         expect(FAILED, "checkpoint-20/model.safetensors: truncated", "--geom-reference=good", suite=self.LIKE)
         expect(FAILED, "1 failed, 1 passed", "--geom-reference=good", suite=self.LIKE)
+
+    def test_w0_beside_a_record_is_the_one_that_it_was_measured_against(
+        self, expect, opd_run: Path, pytester: pytest.Pytester
+    ) -> None:
+        assert main(["measure", str(opd_run), "-o", "opd.parquet"]) == 0
+        write_model(pytester.path / "same", base_weights())
+        write_model(pytester.path / "other", base_weights(seed=5))
+        write_model(pytester.path / "less", {Q: base_weights()[Q]})
+        expect(PASS, "2 passed", "--geom-base=same", path="opd.parquet")
+        expect(PASS, "2 passed", suite=HEALTHY.replace("expect:", "base: same\nexpect:"), path="opd.parquet")
+        another = "other: does not hold the weights that the record of opd was measured on as W0, such as model.layers"
+        expect(FAILED, another, "--geom-base=other", path="opd.parquet")
+        expect(FAILED, another, suite=HEALTHY.replace("expect:", "base: ../other\nexpect:"), path="opd.parquet")
+        expect(FAILED, "less: lacks model.layers.0", "--geom-base=less", path="opd.parquet")
+        expect(FAILED, another, "--geom-base=other", "-n1", path="opd.parquet")
+
+    def test_a_reference_that_started_from_another_w0(self, expect, pytester: pytest.Pytester) -> None:
+        base = base_weights(seed=5)
+        steps = {step: moved(base, 1e-3 * step, seed=step) for step in (10, 20, 30)}
+        write_run(pytester.path / "elsewhere", base, steps)
+        said = "their W0 (in model.layers.0.mlp.down_proj.weight) differ: "
+        loose = self.LIKE.replace("5%", "50%")
+        expect(PASS, said, "--geom-reference=elsewhere", suite=loose)
+        assert main(["measure", "elsewhere", "-o", "elsewhere.parquet"]) == 0
+        expect(PASS, said, "--geom-reference=elsewhere.parquet", suite=loose)
+        masks = HEALTHY.replace("update_support\n    above: 50%", "mask_jaccard\n    above: 1%")
+        for _ in range(2):
+            expect(FAILED, "started from another W0", "--geom-reference=elsewhere", suite=masks)
+        write_run(pytester.path / "beside", base_weights(), {s: moved(base_weights(), 1e-3 * s) for s in (10, 20, 30)})
+        expect(PASS, "2 passed", "--geom-reference=beside", suite=masks)
 
     def test_a_reference_of_another_architecture(self, expect, pytester: pytest.Pytester) -> None:
         wide = {name: torch.ones([2 * n for n in w.shape]) for name, w in base_weights().items()}

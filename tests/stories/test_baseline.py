@@ -21,9 +21,12 @@ expect:
 """
 
 
+MISSING = ("--geom-reference=baseline.parquet", "--geom-missing-baseline=info")
+
+
 def test_without_a_baseline_nothing_is_green(geom, write_suite) -> None:
     write_suite(LIKE)
-    result = geom("--geom-reference=baseline.parquet", "-rs")
+    result = geom(*MISSING, "-rs")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result.assert_outcomes(skipped=1)
     bless = "bless a good run with: geomcheck measure RUN -o baseline.parquet"
@@ -34,29 +37,40 @@ def test_without_a_baseline_nothing_is_green(geom, write_suite) -> None:
 def test_without_a_baseline_the_rest_is_judged(geom, write_suite) -> None:
     write_suite(LIKE)
     write_suite(HEALTHY, "healthy")
-    result = geom("--geom-reference=baseline.parquet", "--geom-json=v.json")
+    result = geom(*MISSING, "--geom-json=v.json")
     assert result.ret == pytest.ExitCode.OK
     result.assert_outcomes(passed=2, skipped=1)
     assert '"outcome": "info"' in Path("v.json").read_text()
 
 
-def test_a_missing_baseline_may_be_an_error(geom, write_suite) -> None:
-    write_suite(LIKE)
-    result = geom("--geom-reference=baseline.parquet", "--geom-missing-baseline=error")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["cannot judge relative_update_norm: no baseline at baseline.parquet yet*"])
+@pytest.mark.parametrize("suite", [LIKE, HEALTHY])
+def test_a_missing_baseline_is_an_error_unless_the_project_says_that_it_may_be(
+    geom, write_suite, pytester: pytest.Pytester, suite: str
+) -> None:
+    write_suite(suite)
+    for arguments in ((), ("--geom-missing-baseline=error",)):
+        result = geom("--geom-reference=nope.parquet", *arguments)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*--geom-reference: no baseline at nope.parquet yet; bless a good run with:*"])
+    pytester.makeini("[pytest]\ngeom_missing_baseline = info")
+    assert geom("--geom-reference=nope.parquet").ret != pytest.ExitCode.USAGE_ERROR
+    assert geom("--geom-reference=nope.parquet", "--geom-missing-baseline=error").ret == 4
+    pytester.makeini("[pytest]\ngeom_missing_baseline = perhaps")
+    result = geom("--geom-reference=nope.parquet")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*geom_missing_baseline = perhaps in the ini file: write error or info"])
 
 
 def test_under_xdist_too(geom, write_suite) -> None:
     write_suite(LIKE)
-    result = geom("--geom-reference=baseline.parquet", "-n1")
+    result = geom(*MISSING, "-n1")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result.stdout.fnmatch_lines(["geomcheck: no expectation was judged"])
 
 
 def test_only_measure_writes_a_baseline(geom, write_suite, pytester: pytest.Pytester) -> None:
     write_suite(LIKE)
-    result = geom("--geom-reference=baseline.parquet", "--geom-record=baseline.parquet")
+    result = geom(*MISSING, "--geom-record=baseline.parquet")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*would write to the baseline baseline.parquet, which is never written to"])
     base = base_weights()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -328,3 +330,82 @@ def test_a_run_that_ended_early_is_named_in_the_header_and_at_the_last_checkpoin
     result = pytester.runpytest_inprocess("--geom-run=opd-early", "-p", "no:cacheprovider")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*no checkpoint is near progress 100%: the nearest is step 30 at 20%*"])
+
+
+def test_an_expected_failure_is_not_called_one(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(STRICT)
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker(pytest.mark.xfail(reason="known: #12"))
+        """
+    )
+    result = geom("--geom-json=verdicts.json", "--geom-report=report.html")
+    assert result.ret == 0
+    result.assert_outcomes(xfailed=1, xpassed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "  WARNED support *",
+            "  PASSED norm *",
+            "warning: support: violated, and does not fail the session (marked xfail: known: #12)",
+            "warning: norm: it holds, against its mark xfail: known: #12",
+        ]
+    )
+    assert "FAILED" not in result.stdout.str()
+    counts = json.loads(Path("verdicts.json").read_text())["summary"]
+    assert (counts["warned"], counts["passed"], counts["failed"]) == (1, 1, 0)
+    assert "1 of 2 expectations warned" in Path("report.html").read_text()
+
+
+def test_an_expected_failure_that_holds_fails_where_it_is_strict(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(STRICT)
+    pytester.makeini("[pytest]\nxfail_strict = true\nstrict_xfail = true")
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker("xfail")
+        """
+    )
+    result = geom("-k", "norm")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*XPASS(strict)*", "  FAILED norm *", "warning: norm: it holds, against *XPASS*"])
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_suites_of_the_project_are_not_passed_over_for_shipped_ones(
+    write_suite, opd_run: Path, pytester: pytest.Pytester, inside: bool
+) -> None:
+    write_suite(HEALTHY, "opd")
+    ini = pytester.path / "sub" / "pytest.ini"
+    ini.parent.mkdir()
+    ini.write_text("[pytest]\n")
+    if inside:
+        pytester.chdir()
+        os.chdir("sub")
+    arguments = (f"--geom-run={opd_run}", *([] if inside else ["-c", "sub/pytest.ini"]))
+    for further in ((), ("--geom-suite=opd",)):
+        result = pytester.runpytest_inprocess(*arguments, *further)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*pytest's rootdir is */sub, by */pytest.ini, which has no suites/*.yaml: the *"])
+    healthy = pytester.path / "suites" / "opd.yaml"
+    assert pytester.runpytest_inprocess(*arguments, f"--geom-suite={healthy}").ret == 0
+    assert pytester.runpytest_inprocess(f"--geom-run={opd_run}", f"--rootdir={pytester.path}").ret == 0
+
+
+@pytest.mark.parametrize("option", ["--cache-show", "--fixtures", "--fixtures-per-test", "--markers", "--help"])
+def test_what_pytest_only_shows_needs_no_gate(
+    opd_run: Path, write_suite, pytester: pytest.Pytester, option: str
+) -> None:
+    write_suite(HEALTHY)
+    result = pytester.runpytest_inprocess(f"--geom-run={opd_run}", "--geom-json=verdicts.json", option)
+    assert result.ret in (0, pytest.ExitCode.NO_TESTS_COLLECTED)
+    said = result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in said
+    assert "nothing was checked" not in said
+    assert not Path("verdicts.json").exists()

@@ -9,12 +9,13 @@ from geomcheck.checkpoints.canonical import megatron, torchtitan
 from geomcheck.checkpoints.canonical.experts import single_experts
 from geomcheck.checkpoints.canonical.fused import projections, upright
 from geomcheck.checkpoints.canonical.names import plain
+from geomcheck.checkpoints.canonical.numbers import layer_count
 from geomcheck.checkpoints.canonical.parts import Part, PartsOf
 from geomcheck.checkpoints.canonical.quantized import holds_scaled_fp8, is_fp8, unquantized
 from geomcheck.checkpoints.canonical.tied import tied_once, ties
 from geomcheck.checkpoints.source import WeightSource
 
-__all__ = ["DIALECTS", "Dialect", "canonical", "holds_scaled_fp8", "is_fp8", "tied_once", "ties"]
+__all__ = ["DIALECTS", "Dialect", "canonical", "holds_scaled_fp8", "is_fp8", "layer_count", "tied_once", "ties"]
 
 
 class Dialect(NamedTuple):

@@ -11,6 +11,7 @@ _HEADS = ("num_attention_heads", "n_head", "n_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "kv_n_heads")
 _HEAD_DIM = ("head_dim", "kv_channels")
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 class Unsplittable(Exception):
@@ -36,6 +37,17 @@ def disagreement(config: Mapping[str, Any], other: Mapping[str, Any]) -> str | N
     return next(
         (key for key in keys if None not in (mine.get(key), theirs.get(key)) and mine[key] != theirs[key]), None
     )
+
+
+def layer_count(config: Mapping[str, Any]) -> int | None:
+    """How many layers the language model has; None where the config does not say, or counts two stacks."""
+    numbers = section(config, "")
+    if config.get("is_encoder_decoder") or numbers.get("is_encoder_decoder"):
+        return None
+    try:
+        return Numbers(numbers)._number(*_LAYERS)
+    except Unsplittable:
+        return None
 
 
 class Numbers:

@@ -20,6 +20,8 @@ from geomcheck.errors import UsageError
 MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/consolidated", "model")
 """Where the weights of a model directory lie that is no step directory."""
 
+HOW_ADAPTERS = "base_model_name_or_path of the run's adapter"
+
 
 def open_base(path: str | Path, how: str) -> BaseModel:
     """Open W0.
@@ -66,13 +68,17 @@ def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = N
         given = open_base(suite, "the suite's base")
     if given is not None:
         _require_untrained(run, given)
+        _require_adapted(run, given)
         return given
     if run.own_base is not None:
         _require_untrained(run, run.own_base)
+        _require_adapted(run, run.own_base)
         return run.own_base
-    name = _named_by_adapters(run)
-    if name is not None:
-        base = _of_adapter(run, name)
+    names = _named_by_adapters(run)
+    if len(names) > 1:
+        raise UsageError(f"run {run.path}: its adapters name several base models ({', '.join(sorted(names))})")
+    if names:
+        base = _of_adapter(run, names.pop())
         _require_untrained(run, base)
         return base
     raise UsageError(
@@ -86,12 +92,17 @@ def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = N
 
 
 def _open_directory(directory: Path, how: str) -> BaseModel:
-    layouts = [layout for layout in LAYOUTS if layout.directory.fullmatch(directory.resolve().name)]
-    of_steps = [place for layout in layouts for place in places(layout, 0, directory, root=storage_root(directory))]
-    where = of_steps or [directory / place for place in MODEL_PLACES]
+    where = _model_places(directory)
     if held(where) is None:
         raise UsageError(f"W0: {directory} ({how}): {explain(directory, where)}")
     return BaseModel(open_weights(directory, places=where), how)
+
+
+def _model_places(directory: Path) -> list[Path]:
+    """Where the weights of a model may lie in `directory`, which may be a step's."""
+    layouts = [layout for layout in LAYOUTS if layout.directory.fullmatch(directory.resolve().name)]
+    of_steps = [place for layout in layouts for place in places(layout, 0, directory, root=storage_root(directory))]
+    return of_steps or [directory / place for place in MODEL_PLACES]
 
 
 def _require_untrained(run: Run, base: BaseModel) -> None:
@@ -105,22 +116,52 @@ def _require_untrained(run: Run, base: BaseModel) -> None:
         raise UsageError(f"W0: {base.source.path} ({base.how}) is the final model of the run that is checked")
 
 
-def _named_by_adapters(run: Run) -> str | None:
-    """The base model that the run's adapters name; None where they name none, or there are no adapters."""
+def _require_adapted(run: Run, base: BaseModel) -> None:
+    """Refuse a W0 other than the model that the run's adapters name, where that is at hand to compare.
+
+    B A is the same over any W0, so no figure would tell. Weights that the two store in several formats are not
+    compared: a quantized model may be named, and the one that it was made from be given.
+    """
+    ours = base.source
+    for name in sorted(_named_by_adapters(run)):
+        if not os.path.isdir(name) or ours.path.samefile(name) or held(_model_places(Path(name))) is None:
+            continue
+        theirs = _open_directory(Path(name), HOW_ADAPTERS).source
+        for weight in _adapted(run, ours.weights.keys() & theirs.weights.keys()):
+            if ours.weights[weight].dtype == theirs.weights[weight].dtype and not _equal(ours, theirs, weight):
+                raise UsageError(
+                    f"W0 ({ours.path}, {base.how}) is not the model that the run's adapter was trained on: {weight} "
+                    f"is another in {theirs.path}, which base_model_name_or_path in adapter_config.json names. Give "
+                    "that one, or correct the name"
+                )
+
+
+def _adapted(run: Run, names: Iterable[str]) -> list[str]:
+    """Which of `names` of W0 an adapter changes; a bare model's lack the first parts of what the adapter calls them."""
+    parts = (name.split(".") for name in run.checkpoints[0].source.weights)
+    tails = {".".join(name[start:]) for name in parts for start in range(len(name))}
+    return sorted(tails.intersection(names))
+
+
+def _equal(one: WeightSource, other: WeightSource, name: str) -> bool:
+    import torch
+
+    ours, theirs = one.read(name), other.read(name)
+    return isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor) and torch.equal(ours, theirs)
+
+
+def _named_by_adapters(run: Run) -> set[str]:
+    """The base models that the run's adapters name."""
     root = storage_root(run.path)
-    names = {name for c in run.checkpoints if (name := named_base(c.source.path, root)) is not None}
-    if len(names) > 1:
-        raise UsageError(f"run {run.path}: its adapters name several base models ({', '.join(sorted(names))})")
-    return names.pop() if names else None
+    return {name for c in run.checkpoints if (name := named_base(c.source.path, root)) is not None}
 
 
 def _of_adapter(run: Run, name: str) -> BaseModel:
     """The base model that an adapter names, if it is on this machine: a file of a run never starts a download."""
-    how = "base_model_name_or_path of the run's adapter"
     if os.path.isdir(name):
-        return _open_directory(Path(name), how)
+        return _open_directory(Path(name), HOW_ADAPTERS)
     if is_hub_id(name) and (snapshot := cached(name)) is not None:
-        return BaseModel(open_weights(snapshot), f"{how}: {name} of the Hugging Face Hub's cache")
+        return BaseModel(open_weights(snapshot), f"{HOW_ADAPTERS}: {name} of the Hugging Face Hub's cache")
     raise UsageError(
         f"run {run.path}: its adapter names {name[:200]!r} as the base model, which is neither a directory here nor in "
         "the local Hugging Face cache. Give W0 with --geom-base=PATH, or, to download it, with "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from geomcheck.checkpoints.inside import read_json
@@ -11,13 +12,15 @@ from geomcheck.errors import RunError
 MAX_INDEX_BYTES = 64 * 2**20
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@ -]{0,254}")
+_NUMBERED = re.compile(r".*-[0-9]+-of-([0-9]{1,9})\.[a-z]+")
 
 
 def read_index(path: Path, root: Path) -> dict[str, str]:
     """File name by weight name, from an index as transformers writes it.
 
     Raises:
-        RunError: it cannot be read, names something other than plain files beside it, or a file that is missing.
+        RunError: it cannot be read, names something other than plain files beside it or a file that is missing, or
+            does not name all shards of a set.
     """
     weight_map = read_json(path, root, max_bytes=MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -30,4 +33,41 @@ def read_index(path: Path, root: Path) -> dict[str, str]:
             raise RunError(
                 f"{path.parent / file}: missing, though {path.name} names it; copy the shard, or remove the checkpoint"
             )
+    _require_all_shards(path, set(weight_map.values()))
     return dict(sorted(weight_map.items()))
+
+
+def require_agreement(index: Path, weight_map: Mapping[str, str], file: str, held: Collection[str]) -> None:
+    """Refuse a shard that does not hold what its index places there, or that holds what no index names.
+
+    Args:
+        weight_map: file name by weight name, of `index`.
+        file: the shard.
+        held: names of the tensors in it.
+
+    Raises:
+        RunError: naming one such weight.
+    """
+    absent = sorted(name for name, where in weight_map.items() if where == file and name not in held)
+    if absent:
+        raise RunError(
+            f"{index.parent / file}: {index.name} places {absent[0]} here, but the file does not hold it "
+            f"({len(absent)} weights affected): the index is stale or the shard was overwritten"
+        )
+    unnamed = sorted(name for name in held if name not in weight_map)
+    if unnamed:
+        raise RunError(
+            f"{index.parent / file}: holds {unnamed[0]}, which {index.name} does not name ({len(unnamed)} weights "
+            "affected): the index is stale or was cut. Write the checkpoint, or its index, again"
+        )
+
+
+def _require_all_shards(index: Path, files: set[str]) -> None:
+    """Refuse an index that names some shards of a numbered set: whoever wrote the set gave each something to hold."""
+    for total in sorted({int(match[1]) for file in files if (match := _NUMBERED.fullmatch(file))}):
+        named = [file for file in files if (match := _NUMBERED.fullmatch(file)) and int(match[1]) == total]
+        if len(named) < total:
+            raise RunError(
+                f"{index}: names {len(named)} of {total} shards, such as {min(named)}: the index is stale or was "
+                "cut. Write the checkpoint, or its index, again"
+            )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.config import read_config
-from geomcheck.checkpoints.formats.index import read_index
+from geomcheck.checkpoints.formats.index import read_index, require_agreement
 from geomcheck.checkpoints.formats.torch_save.file import TorchFile
 from geomcheck.checkpoints.formats.torch_save.tensors import Packed
 from geomcheck.checkpoints.inside import storage_root
@@ -96,12 +96,8 @@ class PickledDirectory:
                 raise self._partitioned(file)
             return dict.fromkeys(sorted(tensors), file)
         weight_map = read_index(self.path / INDEX, self._root)
-        for name, file in weight_map.items():
-            if name not in self._open(file).tensors:
-                raise RunError(
-                    f"{self.path / file}: {INDEX} places {name} here, but the file does not hold it: the index is "
-                    "stale or the shard was overwritten"
-                )
+        for file in sorted(set(weight_map.values())):
+            require_agreement(self.path / INDEX, weight_map, file, self._open(file).tensors)
         return weight_map
 
     def _plain(self) -> str:

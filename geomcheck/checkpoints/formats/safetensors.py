@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.config import CONFIG, read_config
-from geomcheck.checkpoints.formats.index import read_index
+from geomcheck.checkpoints.formats.index import read_index, require_agreement
 from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Stored
@@ -75,13 +75,7 @@ class SafetensorsDirectory:
             return dict.fromkeys(self._open(self._single).weights, self._single)
         weight_map = read_index(self.path / self._index, self._root)
         for file in sorted(set(weight_map.values())):
-            present = self._open(file).weights
-            absent = sorted(name for name, where in weight_map.items() if where == file and name not in present)
-            if absent:
-                raise RunError(
-                    f"{self.path / file}: {self._index} places {absent[0]} here, but the file does not hold it "
-                    f"({len(absent)} weights affected): the index is stale or the shard was overwritten"
-                )
+            require_agreement(self.path / self._index, weight_map, file, self._open(file).weights)
         return weight_map
 
     def _open(self, file: str) -> SafetensorsFile:

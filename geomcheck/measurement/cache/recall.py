@@ -14,7 +14,7 @@ from geomcheck.errors import RecordError, RunError, Undefined
 from geomcheck.measurement.cache.cache import Cache
 from geomcheck.measurement.cache.entries import decoded_digests, decoded_entry
 from geomcheck.measurement.cache.identity import code, identity
-from geomcheck.measurement.measured import W0, Measured, Place
+from geomcheck.measurement.measured import REFERENCE_W0, W0, Measured, Place
 from geomcheck.measurement.parquet import SUFFIX, read_record, write_record
 from geomcheck.measurement.record import Record
 from geomcheck.measurement.request import Request
@@ -211,8 +211,9 @@ class Recall:
                 if None not in along:
                     scopes["across"] = _key("across", contents[W0], along, steps, index)
                 other = self._matched(contents, point.progress)
-                if other is not None:
-                    scopes |= {f"{scope} reference": _key(key.hex(), other) for scope, key in scopes.items()}
+                start = contents.get(REFERENCE_W0 if REFERENCE_W0 in self._digests else W0)
+                if other is not None and start is not None:
+                    scopes |= {f"{scope} reference": _key(key.hex(), other, start) for scope, key in scopes.items()}
             keys.append(scopes)
         return keys
 

@@ -115,6 +115,8 @@ def _meaning(facts: Facts, high: str, low: str) -> str:
         return ""
     if facts["outcome"] == "error":
         return "This could not be judged, which counts as a failure: nothing was verified."
+    if not facts["observed"]:
+        return "This was not judged: nothing was verified."
     decisive, bounds = facts["decisive"], bounds_of(facts)
     if facts["metric"] == "regime":
         return high

@@ -1,0 +1,37 @@
+"""Whether weights that are at hand are those that a record was measured on."""
+
+from __future__ import annotations
+
+from geomcheck.checkpoints import BaseModel, WeightSource
+from geomcheck.checkpoints.canonical import canonical
+from geomcheck.errors import RunError
+from geomcheck.measurement.content import digest, fingerprint
+from geomcheck.measurement.record import Record
+
+
+def require_measured_against(record: Record, base: BaseModel, *, dequantize: bool = False) -> None:
+    """Refuse a W0 that is not the one of the record. Raises RunError; reads every weight that the record holds."""
+    source = base.source
+    require_measured_on(record, "W0", canonical(source, source.config, dequantize=dequantize))
+
+
+def require_measured_on(record: Record, where: str, source: WeightSource) -> None:
+    """Refuse weights that are not those that a record was measured on.
+
+    Args:
+        where: ``W0``, or the name of the checkpoint.
+        source: what is taken for it, with canonical names.
+
+    Raises:
+        RunError: one of them is another, or absent, or the record does not say what it measured.
+    """
+    held = record.measured_weights()
+    if missing := sorted(held - source.weights.keys()):
+        raise RunError(f"{source.path}: lacks {missing[0]}, which {record.path} was measured on as {where}")
+    digests = {name: digest(source.read(name)) for name in held}
+    if not digests or fingerprint(digests) != record.fingerprints.get(where):
+        known = record.w0 if where == "W0" else {}
+        odd = next((f", such as {name}" for name in sorted(known) if digests.get(name) != known[name]), "")
+        raise RunError(
+            f"{source.path}: does not hold the weights that the record of {record.run} was measured on as {where}{odd}"
+        )
