@@ -49,6 +49,41 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+DISPATCH = {
+    "least": {
+        "OMP_NUM_THREADS": "1",
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    },
+    "avx2": {
+        "OMP_NUM_THREADS": "1",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "OPENBLAS_CORETYPE": "Zen",
+    },
+    "avx512": {
+        "OMP_NUM_THREADS": "2",
+        "ATEN_CPU_CAPABILITY": "avx512",
+        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
+        "OPENBLAS_CORETYPE": "SkylakeX",
+    },
+}
+"""Threads and instructions that other people's processors, and their variables, choose."""
+
+
+@nox.session(python=PYTHONS[0])
+@nox.parametrize("level", list(DISPATCH))
+def dispatch(session: nox.Session, level: str) -> None:
+    """All tests with the threads and instructions of another machine: figures may differ, verdicts may not.
+
+    ``nox -s "dispatch(level='least')"`` takes one; a processor that lacks instructions falls back by itself.
+    """
+    session.install("-c", "constraints.txt", "-e", ".[test]")
+    session.run("pytest", *session.posargs, env=DISPATCH[level])
+
+
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
     """The lower bounds, exactly: a gate, and the tests that need no model of transformers.

@@ -30,7 +30,7 @@ def test_by_default_everything_that_can_tell_anything_is_measured(tmp_path: Path
     record = geomcheck.measure(simple_run(tmp_path / "opd"))
     measured = record.measured_metrics()
     assert {"update_sparsity", "principal_angle", "spectral_shift"} <= measured
-    assert "principal_overlap" not in measured  # rank 64 is everything in a 16-wide matrix
+    assert "subspace_alignment" not in measured  # 16 directions are everything in a 16-wide matrix
     assert record.figures(Request("stable_rank"), "value")
 
 

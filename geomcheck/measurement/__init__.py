@@ -1,4 +1,4 @@
-"""From a run to a record: what is wanted is measured in one pass, each weight once."""
+"""From a run to a record: each weight is measured once, its entries before what needs a factorization."""
 
 from geomcheck.measurement.cache import Cache
 from geomcheck.measurement.column import Figure

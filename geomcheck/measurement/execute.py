@@ -175,4 +175,4 @@ def _describe(record: Record, digests: Mapping[str, Mapping[Place, str]], metric
     for where, place in places.items():
         record.fingerprints[where] = fingerprint({name: found[place] for name, found in digests.items()})
     record.w0 = {name: found[W0] for name, found in digests.items()}
-    record.versions.update({name: metrics[name].version for name in record.measured_metrics()})
+    record.versions = {name: metrics[name].version for name in sorted(record.measured_metrics())}

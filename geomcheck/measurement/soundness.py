@@ -94,8 +94,9 @@ def _require_same_model(record: Record, base: BaseModel) -> None:
         if foreign:
             raise RunError(
                 f"W0 ({base.source.path}, {base.how}) and {point.name} are different models in {len(foreign)} of "
-                f"{len(names)} weights: {names[foreign[0]]} differs by {values[foreign[0]]:.2f} times its own norm, "
-                f"and half of those that moved by {usual:.2g} at most. A part of W0, or of the checkpoint, is another's"
+                f"{len(names)} weights: {names[foreign[0]]} differs by {values[foreign[0]]:.3g} times its own norm, "
+                f"and half of those that moved by {usual:.2g} at most. A part of W0, or of the checkpoint, is another "
+                "model's, or damaged"
             )
 
 

@@ -17,6 +17,7 @@ from geomcheck.errors import Undefined
 from geomcheck.measurement import Point, Request, is_trivial, locate
 from geomcheck.measurement.itinerary import Itinerary
 from geomcheck.measurement.measured import BaseStates
+from geomcheck.measurement.places import is_awaited
 from geomcheck.measurement.trajectory import Channel, Kept, Trajectory, WeightFiles, follow
 from geomcheck.training.history import Followed
 
@@ -101,14 +102,10 @@ def _stays(metric: Metric, request: Request, points: Sequence[Point]) -> bool:
     """Whether a later figure of `request` may need the channel of the last of `points`."""
     if not metric.across:
         return False
-    newest, params = points[-1], request.parameters()
-    for place in (params[p.name] for p in metric.measured_parameters if p.kind == "checkpoint"):
-        if place in ("last", "previous"):
-            return True
-        awaited = isinstance(place, dict) and place.get("step", 0) > newest.step  # this one is compared with that then
-        if awaited or locate(points, place, len(points) - 1) == len(points) - 1:
-            return True
-    return False
+    newest, params = len(points) - 1, request.parameters()
+    places = [params[p.name] for p in metric.measured_parameters if p.kind == "checkpoint"]
+    # With "previous", the next one is compared with this one; with one that is awaited, this one is with that.
+    return any(at == "previous" or is_awaited(points, at) or locate(points, at, newest) == newest for at in places)
 
 
 def _compact(channel: Channel) -> Channel:

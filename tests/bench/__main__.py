@@ -1,7 +1,8 @@
 """The cost of measuring everything, and its accuracy, against the papers' protocol and the public peer's approach.
 
 ``python -m tests.bench`` takes every protocol in turn on every checkpoint, in one process and on one thread, and
-compares CPU times, wall times, peak memory, and the worst relative error per metric against float64 brute force.
+compares CPU times, wall times, peak memory, and the worst relative error per metric against float64 brute force; then
+a sample of the adversaries of ``tests.diagnostics.adversaries``, whose figures must be within what is promised.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from geomcheck.diagnostics import Base
 from geomcheck.measurement.allocator import keep_freed_memory
 from tests.bench.protocols import Figures, protocols
 from tests.bench.weights import KINDS, SHAPES_06B, trajectory
+from tests.diagnostics.adversaries import Table, sampled
 
 SHAPES = {"0.6b": SHAPES_06B, "4096": {"square": (4096, 4096)}}
 PAPER_CHECKPOINTS = {"0.6b": 99, "4096": 1}
@@ -145,6 +147,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", choices=SHAPES, default="0.6b", help="the matrices of a 0.6B layer, or one more")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["opd"], help="how the updates look")
     parser.add_argument("--checkpoints", type=int, default=5, help="per weight, besides the base")
+    parser.add_argument("--adversaries", type=int, default=60, help="how many, whose figures must be right too")
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory, which takes more processes")
     parser.add_argument("--peak", nargs=2, metavar=("SHAPE", "PROTOCOL"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -181,7 +184,14 @@ def compare(args: argparse.Namespace) -> bool:
             print(f"  {kind} {name} {shape[0]}x{shape[1]}", file=sys.stderr, flush=True)
             run(tally, shape, kind, args.checkpoints, dear, seed)
         met.append(report(args.shapes, kind, tally, memory))
-    return all(met)
+    return all([*met, *([adversaries(args.adversaries)] if args.adversaries else [])])
+
+
+def adversaries(count: int) -> bool:
+    """Print how right the same routes are on weights made to mislead them. Returns whether all figures are."""
+    found = Table.of(sampled(count))
+    print(f"\nso that speed is not bought with accuracy: worst error against brute force of\n{found}")
+    return not found.broken
 
 
 if __name__ == "__main__":

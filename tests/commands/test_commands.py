@@ -162,4 +162,4 @@ def test_the_controls_of_the_paper(pytester: pytest.Pytester) -> None:
 
 def test_compare_says_above_the_figures_that_the_runs_started_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(FIXTURES / "tiny-opd"), str(FIXTURES / "tiny-sft")]) == 0
-    assert capsys.readouterr().out.splitlines()[2].startswith("note: they started from different W0, ")
+    assert capsys.readouterr().out.splitlines()[2].startswith("note: their W0 (in model.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, product
 
@@ -486,23 +486,44 @@ class Tally:
     without: int = 0
 
 
-def table(some: Iterable[Adversary]) -> list[str]:
-    """By metric and route: figures, the worst error, and how often there is none; then what breaks the promise."""
-    tallies: dict[tuple[str, str], Tally] = {}
-    broken: list[str] = []
-    sound = [adversary for adversary in some if adversary.is_sound]
-    for one in chain.from_iterable(map(judged, sound)):
-        tally = tallies.setdefault((one.metric.name, one.route), Tally())
+@dataclass
+class Table:
+    """What came of adversaries.
+
+    Attributes:
+        count: how many there were.
+        tallies: by metric and route.
+        broken: what is beyond the promise.
+    """
+
+    count: int
+    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    broken: list[Judged] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, some: Iterable[Adversary]) -> Table:
+        """Measure them all."""
+        sound = [adversary for adversary in some if adversary.is_sound]
+        found = cls(len(sound))
+        for one in chain.from_iterable(map(judged, sound)):
+            found._add(one)
+        return found
+
+    def _add(self, one: Judged) -> None:
+        tally = self.tallies.setdefault((one.metric.name, one.route), Tally())
         if one.compared.error is None:
             tally.without += 1
         else:
             tally.figures, tally.worst = tally.figures + 1, max(tally.worst, one.compared.error)
         if not one.is_kept:
-            broken.append(str(one))
-    lines = [f"{'metric':22} {'route':54} {'figures':>8} {'worst error':>12} {'not compared':>13}"]
-    for (metric, route), tally in sorted(tallies.items()):
-        lines.append(f"{metric:22} {route:54} {tally.figures:8} {tally.worst:12.1e} {tally.without:13}")
-    return [f"{len(sound)} adversaries", *lines, f"beyond the promise: {len(broken)}", *broken]
+            self.broken.append(one)
+
+    def __str__(self) -> str:
+        lines = [f"{'metric':22} {'route':54} {'figures':>8} {'worst error':>12} {'not compared':>13}"]
+        for (metric, route), tally in sorted(self.tallies.items()):
+            lines.append(f"{metric:22} {route:54} {tally.figures:8} {tally.worst:12.1e} {tally.without:13}")
+        beyond = f"beyond the promise: {len(self.broken)}"
+        return "\n".join([f"{self.count} adversaries", *lines, beyond, *map(str, self.broken)])
 
 
 def main() -> None:
@@ -514,7 +535,7 @@ def main() -> None:
     args = parser.parse_args()
     shapes = LARGE_SHAPES if args.large else SHAPES
     torch.set_num_threads(1)
-    print(*table(adversaries(shapes) if args.all else sampled(args.count, shapes)), sep="\n")
+    print(Table.of(adversaries(shapes) if args.all else sampled(args.count, shapes)))
 
 
 if __name__ == "__main__":

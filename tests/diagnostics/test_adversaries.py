@@ -15,7 +15,7 @@ from geomcheck.diagnostics.linalg import ACCURACY, Route
 from geomcheck.diagnostics.linalg import spectrum as spectrum_module
 from geomcheck.diagnostics.linalg.lockstep import Lockstep
 from tests.diagnostics import oracle
-from tests.diagnostics.adversaries import ANY, SPECTRA, STORAGES, UPDATES, Adversary, judged, sampled, table
+from tests.diagnostics.adversaries import ANY, SPECTRA, STORAGES, UPDATES, Adversary, Table, judged, sampled
 from tests.diagnostics.cases import with_values
 
 SAMPLE = [adversary for adversary in sampled(60) if adversary.is_sound]
@@ -40,15 +40,16 @@ def test_the_sample_has_every_spectrum_update_and_storage() -> None:
 
 def test_the_table_counts_by_route_and_names_what_is_beyond_the_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Adversary("Gaussian", "noise 1e-04", (256, 256), "fp32")
-    kept = table([one])
-    assert kept[0] == "1 adversaries"
-    assert kept[-1] == "beyond the promise: 0"
-    assert any(line.startswith("spectral_shift") and Route.WINDOWS.value in line for line in kept)
+    kept = Table.of([one])
+    assert (kept.count, kept.broken) == (1, [])
+    assert kept.tallies["spectral_shift", Route.WINDOWS.value].figures == 1
+    assert str(kept).startswith("1 adversaries\n")
+    assert str(kept).endswith("beyond the promise: 0")
     right = Update.shift_norm.__get__
     monkeypatch.setattr(Update, "shift_norm", property(lambda update: 1.01 * right(update, Update)))
-    broken = table([one])
-    assert broken[-3] == "beyond the promise: 2"
-    assert broken[-2].startswith("Gaussian; noise 1e-04; 256x256 fp32, spectral_shift")
+    broken = Table.of([one])
+    assert [found.metric.name for found in broken.broken] == ["spectral_shift", "spectral_share"]
+    assert "beyond the promise: 2\nGaussian; noise 1e-04; 256x256 fp32, spectral_shift" in str(broken)
 
 
 # ---- the smallest ones that were certified, and wrong by up to a hundred times

@@ -48,7 +48,8 @@ def test_the_example_loads_and_the_model_run_keeps_it(made: dict[str, Example], 
     (expectation,) = geomcheck.load_suite(tmp_path / "suite.yaml").expectations
     assert expectation.metric == name
     assert made[name].verdicts[MODEL].outcome == "passed"
-    assert all(made[name].verdicts[run].outcome in ("passed", "failed") for run in RUNS.values())
+    for verdict in (made[name].verdicts[run] for run in RUNS.values()):
+        assert verdict.outcome in ("passed", "failed") or "the reference started from another W0" in verdict.message
 
 
 @pytest.mark.parametrize("name", NAMES)

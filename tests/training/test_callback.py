@@ -17,6 +17,7 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError, UsageError
 from geomcheck.measurement import Record, Request
 from geomcheck.training.plan import DEFAULT_METRICS
+from tests.figures import require_same_figures
 
 pytest.importorskip("accelerate")
 transformers = pytest.importorskip("transformers")
@@ -78,9 +79,7 @@ def logged(trained: Any) -> dict[int, dict[str, float]]:
 
 def assert_same(record: Record | None, after: Record) -> None:
     assert record is not None
-    assert list(record.rows()) == list(after.rows())
-    assert record.points == after.points
-    assert record.fingerprints == after.fingerprints
+    require_same_figures(record, after)
 
 
 SUITE = """

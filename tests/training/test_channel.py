@@ -14,6 +14,9 @@ from geomcheck.training.projection import constrain_updates, shapes_of
 from tests.runs import DOWN, EMBED, K, Q, base_weights, moved, simple_run, write_model, write_run
 from tests.training.models import Tiny, save
 
+STEPS = (10, 30, 50)
+"""Of runs, so that there is a checkpoint at 20%."""
+
 
 def top(base, after, k):
     """Projector on the top-k right singular subspace, by numpy in float64."""
@@ -29,9 +32,9 @@ def of_checkpoint(directory, step):
     return load_file(directory / f"checkpoint-{step}" / "model.safetensors")
 
 
-@pytest.mark.parametrize(("at", "step"), [("20%", 10), ("60%", 20), ("last", 30), ("first", 10), (20, 20)])
+@pytest.mark.parametrize(("at", "step"), [("20%", 10), ("60%", 30), ("last", 50), ("first", 10), (30, 30)])
 def test_of_a_run_is_the_top_right_subspace_of_its_update(tmp_path, at, step):
-    run = simple_run(tmp_path / "opd")
+    run = simple_run(tmp_path / "opd", STEPS)
     held = Channel.of_run(run, k=3, at=at)
     base, after = load_file(run / "base" / "model.safetensors"), of_checkpoint(run, step)
     assert held.vectors.keys() == {Q, K, DOWN}
@@ -41,7 +44,7 @@ def test_of_a_run_is_the_top_right_subspace_of_its_update(tmp_path, at, step):
 
 
 def test_other_matrices_can_be_selected(tmp_path):
-    assert Channel.of_run(simple_run(tmp_path / "opd"), k=2, weights=Selection("all")).vectors.keys() == {
+    assert Channel.of_run(simple_run(tmp_path / "opd", STEPS), k=2, weights=Selection("all")).vectors.keys() == {
         Q,
         K,
         DOWN,
@@ -56,7 +59,7 @@ def test_a_real_run_gives_a_channel_of_all_its_projections():
 
 
 def test_of_a_record_is_that_of_its_run_as_long_as_it_is_there(tmp_path):
-    run = simple_run(tmp_path / "opd")
+    run = simple_run(tmp_path / "opd", STEPS)
     record = geomcheck.measure(run, metrics=["stable_rank"])
     held, same = Channel.of_record(record, k=3), Channel.of_run(run, k=3)
     assert all(torch.equal(held.vectors[name], v) for name, v in same.vectors.items())
@@ -75,7 +78,7 @@ def test_weights_without_a_channel_are_listed_or_left_out(tmp_path):
     after = moved(base, 1e-2)
     after[K] = base[K].float()
     after[DOWN] = base[DOWN].float() + 2**-8 * torch.outer(torch.ones(16), torch.arange(24.0))
-    run = write_run(tmp_path / "opd", base, {10: after})
+    run = write_run(tmp_path / "opd", base, {10: after}, max_steps=50)
     with pytest.raises(UsageError) as error:
         Channel.of_run(run, k=3)
     assert f"{K}: checkpoint-10: the update is zero there" in str(error.value)
@@ -86,9 +89,12 @@ def test_weights_without_a_channel_are_listed_or_left_out(tmp_path):
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
-    run = simple_run(tmp_path / "opd")
+    run = simple_run(tmp_path / "opd", STEPS)
     for at in ("early", "x%", 15):
-        with pytest.raises(UsageError, match="at=" if isinstance(at, str) else "there are steps 10, 20, 30"):
+        said = (
+            "at=" if isinstance(at, str) else r"or within 5 points of it; there are step 10 \(20%\), step 30 \(60%\), "
+        )
+        with pytest.raises(UsageError, match=said):
             Channel.of_run(run, k=3, at=at)
 
 
@@ -97,7 +103,7 @@ def test_a_channel_that_constrains_nothing_is_refused(tmp_path, k):
     with pytest.raises(UsageError, match="k="):
         Channel.random({Q: (24, 16)}, k, 0)
     with pytest.raises(UsageError):
-        Channel.of_run(simple_run(tmp_path / "opd"), k=k)
+        Channel.of_run(simple_run(tmp_path / "opd", STEPS), k=k)
 
 
 # ---- of a live model
@@ -110,7 +116,7 @@ def test_of_a_live_model_is_that_of_its_checkpoint(tmp_path):
         for parameter in model.parameters():
             parameter += 0.01 * torch.randn_like(parameter)
     save(model, tmp_path / "run" / "checkpoint-5")
-    of_file = Channel.of_run(tmp_path / "run", k=3)
+    of_file = Channel.of_run(tmp_path / "run", k=3, at="last")
     wrapped = [(f"module._orig_mod.{name}", p) for name, p in model.named_parameters()]
     held = Channel.of_live(wrapped, tmp_path / "run" / "base", 3)
     assert held.vectors.keys() == of_file.vectors.keys() == shapes_of(model).keys()
@@ -158,7 +164,10 @@ def test_random_channels_are_orthonormal_and_unbiased():
 
 
 def test_is_read_back_as_saved(tmp_path):
-    for held in (Channel.random({Q: (24, 16), K: (16, 16)}, 3, 7), Channel.of_run(simple_run(tmp_path / "opd"), k=3)):
+    for held in (
+        Channel.random({Q: (24, 16), K: (16, 16)}, 3, 7),
+        Channel.of_run(simple_run(tmp_path / "opd", STEPS), k=3),
+    ):
         held.save(tmp_path)
         again = Channel.load(tmp_path)
         assert (again.k, again.drawn, again.seed, again.source) == (held.k, held.drawn, held.seed, held.source)
@@ -220,6 +229,7 @@ def test_updates_are_constrained_by_whatever_holds_a_channel(tmp_path, kind):
         for parameter in model.parameters():
             parameter += 0.01 * torch.randn_like(parameter)
     save(model, tmp_path / "run" / "checkpoint-5")
+    (tmp_path / "run" / "checkpoint-5" / "trainer_state.json").write_text('{"global_step": 5, "max_steps": 25}')
     record = geomcheck.measure(tmp_path / "run", metrics=["stable_rank"])
     geomcheck.write_record(record, tmp_path / "run.parquet")
     held = Channel.of_run(tmp_path / "run", k=3)

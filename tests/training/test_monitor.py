@@ -24,6 +24,9 @@ from geomcheck.training.following import follow_weight
 from geomcheck.training.history import Followed
 from geomcheck.training.plan import spread
 from geomcheck.training.watch import Watch
+from tests.diagnostics import oracle
+from tests.diagnostics.adversaries import sampled
+from tests.figures import require_same_figures
 from tests.runs import EMBED, Q, Tensors, base_weights, moved, simple_run, write_model, write_run
 
 METRICS = load_metrics()
@@ -57,9 +60,7 @@ def follow(monitor: Monitor, run: Path, steps: tuple[int, ...] = STEPS) -> Recor
 
 
 def assert_same(one: Record, other: Record) -> None:
-    assert list(one.rows()) == list(other.rows())
-    assert one.fingerprints == other.fingerprints
-    assert one.points == other.points
+    require_same_figures(one, other)
     assert (one.weights, one.skipped, one.versions) == (other.weights, other.skipped, other.versions)
 
 
@@ -175,8 +176,36 @@ def test_experts_that_are_stacked_in_memory(tmp_path: Path) -> None:
         monitor.observe(step, dict(model.named_parameters()), name=f"checkpoint-{step}")
     assert monitor.record is not None
     after = geomcheck.measure(run, metrics=SMALL)
-    assert list(monitor.record.rows()) == list(after.rows())
+    require_same_figures(monitor.record, after)
     assert "model.layers.0.mlp.experts.3.gate_proj.weight" in monitor.record.measured_weights()
+
+
+def test_figures_of_weights_that_mislead_fast_routes(tmp_path: Path) -> None:
+    """Against brute force, and against what the saved checkpoints give."""
+    shapes = ((256, 256), (257, 320), (128, 130))
+    some = [a for a in sampled(60, shapes, ("fp32", "bf16")) if a.is_sound]
+    some = [a for a in some if max(oracle.norm(a.weight.d), oracle.norm(a.weight.e)) < 0.5 * oracle.norm(a.weight.w0)]
+    named = {f"model.layers.{i}.self_attn.q_proj.weight": a for i, a in enumerate(some[:12])}
+    assert len(named) == 12
+    run = tmp_path / "run"
+    write_model(run / "base", {name: a.w0 for name, a in named.items()})
+    requests = [Request.of(METRICS[name], {}) for name in ("spectral_shift", "stable_rank", "update_norm")]
+    monitor = Monitor(run / "base", metrics=requests, total_steps=2, run=run)
+    for step in (1, 2):
+        after = {name: a.wt if step == 1 else a.later for name, a in named.items()}
+        write_model(run / f"checkpoint-{step}", after)
+        monitor.observe(step, after, name=f"checkpoint-{step}")
+    assert monitor.record is not None
+    require_same_figures(monitor.record, geomcheck.measure(run, metrics=requests))
+    shift, rank, size = (monitor.record.figures(request, METRICS[request.metric].stat({})) for request in requests)
+    for name, a in named.items():
+        scale = oracle.norm(a.weight.w0)
+        for step, wt, delta in ((1, a.weight.wt, a.weight.d), (2, a.weight.other, a.weight.e)):
+            noise = oracle.RESOLUTIONS["spectral_shift"](a.weight, 1)
+            values = oracle.spectrum(delta).s
+            assert shift[step, name].value == pytest.approx(oracle.shift(a.weight.w0, wt) / scale, rel=1e-3, abs=noise)
+            assert rank[step, name].value == pytest.approx((values**2).sum() / values[0] ** 2, rel=1e-3)
+            assert size[step, name].value == pytest.approx(oracle.norm(delta), rel=1e-9)
 
 
 def test_what_was_kept_continues_the_record(run: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     directory, written = tmp_path_factory.mktemp("grouped"), []
     for seed in (1, 2):
         checkpoints = {}
-        for step in (10, 20):
+        for step in (4, 20):
             after = {}
             for layer, kind, module in weights:
                 w0 = base[weight_name(layer, module)]

@@ -78,7 +78,7 @@ def cases() -> Iterator[Case]:
         "a-weight-left-out",
         _mapping(lambda index: index["weight_map"].pop(Q)),
         Outcome.ERROR,
-        f"{Q} cannot be measured: missing from checkpoint-20",
+        f"holds {Q}, which model.safetensors.index.json does not name",
     )
     yield kit(
         "a-weight-that-is-nowhere",

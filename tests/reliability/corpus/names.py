@@ -48,7 +48,7 @@ def _only_vectors(tensors: Tensors) -> None:
 
 def _commanding(tensors: Tensors) -> None:
     """Two more matrices, named as GitHub's commands are; wildly trained, so that they are shown as the worst."""
-    scale = 1.0 if tensors[Q].dtype == torch.bfloat16 else 3.0
+    scale = 1.0 if tensors[Q].dtype == torch.bfloat16 else 1.8
     for number in range(2):
         tensors[f"::error file=x::{number}.self_attn.q_proj.weight"] = (scale * torch.eye(16)).to(tensors[Q].dtype)
 
@@ -99,9 +99,9 @@ def cases() -> Iterator[Case]:
                 }
             ),
         ),
-        Outcome.FAILED,
+        Outcome.ERROR,
+        "different models in 2 of 7 weights",
         "k_proj",
-        "v_proj",
     )
     yield kit("a-lookalike-letter", rewritten(20, renamed(Q, LOOKALIKE)), Outcome.ERROR, "cannot be measured: ")
     yield kit("an-invisible-letter", rewritten(20, renamed(Q, HIDDEN)), Outcome.ERROR, "q\\u200b_proj", "opd")
@@ -144,7 +144,12 @@ def cases() -> Iterator[Case]:
             f"{what}-in-all", everywhere(one(Q, change), base=False), Outcome.ERROR, f"{CANNOT}shape", "checkpoint-10"
         )
     yield kit("a-longer-vocabulary", everywhere(one(EMBED, lambda w: torch.cat([w, w])), base=False), Outcome.SAME)
-    yield kit("square-and-transposed", rewritten(20, one(Q.replace("q_proj", "k_proj"), lambda w: w.T)), Outcome.FAILED)
+    yield kit(
+        "square-and-transposed",
+        rewritten(20, one(Q.replace("q_proj", "k_proj"), lambda w: w.T)),
+        Outcome.ERROR,
+        "k_proj",
+    )
     for name, dtype in RETYPED.items():
         if name in ("bf16", "fp16", "fp64"):
             says = (CANNOT, "its storage format changes along the run", f"{name} from checkpoint-20")

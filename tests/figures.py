@@ -1,0 +1,26 @@
+"""Whether two records hold the same figures."""
+
+from __future__ import annotations
+
+import math
+
+from geomcheck.measurement import Record
+from geomcheck.measurement.record import Row
+
+TOLERANCE = 1e-12
+"""Of figures in float64 by the same operations, whose sums the number of threads may have ordered otherwise."""
+
+
+def require_same_figures(one: Record, other: Record) -> None:
+    """Fail unless both hold the same figures of the same weights and checkpoints, to `TOLERANCE`."""
+    ours, theirs = list(one.rows()), list(other.rows())
+    assert [_place(row) for row in ours] == [_place(row) for row in theirs]
+    for mine, yours in zip(ours, theirs, strict=True):
+        values = [row.figure.value for row in (mine, yours) if row.figure.value is not None]
+        assert not values or math.isclose(*values, rel_tol=TOLERANCE, abs_tol=TOLERANCE), (mine, yours)
+    assert one.points == other.points
+    assert one.fingerprints == other.fingerprints
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    return row.step, row.weight, row.request, row.stat, row.figure.value is None, row.figure.undefined
