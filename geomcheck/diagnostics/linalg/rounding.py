@@ -42,7 +42,7 @@ class Rounding:
             delta: D, shape (m, n), both in units of `ratio`.
             half: P.
         """
-        moves = torch.linalg.vector_norm(moved, dim=0).double() * ratio
+        moves = moved.square().sum(0).double().sqrt() * ratio
         before, moves = (torch.maximum(sizes, sizes.square().mean().sqrt()) for sizes in (values, moves))
         rows = torch.linalg.vector_norm(delta, dim=1).double().square()
         carrying = float(rows.sum().square() / rows.square().sum().clamp_min(1e-300))
@@ -68,4 +68,5 @@ def spectral_norm(errors: Tensor) -> float:
     Bandeira and van Handel, "Sharp nonasymptotic bounds on the norm of random matrices with independent entries"
     (Ann. Probab. 44, 2016).
     """
-    return sum(float(torch.linalg.vector_norm(errors, dim=dim).max()) for dim in (-1, -2))
+    squares = errors.square()
+    return sum(float(squares.sum(dim).max()) ** 0.5 for dim in (-1, -2))

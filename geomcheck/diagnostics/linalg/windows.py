@@ -24,6 +24,7 @@ from torch import Tensor
 
 from geomcheck.diagnostics.linalg.certificate import ACCURACY
 from geomcheck.diagnostics.linalg.kernels import cholesky, eigh, eigvalsh, product, products, solve_triangular
+from geomcheck.diagnostics.storage import blocks_of
 
 CENTER = 32
 """Eigenvalues that a window answers for."""
@@ -32,7 +33,7 @@ AT_ONCE = 16
 """Windows of one shape that are done at once: together they take the memory of a few copies of H at most."""
 
 SMALLEST = 256
-"""Size from which all eigenvalues at once are dearer."""
+"""Size below which a window and its halos would be most of the matrix."""
 
 MOST_WINDOWS = 3
 """How many times more windows than full ones may be needed before all eigenvalues at once are cheaper."""
@@ -218,8 +219,8 @@ class _Answers:
     def held_against(self, change: Tensor) -> Windowed:
         """All eigenvalues, with what trace and Frobenius norm say of them."""
         moved = self.eigenvalues - self.energies
-        couplings = float(torch.linalg.vector_norm(change, dtype=torch.float64)) ** 2
-        couplings -= float(torch.linalg.vector_norm(change.diagonal(), dtype=torch.float64)) ** 2
+        couplings = sum(float(part.double().square().sum()) for part in blocks_of(change))
+        couplings -= float(change.diagonal().double().square().sum())
         squares = float(moved @ (self.eigenvalues + self.energies))
         return self.windowed(float(moved.sum()), squares - couplings)
 
