@@ -168,6 +168,8 @@ class ControllerHooks(Hooks):
         """Keep the verdict that a report carries, and let the report show it."""
         verdict = getattr(report, "geomcheck", None)
         if verdict is not None and report.when == "call":
+            # The last one counts, where a plugin runs what failed again.
+            self.verdicts = [known for known in self.verdicts if not _is_of(known, verdict)]
             self.verdicts.append(_counted(verdict, report))
             if verdict["outcome"] != "passed":
                 explain(report, verdict, self.screen)
@@ -276,6 +278,11 @@ class ControllerHooks(Hooks):
         option = self.config.option
         choices = (option.keyword, option.markexpr, option.deselect, option.ignore, option.ignore_glob)
         return any(choices)
+
+
+def _is_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two verdicts are of the same expectation on the same run."""
+    return all(one[key] == other[key] for key in ("run", "path", "id"))
 
 
 def _counted(facts: Mapping[str, Any], report: pytest.TestReport) -> dict[str, Any]:

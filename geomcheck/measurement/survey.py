@@ -111,13 +111,15 @@ def _require_same_architecture(record: Record, run: Run, base: BaseModel) -> Non
 
 def _require_all_layers(record: Record, run: Run, base: BaseModel) -> None:
     """Refuse a W0 that lacks layers which a config says it has: where the run lacks them too, nothing else tells."""
-    found = {record.weights[name].layer for name in base.source.weights if not record.weights[name].scope} - {None}
+    weights = [record.weights[name] for name in base.source.weights]
+    found = {weight.layer for weight in weights if weight.layer is not None and not weight.scope}
     for source in (base.source, *(checkpoint.source for checkpoint in run.checkpoints)):
         count = layer_count(source.config) or 0
-        absent = sorted(set(range(count)) - found)
-        if found and absent:
+        lacking = count - sum(layer < count for layer in found)
+        if found and lacking:
+            first = next(layer for layer in range(count) if layer not in found)
             raise RunError(
-                f"W0 ({base.source.path}, {base.how}) lacks {len(absent)} of the {count} layers that "
-                f"{source.path / 'config.json'} counts, such as layer {absent[0]}: a part of it was not saved. Give a "
+                f"W0 ({base.source.path}, {base.how}) lacks {lacking} of the {count} layers that "
+                f"{source.path / 'config.json'} counts, such as layer {first}: a part of it was not saved. Give a "
                 "whole model"
             )

@@ -409,3 +409,28 @@ def test_what_pytest_only_shows_needs_no_gate(
     assert "INTERNALERROR" not in said
     assert "nothing was checked" not in said
     assert not Path("verdicts.json").exists()
+
+
+def test_a_plugin_that_runs_failures_again_has_one_verdict_of_each(
+    geom, write_suite, pytester: pytest.Pytester
+) -> None:
+    write_suite(STRICT)
+    pytester.makeconftest(
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            for last in (False, True):
+                for report in runtestprotocol(item, nextitem=nextitem, log=False):
+                    if report.failed and not last:
+                        report.outcome = "rerun"
+                    if last or report.outcome == "rerun":
+                        item.ihook.pytest_runtest_logreport(report=report)
+            return True
+        """
+    )
+    result = geom()
+    assert result.ret == 1
+    verdicts = [line for line in result.stdout.lines if line.startswith(("  FAILED", "  WARNED", "  PASSED"))]
+    assert [line.split()[:2] for line in verdicts] == [["FAILED", "support"], ["PASSED", "norm"]]
+    assert "overruled" not in result.stdout.str()

@@ -40,9 +40,9 @@ def disagreement(config: Mapping[str, Any], other: Mapping[str, Any]) -> str | N
 
 
 def layer_count(config: Mapping[str, Any]) -> int | None:
-    """How many layers the language model has; None where the config does not say, or counts two stacks."""
+    """How many layers the language model has; None where that is not said, or there are two stacks, or empty layers."""
     numbers = section(config, "")
-    if config.get("is_encoder_decoder") or numbers.get("is_encoder_decoder"):
+    if any(part.get(key) for part in (config, numbers) for key in ("is_encoder_decoder", "block_configs")):
         return None
     try:
         return Numbers(numbers)._number(*_LAYERS)

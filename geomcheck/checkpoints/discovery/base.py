@@ -66,14 +66,11 @@ def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = N
     """
     if given is None and suite is not None:
         given = open_base(suite, "the suite's base")
-    if given is not None:
-        _require_untrained(run, given)
-        _require_adapted(run, given)
-        return given
-    if run.own_base is not None:
-        _require_untrained(run, run.own_base)
-        _require_adapted(run, run.own_base)
-        return run.own_base
+    base = given or run.own_base
+    if base is not None:
+        _require_untrained(run, base)
+        _require_adapted(run, base)
+        return base
     names = _named_by_adapters(run)
     if len(names) > 1:
         raise UsageError(f"run {run.path}: its adapters name several base models ({', '.join(sorted(names))})")
