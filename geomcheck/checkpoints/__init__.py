@@ -1,7 +1,7 @@
 """Runs on disk: ordered checkpoints that list their weights from headers and read one on request."""
 
 from geomcheck.checkpoints.comparable import comparable
-from geomcheck.checkpoints.discovery import Incomplete, find_base, open_account, open_base, open_run
+from geomcheck.checkpoints.discovery import Incomplete, at_hand, find_base, open_account, open_base, open_run
 from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
 from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
@@ -17,6 +17,7 @@ __all__ = [
     "Stored",
     "Weight",
     "WeightSource",
+    "at_hand",
     "comparable",
     "find_base",
     "open_account",

@@ -127,7 +127,7 @@ def _is_suite(path: Path) -> bool:
     """Whether this is a suite, and no other YAML file."""
     try:
         with path.open("rb") as file:
-            return re.search(rb"(?m)^geomcheck\s*:", file.read(1 << 16)) is not None
+            return re.search(rb"""(?m)^[{\s]*["']?geomcheck["']?\s*:""", file.read(1 << 16)) is not None
     except OSError:
         return False
 

@@ -170,15 +170,16 @@ class ControllerHooks(Hooks):
         if verdict is not None and report.when == "call":
             # The last one counts, where a plugin runs what failed again.
             self.verdicts = [known for known in self.verdicts if not _is_of(known, verdict)]
-            self.verdicts.append(_counted(verdict, report))
-            if verdict["outcome"] != "passed":
+            counted = _counted(verdict, report)
+            self.verdicts.append(counted)
+            if counted["outcome"] == verdict["outcome"]:
                 explain(report, verdict, self.screen)
         elif verdict is None and report.failed:
             self.verdicts += self._lost(report)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Note Ctrl-C; collection errors and ``--maxfail`` come by here too, and leave verdicts or errors."""
-        self._cut_short = not isinstance(excinfo.value, pytest.Session.Interrupted)
+        """Note Ctrl-C; collection errors and ``--maxfail``, of pytest-xdist too, come by here, and leave verdicts."""
+        self._cut_short = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
 
     def pytest_internalerror(self) -> None:
         """Note that the session crashed."""
@@ -287,16 +288,19 @@ def _is_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _counted(facts: Mapping[str, Any], report: pytest.TestReport) -> dict[str, Any]:
     """A verdict as pytest counts its test: xfail, or another plugin, may have overruled it."""
-    violated = facts["outcome"] in ("failed", "error")
     mark = getattr(report, "wasxfail", None)
-    if violated and not report.failed:
+    if facts["outcome"] in ("failed", "error"):
+        if report.failed:
+            return dict(facts)
         why = "another plugin overruled it" if mark is None else f"marked xfail{f': {mark}' if mark else ''}"
-        return {**facts, "outcome": "warned", "warnings": [f"violated, and does not fail the session ({why})"]}
-    if facts["outcome"] == "passed" and (report.failed or mark is not None):
-        against = f"it holds, against {report.longreprtext or f'its mark xfail: {mark}'}"
-        outcome = "failed" if report.failed else "passed"
-        return {**facts, "outcome": outcome, "warnings": [*facts["warnings"], against]}
-    return dict(facts)
+        outcome, remark = "warned", f"violated, and does not fail the session ({why})"
+    elif report.longreprtext.startswith("[XPASS(strict)]"):
+        outcome, remark = "failed", f"the session fails for its mark: {report.longreprtext.strip()}"
+    elif facts["outcome"] == "passed" and mark is not None:
+        outcome, remark = "passed", f"it holds, though marked xfail{f': {mark}' if mark else ''}"
+    else:
+        return dict(facts)
+    return {**facts, "outcome": outcome, "warnings": [*facts["warnings"], remark]}
 
 
 def _selected(session: pytest.Session, gate: Gate) -> list[tuple[Pairing, str, Expectation]]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, Run, comparable, find_base, open_base
+from geomcheck.checkpoints import BaseModel, Run, at_hand, comparable, find_base
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.gate.subjects import Subject
 from geomcheck.measurement import Plan, Progress, Record, Resources, measure_record, merge, survey
@@ -177,11 +177,19 @@ class Gate:
     def _base(self, run: str, of_suite: str | None) -> BaseModel | None:
         """W0 of a run, found once: an adapter's is compared with the model that the adapter names."""
         if (run, of_suite) not in self._bases:
-            opened, given = self.subjects[run].run, self.given_base
-            if given is None and of_suite is not None:
-                given = open_base(of_suite, "the suite's base")
-            self._bases[run, of_suite] = given if opened is None else find_base(opened, given=given)
+            opened = self.subjects[run].run
+            if opened is not None:
+                self._bases[run, of_suite] = find_base(opened, given=self.given_base, suite=of_suite)
+            else:
+                self._bases[run, of_suite] = self.given_base or self._of_record(run, of_suite)
         return self._bases[run, of_suite]
+
+    def _of_record(self, run: str, of_suite: str | None) -> BaseModel | None:
+        """The W0 that a suite names, to compare with that of a record: which can be judged without it."""
+        found = None if of_suite is None else at_hand(of_suite, "the suite's base")
+        if found is None and of_suite is not None:
+            self.notices.append(f"{run}: the suite's base, {of_suite}, is not here to compare the record's W0 with")
+        return found
 
     def measure(self, wanted: Iterable[tuple[Pairing, str, Expectation]], show: Show) -> None:
         """Measure what the `wanted` expectations ask of their runs, each weight once.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 else:
     torch = late("torch")
 
+_MASK = re.compile(r"mask(?:ed_bias)?$")
+"""Buffers of older models, -1e9 or less where nothing may be attended to, which fp16 has as -inf."""
+
 
 def tensors_of(stored: Tensor | Change) -> tuple[Tensor, ...]:
     """What was read: a tensor, or those that an adapter's change is made of."""
@@ -28,16 +33,18 @@ def require_finite(stored: Tensor | Change, where: str, name: str = "") -> None:
 
     Args:
         where: the checkpoint.
-        name: of the tensor, where the message must say it.
+        name: of the tensor, where the message must say it; a mask may hold -inf.
 
     Raises:
         RunError: an entry is not finite.
     """
+    lowest = -math.inf if _MASK.search(name) else -sys.float_info.max
     of = f" of {name}" if name else ""
     hence = ": no model runs with these, so the checkpoint is damaged, or training had diverged" if name else ""
     for tensor in tensors_of(stored):
         entries = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no extremes of fp8
-        if entries.numel() and not all(math.isfinite(float(end)) for end in torch.aminmax(entries)):
+        least, most = map(float, torch.aminmax(entries)) if entries.numel() else (0.0, 0.0)
+        if not lowest <= least <= most <= sys.float_info.max:
             count = entries.numel() - int(torch.isfinite(entries).sum())
             raise RunError(f"{where}: {count} of {entries.numel()} values{of} are NaN or infinite{hence}")
 

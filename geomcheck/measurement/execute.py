@@ -18,7 +18,7 @@ from geomcheck.measurement.request import Plan, Request
 from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.routes import tally
 from geomcheck.measurement.soundness import require_sound
-from geomcheck.measurement.task import MeasureWeight, Sources
+from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Sources
 from geomcheck.measurement.unselected import unselected
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
@@ -117,7 +117,8 @@ def _find(
 ) -> Iterator[dict[str, Measured]]:
     """What is known of each weight, from the cache and by measuring: once by entries alone, and once in the end.
 
-    What cannot be measured is `skipped`. Raises RunError where another tensor of the run or of W0 is not sound.
+    What does not fit in memory is `skipped`. Raises RunError where one of the run or of W0 cannot be read or is not
+    finite, whether anything is asked of it or not.
     """
     for probe, contents in resources.execute(recall.probe(tasks), sources):
         if isinstance(contents, Measured):  # what cannot be digested is measured, and that says why not
@@ -131,9 +132,11 @@ def _find(
     def measure(some: Sequence[MeasureWeight], share: float) -> None:
         nonlocal done
         for task, outcome in resources.execute(some, sources):
-            if isinstance(outcome, RunError):
+            if isinstance(outcome, NotEnoughMemory):
                 record.skipped[task.name] = str(outcome)
                 del found[task.name]
+            elif isinstance(outcome, RunError):
+                raise RunError(f"{task.name} cannot be measured: {outcome}") from outcome
             else:
                 recall.keep(task, outcome)
                 found[task.name].update(outcome)

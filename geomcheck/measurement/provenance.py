@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from geomcheck.checkpoints import BaseModel, WeightSource
 from geomcheck.checkpoints.canonical import canonical
 from geomcheck.errors import RunError
+from geomcheck.imports import late
 from geomcheck.measurement.content import digest, fingerprint
 from geomcheck.measurement.record import Record
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = late("torch")
+
+_FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
 
 
 def require_measured_against(record: Record, base: BaseModel, *, dequantize: bool = False) -> None:
@@ -28,10 +38,20 @@ def require_measured_on(record: Record, where: str, source: WeightSource) -> Non
     held = record.measured_weights()
     if missing := sorted(held - source.weights.keys()):
         raise RunError(f"{source.path}: lacks {missing[0]}, which {record.path} was measured on as {where}")
-    digests = {name: digest(source.read(name)) for name in held}
+    digests = {name: _digest(record, where, source, name) for name in held}
     if not digests or fingerprint(digests) != record.fingerprints.get(where):
         known = record.w0 if where == "W0" else {}
         odd = next((f", such as {name}" for name in sorted(known) if digests.get(name) != known[name]), "")
         raise RunError(
             f"{source.path}: does not hold the weights that the record of {record.run} was measured on as {where}{odd}"
         )
+
+
+def _digest(record: Record, where: str, source: WeightSource, name: str) -> str:
+    """The digest of a weight; of W0 in the format that the record knows it in, where nothing is lost by that."""
+    stored, known = source.read(name), record.weights[name].dtypes[:1]
+    if where == "W0" and known and isinstance(stored, torch.Tensor) and known != (source.weights[name].dtype,):
+        cast = stored.to(getattr(torch, _FORMATS[known[0]]))
+        if torch.equal(cast.to(stored.dtype), stored):
+            return digest(cast)
+    return digest(stored)

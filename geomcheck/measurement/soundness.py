@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from geomcheck.checkpoints import BaseModel
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
-from geomcheck.measurement.measured import Place
+from geomcheck.measurement.content import fingerprint
+from geomcheck.measurement.measured import W0, Place
 from geomcheck.measurement.record import Record
 from geomcheck.measurement.request import Request
 from geomcheck.measurement.table import Table
@@ -21,7 +23,10 @@ FOREIGN = 10
 """How many times the median of those that moved a relative norm is where W0 is of another model in this weight."""
 
 HALF = 0.5
-"""Share of the matrices in motion that may stand still between two checkpoints while others move."""
+"""Share of the matrices that all moved from checkpoint to checkpoint, and that may stand still at once."""
+
+UNLIKE = 2
+"""By how much, along the run, such a norm grows otherwise than the median: training moves all weights at its pace."""
 
 Digests = Mapping[Place, Mapping[str, str]]
 """Contents of tensors by place and name, as far as they are known."""
@@ -37,25 +42,49 @@ def require_sound(record: Record, base: BaseModel, digests: Digests | None = Non
         What a reader of the figures should know.
 
     Raises:
-        RunError: two checkpoints hold the same weights, or half of them; one is of another model than W0, or in part;
+        RunError: two checkpoints hold the same matrices, or half of them; one is of another model than W0, or in part;
             or weights that had moved equal W0 again.
     """
     if not record.measured_weights():
         return ()
     _require_distinct(record, digests or {})
+    _require_motion(record, digests or {})
     _require_no_return(record)
-    _require_same_model(record, base)
-    return tuple(_standing_still(record, digests or {}))
+    return (*_of_another_model(record, base), *_standing_still(record, digests or {}))
 
 
 def _require_distinct(record: Record, digests: Digests) -> None:
-    """Refuse checkpoints with the same weights: comparing them says nothing, and one was likely copied."""
-    seen: dict[str, tuple[str, int]] = {record.fingerprints["W0"]: ("", 0)}
+    """Refuse checkpoints with the same matrices: comparing them says nothing, and one was likely copied."""
+    matrices = [name for name, weight in record.weights.items() if weight.is_matrix]
+    seen = {record.fingerprints["W0"]: ""}
     for index, point in enumerate(record.points):
-        twin, at = seen.setdefault(record.fingerprints[point.name], (point.name, index))
-        others = [digests.get(("run", place), {}) for place in (at, index)]
-        if twin not in ("", point.name) and others[0] == others[1]:
+        known = digests.get(("run", index), {})
+        whole = fingerprint({name: known[name] for name in matrices if name in known}) if known else ""
+        twin = seen.setdefault(whole or record.fingerprints[point.name], point.name)
+        if twin not in ("", point.name) and record.fingerprints[point.name] != record.fingerprints["W0"]:
             raise RunError(f"{twin} and {point.name} hold the same weights: one is a copy, or training stood still")
+
+
+def _require_motion(record: Record, digests: Digests) -> None:
+    """Refuse a checkpoint where half of the matrices stand still that had all moved from each checkpoint to the next.
+
+    Training that changes a part at a time is another matter: there, some always stand still. This is of all matrices,
+    whatever is asked of them, so that a verdict does not depend on what else is measured.
+    """
+    places = [W0, *(("run", index) for index in range(len(record.points)))]
+    known = [digests.get(place, {}) for place in places]
+    matrices = [name for name, weight in record.weights.items() if weight.is_matrix]
+    names = [name for name in matrices if all(name in held for held in known)]
+    moves = [{name for name in names if here[name] != before[name]} for before, here in pairwise(known)]
+    for index in range(1, len(moves)):
+        dense, still = moves[0], moves[0] - moves[index]
+        if moves[:index] != [dense] * index or not moves[index] <= dense or len(still) < max(1, HALF * len(dense)):
+            continue
+        raise RunError(
+            f"{record.points[index].name}: {len(still)} of {len(dense)} matrices are those of "
+            f"{record.points[index - 1].name} to the bit, such as {min(still)}, though all had moved before: a stale "
+            "file, or a save that was not finished"
+        )
 
 
 def _require_no_return(record: Record) -> None:
@@ -73,54 +102,64 @@ def _require_no_return(record: Record) -> None:
         moved |= shares == 0
 
 
-def _require_same_model(record: Record, base: BaseModel) -> None:
-    """Refuse a W0, or a checkpoint, that must be of another model, as a whole or in some matrices."""
+def _of_another_model(record: Record, base: BaseModel) -> Iterator[str]:
+    """A remark on matrices that differ from W0 by more than themselves while others hardly move.
+
+    Raises:
+        RunError: it is half of them, or they do not move as the others do, so that no training explains it.
+    """
     names = sorted(record.measured_weights())
-    norms = _table(record, "relative_update_norm", names)
+    norms = np.nan_to_num(_table(record, "relative_update_norm", names).values)
+    usual = np.array([float(np.median(row[row > 0])) if (row > 0).any() else 0.0 for row in norms])
     in_layers = np.array([record.weights[name].kind in ("attention", "mlp") for name in names])
-    for point, values in zip(record.points, norms.values, strict=True):
-        known = values[~np.isnan(values)]
-        if not len(known):
-            continue
-        median = float(np.median(known))
+    for point, row in zip(record.points, norms, strict=True):
+        median = float(np.median(row))
         if median >= ANOTHER_MODEL:
             raise RunError(
                 f"W0 ({base.source.path}, {base.how}) and {point.name} are different models: half of the weights "
                 f"differ by {median:.2f} times their own norm or more. Give the model that this run started "
                 "from"
             )
-        usual = float(np.median(known[known > 0])) if (known > 0).any() else 0.0
-        foreign = np.flatnonzero(in_layers & (np.nan_to_num(values) >= max(ANOTHER_MODEL, FOREIGN * usual))).tolist()
-        if foreign:
-            raise RunError(
-                f"W0 ({base.source.path}, {base.how}) and {point.name} are different models in {len(foreign)} of "
-                f"{len(names)} weights: {names[foreign[0]]} differs by {values[foreign[0]]:.3g} times its own norm, "
-                f"and half of those that moved by {usual:.2g} at most. A part of W0, or of the checkpoint, is another "
-                "model's, or damaged"
-            )
+    foreign = in_layers & (norms >= np.maximum(ANOTHER_MODEL, FOREIGN * usual)[:, None])
+    if not foreign.any():
+        return
+    pace = np.ma.masked_equal(norms, 0) / np.maximum(usual, np.finfo(float).tiny)[:, None]
+    unlike = foreign.any(axis=0) & (pace.max(axis=0) >= UNLIKE * pace.min(axis=0)).filled(False)
+    worst = foreign & (unlike if unlike.any() else True)
+    row, column = (int(index) for index in np.argwhere(worst)[0])
+    what = (
+        f"W0 ({base.source.path}, {base.how}) and {record.points[row].name} are different models in "
+        f"{int(worst[row].sum())} of {len(names)} weights: {names[column]} differs by {norms[row, column]:.3g} times "
+        f"its own norm, and half of those that moved by {usual[row]:.2g} at most. A part of W0, or of the checkpoint, "
+        "is another model's, or damaged"
+    )
+    if unlike.any():
+        raise RunError(what)
+    yield f"{what}; or these weights were initialised anew before training"
 
 
 def _standing_still(record: Record, digests: Digests) -> Iterator[str]:
-    """A remark on matrices that are those of the checkpoint before, to the bit, while others move on.
-
-    Raises:
-        RunError: it is half of all that had moved before, or more.
-    """
+    """A remark on matrices that are those of an earlier checkpoint, to the bit, though they had moved by then."""
     names = sorted(record.measured_weights())
     moved = _table(record, "frozen_share", names).values == 0
+    found: list[tuple[list[str], int, int]] = []
     for index in range(1, len(record.points)):
-        before, here = (digests.get(("run", place), {}) for place in (index - 1, index))
-        moving = [name for name, has_moved in zip(names, moved[index - 1].tolist(), strict=True) if has_moved]
-        still = [name for name in moving if name in here and here[name] == before.get(name)]
-        if not still:
-            continue
-        point, earlier = record.points[index].name, record.points[index - 1].name
-        what = (
-            f"{point}: {len(still)} of {len(moving)} weights are those of {earlier} to the bit, {_named(record, still)}"
+        here = digests.get(("run", index), {})
+        stale = []
+        for before in range(index):
+            then = digests.get(("run", before), {})
+            moving = (name for name, has_moved in zip(names, moved[before].tolist(), strict=True) if has_moved)
+            stale.append(([name for name in moving if name in here and here[name] == then.get(name)], index, before))
+        found.append(max(stale, key=lambda entry: (len(entry[0]), entry[2])))
+    still, index, before = max(found, key=lambda entry: len(entry[0]), default=([], 0, 0))
+    if still:
+        others = sum(bool(entry[0]) for entry in found) - 1
+        more = f" (and so at {others} more checkpoint{'s' if others > 1 else ''})" if others else ""
+        yield (
+            f"{record.points[index].name}: {len(still)} of {int(moved[before].sum())} weights are those of "
+            f"{record.points[before].name} to the bit, {_named(record, still)}{more}: a stale file, or a part that was "
+            "not trained in between"
         )
-        if len(still) >= HALF * len(moving):
-            raise RunError(f"{what}: a stale file, or a save that was not finished")
-        yield f"{what}: a stale file, or a part that no longer trains"
 
 
 def _named(record: Record, names: Sequence[str]) -> str:

@@ -104,6 +104,7 @@ class Trajectory:
         state = {name: on_device(tensor, device) for name, tensor in self._known_state.items()}
         self.base = Base.from_state(on_device(self._w0, device), state)
         self._visited: tuple[int, Update] | None = None
+        self._shares_start: bool | None = None
         self.past = range(past.count)
         self.unchanged: set[int] = set(past.unchanged)
         self._channels = {place: _moved_to(device, channel) for place, channel in past.channels.items()}
@@ -164,24 +165,32 @@ class Trajectory:
         """The reference's update at the progress of checkpoint `index`. Raises Undefined."""
         match = self.files.match(self.points[index].progress)
         self._require_shared_start()
-        stored = self.files.reference(match)
-        self.digests[("reference", match)] = digest(stored)
-        update = self._moved(self._after(stored, "the reference"))
-        if not torch.isfinite(update.wt).all() or not update.wt.any():
-            raise Undefined("the reference holds NaN, infinite values or nothing but zeros")
+        update = self._moved(
+            self._after(self._of_reference(("reference", match), self.files.reference(match)), "the reference")
+        )
+        if not update.wt.any():
+            raise Undefined("the reference holds nothing but zeros")
         if update.norm >= ANOTHER_MODEL * update.base.norm:
             raise Undefined("the reference is another model: it did not start from this W0")
         return update
 
     def _require_shared_start(self) -> None:
         """Raise Undefined where the reference brings a W0 of its own that is another than this run's."""
-        if REFERENCE_W0 not in self.digests:
+        if self._shares_start is None:
             theirs = self.files.reference_base()
-            if theirs is None:
-                return
-            self.digests[REFERENCE_W0] = digest(theirs)
-        if self.digests[REFERENCE_W0] != self.digests[W0]:
+            theirs = None if theirs is None else whole(self._of_reference(REFERENCE_W0, theirs))
+            self._shares_start = theirs is None or _equal(theirs, self._w0)
+        if not self._shares_start:
             raise Undefined("the reference started from another W0: what the two changed cannot be compared")
+
+    def _of_reference(self, place: Place, stored: Tensor | Change) -> Tensor | Change:
+        """A tensor of the reference, digested. Raises Undefined where it is not finite."""
+        try:
+            require_finite(stored, "the reference")
+        except RunError as error:
+            raise Undefined(str(error)) from error
+        self.digests[place] = digest(stored)
+        return stored
 
     def _read(self, read: Callable[[], Tensor | Change], place: Place, where: str) -> Tensor | Change:
         stored = read()
@@ -340,6 +349,11 @@ def _alone(channel: Tensor) -> Tensor:
 
 def _moved_to(device: torch.device, channel: Channel) -> Channel:
     return channel if isinstance(channel, Undefined) else channel.to(device, torch.float64)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, whatever format they are stored in."""
+    return torch.equal(one, other) if one.dtype == other.dtype else torch.equal(one.double(), other.double())
 
 
 def _is_zero(tensor: Tensor) -> bool:

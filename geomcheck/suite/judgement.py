@@ -16,7 +16,7 @@ from geomcheck.suite.conditions import Condition, Like, Regime, Trend
 from geomcheck.suite.evidence import evidence_figures
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.groups import Groups, fold_groups, gaps
-from geomcheck.suite.places import LAST, At
+from geomcheck.suite.places import ALL, LAST, At
 from geomcheck.suite.regimes import classify
 from geomcheck.suite.sampling import Question, Sample, counts, fused_warning, rounding_warning, sample
 from geomcheck.suite.sufficiency import Sufficiency, compare
@@ -146,10 +146,14 @@ def _figure(expectation: Expectation, record: Record, reference: Record | None) 
 def _end_warning(expectation: Expectation, record: Record) -> tuple[str, ...]:
     """A sentence where the last checkpoint, which the expectation names, is not the end of the training."""
     end = early_end(record.points)
-    named = expectation.at == At(LAST, LAST, single=True) or any(
-        LAST in question.partners.values() for question in expectation.questions()
-    )
-    return (f"`last` is not the end of the training: the run ended at {end}",) if end and named else ()
+    span = expectation.at if isinstance(expectation.at, At) and expectation.at != ALL else None
+    if not end:
+        return ()
+    if (span and span.stop == LAST) or any(LAST in q.partners.values() for q in expectation.questions()):
+        return (f"`last` is not the end of the training: the run ended at {end}",)
+    if span and span.stop.is_beyond(record.points):
+        return (f"`at` is judged up to there alone: the run ended at {end}",)
+    return ()
 
 
 def _require_storage(expectation: Expectation, found: Sample) -> None:

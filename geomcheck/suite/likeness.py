@@ -57,12 +57,17 @@ def _of_weight(name: str, ours: Weight | None, theirs: Weight | None) -> Iterato
 
 def start_difference(one: Record, other: Record) -> Difference | None:
     """How the W0 of two records differ in what both measured of it; None where they do not."""
-    common = sorted(one.w0.keys() & other.w0.keys())
+    both = sorted(one.w0.keys() & other.w0.keys())
+    common = [name for name in both if _base_format(one, name) == _base_format(other, name)]  # digests tell formats too
     odd = [name for name in common if one.w0[name] != other.w0[name]]
-    untold = not common and one.fingerprints.get("W0") != other.fingerprints.get("W0")  # of records of older versions
+    untold = not both and one.fingerprints.get("W0") != other.fingerprints.get("W0")  # of records of older versions
     if not odd and not untold:
         return None
     return Difference(f"their W0{f' (in {odd[0]})' if odd else ''}", content_of_w0(one), content_of_w0(other))
+
+
+def _base_format(record: Record, name: str) -> tuple[str, ...]:
+    return record.weights[name].dtypes[:1]
 
 
 def content_of_w0(record: Record) -> str:

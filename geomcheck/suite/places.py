@@ -73,6 +73,11 @@ class Place:
             f"{MATCHING_PROGRESS * 100:.0f} points away)"
         )
 
+    def is_beyond(self, points: Sequence[Point]) -> bool:
+        """Whether this is a share of the training that the run did not reach."""
+        share = 0.0 if self.progress is None else _fraction(self.progress)
+        return share > points[-1].progress and not matches(points[-1], share)
+
     def bound(self, points: Sequence[Point], *, opens: bool) -> int:
         """The index at which a span opens here, or closes. Where no checkpoint is near a progress, the span goes as
         far as there is one within it. Raises as `index`."""
@@ -113,8 +118,8 @@ class At:
         first, last = self.start.bound(points, opens=True), self.stop.bound(points, opens=False)
         if first > last:
             raise Unanswerable(
-                f"`at` selects no checkpoint: {self.start.text} (step {points[first].step}) comes after "
-                f"{self.stop.text} (step {points[last].step})"
+                f"`at` selects no checkpoint: none lies between {self.start.text} and {self.stop.text} (steps "
+                f"{points[last].step} and {points[first].step} lie around)"
             )
         return list(points[first : last + 1])
 

@@ -137,8 +137,8 @@ class Sample:
     Attributes:
         cells: by step, then by weight name; weights unchanged at a step are absent where the metric has no
             figure for them.
-        used: the weights that are folded, by name: all where the metric has a figure of an unchanged weight, else
-            those that changed at some checkpoint.
+        used: the weights that are folded, by name: those that changed at some checkpoint, and of the others those of
+            which the metric has a figure.
         frozen: the weights that never changed, by name.
     """
 
@@ -164,12 +164,15 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
             f"none of the {len(frozen)} selected weights ever changed: there is no update to judge "
             "(frozen by the training, or the base is the run itself)"
         )
-    folded = moved | question.metric.when_unchanged
-    used = {weight.name: weight for weight, is_used in zip(subject.weights, folded, strict=True) if is_used}
     judged = np.isin([point.step for point in record.points], [point.step for point in subject.points])
-    still = unchanged[judged][:, folded]
-    cells = _cells(question, record, subject.points, tuple(used), still & (not question.metric.when_unchanged))
-    for point, changeless in zip(subject.points, np.all(still, axis=1).tolist(), strict=True):
+    names, steps = [weight.name for weight in subject.weights], [point.step for point in subject.points]
+    figures = Table.of(record.column(question.request, question.metric.stat(question.params)), steps, names)
+    still = unchanged[judged]
+    leave_out = still & (figures.there & np.isnan(figures.values) if question.metric.when_unchanged else True)
+    folded = moved | ~np.all(leave_out, axis=0)
+    used = {weight.name: weight for weight, is_used in zip(subject.weights, folded, strict=True) if is_used}
+    cells = _cells(question, figures, subject.points, names, leave_out)
+    for point, changeless in zip(subject.points, np.all(still[:, folded], axis=1).tolist(), strict=True):
         if question.metric.name != FROZEN and changeless:
             raise Unanswerable(
                 f"no selected weight has changed at step {point.step}: there is no update to judge there; "
@@ -253,11 +256,9 @@ def _unchanged(record: Record, weights: Sequence[Weight]) -> np.ndarray:
 
 
 def _cells(
-    question: Question, record: Record, points: Sequence[Point], names: Sequence[str], leave_out: np.ndarray
+    question: Question, figures: Table, points: Sequence[Point], names: Sequence[str], leave_out: np.ndarray
 ) -> dict[int, dict[str, float]]:
     """The figures of the weights `names` at `points`, but those to `leave_out` (points x names)."""
-    column = record.column(question.request, question.metric.stat(question.params))
-    figures = Table.of(column, [point.step for point in points], names)
     _require_figures(question, figures, points, names, ~leave_out)
     cells = {}
     for point, row, left in zip(points, figures.values.tolist(), leave_out, strict=True):

@@ -107,7 +107,7 @@ class _Watch:
     def _turn(self, *, over: bool) -> End | None:
         """One look, if there is something new or it is `over`; how it ended, if it did."""
         try:
-            reason = self._look(over=over, damaged=over)
+            reason = self._look(over=over)
         except NoCheckpoint as error:
             if self._pace.once:
                 raise
@@ -121,7 +121,7 @@ class _Watch:
             self._teller.waits(reason)
         return end
 
-    def _look(self, *, over: bool, damaged: bool) -> str:
+    def _look(self, *, over: bool) -> str:
         """Look at what is new; what is waited for then, for people."""
         found = self._watcher.open()
         complete = tuple(c for c in found.checkpoints if over or self._is_complete(found, c))
@@ -131,7 +131,7 @@ class _Watch:
             ended = run.planned is not None and complete[-1].step >= run.planned
             finished = ended or (over and not self._pace.once)
             self._watcher.note(run)
-            self.last = self._watcher.look(run, self._teller.show, finished=finished, damaged=damaged)
+            self.last = self._watcher.look(run, self._teller.show, finished=finished)
             if state.keys() - self._accepted.keys():
                 self._news = time.monotonic()
             self._accepted |= state
@@ -143,7 +143,7 @@ class _Watch:
         """What is waited for after trouble; the same trouble with the same files is not waited for."""
         trouble = (str(error), _read_files(Path(self._watcher.path)))
         if trouble == self._trouble:
-            return self._look(over=False, damaged=True)
+            raise error
         self._trouble = trouble
         return f"cannot be read now, which may pass: {error}"
 

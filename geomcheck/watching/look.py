@@ -119,14 +119,13 @@ class Watcher:
         went_back = min(now.keys() - self._seen.keys(), default=math.inf)
         self._seen = {step: point for step, point in self._seen.items() if step < went_back} | now
 
-    def look(self, run: Run, show: Show, *, finished: bool, damaged: bool = True) -> Look:
+    def look(self, run: Run, show: Show, *, finished: bool) -> Look:
         """Measure `run` as far as it is not known, and judge it.
 
         Args:
             run: as `open` gives it.
             show: a context that yields whom to tell how far the measurement is.
             finished: no checkpoint will follow, so that everything is judged.
-            damaged: go on without weights that cannot be read; otherwise they are an error.
 
         Raises:
             UsageError: there is no W0, or one of another model.
@@ -136,14 +135,10 @@ class Watcher:
         run, w0 = comparable(run, base, dequantize=self.dequantize)
         fresh = survey(run, w0)
         against, _ = self._compared_with(w0)
-        unmeasurable = set(fresh.skipped)
         with show(run.name) as progress:
             measure_record(
                 fresh, run, w0, self._plan(fresh), reference=against, resources=self.resources, progress=progress
             )
-        unread = [name for name in fresh.skipped if name not in unmeasurable]
-        if unread and not damaged:
-            raise RunError(fresh.skipped[unread[0]])
         record = merged(self._known[-1] if self._known else None, fresh, run)
         require_sound(record, w0)
         self._known = run, w0, record

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedModel
 
 import geomcheck
@@ -17,6 +18,7 @@ from geomcheck.checkpoints import comparable, find_base, open_base, open_run
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Record
 from tests.checkpoints.formats.test_adapter import SMALL, gpt2, phi3, qwen3_moe, train
+from tests.checkpoints.test_hub import cache, put  # noqa: F401 (`cache` is a fixture)
 
 
 def runs(directory: Path, model: Callable[[], PreTrainedModel], **config: Any) -> tuple[Path, Path]:
@@ -98,6 +100,18 @@ def test_adapters_of_another_model_are_refused_before_anything_is_read(tmp_path:
         comparable(open_run(lora), w0)
 
 
+def test_a_w0_other_than_the_cached_model_that_the_adapter_names_is_refused(tmp_path: Path, cache: Path) -> None:  # noqa: F811
+    lora, _ = runs(tmp_path, phi3, target_modules=["o_proj"])
+    snapshot = put(cache, "org/phi", lora / "base")
+    name_base(lora, Path("org/phi"))
+    assert find_base(open_run(lora)).source.path == lora / "base"
+    weights = load_file(lora / "base" / "model.safetensors")
+    save_file({name: 1.1 * w for name, w in weights.items()}, lora / "base" / "model.safetensors")
+    with pytest.raises(UsageError, match="is not the model that the run's adapter was trained on: "):
+        find_base(open_run(lora))
+    assert find_base(open_run(lora), given=open_base(snapshot, "--geom-base")).source.path == snapshot
+
+
 def name_base(run: Path, base: Path) -> None:
     """Have every adapter of a run name `base` as the model that it was trained on."""
     for file in run.glob("*/adapter_config.json"):
@@ -127,6 +141,14 @@ def test_a_w0_other_than_the_one_that_the_adapter_names_is_refused(
                 find_base(open_run(lora), given=given)
         else:
             assert find_base(open_run(lora), given=given) is given
+    in_fp32 = open_base(own, "--geom-base")
+    trained.to(torch.bfloat16).save_pretrained(tmp_path / "in bf16")
+    name_base(lora, tmp_path / "in bf16")
+    assert find_base(open_run(lora), given=given) is given  # the same numbers, rounded
+    with pytest.raises(UsageError, match="is not the model that the run's adapter was trained on: "):
+        find_base(open_run(lora), given=in_fp32)
+    (tmp_path / "in bf16" / "model.safetensors").write_bytes(b"damaged")
+    assert find_base(open_run(lora), given=in_fp32) is in_fp32
     shutil.copytree(own, lora / "base")
     name_base(lora, other)
     with pytest.raises(UsageError, match=r"base/ in the run\) is not the model that the run's adapter"):

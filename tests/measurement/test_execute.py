@@ -130,20 +130,20 @@ def test_the_rounding_share_tells_bf16_from_fp32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_a_weight_with_nan_is_left_out_and_the_others_are_not(tmp_path: Path, bad: float) -> None:
+def test_a_run_with_nan_in_a_weight_is_refused(tmp_path: Path, bad: float) -> None:
     base = base_weights()
     broken = moved(base, 2e-2)
     broken[Q][3, 5] = bad
-    record = measured(write_run(tmp_path / "run", base, {10: moved(base, 1e-2), 20: broken}), STABLE_RANK)
-    assert record.skipped == {Q: "checkpoint-20: 1 of 384 values are NaN or infinite"}
-    assert record.measured_weights() == {K, DOWN}
+    run = write_run(tmp_path / "run", base, {10: moved(base, 1e-2), 20: broken})
+    with pytest.raises(RunError, match=f"{Q} cannot be measured: checkpoint-20: 1 of 384 values are NaN or infinite"):
+        measured(run, STABLE_RANK)
 
 
-def test_a_zero_filled_weight_is_left_out(tmp_path: Path) -> None:
+def test_a_run_with_a_zero_filled_weight_is_refused(tmp_path: Path) -> None:
     base = base_weights()
     zeroed = moved(base, 1e-2) | {K: torch.zeros(16, 16)}
-    record = measured(write_run(tmp_path / "run", base, {10: zeroed}), STABLE_RANK)
-    assert record.skipped == {K: "checkpoint-10: all zeros, though W0 is not; the file may be incomplete"}
+    with pytest.raises(RunError, match=f"{K} cannot be measured: checkpoint-10: all zeros, though W0 is not; the file"):
+        measured(write_run(tmp_path / "run", base, {10: zeroed}), STABLE_RANK)
 
 
 def test_a_base_of_the_same_shape_but_another_model_is_refused(tmp_path: Path) -> None:
@@ -195,16 +195,8 @@ def test_a_copied_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_zero_filled_base_is_noticed(tmp_path: Path) -> None:
     base = base_weights()
     run = write_run(tmp_path / "run", base | {K: torch.zeros(16, 16).bfloat16()}, {10: moved(base, 1e-2)})
-    assert measured(run, STABLE_RANK).skipped == {
-        K: "W0: all zeros, though the checkpoints are not; the file may be incomplete"
-    }
-
-
-def test_a_run_of_which_nothing_can_be_measured_is_no_crash(tmp_path: Path) -> None:
-    base = base_weights()
-    lost = {name: torch.full_like(w, float("nan")) if name in (Q, K, DOWN) else w for name, w in base.items()}
-    run = write_run(tmp_path / "run", base, {10: lost})
-    assert set(measured(run, STABLE_RANK).skipped) == {Q, K, DOWN}
+    with pytest.raises(RunError, match=f"{K} cannot be measured: W0: all zeros, though the checkpoints are not; the"):
+        measured(run, STABLE_RANK)
 
 
 @pytest.mark.parametrize("where", ["W0", "checkpoint-10"])

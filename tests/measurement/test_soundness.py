@@ -15,7 +15,7 @@ from torch import Tensor
 import geomcheck
 from geomcheck.diagnostics.linalg import Factorization
 from geomcheck.errors import RunError
-from geomcheck.measurement import Record
+from geomcheck.measurement import Record, Request
 from geomcheck.suite.selection import Selection
 from tests.runs import DOWN, EMBED, NORM, Q, Tensors, age, base_weights, moved, write_model, write_run
 
@@ -129,8 +129,8 @@ def test_a_digest_from_a_session_that_failed_vouches_for_nothing(tmp_path: Path)
 
     run = age(write(tmp_path / "run", edit=spoil))
     for _ in range(2):
-        skipped = norms(run, Selection(include=("*proj*",)), tmp_path / "cache").skipped
-        assert skipped == {DOWN: "checkpoint-3: 1 of 384 values are NaN or infinite"}
+        with pytest.raises(RunError, match=f"{DOWN} cannot be measured: checkpoint-3: 1 of 384 values are NaN"):
+            norms(run, Selection(include=("*proj*",)), tmp_path / "cache")
     for _ in range(2):
         with pytest.raises(RunError, match=f"checkpoint-3: 1 of 384 values of {DOWN}"):
             norms(run, Selection(include=("*q_proj*",)), tmp_path / "cache")
@@ -155,8 +155,47 @@ def test_half_a_checkpoint_of_the_one_before_is_an_error(tmp_path: Path) -> None
     def spoil(weights: dict[int, Tensors]) -> None:
         weights[3] |= {name: w for name, w in weights[2].items() if "q_proj" not in name}
 
-    with pytest.raises(RunError, match=r"checkpoint-3: 6 of 9 weights are those of checkpoint-2 to the bit, such as"):
+    with pytest.raises(RunError, match=r"checkpoint-3: 7 of 10 matrices are those of checkpoint-2 to the bit, such as"):
         norms(write(tmp_path, edit=spoil))
+
+
+def test_training_a_part_at_a_time_is_no_stale_file(tmp_path: Path) -> None:
+    """Of a layer in each interval, as block coordinate descent does; then of one that had been trained before."""
+
+    def in_turn(weights: dict[int, Tensors]) -> None:
+        for step in (1, 2, 3, 4):
+            trained = of_layer(weights[step], (step - 1) % 3)
+            weights[step] = weights[step - 1] | trained
+
+    (note,) = norms(write(tmp_path, steps=4, edit=in_turn)).notes
+    assert note.startswith("checkpoint-3: 6 of 6 weights are those of checkpoint-2 to the bit, such as model.layers.")
+    assert note.endswith("(and so at 2 more checkpoints): a stale file, or a part that was not trained in between")
+
+
+def test_what_is_stale_is_told_whatever_is_measured(tmp_path: Path) -> None:
+    """A stale layer is all that one suite is about, and a part of what another, or a report, is about."""
+
+    def spoil(weights: dict[int, Tensors]) -> None:
+        weights[3] |= of_layer(weights[2], 1)
+
+    run = write(tmp_path, edit=spoil)
+    for weights, count in ((Selection(include=("*layers.1.*",)), "3 of 3"), (None, "3 of 9")):
+        (note,) = norms(run, weights).notes
+        assert note.startswith(f"checkpoint-3: {count} weights are those of checkpoint-2 to the bit, ")
+
+
+def test_matrices_of_an_earlier_checkpoint_are_a_copy_whatever_the_norms_are(tmp_path: Path) -> None:
+    def copy(weights: dict[int, Tensors]) -> None:
+        weights[3] = {name: weights[1][name] if w.dim() == 2 else w for name, w in weights[3].items()}
+
+    with pytest.raises(RunError, match="checkpoint-1 and checkpoint-3 hold the same weights"):
+        norms(write(tmp_path / "whole", edit=copy))
+
+    def part(weights: dict[int, Tensors]) -> None:
+        weights[3] |= of_layer(weights[1], 1)
+
+    (note,) = norms(write(tmp_path / "part", edit=part)).notes
+    assert note.startswith("checkpoint-3: 3 of 9 weights are those of checkpoint-1 to the bit, all of layer 1: a stale")
 
 
 def test_weights_that_never_train_are_frozen_and_not_stale(tmp_path: Path) -> None:
@@ -172,7 +211,7 @@ def test_selected_weights_that_stand_still_are_no_copy_of_a_checkpoint(tmp_path:
     def spoil(weights: dict[int, Tensors]) -> None:
         weights[3] |= {name: w for name, w in weights[2].items() if "self_attn" in name}
 
-    with pytest.raises(RunError, match="checkpoint-3: 6 of 6 weights are those of checkpoint-2 to the bit"):
+    with pytest.raises(RunError, match="checkpoint-3: 6 of 10 matrices are those of checkpoint-2 to the bit"):
         measured(write(tmp_path / "part", edit=spoil))
 
     def copy(weights: dict[int, Tensors]) -> None:
@@ -188,6 +227,45 @@ def test_a_part_of_w0_that_is_of_another_model_is_an_error(tmp_path: Path) -> No
 
     with pytest.raises(RunError, match=r"different models in 3 of 9 weights: model.layers.1.* differs by 1.\d+ times"):
         norms(write(tmp_path, edit=spoil))
+
+
+def test_a_matrix_that_was_initialised_anew_is_told(tmp_path: Path) -> None:
+    """It moves by more than itself, at the pace of the others."""
+    gate = "model.layers.0.mlp.gate.weight"
+
+    def upcycle(weights: dict[int, Tensors]) -> None:
+        start = 1e-3 * torch.randn(4, 16, generator=torch.Generator().manual_seed(3))
+        for step, tensors in weights.items():
+            tensors[gate] = start + 1e-3 * step * torch.randn(4, 16, generator=torch.Generator().manual_seed(step))
+
+    (note,) = norms(write(tmp_path, edit=upcycle)).notes
+    assert f"{gate} differs by" in note
+    assert note.endswith("or these weights were initialised anew before training")
+
+
+def test_a_mask_may_be_minus_infinite(tmp_path: Path) -> None:
+    def add(weights: dict[int, Tensors]) -> None:
+        for tensors in weights.values():
+            tensors["model.layers.0.self_attn.masked_bias"] = torch.tensor(-1e9).half()
+
+    assert norms(write(tmp_path, edit=add)).measured_weights()
+
+
+def test_a_reference_with_nan_vouches_for_nothing(tmp_path: Path) -> None:
+    """Its weights are digested only once they are known to be finite."""
+
+    def spoil(weights: dict[int, Tensors]) -> None:
+        weights[3][Q].view(-1)[0] = torch.nan
+
+    run, reference = age(write(tmp_path / "run")), age(write(tmp_path / "reference", edit=spoil))
+    cache = tmp_path / "cache"
+    queries = Selection(include=("*q_proj*",))
+    record = geomcheck.measure(
+        run, metrics=["mask_jaccard"], weights=queries, reference=reference, cache=cache, workers=1
+    )
+    assert "NaN" in record.figures(Request("mask_jaccard"), "value")[3, Q].undefined
+    with pytest.raises(RunError, match=f"checkpoint-3: 1 of 384 values of {Q}"):
+        norms(reference, Selection(include=("*down_proj*",)), cache)
 
 
 def test_a_new_embedding_is_no_other_model(tmp_path: Path) -> None:

@@ -134,8 +134,7 @@ class TestFiles:
     def test_all_weights_damaged(self, expect, opd_run: Path) -> None:
         broken = {name: torch.full_like(w.float(), float("nan")) for name, w in base_weights().items()}
         write_model(opd_run / "checkpoint-20", broken)
-        which = "no model runs with these, so the checkpoint is damaged, or training had diverged"
-        expect(FAILED, which)  # which tensor is named first depends on who was faster
+        expect(FAILED, "values are NaN or infinite")  # which tensor is named depends on who was faster
 
     def test_a_truncated_checkpoint(self, expect, opd_run: Path) -> None:
         file = opd_run / "checkpoint-20" / "model.safetensors"
@@ -300,6 +299,20 @@ class TestSuites:
         expect(FAILED, "\\x1b[2J_proj", suite=HEALTHY.replace("above: 50%", "below: 5%"))
 
 
+class TestWhatIsMeasuredBeside:
+    """The verdict on a run does not depend on what else looks at it."""
+
+    ALONE = HEALTHY.replace("expect:", 'weights: {include: ["*q_proj*"]}\nexpect:')
+
+    def test_nan_where_only_a_report_looks(self, expect, opd_run: Path) -> None:
+        broken = moved(base_weights(), 2e-2)
+        broken[DOWN][0, 0] = float("nan")
+        write_model(opd_run / "checkpoint-20", broken)
+        for options in ((), ("--geom-report=r.html",), ("--geom-record=r.parquet",)):
+            expect(FAILED, f"of {DOWN}" if not options else DOWN, *options, suite=self.ALONE)
+        assert main(["measure", str(opd_run), "-o", "r.parquet"]) != 0
+
+
 class TestReferences:
     LIKE = HEALTHY.replace("above: 50%", "like: reference\n    tolerance: 5%")
 
@@ -324,6 +337,12 @@ class TestReferences:
         expect(FAILED, another, "--geom-base=other", path="opd.parquet")
         expect(FAILED, another, suite=HEALTHY.replace("expect:", "base: ../other\nexpect:"), path="opd.parquet")
         expect(FAILED, "less: lacks model.layers.0", "--geom-base=less", path="opd.parquet")
+        write_model(pytester.path / "wide", {name: w.float() for name, w in base_weights().items()})
+        expect(PASS, "2 passed", "--geom-base=wide", path="opd.parquet")
+        write_model(pytester.path / "wide", {name: w.float() + 1e-6 for name, w in base_weights().items()})
+        expect(FAILED, "wide: does not hold the weights", "--geom-base=wide", path="opd.parquet")
+        elsewhere = HEALTHY.replace("expect:", "base: /models/gone\nexpect:")
+        expect(PASS, "the suite's base, /models/gone, is not here", suite=elsewhere, path="opd.parquet")
         expect(FAILED, another, "--geom-base=other", "-n1", path="opd.parquet")
 
     def test_a_reference_that_started_from_another_w0(self, expect, pytester: pytest.Pytester) -> None:
@@ -339,6 +358,8 @@ class TestReferences:
         for _ in range(2):
             expect(FAILED, "started from another W0", "--geom-reference=elsewhere", suite=masks)
         write_run(pytester.path / "beside", base_weights(), {s: moved(base_weights(), 1e-3 * s) for s in (10, 20, 30)})
+        expect(PASS, "2 passed", "--geom-reference=beside", suite=masks)
+        write_model(pytester.path / "beside" / "base", {name: w.float() for name, w in base_weights().items()})
         expect(PASS, "2 passed", "--geom-reference=beside", suite=masks)
 
     def test_a_reference_of_another_architecture(self, expect, pytester: pytest.Pytester) -> None:

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.runs import Q, base_weights, moved, simple_run, write_run
+from tests.runs import K, Q, base_weights, moved, simple_run, write_run
 from tests.stories.conftest import HEALTHY, STRICT
 
 
@@ -351,7 +352,7 @@ def test_an_expected_failure_is_not_called_one(geom, write_suite, pytester: pyte
             "  WARNED support *",
             "  PASSED norm *",
             "warning: support: violated, and does not fail the session (marked xfail: known: #12)",
-            "warning: norm: it holds, against its mark xfail: known: #12",
+            "warning: norm: it holds, though marked xfail: known: #12",
         ]
     )
     assert "FAILED" not in result.stdout.str()
@@ -374,7 +375,7 @@ def test_an_expected_failure_that_holds_fails_where_it_is_strict(geom, write_sui
     )
     result = geom("-k", "norm")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*XPASS(strict)*", "  FAILED norm *", "warning: norm: it holds, against *XPASS*"])
+    result.stdout.fnmatch_lines(["*XPASS(strict)*", "  FAILED norm *", "warning: norm: the session fails for *XPASS*"])
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -382,6 +383,8 @@ def test_the_suites_of_the_project_are_not_passed_over_for_shipped_ones(
     write_suite, opd_run: Path, pytester: pytest.Pytester, inside: bool
 ) -> None:
     write_suite(HEALTHY, "opd")
+    suite = pytester.path / "suites" / "opd.yaml"
+    suite.write_text(suite.read_text().replace("geomcheck: 1", '"geomcheck": 1'))
     ini = pytester.path / "sub" / "pytest.ini"
     ini.parent.mkdir()
     ini.write_text("[pytest]\n")
@@ -434,3 +437,53 @@ def test_a_plugin_that_runs_failures_again_has_one_verdict_of_each(
     verdicts = [line for line in result.stdout.lines if line.startswith(("  FAILED", "  WARNED", "  PASSED"))]
     assert [line.split()[:2] for line in verdicts] == [["FAILED", "support"], ["PASSED", "norm"]]
     assert "overruled" not in result.stdout.str()
+
+
+def test_marks_and_early_ends_are_told_together(write_suite, pytester: pytest.Pytester) -> None:
+    base = base_weights()
+    checkpoints = {step: moved(base, 1e-3 * step, seed=step) for step in (10, 20, 30)}
+    write_run(pytester.path / "opd-early", base, checkpoints, max_steps=100)
+    span = "at: {from: {progress: 10%}, to: {progress: 90%}}"
+    write_suite(STRICT.replace("below: 1", f"below: 0.001\n    level: warn\n    {span}"))
+    pytester.makeini("[pytest]\nxfail_strict = true\nstrict_xfail = true")
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker("xfail")
+        """
+    )
+    result = pytester.runpytest_inprocess("--geom-run=opd-early", "-p", "no:cacheprovider")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "  WARNED support *",
+            "  FAILED norm *",
+            "warning: support: `last` is not the end of the training: *",
+            "warning: support: violated, and does not fail the session (marked xfail)",
+            "warning: norm: `at` is judged up to there alone: the run ended at step 30, 30% of *",
+            "warning: norm: the session fails for its mark: [[]XPASS(strict)[]]*",
+        ]
+    )
+
+
+def test_a_frozen_weight_without_a_figure_is_left_out_and_counted(write_suite, pytester: pytest.Pytester) -> None:
+    base = base_weights()
+    base[K] = torch.zeros_like(base[K])
+    write_run(pytester.path / "opd", base, {s: moved(base, 1e-2 * s, seed=s) | {K: base[K].float()} for s in (1, 2)})
+    write_suite(
+        """
+        geomcheck: 1
+        name: zeros
+        expect:
+          - {id: norm, metric: relative_update_norm, below: 50%}
+          - {id: shift, metric: spectral_shift, below: 50%}
+          - {id: angle, metric: principal_angle, k: 4, below: 80 deg}
+          - {id: each, metric: relative_update_norm, below: 50%, per: weight}
+        """
+    )
+    result = pytester.runpytest_inprocess("--geom-run=opd", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines([f"cannot judge relative_update_norm: {K} never changed, and has no *: exclude it *"])

@@ -73,7 +73,8 @@ def test_a_broken_weight_is_in_the_report(geom, write_suite, opd_run: Path, pyte
     write_run(opd_run, base_weights(), {10: broken})
     assert geom("--geom-report=r.html").ret == 1
     page = (pytester.path / "r.html").read_text(encoding="utf-8")
-    assert "1 weight could not be measured." in page
+    assert "1 run could not be measured" in page
+    assert "1 of 384 values are NaN or infinite" in page
     assert "counts as a failure" in page
 
 

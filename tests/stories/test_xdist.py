@@ -51,3 +51,12 @@ def test_an_expectation_whose_worker_dies_is_an_error(opd_run: Path, write_suite
     assert verdicts["summary"] == {"passed": 1, "failed": 0, "error": 1, "warned": 0, "info": 0}
     (lost,) = (e for e in verdicts["runs"][0]["suites"][0]["expectations"] if e["outcome"] == "error")
     assert "it was not judged: worker 'gw0' crashed while running 'suites/mine.yaml::rank'" in lost["message"]
+
+
+def test_what_was_judged_before_the_first_failure_is_written(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(STRICT)
+    for workers in ((), ("-n1",)):
+        result = geom("-x", "--geom-json=verdicts.json", *workers)
+        assert result.ret in (1, 2)
+        assert '"failed": 1' in Path("verdicts.json").read_text()
+        assert "cut short" not in result.stdout.str()

@@ -15,7 +15,8 @@ from geomcheck.checkpoints.hub import cached, fetched, is_hub_id
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.run import BaseModel, Run
 from geomcheck.checkpoints.source import WeightSource
-from geomcheck.errors import UsageError
+from geomcheck.diagnostics.formats import FORMATS
+from geomcheck.errors import RunError, UsageError
 
 MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/consolidated", "model")
 """Where the weights of a model directory lie that is no step directory."""
@@ -42,6 +43,19 @@ def open_base(path: str | Path, how: str) -> BaseModel:
     if not directory.is_dir():
         raise UsageError(f"W0: {directory} ({how}) is not a directory")
     return _open_directory(directory, how)
+
+
+def at_hand(name: str, how: str) -> BaseModel | None:
+    """W0 by a path or a Hub id, if it is on this machine; nothing is downloaded.
+
+    Raises:
+        UsageError: it is a directory without weights.
+    """
+    if os.path.isdir(name):
+        return _open_directory(Path(name), how)
+    if is_hub_id(name) and (snapshot := cached(name)) is not None:
+        return BaseModel(open_weights(snapshot), f"{how}: {name} of the Hugging Face Hub's cache")
+    return None
 
 
 def own_base(directory: Path, names: Iterable[str], zero: WeightSource | None = None) -> BaseModel | None:
@@ -116,21 +130,40 @@ def _require_untrained(run: Run, base: BaseModel) -> None:
 def _require_adapted(run: Run, base: BaseModel) -> None:
     """Refuse a W0 other than the model that the run's adapters name, where that is at hand to compare.
 
-    B A is the same over any W0, so no figure would tell. Weights that the two store in several formats are not
-    compared: a quantized model may be named, and the one that it was made from be given.
+    B A is the same over any W0, so no figure would tell. Quantized weights are not compared: such a model may be named,
+    and the one that it was made from be given; nor is a model that cannot be read.
     """
     ours = base.source
     for name in sorted(_named_by_adapters(run)):
-        if not os.path.isdir(name) or ours.path.samefile(name) or held(_model_places(Path(name))) is None:
+        try:
+            named = at_hand(name, HOW_ADAPTERS)
+            odd = None if named is None else _unequal(run, ours, named.source)
+        except (RunError, UsageError):
             continue
-        theirs = _open_directory(Path(name), HOW_ADAPTERS).source
-        for weight in _adapted(run, ours.weights.keys() & theirs.weights.keys()):
-            if ours.weights[weight].dtype == theirs.weights[weight].dtype and not _equal(ours, theirs, weight):
-                raise UsageError(
-                    f"W0 ({ours.path}, {base.how}) is not the model that the run's adapter was trained on: {weight} "
-                    f"is another in {theirs.path}, which base_model_name_or_path in adapter_config.json names. Give "
-                    "that one, or correct the name"
-                )
+        if named is not None and odd is not None:
+            raise UsageError(
+                f"W0 ({ours.path}, {base.how}) is not the model that the run's adapter was trained on: {odd} is "
+                f"another in {named.source.path}, which base_model_name_or_path in adapter_config.json names. Give "
+                "that one, or correct the name"
+            )
+
+
+def _unequal(run: Run, ours: WeightSource, theirs: WeightSource) -> str | None:
+    """A weight that an adapter of the run changes, and that two models have otherwise, in the coarser of formats."""
+    import torch
+
+    same_repository = ours.path.parent == theirs.path.parent and ours.path.parent.name == "snapshots"
+    if ours.path.samefile(theirs.path) or same_repository:  # of the Hub's cache: another revision was asked for
+        return None
+    for name in _adapted(run, ours.weights.keys() & theirs.weights.keys()):
+        if not {ours.weights[name].dtype, theirs.weights[name].dtype} <= set(FORMATS):
+            continue
+        one, other = ours.read(name), theirs.read(name)
+        if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+            continue
+        if not torch.equal(one.to(other.dtype), other) and not torch.equal(one, other.to(one.dtype)):
+            return name
+    return None
 
 
 def _adapted(run: Run, names: Iterable[str]) -> list[str]:
@@ -138,13 +171,6 @@ def _adapted(run: Run, names: Iterable[str]) -> list[str]:
     parts = (name.split(".") for name in run.checkpoints[0].source.weights)
     tails = {".".join(name[start:]) for name in parts for start in range(len(name))}
     return sorted(tails.intersection(names))
-
-
-def _equal(one: WeightSource, other: WeightSource, name: str) -> bool:
-    import torch
-
-    ours, theirs = one.read(name), other.read(name)
-    return isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor) and torch.equal(ours, theirs)
 
 
 def _named_by_adapters(run: Run) -> set[str]:
@@ -155,10 +181,9 @@ def _named_by_adapters(run: Run) -> set[str]:
 
 def _of_adapter(run: Run, name: str) -> BaseModel:
     """The base model that an adapter names, if it is on this machine: a file of a run never starts a download."""
-    if os.path.isdir(name):
-        return _open_directory(Path(name), HOW_ADAPTERS)
-    if is_hub_id(name) and (snapshot := cached(name)) is not None:
-        return BaseModel(open_weights(snapshot), f"{HOW_ADAPTERS}: {name} of the Hugging Face Hub's cache")
+    found = at_hand(name, HOW_ADAPTERS)
+    if found is not None:
+        return found
     raise UsageError(
         f"run {run.path}: its adapter names {name[:200]!r} as the base model, which is neither a directory here nor in "
         "the local Hugging Face cache. Give W0 with --geom-base=PATH, or, to download it, with "

@@ -4,6 +4,7 @@ belong. All of this runs on the CPU; what needs a GPU is skipped without one."""
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from geomcheck.checkpoints import find_base, open_run
@@ -43,7 +45,6 @@ STEPS = {
     "elsewhere": 0.5,
     "one direction": 1e-3,
     "frozen": 0.0,
-    "broken": 1e-3,
     "tied": 1e-3,
 }
 """Sizes of the updates, relative to W0, by what happens to the weights of a layer."""
@@ -69,7 +70,7 @@ def update_of(w0: Tensor, kind: str, seed: int) -> Tensor:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run of seven layers, each of which has another fate, and a reference run."""
+    """A run of six layers, each of which has another fate, and a reference run."""
     weights = [(layer, kind, module) for layer, kind in enumerate(STEPS) for module in SHAPES]
     base = {weight_name(i, m): base_of(SHAPES[m], 2 * i, tied=kind == "tied") for i, kind, m in weights}
     directory, written = tmp_path_factory.mktemp("grouped"), []
@@ -80,8 +81,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             for layer, kind, module in weights:
                 w0 = base[weight_name(layer, module)]
                 moved = w0 + step / 20 * update_of(w0, kind, seed) + (step / 20) ** 2 * update_of(w0, kind, seed + 7)
-                if kind == "broken" and step == 20:
-                    moved[3, 5] = torch.nan
                 after[weight_name(layer, module)] = moved
             checkpoints[step] = after
         written.append(write_run(directory / f"run-{seed}", base, checkpoints))
@@ -141,12 +140,20 @@ def libraries(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def test_figures_are_those_of_each_weight_alone(runs: tuple[Path, Path]) -> None:
     alone, together = measured(runs, Resources(workers=1)), measured(runs, InGroups())
     assert require_agreement(together, alone, 1e-6, {}) == {metric.name for metric in load_metrics()}
-    assert together.skipped == {
-        weight_name(5, module): f"checkpoint-20: 1 of {math.prod(shape)} values are NaN or infinite"
-        for module, shape in SHAPES.items()
-    }
     assert counts(together) == counts(alone)
     assert len({route for _, route in counts(together)}) >= 5
+
+
+def test_a_damaged_weight_among_others_is_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = shutil.copytree(runs[0], tmp_path / "broken")
+    file = broken / "checkpoint-20" / "model.safetensors"
+    weights = load_file(file)
+    weights[weight_name(2, "k_proj")][3, 5] = torch.nan
+    save_file(weights, file)
+    with pytest.raises(
+        RunError, match=rf"layers.2.*k_proj.weight cannot be measured: checkpoint-20: 1 of {264 * 320} "
+    ):
+        measured((broken, runs[1]), InGroups())
 
 
 def test_factorizations_of_alike_weights_are_done_together(

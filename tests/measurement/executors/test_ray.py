@@ -54,12 +54,12 @@ def test_the_record_is_that_of_local_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_damaged_weight_is_left_out_there_too(tmp_path: Path) -> None:
+def test_a_damaged_weight_is_refused_there_too(tmp_path: Path) -> None:
     broken = moved(base_weights(), 1e-2)
     broken[Q][0, 0] = float("nan")
     run = write_run(tmp_path / "opd", base_weights(), {10: broken})
-    record = geomcheck.measure(run, metrics=["stable_rank"], workers="ray")
-    assert record.skipped == {Q: "checkpoint-10: 1 of 384 values are NaN or infinite"}
+    with pytest.raises(RunError, match=f"{Q} cannot be measured: checkpoint-10: 1 of 384 values are NaN"):
+        geomcheck.measure(run, metrics=["stable_rank"], workers="ray")
 
 
 @dataclass(frozen=True)
