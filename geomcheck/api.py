@@ -53,7 +53,7 @@ def measure(
 
     Raises:
         UsageError: no such run, W0, metric or device, or a cache inside what is read.
-        RunError: the files cannot be read or trusted. A damaged weight is listed in `Record.skipped` instead.
+        RunError: the files cannot be read or trusted: one tensor that is not finite is enough, measured or not.
     """
     opened = run if isinstance(run, Run) else open_run(run)
     opened, w0 = comparable(opened, _base(opened, base, suites), dequantize=dequantize)

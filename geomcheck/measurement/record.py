@@ -59,7 +59,7 @@ class Record:
         origin: where W0 came from.
         weights: every tensor of the run by name, in name order.
         skipped: weights that cannot be measured at all, with the reason (not a matrix, in part of the
-            checkpoints only, another shape than W0, NaN).
+            checkpoints only, another shape than W0, too large for the memory there is).
         versions: of each measured metric's definition.
         fingerprints: digest of the measured weights by content, for W0 and each checkpoint by name.
         w0: digest of W0 by content, for each measured weight; empty in a record that an older geomcheck wrote.

@@ -75,16 +75,18 @@ def _require_motion(record: Record, digests: Digests) -> None:
     known = [digests.get(place, {}) for place in places]
     matrices = [name for name, weight in record.weights.items() if weight.is_matrix]
     names = [name for name in matrices if all(name in held for held in known)]
-    moves = [{name for name in names if here[name] != before[name]} for before, here in pairwise(known)]
-    for index in range(1, len(moves)):
-        dense, still = moves[0], moves[0] - moves[index]
-        if moves[:index] != [dense] * index or not moves[index] <= dense or len(still) < max(1, HALF * len(dense)):
+    dense, *moves = ({name for name in names if here[name] != before[name]} for before, here in pairwise(known))
+    for index, moving in enumerate(moves, 1):
+        still = dense - moving
+        if moving == dense:
             continue
-        raise RunError(
-            f"{record.points[index].name}: {len(still)} of {len(dense)} matrices are those of "
-            f"{record.points[index - 1].name} to the bit, such as {min(still)}, though all had moved before: a stale "
-            "file, or a save that was not finished"
-        )
+        if moving <= dense and len(still) >= max(1, HALF * len(dense)):
+            raise RunError(
+                f"{record.points[index].name}: {len(still)} of {len(dense)} matrices are those of "
+                f"{record.points[index - 1].name} to the bit, such as {min(still)}, though all had moved before: a "
+                "stale file, or a save that was not finished"
+            )
+        return
 
 
 def _require_no_return(record: Record) -> None:
@@ -142,24 +144,30 @@ def _standing_still(record: Record, digests: Digests) -> Iterator[str]:
     """A remark on matrices that are those of an earlier checkpoint, to the bit, though they had moved by then."""
     names = sorted(record.measured_weights())
     moved = _table(record, "frozen_share", names).values == 0
-    found: list[tuple[list[str], int, int]] = []
-    for index in range(1, len(record.points)):
+    seen: dict[tuple[str, str], int] = {}
+    repeats: dict[int, dict[int, list[str]]] = {}
+    for index in range(len(record.points)):
         here = digests.get(("run", index), {})
-        stale = []
-        for before in range(index):
-            then = digests.get(("run", before), {})
-            moving = (name for name, has_moved in zip(names, moved[before].tolist(), strict=True) if has_moved)
-            stale.append(([name for name in moving if name in here and here[name] == then.get(name)], index, before))
-        found.append(max(stale, key=lambda entry: (len(entry[0]), entry[2])))
-    still, index, before = max(found, key=lambda entry: len(entry[0]), default=([], 0, 0))
-    if still:
-        others = sum(bool(entry[0]) for entry in found) - 1
-        more = f" (and so at {others} more checkpoint{'s' if others > 1 else ''})" if others else ""
-        yield (
-            f"{record.points[index].name}: {len(still)} of {int(moved[before].sum())} weights are those of "
-            f"{record.points[before].name} to the bit, {_named(record, still)}{more}: a stale file, or a part that was "
-            "not trained in between"
-        )
+        for name, has_moved in zip(names, moved[index].tolist(), strict=True):
+            if not has_moved or name not in here:
+                continue
+            before = seen.get((name, here[name]))
+            if before is not None:
+                repeats.setdefault(index, {}).setdefault(before, []).append(name)
+            seen[name, here[name]] = index
+    if not repeats:
+        return
+    index, before = max(
+        ((index, before) for index, found in repeats.items() for before in found),
+        key=lambda pair: (len(repeats[pair[0]][pair[1]]), -pair[0]),
+    )
+    still, others = repeats[index][before], len(repeats) - 1
+    more = f" (and so at {others} more checkpoint{'s' if others > 1 else ''})" if others else ""
+    yield (
+        f"{record.points[index].name}: {len(still)} of {int(moved[before].sum())} weights are those of "
+        f"{record.points[before].name} to the bit, {_named(record, still)}{more}: a stale file, or a part that was not "
+        "trained in between"
+    )
 
 
 def _named(record: Record, names: Sequence[str]) -> str:
