@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, product
+from itertools import product
 
 import numpy as np
 import torch
@@ -444,6 +444,8 @@ QUANTITIES: Mapping[str, str] = {
 }
 """The quantity behind a metric, as `Update.routes` calls it."""
 
+SHIFTS = ("spectral_shift", "spectral_share")
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -469,10 +471,10 @@ class Judged:
         return f"{self.adversary}, {self.metric.name}, k = {self.k} ({self.route}): {self.compared}"
 
 
-def judged(adversary: Adversary) -> Iterator[Judged]:
-    """Every metric of an adversary, with every k that matters; by one `Update`, as a run is measured."""
+def judged(adversary: Adversary, names: Collection[str] | None = None) -> Iterator[Judged]:
+    """Every metric of an adversary, or those of `names`, with every k that matters; by one `Update`, as in a run."""
     run, weight = adversary.run, adversary.weight
-    for metric in load_metrics():
+    for metric in (metric for metric in load_metrics() if names is None or metric.name in names):
         for k in ks_of(adversary.shape) if depends_on_k(metric) else (1,):
             compared = compare(run, weight, metric, k)
             yield Judged(adversary, metric, k, _route(metric, k, run), compared)
@@ -516,19 +518,21 @@ class Table:
         """Measure them all."""
         sound = [adversary for adversary in some if adversary.is_sound]
         found = cls(len(sound))
-        with windows_at_every_size():
-            for one in chain.from_iterable(map(judged, sound)):
-                found._add(one)
+        for adversary in sound:
+            found._add(judged(adversary))
+            with windows_at_every_size():
+                found._add(one for one in judged(adversary, SHIFTS) if one.route == Route.WINDOWS)
         return found
 
-    def _add(self, one: Judged) -> None:
-        tally = self.tallies.setdefault((one.metric.name, one.route), Tally())
-        if one.compared.error is None:
-            tally.without += 1
-        else:
-            tally.figures, tally.worst = tally.figures + 1, max(tally.worst, one.compared.error)
-        if not one.is_kept:
-            self.broken.append(one)
+    def _add(self, some: Iterable[Judged]) -> None:
+        for one in some:
+            tally = self.tallies.setdefault((one.metric.name, one.route), Tally())
+            if one.compared.error is None:
+                tally.without += 1
+            else:
+                tally.figures, tally.worst = tally.figures + 1, max(tally.worst, one.compared.error)
+            if not one.is_kept:
+                self.broken.append(one)
 
     def __str__(self) -> str:
         lines = [f"{'metric':22} {'route':54} {'figures':>8} {'worst error':>12} {'not compared':>13}"]

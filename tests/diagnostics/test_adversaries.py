@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from geomcheck.diagnostics import Base, Update
-from geomcheck.diagnostics.linalg import ACCURACY, Route
+from geomcheck.diagnostics.linalg import ACCURACY, Route, perturbation
 from geomcheck.diagnostics.linalg import spectrum as spectrum_module
 from geomcheck.diagnostics.linalg.lockstep import Lockstep
 from tests.diagnostics import oracle
-from tests.diagnostics.adversaries import ANY, SPECTRA, STORAGES, UPDATES, Adversary, Table, judged, sampled
+from tests.diagnostics.adversaries import ANY, SHIFTS, SPECTRA, STORAGES, UPDATES, Adversary, Table, judged, sampled
 from tests.diagnostics.cases import with_values
 
 SAMPLE = [adversary for adversary in sampled(60) if adversary.is_sound]
@@ -28,8 +29,18 @@ def test_figures_of_a_sample(adversary: Adversary) -> None:
 
 @settings(max_examples=max(25, settings().max_examples // 2))
 @given(ANY)
+@example(Adversary("power law 2", "noise 1e-12", (320, 288), "adapter", seed=2311))  # eigenvalues are rounded, too
 def test_figures_of_any(adversary: Adversary) -> None:
     assert [str(one) for one in judged(adversary) if not one.is_kept] == []
+
+
+@pytest.mark.parametrize("adversary", [*SAMPLE[::5], *(a for a in SAMPLE if a.update == "noise 1e-12")], ids=str)
+def test_shifts_where_all_eigenvalues_are_sooner_than_windows(
+    adversary: Adversary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perturbation, "WINDOWS_FROM", 1280)
+    for other in (adversary, replace(adversary, update="noise 1e-12"), replace(adversary, update="one entry")):
+        assert [str(one) for one in judged(other, SHIFTS) if not one.is_kept] == []
 
 
 def test_the_sample_has_every_spectrum_update_and_storage() -> None:
@@ -42,14 +53,14 @@ def test_the_table_counts_by_route_and_names_what_is_beyond_the_promise(monkeypa
     one = Adversary("Gaussian", "noise 1e-04", (256, 256), "fp32")
     kept = Table.of([one])
     assert (kept.count, kept.broken) == (1, [])
-    assert kept.tallies["spectral_shift", Route.WINDOWS.value].figures == 1
+    assert kept.tallies["spectral_shift", Route.WINDOWS.value].figures == 2
     assert str(kept).startswith("1 adversaries\n")
     assert str(kept).endswith("beyond the promise: 0")
     right = Update.shift_norm.__get__
     monkeypatch.setattr(Update, "shift_norm", property(lambda update: 1.01 * right(update, Update)))
     broken = Table.of([one])
-    assert [found.metric.name for found in broken.broken] == ["spectral_shift", "spectral_share"]
-    assert "beyond the promise: 2\nGaussian; noise 1e-04; 256x256 fp32, spectral_shift" in str(broken)
+    assert [found.metric.name for found in broken.broken] == ["spectral_shift", "spectral_share"] * 2
+    assert "beyond the promise: 4\nGaussian; noise 1e-04; 256x256 fp32, spectral_shift" in str(broken)
 
 
 # ---- the smallest ones that were certified, and wrong by up to a hundred times

@@ -327,7 +327,7 @@ def test_a_lora_run_measures_as_its_merged_twin(use_dora: bool, tmp_path: Path) 
             assert found.pop(key) < 1e-9
     assert len(actual) > 7 * 3 * 14
     rounding = 1e-5 if use_dora else 1e-6  # merging a DoRA adapter rounds norms and products too
-    assert actual == pytest.approx(expected, rel=rounding, abs=1e-9)
+    assert actual == pytest.approx(expected, rel=rounding, abs=1e-8)
 
 
 def test_weights_without_an_adapter_are_frozen(tmp_path: Path) -> None:
@@ -561,9 +561,8 @@ def test_a_broken_adapter_is_an_error_of_the_run(broken: float, match: str, tmp_
     lora, _ = run_of(tmp_path, count=1)
     file = lora / "checkpoint-10" / "adapter_model.safetensors"
     save_file({n: torch.full_like(t, broken) if "lora_B" in n else t for n, t in load_file(file).items()}, file)
-    record = geomcheck.measure(lora, metrics=["stable_rank"])
-    assert match in record.skipped[Q]
-    assert not record.measured_weights() & {name for name in record.weights if "_proj" in name}
+    with pytest.raises(RunError, match=match):
+        geomcheck.measure(lora, metrics=["stable_rank"])
 
 
 def test_an_adapter_that_lacks_a_weight_of_the_others_is_refused(tmp_path: Path) -> None:
