@@ -52,7 +52,7 @@ _BY_UNIT: Mapping[Unit, Mapping[str, list[Any]]] = {
 
 _ABOUT: Mapping[str, str] = {
     "step": "The checkpoint of this optimizer step, as the framework counts; the run must have it.",
-    "progress": "The checkpoint nearest to this share of the training.",
+    "progress": "The checkpoint nearest to this share of the training, within 5 points.",
     "from": "The first checkpoint of the span, included; the run's first where it is left out.",
     "to": "The last checkpoint of the span, included; the run's last where it is left out.",
     "include": "Globs over whole canonical names, case-sensitive; a glob that matches no weight is an error.",

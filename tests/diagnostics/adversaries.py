@@ -10,7 +10,7 @@ import argparse
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
@@ -516,9 +516,11 @@ class Table:
     @classmethod
     def of(cls, some: Iterable[Adversary]) -> Table:
         """Measure them all."""
-        sound = [adversary for adversary in some if adversary.is_sound]
-        found = cls(len(sound))
-        for adversary in sound:
+        found = cls(0)
+        for adversary in map(replace, some):  # what each has computed goes with it
+            if not adversary.is_sound:
+                continue
+            found.count += 1
             found._add(judged(adversary))
             with windows_at_every_size():
                 found._add(one for one in judged(adversary, SHIFTS) if one.route == Route.WINDOWS)

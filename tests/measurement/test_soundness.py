@@ -151,6 +151,14 @@ def test_a_layer_of_the_checkpoint_before_is_said(tmp_path: Path) -> None:
     assert note.startswith("checkpoint-3: 3 of 9 weights are those of checkpoint-2 to the bit, all of layer 1: a stale")
 
 
+def test_a_layer_and_more_of_the_checkpoint_before_is_not_called_the_layer(tmp_path: Path) -> None:
+    def spoil(weights: dict[int, Tensors]) -> None:
+        weights[3] |= of_layer(weights[2], 1) | {Q: weights[2][Q]}
+
+    (note,) = norms(write(tmp_path, edit=spoil)).notes
+    assert note.startswith("checkpoint-3: 4 of 9 weights are those of checkpoint-2 to the bit, such as model.layers.0")
+
+
 def test_half_a_checkpoint_of_the_one_before_is_an_error(tmp_path: Path) -> None:
     def spoil(weights: dict[int, Tensors]) -> None:
         weights[3] |= {name: w for name, w in weights[2].items() if "q_proj" not in name}
