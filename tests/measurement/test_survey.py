@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,22 @@ def test_a_name_that_could_drive_a_log_is_refused(tmp_path: Path) -> None:
     run = open_run(write_run(tmp_path / "run", base, {10: moved(base, 1e-3)}))
     with pytest.raises(RunError, match=r"a weight is called 'a\\n::error::b"):
         survey(*comparable(run, find_base(run)))
+
+
+@pytest.mark.parametrize(("who", "count", "lacks"), [("base", 3, "2 of the 3"), ("checkpoint-20", 2, "1 of the 2")])
+def test_layers_that_a_config_counts_and_w0_lacks_are_an_error(
+    tmp_path: Path, who: str, count: int, lacks: str
+) -> None:
+    run = simple_run(tmp_path / "run")
+    (run / who / "config.json").write_text(json.dumps({"model_type": "qwen3", "num_hidden_layers": count}))
+    with pytest.raises(RunError, match=rf"lacks {lacks} layers that .*/{who}/config.json counts, such as layer 1: "):
+        surveyed(run)
+    (run / who / "config.json").write_text(json.dumps({"model_type": "qwen3", "num_hidden_layers": 1}))
+    assert surveyed(run).skipped == {}
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,)])
+def test_what_zero_3_leaves_of_a_weight_is_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    base = base_weights()
+    run = write_run(tmp_path / "run", base, {10: moved(base, 1e-2) | {Q: torch.zeros(shape)}})
+    assert "a placeholder, as DeepSpeed ZeRO-3 leaves it" in surveyed(run).skipped[Q]

@@ -150,11 +150,11 @@ def _require_adapted(run: Run, base: BaseModel) -> None:
 
 def _unequal(run: Run, ours: WeightSource, theirs: WeightSource) -> str | None:
     """A weight that an adapter of the run changes, and that two models have otherwise, in the coarser of formats."""
-    import torch
-
     same_repository = ours.path.parent == theirs.path.parent and ours.path.parent.name == "snapshots"
     if ours.path.samefile(theirs.path) or same_repository:  # of the Hub's cache: another revision was asked for
         return None
+    import torch
+
     for name in _adapted(run, ours.weights.keys() & theirs.weights.keys()):
         if not {ours.weights[name].dtype, theirs.weights[name].dtype} <= set(FORMATS):
             continue
