@@ -7,17 +7,17 @@ import math
 from geomcheck.measurement import Record
 from geomcheck.measurement.record import Row
 
-TOLERANCE = 1e-12
-"""Of figures in float64 by the same operations, whose sums the number of threads may have ordered otherwise."""
+IN_FLOAT64, IN_FLOAT32 = 1e-12, 1e-6
+"""Of figures by the same operations, whose sums the number of threads may have ordered otherwise."""
 
 
-def require_same_figures(one: Record, other: Record) -> None:
-    """Fail unless both hold the same figures of the same weights and checkpoints, to `TOLERANCE`."""
+def require_same_figures(one: Record, other: Record, tolerance: float = IN_FLOAT64) -> None:
+    """Fail unless both hold the same figures of the same weights and checkpoints, to `tolerance`."""
     ours, theirs = list(one.rows()), list(other.rows())
     assert [_place(row) for row in ours] == [_place(row) for row in theirs]
     for mine, yours in zip(ours, theirs, strict=True):
         values = [row.figure.value for row in (mine, yours) if row.figure.value is not None]
-        assert not values or math.isclose(*values, rel_tol=TOLERANCE, abs_tol=TOLERANCE), (mine, yours)
+        assert not values or math.isclose(*values, rel_tol=tolerance, abs_tol=tolerance), (mine, yours)
     assert one.points == other.points
     assert one.fingerprints == other.fingerprints
 

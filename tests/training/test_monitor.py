@@ -26,7 +26,7 @@ from geomcheck.training.plan import spread
 from geomcheck.training.watch import Watch
 from tests.diagnostics import oracle
 from tests.diagnostics.adversaries import sampled
-from tests.figures import require_same_figures
+from tests.figures import IN_FLOAT32, require_same_figures
 from tests.runs import EMBED, Q, Tensors, base_weights, moved, simple_run, write_model, write_run
 
 METRICS = load_metrics()
@@ -196,7 +196,7 @@ def test_figures_of_weights_that_mislead_fast_routes(tmp_path: Path) -> None:
         write_model(run / f"checkpoint-{step}", after)
         monitor.observe(step, after, name=f"checkpoint-{step}")
     assert monitor.record is not None
-    require_same_figures(monitor.record, geomcheck.measure(run, metrics=requests))
+    require_same_figures(monitor.record, geomcheck.measure(run, metrics=requests), IN_FLOAT32)
     shift, rank, size = (monitor.record.figures(request, METRICS[request.metric].stat({})) for request in requests)
     for name, a in named.items():
         scale = oracle.norm(a.weight.w0)

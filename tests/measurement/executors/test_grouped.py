@@ -45,6 +45,7 @@ STEPS = {
     "elsewhere": 0.5,
     "one direction": 1e-3,
     "frozen": 0.0,
+    "steady": 2e-3,
     "tied": 1e-3,
 }
 """Sizes of the updates, relative to W0, by what happens to the weights of a layer."""
@@ -70,7 +71,7 @@ def update_of(w0: Tensor, kind: str, seed: int) -> Tensor:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run of six layers, each of which has another fate, and a reference run."""
+    """A run of seven layers, each of which has another fate, and a reference run."""
     weights = [(layer, kind, module) for layer, kind in enumerate(STEPS) for module in SHAPES]
     base = {weight_name(i, m): base_of(SHAPES[m], 2 * i, tied=kind == "tied") for i, kind, m in weights}
     directory, written = tmp_path_factory.mktemp("grouped"), []
