@@ -205,10 +205,16 @@ class Perturbation:
         gaps = graph.values[:k, None] - graph.values[None, k:]
         if not float(gaps.min()) > 0:
             return math.inf
-        turned = SAFETY * self._rounding.of_entries(k) / gaps
-        at_cut = float(turned[-1, 0])
+        turned = self._rounding.of_entries(k) / gaps
+        at_cut = SAFETY * float(turned[-1, 0])
         turned[-1, 0] = 0.0
-        lost = graph.error + ROUNDING * spectral_norm(graph.rest) + spectral_norm(turned)
+        # One entry may be far from what is typical; the norm of many is not.
+        lost = (
+            graph.error
+            + ROUNDING * spectral_norm(graph.rest)
+            + SAFETY * float(turned.max())
+            + 2 * spectral_norm(turned)
+        )
         return max(
             max(
                 (lost + SAFETY * rounding) / max(ANGLE_FLOOR, float(angles[0])),
