@@ -37,7 +37,7 @@ def locate(points: Sequence[Point], at: Any, index: int) -> int | None:
         return index - 1 if index > 0 else None
     if "step" in at:
         return next((i for i, point in enumerate(points) if point.step == at["step"]), None)
-    progress = _share(at)
+    progress = fraction(at["progress"])
     found = nearest(points, progress)
     return points.index(found) if matches(found, progress) else None
 
@@ -46,11 +46,12 @@ def is_awaited(points: Sequence[Point], at: Any) -> bool:
     """Whether the checkpoint that `at` names may be one that is still to come."""
     if not isinstance(at, Mapping):
         return bool(at == "last")
-    return bool(at["step"] > points[-1].step if "step" in at else _share(at) > points[-1].progress)
+    return bool(at["step"] > points[-1].step if "step" in at else fraction(at["progress"]) > points[-1].progress)
 
 
-def _share(at: Mapping[str, str]) -> float:
-    return float(at["progress"].removesuffix("%")) / 100
+def fraction(progress: str) -> float:
+    """``20%`` as a number."""
+    return float(progress.removesuffix("%")) / 100
 
 
 def nearest(candidates: Sequence[P], progress: float) -> P:

@@ -55,7 +55,7 @@ def require_sound(record: Record, base: BaseModel, digests: Digests | None = Non
 
 def _require_distinct(record: Record, digests: Digests) -> None:
     """Refuse checkpoints with the same matrices: comparing them says nothing, and one was likely copied."""
-    matrices = [name for name, weight in record.weights.items() if weight.is_matrix]
+    matrices = _matrices(record)
     seen = {record.fingerprints["W0"]: ""}
     for index, point in enumerate(record.points):
         known = digests.get(("run", index), {})
@@ -73,8 +73,7 @@ def _require_motion(record: Record, digests: Digests) -> None:
     """
     places = [W0, *(("run", index) for index in range(len(record.points)))]
     known = [digests.get(place, {}) for place in places]
-    matrices = [name for name, weight in record.weights.items() if weight.is_matrix]
-    names = [name for name in matrices if all(name in held for held in known)]
+    names = [name for name in _matrices(record) if all(name in held for held in known)]
     dense, *moves = ({name for name in names if here[name] != before[name]} for before, here in pairwise(known))
     for index, moving in enumerate(moves, 1):
         still = dense - moving
@@ -180,6 +179,11 @@ def _named(record: Record, names: Sequence[str]) -> str:
     if len(whole) == 1 and len(by_layer[layers[0]]) == len(names):
         return f"all of {whole[0]}"
     return f"such as {names[0]}"
+
+
+def _matrices(record: Record) -> list[str]:
+    """All matrices of the run, whatever is asked of them."""
+    return [name for name, weight in record.weights.items() if weight.is_matrix]
 
 
 def _table(record: Record, metric: str, names: list[str]) -> Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomcheck.diagnostics.declaration import Unit
-from geomcheck.measurement.places import MATCHING_PROGRESS, locate, matches, nearest
+from geomcheck.measurement.places import MATCHING_PROGRESS, fraction, locate, matches, nearest
 from geomcheck.measurement.record import Point
 from geomcheck.suite.quantities import Refusal, did_you_mean, quantity, share_text, spelled
 from geomcheck.suite.verdict import Unanswerable
@@ -50,7 +50,7 @@ class Place:
     def rank(self) -> float | None:
         """Where in a run, 0..1, as far as that is known without the run."""
         if self.progress:
-            return _fraction(self.progress)
+            return fraction(self.progress)
         return {"first": 0.0, "last": 1.0}.get(self.word or "")
 
     def index(self, points: Sequence[Point]) -> int:
@@ -67,7 +67,7 @@ class Place:
             raise Unanswerable(
                 f"the run has no checkpoint at step {self.step}; it has {steps} (or select by `progress`)"
             )
-        point = nearest(points, _fraction(self.progress))
+        point = nearest(points, fraction(self.progress))
         raise Unanswerable(
             f"no checkpoint is near {self.text}: the nearest is step {point.step} at {point.progress:.0%} (at most "
             f"{MATCHING_PROGRESS * 100:.0f} points away)"
@@ -75,15 +75,15 @@ class Place:
 
     def is_beyond(self, points: Sequence[Point]) -> bool:
         """Whether this is a share of the training that the run did not reach."""
-        share = 0.0 if self.progress is None else _fraction(self.progress)
+        share = 0.0 if self.progress is None else fraction(self.progress)
         return share > points[-1].progress and not matches(points[-1], share)
 
     def bound(self, points: Sequence[Point], *, opens: bool) -> int:
         """The index at which a span opens here, or closes. Where no checkpoint is near a progress, the span goes as
         far as there is one within it. Raises as `index`."""
-        if self.progress is None or matches(nearest(points, _fraction(self.progress)), _fraction(self.progress)):
+        if self.progress is None or matches(nearest(points, fraction(self.progress)), fraction(self.progress)):
             return self.index(points)
-        within = [i for i, p in enumerate(points) if (p.progress >= _fraction(self.progress)) == opens]
+        within = [i for i, p in enumerate(points) if (p.progress >= fraction(self.progress)) == opens]
         return (within[0] if opens else within[-1]) if within else self.index(points)
 
 
@@ -233,7 +233,3 @@ def _meant_progress(raw: str, form: str) -> str:
     except Refusal:
         return ""
     return f"; did you mean `{form.format(f'{{progress: {place.progress}}}')}`?"
-
-
-def _fraction(progress: str) -> float:
-    return float(progress.removesuffix("%")) / 100

@@ -64,8 +64,11 @@ def require_agreement(index: Path, weight_map: Mapping[str, str], file: str, hel
 
 def _require_all_shards(index: Path, files: set[str]) -> None:
     """Refuse an index that names some shards of a numbered set: whoever wrote the set gave each something to hold."""
-    for total in sorted({int(match[1]) for file in files if (match := _NUMBERED.fullmatch(file))}):
-        named = [file for file in files if (match := _NUMBERED.fullmatch(file)) and int(match[1]) == total]
+    sets: dict[int, list[str]] = {}
+    for file in files:
+        if match := _NUMBERED.fullmatch(file):
+            sets.setdefault(int(match[1]), []).append(file)
+    for total, named in sorted(sets.items()):
         if len(named) < total:
             raise RunError(
                 f"{index}: names {len(named)} of {total} shards, such as {min(named)}: the index is stale or was "
