@@ -19,7 +19,7 @@ FAST = (
     "tests/suite",
     "tests/calibration",
     "tests/measurement/test_execute.py",
-    "tests/measurement/test_parquet.py",
+    "tests/record/test_parquet.py",
     "tests/checkpoints/formats/test_safetensors.py",
     "tests/checkpoints/test_completeness.py",
     "tests/diagnostics/test_rank.py",

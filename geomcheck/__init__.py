@@ -10,33 +10,60 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geomcheck.api import measure, open_run
-    from geomcheck.calibration import Calibration, calibrate
-    from geomcheck.measurement import Record, read_record, write_record
-    from geomcheck.suite import Suite, Verdict, load_suite
+    from geomcheck.calibration import Calibration, Rule, calibrate
+    from geomcheck.checkpoints import BaseWeights, Checkpoint, Run, open_base
+    from geomcheck.comparison import Comparison, compare
+    from geomcheck.diagnostics import Metric, Parameter, Unit, load_metrics
+    from geomcheck.errors import GeomcheckError, RecordError, RunError, SuiteError, UsageError
+    from geomcheck.record import Figure, Point, Record, Request, read_record, write_record
+    from geomcheck.suite import Expectation, Observed, Suite, Verdict, Worst, load_suite
+    from geomcheck.suite.language.selection import Selection
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Calibration": "geomcheck.calibration",
-    "Record": "geomcheck.measurement",
-    "Suite": "geomcheck.suite",
-    "Verdict": "geomcheck.suite",
-    "calibrate": "geomcheck.calibration",
-    "load_suite": "geomcheck.suite",
-    "measure": "geomcheck.api",
-    "open_run": "geomcheck.api",
-    "read_record": "geomcheck.measurement",
-    "write_record": "geomcheck.measurement",
+    "geomcheck.api": ("measure", "open_run"),
+    "geomcheck.calibration": ("Calibration", "Rule", "calibrate"),
+    "geomcheck.checkpoints": ("BaseWeights", "Checkpoint", "Run", "open_base"),
+    "geomcheck.comparison": ("Comparison", "compare"),
+    "geomcheck.diagnostics": ("Metric", "Parameter", "Unit", "load_metrics"),
+    "geomcheck.errors": ("GeomcheckError", "RecordError", "RunError", "SuiteError", "UsageError"),
+    "geomcheck.record": ("Figure", "Point", "Record", "Request", "read_record", "write_record"),
+    "geomcheck.suite": ("Expectation", "Observed", "Suite", "Verdict", "Worst", "load_suite"),
+    "geomcheck.suite.language.selection": ("Selection",),
 }
 
 __all__ = [
+    "BaseWeights",
     "Calibration",
+    "Checkpoint",
+    "Comparison",
+    "Expectation",
+    "Figure",
+    "GeomcheckError",
+    "Metric",
+    "Observed",
+    "Parameter",
+    "Point",
     "Record",
+    "RecordError",
+    "Request",
+    "Rule",
+    "Run",
+    "RunError",
+    "Selection",
     "Suite",
+    "SuiteError",
+    "Unit",
+    "UsageError",
     "Verdict",
+    "Worst",
     "calibrate",
+    "compare",
+    "load_metrics",
     "load_suite",
     "measure",
+    "open_base",
     "open_run",
     "read_record",
     "write_record",
@@ -44,6 +71,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'geomcheck' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'geomcheck' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

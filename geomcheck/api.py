@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, Run, comparable, find_base, open_base, open_run
+from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_base, open_run
 from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Cache, Record, Request, Resources, measure_record, merge, parse_workers, survey
+from geomcheck.measurement import Cache, Resources, measure_record, parse_workers, survey
 from geomcheck.measurement.cache import require_outside
+from geomcheck.record import Record, Request, merge
 from geomcheck.suite import Suite
-from geomcheck.suite.selection import Selection
+from geomcheck.suite.language.selection import Selection
 
 __all__ = ["measure", "open_run"]
 
@@ -26,7 +27,7 @@ __all__ = ["measure", "open_run"]
 def measure(
     run: Run | str | Path,
     *,
-    base: BaseModel | str | Path | None = None,
+    base: BaseWeights | str | Path | None = None,
     metrics: Sequence[str | Request] | None = None,
     weights: Selection | None = None,
     suites: Sequence[Suite] = (),
@@ -81,7 +82,7 @@ def _cache(directory: str | Path | None, inputs: Sequence[Path]) -> Cache:
     return Cache(Path(directory))
 
 
-def _base(run: Run, base: BaseModel | str | Path | None, suites: Sequence[Suite]) -> BaseModel:
+def _base(run: Run, base: BaseWeights | str | Path | None, suites: Sequence[Suite]) -> BaseWeights:
     of_suite = next((suite.base for suite in suites if suite.base is not None), None)
     given = open_base(base, "the given base") if isinstance(base, str | Path) else base
     return find_base(run, given=given, suite=of_suite)

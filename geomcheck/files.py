@@ -61,3 +61,12 @@ def _umask() -> int:
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
+
+
+def displayed(path: Path) -> str:
+    """`path` relative to the working directory where it is inside, else absolute."""
+    try:
+        absolute, here = path.resolve(), Path.cwd().resolve()
+        return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+    except (OSError, ValueError):  # a name that is too long, a null character
+        return str(path)

@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from geomcheck.measurement import Record
+    from geomcheck.record import Record
 
 SHOWING = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
 """pytest's options, by their names in its namespace, under which it shows something and runs no test."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geomcheck.api import measure
-from geomcheck.checkpoints import BaseModel, Run, open_base
-from geomcheck.measurement import Record, Request, read_record
+from geomcheck.checkpoints import BaseWeights, Run, open_base
 from geomcheck.measurement.provenance import require_measured_against
-from geomcheck.suite.selection import Selection
+from geomcheck.record import Record, Request, read_record
+from geomcheck.suite.language.selection import Selection
 
 Source = Run | Record | str | Path
 
@@ -17,7 +17,7 @@ Source = Run | Record | str | Path
 def records_of(
     sources: Sequence[Source],
     *,
-    base: BaseModel | str | Path | None = None,
+    base: BaseWeights | str | Path | None = None,
     metrics: Sequence[str | Request] | None = None,
     weights: Selection | None = None,
     workers: int | None = None,
@@ -36,6 +36,6 @@ def records_of(
             continue
         records.append(source if isinstance(source, Record) else read_record(source))
         if base is not None:
-            given = base if isinstance(base, BaseModel) else open_base(base, "the given base")
+            given = base if isinstance(base, BaseWeights) else open_base(base, "the given base")
             require_measured_against(records[-1], given)
     return records

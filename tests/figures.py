@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from geomcheck.measurement import Record
-from geomcheck.measurement.record import Row
+from geomcheck.record import Record
+from geomcheck.record.record import Row
 
 IN_FLOAT64, IN_FLOAT32 = 1e-12, 1e-6
 """Of figures by the same operations, whose sums the number of threads may have ordered otherwise."""

@@ -7,7 +7,7 @@ import pytest
 
 import geomcheck
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Request
+from geomcheck.record import Request
 from tests.runs import DOWN, K, Q, simple_run
 from tests.stories.conftest import HEALTHY
 

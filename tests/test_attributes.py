@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from geomcheck.attributes import cached_property
+from geomcheck._compat import cached_property
 
 
 class Slow:

@@ -11,7 +11,7 @@ import torch
 
 import geomcheck
 from fixtures.defects.detection import calibrated, judge
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from tests.runs import base_weights, moved, write_run
 
 STEPS = (10, 20, 30)

@@ -11,7 +11,7 @@ import pytest
 from fixtures.experiments import documents, figure, measured, tables
 from fixtures.experiments.measured import RESULTS, Outcome, Series, outcome
 from geomcheck.checkpoints.constraint import Constraint
-from geomcheck.training.channel import Channel
+from geomcheck.projection.channel import Channel
 from tests.runs import DOWN, SHAPES, K, Q, base_weights, moved, write_run
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from geomcheck.calibration.statistics import Rule, Spread
 from geomcheck.diagnostics import Metric
 from geomcheck.files import replacing
-from geomcheck.suite.places import Place
-from geomcheck.suite.selection import Selection
+from geomcheck.suite.language.places import Place
+from geomcheck.suite.language.selection import Selection
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 from geomcheck.calibration.statistics import Spread
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError, UsageError
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.suite.folds import fold
-from geomcheck.suite.places import Places
-from geomcheck.suite.quantities import did_you_mean
+from geomcheck.suite.language.places import Places
+from geomcheck.suite.language.quantities import did_you_mean
+from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.sampling import Question, sample
-from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Unanswerable
 
 STABLE = 0.15

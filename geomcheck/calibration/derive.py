@@ -9,13 +9,13 @@ from geomcheck.calibration import choice
 from geomcheck.calibration.calibration import Calibrated, Calibration, LeftOut, PlacedBand
 from geomcheck.calibration.runs import common_places, identity, require_comparable
 from geomcheck.calibration.statistics import Repeatability, Rule, Spread
-from geomcheck.checkpoints import BaseModel
+from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.sources import Source, records_of
-from geomcheck.suite.places import Place, Places
-from geomcheck.suite.selection import DEFAULT, Selection
+from geomcheck.suite.language.places import Place, Places
+from geomcheck.suite.language.selection import DEFAULT, Selection
 from geomcheck.suite.verdict import Unanswerable
 
 FEW = 3
@@ -30,7 +30,7 @@ WHOLE_RANGE = "its band would cover the whole range of the figure and could not 
 def calibrate(
     runs: Sequence[Source],
     *,
-    base: BaseModel | str | Path | None = None,
+    base: BaseWeights | str | Path | None = None,
     rule: Rule | None = None,
     metrics: Sequence[str] | None = None,
     weights: Selection = DEFAULT,

@@ -12,16 +12,16 @@ from pathlib import Path
 from geomcheck.calibration.runs import identity, require_comparable
 from geomcheck.calibration.statistics import Repeatability, Spread
 from geomcheck.calibration.writing import comment, factor, plain, provenance, suffix
-from geomcheck.checkpoints import BaseModel
+from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.sources import Source, records_of
-from geomcheck.suite.evidence import evidence_figures
-from geomcheck.suite.places import LAST, At
-from geomcheck.suite.regimes import EVIDENCE, Profile
-from geomcheck.suite.selection import DEFAULT, Selection
+from geomcheck.suite.conditions.evidence import evidence_figures
+from geomcheck.suite.conditions.profile import EVIDENCE, Profile
+from geomcheck.suite.language.places import LAST, At
+from geomcheck.suite.language.selection import DEFAULT, Selection
 
 OUTSIDE = 0.01
 """Share of fresh runs of a regime that may lie beyond the reach of its profile."""
@@ -71,7 +71,7 @@ def calibrate_profile(
     runs: Sequence[Source],
     *,
     name: str,
-    base: BaseModel | str | Path | None = None,
+    base: BaseWeights | str | Path | None = None,
     weights: Selection = DEFAULT,
     across_bases: bool = False,
     workers: int | None = None,

@@ -8,12 +8,12 @@ from itertools import combinations
 
 from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Point, Record
-from geomcheck.measurement.places import matches
+from geomcheck.record import Point, Record
+from geomcheck.record.points import matches
+from geomcheck.suite.language.places import Place, Places
+from geomcheck.suite.language.quantities import share_text
+from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.likeness import Difference, differences, start_difference
-from geomcheck.suite.places import Place, Places
-from geomcheck.suite.quantities import share_text
-from geomcheck.suite.selection import Selection
 from geomcheck.suite.verdict import Unanswerable
 
 

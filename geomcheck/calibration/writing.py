@@ -11,8 +11,8 @@ from typing import Any
 import geomcheck
 from geomcheck.calibration.calibration import Calibrated, Calibration, PlacedBand
 from geomcheck.diagnostics import Metric, Unit
-from geomcheck.suite.places import Place
-from geomcheck.suite.selection import Selection
+from geomcheck.suite.language.places import Place
+from geomcheck.suite.language.selection import Selection
 
 WIDTH = 116
 DIGITS = 3

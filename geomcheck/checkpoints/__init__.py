@@ -2,14 +2,14 @@
 
 from geomcheck.checkpoints.comparable import comparable
 from geomcheck.checkpoints.discovery import Incomplete, at_hand, find_base, open_account, open_base, open_run
-from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
+from geomcheck.checkpoints.run import BaseWeights, Checkpoint, Run
 from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.checkpoints.weights import Weight
 
 __all__ = [
     "Account",
-    "BaseModel",
+    "BaseWeights",
     "Change",
     "Checkpoint",
     "Incomplete",

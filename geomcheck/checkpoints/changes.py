@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from geomcheck._lazy import late
 from geomcheck.checkpoints.source import Change
 from geomcheck.errors import RunError
-from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geomcheck._gc import lasting
 from geomcheck.checkpoints.adapted import Adapted
 from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_once, ties
 from geomcheck.checkpoints.canonical.numbers import disagreement, section
 from geomcheck.checkpoints.formats.adapter import Adapter
-from geomcheck.checkpoints.run import BaseModel, Checkpoint, Run
+from geomcheck.checkpoints.run import BaseWeights, Checkpoint, Run
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError, UsageError
-from geomcheck.garbage import lasting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ class Comparable:
 
 
 @lasting()
-def comparable(run: Run, base: BaseModel, *, dequantize: bool = False) -> tuple[Run, BaseModel]:
+def comparable(run: Run, base: BaseWeights, *, dequantize: bool = False) -> tuple[Run, BaseWeights]:
     """`run` and `base` with canonical weights, so that a name means the same matrix in both; adapters over W0.
 
     A checkpoint that says nothing of its architecture has that of W0, and W0 that of the run.
@@ -103,7 +103,7 @@ def _require_one_adapter(adapters: Sequence[Adapter]) -> None:
             )
 
 
-def _require_agreement(run: Run, base: BaseModel) -> None:
+def _require_agreement(run: Run, base: BaseWeights) -> None:
     """Refuse configs that would split the same tensor differently."""
     for checkpoint in run.checkpoints:
         mine, theirs = checkpoint.source.config, base.source.config

@@ -29,7 +29,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class BaseModel:
+class BaseWeights:
     """W0: its weights, and the rule that found them."""
 
     source: WeightSource
@@ -82,7 +82,7 @@ class Run:
     name: str
     path: Path
     checkpoints: tuple[Checkpoint, ...]
-    own_base: BaseModel | None
+    own_base: BaseWeights | None
     notes: tuple[str, ...] = ()
     dequantized: bool = False
     framework: str = ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomcheck.attributes import cached_property
+from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg import Certificate, Factorization, Route
 from geomcheck.diagnostics.linalg.dense import EPS, GRAM_VALUE_ERROR
 from geomcheck.errors import Undefined

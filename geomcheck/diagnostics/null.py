@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geomcheck._lazy import late
 from geomcheck.diagnostics.declaration import Compute, Parameter, RunView
 from geomcheck.errors import Undefined
-from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import late
 from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, resolve_rank, scalar, scalar_of_rank
 from geomcheck.errors import Undefined
-from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geomcheck._lazy import late
 from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar_of_rank
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
-from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

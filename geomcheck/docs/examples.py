@@ -14,7 +14,7 @@ from pathlib import Path
 
 import geomcheck
 from geomcheck.diagnostics import Metric, Unit, load_metrics
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.suite import Suite, Verdict
 
 RUNS = {"opd": "tiny-opd", "sft": "tiny-sft", "rlvr": "tiny-rlvr"}

@@ -10,7 +10,7 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.docs.examples import examples
 from geomcheck.docs.pages import metric_page, overview
 from geomcheck.docs.sufficiency import sufficiency_page
-from geomcheck.suite.sufficiency import SUFFICIENCY
+from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ from geomcheck.docs.examples import MODEL, RUNS, Example, suite_text
 from geomcheck.docs.sufficiency import about
 from geomcheck.docs.words import cell
 from geomcheck.report.figure import Line, figure
-from geomcheck.suite.sufficiency import SUFFICIENCY
+from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
 
 _LABELS = {"opd": "OPD", "sft": "SFT", "rlvr": "RLVR"}
 _OUTCOMES = {"passed": "keeps it", "failed": "violates it", "error": "cannot be judged"}

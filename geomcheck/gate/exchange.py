@@ -13,7 +13,7 @@ from typing import Any
 
 from geomcheck.errors import NoBaseline, RunError, UsageError
 from geomcheck.gate.session import Gate, Measurement
-from geomcheck.measurement import Record, read_record, write_record
+from geomcheck.record import Record, read_record, write_record
 
 _PLAN = "plan.json"
 _RECORDS = "records.json"

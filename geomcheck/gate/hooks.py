@@ -17,14 +17,15 @@ from geomcheck.gate.exchange import Exchange
 from geomcheck.gate.items import ExpectationItem, SuiteFile, facts, item_name
 from geomcheck.gate.options import open_gate
 from geomcheck.gate.outputs import Outputs
-from geomcheck.gate.progress import shown
 from geomcheck.gate.session import Gate, Pairing
 from geomcheck.gate.terminal import annotation_lines, quieten
-from geomcheck.measurement import Record
-from geomcheck.report import summary, text
-from geomcheck.report.explanation import explain
-from geomcheck.report.extras import extras
-from geomcheck.report.screen import Screen
+from geomcheck.record import Record
+from geomcheck.report.ci.pytest_html import extras
+from geomcheck.report.text import summary
+from geomcheck.report.text import verdicts as text
+from geomcheck.report.text.explanation import explain
+from geomcheck.report.text.progress import shown
+from geomcheck.report.text.screen import Screen
 from geomcheck.suite import Expectation, unmeasured
 
 HOOKS = pytest.StashKey["ControllerHooks | WorkerHooks"]()

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import pytest
 
 from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
-from geomcheck.measurement import Record
-from geomcheck.report import text
+from geomcheck.record import Record
+from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Expectation, Suite, Verdict, judge, load_suite, unmeasured
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.checkpoints import BaseModel, Incomplete, open_base
+from geomcheck.checkpoints import BaseWeights, Incomplete, open_base
 from geomcheck.checkpoints.hub import is_hub_id
 from geomcheck.errors import GeomcheckError, NoBaseline, UsageError
 from geomcheck.gate.arguments import CANDIDATES
@@ -16,7 +16,7 @@ from geomcheck.gate.session import Gate, Planner
 from geomcheck.gate.subjects import Subject, open_subject, open_subjects
 from geomcheck.measurement import Cache, Resources, parse_workers
 from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outside
-from geomcheck.measurement.parquet import SUFFIX
+from geomcheck.record.parquet import SUFFIX
 
 
 def open_gate(config: pytest.Config) -> Gate:
@@ -59,7 +59,7 @@ def _drawn() -> tuple[Planner, ...]:
     return (wanted,)
 
 
-def _base(config: pytest.Config) -> BaseModel | None:
+def _base(config: pytest.Config) -> BaseWeights | None:
     """W0 by the option, or else by the ini file, where a path counts from the rootdir."""
     if config.option.geom_base is not None:
         return open_base(config.option.geom_base, "--geom-base")

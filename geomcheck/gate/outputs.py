@@ -13,8 +13,9 @@ import pytest
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing, require_writable
 from geomcheck.gate.session import Gate
-from geomcheck.measurement import Record, write_record
-from geomcheck.report import document, markdown
+from geomcheck.record import Record, write_record
+from geomcheck.report import document
+from geomcheck.report.ci import markdown
 
 NAME_LENGTH = 100
 """Characters of a run's name in the name of a file."""

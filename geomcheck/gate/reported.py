@@ -7,7 +7,7 @@ from typing import Any
 
 from geomcheck.errors import RunError
 from geomcheck.gate.session import Gate
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.report.html import Judged, Reported, judged
 
 

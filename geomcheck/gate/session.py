@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, Run, at_hand, comparable, find_base
+from geomcheck.checkpoints import BaseWeights, Run, at_hand, comparable, find_base
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.gate.subjects import Subject
-from geomcheck.measurement import Plan, Progress, Record, Resources, measure_record, merge, survey
+from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.provenance import require_measured_against
+from geomcheck.record import Plan, Record, merge
 from geomcheck.suite import Expectation, Suite, load_suite
 
 Show = Callable[[Subject], AbstractContextManager[Progress]]
@@ -33,7 +34,7 @@ class Measurement:
 
     subject: Subject
     run: Run | None = None
-    base: BaseModel | None = None
+    base: BaseWeights | None = None
     record: Record | None = None
     error: RunError | None = None
     done: bool = False
@@ -46,7 +47,7 @@ class Measurement:
         return self.record
 
     @classmethod
-    def of(cls, subject: Subject, base: BaseModel | None, *, dequantize: bool) -> Measurement:
+    def of(cls, subject: Subject, base: BaseWeights | None, *, dequantize: bool) -> Measurement:
         """Survey a run from headers. Raises UsageError where W0 belongs to another model."""
         if subject.run is None or base is None:
             return cls(subject, base=base, record=subject.record, done=base is None)
@@ -119,7 +120,7 @@ class Gate:
         subjects: list[Subject],
         candidates: dict[Path, bool],
         *,
-        base: BaseModel | None = None,
+        base: BaseWeights | None = None,
         reference: Subject | None = None,
         missing_baseline: str | None = None,
         also: Sequence[Planner] = (),
@@ -138,7 +139,7 @@ class Gate:
         self.missing_baseline = missing_baseline
         self._measurements: dict[tuple[str, str], Measurement] = {}
         self._answers: dict[tuple[Path, str], Measurement] = {}
-        self._bases: dict[tuple[str, str | None], BaseModel | None] = {}
+        self._bases: dict[tuple[str, str | None], BaseWeights | None] = {}
         for pairing in self.pairings.values():
             for run in pairing.runs:
                 self.measurement(pairing, run)
@@ -174,7 +175,7 @@ class Gate:
             self._answers[pairing.file, run] = self._measurements[key]
         return self._answers[pairing.file, run]
 
-    def _base(self, run: str, of_suite: str | None) -> BaseModel | None:
+    def _base(self, run: str, of_suite: str | None) -> BaseWeights | None:
         """W0 of a run, found once: an adapter's is compared with the model that the adapter names."""
         if (run, of_suite) not in self._bases:
             opened = self.subjects[run].run
@@ -184,7 +185,7 @@ class Gate:
                 self._bases[run, of_suite] = self.given_base or self._of_record(run, of_suite)
         return self._bases[run, of_suite]
 
-    def _of_record(self, run: str, of_suite: str | None) -> BaseModel | None:
+    def _of_record(self, run: str, of_suite: str | None) -> BaseWeights | None:
         """The W0 that a suite names, to compare with that of a record: which can be judged without it."""
         found = None if of_suite is None else at_hand(of_suite, "the suite's base")
         if found is None and of_suite is not None:

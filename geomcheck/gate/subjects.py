@@ -9,8 +9,8 @@ from pathlib import Path
 
 from geomcheck.checkpoints import Incomplete, Run, open_run
 from geomcheck.errors import RecordError, UsageError
-from geomcheck.measurement import Record, read_record
-from geomcheck.measurement.parquet import SUFFIX
+from geomcheck.record import Record, read_record
+from geomcheck.record.parquet import SUFFIX
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from geomcheck.report import github
+from geomcheck.report.ci import github
 
 
 def quieten(config: pytest.Config) -> None:

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from geomcheck._lazy import late
 from geomcheck.checkpoints.source import Change
 from geomcheck.errors import RunError
-from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

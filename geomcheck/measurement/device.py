@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import late
 from geomcheck.errors import UsageError
-from geomcheck.imports import late
 from geomcheck.measurement.machine import available_memory, may_have_gpu
 
 if TYPE_CHECKING:

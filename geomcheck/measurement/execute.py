@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 
-from geomcheck.checkpoints import BaseModel, Run
+from geomcheck.checkpoints import BaseWeights, Run
 from geomcheck.diagnostics import Metric, Registry, load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.cache import Recall
-from geomcheck.measurement.column import Figure
 from geomcheck.measurement.content import fingerprint
 from geomcheck.measurement.measured import W0, Answer, Measured, Place
-from geomcheck.measurement.places import is_trivial
-from geomcheck.measurement.record import Point, Record, Row
-from geomcheck.measurement.request import Plan, Request
 from geomcheck.measurement.resources import Resources
-from geomcheck.measurement.routes import tally
 from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Sources
 from geomcheck.measurement.unselected import unselected
+from geomcheck.record.column import Figure
+from geomcheck.record.points import is_trivial
+from geomcheck.record.record import Point, Record, Row
+from geomcheck.record.request import Plan, Request
+from geomcheck.record.routes import tally
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 """Measured of every weight, asked for or not: without them no other figure can be trusted."""
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 def measure_record(
     record: Record,
     run: Run,
-    base: BaseModel,
+    base: BaseWeights,
     requests: Plan,
     *,
     reference: Run | None = None,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from geomcheck.diagnostics import Metric, Registry, resolve_rank
-from geomcheck.measurement.places import partners
-from geomcheck.measurement.record import Point
-from geomcheck.measurement.request import Request
+from geomcheck.record.points import partners
+from geomcheck.record.record import Point
+from geomcheck.record.request import Request
 
 Asked = tuple[Metric, Request]
 

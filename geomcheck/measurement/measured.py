@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from geomcheck.measurement.request import Request
-from geomcheck.measurement.routes import Routes
+from geomcheck.record.request import Request
+from geomcheck.record.routes import Routes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from geomcheck.checkpoints import BaseModel, WeightSource
+from geomcheck._lazy import late
+from geomcheck.checkpoints import BaseWeights, WeightSource
 from geomcheck.checkpoints.canonical import canonical
 from geomcheck.errors import RunError
-from geomcheck.imports import late
 from geomcheck.measurement.content import digest, fingerprint
-from geomcheck.measurement.record import Record
+from geomcheck.record.record import Record
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ else:
 _FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
 
 
-def require_measured_against(record: Record, base: BaseModel, *, dequantize: bool = False) -> None:
+def require_measured_against(record: Record, base: BaseWeights, *, dequantize: bool = False) -> None:
     """Refuse a W0 that is not the one of the record. Raises RunError; reads every weight that the record holds."""
     source = base.source
     require_measured_on(record, "W0", canonical(source, source.config, dequantize=dequantize))

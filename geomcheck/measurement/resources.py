@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
+from geomcheck._lazy import late
 from geomcheck.errors import UsageError
-from geomcheck.imports import late
 from geomcheck.measurement.cache import Cache
 from geomcheck.measurement.device import device_named
 from geomcheck.measurement.task import Outcome, Sources, Task

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from geomcheck.checkpoints import BaseModel
+from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.content import fingerprint
 from geomcheck.measurement.measured import W0, Place
-from geomcheck.measurement.record import Record
-from geomcheck.measurement.request import Request
-from geomcheck.measurement.table import Table
+from geomcheck.record.record import Record
+from geomcheck.record.request import Request
+from geomcheck.record.table import Table
 
 ANOTHER_MODEL = 1.0
 """Relative update norm at which W_t is of another model than W0: two unrelated ones are about sqrt(2) apart."""
@@ -32,7 +32,7 @@ Digests = Mapping[Place, Mapping[str, str]]
 """Contents of tensors by place and name, as far as they are known."""
 
 
-def require_sound(record: Record, base: BaseModel, digests: Digests | None = None) -> tuple[str, ...]:
+def require_sound(record: Record, base: BaseWeights, digests: Digests | None = None) -> tuple[str, ...]:
     """Refuse figures that cannot be those of one run against its W0.
 
     Args:
@@ -103,7 +103,7 @@ def _require_no_return(record: Record) -> None:
         moved |= shares == 0
 
 
-def _of_another_model(record: Record, base: BaseModel) -> Iterator[str]:
+def _of_another_model(record: Record, base: BaseWeights) -> Iterator[str]:
     """A remark on matrices that differ from W0 by more than themselves while others hardly move.
 
     Raises:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from geomcheck.checkpoints import BaseModel, Run, Stored
+from geomcheck._gc import lasting
+from geomcheck.checkpoints import BaseWeights, Run, Stored
 from geomcheck.checkpoints.canonical import is_fp8, layer_count
 from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
-from geomcheck.garbage import lasting
-from geomcheck.measurement.record import Origin, Point, Record
+from geomcheck.record.record import Origin, Point, Record
 
 MAX_NAME = 1000
 """Characters in the name of a weight."""
 
 
 @lasting()
-def survey(run: Run, base: BaseModel) -> Record:
+def survey(run: Run, base: BaseWeights) -> Record:
     """The record of `run` against `base` with its weights, and without figures.
 
     Weights that cannot be compared (missing in one checkpoint, another shape than W0, quantized) are listed
@@ -93,7 +93,7 @@ def _explained(weight: Weight, before: tuple[int, ...], after: tuple[int, ...]) 
     return ""
 
 
-def _require_same_architecture(record: Record, run: Run, base: BaseModel) -> None:
+def _require_same_architecture(record: Record, run: Run, base: BaseWeights) -> None:
     """Refuse a W0 that half of the run's first checkpoint has no counterpart in."""
     first = run.checkpoints[0].source.weights
     matrices = [w.name for w in record.weights.values() if w.is_matrix and w.name in first]
@@ -109,7 +109,7 @@ def _require_same_architecture(record: Record, run: Run, base: BaseModel) -> Non
         )
 
 
-def _require_all_layers(record: Record, run: Run, base: BaseModel) -> None:
+def _require_all_layers(record: Record, run: Run, base: BaseWeights) -> None:
     """Refuse a W0 that lacks layers which a config says it has: where the run lacks them too, nothing else tells."""
     weights = [record.weights[name] for name in base.source.weights]
     found = {weight.layer for weight in weights if weight.layer is not None and not weight.scope}

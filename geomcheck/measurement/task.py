@@ -9,18 +9,18 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from geomcheck.checkpoints import BaseModel, Run, comparable
+from geomcheck._lazy import late
+from geomcheck.checkpoints import BaseWeights, Run, comparable
 from geomcheck.checkpoints.inside import identity
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
-from geomcheck.imports import late
 from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.measured import REFERENCE_W0, W0, BaseStates, Measured, Place
-from geomcheck.measurement.places import matches, nearest
-from geomcheck.measurement.record import Point
-from geomcheck.measurement.request import Request
+from geomcheck.record.points import matches, nearest
+from geomcheck.record.record import Point
+from geomcheck.record.request import Request
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ class Sources:
     remembered of W0, on the machine that has it."""
 
     run: Run
-    base: BaseModel
+    base: BaseWeights
     reference: Run | None = None
     memory: BaseStates | None = None
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geomcheck.attributes import cached_property
+from geomcheck._compat import cached_property
 from geomcheck.checkpoints import Change
 from geomcheck.checkpoints.changes import whole
 from geomcheck.diagnostics import Base, Registry, Update
@@ -23,12 +23,12 @@ from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.device import on_device
 from geomcheck.measurement.itinerary import Asked, Itinerary, channels_of
 from geomcheck.measurement.measured import REFERENCE_W0, W0, Answer, BaseStates, Measured, Place
-from geomcheck.measurement.places import locate
 from geomcheck.measurement.readahead import reading_ahead
-from geomcheck.measurement.record import Point
-from geomcheck.measurement.request import Request
-from geomcheck.measurement.routes import routes_of
 from geomcheck.measurement.soundness import ANOTHER_MODEL
+from geomcheck.record.points import locate
+from geomcheck.record.record import Point
+from geomcheck.record.request import Request
+from geomcheck.record.routes import routes_of
 
 CPU = torch.device("cpu")
 

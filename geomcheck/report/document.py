@@ -10,7 +10,7 @@ import geomcheck
 
 if TYPE_CHECKING:
     from geomcheck.gate.session import Gate
-    from geomcheck.measurement import Record
+    from geomcheck.record import Record
 
 FORMAT = 1
 OUTCOMES = ("passed", "failed", "error", "warned", "info")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from geomcheck.report.text import printable
+from geomcheck.report.text.verdicts import printable
 
 COLOURS = ("#2a78c8", "#d9762b", "#b0549c", "#3a9aa8", "#8a8a3a", "#7a6fd0", "#6b7a2f", "#a0715a")
 WRONG = "#d43d3d"

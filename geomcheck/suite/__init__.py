@@ -1,13 +1,13 @@
 """Suites: YAML to validated expectations, and their judgement over records."""
 
+from geomcheck.suite.conditions.profile import PAPER, Classification, Profile, classify
 from geomcheck.suite.due import Due, SoFar, Standing, judge_so_far
 from geomcheck.suite.expectation import Expectation
-from geomcheck.suite.judgement import judge, unmeasured
-from geomcheck.suite.load import load_suite
-from geomcheck.suite.profiles import load_profiles
-from geomcheck.suite.regimes import PAPER, Classification, Profile, classify
-from geomcheck.suite.schema import json_schema
-from geomcheck.suite.shipped import find_suite, shipped_suites
+from geomcheck.suite.judge import judge, unmeasured
+from geomcheck.suite.loading.load import load_suite
+from geomcheck.suite.loading.profiles import load_profiles
+from geomcheck.suite.loading.schema import json_schema
+from geomcheck.suite.loading.shipped import find_suite, shipped_suites
 from geomcheck.suite.suite import Suite
 from geomcheck.suite.verdict import Observed, Unanswerable, Verdict, Worst
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
-from geomcheck.measurement.places import is_trivial
-from geomcheck.measurement.record import Point, Record
+from geomcheck.record.points import is_trivial
+from geomcheck.record.record import Point, Record
 from geomcheck.suite import wording
-from geomcheck.suite.bands import Bands
-from geomcheck.suite.conditions import Like, Trend
+from geomcheck.suite.conditions.band import Bands
+from geomcheck.suite.conditions.kinds import Like, Trend
+from geomcheck.suite.conditions.sufficiency import Sufficiency
 from geomcheck.suite.expectation import Expectation
-from geomcheck.suite.judgement import judge
-from geomcheck.suite.places import LAST, PREVIOUS, At, Place, Places
-from geomcheck.suite.sufficiency import Sufficiency
+from geomcheck.suite.judge import judge
+from geomcheck.suite.language.places import LAST, PREVIOUS, At, Place, Places
 from geomcheck.suite.verdict import Observed, Unanswerable, Verdict
 
 Standing = Literal["settled", "provisional", "not due yet"]

@@ -8,14 +8,14 @@ from typing import Any
 
 from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.errors import Position
-from geomcheck.measurement.record import Record
-from geomcheck.measurement.request import Request
-from geomcheck.suite.conditions import Condition, Like, Regime, Trend
-from geomcheck.suite.evidence import evidence_questions
-from geomcheck.suite.places import ALL, At, Places
+from geomcheck.record.record import Record
+from geomcheck.record.request import Request
+from geomcheck.suite.conditions.evidence import evidence_questions
+from geomcheck.suite.conditions.kinds import Condition, Like, Regime, Trend
+from geomcheck.suite.conditions.sufficiency import SUFFICIENCY, Sufficiency
+from geomcheck.suite.language.places import ALL, At, Places
+from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.sampling import Question
-from geomcheck.suite.selection import Selection
-from geomcheck.suite.sufficiency import SUFFICIENCY, Sufficiency
 from geomcheck.suite.verdict import Unanswerable
 
 REGIME = "regime"

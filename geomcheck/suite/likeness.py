@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from geomcheck.checkpoints.weights import Weight
-from geomcheck.measurement.record import Record
-from geomcheck.suite.selection import Selection
+from geomcheck.record.record import Record
+from geomcheck.suite.language.selection import Selection
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import numpy as np
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError
-from geomcheck.measurement.places import is_trivial
-from geomcheck.measurement.record import Point, Record
-from geomcheck.measurement.request import Request
-from geomcheck.measurement.table import Table
-from geomcheck.suite.places import PREVIOUS, At, Place, Places, parse_place
-from geomcheck.suite.selection import Selection
+from geomcheck.record.points import is_trivial
+from geomcheck.record.record import Point, Record
+from geomcheck.record.request import Request
+from geomcheck.record.table import Table
+from geomcheck.suite.language.places import PREVIOUS, At, Place, Places, parse_place
+from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.verdict import Counts, Unanswerable
 
 FROZEN = "frozen_share"

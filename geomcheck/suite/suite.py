@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from geomcheck.measurement.record import Record
-from geomcheck.measurement.request import Request, merge
+from geomcheck.record.record import Record
+from geomcheck.record.request import Request, merge
+from geomcheck.suite.conditions.sufficiency import Sufficiency
 from geomcheck.suite.expectation import Expectation
-from geomcheck.suite.judgement import judge
-from geomcheck.suite.selection import Selection
-from geomcheck.suite.sufficiency import Sufficiency
+from geomcheck.suite.judge import judge
+from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.verdict import Verdict
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from geomcheck.measurement.record import Point
-from geomcheck.suite.bands import Band
-from geomcheck.suite.conditions import SPREAD, Like, Trend, spread
+from geomcheck.record.record import Point
+from geomcheck.suite.conditions.band import Band
+from geomcheck.suite.conditions.kinds import SPREAD, Like, Trend, spread
+from geomcheck.suite.conditions.sufficiency import SUFFICIENCY, Compared, Sufficiency
 from geomcheck.suite.expectation import Expectation
-from geomcheck.suite.quantities import Scale
-from geomcheck.suite.sufficiency import SUFFICIENCY, Compared, Sufficiency
+from geomcheck.suite.language.quantities import Scale
 from geomcheck.suite.verdict import Observed
 
 _DIGITS = (4, 7, 10, 17)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import geomcheck
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from tests.runs import repeats
 
 

@@ -12,10 +12,10 @@ import torch
 import geomcheck
 from geomcheck.calibration import Calibration, Range, Repeatability
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.suite import Suite
-from geomcheck.suite.places import Place
-from geomcheck.suite.selection import Selection
+from geomcheck.suite.language.places import Place
+from geomcheck.suite.language.selection import Selection
 from tests.runs import base_weights, moved, repeats, write_run
 
 FIVE = slice(0, 5)

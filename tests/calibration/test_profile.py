@@ -10,10 +10,10 @@ import geomcheck
 from geomcheck.calibration import calibrate_profile
 from geomcheck.errors import SuiteError, UsageError
 from geomcheck.suite import classify, load_profiles
-from geomcheck.suite.evidence import evidence_figures
-from geomcheck.suite.places import LAST, At
-from geomcheck.suite.regimes import EVIDENCE
-from geomcheck.suite.selection import DEFAULT
+from geomcheck.suite.conditions.evidence import evidence_figures
+from geomcheck.suite.conditions.profile import EVIDENCE
+from geomcheck.suite.language.places import LAST, At
+from geomcheck.suite.language.selection import DEFAULT
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VALID = """profile: 1

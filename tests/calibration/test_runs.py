@@ -12,8 +12,8 @@ import torch
 import geomcheck
 from geomcheck.calibration.runs import common_places
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Point, Record
-from geomcheck.suite.places import Place
+from geomcheck.record import Point, Record
+from geomcheck.suite.language.places import Place
 from tests.runs import Q, base_weights, moved, repeats, write_run
 
 Change = Callable[[Record], Record]

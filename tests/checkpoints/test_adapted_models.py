@@ -16,7 +16,7 @@ from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedModel
 import geomcheck
 from geomcheck.checkpoints import comparable, find_base, open_base, open_run
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from tests.checkpoints.formats.test_adapter import SMALL, gpt2, phi3, qwen3_moe, train
 from tests.checkpoints.test_hub import cache, put  # noqa: F401 (`cache` is a fixture)
 

@@ -15,7 +15,8 @@ from torch import Tensor
 import geomcheck
 from geomcheck.checkpoints import comparable, find_base, open_base, open_run
 from geomcheck.errors import RunError, UsageError
-from geomcheck.measurement import Record, survey
+from geomcheck.measurement import survey
+from geomcheck.record import Record
 from tests.checkpoints.canonical.models import config_of
 from tests.checkpoints.canonical.test_experts import qwen3_moe
 from tests.checkpoints.canonical.test_fused_models import MODELS, tiny

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.checkpoints import BaseModel, find_base, open_base, open_run
+from geomcheck.checkpoints import BaseWeights, find_base, open_base, open_run
 from geomcheck.checkpoints.hub import is_hub_id
 from geomcheck.errors import UsageError
 from tests.runs import base_weights, simple_run, write_model, write_sharded
@@ -153,7 +153,7 @@ class TestAdapters:
             (path / f"checkpoint-{step}" / "adapter_config.json").write_text(json.dumps(config))
         return path
 
-    def found(self, tmp_path: Path, *named: object) -> BaseModel:
+    def found(self, tmp_path: Path, *named: object) -> BaseWeights:
         return find_base(open_run(self.run(tmp_path, *named)))
 
     def test_a_directory(self, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import geomcheck
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from tests.runs import moved, write_model, write_sharded
 
 CONFIG = {

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 import geomcheck
 from geomcheck.comparison import Comparison, Pair, compare
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Record
+from geomcheck.record import Record
+from geomcheck.suite.language.selection import Selection, parse_selection
 from geomcheck.suite.likeness import differences
-from geomcheck.suite.selection import Selection, parse_selection
 from tests.diagnostics import oracle
 from tests.runs import base_weights, moved, write_run
 

@@ -12,9 +12,10 @@ from geomcheck.checkpoints import find_base, open_run
 from geomcheck.checkpoints.changes import Added, Rescaled
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
-from geomcheck.measurement import Figure, Point, Record, Request, Resources, measure_record, survey, trajectory
+from geomcheck.measurement import Resources, measure_record, survey, trajectory
 from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Sources
 from geomcheck.measurement.trajectory import WeightFiles, measure_weight
+from geomcheck.record import Figure, Point, Record, Request
 from tests.runs import DOWN, NORM, K, Q, base_weights, moved, simple_run, write_run
 
 METRICS = load_metrics()

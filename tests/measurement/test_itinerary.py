@@ -11,8 +11,9 @@ import torch
 
 from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
-from geomcheck.measurement import Point, Request, measure_record, survey
+from geomcheck.measurement import measure_record, survey
 from geomcheck.measurement.itinerary import Itinerary
+from geomcheck.record import Point, Request
 from tests.conftest import Reads
 from tests.runs import DOWN, EMBED, K, Q, base_weights, moved, write_run
 

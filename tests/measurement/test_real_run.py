@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import fixtures
 import geomcheck
-from geomcheck.measurement import Record, Request
+from geomcheck.record import Record, Request
 from tests.diagnostics import oracle
 
 RUN = Path(fixtures.__file__).parent / "tiny-opd"

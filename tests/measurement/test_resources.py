@@ -12,7 +12,7 @@ from geomcheck.measurement import machine
 from geomcheck.measurement.cache import parse_size
 from geomcheck.measurement.device import device_named, on_device, parse_device
 from geomcheck.measurement.resources import parse_workers
-from geomcheck.measurement.routes import Route, Tally, tally
+from geomcheck.record.routes import Route, Tally, tally
 from tests.runs import simple_run
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 import geomcheck
 from geomcheck.diagnostics.linalg import Factorization
 from geomcheck.errors import RunError
-from geomcheck.measurement import Record, Request
-from geomcheck.suite.selection import Selection
+from geomcheck.record import Record, Request
+from geomcheck.suite.language.selection import Selection
 from tests.runs import DOWN, EMBED, NORM, Q, Tensors, age, base_weights, moved, write_model, write_run
 
 

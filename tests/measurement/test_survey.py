@@ -8,7 +8,8 @@ import torch
 
 from geomcheck.checkpoints import comparable, find_base, open_base, open_run
 from geomcheck.errors import RunError, UsageError
-from geomcheck.measurement import Record, survey
+from geomcheck.measurement import survey
+from geomcheck.record import Record
 from tests.runs import DOWN, EMBED, NORM, K, Q, base_weights, moved, simple_run, write_model, write_run
 
 

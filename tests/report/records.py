@@ -6,7 +6,7 @@ import random
 
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
-from geomcheck.measurement import Figure, Origin, Point, Record, Request
+from geomcheck.record import Figure, Origin, Point, Record, Request
 
 STEPS = (100, 200, 300, 400, 500)
 EXPERTS = 319

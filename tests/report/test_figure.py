@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.report.extras import extras, trajectory
+from geomcheck.report.ci.pytest_html import extras, trajectory
 from geomcheck.report.figure import HEIGHT, WIDTH, Line, figure
 
 from .verdicts import facts

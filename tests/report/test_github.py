@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.report import github
+from geomcheck.report.ci import github
 
 from .verdicts import facts
 

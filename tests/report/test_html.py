@@ -16,7 +16,7 @@ import pytest
 
 import geomcheck
 from geomcheck.diagnostics import load_metrics
-from geomcheck.measurement import Figure, Record
+from geomcheck.record import Figure, Record
 from geomcheck.report.html import Judged, Reported, judged, page, wanted
 from geomcheck.report.html.wanted import MEASURED
 from tests.report.records import mixture_of_experts, record_of

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from geomcheck.report.screen import Screen, elide, elided
+from geomcheck.report.text.screen import Screen, elide, elided
 
 
 @pytest.mark.parametrize(

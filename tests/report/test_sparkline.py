@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from geomcheck.report.sparkline import ASCII, BLOCKS, LONGEST, levels_for, sparkline
+from geomcheck.report.text.sparkline import ASCII, BLOCKS, LONGEST, levels_for, sparkline
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.report.grid import grid
-from geomcheck.report.screen import Screen
-from geomcheck.report.sparkline import BLOCKS
-from geomcheck.report.summary import table
-from geomcheck.report.text import failure, shown
+from geomcheck.report.text.grid import grid
+from geomcheck.report.text.screen import Screen
+from geomcheck.report.text.sparkline import BLOCKS
+from geomcheck.report.text.summary import table
+from geomcheck.report.text.verdicts import failure, shown
 
 from .verdicts import facts
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import geomcheck
-from geomcheck.report import markdown, text
+from geomcheck.report.ci import markdown
+from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Verdict
 from tests.runs import simple_run
 

@@ -26,8 +26,8 @@ import yaml
 
 import geomcheck
 from geomcheck.errors import GeomcheckError, SuiteError
-from geomcheck.measurement import write_record
-from geomcheck.report.text import printable
+from geomcheck.record import write_record
+from geomcheck.report.text.verdicts import printable
 from tests.checkpoints import dcp_files
 from tests.checkpoints.formats.hostile import attacks
 from tests.reliability.fuzz import of_records

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from geomcheck.cli import main
-from geomcheck.measurement import read_record
+from geomcheck.record import read_record
 from tests.checkpoints.test_comparable import fp8_run, run_of
 from tests.runs import moved, write_run
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.gate import progress
-from geomcheck.report.github import ANNOTATING_PLUGIN
-from geomcheck.report.screen import Screen
+from geomcheck.report.ci.github import ANNOTATING_PLUGIN
+from geomcheck.report.text import progress
+from geomcheck.report.text.screen import Screen
 from tests.stories.conftest import HEALTHY, STRICT
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ import pytest
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import SuiteError
-from geomcheck.measurement.record import Figure, Origin, Point, Record, Row
-from geomcheck.measurement.request import Request
+from geomcheck.record.record import Figure, Origin, Point, Record, Row
+from geomcheck.record.request import Request
 from geomcheck.suite import Suite, load_suite
 
 SHAPES = {

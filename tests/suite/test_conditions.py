@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomcheck.diagnostics import Unit
-from geomcheck.suite.bands import bounds, near, within
-from geomcheck.suite.conditions import Like, Trend, spread
-from geomcheck.suite.quantities import Quantity, Scale, Tolerance
+from geomcheck.suite.conditions.band import bounds, near, within
+from geomcheck.suite.conditions.kinds import Like, Trend, spread
+from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
 
 PLAIN, PERCENT, ANGLE = Scale(Unit.NUMBER), Scale(Unit.FRACTION, percent=True), Scale(Unit.DEGREES)
 NUMBER = st.floats(-1e6, 1e6)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomcheck.errors import SuiteError, UsageError
-from geomcheck.suite.document import MAX_BYTES, parse_document, read_document
+from geomcheck.suite.language.document import MAX_BYTES, parse_document, read_document
 
 
 def plain(text):

@@ -13,18 +13,18 @@ from geomcheck.checkpoints import comparable, open_account, open_base, open_run
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import Position
-from geomcheck.measurement.places import is_trivial, locate
-from geomcheck.measurement.record import Figure, Origin, Point, Record, Row
-from geomcheck.measurement.request import Request
 from geomcheck.measurement.survey import survey
+from geomcheck.record.points import is_trivial, locate
+from geomcheck.record.record import Figure, Origin, Point, Record, Row
+from geomcheck.record.request import Request
 from geomcheck.suite import Expectation, judge, load_suite
-from geomcheck.suite.bands import Bands, within
-from geomcheck.suite.conditions import Like, Regime, Trend
+from geomcheck.suite.conditions.band import Bands, within
+from geomcheck.suite.conditions.kinds import Like, Regime, Trend
+from geomcheck.suite.conditions.profile import Profile
 from geomcheck.suite.due import due, judge_so_far
-from geomcheck.suite.places import ALL, FIRST, LAST, At, Place, Places
-from geomcheck.suite.quantities import Quantity, Scale, Tolerance
-from geomcheck.suite.regimes import Profile
-from geomcheck.suite.selection import Selection
+from geomcheck.suite.language.places import ALL, FIRST, LAST, At, Place, Places
+from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
+from geomcheck.suite.language.selection import Selection
 from tests.confined import LEARNED, Confined, family
 
 WEIGHTS = [f"model.layers.{layer}.self_attn.{side}_proj.weight" for layer in (0, 1) for side in "qk"]

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from geomcheck.measurement.record import Figure
-from geomcheck.measurement.request import Request
+from geomcheck.record.record import Figure
+from geomcheck.record.request import Request
 from geomcheck.suite import unmeasured
 
 from .conftest import ATTENTION, SHAPES

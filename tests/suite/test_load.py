@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geomcheck.errors import SuiteError, UsageError
-from geomcheck.suite import load_suite, shipped, shipped_suites
+from geomcheck.suite import load_suite, shipped_suites
+from geomcheck.suite.loading import shipped
 
 CONTRACT = """\
 # yaml-language-server: $schema=geomcheck-suite.schema.json

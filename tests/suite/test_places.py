@@ -1,8 +1,8 @@
 import pytest
 
-from geomcheck.measurement.record import Point
-from geomcheck.suite.places import Place, Places, parse_at, parse_place
-from geomcheck.suite.quantities import Refusal
+from geomcheck.record.record import Point
+from geomcheck.suite.language.places import Place, Places, parse_at, parse_place
+from geomcheck.suite.language.quantities import Refusal
 from geomcheck.suite.verdict import Unanswerable
 
 POINTS = [Point(f"c{step}", step, step / 500) for step in (100, 200, 300, 400, 500)]

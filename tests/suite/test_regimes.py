@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from geomcheck.suite.regimes import PAPER, classify
+from geomcheck.suite.conditions.profile import PAPER, classify
 
 
 def figures(support, angle, shift):

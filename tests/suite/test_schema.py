@@ -5,7 +5,7 @@ import pytest
 
 from geomcheck.diagnostics import load_metrics
 from geomcheck.suite import json_schema, shipped_suites
-from geomcheck.suite.document import parse_document
+from geomcheck.suite.language.document import parse_document
 
 from .test_build import CONDITIONS, GRAMMAR
 from .test_load import CONTRACT, PARENT

@@ -1,8 +1,8 @@
 import pytest
 
 from geomcheck.checkpoints.weights import describe
-from geomcheck.suite.quantities import Refusal
-from geomcheck.suite.selection import parse_selection
+from geomcheck.suite.language.quantities import Refusal
+from geomcheck.suite.language.selection import parse_selection
 from geomcheck.suite.verdict import Unanswerable
 
 from .conftest import ATTENTION, SHAPES

@@ -11,9 +11,9 @@ import pytest
 
 import geomcheck
 from geomcheck.checkpoints import Account
-from geomcheck.measurement import read_record, write_record
-from geomcheck.suite.parties import party_of
-from geomcheck.suite.sufficiency import SUFFICIENCY
+from geomcheck.record import read_record, write_record
+from geomcheck.suite.conditions.parties import party_of
+from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
 from geomcheck.suite.verdict import Unanswerable
 from tests.confined import CHANCE, FREE, KEPT, LEARNED, RANDOM, Confined, family
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import late
 from geomcheck.checkpoints.canonical.numbers import model_types
 from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept
 from geomcheck.checkpoints.source import WeightSource
-from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from geomcheck.checkpoints.formats.adapter_config import named_base
 from geomcheck.checkpoints.formats.unread import explain
 from geomcheck.checkpoints.hub import cached, fetched, is_hub_id
 from geomcheck.checkpoints.inside import storage_root
-from geomcheck.checkpoints.run import BaseModel, Run
+from geomcheck.checkpoints.run import BaseWeights, Run
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
@@ -24,7 +24,7 @@ MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/conso
 HOW_ADAPTERS = "base_model_name_or_path of the run's adapter"
 
 
-def open_base(path: str | Path, how: str) -> BaseModel:
+def open_base(path: str | Path, how: str) -> BaseWeights:
     """Open W0.
 
     Args:
@@ -39,13 +39,13 @@ def open_base(path: str | Path, how: str) -> BaseModel:
     if not str(path).isprintable():
         raise UsageError(f"W0: {str(path)!a} ({how}) has control characters; rename it")
     if not directory.exists() and is_hub_id(str(path)):
-        return BaseModel(open_weights(fetched(str(path), how)), f"{how}: {path} of the Hugging Face Hub")
+        return BaseWeights(open_weights(fetched(str(path), how)), f"{how}: {path} of the Hugging Face Hub")
     if not directory.is_dir():
         raise UsageError(f"W0: {directory} ({how}) is not a directory")
     return _open_directory(directory, how)
 
 
-def at_hand(name: str, how: str) -> BaseModel | None:
+def at_hand(name: str, how: str) -> BaseWeights | None:
     """W0 by a path or a Hub id, if it is on this machine; nothing is downloaded.
 
     Raises:
@@ -54,25 +54,25 @@ def at_hand(name: str, how: str) -> BaseModel | None:
     if os.path.isdir(name):
         return _open_directory(Path(name), how)
     if is_hub_id(name) and (snapshot := cached(name)) is not None:
-        return BaseModel(open_weights(snapshot), f"{how}: {name} of the Hugging Face Hub's cache")
+        return BaseWeights(open_weights(snapshot), f"{how}: {name} of the Hugging Face Hub's cache")
     return None
 
 
-def own_base(directory: Path, names: Iterable[str], zero: WeightSource | None = None) -> BaseModel | None:
+def own_base(directory: Path, names: Iterable[str], zero: WeightSource | None = None) -> BaseWeights | None:
     """W0 as the run itself provides it: its step `zero`, or one of the directories `names` in it.
 
     Raises:
         RunError: such a directory holds no weights that are read.
     """
     if zero is not None:
-        return BaseModel(zero, "the run's step-0 checkpoint")
+        return BaseWeights(zero, "the run's step-0 checkpoint")
     for name in names:
         if (directory / name).is_dir():
-            return BaseModel(open_weights(directory / name, root=storage_root(directory)), f"{name}/ in the run")
+            return BaseWeights(open_weights(directory / name, root=storage_root(directory)), f"{name}/ in the run")
     return None
 
 
-def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = None) -> BaseModel:
+def find_base(run: Run, *, given: BaseWeights | None = None, suite: str | None = None) -> BaseWeights:
     """W0 by the first rule that applies: `given` by the user, the path in the suite, the run's own, its adapter's.
 
     Raises:
@@ -102,11 +102,11 @@ def find_base(run: Run, *, given: BaseModel | None = None, suite: str | None = N
     )
 
 
-def _open_directory(directory: Path, how: str) -> BaseModel:
+def _open_directory(directory: Path, how: str) -> BaseWeights:
     where = _model_places(directory)
     if held(where) is None:
         raise UsageError(f"W0: {directory} ({how}): {explain(directory, where)}")
-    return BaseModel(open_weights(directory, places=where), how)
+    return BaseWeights(open_weights(directory, places=where), how)
 
 
 def _model_places(directory: Path) -> list[Path]:
@@ -116,7 +116,7 @@ def _model_places(directory: Path) -> list[Path]:
     return of_steps or [directory / place for place in MODEL_PLACES]
 
 
-def _require_untrained(run: Run, base: BaseModel) -> None:
+def _require_untrained(run: Run, base: BaseWeights) -> None:
     """Refuse what the run itself trained as W0: its update would be zero, and pass every upper bound."""
     where, root = base.source.path.resolve(), run.path.resolve()
     for checkpoint in run.checkpoints:
@@ -127,7 +127,7 @@ def _require_untrained(run: Run, base: BaseModel) -> None:
         raise UsageError(f"W0: {base.source.path} ({base.how}) is the final model of the run that is checked")
 
 
-def _require_adapted(run: Run, base: BaseModel) -> None:
+def _require_adapted(run: Run, base: BaseWeights) -> None:
     """Refuse a W0 other than the model that the run's adapters name, where that is at hand to compare.
 
     B A is the same over any W0, so no figure would tell. Quantized weights are not compared: such a model may be named,
@@ -179,7 +179,7 @@ def _named_by_adapters(run: Run) -> set[str]:
     return {name for c in run.checkpoints if (name := named_base(c.source.path, root)) is not None}
 
 
-def _of_adapter(run: Run, name: str) -> BaseModel:
+def _of_adapter(run: Run, name: str) -> BaseWeights:
     """The base model that an adapter names, if it is on this machine: a file of a run never starts a download."""
     found = at_hand(name, HOW_ADAPTERS)
     if found is not None:

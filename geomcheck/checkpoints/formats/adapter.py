@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import late
 from geomcheck.checkpoints.changes import Added, Rescaled, RowsReplaced
 from geomcheck.checkpoints.formats.adapter_config import CONFIG, LoraSettings, read_settings
 from geomcheck.checkpoints.formats.adapter_keys import Factors, Keys, sort_keys
@@ -22,7 +23,6 @@ from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError
-from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

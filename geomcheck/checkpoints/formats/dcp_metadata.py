@@ -11,10 +11,10 @@ from itertools import product
 from math import prod
 from typing import Any, TypeGuard
 
+from geomcheck._gc import lasting
 from geomcheck.checkpoints.formats.torch_save.dtypes import DTYPES, Dtype, dtype_named
 from geomcheck.checkpoints.formats.torch_save.pickle_data import Call, Global, read_pickle
 from geomcheck.checkpoints.formats.torch_save.records import Place
-from geomcheck.garbage import lasting
 
 MAX_DIMENSIONS = 6
 MAX_OVERHEAD_BYTES = 2**20

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import late
 from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.formats.sharding import ShardingProblem, Whole, mesh_ranks, whole
 from geomcheck.checkpoints.formats.torch_save.file import TorchFile
@@ -16,7 +17,6 @@ from geomcheck.checkpoints.formats.torch_save.tensors import Distributed
 from geomcheck.checkpoints.inside import read_json, storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
-from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

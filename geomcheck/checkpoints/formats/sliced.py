@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import late
 from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
-from geomcheck.imports import late
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from geomcheck.attributes import cached_property
+from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg.dense import EPS, GRAM_ANGLE_ERROR, GRAM_ZERO, Factorization
 from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, scaled

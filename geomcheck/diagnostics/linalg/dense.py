@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from geomcheck.attributes import cached_property
+from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg.kernels import eigenpairs, finds_leading, gram, leading_eigenpairs, svd
 from geomcheck.errors import Undefined
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geomcheck.attributes import cached_property
+from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg.angles import angles_from_parts
 from geomcheck.diagnostics.linalg.basis import Basis
 from geomcheck.diagnostics.linalg.certificate import ACCURACY, ANGLE_FLOOR, Certificate, Route

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from geomcheck.attributes import cached_property
+from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
 from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, orthonormal, product

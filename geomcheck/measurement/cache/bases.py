@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
-from geomcheck.imports import late
+from geomcheck._lazy import late
 from geomcheck.measurement.cache.identity import code
 from geomcheck.measurement.cache.shelf import Shelf
 from geomcheck.measurement.content import digest

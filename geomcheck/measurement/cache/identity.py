@@ -16,7 +16,7 @@ from geomcheck.errors import RunError
 SETTLED_NS = 2_000_000_000
 """Files younger than this may change again within one tick of their clock, so their identity proves nothing yet."""
 
-_DECISIVE = ("checkpoints", "diagnostics", "measurement")
+_DECISIVE = ("checkpoints", "diagnostics", "measurement", "record")
 
 
 @cache

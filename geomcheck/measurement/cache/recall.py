@@ -15,11 +15,11 @@ from geomcheck.measurement.cache.cache import Cache
 from geomcheck.measurement.cache.entries import decoded_digests, decoded_entry
 from geomcheck.measurement.cache.identity import code, identity
 from geomcheck.measurement.measured import REFERENCE_W0, W0, Measured, Place
-from geomcheck.measurement.parquet import SUFFIX, read_record, write_record
-from geomcheck.measurement.record import Record
-from geomcheck.measurement.request import Request
-from geomcheck.measurement.routes import Route
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, Sources
+from geomcheck.record.parquet import SUFFIX, read_record, write_record
+from geomcheck.record.record import Record
+from geomcheck.record.request import Request
+from geomcheck.record.routes import Route
 
 REMEMBER_SECONDS = 30.0
 """How often it is noted which contents lie in which files."""

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from geomcheck.attributes import cached_property
+from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg.lockstep import Lockstep
 from geomcheck.errors import RunError
 from geomcheck.measurement.device import free_memory, parse_device, prepared

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
-from geomcheck.checkpoints import BaseModel, Run, comparable, open_base, open_run
+from geomcheck.checkpoints import BaseWeights, Run, comparable, open_base, open_run
 from geomcheck.errors import GeomcheckError, RunError
 from geomcheck.measurement.cache.identity import code
 from geomcheck.measurement.task import Sources
@@ -83,8 +83,8 @@ def _only(run: Run, opening: Opening) -> Run:
     return replace(run, checkpoints=tuple(c for c in run.checkpoints if c.name in opening.checkpoints))
 
 
-def _named(base: BaseModel, opening: Opening) -> BaseModel:
-    return BaseModel(base.source, opening.how)
+def _named(base: BaseWeights, opening: Opening) -> BaseWeights:
+    return BaseWeights(base.source, opening.how)
 
 
 def _files(sources: Sources) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from geomcheck.diagnostics import Fold, Metric, Unit, load_metrics
-from geomcheck.measurement import Record, Request
+from geomcheck.record import Record, Request
 from geomcheck.report.html.language import Plain, plain_words
 from geomcheck.report.html.numbers import Form
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.report.html.columns import Columns
 from geomcheck.report.html.numbers import Form, several
 from geomcheck.suite.sampling import ROUNDING_LIMIT

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from geomcheck.checkpoints.weights import Weight
-from geomcheck.measurement import Request
+from geomcheck.record import Request
 from geomcheck.report.html.columns import Column, Columns
 from geomcheck.report.html.wanted import SPECTRUM, TRAJECTORIES
 

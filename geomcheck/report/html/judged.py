@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.suite import Expectation, judge
-from geomcheck.suite.bands import Bands
-from geomcheck.suite.conditions import Regime, Trend
-from geomcheck.suite.places import ALL
-from geomcheck.suite.sufficiency import Sufficiency
+from geomcheck.suite.conditions.band import Bands
+from geomcheck.suite.conditions.kinds import Regime, Trend
+from geomcheck.suite.conditions.sufficiency import Sufficiency
+from geomcheck.suite.language.places import ALL
 
 Facts = Mapping[str, Any]
 

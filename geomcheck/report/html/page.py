@@ -18,7 +18,7 @@ from markupsafe import Markup
 import geomcheck
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.files import replacing
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.report.html.columns import Columns
 from geomcheck.report.html.doubts import doubts
 from geomcheck.report.html.heatmap import payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from geomcheck.report.html.numbers import Form
-from geomcheck.suite.regimes import EVIDENCE, PAPER
+from geomcheck.suite.conditions.profile import EVIDENCE, PAPER
 
 SOURCE = "arXiv 2606.07082, Qwen3-8B on mathematics"
 

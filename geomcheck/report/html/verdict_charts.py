@@ -15,7 +15,7 @@ from geomcheck.report.html.judged import Facts, Judged, bounds_of
 from geomcheck.report.html.numbers import Form
 from geomcheck.report.html.svg import HEIGHT, Band, Chart, Dot, Line, Shade, draw, horizontal, vertical
 from geomcheck.report.html.trajectories import short, step_axis
-from geomcheck.suite.regimes import FARTHEST
+from geomcheck.suite.conditions.profile import FARTHEST
 
 GROUPS_DRAWN = 8
 BESIDE = {"reference": "reference", "random": "best random"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from geomcheck.diagnostics import load_metrics
-from geomcheck.measurement import Record, Request
+from geomcheck.record import Record, Request
 
 TRAJECTORIES = (
     "update_support",

@@ -17,9 +17,10 @@ import geomcheck
 from geomcheck.checkpoints import find_base, open_run
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
-from geomcheck.measurement import Cache, Record, Request, Resources, measure_record, survey, write_record
+from geomcheck.measurement import Cache, Resources, measure_record, survey
 from geomcheck.measurement.cache import identity
 from geomcheck.measurement.cache.store import Store
+from geomcheck.record import Record, Request, write_record
 from tests.conftest import Reads
 from tests.runs import DOWN, K, Q, age, base_weights, moved, write_run
 

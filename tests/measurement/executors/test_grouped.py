@@ -26,12 +26,13 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.linalg import kernels
 from geomcheck.diagnostics.linalg.lockstep import stackable
 from geomcheck.errors import RunError
-from geomcheck.measurement import Record, Request, Resources, measure_record, survey
+from geomcheck.measurement import Resources, measure_record, survey
 from geomcheck.measurement.device import free_memory, prepared
 from geomcheck.measurement.executors import execute
 from geomcheck.measurement.executors.grouped import LARGEST, Group, Memory, groups_of, run_in_groups
 from geomcheck.measurement.measured import Measured
 from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Outcome, Sources
+from geomcheck.record import Record, Request
 from tests.diagnostics.cases import with_values
 from tests.runs import simple_run, write_run
 

@@ -15,11 +15,11 @@ import pytest
 import geomcheck
 from geomcheck.checkpoints import find_base, open_run
 from geomcheck.errors import RunError, UsageError
-from geomcheck.measurement import write_record
 from geomcheck.measurement.executors.opening import Opening, opened
 from geomcheck.measurement.executors.ray import run_on_ray
 from geomcheck.measurement.measured import Measured
 from geomcheck.measurement.task import Sources
+from geomcheck.record import write_record
 from tests.runs import Q, base_weights, moved, simple_run, write_run
 
 ray = pytest.importorskip("ray")

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from geomcheck.errors import RecordError
-from geomcheck.measurement import read_record
+from geomcheck.record import read_record
 from tests.reliability.faults.library import Fault, Kind
 from tests.reliability.faults.sessions import Ended, Sessions
 from tests.runs import DOWN, K, Q, Tensors, age, moved, write_run

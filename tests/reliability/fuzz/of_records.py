@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save
 
 from geomcheck.inspection import inspect
-from geomcheck.measurement import Record, read_record, write_record
 from geomcheck.measurement.cache import Cache
 from geomcheck.measurement.cache.entries import decoded_digests, decoded_entry
 from geomcheck.measurement.cache.store import Store
+from geomcheck.record import Record, read_record, write_record
 from geomcheck.report.html import Reported, judged, page
 from geomcheck.suite import Suite, judge, load_suite
 from tests.reliability.fuzz.places import put

@@ -8,9 +8,9 @@ from functools import cache, partial
 from pathlib import Path
 
 from geomcheck.diagnostics.declaration import Unit
-from geomcheck.measurement import Record
+from geomcheck.record import Record
 from geomcheck.suite import judge, load_profiles, load_suite, shipped_suites
-from geomcheck.suite.quantities import Refusal, flatness, quantity, ratio, spelled, tolerance
+from geomcheck.suite.language.quantities import Refusal, flatness, quantity, ratio, spelled, tolerance
 from tests.reliability.fuzz.places import put
 from tests.reliability.fuzz.target import Target
 from tests.reliability.fuzz.watch import ROOT

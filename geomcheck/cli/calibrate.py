@@ -1,0 +1,130 @@
+"""``geomcheck calibrate``: good runs in, a suite out."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import geomcheck
+from geomcheck.errors import UsageError
+from geomcheck.files import require_writable
+from geomcheck.report.text.verdicts import printable
+
+if TYPE_CHECKING:
+    from geomcheck.calibration import Calibration, Rule
+
+WIDTH = 100
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser's subcommands."""
+    parser = commands.add_parser("calibrate", help="turn good runs of a recipe into a suite")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory or record; good ones, best five or more")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="suite to write (YAML)")
+    parser.add_argument("--base", metavar="PATH", help="where W0 comes from")
+    parser.add_argument(
+        "--across-bases",
+        action="store_true",
+        help="the runs may start from different weights (each draws its own base)",
+    )
+    parser.add_argument(
+        "--rule",
+        choices=("repeatability", "range"),
+        default="repeatability",
+        help="mean +- a multiple of the standard deviation (default), or smallest to largest with --margin",
+    )
+    parser.add_argument(
+        "--false-alarms",
+        metavar="P%",
+        help="share of fresh good runs that may leave any band of the suite (default 5%%; with --rule repeatability)",
+    )
+    parser.add_argument("--margin", metavar="P%", help="of the mean, on either side (default 10%%; with --rule range)")
+    parser.add_argument("--metrics", metavar="NAME,...", help="metrics to hold (default: those stable across the runs)")
+    parser.add_argument("--weights", default="linear", metavar="ROLE", help="attention, mlp, linear (default) or all")
+    parser.add_argument(
+        "--at", action="append", default=[], metavar="PLACE", help="checkpoint: first, last, a step, 20%% (repeatable)"
+    )
+    parser.add_argument(
+        "--applies-to", action="append", default=[], metavar="PATTERN", help="names of runs it is for (repeatable)"
+    )
+    parser.add_argument("--profile", metavar="NAME", help="write the profile of a regime instead, for geomcheck regime")
+    parser.add_argument("--name", metavar="NAME", help="of the suite (default: the file's name)")
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Calibrate and write the suite or the profile. Raises GeomcheckError."""
+    from geomcheck.cli.arguments import place, selection, slug
+
+    output = Path(options.output)
+    inputs = [(f"the run {run}", Path(run)) for run in options.runs]
+    inputs += [(f"W0 {options.base}", Path(options.base))] if options.base else []
+    require_writable(output, inputs=inputs)
+    if options.profile:
+        _profile(options, output)
+        return
+    calibration = geomcheck.calibrate(
+        options.runs,
+        base=options.base,
+        rule=_rule(options),
+        metrics=options.metrics.split(",") if options.metrics else None,
+        weights=selection(options.weights),
+        at=[place(text) for text in options.at],
+        applies_to=options.applies_to,
+        name=slug("--name", options.name or output.stem),
+        across_bases=options.across_bases,
+    )
+    calibration.write(output)
+    _tell(output, calibration)
+
+
+def _profile(options: argparse.Namespace, output: Path) -> None:
+    from geomcheck.calibration import calibrate_profile
+    from geomcheck.cli.arguments import selection, slug
+
+    given = {"--rule range": options.rule != "repeatability", "--false-alarms": options.false_alarms}
+    given |= {
+        "--margin": options.margin,
+        "--metrics": options.metrics,
+        "--at": options.at,
+        "--applies-to": options.applies_to,
+        "--name": options.name,
+    }
+    idle = [option for option, value in given.items() if value]
+    if idle:
+        raise UsageError(f"{idle[0]} goes with suites, not with --profile")
+    profile = calibrate_profile(
+        options.runs,
+        name=slug("--profile", options.profile),
+        base=options.base,
+        weights=selection(options.weights),
+        across_bases=options.across_bases,
+    )
+    profile.write(output)
+    print(f"{output}: profile of {profile.profile.name} from {len(profile.runs)} runs")
+    print(f"  use it: geomcheck regime RUN --profiles {output}, or `profiles: [{output.name}]` in a suite")
+
+
+def _tell(output: Path, calibration: Calibration) -> None:
+    count = len(calibration.runs)
+    print(f"{output}: {len(calibration.expectations)} expectations, {calibration.bands} bands from {count} runs")
+    lines = [f"each band is {calibration.rule.describe(n=len(calibration.runs), bands=calibration.bands)}"]
+    lines += [f"left out {left.metric}: {left.reason}" for left in calibration.left_out]
+    lines += [f"warning: {warning}" for warning in calibration.warnings]
+    for line in lines:
+        print(textwrap.fill(printable(line), WIDTH, initial_indent="  ", subsequent_indent="    "))
+
+
+def _rule(options: argparse.Namespace) -> Rule:
+    from geomcheck.calibration import Range, Repeatability
+    from geomcheck.cli.arguments import share
+
+    if options.rule == "range":
+        if options.false_alarms is not None:
+            raise UsageError("--false-alarms goes with --rule repeatability: a range promises no rate")
+        return Range(share("--margin", options.margin or "10%", high=10.0))
+    if options.margin is not None:
+        raise UsageError("--margin goes with --rule range")
+    return Repeatability(share("--false-alarms", options.false_alarms or "5%", high=0.5))

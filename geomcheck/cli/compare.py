@@ -1,0 +1,113 @@
+"""``geomcheck compare``: two runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from geomcheck.report.text.verdicts import printable
+
+if TYPE_CHECKING:
+    from geomcheck.comparison import Comparison, Pair
+    from geomcheck.diagnostics import Metric
+    from geomcheck.suite.language.quantities import Scale
+
+LAYERS = 5
+MULTIPLE = 10
+WIDTH = 96
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser's subcommands."""
+    parser = commands.add_parser("compare", help="hold two runs side by side, metric by metric")
+    parser.add_argument("a", metavar="A", help="run directory or record")
+    parser.add_argument("b", metavar="B", help="run directory or record; differences are B minus A")
+    parser.add_argument("--base", metavar="PATH", help="where W0 of both comes from")
+    parser.add_argument("--weights", default="linear", metavar="ROLE", help="attention, mlp, linear (default) or all")
+    parser.add_argument("--json", action="store_true", help="print JSON, with every checkpoint")
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compare and print. Raises GeomcheckError."""
+    from geomcheck.cli.arguments import selection
+    from geomcheck.comparison import compare
+
+    found = compare(options.a, options.b, base=options.base, weights=selection(options.weights))
+    if options.json:
+        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+    else:
+        print(printable("\n".join(_lines(found))))
+
+
+def _lines(found: Comparison) -> Iterator[str]:
+    yield f"A  {found.a}"
+    yield f"B  {found.b}"
+    for note in found.notes:
+        yield from textwrap.wrap(f"note: {note}", WIDTH, subsequent_indent="  ", break_long_words=False)
+    for part in (_metrics(found), _layers(found), _overlap(found), _unanswered(found)):
+        if part:
+            yield ""
+            yield from part
+
+
+def _metrics(found: Comparison) -> list[str]:
+    if not found.rows:
+        return []
+    rows = [["metric", "A", "B", "B - A", "relative", "largest"]]
+    for row in found.rows:
+        last, scale = row.pairs[-1], _scale(row.metric)
+        figures = [scale.show(last.ours), scale.show(last.theirs), _signed(last.difference, scale)]
+        rows.append([row.metric.name, *figures, _share(last), f"{_share(row.widest)} at {row.widest.step}"])
+    ends = max((row.pairs[-1] for row in found.rows), key=lambda pair: pair.step)
+    count = max(len(row.pairs) for row in found.rows)
+    about = [
+        f"At the last of {count} checkpoints with matching progress, step {ends.step} of A and {ends.other_step} of B",
+        "(or the last where a figure is not fixed); `largest` over all of them, with the step of A.",
+    ]
+    return [*_columns(rows), "", *about]
+
+
+def _layers(found: Comparison) -> list[str]:
+    rows = [["layers that moved most differently", "A", "B", "B / A"]]
+    rows += [[p.layer, f"{p.ours:.3g}", f"{p.theirs:.3g}", f"{p.ratio:.3g}"] for p in found.layers[:LAYERS]]
+    return list(_columns(rows)) if found.layers else []
+
+
+def _overlap(found: Comparison) -> list[str]:
+    rows = [["what the updates share", "value", "by chance"]]
+    rows += [[shared.metric.name, f"{shared.value:.1%}", f"{shared.chance:.1%}"] for shared in found.shared]
+    return list(_columns(rows)) if found.shared else []
+
+
+def _unanswered(found: Comparison) -> list[str]:
+    sentences = [f"not compared: {what}: {why}" for what, why in found.unanswered]
+    return [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH, subsequent_indent="  ")]
+
+
+def _columns(rows: list[list[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *others = row
+        yield "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip()
+
+
+def _scale(metric: Metric) -> Scale:
+    from geomcheck.suite.language.quantities import Scale
+
+    return Scale(metric.unit, percent=metric.is_share)
+
+
+def _signed(difference: float, scale: Scale) -> str:
+    return f"{difference * (100 if scale.percent else 1):+.3g}"
+
+
+def _share(pair: Pair) -> str:
+    """The relative difference; as a multiple where percentages stop reading well."""
+    if not math.isfinite(pair.relative):
+        return "from 0"
+    return f"{pair.relative:+.1%}" if abs(pair.relative) < MULTIPLE else f"x {1 + pair.relative:.3g}"

@@ -1,0 +1,95 @@
+"""The ``geomcheck`` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import geomcheck
+from geomcheck.cli import calibrate, compare, inspect, measure, regime, report, watch
+from geomcheck.errors import GeomcheckError
+from geomcheck.report.text.verdicts import printable
+
+WRONG_USAGE = 4
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: the command's own, else 0; 4 with a message on stderr."""
+    options = _parser().parse_args(arguments)
+    code = 0
+    try:
+        code = options.command(options) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (GeomcheckError, OSError) as error:
+        print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
+        return WRONG_USAGE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="geomcheck",
+        description="Regression tests for the geometry of training. To check a run: pytest --geom-run=PATH",
+    )
+    parser.add_argument("--version", action="version", version=geomcheck.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (measure, watch, inspect, calibrate, compare, regime, report):
+        command.add_to(commands)
+    metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
+    metrics.set_defaults(command=_metrics)
+    suites = commands.add_parser("suites", help="list the shipped suites")
+    suites.set_defaults(command=_suites)
+    schema = commands.add_parser("schema", help="print the JSON Schema of suites, for editors")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _metrics(_: argparse.Namespace) -> None:
+    from geomcheck.diagnostics import load_metrics
+
+    for metric in load_metrics():
+        print(f"{metric.name}: {metric.definition}")
+        low, high = metric.range({})
+        span = f"{low:g} to {metric.at_most or f'{high:g}'}"
+        print(f"    unit {metric.unit.value}, {span}; fold {metric.fold}; source: {metric.source}")
+        if metric.undefined:
+            print(f"    undefined where {metric.undefined}")
+        for parameter in metric.parameters:
+            choices = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
+            print(f"    {parameter.name} = {parameter.default}{choices}: {parameter.about}")
+    _sufficiency()
+
+
+def _sufficiency() -> None:
+    """What is judged of scores, not of weights."""
+    from geomcheck.suite.loading.grammar import SufficiencyStatement
+
+    own = {
+        name: field
+        for name, field in SufficiencyStatement.model_fields.items()
+        if name in SufficiencyStatement.__annotations__
+    }
+    print(f"functional_sufficiency: {own.pop('metric').description}")
+    print("    unit fraction, (constrained - start) / (free - start) of a score; source: arXiv 2606.07082")
+    for name, about in own.items():
+        print(f"    {name}: {about.description}")
+
+
+def _suites(_: argparse.Namespace) -> None:
+    from geomcheck.suite import shipped_suites
+
+    for name, path in sorted(shipped_suites().items()):
+        suite = geomcheck.load_suite(path)
+        print(f"{name:12} {len(suite.expectations)} expectations, applies to {' '.join(suite.applies_to)}")
+        print(f"{'':12} {suite.about}")
+
+
+def _schema(_: argparse.Namespace) -> None:
+    from geomcheck.suite import json_schema
+
+    print(json.dumps(json_schema(), indent=2))

@@ -1,0 +1,146 @@
+"""``geomcheck regime``: which training method a run looks like, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from geomcheck.errors import GeomcheckError
+from geomcheck.report.text.verdicts import printable
+
+if TYPE_CHECKING:
+    from geomcheck.record import Point, Record
+    from geomcheck.suite import Classification
+    from geomcheck.suite.language.places import At
+    from geomcheck.suite.language.selection import Selection
+
+OVERLAP = "low_magnitude_overlap"
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser's subcommands."""
+    parser = commands.add_parser("regime", help="tell whether a run looks like SFT, OPD or RLVR")
+    parser.add_argument("run", metavar="RUN", help="run directory or record")
+    parser.add_argument("--base", metavar="PATH", help="where W0 comes from")
+    parser.add_argument(
+        "--profiles",
+        action="append",
+        metavar="FILE",
+        help="profile file, directory of them, or `paper` (repeatable; default: paper, which is Qwen3-8B)",
+    )
+    parser.add_argument("--at", default="last", metavar="PLACE", help="checkpoint: first, last (default), a step, 20%%")
+    parser.add_argument("--weights", default="linear", metavar="ROLE", help="attention, mlp, linear (default) or all")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Classify a run and print the evidence. Raises GeomcheckError."""
+    from geomcheck.cli.arguments import place, selection
+    from geomcheck.sources import records_of
+    from geomcheck.suite import classify, load_profiles
+    from geomcheck.suite.conditions.evidence import evidence_figures
+    from geomcheck.suite.language.places import At
+
+    sources = options.profiles or ["paper"]
+    profiles = load_profiles(sources)
+    weights, where = selection(options.weights), place(options.at)
+    at = At(where, where, single=True)
+    (record,) = records_of([options.run], base=options.base, metrics=_requests(), weights=weights)
+    ((step, figures),) = evidence_figures(record, weights, at).items()
+    found = classify(figures, profiles)
+    point = next(point for point in record.points if point.step == step)
+    null = _null(record, weights, at)
+    if options.json:
+        print(json.dumps(_document(record, point, found, sources, null), indent=1, allow_nan=False))
+    else:
+        print(printable("\n".join(_table(record, point, found, sources, null))))
+
+
+def _requests() -> list[Any]:
+    from geomcheck.diagnostics import load_metrics
+    from geomcheck.record import Request
+    from geomcheck.suite.conditions.profile import EVIDENCE
+
+    overlap = Request.of(load_metrics()[OVERLAP], {"excess_over": "shuffled"})
+    return [*(evidence.request for evidence in EVIDENCE), overlap]
+
+
+def _null(record: Record, weights: Selection, at: At) -> dict[str, float] | str:
+    """The low-magnitude overlap, observed and of the null; or why there is none."""
+    from geomcheck.diagnostics import load_metrics
+    from geomcheck.suite.folds import fold
+    from geomcheck.suite.sampling import Question, sample
+
+    metric = load_metrics()[OVERLAP]
+    params = {p.name: p.default for p in metric.parameters} | {"excess_over": "shuffled"}
+    question = Question(metric=metric, params=params, weights=weights, at=at)
+    try:
+        found = sample(question, record, question.settle(record))
+        ((step, cells),) = found.cells.items()
+        terms = {
+            name: {w: record.figures(question.request, f"{name}.value")[step, w].value or 0.0 for w in cells}
+            for name in ("observed", "null")
+        }
+        return {name: fold(values, metric.fold, found.used) for name, values in terms.items()}
+    except GeomcheckError as error:
+        return str(error)
+
+
+def _table(
+    record: Record, point: Point, found: Classification, sources: list[str], null: dict[str, float] | str
+) -> list[str]:
+    from geomcheck.suite.conditions.profile import EVIDENCE, decades
+
+    names = [profile.name for profile, _ in found.ranking]
+    rows = [["diagnostic", "this run", *names, "nearest"]]
+    for evidence in EVIDENCE:
+        figure = found.figures[evidence.metric]
+        centres = [profile.centres[evidence.metric] for profile, _ in found.ranking]
+        nearest = min(range(len(centres)), key=lambda index: decades(figure, centres[index]))
+        rows.append([evidence.metric, evidence.show(figure), *map(evidence.show, centres), names[nearest]])
+    rows.append(["distance, decades", "", *(f"{distance:.2f}" for _, distance in found.ranking), names[0]])
+    rows.append(["reach, decades", "", *(f"{profile.reach:.2f}" for profile, _ in found.ranking), ""])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{record.run} at step {point.step} ({point.progress:.0%}): {found.result}",
+        f"profiles: {', '.join(sources)}",
+        "",
+    ]
+    lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return [*lines, "", *_about_null(null)]
+
+
+def _about_null(null: dict[str, float] | str) -> list[str]:
+    if isinstance(null, str):
+        return [f"{OVERLAP}: {null}"]
+    return [
+        f"Not counted: {OVERLAP} is {null['observed']:.1%}, and {null['null']:.1%} for a structureless update of the",
+        "same density. It follows the density of the update, as update_support does.",
+    ]
+
+
+def _document(
+    record: Record, point: Point, found: Classification, sources: list[str], null: dict[str, float] | str
+) -> dict[str, Any]:
+    return {
+        "run": record.run,
+        "step": point.step,
+        "progress": point.progress,
+        "profiles": sources,
+        "regime": found.name,
+        "margin": found.margin,
+        "figures": dict(found.figures),
+        "ranking": [
+            {
+                "regime": profile.name,
+                "distance": distance if math.isfinite(distance) else None,
+                "reach": profile.reach,
+                "centres": dict(profile.centres),
+            }
+            for profile, distance in found.ranking
+        ],
+        OVERLAP: null,
+    }

@@ -1,0 +1,152 @@
+"""``geomcheck watch``: follow a run that trains, and end on the first violation that is for good."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import geomcheck
+from geomcheck.errors import RunError, SuiteError, UsageError
+from geomcheck.files import require_writable
+from geomcheck.report.text.verdicts import printable
+
+if TYPE_CHECKING:
+    from geomcheck.checkpoints import BaseWeights
+    from geomcheck.live.directory import End, Pace, Watcher
+    from geomcheck.measurement import Cache
+    from geomcheck.suite import Suite
+
+VIOLATED = 1
+INVALID_SUITE = 2
+MAX_EVERY = 86_400
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser's subcommands."""
+    parser = commands.add_parser(
+        "watch",
+        help="follow a run while it trains, judge each checkpoint as it comes",
+        description="Exit code: 0 the run has ended and everything holds (with --once: nothing is violated so far), "
+        "1 violated or not measurable, 2 invalid suite or interrupted, 4 wrong usage, 5 nothing was checked.",
+    )
+    parser.add_argument("run", metavar="RUN", help="directory that checkpoints are written to; need not exist yet")
+    parser.add_argument("--suite", action="append", default=[], metavar="NAME-OR-PATH", help="suite to judge by")
+    parser.add_argument("--base", metavar="PATH", help="where W0 comes from")
+    parser.add_argument("--reference", metavar="PATH", help="run or record for `like: reference`")
+    parser.add_argument("--every", type=float, default=15.0, metavar="SECONDS", help="how often to look (default 15)")
+    parser.add_argument("--steps", type=int, metavar="N", help="length of the training (default: what its files say)")
+    parser.add_argument(
+        "--idle", type=float, metavar="MINUTES", help="without a new checkpoint for so long, the run counts as ended"
+    )
+    parser.add_argument("--once", action="store_true", help="look once, and say what can be said now")
+    parser.add_argument("--workers", metavar="N|ray", help="local workers, or your Ray cluster")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where to compute")
+    parser.add_argument("--cache", metavar="PATH", help="directory that remembers what was measured (default: a "
+                        "temporary one)")  # fmt: skip
+    parser.add_argument("--record", metavar="FILE", help="record to write in the end (Parquet)")
+    parser.add_argument("--json", action="store_true", help="print JSON, a document per line")
+    parser.add_argument(
+        "--dequantize", action="store_true", help="make fp32 of fp8 weights and their scales, and measure those"
+    )
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Watch; returns the exit code. Raises GeomcheckError where the usage is wrong."""
+    from geomcheck.live.directory.tell import Documents, Lines
+
+    pace = _pace(options)
+    try:
+        suites = [geomcheck.load_suite(source) for source in options.suite]
+    except SuiteError as error:
+        print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
+        return INVALID_SUITE
+    if not suites:
+        raise UsageError("watch needs --suite=NAME-OR-PATH; `geomcheck suites` lists the shipped ones")
+    base = _base(options, suites)
+    teller = Documents() if options.json else Lines()
+    with _cache(options) as cache:
+        watcher = _watcher(options, suites, base, cache)
+        try:
+            end = _follow(watcher, pace, teller)
+        except RunError as error:
+            print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
+            return VIOLATED
+    teller.ended(end)
+    if options.record and end.look is not None:
+        geomcheck.write_record(end.look.record, options.record)
+    return int(end.code)
+
+
+def _follow(watcher: Watcher, pace: Pace, teller: Any) -> End:
+    from geomcheck.live.directory import follow
+
+    return follow(watcher, pace, teller)
+
+
+def _pace(options: argparse.Namespace) -> Pace:
+    from geomcheck.live.directory import Pace
+
+    for name, value in (("--every", options.every), ("--idle", options.idle)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{name}={value:g}: give a number above 0")
+    if options.every > MAX_EVERY:
+        raise UsageError(f"--every={options.every:g}: give seconds, at most {MAX_EVERY} (a day)")
+    if options.steps is not None and options.steps < 1:
+        raise UsageError(f"--steps={options.steps}: give the number of optimizer steps, 1 or more")
+    idle = None if options.idle is None else options.idle * 60
+    return Pace(every=options.every, idle=idle, once=options.once)
+
+
+def _base(options: argparse.Namespace, suites: list[Suite]) -> BaseWeights | None:
+    """W0 where it was given, after a look at what would be written where."""
+    from geomcheck.checkpoints import open_base
+
+    places = {options.run: "the run"} | {suite.base: "W0" for suite in suites if suite.base}
+    places |= {place: "W0" for place in [options.base] if place} | {str(suite.file): "a suite" for suite in suites}
+    places |= {place: "the reference" for place in [options.reference] if place}
+    inputs = [(f"{what} {place}", Path(place)) for place, what in places.items()]
+    if options.record:
+        require_writable(Path(options.record), inputs=inputs, option="--record=")
+    if options.cache:
+        from geomcheck.measurement.cache import require_outside
+
+        require_outside(Path(options.cache), inputs, option="--cache=")
+    return open_base(options.base, "the given base") if options.base else None
+
+
+@contextmanager
+def _cache(options: argparse.Namespace) -> Iterator[Cache]:
+    """The cache: where the user said, or else in a directory that lives as long as the watch."""
+    from geomcheck.measurement import Cache
+
+    if options.cache:
+        with closing(Cache(Path(options.cache))) as cache:
+            yield cache
+        return
+    with tempfile.TemporaryDirectory(prefix="geomcheck-") as directory, closing(Cache(Path(directory))) as cache:
+        yield cache
+
+
+def _watcher(options: argparse.Namespace, suites: list[Suite], base: BaseWeights | None, cache: Cache) -> Watcher:
+    from geomcheck.live.directory import Watcher
+    from geomcheck.measurement import Resources, parse_workers
+
+    workers = parse_workers(options.workers, option="--workers=")
+    resources = Resources(workers=workers, device=options.device, cache=cache)
+    resources.require_device()
+    return Watcher(
+        options.run,
+        suites,
+        base=base,
+        reference=options.reference,
+        steps=options.steps,
+        resources=resources,
+        dequantize=options.dequantize,
+    )

@@ -1,0 +1,180 @@
+"""What a watched training is asked for: which figures of which weights, known before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from geomcheck.checkpoints.weights import Weight
+from geomcheck.diagnostics import Metric, load_metrics
+from geomcheck.errors import UsageError
+from geomcheck.measurement.execute import ALWAYS
+from geomcheck.record import Record, Request
+from geomcheck.suite import Suite, load_suite
+from geomcheck.suite.conditions.sufficiency import Sufficiency
+from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.language.quantities import Refusal
+from geomcheck.suite.language.selection import DEFAULT, Selection, parse_selection
+from geomcheck.suite.verdict import Unanswerable
+
+DEFAULT_METRICS = ("update_sparsity", "relative_update_norm", "stable_rank", "subspace_alignment")
+"""What is watched where neither metrics nor a suite say so: none of these factorizes W0."""
+
+WeightsOption = str | Mapping[str, Any] | Selection | None
+
+Asked = Mapping[str, frozenset[Request]]
+"""What is asked of each weight, in the order in which they are measured."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a training is to be watched for.
+
+    Attributes:
+        requests: figures that are wanted whatever a suite asks.
+        weights: of which weights.
+        suite: what must hold besides.
+    """
+
+    requests: tuple[Request, ...]
+    weights: Selection
+    suite: Suite | None
+
+    @classmethod
+    def of(
+        cls, suite: str | Path | Suite | None, metrics: Sequence[str | Request] | None, weights: WeightsOption
+    ) -> Wanted:
+        """What a user asked for.
+
+        Raises:
+            UsageError: there is no such metric, suite or set of weights, or a training cannot answer what is asked.
+            SuiteError: the suite is invalid.
+        """
+        loaded = load_suite(suite) if isinstance(suite, str | Path) else suite
+        if metrics is None:
+            metrics = DEFAULT_METRICS if loaded is None else ()
+        return cls(_requests(metrics), _selection(weights), _possible(loaded))
+
+
+def plan(record: Record, wanted: Wanted) -> Asked:
+    """What to measure of each weight of `record` (from `survey`), whatever checkpoints there will be.
+
+    Raises:
+        UsageError: nothing can be measured, or an expectation can never be judged.
+    """
+    metrics = load_metrics()
+    found: dict[str, set[Request]] = {}
+    if wanted.requests:
+        for weight in _selected(record, wanted.weights, "weights"):
+            fit = {r for r in wanted.requests if not metrics[r.metric].spanned(r.parameters(), weight.shape)}
+            if fit and weight.name not in record.skipped:
+                found.setdefault(weight.name, set()).update(fit)
+    for expectation in wanted.suite.expectations if wanted.suite else ():
+        for question in expectation.questions():
+            for weight in _selected(record, question.weights, _place(expectation)):
+                _require_measurable(record, question.metric, question.request, weight, expectation)
+                found.setdefault(weight.name, set()).add(question.request)
+    if not found:
+        raise UsageError("nothing to watch: no weight matrix of the model can be compared with W0")
+    always = {Request.of(metrics[name], {}) for name in ALWAYS}
+    return {name: frozenset(found[name] | always) for name in spread([record.weights[name] for name in found])}
+
+
+def spread(weights: Iterable[Weight]) -> list[str]:
+    """Their names in a fixed order, of which every beginning is spread over modules and layers."""
+    by_module: dict[tuple[str, str], list[str]] = {}
+    for weight in sorted(weights, key=lambda w: (w.scope, w.layer if w.layer is not None else -1, w.name)):
+        by_module.setdefault((weight.scope, weight.module), []).append(weight.name)
+    queues = [_bisected(names, number) for number, names in enumerate(by_module.values())]
+    return [name for turn in zip_longest(*queues) for name in turn if name is not None]
+
+
+def signature(asked: Asked) -> str:
+    """A digest of what is asked, to tell whether a resumed training asks the same."""
+    plain = {name: sorted([request.metric, request.params] for request in asked[name]) for name in sorted(asked)}
+    return hashlib.blake2b(json.dumps(plain).encode(), digest_size=16).hexdigest()
+
+
+def _requests(metrics: Sequence[str | Request]) -> tuple[Request, ...]:
+    known = load_metrics()
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    for metric in metrics:
+        name = metric if isinstance(metric, str) else metric.metric
+        if name not in known:
+            raise UsageError(f"no metric is called {name!r}; there are {', '.join(known.names())}")
+    found = [Request.of(known[metric], {}) if isinstance(metric, str) else metric for metric in metrics]
+    for request in found:
+        _require_possible(known[request.metric], request, "metrics")
+    return tuple(dict.fromkeys(found))
+
+
+def _selection(weights: WeightsOption) -> Selection:
+    if weights is None or isinstance(weights, Selection):
+        return weights or DEFAULT
+    try:
+        return parse_selection(weights)
+    except Refusal as refusal:
+        raise UsageError(f"weights: {refusal}") from refusal
+
+
+def _possible(suite: Suite | None) -> Suite | None:
+    for expectation in suite.expectations if suite else ():
+        if isinstance(expectation.condition, Sufficiency):
+            raise UsageError(
+                f"{_place(expectation)}: {expectation.metric} is about scores and constraints in saved checkpoints, "
+                "which a training does not read; check those for it"
+            )
+        for question in expectation.questions():
+            _require_possible(question.metric, question.request, _place(expectation))
+    return suite
+
+
+def _bisected(names: Sequence[str], number: int) -> list[str]:
+    """`names` so that each next one halves a gap, beginning in another place for each `number`."""
+    bits = max(1, (len(names) - 1).bit_length())
+    order = sorted(range(len(names)), key=lambda index: int(f"{index:0{bits}b}"[::-1], 2))
+    shift = number * len(names) // 7
+    return [names[(index + shift) % len(names)] for index in order]
+
+
+def _selected(record: Record, weights: Selection, where: str) -> list[Weight]:
+    try:
+        return weights.select(record.weights)
+    except Unanswerable as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _require_measurable(
+    record: Record, metric: Metric, request: Request, weight: Weight, expectation: Expectation
+) -> None:
+    reason = record.skipped.get(weight.name)
+    if reason is None and (spanned := metric.spanned(request.parameters(), weight.shape)):
+        reason = ", ".join(f"{name} = {k} spans the whole of it" for name, k in spanned.items())
+    if reason is not None:
+        raise UsageError(f"{_place(expectation)}: {weight.name} cannot be measured: {reason}; exclude such weights")
+
+
+def _require_possible(metric: Metric, request: Request, where: str) -> None:
+    """Refuse a figure that needs weights which a training does not keep: those of the past, or of another run."""
+    if metric.against_reference:
+        raise UsageError(
+            f"{where}: {metric.name} needs the weights of a reference run, which a training does not read; check the "
+            "saved checkpoints for it"
+        )
+    params = request.parameters()
+    last = any(params[p.name] == "last" for p in metric.measured_parameters if p.kind == "checkpoint")
+    if metric.across and metric.trivial_at is None and last:
+        raise UsageError(
+            f"{where}: {metric.name} at the last checkpoint's channel needs the weights of every earlier checkpoint "
+            "again, and a training keeps their channels only; compare with `first` or `previous`, or check the saved "
+            "checkpoints for it"
+        )
+
+
+def _place(expectation: Expectation) -> str:
+    return f"{expectation.position.path}:{expectation.position.line}: `{expectation.id}`"

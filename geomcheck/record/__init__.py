@@ -1,0 +1,22 @@
+"""The record of a measurement: figures by checkpoint and weight, and what they came from; what suites judge."""
+
+from geomcheck.record.column import Figure
+from geomcheck.record.parquet import read_record, write_record
+from geomcheck.record.points import is_trivial, locate
+from geomcheck.record.record import Origin, Point, Record, Row
+from geomcheck.record.request import Plan, Request, merge
+
+__all__ = [
+    "Figure",
+    "Origin",
+    "Plan",
+    "Point",
+    "Record",
+    "Request",
+    "Row",
+    "is_trivial",
+    "locate",
+    "merge",
+    "read_record",
+    "write_record",
+]

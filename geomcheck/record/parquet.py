@@ -1,0 +1,308 @@
+"""Record files: one Parquet table of figures, with what they came from in its metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import geomcheck
+from geomcheck._gc import lasting
+from geomcheck.checkpoints.constraint import Constraint
+from geomcheck.checkpoints.scores import Account
+from geomcheck.checkpoints.weights import Weight, describe
+from geomcheck.diagnostics import Metric, load_metrics
+from geomcheck.errors import RecordError
+from geomcheck.files import replacing
+from geomcheck.record import arrow
+from geomcheck.record.column import Column
+from geomcheck.record.record import Origin, Point, Record
+from geomcheck.record.request import Request
+from geomcheck.record.routes import Tally
+from geomcheck.record.seal import COLUMNS, digest_of_rows
+from geomcheck.record.tabular import SCHEMA, table_of
+
+FORMAT = 1
+SUFFIX = ".parquet"
+MAX_ROWS = 100_000_000
+MAX_METADATA_BYTES = 256 * 2**20
+ROWS_PER_BYTE = 8
+"""A record of 46,000 matrices at five checkpoints has 0.15; any may have `FREE_ROWS`."""
+
+FREE_ROWS = 1_000_000
+BYTES_PER_ROW = 256
+"""What a row may take once its pages are decompressed (usual are 6); any record may take `FREE_BYTES`."""
+
+FREE_BYTES = 64 * 2**20
+SLACK = 1e-3
+"""By how much, relatively, a certified figure may lie beyond what bounds it."""
+
+_KEY = b"geomcheck"
+_DIGEST = b"geomcheck.digest"
+
+_TEXTS = ["undefined"]
+"""Columns whose texts may be repeated in the file: read as texts and codes, they cannot grow."""
+
+_READ_SCHEMA = SCHEMA.set(
+    SCHEMA.get_field_index("undefined"), pa.field("undefined", pa.dictionary(pa.int32(), pa.string()))
+)
+
+
+def write_record(record: Record, path: str | Path) -> None:
+    """Write `record` as one Parquet file; the file appears under its name only when it is complete.
+
+    Columns: step, weight, layer, module, numel, metric, params (JSON), stat, value (null where there is no
+    figure) and undefined (then the reason).
+    """
+    target = Path(path)
+    table = table_of(record)
+    metadata = json.dumps(_metadata(record) | {"rows": digest_of_rows(table)}).encode()
+    described = {_KEY: metadata, _DIGEST: hashlib.blake2b(metadata).hexdigest().encode()}
+    table = table.replace_schema_metadata(described)
+    with replacing(target) as partial:
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+
+
+@lasting()
+def read_record(path: str | Path) -> Record:
+    """Read a record file.
+
+    Raises:
+        RecordError: it is not a record, is damaged, or was written in another format version.
+    """
+    try:
+        return _read(Path(path))
+    except (pa.ArrowException, OSError) as error:
+        raise RecordError(f"{path}: not a readable record: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        raise RecordError(f"{path}: damaged record ({error}); measure the run again") from error
+
+
+def _read(path: Path) -> Record:
+    if not path.is_file():
+        raise RecordError(f"{path}: not a readable record: no such file, or not a regular one")
+    with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=_TEXTS) as file:
+        metadata = (file.metadata.metadata or {}).get(_KEY)
+        if metadata is None:
+            raise RecordError(f"{path}: a Parquet file, but not one that geomcheck wrote")
+        if file.metadata.num_rows > MAX_ROWS or len(metadata) > MAX_METADATA_BYTES:
+            raise ValueError(f"{file.metadata.num_rows} rows and {len(metadata)} bytes of metadata are too many")
+        if hashlib.blake2b(metadata).hexdigest().encode() != file.metadata.metadata.get(_DIGEST):
+            raise ValueError("its metadata does not match its digest")
+        if not file.schema_arrow.equals(_READ_SCHEMA):
+            raise ValueError(f"its columns are {file.schema_arrow.names[:20]}, or of other types")
+        _require_sensible(file.metadata, nbytes=path.stat().st_size)
+        content = json.loads(metadata)
+        record = _skeleton(content)
+        table = file.read(list(COLUMNS)).unify_dictionaries()
+        _add_figures(record, table)
+        if content.get("rows", rows := digest_of_rows(table)) != rows:  # an older geomcheck wrote none
+            raise ValueError("its rows do not match their digest: they were edited")
+        return record
+
+
+def _require_sensible(table: Any, *, nbytes: int) -> None:
+    """Refuse a table that grows out of all proportion when it is read. Raises ValueError."""
+    groups = [table.row_group(index) for index in range(table.num_row_groups)]
+    grown = sum(group.column(column).total_uncompressed_size for group in groups for column in range(len(SCHEMA)))
+    if table.num_rows > FREE_ROWS + ROWS_PER_BYTE * nbytes:
+        raise ValueError(f"{table.num_rows} rows in {nbytes} bytes, more than any record has")
+    if grown > FREE_BYTES + BYTES_PER_ROW * table.num_rows:
+        raise ValueError(f"{grown} bytes of columns for {table.num_rows} rows, more than any record has")
+
+
+def _metadata(record: Record) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "versions": {
+            "geomcheck": geomcheck.__version__,
+            "torch": version("torch"),
+            "safetensors": version("safetensors"),
+        },
+        "run": record.run,
+        "path": record.path,
+        "layout": record.layout,
+        "points": [asdict(point) for point in record.points],
+        "base": asdict(record.origin),
+        "weights": {w.name: {"shape": w.shape, "dtypes": w.dtypes, "fused": w.fused} for w in record.weights.values()},
+        "skipped": record.skipped,
+        "notes": record.notes,
+        "metrics": record.versions,
+        "fingerprints": record.fingerprints,
+        "w0": record.w0,
+        "device": record.device,
+        "account": None if record.account is None else _told(record.account),
+        "routes": {
+            quantity: {how: asdict(tally) for how, tally in by_route.items()}
+            for quantity, by_route in record.routes.items()
+        },
+    }
+
+
+def _skeleton(metadata: dict[str, Any]) -> Record:
+    if metadata["format"] != FORMAT:
+        raise ValueError(f"format {metadata['format']}, but this geomcheck reads format {FORMAT}")
+    points = tuple(_point(entry) for entry in metadata["points"])
+    if not points or sorted({point.step for point in points}) != [point.step for point in points]:
+        raise ValueError("its checkpoints are none, repeated, or out of order")
+    if sorted(point.progress for point in points) != [point.progress for point in points]:
+        raise ValueError("its training went back: progress falls from one checkpoint to a later one")
+    _texts({key: metadata[key] for key in ("run", "path", "layout")})
+    return Record(
+        run=metadata["run"],
+        path=metadata["path"],
+        layout=metadata["layout"],
+        points=points,
+        origin=Origin(**_texts(metadata["base"])),
+        weights={name: _weight(name, entry) for name, entry in metadata["weights"].items()},
+        skipped=_texts(metadata["skipped"]),
+        versions=metadata["metrics"],
+        fingerprints=_texts(metadata["fingerprints"]),
+        w0=_texts(metadata.get("w0", {})),
+        notes=tuple(_texts(dict.fromkeys(metadata["notes"], ""))),
+        device=_texts({"device": metadata.get("device", "")})["device"],
+        routes=_routes(metadata.get("routes", {})),
+        account=None if metadata.get("account") is None else _account(metadata["account"]),
+    )
+
+
+def _weight(name: str, entry: dict[str, Any]) -> Weight:
+    shape, dtypes = tuple(entry["shape"]), tuple(_texts(dict.fromkeys(entry["dtypes"], "")))
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"{name} has a shape that cannot be: {list(shape)}")
+    return describe(name, shape, dtypes, fused=_texts({"fused": entry["fused"]})["fused"])
+
+
+def _told(account: Account) -> dict[str, Any]:
+    """An account in plain JSON; a score that is no number as a word."""
+    return {
+        "scores": {
+            name: {str(step): value if math.isfinite(value) else str(value) for step, value in by_step.items()}
+            for name, by_step in account.scores.items()
+        },
+        "constraints": {str(s): None if c is None else asdict(c) for s, c in account.constraints.items()},
+        "faults": account.faults,
+    }
+
+
+def _account(metadata: dict[str, Any]) -> Account:
+    scores = {
+        name: {int(step): float(value) for step, value in by_step.items()}
+        for name, by_step in metadata["scores"].items()
+    }
+    constraints = {int(s): None if c is None else Constraint(**c) for s, c in metadata["constraints"].items()}
+    return Account(scores, constraints, tuple(_texts(dict.fromkeys(metadata["faults"], ""))))
+
+
+def _routes(metadata: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Tally]]:
+    routes = {
+        quantity: {how: Tally(**entry) for how, entry in by_route.items()} for quantity, by_route in metadata.items()
+    }
+    tallies = [tally for by_route in routes.values() for tally in by_route.values()]
+    if not all(type(tally.count) is int and type(tally.worst) in (float, type(None)) for tally in tallies):
+        raise ValueError("its routes are no counts with certificates")
+    return routes
+
+
+def _add_figures(record: Record, table: pa.Table) -> None:
+    """Add all rows, if they are such as `write_record` could have written."""
+    known = {name: _decoded(table, name) for name in ("weight", "metric", "params", "stat")}
+    column, reasons = table["value"].combine_chunks(), table["undefined"].combine_chunks()
+    missing = arrow.nulls(column)
+    values = np.where(missing, np.nan, arrow.cells(column))
+    if not (missing == ~arrow.nulls(reasons)).all() or not np.isfinite(values[~missing]).all():
+        raise ValueError("a figure is neither a finite number nor undefined with a reason")
+    codes, texts = arrow.cells(reasons.indices), reasons.dictionary.to_pylist()
+    steps = _steps(table)
+    names, metrics = (
+        {texts[code] for code in np.flatnonzero(np.bincount(codes))}
+        for codes, texts in (known["weight"], known["metric"])
+    )
+    of_record = names <= record.weights.keys() and metrics <= record.versions.keys()
+    if not of_record or not np.isin(steps, [point.step for point in record.points]).all():
+        raise ValueError("a figure of a step, weight or metric that the record does not have")
+    sizes = [len(known[name][1]) for name in ("metric", "params", "stat")]
+    kinds = np.ravel_multi_index([known[name][0] for name in ("metric", "params", "stat")], sizes)
+    for rows in _alike(kinds.astype(np.min_scalar_type(math.prod(sizes)))):
+        metric, params, stat = np.unravel_index(kinds[rows[0]], sizes)
+        request = Request(known["metric"][1][metric], known["params"][1][params])
+        undefined = np.flatnonzero(missing[rows])
+        why = [texts[code] for code in codes[rows[undefined]].tolist()]
+        column = Column(
+            steps[rows],
+            known["weight"][1],
+            known["weight"][0][rows],
+            values[rows],
+            dict(zip(undefined.tolist(), why, strict=True)),
+        )
+        _require_possible(record, request, known["stat"][1][stat], column)
+        record.add_column(request, known["stat"][1][stat], column)
+
+
+def _decoded(table: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
+    """Codes and texts of a dictionary column."""
+    column = table[name].combine_chunks()
+    if column.null_count or column.dictionary.null_count:
+        raise ValueError(f"a row without {name}")
+    return arrow.cells(column.indices), column.dictionary.to_pylist()
+
+
+def _steps(table: pa.Table) -> np.ndarray:
+    column = table["step"].combine_chunks()
+    if column.null_count:
+        raise ValueError("a row without step")
+    return arrow.cells(column)
+
+
+def _alike(kinds: np.ndarray) -> list[np.ndarray]:
+    """The places of each kind that occurs, ascending."""
+    order = np.argsort(kinds, kind="stable")
+    first = np.flatnonzero(np.diff(kinds[order])) + 1
+    return np.split(order, first) if len(kinds) else []
+
+
+def _require_possible(record: Record, request: Request, stat: str, column: Column) -> None:
+    """Refuse figures that no weight of such a shape can have, and figures that are there twice."""
+    metric = load_metrics().get(request.metric)
+    derived = stat.startswith(("null.", "observed."))
+    if metric is not None and not derived:
+        params = {**request.parameters(), **metric.selected(stat)}
+        low, high = metric.range(params)
+        possible = (low <= column.values) & (column.values <= high)
+        if metric.bounds is not None:
+            low, high = _bounds(metric, params, [record.weights[name].shape for name in column.names])[:, column.codes]
+            possible &= (low * (1 - SLACK) <= column.values) & (column.values <= high * (1 + SLACK))
+        possible[list(column.undefined)] = True
+        if not possible.all():
+            name = column.names[column.codes[np.argmin(possible)]]
+            raise ValueError(f"a figure of {request.metric} of {name} outside the range of its metric")
+    if column.repeats:
+        raise ValueError(f"a figure of {request.metric} that is there twice")
+
+
+def _bounds(metric: Metric, params: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """The least (row 0) and the largest figure that weights of these shapes can have."""
+    by_shape = {shape: metric.range(params, shape if len(shape) == 2 else ()) for shape in set(shapes)}
+    return np.array([by_shape[shape] for shape in shapes]).reshape(-1, 2).T
+
+
+def _point(entry: dict[str, Any]) -> Point:
+    point = Point(**entry)
+    if type(point.step) is not int or point.step < 1 or not 0 <= point.progress <= 1 or not isinstance(point.name, str):
+        raise ValueError(f"a checkpoint that cannot be: {point}")
+    return point
+
+
+def _texts(mapping: dict[str, str]) -> dict[str, str]:
+    if not all(isinstance(text, str) for pair in mapping.items() for text in pair):
+        raise ValueError("a text is expected, and is none")
+    return mapping

@@ -1,0 +1,85 @@
+"""Which checkpoint a name means (``last``, ``{progress: 20%}``), and which of another run matches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from geomcheck.diagnostics import Metric
+from geomcheck.record.record import Point
+
+MATCHING_PROGRESS = 0.05
+"""How far a checkpoint may be, in progress, from what is meant: a share of the training, or one of another run."""
+
+
+class InProgress(Protocol):
+    """Anything at a known share of its training: a checkpoint, or a point of a record."""
+
+    @property
+    def progress(self) -> float:
+        """0..1."""
+        ...
+
+
+P = TypeVar("P", bound=InProgress)
+
+
+def locate(points: Sequence[Point], at: Any, index: int) -> int | None:
+    """Index of the checkpoint that `at` names, seen from `index`; None where the run has none such.
+
+    A progress means the nearest checkpoint, no further away than `MATCHING_PROGRESS`; of two, the earlier.
+    """
+    if at == "first":
+        return 0
+    if at == "last":
+        return len(points) - 1
+    if at == "previous":
+        return index - 1 if index > 0 else None
+    if "step" in at:
+        return next((i for i, point in enumerate(points) if point.step == at["step"]), None)
+    progress = fraction(at["progress"])
+    found = nearest(points, progress)
+    return points.index(found) if matches(found, progress) else None
+
+
+def is_awaited(points: Sequence[Point], at: Any) -> bool:
+    """Whether the checkpoint that `at` names may be one that is still to come."""
+    if not isinstance(at, Mapping):
+        return bool(at == "last")
+    return bool(at["step"] > points[-1].step if "step" in at else fraction(at["progress"]) > points[-1].progress)
+
+
+def fraction(progress: str) -> float:
+    """``20%`` as a number."""
+    return float(progress.removesuffix("%")) / 100
+
+
+def nearest(candidates: Sequence[P], progress: float) -> P:
+    """The candidate nearest to `progress`; of two that are equally near, the earlier."""
+    return min(candidates, key=lambda candidate: round(abs(candidate.progress - progress), 9))
+
+
+def matches(candidate: InProgress, progress: float) -> bool:
+    """Whether a checkpoint is near enough to a progress to stand for it."""
+    return abs(candidate.progress - progress) <= MATCHING_PROGRESS + 1e-9
+
+
+def early_end(points: Sequence[Point]) -> str:
+    """Where training ended short of its plan: ``step 30, 20% of the training that was planned``; else empty."""
+    last = points[-1]
+    return "" if matches(last, 1.0) else f"step {last.step}, {last.progress:.0%} of the training that was planned"
+
+
+def partners(metric: Metric, params: Mapping[str, Any], points: Sequence[Point], index: int) -> tuple[int, ...]:
+    """Indices of the checkpoints that the figure at `index` is compared with, ascending; absent ones are left out."""
+    if not metric.across:
+        return ()
+    located = {locate(points, params[p.name], index) for p in metric.measured_parameters if p.kind == "checkpoint"}
+    return tuple(sorted(target for target in located if target is not None))
+
+
+def is_trivial(metric: Metric, params: Mapping[str, Any], points: Sequence[Point], index: int) -> bool:
+    """Whether the figure is fixed by definition here: a checkpoint compared with itself, or with none."""
+    if metric.trivial_at is None:
+        return False
+    return locate(points, params[metric.trivial_at], index) in (None, index)

@@ -1,0 +1,168 @@
+"""The record of a measurement: a figure per (step, weight, metric, parameters, statistic), and what it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from geomcheck.checkpoints.scores import Account
+from geomcheck.checkpoints.weights import Weight
+from geomcheck.errors import RecordError
+from geomcheck.record.column import Cells, Column, Figure
+from geomcheck.record.request import Request
+from geomcheck.record.routes import Tally
+
+
+@dataclass(frozen=True)
+class Point:
+    """One checkpoint of a trajectory.
+
+    Attributes:
+        name: its directory's name.
+        step: optimizer step, as the framework counts.
+        progress: share of the training done, 0..1.
+    """
+
+    name: str
+    step: int
+    progress: float
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where W0 came from: the directory, and the rule that chose it."""
+
+    path: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure with its key, as a record file stores it."""
+
+    step: int
+    weight: str
+    request: Request
+    stat: str
+    figure: Figure
+
+
+@dataclass
+class Record:
+    """Everything measured of one run.
+
+    Attributes:
+        run: the run's name (its directory's name).
+        path: the run's directory.
+        layout: how the run was stored.
+        points: the checkpoints, ascending by step.
+        origin: where W0 came from.
+        weights: every tensor of the run by name, in name order.
+        skipped: weights that cannot be measured at all, with the reason (not a matrix, in part of the
+            checkpoints only, another shape than W0, too large for the memory there is).
+        versions: of each measured metric's definition.
+        fingerprints: digest of the measured weights by content, for W0 and each checkpoint by name.
+        w0: digest of W0 by content, for each measured weight; empty in a record that an older geomcheck wrote.
+        notes: oddities of the run that a reader of its figures should know of.
+        routes: how often each algorithm answered, with its worst certificate, by quantity and algorithm.
+        device: where the figures were computed, as torch names it; empty where that is not known.
+        account: scores and constraint of the run; None of a record that an older geomcheck wrote.
+    """
+
+    run: str
+    path: str
+    layout: str
+    points: tuple[Point, ...]
+    origin: Origin
+    weights: dict[str, Weight] = field(repr=False)
+    skipped: dict[str, str] = field(default_factory=dict, repr=False)
+    versions: dict[str, int] = field(default_factory=dict, repr=False)
+    fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+    w0: dict[str, str] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+    routes: dict[str, dict[str, Tally]] = field(default_factory=dict, repr=False)
+    device: str = ""
+    account: Account | None = field(default=None, repr=False)
+    _figures: dict[tuple[Request, str], Cells] = field(default_factory=dict, repr=False)
+    _columns: dict[tuple[Request, str], Column] = field(default_factory=dict, repr=False)
+
+    def add(self, row: Row) -> bool:
+        """Store one figure; False where there is one already."""
+        key = row.request, row.stat
+        if key in self._columns:
+            self.figures(*key)
+            del self._columns[key]
+        return self._figures.setdefault(key, {}).setdefault((row.step, row.weight), row.figure) is row.figure
+
+    def add_column(self, request: Request, stat: str, column: Column) -> None:
+        """Store all figures of one statistic at once."""
+        self._columns[request, stat] = column
+
+    def take_figures(self, other: Record) -> None:
+        """Take over everything that was measured for `other`.
+
+        Raises:
+            RecordError: it is not a record of the same weights and checkpoints.
+        """
+        places = {"W0", *(point.name for point in self.points)}
+        same = self.points == other.points and self.weights.keys() == other.weights.keys()
+        if not same or other.fingerprints.keys() != places:
+            raise RecordError(f"the figures of run {other.run!r} are not those of run {self.run!r}")
+        self._figures, self._columns = other._figures, other._columns
+        self.versions, self.fingerprints, self.w0 = other.versions, other.fingerprints, other.w0
+        self.routes, self.device = other.routes, other.device
+
+    def figures(self, request: Request, stat: str) -> Mapping[tuple[int, str], Figure]:
+        """Figures of one statistic by (step, weight).
+
+        Checkpoints at which the figure is fixed by definition are absent.
+
+        Raises:
+            RecordError: it was not measured.
+        """
+        key = request, stat
+        self._require_measured(*key)
+        if key not in self._figures:
+            self._figures[key] = self._columns[key].cells()
+        return self._figures[key]
+
+    def column(self, request: Request, stat: str) -> Column:
+        """The same figures as arrays. Raises RecordError."""
+        key = request, stat
+        self._require_measured(*key)
+        if key not in self._columns:
+            self._columns[key] = Column.of(self._figures[key])
+        return self._columns[key]
+
+    def measured(self) -> list[tuple[Request, str]]:
+        """Every (request, statistic) that has figures, sorted."""
+        return sorted(self._keys())
+
+    def measured_metrics(self) -> set[str]:
+        """Names of the metrics that have figures."""
+        return {request.metric for request, _ in self._keys()}
+
+    def measured_weights(self) -> set[str]:
+        """Names of the weights that have figures."""
+        return set().union(*(self.column(*key).weights() for key in self._keys()))
+
+    def rows(self) -> Iterator[Row]:
+        """All figures, ordered by step, weight, request and statistic."""
+        figures = {key: self.figures(*key) for key in self._keys()}
+        keys = ((step, weight, request, stat) for (request, stat), cells in figures.items() for step, weight in cells)
+        for step, weight, request, stat in sorted(keys):
+            yield Row(step, weight, request, stat, figures[request, stat][step, weight])
+
+    def _keys(self) -> list[tuple[Request, str]]:
+        return list({**self._figures, **self._columns})
+
+    def _require_measured(self, request: Request, stat: str) -> None:
+        if (request, stat) not in self._figures and (request, stat) not in self._columns:
+            raise RecordError(
+                f"{request.metric} {request.params} ({stat}) was not measured for run {self.run!r}; "
+                f"measured: {self._measured()}"
+            )
+
+    def _measured(self) -> str:
+        names = sorted({f"{request.metric} {request.params}" for request, _ in self._keys()})
+        return ", ".join(names) or "nothing"

@@ -1,0 +1,48 @@
+"""What is to be measured: a metric with its parameters, in one canonical spelling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, NamedTuple
+
+from geomcheck._gc import lasting
+from geomcheck.diagnostics import Metric
+
+
+class Request(NamedTuple):
+    """One measurement that is wanted of a weight at every checkpoint.
+
+    Attributes:
+        metric: name of the metric.
+        params: its measured parameters, defaults filled in, as JSON with sorted keys. Two suites that ask for
+            the same figure in different words make equal requests.
+    """
+
+    metric: str
+    params: str = "{}"
+
+    @classmethod
+    def of(cls, metric: Metric, params: Mapping[str, Any]) -> Request:
+        """The request for `metric` with `params`; parameters left out take their defaults."""
+        measured = {p.name: params.get(p.name, p.default) for p in metric.measured_parameters}
+        return cls(metric.name, json.dumps(measured, sort_keys=True, separators=(",", ":")))
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as plain Python values."""
+        parameters: dict[str, Any] = json.loads(self.params)
+        return parameters
+
+
+Plan = Mapping[str, Set[Request]]
+"""What is wanted of a run: requests by weight name."""
+
+
+@lasting()
+def merge(plans: Iterable[Plan]) -> dict[str, set[Request]]:
+    """One plan for all: whatever any of them asks of a weight."""
+    merged: dict[str, set[Request]] = {}
+    for plan in plans:
+        for weight, requests in plan.items():
+            merged.setdefault(weight, set()).update(requests)
+    return merged

@@ -1,0 +1,84 @@
+"""The table of a record file: a row per figure, from the columns of a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from geomcheck.record import arrow
+from geomcheck.record.column import Column
+from geomcheck.record.record import Record
+
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("weight", pa.dictionary(pa.int32(), pa.string())),
+        ("layer", pa.int32()),
+        ("module", pa.dictionary(pa.int32(), pa.string())),
+        ("numel", pa.int64()),
+        ("metric", pa.dictionary(pa.int32(), pa.string())),
+        ("params", pa.dictionary(pa.int32(), pa.string())),
+        ("stat", pa.dictionary(pa.int32(), pa.string())),
+        ("value", pa.float64()),
+        ("undefined", pa.string()),
+    ]
+)
+
+
+def table_of(record: Record) -> pa.Table:
+    """All figures, ordered by step, weight, request and statistic."""
+    keys = record.measured()
+    columns = [record.column(*key) for key in keys]
+    weights = [record.weights[name] for name in sorted(record.measured_weights())]
+    places = {weight.name: place for place, weight in enumerate(weights)}
+    steps = _joined([column.steps for column in columns], np.int64)
+    weight = _joined(
+        [np.array([places.get(name, -1) for name in c.names], np.int32)[c.codes] for c in columns], np.int32
+    )
+    key = np.repeat(np.arange(len(keys), dtype=np.int32), [len(column.steps) for column in columns])
+    values = _joined([column.values for column in columns], np.float64)
+    reasons, why = _reasons(columns)
+    order = np.lexsort((key, weight, steps))
+    steps, weight, key, values, why = steps[order], weight[order], key[order], values[order], why[order]
+    layer = np.array([-1 if w.layer is None else w.layer for w in weights], np.int32)[weight]
+    return pa.Table.from_arrays(
+        [
+            arrow.column(steps),
+            arrow.coded(weight, [w.name for w in weights]),
+            arrow.column(layer, layer < 0),
+            _labelled([w.module for w in weights], weight),
+            arrow.column(np.array([w.numel for w in weights], np.int64)[weight]),
+            _labelled([request.metric for request, _ in keys], key),
+            _labelled([request.params for request, _ in keys], key),
+            _labelled([stat for _, stat in keys], key),
+            arrow.column(values, why >= 0),
+            arrow.coded(why, reasons, why < 0).dictionary_decode(),
+        ],
+        schema=SCHEMA,
+    )
+
+
+def _joined(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype)
+
+
+def _labelled(labels: Sequence[str], codes: np.ndarray) -> pa.DictionaryArray:
+    """The label of each row, by its code; several codes may have one label."""
+    places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    return arrow.coded(np.array([places[label] for label in labels], np.int32)[codes], list(places))
+
+
+def _reasons(columns: Sequence[Column]) -> tuple[list[str], np.ndarray]:
+    """Why figures are undefined, and of each figure the place of its reason among those; -1 of the others."""
+    starts = np.cumsum([0, *(len(column.steps) for column in columns)]).tolist()
+    found = {
+        start + index: reason
+        for start, column in zip(starts, columns, strict=False)
+        for index, reason in column.undefined.items()
+    }
+    places = {reason: place for place, reason in enumerate(dict.fromkeys(found.values()))}
+    why = np.full(starts[-1], -1, np.int32)
+    why[list(found)] = [places[reason] for reason in found.values()]
+    return list(places), why

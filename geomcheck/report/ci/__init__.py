@@ -1,0 +1,1 @@
+"""Verdicts for CI systems: annotations, a job summary, extras of pytest-html."""

@@ -1,0 +1,62 @@
+"""Verdicts as annotations of GitHub Actions: lines of output that GitHub shows beside the lines of a suite."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from geomcheck.report.text.verdicts import printable
+
+ANNOTATING_PLUGIN = "pytest_github_actions_annotate_failures"
+"""A pytest plugin that annotates every failed test, ours too."""
+
+_COMMANDS = {"failed": "error", "error": "error", "warned": "warning"}
+_PROBLEM = re.compile(r"(?P<path>.+?):(?P<line>\d+):(?P<column>\d+): (?P<message>.+)")
+
+
+def wanted() -> bool:
+    """Whether this session is a step of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def of_verdicts(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """One annotation for each expectation that is violated or could not be judged, on its line of the suite."""
+    for verdict in verdicts:
+        command = _COMMANDS.get(verdict["outcome"])
+        if command is not None:
+            position = verdict["position"]
+            message = "\n\n".join(part for part in (verdict["message"], verdict["why"]) if part)
+            yield _command(command, position["path"], position["line"], f"{verdict['run']}: {verdict['id']}", message)
+
+
+def of_errors(errors: Sequence[str]) -> Iterator[str]:
+    """One annotation for each mistake in a suite; other errors of a collection are not ours to place."""
+    for error in errors:
+        for problem in filter(None, map(_PROBLEM.fullmatch, error.splitlines())):
+            yield _command("error", problem["path"], int(problem["line"]), "invalid suite", problem["message"])
+
+
+def _command(command: str, path: str, line: int, title: str, message: str) -> str:
+    place = _in_workspace(path)
+    properties = {"file": place, "line": str(line)} if place else {}
+    properties["title"] = f"geomcheck: {title}"
+    joined = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+    return f"::{command} {joined}::{_data(printable(message))}"
+
+
+def _in_workspace(path: str) -> str | None:
+    """`path` relative to the checkout, as GitHub wants it; None for a file outside, such as a shipped suite."""
+    workspace = Path(os.environ.get("GITHUB_WORKSPACE") or ".").resolve()
+    absolute = Path(path).resolve()
+    return absolute.relative_to(workspace).as_posix() if absolute.is_relative_to(workspace) else None
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(printable(text)).replace(":", "%3A").replace(",", "%2C")

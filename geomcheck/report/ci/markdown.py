@@ -1,0 +1,60 @@
+"""The verdicts as a Markdown table, for the summary page of a GitHub Actions step."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from geomcheck.report.text.verdicts import OUTCOME_WORDS, printable, shown
+
+_ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|&~-])")
+_LINKED = re.compile(r"(?<=@)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+"""Where GitHub would see somebody's name, an address or a link, though no Markdown says so."""
+
+
+def append_step_summary(
+    verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str], omissions: Sequence[str] = ()
+) -> None:
+    """Append the table to the file that ``$GITHUB_STEP_SUMMARY`` names; nothing where it is not set.
+
+    `omissions` say which checkpoints were left out.
+    """
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with open(path, "a", encoding="utf-8") as summary:
+            summary.write(table(verdicts, errors) + "".join(f"\n- {escape(line)}\n" for line in omissions))
+
+
+def table(verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> str:
+    """One row per expectation, after the errors of suites that could not be read."""
+    if not verdicts:
+        reasons = "".join(f"- {escape(line)}\n" for error in errors for line in error.splitlines())
+        return f"### geomcheck\n\nNothing was checked.\n\n{reasons}"
+    lines = ["### geomcheck", "", "| | run | expectation | metric | condition | decided by |", "|---" * 6 + "|"]
+    for verdict in verdicts:
+        cells = [
+            OUTCOME_WORDS[verdict["outcome"]],
+            verdict["run"],
+            f"{verdict['suite']}::{verdict['id']}",
+            verdict["metric"],
+            verdict["condition"],
+            _decisive(verdict),
+        ]
+        lines.append("| " + " | ".join(escape(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _decisive(verdict: Mapping[str, Any]) -> str:
+    """The figure that decided, with its place; the reason where there is none."""
+    decisive = verdict["decisive"]
+    if decisive is None:
+        return str(verdict["message"])
+    group = f" in {decisive['group']}" if decisive["group"] else ""
+    return f"{shown(decisive['value'], verdict)} at step {decisive['step']}{group}"
+
+
+def escape(text: str) -> str:
+    """`text` as literal Markdown on one line, that notifies nobody and links to nothing."""
+    return _LINKED.sub("&#8203;", _ACTIVE.sub(r"\\\1", printable(text).replace("\n", " ")))

@@ -1,0 +1,1 @@
+"""Verdicts for a terminal and for logs."""

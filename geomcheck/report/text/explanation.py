@@ -1,0 +1,72 @@
+"""A failure as pytest shows it: whole under FAILURES, in one line in the short summary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from geomcheck.report.text.screen import Screen
+from geomcheck.report.text.verdicts import failure
+
+if TYPE_CHECKING:
+    import pytest
+
+_VIOLATION = re.compile(r"((?<=\s)[-+.\de]+%?!)")
+
+
+class _Writer(Protocol):
+    """What is used of pytest's terminal writer, whose class is not public."""
+
+    def write(self, msg: str, **markup: bool) -> None: ...
+
+    def line(self, s: str = "", **markup: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the expectation stands, and what is wrong, in the shape that pytest asks of a crash."""
+
+    path: str
+    lineno: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.lineno}: {self.message}"
+
+
+class Explanation:
+    """The text of a failure, with the attributes that pytest reads of a traceback.
+
+    A plain string would do on a terminal; on a CI system, and with ``-vv``, the short summary would repeat all of it.
+
+    Args:
+        facts: of the verdict, as `Verdict.to_dict` gives them.
+        screen: where it is read.
+    """
+
+    def __init__(self, facts: Mapping[str, Any], screen: Screen) -> None:
+        self._screen = screen
+        self._facts = facts
+        message = str(self).splitlines()[0]
+        self.reprcrash = Place(facts["position"]["path"], facts["position"]["line"], message)
+
+    def __str__(self) -> str:
+        return failure(self._facts)
+
+    def toterminal(self, out: _Writer) -> None:
+        """Write it to a terminal: the sentence in bold, violations in red."""
+        message, *lines = failure(self._facts, self._screen).splitlines()
+        for line in self._screen.sentence(message):
+            out.line(line, bold=True)
+        for line in lines:
+            for index, part in enumerate(_VIOLATION.split(line)):
+                out.write(part, red=index % 2 == 1)
+            out.line()
+
+
+def explain(report: pytest.TestReport, facts: Mapping[str, Any], screen: Screen) -> None:
+    """Let a failed report of an expectation show its verdict as an `Explanation`."""
+    if report.failed:
+        report.longrepr = Explanation(facts, screen)  # type: ignore[assignment]

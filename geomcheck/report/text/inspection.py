@@ -1,0 +1,149 @@
+"""An inspection as text of 80 columns; paths and names that are longer keep their length."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from geomcheck.inspection import CORE_GFLOPS, Group, Held, Inspection
+from geomcheck.report.text.verdicts import printable
+
+WIDTH = 80
+INDENT = "  "
+
+
+def lines(found: Inspection) -> list[str]:
+    """Everything that `found` says, for people."""
+    text = [
+        f"{found.name} ({found.path})",
+        *_facts(found),
+        *_section("Checkpoints", _table([_checkpoint(held) for held in found.checkpoints], right=(1, 2, 5))),
+        *_section("Notes", _prose(found.notes)),
+        *_section(_measured_title(found), _table([_group(g) for g in found.groups if g.reason is None], right=(1,))),
+        *_section("Not measured", _unmeasured(found.groups)),
+        *_section("Frozen", _prose(_frozen(found))),
+        *_section("Cost, estimated", _prose(_cost(found))),
+    ]
+    return [printable(line) for line in text]
+
+
+def _facts(found: Inspection) -> list[str]:
+    facts = {"written by": found.framework, "figures of": ", ".join(found.metrics)}
+    if found.base is not None:
+        base = found.base
+        stored = ", ".join(part for part in (base.format, _dtypes(base), _size(base.bytes)) if part)
+        facts |= {"W0": base.name + (f" ({stored})" if stored else ""), "": base.path}
+    text = [line for name, fact in facts.items() if fact for line in _wrapped(f"{name:10}  {fact}", hanging=12)]
+    missing = found.base_missing.splitlines()
+    return text + ([f"{INDENT}W0          none", *_prose(missing)] if missing else [])
+
+
+def _checkpoint(held: Held) -> list[str]:
+    size = _size(held.bytes)
+    return [held.name, f"step {held.step}", f"{held.progress or 0:.0%}", held.format, _dtypes(held), size]
+
+
+def _group(group: Group) -> list[str]:
+    shape = " x ".join(map(str, group.shape)) or "()"
+    return [f"{group.kind} {group.module}", str(group.count), shape, _shortened(group.example, 36)]
+
+
+def _unmeasured(groups: Iterable[Group]) -> list[str]:
+    """A line per reason: how many weights, and one of them."""
+    by_reason: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        if group.reason is not None:
+            by_reason[group.reason].append(group)
+    return _prose(
+        f"{sum(group.count for group in found)}, such as {found[0].example}: {reason}"
+        for reason, found in by_reason.items()
+    )
+
+
+def _frozen(found: Inspection) -> list[str]:
+    if found.frozen is None:
+        return ["headers do not say what never changed: that needs weights"]
+    if not found.frozen:
+        return ["none: every measured weight changed"] if found.metrics else []
+    return [f"{len(found.frozen)} weights never changed, such as {found.frozen[0]}"]
+
+
+def _cost(found: Inspection) -> list[str]:
+    if found.cost is None:
+        return []
+    cost = found.cost
+    count = len(found.checkpoints)
+    return [
+        f"{cost.weights} attention and MLP matrices x {count} checkpoint{'s' if count > 1 else ''}, "
+        f"{_size(cost.bytes_read) or '0 B'} to read, {cost.gflop:,.3g} GFLOP for every metric: about "
+        f"{_duration(3600 * cost.core_hours)} on one core ({CORE_GFLOPS:.0f} GFLOP/s), less for fewer metrics"
+    ]
+
+
+def _measured_title(found: Inspection) -> str:
+    if found.base is None:
+        return "Weights of the run, not matched"
+    return "Weights" if found.kind == "record" else "Weights matched with W0"
+
+
+def _dtypes(held: Held) -> str:
+    total = sum(held.dtypes.values())
+    if len(held.dtypes) == 1:
+        return next(iter(held.dtypes))
+    return ", ".join(f"{dtype} {count / total:.0%}" for dtype, count in held.dtypes.items())
+
+
+def _size(count: int) -> str:
+    """Bytes with three digits; empty where unknown."""
+    size, units = float(count), iter(("B", "kB", "MB", "GB"))
+    for unit in units:
+        if size < 1000:
+            return f"{size:.3g} {unit}" if count else ""
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "a second"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def _section(title: str, content: Sequence[str]) -> list[str]:
+    return ["", title, *content] if content else []
+
+
+def _table(rows: Sequence[Sequence[str]], *, right: Iterable[int]) -> list[str]:
+    """Rows in columns, those in `right` flush right."""
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    aligned = [
+        [cell.rjust(width) if column in right else cell.ljust(width) for column, (cell, width) in enumerate(cells)]
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    return [(INDENT + "  ".join(cells)).rstrip() for cells in aligned]
+
+
+def _prose(sentences: Iterable[str]) -> list[str]:
+    return [line for sentence in sentences for line in _wrapped(sentence)]
+
+
+def _wrapped(text: str, *, hanging: int = 2) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=INDENT,
+        subsequent_indent=INDENT + " " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _shortened(name: str, width: int) -> str:
+    """`name` with its middle left out where it is longer than `width`."""
+    half = (width - 3) // 2
+    return name if len(name) <= width else f"{name[: width - 3 - half]}...{name[-half:]}"

@@ -1,0 +1,96 @@
+"""What a text is written for: how wide it may be, which characters it may hold, how much it should say."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING
+
+from geomcheck.report.text.sparkline import BLOCKS, levels_for
+
+if TYPE_CHECKING:
+    import pytest
+
+NARROWEST = 60
+LOG_WIDTH = 120
+"""Columns of a log, which scrolls: names are worth more there than a tidy edge."""
+
+ELLIPSIS = "..."
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where the verdicts of a session are read.
+
+    Attributes:
+        width: columns.
+        levels: characters of sparklines, from low to high.
+        verbosity: pytest's: below 0 for ``-q``, 1 for ``-v``, 2 for ``-vv``.
+        colour: whether colours are shown.
+        terminal: whether it is a terminal; a log otherwise.
+    """
+
+    width: int = LOG_WIDTH
+    levels: str = BLOCKS
+    verbosity: int = 0
+    colour: bool = False
+    terminal: bool = False
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Screen:
+        """The screen of a session, once its terminal reporter is there."""
+        reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is None:  # -p no:terminal, which takes its options away too
+            return cls()
+        writer = config.get_terminal_writer()
+        width = max(NARROWEST, writer.fullwidth) if bool(reporter.isatty) else LOG_WIDTH
+        levels = levels_for(getattr(sys.__stdout__, "encoding", None))
+        return cls(width, levels, reporter.verbosity, bool(writer.hasmarkup), bool(reporter.isatty))
+
+    def wrapped(self, text: str, *, indent: int = 0, hang: int = 0) -> list[str]:
+        """`text` in lines that fit beside a margin of `indent`; all but the first begin with `hang` blanks.
+
+        Lines break at blanks only: never inside a figure, a name or a path.
+        """
+        width = self.width - indent
+        return [
+            line
+            for part in text.splitlines()
+            for line in textwrap.wrap(
+                part, width, subsequent_indent=" " * hang, break_long_words=False, break_on_hyphens=False
+            )
+        ]
+
+    def sentence(self, text: str, *, hang: int = 0) -> list[str]:
+        """`text` wrapped on a terminal; as it is in a log, where lines are searched for."""
+        return self.wrapped(text, hang=hang) if self.terminal else text.splitlines()
+
+
+def elide(name: str, width: int) -> str:
+    """`name` in at most `width` characters: what is too much goes from its middle, as names differ at their ends."""
+    if len(name) <= width:
+        return name
+    kept = max(0, width - len(ELLIPSIS))
+    tail = (kept + 1) // 2
+    return name[: kept - tail] + ELLIPSIS + name[len(name) - tail :]
+
+
+def elided(names: Sequence[str], width: int) -> list[str]:
+    """Names of weights in at most `width` characters each: where one is too long, what all share goes first."""
+    parts = [name.split(".") for name in names]
+    if all(len(name) <= width for name in names) or len(set(names)) < 2:
+        return [elide(name, width) for name in names]
+    most = min(map(len, parts)) - 1
+    lead = _shared(parts, most)
+    tail = _shared([part[::-1] for part in parts], most - lead)
+    start = ELLIPSIS if lead else ""
+    return [elide(start + ".".join(part[lead : len(part) - tail]), width) for part in parts]
+
+
+def _shared(parts: Sequence[Sequence[str]], most: int) -> int:
+    """How many leading parts, at most `most`, are the same in all."""
+    same = (len(set(column)) == 1 for column in islice(zip(*parts, strict=False), most))
+    return sum(1 for _ in takewhile(bool, same))

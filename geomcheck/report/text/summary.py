@@ -1,0 +1,138 @@
+"""The summary after the run: a line per expectation, what was left out, and where the outputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geomcheck.report.text.screen import Screen, elide
+from geomcheck.report.text.sparkline import sparkline
+from geomcheck.report.text.verdicts import OUTCOME_WORDS, details, notes, printable, shown, unit
+
+if TYPE_CHECKING:
+    import pytest
+
+    from geomcheck.gate.session import Gate
+
+NAME_WIDTH = 24
+"""Columns that a name keeps where the terminal is too narrow for all of it."""
+
+GAP = "  "
+INDENT = " " * 7
+"""Before the figures that belong to a line."""
+
+_COLOURS = {"passed": "green", "failed": "red", "error": "red", "warned": "yellow", "info": "cyan"}
+_OUTCOME_WIDTH = max(map(len, OUTCOME_WORDS.values()))
+_MARGIN = len(GAP) + _OUTCOME_WIDTH + 1
+"""Columns before the id of an expectation."""
+
+Facts = Mapping[str, Any]
+
+
+def write_summary(
+    terminal: pytest.TerminalReporter,
+    gate: Gate,
+    verdicts: Sequence[Facts],
+    outputs: Sequence[tuple[str, Path]],
+    screen: Screen,
+) -> None:
+    """Write it. ``-q`` leaves out the lines per expectation; ``-v`` and ``-vv`` add the figures behind each."""
+    if not verdicts:
+        terminal.write_sep("=", "geomcheck: nothing was checked", red=True, bold=True)
+        return
+    remarks = notes(gate, verdicts)
+    if screen.verbosity >= 0 or remarks or outputs:
+        terminal.write_sep("=", "geomcheck")
+    if screen.verbosity >= 0:
+        for (run, suite), group in _by_suite(verdicts):
+            terminal.write_line(elide(printable(f"{run} against {suite}"), screen.width), bold=True)
+            for facts, lines in zip(group, table(group, screen), strict=True):
+                terminal.write(f"{GAP}{OUTCOME_WORDS[facts['outcome']]:{_OUTCOME_WIDTH}} ", **_colour(facts))
+                for line in [*lines, *_figures(facts, screen)]:
+                    terminal.write_line(printable(line))
+    for remark in remarks:
+        for line in screen.sentence(printable(remark), hang=len(GAP)):
+            terminal.write_line(line, yellow=True)
+    for what, path in outputs:
+        terminal.write_line(f"{what}: {printable(str(path))}")
+
+
+def table(verdicts: Sequence[Facts], screen: Screen) -> list[list[str]]:
+    """Per expectation its lines, in columns: id, metric, trajectory, condition. The first follows the outcome.
+
+    Where the screen is too narrow for all columns, names are elided, then metrics and sparklines are left out, then
+    metric and condition go to a line of their own. Figures are never cut.
+    """
+    wide = [[v["id"], f"{v['metric']}{unit(v)}", _trajectory(v, screen), _condition(v)] for v in verdicts]
+    short = [[*(elide(cell, NAME_WIDTH) for cell in row[:2]), *row[2:]] for row in wide]
+    bare = [[elide(v["id"], NAME_WIDTH), _span(v) + (" deg" if unit(v) else ""), _condition(v)] for v in verdicts]
+    for rows in (wide, short, bare):
+        if _MARGIN + sum(_widths(rows)) + len(GAP) * (len(rows[0]) - 1) <= screen.width:
+            return [[line] for line in _aligned(rows)]
+    first = _aligned([[row[0], row[2]] for row in short])
+    room = _MARGIN + len(GAP)
+    rest = (
+        screen.wrapped(row[3] if row[3].startswith(row[1]) else f"{row[1]}: {row[3]}", indent=room) for row in short
+    )
+    return [[line, *(" " * room + part for part in parts)] for line, parts in zip(first, rest, strict=True)]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = _widths(rows)
+    return [GAP.join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _figures(facts: Facts, screen: Screen) -> list[str]:
+    """What ``-v`` adds to a line: the figures behind it, where it does not show them all; ``-vv`` adds the weights."""
+    if screen.verbosity < 1 or (screen.verbosity == 1 and len(facts["observed"]) < 2):
+        return []
+    inner = replace(screen, width=screen.width - len(INDENT))
+    return [INDENT + line for line in details(facts, inner, worst=screen.verbosity > 1)]
+
+
+def _trajectory(facts: Facts, screen: Screen) -> str:
+    """First and last value with a sparkline; the range over groups where there are several."""
+    values = [entry["value"] for entry in facts["observed"]]
+    single = len({entry["group"] for entry in facts["observed"]}) == 1
+    drawn = single and len(values) > 1 and any(value is not None for value in values)
+    return f"{_span(facts)} {sparkline(values, levels=screen.levels)}" if drawn else _span(facts)
+
+
+def _span(facts: Facts) -> str:
+    observed = facts["observed"]
+    values = [entry["value"] for entry in observed]
+    present = [value for value in values if value is not None]
+    if not present:
+        return "not measured"
+    if len({entry["group"] for entry in observed}) > 1:
+        return f"{shown(min(present), facts)} to {shown(max(present), facts)} over {facts['per']}s"
+    return " -> ".join(shown(value, facts) for value in (values[0], values[-1])[: len(values)])
+
+
+def _condition(facts: Facts) -> str:
+    """The condition, with how many groups may violate it and do."""
+    decisive = facts["decisive"]
+    if decisive is not None and "low" in decisive:
+        return f"{shown(decisive['low'], facts)} to {shown(decisive['high'], facts)} at step {decisive['step']}"
+    if not facts["allow"]:
+        return str(facts["condition"])
+    outside = {entry["group"] for entry in facts["observed"] if entry["holds"] is False}
+    groups = {entry["group"] for entry in facts["observed"]}
+    return f"{facts['condition']}, {len(outside)} of {len(groups)} outside ({100 * facts['allow']:.4g}% allowed)"
+
+
+def _by_suite(verdicts: Sequence[Facts]) -> Iterable[tuple[tuple[str, str], list[Facts]]]:
+    groups: dict[tuple[str, str], list[Facts]] = {}
+    for verdict in verdicts:
+        groups.setdefault((verdict["run"], verdict["suite"]), []).append(verdict)
+    return groups.items()
+
+
+def _colour(facts: Facts) -> dict[str, bool]:
+    return {_COLOURS[facts["outcome"]]: True}

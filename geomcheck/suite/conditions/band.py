@@ -1,0 +1,135 @@
+"""Fixed bands: one for all checkpoints, or one for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from geomcheck.record.record import Point
+from geomcheck.suite.language.places import Places
+from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
+
+Offence = tuple[bool, float]
+"""Whether something is on the wrong side of a condition, and how far; the larger, the worse."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """A figure lies between two bounds (``within``, ``near``), or strictly between (``above``, ``below``).
+
+    Attributes:
+        text: for people, with `value` standing for the figure.
+        low, high: infinite where there is no bound.
+        strict: whether the bounds themselves are outside.
+        scale: how figures are shown next to the text.
+    """
+
+    text: str
+    low: float
+    high: float
+    strict: bool
+    scale: Scale
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is inside; False for NaN and infinities."""
+        if not math.isfinite(value):
+            return False
+        return self.low < value < self.high if self.strict else self.low <= value <= self.high
+
+    def violation(self, value: float) -> float:
+        """How far `value` is outside (positive), or inside, as a negative distance to the nearest bound."""
+        return max(self.low - value, value - self.high) if math.isfinite(value) else math.inf
+
+    def offence(self, value: float) -> Offence:
+        """Whether `value` is on the wrong side, and how far."""
+        return not self.holds(value), self.violation(value)
+
+    def relative_offence(self, value: float) -> Offence:
+        """Whether `value` is on the wrong side, and how far in widths of the band, to compare several bands."""
+        width = self.high - self.low
+        wrong, far = self.offence(value)
+        return wrong, far / width if width > 0 and math.isfinite(far) else far
+
+    def fault(self, low: float, high: float) -> str | None:
+        """Why this band says nothing about figures from `low` to `high` (closed), or None."""
+        span = f"{self.scale.show(low)} <= value"
+        if math.isfinite(high):
+            span += f" <= {self.scale.show(high)}"
+        if self._vacuous(low, high):
+            return f"cannot fail: every figure has {span}"
+        if self.low > self.high or (self.strict and self.low == self.high):
+            return "can never hold: the lower bound is above the upper one"
+        if self._impossible(low, high):
+            return f"can never hold: every figure has {span}"
+        return None
+
+    def _vacuous(self, low: float, high: float) -> bool:
+        if self.strict:
+            return self.low < low and (self.high > high or self.high == math.inf)
+        return self.low <= low and self.high >= high
+
+    def _impossible(self, low: float, high: float) -> bool:
+        if self.strict:
+            return self.low >= high or self.high <= low
+        return self.low > high or self.high < low
+
+
+@dataclass(frozen=True)
+class Bands:
+    """At each of several checkpoints the figure lies in that checkpoint's own band, bounds included.
+
+    Attributes:
+        places: the checkpoints.
+        bands: theirs, in the same order.
+        scale: how figures are shown.
+    """
+
+    places: Places
+    bands: tuple[Band, ...]
+    scale: Scale
+
+    @property
+    def text(self) -> str:
+        """The condition for people."""
+        return "its checkpoint's band"
+
+    def by_step(self, points: Sequence[Point]) -> Mapping[int, Band]:
+        """The band of each checkpoint that has one. Raises Unanswerable where the run lacks one of them."""
+        steps = [point.step for point in self.places.locate(points)]
+        return dict(zip(steps, self.bands, strict=True))
+
+    def fault(self, low: float, high: float) -> str | None:
+        """Why one of the bands says nothing about figures from `low` to `high` (closed), or None."""
+        for place, band in zip(self.places.places, self.bands, strict=True):
+            fault = band.fault(low, high)
+            if fault:
+                return f"at {place.text}, `{band.text}`, {fault}"
+        return None
+
+
+def within(low: Quantity, high: Quantity, scale: Scale) -> Band:
+    """``low <= value <= high``."""
+    text = f"{scale.show(low.value, 10)} <= value <= {scale.show(high.value, 10)}"
+    return Band(text, low.value, high.value, strict=False, scale=scale)
+
+
+def bounds(above: Quantity | None, below: Quantity | None, scale: Scale) -> Band:
+    """``value > above``, ``value < below``, or both."""
+    low = -math.inf if above is None else above.value
+    high = math.inf if below is None else below.value
+    if above is None:
+        text = f"value < {scale.show(high, 10)}"
+    elif below is None:
+        text = f"value > {scale.show(low, 10)}"
+    else:
+        text = f"{scale.show(low, 10)} < value < {scale.show(high, 10)}"
+    return Band(text, low, high, strict=True, scale=scale)
+
+
+def near(target: Quantity, tolerance: Tolerance, scale: Scale) -> Band:
+    """``|value - target| <= tolerance``."""
+    amount = tolerance.around(target.value)
+    of = " of it" if tolerance.relative else ""
+    text = f"{scale.show(target.value, 10)} +- {scale.show_tolerance(tolerance)}{of}"
+    return Band(text, target.value - amount, target.value + amount, strict=False, scale=scale)

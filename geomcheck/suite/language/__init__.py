@@ -1,0 +1,1 @@
+"""The words that suites are written in: YAML with positions, quantities, checkpoints, selections of weights."""

@@ -1,0 +1,235 @@
+"""Which checkpoints an expectation looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from geomcheck.diagnostics.declaration import Unit
+from geomcheck.record.points import MATCHING_PROGRESS, fraction, locate, matches, nearest
+from geomcheck.record.record import Point
+from geomcheck.suite.language.quantities import Refusal, did_you_mean, quantity, share_text, spelled
+from geomcheck.suite.verdict import Unanswerable
+
+_ALLOWED = "`first`, `last`, `{step: N}`, `{progress: 20%}`"
+_IN_SPAN = {"from": "{{from: {}, ...}}", "to": "{{..., to: {}}}"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One checkpoint: the ``first``, the ``last``, a step, or the one nearest a progress.
+
+    `word` is ``previous`` only in metric parameters: the checkpoint before the one that is looked at.
+    """
+
+    word: str | None = None
+    step: int | None = None
+    progress: str | None = None
+
+    @property
+    def text(self) -> str:
+        """For people: ``last``, ``step 300``, ``progress 20%``."""
+        if self.step is not None:
+            return f"step {self.step}"
+        return f"progress {self.progress}" if self.progress else str(self.word)
+
+    @property
+    def phrase(self) -> str:
+        """The text within a sentence: ``the last``, ``step 300``."""
+        return f"the {self.word}" if self.word else self.text
+
+    @property
+    def canonical(self) -> Any:
+        """The value as a metric parameter spells it."""
+        if self.step is not None:
+            return {"step": self.step}
+        return {"progress": self.progress} if self.progress else self.word
+
+    @property
+    def rank(self) -> float | None:
+        """Where in a run, 0..1, as far as that is known without the run."""
+        if self.progress:
+            return fraction(self.progress)
+        return {"first": 0.0, "last": 1.0}.get(self.word or "")
+
+    def index(self, points: Sequence[Point]) -> int:
+        """The index of this checkpoint; of two that are equally near a progress, the earlier.
+
+        Raises:
+            Unanswerable: the run has no such step, or none near such a progress.
+        """
+        index = locate(points, self.canonical, 0)
+        if index is not None:
+            return index
+        if self.progress is None:
+            steps = ", ".join(str(point.step) for point in points)
+            raise Unanswerable(
+                f"the run has no checkpoint at step {self.step}; it has {steps} (or select by `progress`)"
+            )
+        point = nearest(points, fraction(self.progress))
+        raise Unanswerable(
+            f"no checkpoint is near {self.text}: the nearest is step {point.step} at {point.progress:.0%} (at most "
+            f"{MATCHING_PROGRESS * 100:.0f} points away)"
+        )
+
+    def is_beyond(self, points: Sequence[Point]) -> bool:
+        """Whether this is a share of the training that the run did not reach."""
+        share = 0.0 if self.progress is None else fraction(self.progress)
+        return share > points[-1].progress and not matches(points[-1], share)
+
+    def bound(self, points: Sequence[Point], *, opens: bool) -> int:
+        """The index at which a span opens here, or closes. Where no checkpoint is near a progress, the span goes as
+        far as there is one within it. Raises as `index`."""
+        if self.progress is None or matches(nearest(points, fraction(self.progress)), fraction(self.progress)):
+            return self.index(points)
+        within = [i for i, p in enumerate(points) if (p.progress >= fraction(self.progress)) == opens]
+        return (within[0] if opens else within[-1]) if within else self.index(points)
+
+
+@dataclass(frozen=True)
+class At:
+    """A selection of checkpoints: everything between `start` and `stop`, both included.
+
+    `single` marks a selection of one checkpoint, which `start` names.
+    """
+
+    start: Place
+    stop: Place
+    single: bool = False
+
+    @property
+    def text(self) -> str:
+        """For people: ``all``, ``last``, ``checkpoints from step 100 to the last``."""
+        if self.single:
+            return self.start.text
+        if self == ALL:
+            return "all"
+        return f"checkpoints from {self.start.phrase} to {self.stop.phrase}"
+
+    def select(self, points: Sequence[Point]) -> list[Point]:
+        """The selected checkpoints, ascending by step.
+
+        Raises:
+            Unanswerable: a step is not in the run, or the span is empty.
+        """
+        if self.single:
+            return [points[self.start.index(points)]]
+        first, last = self.start.bound(points, opens=True), self.stop.bound(points, opens=False)
+        if first > last:
+            raise Unanswerable(
+                f"`at` selects no checkpoint: none lies between {self.start.text} and {self.stop.text} (steps "
+                f"{points[last].step} and {points[first].step} lie around)"
+            )
+        return list(points[first : last + 1])
+
+
+@dataclass(frozen=True)
+class Places:
+    """Checkpoints named one by one, as ``bands`` names them; a run must have each of them."""
+
+    places: tuple[Place, ...]
+    single = False
+
+    @property
+    def text(self) -> str:
+        """For people: ``steps 30, 60``, or ``step 30, progress 50%``."""
+        if len(self.places) > 1 and all(place.step is not None for place in self.places):
+            return f"steps {', '.join(str(place.step) for place in self.places)}"
+        return ", ".join(place.text for place in self.places)
+
+    def locate(self, points: Sequence[Point]) -> list[Point]:
+        """The checkpoints of a run, in the order of `places`.
+
+        Raises:
+            Unanswerable: the run has no such step, none near such a progress, or one checkpoint for two places.
+        """
+        found: dict[int, Place] = {}
+        for place in self.places:
+            point = points[place.index(points)]
+            if point.step in found:
+                raise Unanswerable(f"{found[point.step].text} and {place.text} are one checkpoint, step {point.step}")
+            found[point.step] = place
+        return [next(point for point in points if point.step == step) for step in found]
+
+    def select(self, points: Sequence[Point]) -> list[Point]:
+        """The checkpoints of a run, ascending by step. Raises as `locate`."""
+        return sorted(self.locate(points), key=lambda point: point.step)
+
+
+FIRST, LAST, PREVIOUS = Place("first"), Place("last"), Place("previous")
+ALL = At(FIRST, LAST)
+
+
+def parse_place(raw: Any, *, previous: bool = False, allowed: str = _ALLOWED, form: str = "{}") -> Place:
+    """Read ``first``, ``last``, ``{step: N}`` or ``{progress: P%}``, and ``previous`` where it makes sense.
+
+    Raises Refusal, which quotes `allowed`, and in `form` what may have been meant.
+    """
+    words = ("first", "last", "previous") if previous else ("first", "last")
+    allowed += " or `previous`" if previous else ""
+    if isinstance(raw, str):
+        if raw in words:
+            return Place(raw)
+        meant = _meant_progress(raw, form) or did_you_mean(raw, words)
+        raise Refusal(f"`{raw}` is not a checkpoint; allowed: {allowed}{meant}")
+    if not isinstance(raw, dict) or len(raw) != 1:
+        raise Refusal(f"found {spelled(raw)} for a checkpoint; allowed: {allowed}")
+    ((key, value),) = raw.items()
+    if key == "step":
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise Refusal(f"a step is an integer >= 0; found {spelled(value)}", path=("step",))
+        return Place(step=value)
+    if key == "progress":
+        return Place(progress=_progress(value))
+    raise Refusal(f"unknown key `{key}` for a checkpoint; allowed: {allowed}{did_you_mean(key, ('step', 'progress'))}")
+
+
+def parse_at(raw: Any) -> At:
+    """Read the value of ``at``. Raises Refusal."""
+    if raw == "all":
+        return ALL
+    if isinstance(raw, dict) and ("from" in raw or "to" in raw):
+        return _parse_span(raw)
+    place = parse_place(raw, allowed=f"`all`, {_ALLOWED} or `{{from: ..., to: ...}}`")
+    return At(place, place, single=True)
+
+
+def _parse_span(raw: dict[str, Any]) -> At:
+    unknown = [key for key in raw if key not in ("from", "to")]
+    if unknown:
+        raise Refusal(f"unknown key `{unknown[0]}` beside `from` and `to`")
+    ends = []
+    for key, default in (("from", FIRST), ("to", LAST)):
+        try:
+            ends.append(parse_place(raw[key], form=_IN_SPAN[key]) if key in raw else default)
+        except Refusal as refusal:
+            raise Refusal(str(refusal), path=(key, *refusal.path)) from None
+    start, stop = ends
+    if _after(start, stop):
+        raise Refusal(f"`from` ({start.text}) comes after `to` ({stop.text})")
+    return At(start, stop)
+
+
+def _after(start: Place, stop: Place) -> bool:
+    if start.step is not None and stop.step is not None:
+        return start.step > stop.step
+    return start.rank is not None and stop.rank is not None and start.rank > stop.rank
+
+
+def _progress(raw: Any) -> str:
+    try:
+        value = quantity(raw, Unit.FRACTION).value
+    except Refusal as refusal:
+        raise Refusal(str(refusal), path=("progress",)) from None
+    if not 0 <= value <= 1:
+        raise Refusal(f"progress goes from 0% to 100%; found {spelled(raw)} (20 percent is `20%`)", path=("progress",))
+    return share_text(value)
+
+
+def _meant_progress(raw: str, form: str) -> str:
+    try:
+        place = Place(progress=_progress(raw))
+    except Refusal:
+        return ""
+    return f"; did you mean `{form.format(f'{{progress: {place.progress}}}')}`?"

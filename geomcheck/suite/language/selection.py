@@ -1,0 +1,100 @@
+"""Which weights an expectation looks at: a role in the network, or globs over names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from geomcheck.checkpoints.weights import Weight
+from geomcheck.suite.language.quantities import Refusal, did_you_mean, spelled
+from geomcheck.suite.verdict import Unanswerable
+
+ROLES = ("attention", "mlp", "linear", "all")
+_ALLOWED = "`attention`, `mlp`, `linear`, `all` or `{include: [globs], exclude: [globs]}`"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Matrices of one `role`; or, where `include` or `exclude` is given, those whose names match.
+
+    Globs match whole names, case-sensitively. Without `include`, `exclude` takes from `role`.
+    """
+
+    role: str = "linear"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        parts = [f"include {', '.join(self.include)}" if self.include else self.role]
+        if self.exclude:
+            parts.append(f"exclude {', '.join(self.exclude)}")
+        return "; ".join(parts)
+
+    def select(self, weights: Mapping[str, Weight]) -> list[Weight]:
+        """The selected matrices, by name.
+
+        Raises:
+            Unanswerable: a glob matches no weight, or nothing is selected.
+        """
+        matrices = [weight for _, weight in sorted(weights.items()) if weight.is_matrix]
+        for glob in (*self.include, *self.exclude):
+            _require_match(glob, matrices, weights)
+        chosen = [weight for weight in matrices if self._selects(weight)]
+        if not chosen:
+            raise Unanswerable(
+                f"no weight matches `weights: {self.text}`{_examples(weight.name for weight in matrices)}"
+            )
+        return chosen
+
+    def _selects(self, weight: Weight) -> bool:
+        if any(fnmatchcase(weight.name, glob) for glob in self.exclude):
+            return False
+        if self.include:
+            return any(fnmatchcase(weight.name, glob) for glob in self.include)
+        if self.role == "linear":
+            return weight.is_linear
+        return self.role == "all" or weight.kind == self.role
+
+
+DEFAULT = Selection()
+
+
+def parse_selection(raw: Any) -> Selection:
+    """Read the value of ``weights``. Raises Refusal."""
+    if isinstance(raw, str):
+        if raw in ROLES:
+            return Selection(raw)
+        raise Refusal(f"`{raw}` names no set of weights; allowed: {_ALLOWED}{did_you_mean(raw, ROLES)}")
+    if not isinstance(raw, dict) or not raw:
+        raise Refusal(f"found {spelled(raw)} for weights; allowed: {_ALLOWED}")
+    keys = ("include", "exclude")
+    for key, value in raw.items():
+        if key not in keys:
+            raise Refusal(f"unknown key `{key}` for weights; allowed: {_ALLOWED}{did_you_mean(key, keys)}")
+        if not isinstance(value, list) or not value:
+            raise Refusal(f"`{key}` is a list of globs; found {spelled(value)}", path=(key,))
+        for index, glob in enumerate(value):
+            if not isinstance(glob, str) or not glob:
+                raise Refusal(f"a glob is a text; found {spelled(glob)}", path=(key, index))
+    return Selection(include=tuple(raw.get("include", ())), exclude=tuple(raw.get("exclude", ())))
+
+
+def _require_match(glob: str, matrices: list[Weight], weights: Mapping[str, Weight]) -> None:
+    if any(fnmatchcase(weight.name, glob) for weight in matrices):
+        return
+    if any(fnmatchcase(name, glob) for name in weights):
+        raise Unanswerable(f"`{glob}` matches only weights that are not matrices; diagnostics are of matrices")
+    close = did_you_mean(glob, tuple(weights))
+    raise Unanswerable(f"`{glob}` matches no weight of the run{_examples(weight.name for weight in matrices)}{close}")
+
+
+def _examples(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    if not listed:
+        return ""
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return f"; it has {', '.join(listed[:3])}{more}"

@@ -1,0 +1,236 @@
+"""Load a suite: read its file and those it extends, merge them, validate everything, report all problems."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from geomcheck.diagnostics import load_metrics
+from geomcheck.errors import Problem, SuiteError, UsageError
+from geomcheck.files import displayed
+from geomcheck.suite.conditions.kinds import KINDS
+from geomcheck.suite.conditions.profile import PAPER, Profile
+from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.language.document import Node, read_document
+from geomcheck.suite.language.quantities import did_you_mean, spelled
+from geomcheck.suite.language.selection import DEFAULT, Selection
+from geomcheck.suite.loading.build import build
+from geomcheck.suite.loading.grammar import Heading, defaults_model, validate
+from geomcheck.suite.loading.profiles import load_profiles
+from geomcheck.suite.loading.shipped import find_suite
+from geomcheck.suite.suite import Suite
+
+_COMMON = ("id", "at", "weights", "level", "why")
+
+MAX_CHAIN = 16
+
+Defaults = dict[str, dict[str, Node]]
+
+
+def load_suite(source: str | Path) -> Suite:
+    """Load the suite file at `source`, or the shipped suite of that name.
+
+    Raises:
+        UsageError: there is no such file or shipped suite.
+        SuiteError: the file, or one that it extends, is invalid; carries every problem found.
+    """
+    path = find_suite(source)
+    layer = _read(path, ())
+    problems = list(layer.problems)
+    expectations = _build(layer, problems)
+    if not layer.statements and not problems:
+        problems.append(Problem(layer.root.position, "the suite expects nothing; add expectations under `expect`"))
+    if problems:
+        raise SuiteError(list(dict.fromkeys(problems)))
+    return Suite(
+        name=layer.name,
+        about=layer.about,
+        path=displayed(path),
+        file=path.resolve(),
+        base=layer.base,
+        applies_to=layer.applies_to,
+        weights=layer.weights,
+        expectations=tuple(expectations),
+    )
+
+
+@dataclass
+class _Layer:
+    """What a file says, with what it inherits.
+
+    `statements` are the expectations by id, in order. `orphaned`: what it extends could not be read, so that
+    statements without a metric may be complete all the same.
+    """
+
+    root: Node
+    name: str = ""
+    about: str = ""
+    base: str | None = None
+    applies_to: tuple[str, ...] = ("*",)
+    weights: Selection = DEFAULT
+    profiles: tuple[Profile, ...] = PAPER
+    storage: tuple[str, ...] = ()
+    defaults: Defaults = field(default_factory=dict)
+    statements: dict[str, Node] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    orphaned: bool = False
+
+
+def _read(path: Path, chain: tuple[Path, ...]) -> _Layer:
+    root = read_document(path, shown=displayed(path))
+    heading, problems = validate(Heading, root, what="the suite")
+    parent = _parent(root, path, (*chain, path.resolve()), problems)
+    layer = _Layer(root) if parent is None else replace(parent, root=root)
+    layer.orphaned = parent is None and "extends" in root.value
+    layer.problems = [*(parent.problems if parent else []), *problems]
+    if heading is not None:
+        _adopt(heading, layer, path)
+        _adopt_profiles(heading, layer, path)
+    layer.defaults = _defaults(root, layer)
+    layer.statements = _statements(root, layer)
+    return layer
+
+
+def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
+    given = heading.model_fields_set
+    layer.name = heading.name or _slug(path.stem)
+    layer.about = heading.about if "about" in given else layer.about
+    layer.base = _base(heading.base, path) if "base" in given else layer.base
+    layer.applies_to = heading.applies_to if "applies_to" in given else layer.applies_to
+    layer.weights = heading.weights if "weights" in given else layer.weights
+    layer.storage = tuple(heading.storage) if "storage" in given else layer.storage
+
+
+def _adopt_profiles(heading: Heading, layer: _Layer, path: Path) -> None:
+    if "profiles" not in heading.model_fields_set:
+        return
+    try:
+        layer.profiles = load_profiles(heading.profiles, beside=path.parent)
+    except UsageError as error:
+        layer.problems.append(Problem(layer.root.value["profiles"].position, f"`profiles`: {error}"))
+    except SuiteError as error:
+        layer.problems += error.problems
+
+
+def _parent(root: Node, path: Path, chain: tuple[Path, ...], problems: list[Problem]) -> _Layer | None:
+    node = root.value.get("extends")
+    if node is None or not isinstance(node.value, str) or not node.value.strip():
+        return None
+    try:
+        found = find_suite(node.value, beside=path.parent)
+        if len(chain) > MAX_CHAIN:
+            problems.append(Problem(node.position, f"`extends`: more than {MAX_CHAIN} suites in a row"))
+            return None
+        if found.resolve() in chain:
+            links = [*chain[chain.index(found.resolve()) :], found.resolve()]
+            circle = " -> ".join(displayed(link) for link in links)
+            problems.append(Problem(node.position, f"`extends`: a suite cannot extend itself: {circle}"))
+            return None
+        return _read(found, chain)
+    except UsageError as error:
+        problems.append(Problem(node.position, f"`extends`: {error}"))
+    except SuiteError as error:
+        problems += error.problems
+    return None
+
+
+def _base(base: str, path: Path) -> str:
+    """An absolute path where `base` is local, else `base` as it is: a Hub id."""
+    looks_local = base.startswith((".", "/", "~"))
+    try:
+        local = path.resolve().parent / Path(base).expanduser()
+        return str(local.resolve()) if looks_local or local.exists() else base
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, no such home
+        return base
+
+
+def _slug(stem: str) -> str:
+    return re.sub(r"[^a-z0-9_.-]+", "-", stem.lower()).lstrip("_.-") or "suite"
+
+
+def _defaults(root: Node, layer: _Layer) -> Defaults:
+    merged = {metric: dict(values) for metric, values in layer.defaults.items()}
+    node = root.value.get("defaults")
+    if node is None or not isinstance(node.value, dict):
+        return merged
+    metrics = load_metrics()
+    for name, values in node.value.items():
+        if name not in metrics:
+            message = f"unknown metric {spelled(name)} in `defaults`; metrics: {', '.join(metrics.names())}"
+            layer.problems.append(Problem(values.key, message + did_you_mean(name, metrics.names())))
+        elif not isinstance(values.value, dict):
+            found = spelled(values.plain())
+            layer.problems.append(Problem(values.position, f"expected parameters of {name}; found {found}"))
+        else:
+            _, problems = validate(defaults_model(name), values, what=f"`defaults` of {name}")
+            layer.problems += problems
+            known = {key: value for key, value in values.value.items() if metrics[name].parameter(key)}
+            merged.setdefault(name, {}).update(known)
+    return merged
+
+
+def _statements(root: Node, layer: _Layer) -> dict[str, Node]:
+    node = root.value.get("expect")
+    merged = dict(layer.statements)
+    if node is None or not isinstance(node.value, list):
+        return merged
+    seen: dict[str, Node] = {}
+    for item in node.value:
+        key = _identifier(item)
+        if key is None:
+            merged[f"\0{item.position}"] = item  # for what is wrong with it
+        elif key in seen:
+            here, first = item.value["id"], seen[key]
+            message = f"`id: {key}` is given twice: here and in line {first.position.line}; ids are unique"
+            layer.problems.append(Problem(here.position, message))
+            merged[f"\0{item.position}"] = item  # for what else is wrong with it
+        else:
+            seen[key] = item.value["id"]
+            merged[key] = _override(merged[key], item) if key in merged else item
+    return merged
+
+
+def _identifier(item: Node) -> str | None:
+    if not isinstance(item.value, dict) or "id" not in item.value:
+        return None
+    identifier = item.value["id"].value
+    return identifier if isinstance(identifier, str) else None
+
+
+def _override(inherited: Node, item: Node) -> Node:
+    """The keys of `item` over those of `inherited`, without what they replace as a whole.
+
+    Another metric takes over nothing but the common keys; another kind of condition replaces the old one
+    together with its tolerance.
+    """
+    old = dict(inherited.value)
+    kinds = {KINDS[key] for key in item.value if key in KINDS}
+    metric = item.value.get("metric")
+    changed = metric is not None and "metric" in old and metric.value != old["metric"].value
+    if changed or "regime" in kinds:
+        old = {key: node for key, node in old.items() if key in _COMMON}
+    elif kinds and kinds != {KINDS[key] for key in old if key in KINDS}:
+        old = {key: node for key, node in old.items() if key not in KINDS and key != "tolerance"}
+    return Node({**old, **item.value}, item.position, item.key)
+
+
+def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
+    built = []
+    for node in layer.statements.values():
+        if layer.orphaned and isinstance(node.value, dict) and not {"metric", "regime"} & set(node.value):
+            continue
+        expectation, found = build(_with_defaults(node, layer.defaults), layer.weights, layer.profiles)
+        problems += found
+        if expectation is not None:
+            built.append(replace(expectation, storage=layer.storage))
+    return built
+
+
+def _with_defaults(node: Node, defaults: Defaults) -> Node:
+    if not isinstance(node.value, dict) or "metric" not in node.value:
+        return node
+    metric = node.value["metric"].value
+    if not isinstance(metric, str) or metric not in defaults:
+        return node
+    return Node({**defaults[metric], **node.value}, node.position, node.key)

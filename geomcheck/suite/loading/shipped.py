@@ -1,0 +1,67 @@
+"""Where suites come from: the shipped ones by name, all others by path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from geomcheck.errors import UsageError
+from geomcheck.suite.language.quantities import did_you_mean
+
+_PACKAGE = Path(__file__).resolve().parents[2]
+SUFFIXES = (".yaml", ".yml")
+PROJECT = "suites"
+"""Directory where projects keep their suites, by default."""
+
+
+def shipped_suites() -> dict[str, Path]:
+    """The shipped suites by name: those in the wheel, or in a checkout those of its ``suites`` directory."""
+    packed = _PACKAGE / "_suites"
+    directory = packed if packed.is_dir() else _PACKAGE.parent / "suites"
+    return {path.stem: path for path in sorted(directory.glob("*.yaml"))}
+
+
+def find_suite(source: str | Path, *, beside: Path | None = None) -> Path:
+    """The file that `source` means: a shipped name, or a path (relative ones count from `beside`, else the cwd).
+
+    Raises:
+        UsageError: there is no such shipped suite or file.
+    """
+    shipped = shipped_suites()
+    if isinstance(source, str) and source in shipped:
+        return shipped[source]
+    path = Path(os.path.expanduser(source))
+    path = path if beside is None else beside / path
+    if _is(path, Path.is_file):
+        return path
+    if _is(path, Path.is_dir):
+        raise UsageError(f"suite {source} is a directory; give a suite file, or a shipped suite: {_listed(shipped)}")
+    hint = _suffix_hint(source, path)
+    if isinstance(source, str) and _is_name(source):
+        hint = hint or did_you_mean(source, tuple(shipped))
+        raise UsageError(f"no suite {source!r}: neither a file nor a shipped suite ({_listed(shipped)}){hint}")
+    raise UsageError(f"no suite file {path}; shipped suites: {_listed(shipped)}{hint}")
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except OSError:  # a name that is too long, a directory that may not be read
+        return False
+
+
+def _suffix_hint(source: str | Path, path: Path) -> str:
+    tried = [(f"{source}{suffix}", Path(f"{path}{suffix}")) for suffix in SUFFIXES]
+    if _is_name(str(source)):
+        tried += [(f"{PROJECT}/{name}", path.parent / PROJECT / name) for name, _ in tried]
+    there = (name for name, file in tried if _is(file, Path.is_file))
+    return next((f"; did you mean `{name}`?" for name in there), "")
+
+
+def _is_name(source: str) -> bool:
+    return os.sep not in source and "/" not in source and not source.endswith(SUFFIXES)
+
+
+def _listed(shipped: dict[str, Path]) -> str:
+    return ", ".join(shipped) or "none"

@@ -1,6 +1,0 @@
-"""Following a run while it trains: each checkpoint measured once it is complete, the suites judged as they fall due."""
-
-from geomcheck.watching.follow import Code, End, Pace, follow
-from geomcheck.watching.look import Look, Watcher
-
-__all__ = ["Code", "End", "Look", "Pace", "Watcher", "follow"]
