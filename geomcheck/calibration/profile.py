@@ -18,8 +18,8 @@ from geomcheck.errors import UsageError
 from geomcheck.files import replacing
 from geomcheck.record import Record
 from geomcheck.sources import Source, records_of
-from geomcheck.suite.conditions.evidence import evidence_figures
 from geomcheck.suite.conditions.profile import EVIDENCE, Profile
+from geomcheck.suite.conditions.regime import evidence_figures
 from geomcheck.suite.language.places import LAST, At
 from geomcheck.suite.language.selection import DEFAULT, Selection
 

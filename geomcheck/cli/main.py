@@ -67,7 +67,7 @@ def _metrics(_: argparse.Namespace) -> None:
 
 def _sufficiency() -> None:
     """What is judged of scores, not of weights."""
-    from geomcheck.suite.loading.grammar import SufficiencyStatement
+    from geomcheck.suite.conditions.sufficiency import SufficiencyStatement
 
     own = {
         name: field

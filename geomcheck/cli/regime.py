@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from geomcheck.cli.arguments import place, selection
     from geomcheck.sources import records_of
     from geomcheck.suite import classify, load_profiles
-    from geomcheck.suite.conditions.evidence import evidence_figures
+    from geomcheck.suite.conditions.regime import evidence_figures
     from geomcheck.suite.language.places import At
 
     sources = options.profiles or ["paper"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
-from geomcheck.suite.loading.grammar import Statement, SufficiencyStatement
+from geomcheck.suite.conditions.sufficiency import SUFFICIENCY, SufficiencyStatement
+from geomcheck.suite.language.statement import Statement
 
 _MEANING = """\
 The share is `(constrained - start) / (free - start)`, by evaluation scores at the same step. The run under test was

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from functools import partial
 from typing import Literal
 
 from geomcheck.record.points import is_trivial
 from geomcheck.record.record import Point, Record
-from geomcheck.suite import wording
-from geomcheck.suite.conditions.band import Bands
-from geomcheck.suite.conditions.kinds import Like, Trend
-from geomcheck.suite.conditions.sufficiency import Sufficiency
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judge import judge
 from geomcheck.suite.language.places import LAST, PREVIOUS, At, Place, Places
-from geomcheck.suite.verdict import Observed, Unanswerable, Verdict
+from geomcheck.suite.verdict import Unanswerable, Verdict
 
 Standing = Literal["settled", "provisional", "not due yet"]
 """What later checkpoints can do to a judgement: nothing; turn it; or there is none yet."""
@@ -63,19 +59,16 @@ class Due:
 
     def _may_mend(self, verdict: Verdict) -> bool:
         """Whether what keeps a closed selection from being judged may pass: frozen weights thaw, scores come later."""
-        return verdict.frozen > 0 or isinstance(self.expectation.condition, Sufficiency)
+        return verdict.frozen > 0 or self.expectation.condition.answers_later
 
     def _beyond_repair(self, verdict: Verdict) -> bool:
         """Whether a violation stays one whatever the later checkpoints are."""
         if verdict.outcome not in VIOLATED:
             return False
         condition = self.expectation.condition
-        if self.expectation.allow and (verdict.frozen or isinstance(condition, Bands)):
+        if self.expectation.allow and (verdict.frozen or condition.own_places is not None):
             return False  # a group that is first judged later raises the number of those that may violate
-        if not isinstance(condition, Trend):
-            return True
-        lasting = tuple(_broken_for_good(condition, verdict.observed))
-        return not wording.within_allowance(lasting, self.expectation.allow)
+        return condition.broken_for_good(verdict.observed, self.expectation.allow)
 
 
 @dataclass(frozen=True)
@@ -133,7 +126,7 @@ def _prerequisites(expectation: Expectation, points: Sequence[Point], scaled: bo
     """What must come before any figure of the expectation means anything."""
     if not points:
         yield "the first checkpoint"
-    matched = isinstance(expectation.condition, Like)
+    matched = expectation.condition.by_progress
     for question in expectation.questions():
         if (matched or question.metric.against_reference) and not scaled:
             yield "the end: the length of the training is not known, and the reference is matched by progress"
@@ -146,33 +139,30 @@ def _prerequisites(expectation: Expectation, points: Sequence[Point], scaled: bo
 
 def _so_far(expectation: Expectation, points: Sequence[Point], scaled: bool) -> tuple[Expectation | None, str]:
     """The part of the expectation that concerns `points`, and what it still waits for."""
-    if isinstance(expectation.condition, Bands):
-        return _bands_so_far(expectation, expectation.condition, points, scaled)
     at = expectation.at
-    assert isinstance(at, At)
+    if isinstance(at, Places):
+        return _places_so_far(expectation, at, points, scaled)
     if not _reached(at.start, points, scaled):
         return None, _about(at.start, scaled)
     closed = at.single or _reached(at.stop, points, scaled)
     now = expectation if closed else replace(expectation, at=At(at.start, LAST))
     rest = "" if closed else f"later checkpoints, to {at.stop.phrase}"
-    wanted = 2 if isinstance(expectation.condition, Trend) else 1
+    wanted = 2 if expectation.condition.series else 1
     if not closed and _judgeable(now, points) < wanted:
         return None, "a second checkpoint" if wanted == 2 else "a later checkpoint"
     return now, rest
 
 
-def _bands_so_far(
-    expectation: Expectation, bands: Bands, points: Sequence[Point], scaled: bool
+def _places_so_far(
+    expectation: Expectation, places: Places, points: Sequence[Point], scaled: bool
 ) -> tuple[Expectation | None, str]:
-    """The bands of checkpoints that have come."""
-    come = [pair for pair in zip(bands.places.places, bands.bands, strict=True) if _reached(pair[0], points, scaled)]
-    waiting = [place for place in bands.places.places if place not in dict(come)]
-    rest = ", ".join(_about(place, scaled) for place in waiting)
-    if not come:
+    """The part about those of the condition's own checkpoints that have come."""
+    reached = partial(_reached, points=points, scaled=scaled)
+    rest = ", ".join(_about(place, scaled) for place in places.places if not reached(place))
+    part = expectation.condition.so_far(reached)
+    if part is None or part.own_places is None:
         return None, rest
-    places = Places(tuple(place for place, _ in come))
-    partial = replace(bands, places=places, bands=tuple(band for _, band in come))
-    return replace(expectation, at=places, condition=partial), rest
+    return replace(expectation, at=part.own_places, condition=part), rest
 
 
 def _judgeable(expectation: Expectation, points: Sequence[Point]) -> int:
@@ -207,11 +197,3 @@ def _about(place: Place, scaled: bool) -> str:
     if place.progress is not None:
         return f"{place.progress} of the training"
     return f"{place.phrase} checkpoint" if place.word else place.text
-
-
-def _broken_for_good(trend: Trend, observed: Iterable[Observed]) -> Iterator[Observed]:
-    """Each group's last figure, marked as holding unless its series cannot be mended any more."""
-    for _, series in groupby(observed, key=lambda o: o.group):
-        own = list(series)
-        figures = [o.value for o in own if o.value is not None]
-        yield replace(own[-1], holds=not trend.broken(figures))

@@ -1,24 +1,129 @@
-"""One expectation of a suite, validated, and independent of any run."""
+"""One expectation of a suite, independent of any run, and what every kind of condition must say about itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from geomcheck.diagnostics import Fold, Metric, load_metrics
+from geomcheck.diagnostics import Fold, load_metrics
 from geomcheck.errors import Position
-from geomcheck.record.record import Record
-from geomcheck.record.request import Request
-from geomcheck.suite.conditions.evidence import evidence_questions
-from geomcheck.suite.conditions.kinds import Condition, Like, Regime, Trend
-from geomcheck.suite.conditions.sufficiency import SUFFICIENCY, Sufficiency
-from geomcheck.suite.language.places import ALL, At, Places
+from geomcheck.record import Record, Request
+from geomcheck.suite.language.places import ALL, At, Place, Places
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.sampling import Question
-from geomcheck.suite.verdict import Unanswerable
+from geomcheck.suite.verdict import Area, Bounds, Observed, Side, Unanswerable, Worst
 
-REGIME = "regime"
+
+@dataclass(frozen=True)
+class Finding:
+    """What a judgement rests on.
+
+    Attributes:
+        observed: by group, then by step.
+        decisive: the one of `observed` that decided.
+        side: on which side of the demand the decisive figure is, where it violates it.
+        meaning: what a violation means to people, where the side alone does not tell.
+    """
+
+    holds: bool
+    message: str
+    observed: tuple[Observed, ...] = ()
+    decisive: Observed | None = None
+    worst: tuple[Worst, ...] = ()
+    warnings: tuple[str, ...] = ()
+    side: Side | None = None
+    meaning: str = ""
+
+
+class Condition(ABC):
+    """What an expectation demands. One subclass per keyword, each in its own module of `geomcheck.suite.conditions`.
+
+    Attributes:
+        keyword: its name in verdicts.
+        series: whether it looks at the course of a figure, and so needs two checkpoints.
+        by_progress: whether it compares checkpoints of two runs by their progress.
+        by_layer: whether it means something for each layer alone.
+        folds: whether figures of several weights are folded into one.
+        answers_later: whether what it needs may be written after the checkpoints that it judges.
+    """
+
+    keyword: ClassVar[str]
+    series: ClassVar[bool] = False
+    by_progress: ClassVar[bool] = False
+    by_layer: ClassVar[bool] = True
+    folds: ClassVar[bool] = True
+    answers_later: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """The condition for people."""
+
+    @property
+    def percent(self) -> bool:
+        """Whether its figures are written in percent."""
+        return False
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The two bounds, where it is one fixed band."""
+        return None
+
+    @property
+    def drawn(self) -> Area | None:
+        """The area that a chart shades, where it is the same at every checkpoint."""
+        return None
+
+    @property
+    def own_places(self) -> Places | None:
+        """The checkpoints that the condition itself names; None where the expectation's `at` does."""
+        return None
+
+    @property
+    def compares(self) -> bool:
+        """Whether it needs the record of a reference run."""
+        return False
+
+    @property
+    def of_weights(self) -> bool:
+        """Whether it is about figures of weights, which a training can measure, and not about anything else."""
+        return True
+
+    @property
+    def parties(self) -> tuple[Path, ...]:
+        """Other runs and records that it reads."""
+        return ()
+
+    def unit(self, metric: str) -> str:
+        """The unit of its figures."""
+        return load_metrics()[metric].unit.value
+
+    def questions(self, expectation: Expectation) -> list[Question]:
+        """What it asks of a record."""
+        return [
+            Question(
+                metric=load_metrics()[expectation.metric],
+                params=dict(expectation.params),
+                weights=expectation.weights,
+                at=expectation.at,
+                series=self.series,
+            )
+        ]
+
+    @abstractmethod
+    def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:
+        """Hold `record` against it. Raises Unanswerable or RecordError where it cannot be judged."""
+
+    def broken_for_good(self, observed: Sequence[Observed], allow: float) -> bool:
+        """Whether a violation by the checkpoints so far stays one whatever the later checkpoints are."""
+        return True
+
+    def so_far(self, reached: Callable[[Place], bool]) -> Self | None:
+        """The part of it about checkpoints that were reached, where it names its own; None while there is none."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +131,7 @@ class Expectation:
     """What must hold of a run.
 
     Attributes:
-        metric: its name; ``regime`` for an expectation about the regime, ``functional_sufficiency`` for one about
-            scores.
+        metric: the metric's name, or the name of what is judged instead: ``regime``, ``functional_sufficiency``.
         params: every parameter of the metric, defaults filled in, in canonical spelling.
         allow: share of the groups that may violate the condition.
         position: of the expectation in its suite file.
@@ -48,25 +152,14 @@ class Expectation:
     position: Position
     storage: tuple[str, ...] = ()
 
-    @property
-    def declaration(self) -> Metric | None:
-        """The metric's declaration; None for ``regime`` and ``functional_sufficiency``."""
-        return None if self.metric in (REGIME, SUFFICIENCY) else load_metrics()[self.metric]
-
     def questions(self) -> list[Question]:
-        """What is asked of a record: one question, one per diagnostic of the regime profiles, or none of scores."""
-        if isinstance(self.condition, Sufficiency):
-            return []
-        if isinstance(self.condition, Regime):
-            return evidence_questions(self.weights, self.at)
-        series = isinstance(self.condition, Trend)
-        metric = load_metrics()[self.metric]
-        return [Question(metric=metric, params=dict(self.params), weights=self.weights, at=self.at, series=series)]
+        """What is asked of a record; nothing by a condition that is not about figures of weights."""
+        return self.condition.questions(self)
 
     @property
     def compares(self) -> bool:
         """Whether this needs the record of a reference run."""
-        return isinstance(self.condition, Like) or (isinstance(self.condition, Sufficiency) and not self.condition.free)
+        return self.condition.compares
 
     def requests(self, record: Record) -> dict[str, set[Request]]:
         """The measurements that this needs of a run with these weights and checkpoints, by weight name.

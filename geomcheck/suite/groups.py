@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from geomcheck._text import plural
 from geomcheck.checkpoints.weights import Weight
-from geomcheck.suite import wording
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.folds import fold
 from geomcheck.suite.sampling import Sample
@@ -66,5 +66,5 @@ def gaps(groups: Groups, found: Sample, expectation: Expectation) -> tuple[str, 
     partial = [label for label in expected if len(groups.get(label, {})) < len(found.cells)]
     if not partial:
         return ()
-    plural = wording.plural(len(partial), expectation.per)
-    return (f"{plural} had not changed at every judged checkpoint, and could not be judged there",)
+    some = plural(len(partial), expectation.per)
+    return (f"{some} had not changed at every judged checkpoint, and could not be judged there",)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from geomcheck.record.record import Record
 from geomcheck.record.request import Request, merge
-from geomcheck.suite.conditions.sufficiency import Sufficiency
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judge import judge
 from geomcheck.suite.language.selection import Selection
@@ -40,7 +39,7 @@ class Suite:
     def parties(self) -> tuple[Path, ...]:
         """The other runs and records that its expectations name."""
         conditions = (expectation.condition for expectation in self.expectations)
-        return tuple(path for c in conditions if isinstance(c, Sufficiency) for path in c.parties)
+        return tuple(path for condition in conditions for path in condition.parties)
 
     def applies(self, run_name: str) -> bool:
         """Whether the patterns let a run of this name in; where all exclude, every other run is let in."""

@@ -18,8 +18,7 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.docs.examples import MODEL, RUNS, Example, examples
 from geomcheck.docs.pages import metric_page, overview
 from geomcheck.docs.sufficiency import sufficiency_page
-from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
-from geomcheck.suite.loading.grammar import SufficiencyStatement
+from geomcheck.suite.conditions.sufficiency import SUFFICIENCY, SufficiencyStatement
 
 ROOT = Path(__file__).parents[2]
 NAMES = load_metrics().names()

@@ -8,8 +8,8 @@ GRAMMAR = [
     ("above: 3", "4:5: expectation `it` needs `metric` (or `regime`); metrics: "),
     (
         "metric: stable_rank\nabov: 3\nbelow: 9",
-        "6:5: unknown key `abov` in expectation `it`; allowed: id, at, weights, level, why, metric, within, bands, "
-        "above, below, near, tolerance, trend, like, unlike, per, fold, allow; did you mean `above`?",
+        "6:5: unknown key `abov` in expectation `it`; allowed: id, at, weights, level, why, metric, per, fold, "
+        "allow, within, bands, above, below, near, trend, like, unlike, tolerance; did you mean `above`?",
     ),
     ("metric: stable_rank\nk: 3\nabove: 3", "6:5: unknown key `k` in expectation `it`"),
     ("metric: stable_rank\nabove: true", "6:12: `above`: found `true`; expected a plain number such as `25`"),
@@ -238,7 +238,7 @@ def test_a_missing_condition_is_reported_beside_other_unknown_keys(refusals):
 def test_figures_are_percentages_where_the_suite_writes_them_so_or_the_metric_is_a_share(load, keys, percent):
     lines = "".join(f"    {line}\n" for line in keys.splitlines())
     (expectation,) = load(f"  - id: it\n{lines}").expectations
-    assert expectation.condition.scale.percent is percent
+    assert expectation.condition.percent is percent
 
 
 def test_parameters_are_filled_in_and_canonical(load):

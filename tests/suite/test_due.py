@@ -18,9 +18,13 @@ from geomcheck.record.points import is_trivial, locate
 from geomcheck.record.record import Figure, Origin, Point, Record, Row
 from geomcheck.record.request import Request
 from geomcheck.suite import Expectation, judge, load_suite
-from geomcheck.suite.conditions.band import Bands, within
-from geomcheck.suite.conditions.kinds import Like, Regime, Trend
+from geomcheck.suite.conditions.band import within
+from geomcheck.suite.conditions.bands import Bands
+from geomcheck.suite.conditions.like import Like, Unlike
 from geomcheck.suite.conditions.profile import Profile
+from geomcheck.suite.conditions.regime import Regime
+from geomcheck.suite.conditions.trend import Trend
+from geomcheck.suite.conditions.within import Within
 from geomcheck.suite.due import due, judge_so_far
 from geomcheck.suite.language.places import ALL, FIRST, LAST, At, Place, Places
 from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
@@ -294,7 +298,7 @@ SCALE = Scale(load_metrics()["stable_rank"].unit)
 TOLERANCE = st.builds(Tolerance, st.sampled_from([0.0, 0.2, 0.5, 1.0]), st.booleans())
 BAND = st.tuples(LEVEL, LEVEL).map(sorted).map(lambda edges: within(*map(Quantity, edges), SCALE))
 TREND = st.builds(Trend, st.sampled_from(["rising", "falling", "flat"]), TOLERANCE, st.just(SCALE))
-LIKE = st.builds(Like, TOLERANCE, st.just(SCALE), st.booleans())
+LIKE = st.one_of(st.builds(kind, TOLERANCE, st.just(SCALE)) for kind in (Like, Unlike))
 BANDS = st.lists(st.tuples(PLACE, BAND), min_size=1, max_size=3, unique_by=lambda pair: pair[0]).map(
     lambda pairs: Bands(Places(tuple(place for place, _ in pairs)), tuple(band for _, band in pairs), SCALE)
 )
@@ -342,7 +346,7 @@ def worlds(draw):
 
 
 KINDS = {
-    "band": figure_expectations(BAND),
+    "band": figure_expectations(BAND.map(Within)),
     "bands": figure_expectations(BANDS),
     "trend": figure_expectations(TREND),
     "like": figure_expectations(LIKE),

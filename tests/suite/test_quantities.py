@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomcheck.diagnostics import Unit
-from geomcheck.suite.language.fields import rank
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, Tolerance, flatness, quantity, tolerance
+from geomcheck.suite.loading.parameters import rank
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 

@@ -1,7 +1,7 @@
 import pytest
 
+from geomcheck.suite.conditions.wording import within_allowance
 from geomcheck.suite.verdict import Observed
-from geomcheck.suite.wording import within_allowance
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from geomcheck.errors import UsageError
 from geomcheck.measurement.execute import ALWAYS
 from geomcheck.record import Record, Request
 from geomcheck.suite import Suite, load_suite
-from geomcheck.suite.conditions.sufficiency import Sufficiency
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.language.quantities import Refusal
 from geomcheck.suite.language.selection import DEFAULT, Selection, parse_selection
@@ -124,7 +123,7 @@ def _selection(weights: WeightsOption) -> Selection:
 
 def _possible(suite: Suite | None) -> Suite | None:
     for expectation in suite.expectations if suite else ():
-        if isinstance(expectation.condition, Sufficiency):
+        if not expectation.condition.of_weights:
             raise UsageError(
                 f"{_place(expectation)}: {expectation.metric} is about scores and constraints in saved checkpoints, "
                 "which a training does not read; check those for it"

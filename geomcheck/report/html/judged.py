@@ -8,9 +8,6 @@ from typing import Any
 
 from geomcheck.record import Record
 from geomcheck.suite import Expectation, judge
-from geomcheck.suite.conditions.band import Bands
-from geomcheck.suite.conditions.kinds import Regime, Trend
-from geomcheck.suite.conditions.sufficiency import Sufficiency
 from geomcheck.suite.language.places import ALL
 
 Facts = Mapping[str, Any]
@@ -46,10 +43,9 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
     """Look at `expectation` again, at every checkpoint and layer by layer; its verdict stays as it is."""
     if facts["outcome"] == "error":
         return Judged(suite, facts)
-    bound = isinstance(expectation.condition, Bands)  # to checkpoints of its own
-    everywhere = expectation if bound else replace(expectation, at=ALL)
+    everywhere = expectation if expectation.condition.own_places is not None else replace(expectation, at=ALL)
     whole = facts["observed"] if everywhere.at == expectation.at else _observed(everywhere, record, reference)
-    by_layer = expectation.per == "run" and not isinstance(expectation.condition, Regime | Trend | Sufficiency)
+    by_layer = expectation.per == "run" and expectation.condition.by_layer
     if by_layer and facts["outcome"] != "passed":
         return Judged(suite, facts, whole, _observed(replace(everywhere, per="layer"), record, reference))
     return Judged(suite, facts, whole)

@@ -15,7 +15,6 @@ from geomcheck.report.html.judged import Facts, Judged, bounds_of
 from geomcheck.report.html.numbers import Form
 from geomcheck.report.html.svg import HEIGHT, Band, Chart, Dot, Line, Shade, draw, horizontal, vertical
 from geomcheck.report.html.trajectories import short, step_axis
-from geomcheck.suite.conditions.profile import FARTHEST
 
 GROUPS_DRAWN = 8
 BESIDE = {"reference": "reference", "random": "best random"}
@@ -52,7 +51,7 @@ def trajectory(judged: Judged, form: Form, title: str) -> Markup:
     x, ticks = step_axis(steps)
     values = [dot.y for line in lines for dot in line.dots]
     values += [bound for shade in shades for _, low, high in shade.points for bound in (low, high)]
-    bands = [_allowed(facts, form)] if facts["bounds"] is not None or facts["metric"] == "regime" else []
+    bands = [_allowed(facts, form)] if facts["drawn"] is not None else []
     y = _axis(facts, values, bands)
     return draw(Chart(f"{title}: {facts['message']}", x, y, form, ticks, lines, shades, bands, "training step"))
 
@@ -65,10 +64,9 @@ def _axis(facts: Facts, values: Sequence[float], bands: Sequence[Band], height: 
 
 
 def _allowed(facts: Facts, form: Form) -> Band:
-    if facts["metric"] == "regime":
-        return Band(None, FARTHEST, "allowed", "allowed", f"allowed: at most {FARTHEST:g} decades")
-    bounds = bounds_of(facts) or {"low": None, "high": None}
-    return Band(bounds["low"], bounds["high"], "allowed", "allowed", f"allowed: {expected(facts, form)}")
+    area = facts["drawn"] or {**(bounds_of(facts) or {"low": None, "high": None}), "words": ""}
+    words = area["words"] or expected(facts, form)
+    return Band(area["low"], area["high"], "allowed", "allowed", f"allowed: {words}")
 
 
 def _own_bands(facts: Facts) -> list[Shade]:

@@ -15,11 +15,6 @@ from geomcheck.report.html.verdict_charts import by_layer, expected, trajectory
 
 ROWS = 60
 
-TRENDS = {
-    "flat": "It should have stayed level over the training, and did not.",
-    "rising": "It should have risen over the training, and did not.",
-    "falling": "It should have fallen over the training, and did not.",
-}
 SYMBOLS = {"passed": "✓", "failed": "✕", "error": "!", "warned": "△", "info": "i"}
 ORDER = ("failed", "error", "warned", "info", "passed")
 
@@ -117,17 +112,7 @@ def _meaning(facts: Facts, high: str, low: str) -> str:
         return "This could not be judged, which counts as a failure: nothing was verified."
     if not facts["observed"]:
         return "This was not judged: nothing was verified."
-    decisive, bounds = facts["decisive"], bounds_of(facts)
-    if facts["metric"] == "regime":
-        return high
-    if bounds is not None and decisive and decisive["value"] is not None:
-        return high if bounds["high"] is not None and decisive["value"] >= bounds["high"] else low
-    if facts["condition"].startswith("outside reference"):
-        return "The run follows the reference more closely than it should."
-    if "reference" in (decisive or {}):
-        return high if (decisive["value"] or 0) > (decisive["reference"] or 0) else low
-    demanded = facts["condition"].split(maxsplit=1)[0].rstrip(":")
-    return TRENDS.get(demanded, "The figure is not a finite number, and nothing holds of such a figure.")
+    return facts["meaning"] or {"above": high, "below": low}.get(facts["side"], "")
 
 
 def _since(judged: Judged, form: Form) -> str:

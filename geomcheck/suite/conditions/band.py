@@ -1,14 +1,12 @@
-"""Fixed bands: one for all checkpoints, or one for each."""
+"""A band that figures lie in or out of, and how far."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from geomcheck.record.record import Point
-from geomcheck.suite.language.places import Places
 from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
+from geomcheck.suite.verdict import Bounds, Side
 
 Offence = tuple[bool, float]
 """Whether something is on the wrong side of a condition, and how far; the larger, the worse."""
@@ -16,7 +14,7 @@ Offence = tuple[bool, float]
 
 @dataclass(frozen=True)
 class Band:
-    """A figure lies between two bounds (``within``, ``near``), or strictly between (``above``, ``below``).
+    """A figure lies between two bounds, or strictly between them. What is not finite lies in no band.
 
     Attributes:
         text: for people, with `value` standing for the figure.
@@ -30,6 +28,12 @@ class Band:
     high: float
     strict: bool
     scale: Scale
+
+    @property
+    def bounds(self) -> Bounds:
+        """The bounds, None where there is none."""
+        low, high = self.low, self.high
+        return low if math.isfinite(low) else None, high if math.isfinite(high) else None
 
     def holds(self, value: float) -> bool:
         """Whether `value` is inside; False for NaN and infinities."""
@@ -50,6 +54,12 @@ class Band:
         width = self.high - self.low
         wrong, far = self.offence(value)
         return wrong, far / width if width > 0 and math.isfinite(far) else far
+
+    def side(self, value: float) -> Side | None:
+        """On which side of the bounds a figure that violates them is; None of one that is no number."""
+        if not math.isfinite(value):
+            return None
+        return "above" if value >= self.high else "below"
 
     def fault(self, low: float, high: float) -> str | None:
         """Why this band says nothing about figures from `low` to `high` (closed), or None."""
@@ -73,39 +83,6 @@ class Band:
         if self.strict:
             return self.low >= high or self.high <= low
         return self.low > high or self.high < low
-
-
-@dataclass(frozen=True)
-class Bands:
-    """At each of several checkpoints the figure lies in that checkpoint's own band, bounds included.
-
-    Attributes:
-        places: the checkpoints.
-        bands: theirs, in the same order.
-        scale: how figures are shown.
-    """
-
-    places: Places
-    bands: tuple[Band, ...]
-    scale: Scale
-
-    @property
-    def text(self) -> str:
-        """The condition for people."""
-        return "its checkpoint's band"
-
-    def by_step(self, points: Sequence[Point]) -> Mapping[int, Band]:
-        """The band of each checkpoint that has one. Raises Unanswerable where the run lacks one of them."""
-        steps = [point.step for point in self.places.locate(points)]
-        return dict(zip(steps, self.bands, strict=True))
-
-    def fault(self, low: float, high: float) -> str | None:
-        """Why one of the bands says nothing about figures from `low` to `high` (closed), or None."""
-        for place, band in zip(self.places.places, self.bands, strict=True):
-            fault = band.fault(low, high)
-            if fault:
-                return f"at {place.text}, `{band.text}`, {fault}"
-        return None
 
 
 def within(low: Quantity, high: Quantity, scale: Scale) -> Band:

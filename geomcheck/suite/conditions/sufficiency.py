@@ -8,33 +8,125 @@ is the control: without it the finding could be that any K directions do.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Self
 
-from geomcheck.checkpoints.constraint import Constraint
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from geomcheck.diagnostics import Unit
 from geomcheck.record import Record
-from geomcheck.suite.conditions.band import Band, Offence
-from geomcheck.suite.conditions.parties import (
-    Party,
-    constraint_of,
-    named_party,
-    party_of,
-    require_another,
-    require_confined,
-    require_controls,
-    require_free,
-    require_in_force,
-)
-from geomcheck.suite.language.quantities import Scale
-from geomcheck.suite.language.selection import Selection
-from geomcheck.suite.verdict import Unanswerable
+from geomcheck.suite.conditions import wording
+from geomcheck.suite.conditions.band import Band, Offence, bounds
+from geomcheck.suite.conditions.figure import value_of
+from geomcheck.suite.conditions.gain import Gain, Retention, retention
+from geomcheck.suite.conditions.profile import Profile
+from geomcheck.suite.conditions.subject import SubjectCondition
+from geomcheck.suite.expectation import Expectation, Finding
+from geomcheck.suite.language import fields
+from geomcheck.suite.language.document import Node
+from geomcheck.suite.language.places import LAST, At
+from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, quantity, ratio, spelled
+from geomcheck.suite.language.statement import TEXT_SCHEMA, TEXTS_SCHEMA, Statement, Text
+from geomcheck.suite.sampling import Question
+from geomcheck.suite.verdict import Area, Bounds, Observed, Worst
 
 SUFFICIENCY = "functional_sufficiency"
 
+FALLING = ("loss", "perplexity", "ppl", "_nll", "_wer", "_cer")
+"""Ends of the names of scores of which less is better."""
+
+BETTER = {"higher": "A higher score is better, as of an accuracy.", "lower": "A lower score is better, as of a loss."}
+SINCE = {
+    "start": "The whole training: the score at step 0, or what `start` gives.",
+    "constraint": "What the constraint can touch: each run's own score at the step where the constraint began.",
+}
+
+
+def _controls(raw: Any) -> list[str]:
+    paths = [raw] if isinstance(raw, str) else raw
+    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path.strip() for path in paths):
+        raise Refusal(f"expected a path, or a list of them such as `[../random-0, ../random-1]`; found {spelled(raw)}")
+    if len(set(paths)) < len(paths):
+        raise Refusal("a control is named twice; keep one")
+    return paths
+
+
+def _share(raw: Any) -> Quantity:
+    return quantity(raw, Unit.FRACTION)
+
+
+def _number(raw: Any) -> float:
+    return quantity(raw, Unit.NUMBER).value
+
+
+def _not_negative(value: float, what: str, raw: Any) -> float:
+    if value < 0:
+        raise Refusal(f"{what} is not negative; found {spelled(raw)}")
+    return value
+
+
+def _gain(raw: Any) -> float:
+    return _not_negative(_number(raw), "a gain that is asked for", raw)
+
+
+def _margin(raw: Any) -> float:
+    return _not_negative(ratio(raw), "a margin above random channels", raw)
+
+
+class SufficiencyStatement(Statement):
+    """An expectation about what training inside a small channel keeps of the free run's gain."""
+
+    metric: Annotated[str, *fields.one_of((SUFFICIENCY,))] = Field(
+        description="The share of the free run's gain in a score that training inside a learned channel keeps."
+    )
+    score: Text = Field(
+        description="Name of the score: an `eval...` entry of log_history, or of scores.json or scores.csv in the run.",
+        examples=["eval_accuracy"],
+    )
+    better: Annotated[str, *fields.one_of(BETTER)] = Field(
+        "higher", description="Which scores are better: `higher` or `lower`. Default: higher."
+    )
+    free: Text = Field(
+        "",
+        description="The run without constraint, or its record, relative to this file. Default: --geom-reference.",
+        examples=["../opd-free"],
+    )
+    random: Annotated[list[str], PlainValidator(_controls), WithJsonSchema({"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA]})] = (
+        Field(
+            description="Runs in random channels of the same K, or their records, relative to this file.",
+            examples=[["../opd-random-0", "../opd-random-1"]],
+        )
+    )
+    start: Annotated[float | None, PlainValidator(_number), WithJsonSchema({"type": "number"})] = Field(
+        None, description="The score before training. Default: each run's own at step 0.", examples=[0.11]
+    )
+    since: Annotated[str, *fields.one_of(SINCE)] = Field(
+        "start",
+        description="Where the gain is counted from: `start` of the training, or `constraint`. Default: start.",
+    )
+    min_gain: Annotated[float, PlainValidator(_gain), WithJsonSchema({"type": "number", "minimum": 0})] = Field(
+        0.0,
+        description="What the free run must have gained for a share of it to mean anything. Default: 0.",
+        examples=[0.02],
+    )
+    above: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+        None, description="More of the gain is kept; may be combined with `below`."
+    )
+    below: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+        None, description="Less of the gain is kept; may be combined with `above`."
+    )
+    over_random: Annotated[float | None, PlainValidator(_margin), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+        None, description="By how much the best random channel must be exceeded. Default: 0 with `above`."
+    )
+    at: Annotated[At, *fields.AT] = Field(
+        At(LAST, LAST, single=True), description="The checkpoints; each must hold. Default: last."
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
-class Sufficiency:
+class Sufficiency(SubjectCondition):
     """The share of the free run's gain in a score that is kept lies in `band`.
 
     The share at a step is ``(constrained - start) / (free - start)``, with `start` the score before training; or, of
@@ -42,44 +134,91 @@ class Sufficiency:
 
     Attributes:
         band: of the share; above 1 where the constrained run gains more.
-        score: name of the score.
-        lower: whether a lower score is better.
-        free: run or record of the free training; None for ``--geom-reference``.
-        random: runs or records of the training in random channels, at least one.
-        start: the score before training; None takes each run's own at step 0.
-        since_constraint: count what was gained since the constraint began, which is what it can touch.
-        min_gain: what the free run must have gained for a share of it to mean anything.
+        gain: which gain, and in which runs.
         over_random: by how much the share must exceed that of the best control; None does not ask. The claim is about
             the learned directions, and they must beat the best of a few random draws, not their mean.
     """
 
     band: Band
-    score: str
-    lower: bool = False
-    free: Path | None = None
-    random: tuple[Path, ...]
-    start: float | None = None
-    since_constraint: bool = False
-    min_gain: float = 0.0
+    gain: Gain
     over_random: float | None = None
+
+    keyword = SUFFICIENCY
+    folds = False
+    answers_later = True
+    statement = SufficiencyStatement
+
+    @classmethod
+    def of(cls, statement: SufficiencyStatement, node: Node, profiles: Sequence[Profile]) -> Self:
+        _require_sense(statement, node)
+        asked = statement.over_random if statement.over_random is not None else 0.0
+        condition = cls(
+            band=bounds(statement.above, statement.below, Scale(Unit.FRACTION, percent=True)),
+            gain=Gain(
+                score=statement.score,
+                lower=statement.better == "lower",
+                free=_beside(node, "free", statement.free) if statement.free else None,
+                random=tuple(_beside(node, "random", path) for path in statement.random),
+                start=statement.start,
+                since_constraint=statement.since == "constraint",
+                least=statement.min_gain,
+            ),
+            over_random=None if statement.above is None else asked,
+        )
+        fault = condition.band.fault(-math.inf, math.inf)
+        if fault:
+            key = "above" if "above" in node.value else "below"
+            raise Refusal(f"`{condition.text}` {fault}", path=(key,))
+        return condition
+
+    @classmethod
+    def params(cls, statement: SufficiencyStatement) -> dict[str, Any]:
+        given = {
+            "score": statement.score,
+            "better": statement.better,
+            "since": statement.since,
+            "free": statement.free or "--geom-reference",
+        }
+        optional = {"start": statement.start, "min_gain": statement.min_gain or None}
+        told = {key: value for key, value in optional.items() if value is not None}
+        return {**given, "random": statement.random, **told}
 
     @property
     def text(self) -> str:
-        """The condition for people."""
         if self.over_random is None:
             return self.band.text
         margin = f"more than {self.over_random * 100:.10g} points above" if self.over_random else "above"
         return f"{self.band.text}, and {margin} random channels"
 
     @property
-    def scale(self) -> Scale:
-        """How shares are shown."""
-        return self.band.scale
+    def percent(self) -> bool:
+        return self.band.scale.percent
+
+    @property
+    def bounds(self) -> Bounds:
+        return self.band.bounds
+
+    @property
+    def drawn(self) -> Area:
+        return Area(*self.band.bounds)
+
+    @property
+    def compares(self) -> bool:
+        return self.gain.free is None
+
+    @property
+    def of_weights(self) -> bool:
+        return False
 
     @property
     def parties(self) -> tuple[Path, ...]:
-        """The other runs and records that are read."""
-        return (*([self.free] if self.free else []), *self.random)
+        return (*([self.gain.free] if self.gain.free else []), *self.gain.random)
+
+    def unit(self, metric: str) -> str:
+        return self.band.scale.unit.value
+
+    def questions(self, expectation: Expectation) -> list[Question]:
+        return []
 
     def offence(self, share: float, best: float) -> Offence:
         """Whether a share is on the wrong side, beside that of the best control, and how far."""
@@ -89,149 +228,58 @@ class Sufficiency:
         short = self.over_random - (share - best)
         return wrong or not short < 0, max(far, short)
 
-    def fault(self) -> str | None:
-        """Why this says nothing of any share, or None."""
-        return self.band.fault(-math.inf, math.inf)
+    def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:
+        steps = [point.step for point in expectation.at.select(record.points)]
+        found = retention(self.gain, record, reference, steps, expectation.weights)
 
+        def observe(step: int, share: float) -> Observed:
+            best = found.best(step).shares[step]
+            return Observed(step, None, share, not self.offence(share, best)[0], random=best)
 
-@dataclass(frozen=True)
-class Kept:
-    """What one run kept of the free run's gain, by step."""
-
-    name: str
-    shares: Mapping[int, float]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The run and its controls against the free run.
-
-    Attributes:
-        constraint: of the run.
-        own: the run.
-        controls: the runs in random channels, in the suite's order.
-        scores: by step, (the run's, the free run's) score; with that of `origin`.
-        origin: the step from which the gain is counted.
-    """
-
-    constraint: Constraint
-    own: Kept
-    controls: tuple[Kept, ...]
-    scores: Mapping[int, tuple[float, float]]
-    origin: int
-
-    def best(self, step: int) -> Kept:
-        """The control that kept most at `step`."""
-        return max(self.controls, key=lambda control: control.shares[step])
-
-
-def compare(
-    condition: Sufficiency, record: Record, reference: Record | None, steps: Sequence[int], weights: Selection
-) -> Compared:
-    """What the run of `record` and its controls kept at `steps`, as far as the constraint was in force there.
-
-    Args:
-        reference: the free run, where the suite names none.
-        steps: the checkpoints that are judged.
-        weights: what must have been confined, and to fewer directions than it has inputs.
-
-    Raises:
-        Unanswerable: a score is missing or no number, the free run did not gain, the run or a control was not
-            constrained as it should be, or the free run was.
-    """
-    own = party_of(f"run {record.run!r}", record.run, record.account)
-    free = _free(condition, reference)
-    controls = [named_party("random", path) for path in condition.random]
-    constraint = constraint_of(own, "learned")
-    require_confined(constraint, record, weights)
-    require_free(free, constraint.start_step)
-    require_another(own, free, constraint.start_step)
-    require_controls(constraint, controls)
-    after = [step for step in steps if step > constraint.start_step]
-    if not after:
-        raise Unanswerable(
-            f"the constraint began at step {constraint.start_step}, and no later checkpoint is judged: until then the "
-            "run was free itself; judge later ones, such as `at: last`"
+        observed = tuple(observe(step, share) for step, share in found.own.shares.items())
+        extreme = max(observed, key=lambda o: self.offence(value_of(o), found.best(o.step).shares[o.step]))
+        beside = ((found.own, "learned"), *((control, "random") for control in found.controls))
+        worst = tuple(
+            Worst(extreme.step, f"{run.name} ({how}, K = {found.constraint.k})", run.shares[extreme.step])
+            for run, how in beside
         )
-    for party in (own, *controls):
-        require_in_force(party, constraint.start_step, max(after))
-    origin = constraint.start_step if condition.since_constraint else 0
-    _require_likely_start(condition, (own, free, *controls))
-    scores = {party.name: _scores(party, condition, (origin, *after)) for party in (own, free, *controls)}
-    if not condition.since_constraint:
-        _require_one_start(condition, scores)
-    gains = {step: _gain(condition, scores[free.name], origin, step) for step in after}
-    kept = [
-        Kept(party.title, {step: _change(condition, scores[party.name], origin, step) / gains[step] for step in after})
-        for party in (own, *controls)
-    ]
-    pairs = {step: (scores[own.name][step], scores[free.name][step]) for step in (origin, *after)}
-    return Compared(constraint, kept[0], tuple(kept[1:]), pairs, origin)
+        side = self.band.side(value_of(extreme))
+        holds = all(o.holds for o in observed)
+        return Finding(holds, self._sentence(found, observed, extreme), observed, extreme, worst, side=side)
 
-
-def _free(condition: Sufficiency, reference: Record | None) -> Party:
-    if condition.free is not None:
-        return named_party("free", condition.free)
-    if reference is None:
-        raise Unanswerable("it needs the free run: name it with `free: PATH` or --geom-reference=PATH")
-    return party_of(f"the reference {reference.run!r}", reference.run, reference.account)
-
-
-def _scores(party: Party, condition: Sufficiency, steps: Sequence[int]) -> dict[int, float]:
-    """The scores of a run at `steps`, of which 0 is before training."""
-    held = party.account.scores.get(condition.score)
-    if held is None:
-        there = ", ".join(sorted(party.account.scores)) or "none"
-        raise Unanswerable(
-            f"{party.name} has no score `{condition.score}`; it has: {there} (`eval...` entries of log_history in "
-            "trainer_state.json, and those of scores.json or scores.csv)"
-        )
-    wanted = held if condition.start is None else {**held, 0: condition.start}
-    found = {}
-    for step in steps:
-        if step not in wanted:
-            hint = "; evaluate before training (eval_on_start), or give `start`" if step == 0 else ""
-            listed = ", ".join(map(str, sorted(held)))
-            raise Unanswerable(f"{party.name} has no {condition.score} at step {step}; it has steps {listed}{hint}")
-        if not math.isfinite(wanted[step]):
-            raise Unanswerable(f"{condition.score} of {party.name} at step {step} is {wanted[step]}, not a number")
-        found[step] = wanted[step]
-    return found
-
-
-def _require_likely_start(condition: Sufficiency, parties: Sequence[Party]) -> None:
-    """Raise Unanswerable where the score before training that the suite gives is none that the runs could have had."""
-    told = [party.account.scores.get(condition.score, {}) for party in parties]
-    known = [by_step[0] for by_step in told if 0 in by_step]
-    if condition.start is not None and known and not min(known) <= condition.start <= max(known):
-        raise Unanswerable(
-            f"`start` is {condition.start:g}, but before training the runs scored {min(known):g} to {max(known):g} in "
-            f"{condition.score}; remove `start`"
+    def _sentence(self, found: Retention, observed: tuple[Observed, ...], extreme: Observed) -> str:
+        """What a constrained run kept, with what its controls kept beside it."""
+        step, gain = extreme.step, self.gain
+        (start, free_start), (own, free) = found.scores[found.origin], found.scores[step]
+        whose = f"gain in {gain.score}{f' since step {found.origin}' if gain.since_constraint else ''}"
+        free_path = f"{free:.4g}" if free_start == start else f"{free_start:.4g} to {free:.4g}"
+        broken = sum(not o.holds for o in observed)
+        many = f" at {broken} of {len(observed)} checkpoints, furthest" if broken > 1 else ""
+        best, count = found.best(step), len(found.controls)
+        controls = "the random channel keeps" if count == 1 else f"the best of {count} random channels keeps"
+        return (
+            f"{SUFFICIENCY} {'left' if broken else 'keeps'} {self.text}{many} at step {step}: "
+            f"{wording.against(extreme, self.band)} of the free run's {whose} is kept inside K = "
+            f"{found.constraint.k} directions learned by step {found.constraint.start_step}, {controls} "
+            f"{self.band.scale.show(best.shares[step])} ({start:.4g} to {own:.4g}; free {free_path})"
         )
 
 
-def _require_one_start(condition: Sufficiency, scores: Mapping[str, Mapping[int, float]]) -> None:
-    (first, start), *others = ((name, by_step[0]) for name, by_step in scores.items())
-    for name, other in others:
-        if not math.isclose(start, other, rel_tol=1e-9, abs_tol=1e-12):
-            raise Unanswerable(
-                f"the runs do not start alike: {condition.score} at step 0 is {start:g} in {first} and {other:g} in "
-                f"{name}; start them from the same weights, or, where only the evaluation varies, give `start`"
-            )
+def _require_sense(statement: SufficiencyStatement, node: Node) -> None:
+    """Refuse a statement that contradicts itself. Raises Refusal."""
+    if statement.above is None and statement.below is None:
+        raise Refusal(f"expectation {spelled(statement.id)} has no condition; give `above`, `below` or both")
+    if "better" not in node.value and statement.score.lower().endswith(FALLING):
+        message = f"`{statement.score}` looks like a score that falls in training; say `better: lower`, or `higher`"
+        raise Refusal(message, path=("score",))
+    if statement.over_random is not None and statement.above is None:
+        message = "`over_random` goes with `above`: that less than a share is kept says nothing of more than random"
+        raise Refusal(message, path=("over_random",))
+    if statement.start is not None and statement.since == "constraint":
+        raise Refusal("`start` is not looked at with `since: constraint`; remove one", path=("start",))
 
 
-def _change(condition: Sufficiency, scores: Mapping[int, float], origin: int, step: int) -> float:
-    change = scores[step] - scores[origin]
-    return -change if condition.lower else change
-
-
-def _gain(condition: Sufficiency, scores: Mapping[int, float], origin: int, step: int) -> float:
-    """What the free run gained by `step`, which must be something."""
-    gain = _change(condition, scores, origin, step)
-    if not gain > condition.min_gain:
-        least = f", not above `min_gain` {condition.min_gain:g}" if condition.min_gain else ""
-        raise Unanswerable(
-            f"the free run gained {gain:.4g} in {condition.score} by step {step} ({scores[origin]:g} to "
-            f"{scores[step]:g}){least}: there is no gain of which a share could be kept"
-        )
-    return gain
+def _beside(node: Node, key: str, path: str) -> Path:
+    """A path relative to the file that names it, which may be one that the suite extends."""
+    file = Path(node.value[key].position.path)
+    return (file.resolve().parent / Path(path).expanduser()).resolve()

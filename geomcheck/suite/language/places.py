@@ -12,6 +12,14 @@ from geomcheck.record.record import Point
 from geomcheck.suite.language.quantities import Refusal, did_you_mean, quantity, share_text, spelled
 from geomcheck.suite.verdict import Unanswerable
 
+PLACES = {
+    "all": "Every checkpoint.",
+    "first": "The earliest checkpoint of the run.",
+    "last": "The latest checkpoint of the run.",
+    "previous": "The checkpoint before the one that is looked at.",
+}
+"""The words for checkpoints, with their meanings."""
+
 _ALLOWED = "`first`, `last`, `{step: N}`, `{progress: 20%}`"
 _IN_SPAN = {"from": "{{from: {}, ...}}", "to": "{{..., to: {}}}"}
 
@@ -201,10 +209,8 @@ def _parse_span(raw: dict[str, Any]) -> At:
         raise Refusal(f"unknown key `{unknown[0]}` beside `from` and `to`")
     ends = []
     for key, default in (("from", FIRST), ("to", LAST)):
-        try:
+        with Refusal.at(key):
             ends.append(parse_place(raw[key], form=_IN_SPAN[key]) if key in raw else default)
-        except Refusal as refusal:
-            raise Refusal(str(refusal), path=(key, *refusal.path)) from None
     start, stop = ends
     if _after(start, stop):
         raise Refusal(f"`from` ({start.text}) comes after `to` ({stop.text})")
@@ -218,10 +224,8 @@ def _after(start: Place, stop: Place) -> bool:
 
 
 def _progress(raw: Any) -> str:
-    try:
+    with Refusal.at("progress"):
         value = quantity(raw, Unit.FRACTION).value
-    except Refusal as refusal:
-        raise Refusal(str(refusal), path=("progress",)) from None
     if not 0 <= value <= 1:
         raise Refusal(f"progress goes from 0% to 100%; found {spelled(raw)} (20 percent is `20%`)", path=("progress",))
     return share_text(value)

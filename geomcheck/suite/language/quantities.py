@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -25,6 +27,15 @@ class Refusal(ValueError):
     def __init__(self, message: str, *, path: tuple[str | int, ...] = ()) -> None:
         super().__init__(message)
         self.path = path
+
+    @classmethod
+    @contextmanager
+    def at(cls, *path: str | int) -> Iterator[None]:
+        """Lengthen the path of what is refused inside the context by the way that leads there."""
+        try:
+            yield
+        except Refusal as refusal:
+            raise Refusal(str(refusal), path=(*path, *refusal.path)) from None
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,18 @@ def quantity(raw: Any, unit: Unit) -> Quantity:
     if suffix:
         raise Refusal(f"`{raw}` has the unit `{suffix}`; expected {_HINTS[unit]}")
     return Quantity(value)
+
+
+def quantity_pair(raw: Any, unit: Unit) -> tuple[Quantity, Quantity]:
+    """Read ``[low, high]``, two figures of `unit`. Raises Refusal."""
+    if not isinstance(raw, list) or len(raw) != 2:
+        found = f"a list of {len(raw)}" if isinstance(raw, list) else spelled(raw)
+        raise Refusal(f"expected two values, `[low, high]`; found {found}")
+    ends = []
+    for index, value in enumerate(raw):
+        with Refusal.at(index):
+            ends.append(quantity(value, unit))
+    return ends[0], ends[1]
 
 
 def tolerance(raw: Any, unit: Unit) -> Tolerance:

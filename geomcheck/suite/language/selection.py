@@ -11,7 +11,14 @@ from geomcheck.checkpoints.weights import Weight
 from geomcheck.suite.language.quantities import Refusal, did_you_mean, spelled
 from geomcheck.suite.verdict import Unanswerable
 
-ROLES = ("attention", "mlp", "linear", "all")
+ROLES = {
+    "attention": "The projections of attention: q, k, v and o of every layer, however they are stored.",
+    "mlp": "The projections of the MLPs: gate, up and down of every layer, experts included.",
+    "linear": "Attention and MLP.",
+    "all": "Every matrix.",
+}
+"""The words for weights, with their meanings."""
+
 _ALLOWED = "`attention`, `mlp`, `linear`, `all` or `{include: [globs], exclude: [globs]}`"
 
 
@@ -68,7 +75,7 @@ def parse_selection(raw: Any) -> Selection:
     if isinstance(raw, str):
         if raw in ROLES:
             return Selection(raw)
-        raise Refusal(f"`{raw}` names no set of weights; allowed: {_ALLOWED}{did_you_mean(raw, ROLES)}")
+        raise Refusal(f"`{raw}` names no set of weights; allowed: {_ALLOWED}{did_you_mean(raw, [*ROLES])}")
     if not isinstance(raw, dict) or not raw:
         raise Refusal(f"found {spelled(raw)} for weights; allowed: {_ALLOWED}")
     keys = ("include", "exclude")

@@ -1,64 +1,51 @@
-"""The grammar of suites as pydantic models: one per metric, built from its declaration.
-
-The models check values and give the editor schema; `validate` turns pydantic's findings into our sentences.
-"""
+"""The grammar of a suite file: its heading, and what an expectation about a metric may say."""
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    WithJsonSchema,
-    create_model,
-)
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, create_model
 
 from geomcheck.diagnostics import FOLDS, Metric, Unit, load_metrics
 from geomcheck.diagnostics.formats import FORMATS
-from geomcheck.errors import Problem, UsageError
-from geomcheck.suite.conditions.profile import PAPER
-from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
+from geomcheck.errors import UsageError
+from geomcheck.suite.conditions import FigureCondition, Key, load_conditions
 from geomcheck.suite.language import fields
-from geomcheck.suite.language.document import Node
-from geomcheck.suite.language.places import ALL, LAST, At
-from geomcheck.suite.language.quantities import Quantity, Refusal, did_you_mean, quantity, ratio, spelled
-from geomcheck.suite.language.selection import Selection, parse_selection
+from geomcheck.suite.language.quantities import Refusal, ratio, spelled
+from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.language.statement import STRICT, TEXTS_SCHEMA, Slug, Statement, Text, Weights
+from geomcheck.suite.loading.parameters import parameters_of
 
 FORMAT = 1
-LEVELS = ("error", "warn", "info")
-GROUPINGS = ("run", "layer", "module", "weight")
-DIRECTIONS = ("rising", "falling", "flat")
-BETTER = ("higher", "lower")
-SINCE = ("start", "constraint")
+GROUPINGS = {
+    "run": "One figure for all selected weights.",
+    "layer": "One figure for each layer.",
+    "module": "One figure for each kind of module, such as q_proj over all layers.",
+    "weight": "Each weight's own figure; nothing is folded.",
+}
+_FOLDS = {
+    "mean": "The arithmetic mean.",
+    "median": "The median: half is below it.",
+    "max": "The largest.",
+    "min": "The smallest.",
+    "p95": "The 95th percentile.",
+    "weighted": "The mean, each weight counted by its number of entries.",
+}
+_FORMATS = {
+    "bf16": "bfloat16.",
+    "fp16": "IEEE half precision.",
+    "fp32": "IEEE single precision.",
+    "fp64": "IEEE double precision.",
+}
 
-_SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-
-
-def _slug(raw: Any) -> str:
-    if not isinstance(raw, str) or not _SLUG.fullmatch(raw):
-        raise Refusal(
-            f"{spelled(raw)} is not a slug: lower-case letters, digits, `_`, `.` and `-`, "
-            "beginning with a letter or digit"
-        )
-    return raw
+TOLERANCE_EXAMPLES = {Unit.FRACTION: [0.05, "10%"], Unit.NUMBER: [5, "10%"], Unit.DEGREES: ["0.5 deg", "10%"]}
 
 
 def _version(raw: Any) -> int:
     if isinstance(raw, bool) or raw != FORMAT:
         raise Refusal(f"unknown format version {spelled(raw)}; this geomcheck reads `geomcheck: {FORMAT}`")
     return FORMAT
-
-
-def _text(raw: Any) -> str:
-    if not isinstance(raw, str) or not raw.strip():
-        raise Refusal(f"expected a text; found {spelled(raw)}")
-    return raw
 
 
 def _allowance(raw: Any) -> float:
@@ -87,37 +74,6 @@ def _formats(raw: Any) -> list[str]:
     return list(dict.fromkeys(raw))
 
 
-def _controls(raw: Any) -> list[str]:
-    paths = [raw] if isinstance(raw, str) else raw
-    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path.strip() for path in paths):
-        raise Refusal(f"expected a path, or a list of them such as `[../random-0, ../random-1]`; found {spelled(raw)}")
-    if len(set(paths)) < len(paths):
-        raise Refusal("a control is named twice; keep one")
-    return paths
-
-
-def _share(raw: Any) -> Quantity:
-    return quantity(raw, Unit.FRACTION)
-
-
-def _number(raw: Any) -> float:
-    return quantity(raw, Unit.NUMBER).value
-
-
-def _gain(raw: Any) -> float:
-    value = _number(raw)
-    if value < 0:
-        raise Refusal(f"a gain that is asked for is not negative; found {spelled(raw)}")
-    return value
-
-
-def _margin(raw: Any) -> float:
-    value = ratio(raw)
-    if value < 0:
-        raise Refusal(f"a margin above random channels is not negative; found {spelled(raw)}")
-    return value
-
-
 def _patterns(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not raw:
         raise Refusal(f'expected a list of run name patterns such as `["*opd*"]`; found {spelled(raw)}')
@@ -127,145 +83,77 @@ def _patterns(raw: Any) -> tuple[str, ...]:
     return tuple(raw)
 
 
-_TEXT_SCHEMA = {"type": "string", "minLength": 1}
-_TEXTS_SCHEMA = {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1}
-
-Slug = Annotated[str, PlainValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG.pattern}$"})]
-Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
-Weights = Annotated[Selection, PlainValidator(parse_selection), WithJsonSchema(fields.WEIGHTS_SCHEMA)]
-
-_FORBID = ConfigDict(extra="forbid", arbitrary_types_allowed=True, populate_by_name=False)
-
-
 class Heading(BaseModel):
     """The keys of a suite file."""
 
-    model_config = _FORBID
+    model_config = STRICT
 
     geomcheck: Annotated[
         int,
         PlainValidator(_version),
         WithJsonSchema({"const": FORMAT}),
-        Field(description="Version of the suite format."),
+        Field(description="Version of the suite format.", examples=[FORMAT]),
     ]
-    name: Slug = Field("", description="Name of the suite; the file's name where it is left out.")
-    about: Text = Field("", description="What the figures are for and where they come from.")
+    name: Slug = Field("", description="Name of the suite; the file's name where it is left out.", examples=["opd-8b"])
+    about: Text = Field(
+        "",
+        description="What the figures are for and where they come from.",
+        examples=["On-policy distillation of our 8B student; bands from the five runs of May."],
+    )
     applies_to: Annotated[
         tuple[str, ...],
         PlainValidator(_patterns),
-        WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
-    ] = Field(("*",), description="Patterns of run directory names; `!` excludes.")
-    base: Text = Field("", description="Where W0 comes from: a directory (relative to this file) or a Hub id.")
+        WithJsonSchema(TEXTS_SCHEMA),
+    ] = Field(("*",), description="Patterns of run directory names; `!` excludes.", examples=[["*opd*", "!tiny-*"]])
+    base: Text = Field(
+        "",
+        description="Where W0 comes from: a directory (relative to this file) or a Hub id.",
+        examples=["../models/anchor", "Qwen/Qwen3-8B@main"],
+    )
     storage: Annotated[
         list[str],
         PlainValidator(_formats),
-        WithJsonSchema({"type": "array", "items": {"enum": list(FORMATS)}, "minItems": 1}),
-    ] = Field([], description="Storage formats, W0's first, that the figures are for; a run in others is an error.")
+        WithJsonSchema({"type": "array", "items": fields.word_schema(_FORMATS), "minItems": 1}),
+    ] = Field(
+        [],
+        description="Storage formats, W0's first, that the figures are for; a run in others is an error.",
+        examples=[["bf16", "bf16"]],
+    )
     profiles: Annotated[
         list[str],
         PlainValidator(_sources),
-        WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
-    ] = Field(["paper"], description="What `regime` compares with: `paper`, profile files, directories of them.")
+        WithJsonSchema(TEXTS_SCHEMA),
+    ] = Field(
+        ["paper"],
+        description="What `regime` compares with: `paper`, profile files, directories of them.",
+        examples=[["paper", "profiles/mine.yaml"]],
+    )
     weights: Weights = Field(Selection(), description="The weights that expectations look at by default.")
-    defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters per metric.")
-    extends: Text = Field("", description="A shipped suite or a path; expectations override its by `id`.")
+    defaults: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Parameters per metric.",
+        examples=[{"subspace_alignment": {"k": 32}}],
+    )
+    extends: Text = Field(
+        "",
+        description="A shipped suite or a path; expectations override its by `id`.",
+        examples=["opd", "./team.yaml"],
+    )
     expect: Annotated[list[Any], PlainValidator(_expectations), WithJsonSchema({"type": "array"})] = Field(
-        default_factory=list, description="The expectations."
-    )
-
-
-class Statement(BaseModel):
-    """What every expectation may say, whatever it is about."""
-
-    model_config = _FORBID
-
-    id: Slug = Field(description="Name of the expectation, unique in the suite.")
-    at: Annotated[At, *fields.AT] = Field(ALL, description="The checkpoints; each must hold. Default: all.")
-    weights: Annotated[Selection | None, PlainValidator(parse_selection), WithJsonSchema(fields.WEIGHTS_SCHEMA)] = (
-        Field(None, description="Overrides the suite's `weights`.")
-    )
-    level: Annotated[str, *fields.one_of(LEVELS)] = Field(
-        "error", description="What a violation is: a failure, a warning, or information."
-    )
-    why: Text = Field("", description="The reason, shown on failure.")
-
-
-class RegimeStatement(Statement):
-    """An expectation about the regime that the run looks like."""
-
-    regime: Annotated[
-        str, PlainValidator(_text), WithJsonSchema({"type": "string", "examples": [p.name for p in PAPER]})
-    ] = Field(description="The training method it must look like: the name of a profile.")
-    at: Annotated[At, *fields.AT] = Field(
-        At(LAST, LAST, single=True), description="The checkpoints; each must hold. Default: last."
-    )
-
-
-class SufficiencyStatement(Statement):
-    """An expectation about what training inside a small channel keeps of the free run's gain."""
-
-    metric: Annotated[str, *fields.one_of((SUFFICIENCY,))] = Field(
-        description="The share of the free run's gain in a score that training inside a learned channel keeps."
-    )
-    score: Text = Field(
-        description="Name of the score: an `eval...` entry of log_history, or of scores.json or scores.csv in the run."
-    )
-    better: Annotated[str, *fields.one_of(BETTER)] = Field(
-        "higher", description="Which scores are better: `higher` or `lower`. Default: higher."
-    )
-    free: Text = Field(
-        "", description="The run without constraint, or its record, relative to this file. Default: --geom-reference."
-    )
-    random: Annotated[
-        list[str], PlainValidator(_controls), WithJsonSchema({"anyOf": [_TEXT_SCHEMA, _TEXTS_SCHEMA]})
-    ] = Field(description="Runs in random channels of the same K, or their records, relative to this file.")
-    start: Annotated[float | None, PlainValidator(_number), WithJsonSchema({"type": "number"})] = Field(
-        None, description="The score before training. Default: each run's own at step 0."
-    )
-    since: Annotated[str, *fields.one_of(SINCE)] = Field(
-        "start",
-        description="Where the gain is counted from: `start` of the training, or `constraint`. Default: start.",
-    )
-    min_gain: Annotated[float, PlainValidator(_gain), WithJsonSchema({"type": "number", "minimum": 0})] = Field(
-        0.0, description="What the free run must have gained for a share of it to mean anything. Default: 0."
-    )
-    above: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
-        None, description="More of the gain is kept; may be combined with `below`."
-    )
-    below: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
-        None, description="Less of the gain is kept; may be combined with `above`."
-    )
-    over_random: Annotated[float | None, PlainValidator(_margin), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
-        None, description="By how much the best random channel must be exceeded. Default: 0 with `above`."
-    )
-    at: Annotated[At, *fields.AT] = Field(
-        At(LAST, LAST, single=True), description="The checkpoints; each must hold. Default: last."
+        default_factory=list,
+        description="The expectations.",
+        examples=[[{"id": "support", "metric": "update_support", "below": "30%", "at": "last"}]],
     )
 
 
 class MetricStatement(Statement):
-    """An expectation about a figure. Subclasses add `metric`, parameters and conditions in the right unit."""
+    """An expectation about a figure. Subclasses add `metric`, its parameters, and the conditions in its unit."""
 
     metric: str
-    within: Any = None
-    bands: Any = None
-    above: Any = None
-    below: Any = None
-    near: Any = None
-    tolerance: Any = None
-    trend: Annotated[str | None, *fields.one_of(DIRECTIONS)] = Field(
-        None, description="How the figure moves over the checkpoints."
-    )
-    like: Annotated[str | None, *fields.one_of(("reference",))] = Field(
-        None, description="Compare with the reference run at matching progress."
-    )
-    unlike: Annotated[str | None, *fields.one_of(("reference",))] = Field(
-        None, description="Differ from the reference run at matching progress by more than `tolerance`."
-    )
     per: Annotated[str, *fields.one_of(GROUPINGS)] = Field(
         "run", description="The condition must hold for every group of weights."
     )
-    fold: Annotated[str | None, *fields.one_of(FOLDS)] = Field(
+    fold: Annotated[str | None, *fields.one_of({fold: _FOLDS[fold] for fold in FOLDS})] = Field(
         None, description="How the figures of a group's weights become one. Default: as the source does it."
     )
     allow: Annotated[float | None, PlainValidator(_allowance), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
@@ -276,13 +164,15 @@ class MetricStatement(Statement):
         """All parameters of `metric`, defaults filled in, in canonical spelling."""
         return {p.name: getattr(self, f"parameter_{p.name}") for p in metric.parameters}
 
+    def given(self, kind: type[FigureCondition]) -> dict[str, Any]:
+        """The values of the keys of a condition, as far as they are given."""
+        values = {key.name: getattr(self, f"condition_{key.name}") for key in kind.keys}
+        return {name: value for name, value in values.items() if value is not None}
 
-class UnsettledStatement(MetricStatement):
-    """What can be checked of an expectation while it is open which metric it is about: not its parameters."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    metric: Any = None
+    @property
+    def tolerance(self) -> Any:
+        """`tolerance` as it is written; None where it is not."""
+        return getattr(self, "condition_tolerance", None)
 
 
 @cache
@@ -299,68 +189,59 @@ def statement_model(name: str) -> type[MetricStatement]:
         __base__=MetricStatement,
         __doc__=f"{metric.title}: {metric.definition}",
         metric=(Annotated[str, *fields.one_of((name,))], Field(description=metric.definition)),
-        **fields.conditions_of(metric),
-        **fields.parameters_of(metric),
+        **_conditions(metric.unit),
+        **parameters_of(metric),
     )
 
 
-def _require_free_names(metric: Metric) -> None:
-    taken = [p.name for p in metric.parameters if p.name in (*MetricStatement.model_fields, "regime")]
-    if taken:
-        raise UsageError(
-            f"metric {metric.name!r} declares a parameter `{taken[0]}`, which is a key of every expectation; "
-            "its author must rename it"
-        )
+@cache
+def unsettled_model() -> type[MetricStatement]:
+    """The model of what can be checked while it is open which metric an expectation is about: not its parameters.
+
+    Values of conditions are in the metric's unit, so that they stay as they are.
+    """
+    names = [*(key.name for key in load_conditions().keys), "tolerance"]
+    unread: dict[str, Any] = {f"condition_{name}": (Any, Field(None, alias=name)) for name in names}
+    return create_model("ExpectUnsettled", __base__=_Unsettled, metric=(Any, None), **unread)
+
+
+class _Unsettled(MetricStatement):
+    model_config = ConfigDict(extra="ignore")
 
 
 @cache
 def defaults_model(name: str) -> type[BaseModel]:
     """The model of ``defaults: {name: ...}``: the metric's parameters, none of them required."""
-    metric = load_metrics()[name]
-    made = fields.parameters_of(metric, required=False)
-    return create_model(f"Defaults_{name}", __config__=_FORBID, **made)
+    made = parameters_of(load_metrics()[name], required=False)
+    return create_model(f"Defaults_{name}", __config__=STRICT, **made)
 
 
-def validate(model: type[BaseModel], node: Node, *, what: str) -> tuple[Any, list[Problem]]:
-    """An instance of `model` from `node`, or None with the problems; `what` names the thing in messages."""
-    try:
-        return model.model_validate(node.plain()), []
-    except ValidationError as invalid:
-        return None, [_translate(error, model, node, what) for error in invalid.errors(include_url=False)]
+def _conditions(unit: Unit) -> dict[str, Any]:
+    """The fields of all conditions, whose values are in `unit`, and of their tolerance."""
+    conditions = load_conditions()
+    found = {f"condition_{key.name}": _field(key, unit) for key in conditions.keys}
+    angle = [fields.ANGLE_SCHEMA] if unit is Unit.DEGREES else []
+    amount = {
+        "anyOf": [{"type": "number"}, fields.PERCENT_SCHEMA, *angle],
+        "examples": TOLERANCE_EXAMPLES[unit],
+    }
+    *others, last = (f"`{name}`" for name in conditions.tolerant)
+    about = f"For {', '.join(others)} and {last}: an amount, or a percentage of the target."
+    tolerance = Key(name="tolerance", about=about, read=lambda raw, _unit: raw, schema=lambda _unit: amount)
+    return {**found, "condition_tolerance": _field(tolerance, unit)}
 
 
-def keys_of(model: type[BaseModel]) -> list[str]:
-    """The keys that `model` allows, as suites write them."""
-    return [field.alias or name for name, field in model.model_fields.items()]
+def _field(key: Key, unit: Unit) -> tuple[Any, Any]:
+    read = PlainValidator(lambda raw: key.read(raw, unit))
+    return Annotated[Any, read, WithJsonSchema(key.schema(unit))], Field(None, alias=key.name, description=key.about)
 
 
-def _translate(error: Any, model: type[BaseModel], node: Node, what: str) -> Problem:
-    path = error["loc"]
-    key = path[-1] if path else ""
-    match error["type"]:
-        case "missing":
-            return Problem(node.position, f"{what} needs `{key}`{_description(model, key)}")
-        case "extra_forbidden":
-            return Problem(node.locate(path, key=True), unknown_key(str(key), keys_of(model), what))
-        case "value_error":
-            refusal = error["ctx"]["error"]
-            inner = getattr(refusal, "path", ())
-            return Problem(node.locate((*path[:1], *inner)), f"`{path[0]}`: {refusal}")
-        case "dict_type":
-            return Problem(node.locate(path), f"`{key}`: expected a mapping; found {spelled(error['input'])}")
-        case _:
-            return Problem(node.locate(path), f"`{key}`: {error['msg']}; found {spelled(error['input'])}")
-
-
-def unknown_key(key: str, allowed: list[str], what: str) -> str:
-    """The sentence for a key that `what` does not have; only metrics' parameters may be none at all."""
-    if not allowed:
-        return f"unknown key `{key}` in {what}: it has no parameters"
-    return f"unknown key `{key}` in {what}; allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
-
-
-def _description(model: type[BaseModel], key: Any) -> str:
-    for name, field in model.model_fields.items():
-        if key in (name, field.alias) and field.description:
-            return f": {field.description[0].lower()}{field.description[1:]}".rstrip(".")
-    return ""
+def _require_free_names(metric: Metric) -> None:
+    conditions = load_conditions()
+    taken = {*MetricStatement.model_fields, *conditions.by_key, "tolerance"}
+    used = [parameter.name for parameter in metric.parameters if parameter.name in taken]
+    if used:
+        raise UsageError(
+            f"metric {metric.name!r} declares a parameter `{used[0]}`, which is a key of every expectation; "
+            "its author must rename it"
+        )

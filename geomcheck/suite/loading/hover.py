@@ -6,102 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from geomcheck.diagnostics import Metric, Unit
+from geomcheck.diagnostics import Metric
 
 Schema = dict[str, Any]
-
-_EXAMPLES: Mapping[str, list[Any]] = {
-    "id": ["stable-rank-band", "rotation"],
-    "geomcheck": [1],
-    "name": ["opd-8b"],
-    "about": ["On-policy distillation of our 8B student; bands from the five runs of May."],
-    "applies_to": [["*opd*", "!tiny-*"]],
-    "base": ["../models/anchor", "Qwen/Qwen3-8B@main"],
-    "storage": [["bf16", "bf16"]],
-    "profiles": [["paper", "profiles/mine.yaml"]],
-    "extends": ["opd", "./team.yaml"],
-    "expect": [[{"id": "support", "metric": "update_support", "below": "30%", "at": "last"}]],
-    "defaults": [{"subspace_alignment": {"k": 32}}],
-    "why": ["It left the band when the RL term leaked into the loss."],
-    "step": [500],
-    "progress": ["20%"],
-    "from": [{"progress": "20%"}, "first"],
-    "to": ["last", {"step": 900}],
-    "include": [["*.q_proj.weight", "*.k_proj.weight"]],
-    "exclude": [["model.layers.0.*"]],
-    "eta": [1e-3],
-    "alpha": ["30%", 0.5],
-    "score": ["eval_accuracy"],
-    "free": ["../opd-free"],
-    "random": [["../opd-random-0", "../opd-random-1"]],
-    "start": [0.11],
-    "min_gain": [0.02],
-}
-"""Examples of keys whose grammar does not give them."""
-
-_BY_UNIT: Mapping[Unit, Mapping[str, list[Any]]] = {
-    Unit.FRACTION: {"within": [["20%", "30%"]], "above": ["50%", 0.5], "below": ["30%"], "tolerance": [0.05, "10%"]},
-    Unit.NUMBER: {"within": [[20, 30]], "above": [2], "below": [75], "tolerance": [5, "10%"]},
-    Unit.DEGREES: {
-        "within": [["0.5 deg", "1.5 deg"]],
-        "above": ["5 deg"],
-        "below": ["0.5 deg"],
-        "tolerance": ["0.5 deg", "10%"],
-    },
-}
-
-_ABOUT: Mapping[str, str] = {
-    "step": "The checkpoint of this optimizer step, as the framework counts; the run must have it.",
-    "progress": "The checkpoint nearest to this share of the training, within 5 points.",
-    "from": "The first checkpoint of the span, included; the run's first where it is left out.",
-    "to": "The last checkpoint of the span, included; the run's last where it is left out.",
-    "include": "Globs over whole canonical names, case-sensitive; a glob that matches no weight is an error.",
-    "within": "The band at this checkpoint.",
-    "exclude": "Globs over whole canonical names that are taken out again.",
-}
-
-_WORDS: Mapping[str, str] = {
-    "attention": "The projections of attention: q, k, v and o of every layer, however they are stored.",
-    "mlp": "The projections of the MLPs: gate, up and down of every layer, experts included.",
-    "linear": "Attention and MLP.",
-    "all": "Everything.",
-    "first": "The earliest checkpoint of the run.",
-    "last": "The latest checkpoint of the run.",
-    "previous": "The checkpoint before the one that is looked at.",
-    "error": "A violation fails the session.",
-    "warn": "A violation is shown as WARNED, and fails the session only under --geom-fail-on=warn.",
-    "info": "A violation is shown as INFO, and fails nothing.",
-    "rising": "Each checkpoint at least the one before, less `tolerance`, and the last above the first.",
-    "falling": "Each checkpoint at most the one before, plus `tolerance`, and the last below the first.",
-    "flat": "(max - min) / |mean| over the checkpoints is at most `tolerance`.",
-    "reference": "The run or record of --geom-reference, at the checkpoint of the same progress.",
-    "start": "The whole training: the score at step 0, or what `start` gives.",
-    "constraint": "What the constraint can touch: each run's own score at the step where the constraint began.",
-    "higher": "A higher score is better, as of an accuracy.",
-    "lower": "A lower score is better, as of a loss.",
-    "run": "One figure for all selected weights.",
-    "layer": "One figure for each layer.",
-    "module": "One figure for each kind of module, such as q_proj over all layers.",
-    "weight": "Each weight's own figure; nothing is folded.",
-    "mean": "The arithmetic mean.",
-    "median": "The median: half is below it.",
-    "max": "The largest.",
-    "min": "The smallest.",
-    "p95": "The 95th percentile.",
-    "weighted": "The mean, each weight counted by its number of entries.",
-    "sft": "Supervised fine-tuning.",
-    "opd": "On-policy distillation.",
-    "rlvr": "Reinforcement learning with verifiable rewards.",
-    "left": "Left singular vectors U, of the output space.",
-    "right": "Right singular vectors V, of the input space.",
-    "both": "The angles of left and right subspaces pooled.",
-    "bf16": "After a cast of both sides to bfloat16.",
-    "fp16": "IEEE half precision.",
-    "fp32": "IEEE single precision.",
-    "fp64": "IEEE double precision.",
-    "none": "As it is.",
-    "shuffled": "Less the mean figure of seeded structureless updates of the same size.",
-}
 
 
 def about_metric(metric: Metric) -> str:
@@ -114,34 +21,26 @@ def about_metric(metric: Metric) -> str:
     return " ".join([*facts, f"Fold over weights: {metric.fold}.", f"Source: {metric.source}."])
 
 
-def documented(schema: Schema, metric: Metric | None = None) -> Schema:
-    """`schema` of an object with a description and examples on every key, at every depth.
-
-    Args:
-        metric: whose unit and parameters the keys have, where they are an expectation's.
-    """
-    properties = {key: _key(key, part, metric) for key, part in schema["properties"].items()}
-    return {**schema, "properties": properties}
+def documented(schema: Schema) -> Schema:
+    """`schema` of an object with examples on every key, at every depth, and a description of every word."""
+    return {**schema, "properties": {key: _key(part) for key, part in schema["properties"].items()}}
 
 
-def _key(key: str, schema: Schema, metric: Metric | None) -> Schema:
-    about = schema.get("description") or _ABOUT.get(key)
-    described = {"description": about} if about else {}
-    inner = _value(schema, about or "", metric)
-    examples = _BY_UNIT[metric.unit].get(key) if metric else None
-    return {**inner, **described, "examples": examples or inner.get("examples") or _EXAMPLES.get(key) or _made(inner)}
+def _key(schema: Schema) -> Schema:
+    inner = _value(schema, schema.get("description", ""))
+    return {**inner, "examples": inner.get("examples") or _made(inner)}
 
 
-def _value(schema: Schema, about: str, metric: Metric | None) -> Schema:
-    """`schema` of a value, with the meaning of its words; objects inside are documented too."""
+def _value(schema: Schema, about: str) -> Schema:
+    """`schema` of a value; words without a meaning of their own are described as the key is."""
     told = dict(schema)
     if "enum" in told:
-        told["enumDescriptions"] = [_WORDS.get(word, about) for word in told["enum"]]
+        told.setdefault("enumDescriptions", [about] * len(told["enum"]))
     if "anyOf" in told:
-        told["anyOf"] = [_value(part, about, metric) for part in told["anyOf"]]
+        told["anyOf"] = [_value(part, about) for part in told["anyOf"]]
     if isinstance(told.get("items"), dict) and "$ref" not in told["items"]:
-        told["items"] = _value(told["items"], about, metric)
-    return documented(told, metric) if "properties" in told else told
+        told["items"] = _value(told["items"], about)
+    return documented(told) if "properties" in told else told
 
 
 def _made(schema: Schema) -> list[Any]:

@@ -9,14 +9,15 @@ from pathlib import Path
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import Problem, SuiteError, UsageError
 from geomcheck.files import displayed
-from geomcheck.suite.conditions.kinds import KINDS
+from geomcheck.suite.conditions import SubjectCondition, load_conditions
 from geomcheck.suite.conditions.profile import PAPER, Profile
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.language.document import Node, read_document
 from geomcheck.suite.language.quantities import did_you_mean, spelled
 from geomcheck.suite.language.selection import DEFAULT, Selection
+from geomcheck.suite.language.validation import validate
 from geomcheck.suite.loading.build import build
-from geomcheck.suite.loading.grammar import Heading, defaults_model, validate
+from geomcheck.suite.loading.grammar import Heading, defaults_model
 from geomcheck.suite.loading.profiles import load_profiles
 from geomcheck.suite.loading.shipped import find_suite
 from geomcheck.suite.suite import Suite
@@ -204,21 +205,22 @@ def _override(inherited: Node, item: Node) -> Node:
     Another metric takes over nothing but the common keys; another kind of condition replaces the old one
     together with its tolerance.
     """
-    old = dict(inherited.value)
-    kinds = {KINDS[key] for key in item.value if key in KINDS}
+    old, by_key = dict(inherited.value), load_conditions().by_key
+    kinds = {by_key[key] for key in item.value if key in by_key}
     metric = item.value.get("metric")
     changed = metric is not None and "metric" in old and metric.value != old["metric"].value
-    if changed or "regime" in kinds:
+    if changed or any(issubclass(kind, SubjectCondition) for kind in kinds):
         old = {key: node for key, node in old.items() if key in _COMMON}
-    elif kinds and kinds != {KINDS[key] for key in old if key in KINDS}:
-        old = {key: node for key, node in old.items() if key not in KINDS and key != "tolerance"}
+    elif kinds and kinds != {by_key[key] for key in old if key in by_key}:
+        old = {key: node for key, node in old.items() if key not in by_key and key != "tolerance"}
     return Node({**old, **item.value}, item.position, item.key)
 
 
 def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
     built = []
+    subjects = {"metric", *(k.keyword for k in load_conditions().of_subjects if k.instead_of_metric)}
     for node in layer.statements.values():
-        if layer.orphaned and isinstance(node.value, dict) and not {"metric", "regime"} & set(node.value):
+        if layer.orphaned and isinstance(node.value, dict) and not subjects & set(node.value):
             continue
         expectation, found = build(_with_defaults(node, layer.defaults), layer.weights, layer.profiles)
         problems += found

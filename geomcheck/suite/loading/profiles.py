@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, Field, PlainValidator
 
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import SuiteError, UsageError
@@ -15,7 +15,8 @@ from geomcheck.files import displayed
 from geomcheck.suite.conditions.profile import EVIDENCE, PAPER, Profile
 from geomcheck.suite.language.document import read_document
 from geomcheck.suite.language.quantities import Refusal, quantity, spelled
-from geomcheck.suite.loading.grammar import Slug, Text, validate
+from geomcheck.suite.language.statement import STRICT, Slug, Text
+from geomcheck.suite.language.validation import validate
 
 FORMAT = 1
 BUILT_IN = "paper"
@@ -40,10 +41,8 @@ def _centres(raw: Any) -> dict[str, float]:
         raise Refusal(f"expected one figure of each of {', '.join(names)}")
     centres = {}
     for name in names:
-        try:
+        with Refusal.at(name):
             centres[name] = quantity(raw[name], load_metrics()[name].unit).value
-        except Refusal as refusal:
-            raise Refusal(str(refusal), path=(name,)) from None
         if centres[name] <= 0:
             raise Refusal(f"a centre is above 0; found {spelled(raw[name])}", path=(name,))
     return centres
@@ -52,7 +51,7 @@ def _centres(raw: Any) -> dict[str, float]:
 class _ProfileFile(BaseModel):
     """The keys of a profile file."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = STRICT
 
     profile: Annotated[int, PlainValidator(_version)] = Field(description="Version of the profile format.")
     name: Slug = Field(description="The regime.")

@@ -8,14 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from geomcheck.diagnostics import Metric, Registry, load_metrics
-from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
-from geomcheck.suite.loading.grammar import (
-    Heading,
-    RegimeStatement,
-    SufficiencyStatement,
-    defaults_model,
-    statement_model,
-)
+from geomcheck.suite.conditions import SubjectCondition, load_conditions
+from geomcheck.suite.loading.grammar import Heading, defaults_model, statement_model
 from geomcheck.suite.loading.hover import about_metric, documented, shared
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -36,8 +30,8 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
     }
     definitions = {metric.name: _expectation(metric) for metric in metrics}
-    definitions["regime"] = documented(_object(RegimeStatement))
-    definitions[SUFFICIENCY] = _sufficiency()
+    subjects = load_conditions().of_subjects
+    definitions |= {kind.keyword: _subject(kind) for kind in subjects}
     definitions["override"] = _override(definitions)
     definitions["expectation"] = _dispatch(metrics)
     return {"$schema": _DRAFT, "title": "geomcheck suite", **schema, "definitions": shared(definitions)}
@@ -58,15 +52,16 @@ def _defaults(metric: Metric) -> dict[str, Any]:
 
 
 def _expectation(metric: Metric) -> dict[str, Any]:
-    schema = documented(_object(statement_model(metric.name)), metric)
+    schema = documented(_object(statement_model(metric.name)))
     schema["properties"]["metric"] |= {"description": about_metric(metric), "enumDescriptions": [metric.title]}
     # What else is required may come from `extends` and `defaults`.
     return {"description": about_metric(metric), **schema, "required": ["id", "metric"]}
 
 
-def _sufficiency() -> dict[str, Any]:
-    schema = documented(_object(SufficiencyStatement))
-    return {**schema, "required": ["id", "metric"]}  # what else is required may come from `extends`
+def _subject(kind: type[SubjectCondition]) -> dict[str, Any]:
+    schema = documented(_object(kind.statement))
+    needed = ["id", "regime"] if kind.instead_of_metric else ["id", "metric"]
+    return {**schema, "required": needed}  # what else is required may come from `extends`
 
 
 def _override(statements: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -85,37 +80,34 @@ def _override(statements: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         "properties": {
             key: parts[0] if all(part == parts[0] for part in parts) else about[key]
             for key, parts in sorted(found.items())
-            if key not in ("metric", "regime")
+            if key not in ("metric", *(k.keyword for k in load_conditions().of_subjects if k.instead_of_metric))
         },
         "required": ["id"],
         "additionalProperties": False,
     }
 
 
-def _about_sufficiency() -> str:
-    return str(SufficiencyStatement.model_fields["metric"].description)
-
-
 def _dispatch(metrics: Registry) -> dict[str, Any]:
     has_metric = {"required": ["metric"]}
+    conditions = load_conditions()
+    named = {kind.keyword: kind for kind in conditions.of_subjects if not kind.instead_of_metric}
     by_metric = [
         {
             "if": {"properties": {"metric": {"const": name}}, **has_metric},
             "then": {"$ref": f"#/definitions/{name}"},
         }
-        for name in (*metrics.names(), SUFFICIENCY)
+        for name in (*metrics.names(), *named)
     ]
-    without = {
-        "if": {"not": has_metric},
-        "then": {
-            "if": {"required": ["regime"]},
-            "then": {"$ref": "#/definitions/regime"},
-            "else": {"$ref": "#/definitions/override"},
-        },
-    }
+    otherwise: dict[str, Any] = {"$ref": "#/definitions/override"}
+    for kind in conditions.of_subjects:
+        if kind.instead_of_metric:
+            then = {"$ref": f"#/definitions/{kind.keyword}"}
+            otherwise = {"if": {"required": [kind.keyword]}, "then": then, "else": otherwise}
+    without = {"if": {"not": has_metric}, "then": otherwise}
+    about = {kind.keyword: str(kind.statement.model_fields["metric"].description) for kind in named.values()}
     choice = {
-        "enum": [*metrics.names(), SUFFICIENCY],
-        "enumDescriptions": [*(about_metric(metric) for metric in metrics), _about_sufficiency()],
+        "enum": [*metrics.names(), *named],
+        "enumDescriptions": [*(about_metric(metric) for metric in metrics), *about.values()],
         "description": "What is measured; each metric has its own parameters and unit.",
         "examples": ["stable_rank", "update_support"],
     }

@@ -1,0 +1,171 @@
+"""What conditions on a metric's figures share: their keys in a suite, and the way from a record to a finding."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self
+
+from geomcheck.diagnostics import Metric, Unit
+from geomcheck.record import Record
+from geomcheck.suite.conditions.band import Offence
+from geomcheck.suite.expectation import Condition, Expectation, Finding
+from geomcheck.suite.groups import Groups, fold_groups, gaps
+from geomcheck.suite.language.places import At
+from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, Tolerance, tolerance
+from geomcheck.suite.sampling import Question, Sample, fused_warning, rounding_warning, sample
+from geomcheck.suite.verdict import Observed, Unanswerable, Worst
+
+WORST = 5
+"""Weights that a verdict names."""
+
+NOT_FINITE = "The figure is not a finite number, and nothing holds of such a figure."
+
+NO_OFFENCE: Offence = (False, -math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One key of a condition, as a suite writes it.
+
+    Attributes:
+        name: the key.
+        about: what it demands, in one sentence for editors.
+        read: its value from a plain YAML value, in the unit of the metric. Raises Refusal.
+        schema: the JSON Schema of its value, with ``examples``.
+    """
+
+    name: str
+    about: str
+    read: Callable[[Any, Unit], Any]
+    schema: Callable[[Unit], dict[str, Any]]
+
+
+class Stated(Protocol):
+    """What a condition may ask of the statement that it stands in, when it is built."""
+
+    per: str
+    at: At
+
+
+@dataclass(frozen=True)
+class Case:
+    """One expectation on one record, with the figures that it is about."""
+
+    expectation: Expectation
+    record: Record
+    reference: Record | None
+    question: Question
+    found: Sample
+    groups: Groups
+
+    def figures(self) -> Iterator[tuple[int, str | None, float]]:
+        """(step, group, folded figure), by group and then by step."""
+        for group, series in self.groups.items():
+            for step, value in series.items():
+                yield step, group, value
+
+    def worst(self, step: int, offence: Callable[[str, float], Offence]) -> tuple[Worst, ...]:
+        """The weights on the wrong side at `step`, the furthest first; where there are none, those closest to it."""
+        values = self.found.cells[step]
+        offences = {name: offence(name, values[name]) for name in sorted(values)}
+        ordered = sorted(offences, key=lambda name: offences[name], reverse=True)
+        wrong = [name for name in ordered if offences[name][0]]
+        return tuple(Worst(step, name, values[name]) for name in (wrong or ordered)[:WORST])
+
+
+class FigureCondition(Condition):
+    """A condition on the folded figures of a metric.
+
+    Attributes:
+        keys: the keys that state it, any of which may be given.
+        tolerant: whether `tolerance` goes with it.
+    """
+
+    keys: ClassVar[tuple[Key, ...]]
+    tolerant: ClassVar[bool] = False
+
+    @classmethod
+    def needs_tolerance(cls, given: Mapping[str, Any]) -> bool:
+        """Whether a suite must give `tolerance` beside these keys, as they are written."""
+        return cls.tolerant
+
+    @classmethod
+    def quantities(cls, given: Mapping[str, Any]) -> Iterable[Quantity]:
+        """The figures among the values of its keys: whether they are in percent decides how all are shown."""
+        return [value for value in given.values() if isinstance(value, Quantity)]
+
+    @classmethod
+    @abstractmethod
+    def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
+        """The condition with these values of its keys, and of `tolerance` as it is written. Raises Refusal."""
+
+    @abstractmethod
+    def find(self, case: Case) -> Finding:
+        """Hold the figures against it. Raises Unanswerable."""
+
+    def fault(self, low: float, high: float, count: int | None = None) -> str | None:
+        """Why it says nothing about `count` figures (None: any number) from `low` to `high`, or None."""
+        return None
+
+    def contradictions(self, stated: Stated, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
+        """What makes no sense in the statement around it."""
+        return ()
+
+    def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:
+        (question,) = self.questions(expectation)
+        found = sample(question, record, question.settle(record))
+        _require_storage(expectation, found)
+        groups = fold_groups(found, expectation)
+        warnings = (
+            *rounding_warning(question, record, found),
+            *fused_warning(found.used.values()),
+            *gaps(groups, found, expectation),
+        )
+        self._require_doubt(question, found)
+        finding = self.find(Case(expectation, record, reference, question, found, groups))
+        return replace(finding, warnings=(*warnings, *finding.warnings))
+
+    def _require_doubt(self, question: Question, found: Sample) -> None:
+        """Raise Unanswerable where it holds, or fails, whatever weights of these shapes do."""
+        ranges = {question.metric.range(question.params, weight.shape) for weight in found.used.values()}
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        fault = self.fault(low, high, len(found.cells))
+        if fault:
+            raise Unanswerable(f"`{self.text}` {fault}, of weights of these shapes")
+
+
+def read_tolerance(raw: Any, unit: Unit) -> Tolerance:
+    """The value of `tolerance`. Raises Refusal at that key."""
+    with Refusal.at("tolerance"):
+        return tolerance(raw, unit)
+
+
+def value_of(observed: Observed) -> float:
+    """The figure; NaN where there is none."""
+    return math.nan if observed.value is None else observed.value
+
+
+def unless_finite(value: float) -> str:
+    """What a violation by `value` means where it is no finite number; nothing where it is one."""
+    return "" if math.isfinite(value) else NOT_FINITE
+
+
+def by_group(observed: Sequence[Observed]) -> dict[str | None, list[Observed]]:
+    """The figures of each group, in their order."""
+    found: dict[str | None, list[Observed]] = {}
+    for one in observed:
+        found.setdefault(one.group, []).append(one)
+    return found
+
+
+def _require_storage(expectation: Expectation, found: Sample) -> None:
+    """Raise Unanswerable where the suite is for other storage formats."""
+    for name, weight in found.used.items():
+        if expectation.storage and weight.dtypes != expectation.storage:
+            raise Unanswerable(
+                f"{name} is stored as {', '.join(weight.dtypes)} (W0, run), and the suite is for `storage: "
+                f"[{', '.join(expectation.storage)}]`: its figures are other figures"
+            )

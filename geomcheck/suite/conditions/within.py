@@ -1,0 +1,123 @@
+"""A fixed band for all checkpoints: ``within``, ``above`` and ``below``, ``near``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from geomcheck.diagnostics import Unit
+from geomcheck.suite.conditions import wording
+from geomcheck.suite.conditions.band import Band, bounds, near, within
+from geomcheck.suite.conditions.figure import Case, FigureCondition, Key, read_tolerance, unless_finite, value_of
+from geomcheck.suite.expectation import Finding
+from geomcheck.suite.language.fields import pair_schema, quantity_schema
+from geomcheck.suite.language.quantities import Quantity, Scale, quantity, quantity_pair
+from geomcheck.suite.verdict import Area, Bounds, Observed
+
+
+@dataclass(frozen=True)
+class InBand(FigureCondition):
+    """Every figure lies in one band."""
+
+    band: Band
+
+    @property
+    def percent(self) -> bool:
+        return self.band.scale.percent
+
+    @property
+    def text(self) -> str:
+        return self.band.text
+
+    @property
+    def bounds(self) -> Bounds:
+        return self.band.bounds
+
+    @property
+    def drawn(self) -> Area:
+        return Area(*self.band.bounds)
+
+    def fault(self, low: float, high: float, count: int | None = None) -> str | None:
+        return self.band.fault(low, high)
+
+    def find(self, case: Case) -> Finding:
+        band, expectation = self.band, case.expectation
+        observed = tuple(Observed(step, group, value, band.holds(value)) for step, group, value in case.figures())
+        extreme = max(observed, key=lambda o: band.offence(value_of(o)))
+        message = wording.in_band(expectation, observed, extreme, band, len(case.found.used))
+        return Finding(
+            wording.within_allowance(observed, expectation.allow),
+            message,
+            observed,
+            extreme,
+            case.worst(extreme.step, lambda _name, value: band.offence(value)),
+            side=band.side(value_of(extreme)),
+            meaning=unless_finite(value_of(extreme)),
+        )
+
+
+class Within(InBand):
+    """``within: [low, high]``, the bounds included."""
+
+    keyword = "within"
+    keys = (
+        Key(
+            name="within",
+            about="The figure lies between two values, or on them.",
+            read=quantity_pair,
+            schema=pair_schema,
+        ),
+    )
+
+    @classmethod
+    def quantities(cls, given: Mapping[str, Any]) -> Iterable[Quantity]:
+        return list(given["within"])
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
+        low, high = given["within"]
+        return cls(within(low, high, scale))
+
+
+class AboveBelow(InBand):
+    """``above``, ``below`` or both, the bounds excluded."""
+
+    keyword = "above"
+    keys = (
+        Key(
+            name="above",
+            about="The figure is larger; may be combined with `below`.",
+            read=quantity,
+            schema=lambda unit: quantity_schema(unit, {"fraction": ["50%", 0.5], "number": [2], "deg": ["5 deg"]}),
+        ),
+        Key(
+            name="below",
+            about="The figure is smaller; may be combined with `above`.",
+            read=quantity,
+            schema=lambda unit: quantity_schema(unit, {"fraction": ["30%"], "number": [75], "deg": ["0.5 deg"]}),
+        ),
+    )
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
+        return cls(bounds(given.get("above"), given.get("below"), scale))
+
+
+class Near(InBand):
+    """``near`` a value, within a tolerance."""
+
+    keyword = "near"
+    tolerant = True
+    keys = (
+        Key(
+            name="near",
+            about="The figure is this, within `tolerance`.",
+            read=quantity,
+            schema=lambda unit: quantity_schema(unit, {"fraction": ["50%"], "number": [25], "deg": ["1 deg"]}),
+        ),
+    )
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
+        return cls(near(given["near"], read_tolerance(tolerance, unit), scale))
