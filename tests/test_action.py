@@ -103,7 +103,8 @@ def test_what_is_installed(tmp_path: Path, version: str, wanted: str) -> None:
 
 
 def test_a_real_run_passes_and_leaves_its_outputs(tmp_path: Path) -> None:
-    result = run_step("check", tmp_path, RUNS=str(ROOT / "fixtures/tiny-opd"), SUITES="tiny-opd")
+    suite = str(ROOT / "suites/tiny-opd.yaml")
+    result = run_step("check", tmp_path, RUNS=str(ROOT / "fixtures/tiny-opd"), SUITES=suite)
     assert result.returncode == 0, result.stdout + result.stderr
     directory = Path((tmp_path / "output").read_text().strip().removeprefix("directory="))
     names = {path.name for path in directory.iterdir()}

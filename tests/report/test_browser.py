@@ -44,7 +44,7 @@ def browser() -> Iterator[Any]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A failing run of the fixtures with its suite, and a comparison of two records with a hostile name."""
     directory = tmp_path_factory.mktemp("pages")
-    suite = geomcheck.load_suite("tiny-opd")
+    suite = geomcheck.load_suite(FIXTURES.parent / "suites" / "tiny-opd.yaml")
     record = geomcheck.measure(FIXTURES / "tiny-sft", suites=[suite], metrics=["update_spectrum", "principal_angle"])
     verdicts: list[Judged] = [
         judged(suite.name, verdict.to_dict(), expectation, record, None)

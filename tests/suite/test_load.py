@@ -1,5 +1,6 @@
 import contextlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from geomcheck.errors import SuiteError, UsageError
 from geomcheck.suite import load_suite, shipped_suites
 from geomcheck.suite.loading import shipped
+
+ROOT = Path(__file__).parents[2]
 
 CONTRACT = """\
 # yaml-language-server: $schema=geomcheck-suite.schema.json
@@ -303,6 +306,15 @@ def test_shipped_suites_are_valid_and_say_why(name):
 
 @pytest.mark.parametrize("method", ["opd", "sft", "rlvr"])
 def test_the_papers_suites_and_the_tiny_ones_never_claim_one_run(method):
-    paper, tiny = load_suite(method), load_suite(f"tiny-{method}")
+    paper, tiny = load_suite(method), load_suite(ROOT / "suites" / f"tiny-{method}.yaml")
     for run in (f"tiny-{method}", f"tiny-{method}-seed-3", f"qwen3-8b-{method}", method):
         assert paper.applies(run) != tiny.applies(run)
+
+
+def test_the_wheel_has_the_shipped_suites_and_no_suite_of_a_fixture() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    names = {Path(source).stem for source in packed if source.endswith(".yaml")}
+    assert names == set(shipped_suites())
+    assert {"opd", "sft", "rlvr"} <= names
+    assert not any(name.startswith("tiny-") for name in names)

@@ -16,10 +16,13 @@ PROJECT = "suites"
 
 
 def shipped_suites() -> dict[str, Path]:
-    """The shipped suites by name: those in the wheel, or in a checkout those of its ``suites`` directory."""
+    """The shipped suites by name: those in the wheel, or in a checkout those of its ``suites`` directory.
+
+    Suites for geomcheck's own fixtures are not shipped: a user's run of such a name would be judged by them.
+    """
     packed = _PACKAGE / "_suites"
     directory = packed if packed.is_dir() else _PACKAGE.parent / "suites"
-    return {path.stem: path for path in sorted(directory.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(directory.glob("*.yaml")) if not path.stem.startswith("tiny-")}
 
 
 def find_suite(source: str | Path, *, beside: Path | None = None) -> Path:
