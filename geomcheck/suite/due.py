@@ -59,14 +59,14 @@ class Due:
 
     def _may_mend(self, verdict: Verdict) -> bool:
         """Whether what keeps a closed selection from being judged may pass: frozen weights thaw, scores come later."""
-        return verdict.frozen > 0 or self.expectation.condition.answers_later
+        return verdict.counts.frozen > 0 or self.expectation.condition.answers_later
 
     def _beyond_repair(self, verdict: Verdict) -> bool:
         """Whether a violation stays one whatever the later checkpoints are."""
         if verdict.outcome not in VIOLATED:
             return False
         condition = self.expectation.condition
-        if self.expectation.allow and (verdict.frozen or condition.own_places is not None):
+        if self.expectation.allow and (verdict.counts.frozen or condition.own_places is not None):
             return False  # a group that is first judged later raises the number of those that may violate
         return condition.broken_for_good(verdict.observed, self.expectation.allow)
 
@@ -81,12 +81,7 @@ class SoFar:
 
 
 def judge_so_far(
-    expectation: Expectation,
-    record: Record,
-    *,
-    finished: bool,
-    scaled: bool = True,
-    reference: Record | None = None,
+    expectation: Expectation, record: Record, *, finished: bool, scaled: bool = True, reference: Record | None = None
 ) -> SoFar:
     """Judge what can be judged of a `record` that holds the checkpoints so far; see `due`."""
     found = due(expectation, record.points, finished=finished, scaled=scaled)

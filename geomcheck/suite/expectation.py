@@ -75,7 +75,7 @@ class Condition(ABC):
     @property
     def drawn(self) -> Area | None:
         """The area that a chart shades, where it is the same at every checkpoint."""
-        return None
+        return None if self.bounds is None else Area(*self.bounds)
 
     @property
     def own_places(self) -> Places | None:

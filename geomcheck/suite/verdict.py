@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
 from geomcheck.errors import GeomcheckError, Position
@@ -17,59 +17,35 @@ Bounds = tuple[float | None, float | None]
 """(low, high), None for an open side."""
 
 
-class FigureFacts(TypedDict):
-    """A figure in ``--geom-json``: null with the reason where it is no finite number."""
-
-    value: float | None
-    reason: NotRequired[str]
-
-
-class ObservedFacts(FigureFacts):
-    """An `Observed` in ``--geom-json``; the last four only where there are such."""
+class ObservedFacts(TypedDict):
+    """An `Observed` in ``--geom-json``, with the reason where `value` is null; the other keys only where there are."""
 
     step: int
     group: str | None
+    value: float | None
     holds: bool | None
+    reason: NotRequired[str]
     reference: NotRequired[float | None]
     random: NotRequired[float | None]
     low: NotRequired[float]
     high: NotRequired[float]
 
 
-class WorstFacts(FigureFacts):
+class WorstFacts(TypedDict):
     """A `Worst` in ``--geom-json``."""
 
     step: int
     weight: str
+    value: float | None
+    reason: NotRequired[str]
 
 
-class BoundsFacts(TypedDict):
-    """Two bounds in ``--geom-json``."""
+class AreaFacts(TypedDict):
+    """An `Area` in ``--geom-json``; the condition's bounds have no words."""
 
     low: float | None
     high: float | None
-
-
-class AreaFacts(BoundsFacts):
-    """An `Area` in ``--geom-json``."""
-
-    words: str
-
-
-class CountsFacts(TypedDict):
-    """`Counts` in ``--geom-json``."""
-
-    measured: int
-    frozen: int
-    skipped: int
-
-
-class PositionFacts(TypedDict):
-    """Where an expectation stands."""
-
-    path: str
-    line: int
-    column: int
+    words: NotRequired[str]
 
 
 class Facts(TypedDict):
@@ -92,22 +68,14 @@ class Facts(TypedDict):
     side: Side | None
     meaning: str
     worst: list[WorstFacts]
-    weights: CountsFacts
+    weights: dict[str, int]
     unit: str
     percent: bool
-    bounds: BoundsFacts | None
+    bounds: AreaFacts | None
     drawn: AreaFacts | None
     why: str
     warnings: list[str]
-    position: PositionFacts
-
-
-class JudgedFacts(Facts):
-    """A verdict with what was judged by what: the run's name, and the suite's name and path."""
-
-    run: str
-    suite: str
-    path: str
+    position: dict[str, Any]
 
 
 class Unanswerable(GeomcheckError):
@@ -134,10 +102,9 @@ class Observed:
     def to_dict(self) -> ObservedFacts:
         """In plain builtins; ``reference``, ``random``, ``low`` and ``high`` only where there are such."""
         holds = None if self.holds is None else bool(self.holds)
-        number = _number(self.value)
-        facts = ObservedFacts(step=int(self.step), group=self.group, value=number["value"], holds=holds)
-        if "reason" in number:
-            facts["reason"] = number["reason"]
+        facts = ObservedFacts(step=int(self.step), group=self.group, value=_finite(self.value), holds=holds)
+        if reason := _reason(self.value):
+            facts["reason"] = reason
         if self.reference is not None:
             facts["reference"] = _finite(self.reference)
         if self.random is not None:
@@ -154,6 +121,13 @@ class Worst:
     step: int
     weight: str
     value: float | None
+
+    def to_dict(self) -> WorstFacts:
+        """In plain builtins."""
+        facts = WorstFacts(step=int(self.step), weight=self.weight, value=_finite(self.value))
+        if reason := _reason(self.value):
+            facts["reason"] = reason
+        return facts
 
 
 @dataclass(frozen=True)
@@ -222,21 +196,6 @@ class Verdict:
     drawn: Area | None = None
     warnings: tuple[str, ...] = ()
 
-    @property
-    def measured(self) -> int:
-        """Number of weights that were folded."""
-        return self.counts.measured
-
-    @property
-    def frozen(self) -> int:
-        """Number of selected weights that never changed."""
-        return self.counts.frozen
-
-    @property
-    def skipped(self) -> int:
-        """Number of selected weights that could not be measured."""
-        return self.counts.skipped
-
     def to_dict(self) -> Facts:
         """The verdict in the shape of ``--geom-json``, in plain builtins; non-finite numbers as null."""
         return {
@@ -256,34 +215,29 @@ class Verdict:
             "decisive": None if self.decisive is None else self.decisive.to_dict(),
             "side": self.side,
             "meaning": self.meaning,
-            "worst": [{"step": int(w.step), "weight": w.weight, **_number(w.value)} for w in self.worst],
-            "weights": {"measured": self.measured, "frozen": self.frozen, "skipped": self.skipped},
+            "worst": [worst.to_dict() for worst in self.worst],
+            "weights": asdict(self.counts),
             "unit": self.unit,
             "percent": self.percent,
             "bounds": None if self.bounds is None else {"low": self.bounds[0], "high": self.bounds[1]},
             "drawn": None
             if self.drawn is None
-            else {"low": self.drawn.low, "high": self.drawn.high, "words": self.drawn.words},
+            else AreaFacts(low=self.drawn.low, high=self.drawn.high, words=self.drawn.words),
             "why": self.why,
             "warnings": list(self.warnings),
-            "position": {
-                "path": self.position.path,
-                "line": self.position.line,
-                "column": self.position.column,
-            },
+            "position": asdict(self.position),
         }
 
 
-def _number(value: float | None) -> FigureFacts:
+def _reason(value: float | None) -> str | None:
+    """Why a figure is null in JSON; None where it is not."""
     if value is None:
-        return {"value": None, "reason": "no figure"}
-    if not math.isfinite(value):
-        return {"value": None, "reason": f"{float(value)} is not a finite number"}
-    return {"value": float(value)}
+        return "no figure"
+    return None if math.isfinite(value) else f"{float(value)} is not a finite number"
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _builtin(value: Any) -> Any:

@@ -372,6 +372,6 @@ def test_what_is_settled_stays(kind):
             if found.standing == "settled":
                 assert end.verdict.outcome in STAYS[found.verdict.outcome]
             else:
-                assert found.due.waits_for or found.verdict.frozen
+                assert found.due.waits_for or found.verdict.counts.frozen
 
     stays()

@@ -93,7 +93,7 @@ def test_judgements(judge, ramping, keys, outcome, message):
     assert verdict.outcome == outcome
     assert message in verdict.message
     assert verdict.message.startswith(RANK)
-    assert verdict.measured == 4
+    assert verdict.counts.measured == 4
 
 
 def test_observed_and_worst(judge, ramping):
@@ -315,7 +315,7 @@ class TestFrozen:
         )
         verdict = judge("metric: stable_rank\nwithin: [20, 30]", record)
         assert verdict.outcome == "passed"
-        assert (verdict.measured, verdict.frozen) == (2, 2)
+        assert (verdict.counts.measured, verdict.counts.frozen) == (2, 2)
         assert "mean of 2 weights" in verdict.message
 
     def test_all_frozen_is_an_error(self, judge, make_record):
@@ -323,7 +323,7 @@ class TestFrozen:
         verdict = judge("metric: update_sparsity\nabove: 50%", record)
         assert verdict.outcome == "error"
         assert "none of the 4 selected weights ever changed" in verdict.message
-        assert (verdict.measured, verdict.frozen) == (4, 4)
+        assert (verdict.counts.measured, verdict.counts.frozen) == (4, 4)
 
     @pytest.mark.parametrize(
         ("keys", "outcome", "message"),
@@ -357,7 +357,7 @@ class TestFrozen:
         verdict = judge("metric: frozen_share\nbelow: 60%", record)
         assert verdict.outcome == "passed"
         assert verdict.observed[0].value == 0.5
-        assert (verdict.measured, verdict.frozen) == (4, 2)
+        assert (verdict.counts.measured, verdict.counts.frozen) == (4, 2)
 
     def test_unchanged_at_one_checkpoint_is_left_out_there(self, judge, make_record):
         record = make_record(
@@ -474,7 +474,7 @@ class TestBrokenRecords:
         verdict = judge("metric: stable_rank\nabove: 3", record)
         assert verdict.outcome == "error"
         assert f"{ATTENTION[0]} cannot be measured: NaN in checkpoint-200; repair the run" in verdict.message
-        assert verdict.skipped == 1
+        assert verdict.counts.skipped == 1
         assert judge("metric: stable_rank\nabove: 3\nweights: {include: ['*.1.*attn*']}", record).outcome == "passed"
 
     @pytest.mark.parametrize("metric", [RANK, "frozen_share"])

@@ -10,10 +10,10 @@ from geomcheck.diagnostics import Metric, Unit
 from geomcheck.record import Point
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, within
-from geomcheck.suite.conditions.figure import Case, FigureCondition, Key, Stated, unless_finite, value_of
+from geomcheck.suite.conditions.figure import Case, FigureCondition, Key, unless_finite, value_of
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import PROGRESS_SCHEMA, STEP_SCHEMA, pair_schema
-from geomcheck.suite.language.places import Place, Places, parse_place
+from geomcheck.suite.language.places import At, Place, Places, parse_place
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, quantity_pair, spelled
 from geomcheck.suite.verdict import Observed, Unanswerable
 
@@ -102,7 +102,7 @@ class Bands(FigureCondition):
                 return f"at {place.text}, `{band.text}`, {fault}"
         return None
 
-    def contradictions(self, stated: Stated, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
+    def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
         if metric.trivial_at is None:
             return
         other = parse_place(params[metric.trivial_at], previous=True)

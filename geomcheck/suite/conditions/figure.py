@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.record import Record
@@ -41,13 +41,6 @@ class Key:
     about: str
     read: Callable[[Any, Unit], Any]
     schema: Callable[[Unit], dict[str, Any]]
-
-
-class Stated(Protocol):
-    """What a condition may ask of the statement that it stands in, when it is built."""
-
-    per: str
-    at: At
 
 
 @dataclass(frozen=True)
@@ -110,8 +103,8 @@ class FigureCondition(Condition):
         """Why it says nothing about `count` figures (None: any number) from `low` to `high`, or None."""
         return None
 
-    def contradictions(self, stated: Stated, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
-        """What makes no sense in the statement around it."""
+    def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
+        """What makes no sense beside it in the statement: of `metric`, at these checkpoints."""
         return ()
 
     def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:

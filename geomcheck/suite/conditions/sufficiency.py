@@ -30,7 +30,7 @@ from geomcheck.suite.language.places import LAST, At
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, quantity, ratio, spelled
 from geomcheck.suite.language.statement import TEXT_SCHEMA, TEXTS_SCHEMA, Statement, Text
 from geomcheck.suite.sampling import Question
-from geomcheck.suite.verdict import Area, Bounds, Observed, Worst
+from geomcheck.suite.verdict import Bounds, Observed, Worst
 
 SUFFICIENCY = "functional_sufficiency"
 
@@ -103,8 +103,7 @@ class SufficiencyStatement(Statement):
         None, description="The score before training. Default: each run's own at step 0.", examples=[0.11]
     )
     since: Annotated[str, *fields.one_of(SINCE)] = Field(
-        "start",
-        description="Where the gain is counted from: `start` of the training, or `constraint`. Default: start.",
+        "start", description="Where the gain is counted from: `start` of the training, or `constraint`. Default: start."
     )
     min_gain: Annotated[float, PlainValidator(_gain), WithJsonSchema({"type": "number", "minimum": 0})] = Field(
         0.0,
@@ -197,10 +196,6 @@ class Sufficiency(SubjectCondition):
     @property
     def bounds(self) -> Bounds:
         return self.band.bounds
-
-    @property
-    def drawn(self) -> Area:
-        return Area(*self.band.bounds)
 
     @property
     def compares(self) -> bool:

@@ -12,18 +12,10 @@ from typing import Any, Literal, Self
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Offence
-from geomcheck.suite.conditions.figure import (
-    NO_OFFENCE,
-    Case,
-    FigureCondition,
-    Key,
-    Stated,
-    by_group,
-    read_tolerance,
-    value_of,
-)
+from geomcheck.suite.conditions.figure import NO_OFFENCE, Case, FigureCondition, Key, by_group, read_tolerance, value_of
 from geomcheck.suite.expectation import Expectation, Finding
 from geomcheck.suite.language.fields import word, word_schema
+from geomcheck.suite.language.places import At
 from geomcheck.suite.language.quantities import Refusal, Scale, Tolerance, flatness
 from geomcheck.suite.verdict import Observed, Unanswerable
 
@@ -106,11 +98,9 @@ class Trend(FigureCondition):
             return None
         return f"cannot fail: of {count} figures it is at most {count:.0%}"
 
-    def contradictions(self, stated: Stated, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
-        if stated.at.single:
-            yield Refusal(
-                f"a trend needs two checkpoints or more, and `at: {stated.at.text}` selects one", path=("at",)
-            )
+    def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
+        if at.single:
+            yield Refusal(f"a trend needs two checkpoints or more, and `at: {at.text}` selects one", path=("at",))
 
     def judge_series(self, series: Sequence[float]) -> tuple[bool, ...]:
         """Which points of the series are as demanded; the series holds when all are."""

@@ -13,7 +13,7 @@ from geomcheck.suite.conditions.figure import Case, FigureCondition, Key, read_t
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import pair_schema, quantity_schema
 from geomcheck.suite.language.quantities import Quantity, Scale, quantity, quantity_pair
-from geomcheck.suite.verdict import Area, Bounds, Observed
+from geomcheck.suite.verdict import Bounds, Observed
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,6 @@ class InBand(FigureCondition):
     @property
     def bounds(self) -> Bounds:
         return self.band.bounds
-
-    @property
-    def drawn(self) -> Area:
-        return Area(*self.band.bounds)
 
     def fault(self, low: float, high: float, count: int | None = None) -> str | None:
         return self.band.fault(low, high)

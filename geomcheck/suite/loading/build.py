@@ -104,7 +104,7 @@ def _about_figure(metric: Metric, node: Node, selection: Selection, what: str) -
         for refusal in (
             *_idle_conditions(condition, metric, params, figures, node),
             *_idle_keys(statement, condition),
-            *condition.contradictions(statement, metric, params),
+            *condition.contradictions(statement.at, metric, params),
             *_contradictions(statement, metric, params),
         )
     ]

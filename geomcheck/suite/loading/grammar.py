@@ -100,11 +100,9 @@ class Heading(BaseModel):
         description="What the figures are for and where they come from.",
         examples=["On-policy distillation of our 8B student; bands from the five runs of May."],
     )
-    applies_to: Annotated[
-        tuple[str, ...],
-        PlainValidator(_patterns),
-        WithJsonSchema(TEXTS_SCHEMA),
-    ] = Field(("*",), description="Patterns of run directory names; `!` excludes.", examples=[["*opd*", "!tiny-*"]])
+    applies_to: Annotated[tuple[str, ...], PlainValidator(_patterns), WithJsonSchema(TEXTS_SCHEMA)] = Field(
+        ("*",), description="Patterns of run directory names; `!` excludes.", examples=[["*opd*", "!tiny-*"]]
+    )
     base: Text = Field(
         "",
         description="Where W0 comes from: a directory (relative to this file) or a Hub id.",
@@ -119,25 +117,17 @@ class Heading(BaseModel):
         description="Storage formats, W0's first, that the figures are for; a run in others is an error.",
         examples=[["bf16", "bf16"]],
     )
-    profiles: Annotated[
-        list[str],
-        PlainValidator(_sources),
-        WithJsonSchema(TEXTS_SCHEMA),
-    ] = Field(
+    profiles: Annotated[list[str], PlainValidator(_sources), WithJsonSchema(TEXTS_SCHEMA)] = Field(
         ["paper"],
         description="What `regime` compares with: `paper`, profile files, directories of them.",
         examples=[["paper", "profiles/mine.yaml"]],
     )
     weights: Weights = Field(Selection(), description="The weights that expectations look at by default.")
     defaults: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Parameters per metric.",
-        examples=[{"subspace_alignment": {"k": 32}}],
+        default_factory=dict, description="Parameters per metric.", examples=[{"subspace_alignment": {"k": 32}}]
     )
     extends: Text = Field(
-        "",
-        description="A shipped suite or a path; expectations override its by `id`.",
-        examples=["opd", "./team.yaml"],
+        "", description="A shipped suite or a path; expectations override its by `id`.", examples=["opd", "./team.yaml"]
     )
     expect: Annotated[list[Any], PlainValidator(_expectations), WithJsonSchema({"type": "array"})] = Field(
         default_factory=list,
@@ -221,10 +211,7 @@ def _conditions(unit: Unit) -> dict[str, Any]:
     conditions = load_conditions()
     found = {f"condition_{key.name}": _field(key, unit) for key in conditions.keys}
     angle = [fields.ANGLE_SCHEMA] if unit is Unit.DEGREES else []
-    amount = {
-        "anyOf": [{"type": "number"}, fields.PERCENT_SCHEMA, *angle],
-        "examples": TOLERANCE_EXAMPLES[unit],
-    }
+    amount = {"anyOf": [{"type": "number"}, fields.PERCENT_SCHEMA, *angle], "examples": TOLERANCE_EXAMPLES[unit]}
     *others, last = (f"`{name}`" for name in conditions.tolerant)
     about = f"For {', '.join(others)} and {last}: an amount, or a percentage of the target."
     tolerance = Key(name="tolerance", about=about, read=lambda raw, _unit: raw, schema=lambda _unit: amount)

@@ -92,10 +92,7 @@ def _dispatch(metrics: Registry) -> dict[str, Any]:
     conditions = load_conditions()
     named = {kind.keyword: kind for kind in conditions.of_subjects if not kind.instead_of_metric}
     by_metric = [
-        {
-            "if": {"properties": {"metric": {"const": name}}, **has_metric},
-            "then": {"$ref": f"#/definitions/{name}"},
-        }
+        {"if": {"properties": {"metric": {"const": name}}, **has_metric}, "then": {"$ref": f"#/definitions/{name}"}}
         for name in (*metrics.names(), *named)
     ]
     otherwise: dict[str, Any] = {"$ref": "#/definitions/override"}
