@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from geomcheck.diagnostics import Metric, Unit
+from geomcheck.diagnostics.declaration import Ends
 
 Schema = dict[str, Any]
 
@@ -39,16 +40,12 @@ _EXAMPLES: Mapping[str, list[Any]] = {
 }
 """Examples of keys whose grammar does not give them."""
 
-_BY_UNIT: Mapping[Unit, Mapping[str, list[Any]]] = {
-    Unit.FRACTION: {"within": [["20%", "30%"]], "above": ["50%", 0.5], "below": ["30%"], "tolerance": [0.05, "10%"]},
-    Unit.NUMBER: {"within": [[20, 30]], "above": [2], "below": [75], "tolerance": [5, "10%"]},
-    Unit.DEGREES: {
-        "within": [["0.5 deg", "1.5 deg"]],
-        "above": ["5 deg"],
-        "below": ["0.5 deg"],
-        "tolerance": ["0.5 deg", "10%"],
-    },
+_BY_UNIT: Mapping[Unit, tuple[float | str, float | str, float | str]] = {
+    Unit.FRACTION: ("20%", "30%", 0.05),
+    Unit.NUMBER: (20, 30, 5),
+    Unit.DEGREES: ("0.5 deg", "1.5 deg", "0.5 deg"),
 }
+"""A band, for metrics that declare none, and a tolerance."""
 
 _ABOUT: Mapping[str, str] = {
     "step": "The checkpoint of this optimizer step, as the framework counts; the run must have it.",
@@ -106,42 +103,50 @@ _WORDS: Mapping[str, str] = {
 
 def about_metric(metric: Metric) -> str:
     """What a metric is: definition, unit, range, what chance gives, when it is undefined, fold, source."""
-    low, high = metric.range({})
-    top = metric.at_most or f"{high:g}"
-    facts = [f"{metric.title}: {metric.definition}.", f"Unit: {metric.unit.value}, from {low:g} to {top}."]
+    facts = [f"{metric.title}: {metric.definition}.", f"Unit: {metric.unit.value}, from {metric.limits}."]
     facts += [f"By chance: {metric.baseline}."] if metric.baseline else []
     facts += [f"Undefined where {metric.undefined}."] if metric.undefined else []
-    return " ".join([*facts, f"Fold over weights: {metric.fold}.", f"Source: {metric.source}."])
+    facts += [f"Fold over weights: {metric.fold}.", metric.distrust, f"Source: {metric.source}."]
+    return " ".join(filter(None, facts))
 
 
-def documented(schema: Schema, metric: Metric | None = None) -> Schema:
+def _examples(unit: Unit, band: Ends | None) -> dict[str, list[Any]]:
+    """Of the keys whose values are figures."""
+    *usual, tolerance = _BY_UNIT[unit]
+    low, high = band or usual
+    return {"within": [[low, high]], "above": [low], "below": [high], "tolerance": [tolerance, "10%"]}
+
+
+def documented(schema: Schema, unit: Unit | None = None, band: Ends | None = None) -> Schema:
     """`schema` of an object with a description and examples on every key, at every depth.
 
     Args:
-        metric: whose unit and parameters the keys have, where they are an expectation's.
+        unit: of the figures that keys hold, where they are an expectation's.
+        band: an example of the object's own figures.
     """
-    properties = {key: _key(key, part, metric) for key, part in schema["properties"].items()}
+    figures = _examples(unit, band) if unit else {}
+    properties = {key: _key(key, part, unit, figures) for key, part in schema["properties"].items()}
     return {**schema, "properties": properties}
 
 
-def _key(key: str, schema: Schema, metric: Metric | None) -> Schema:
+def _key(key: str, schema: Schema, unit: Unit | None, figures: Mapping[str, list[Any]]) -> Schema:
     about = schema.get("description") or _ABOUT.get(key)
     described = {"description": about} if about else {}
-    inner = _value(schema, about or "", metric)
-    examples = _BY_UNIT[metric.unit].get(key) if metric else None
-    return {**inner, **described, "examples": examples or inner.get("examples") or _EXAMPLES.get(key) or _made(inner)}
+    inner = _value(schema, about or "", unit)
+    examples = figures.get(key) or inner.get("examples") or _EXAMPLES.get(key) or _made(inner)
+    return {**inner, **described, "examples": examples}
 
 
-def _value(schema: Schema, about: str, metric: Metric | None) -> Schema:
+def _value(schema: Schema, about: str, unit: Unit | None) -> Schema:
     """`schema` of a value, with the meaning of its words; objects inside are documented too."""
     told = dict(schema)
     if "enum" in told:
         told["enumDescriptions"] = [_WORDS.get(word, about) for word in told["enum"]]
     if "anyOf" in told:
-        told["anyOf"] = [_value(part, about, metric) for part in told["anyOf"]]
+        told["anyOf"] = [_value(part, about, unit) for part in told["anyOf"]]
     if isinstance(told.get("items"), dict) and "$ref" not in told["items"]:
-        told["items"] = _value(told["items"], about, metric)
-    return documented(told, metric) if "properties" in told else told
+        told["items"] = _value(told["items"], about, unit)
+    return documented(told, unit) if "properties" in told else told
 
 
 def _made(schema: Schema) -> list[Any]:

@@ -58,7 +58,7 @@ def _defaults(metric: Metric) -> dict[str, Any]:
 
 
 def _expectation(metric: Metric) -> dict[str, Any]:
-    schema = documented(_object(statement_model(metric.name)), metric)
+    schema = documented(_object(statement_model(metric.name)), metric.unit, metric.example)
     schema["properties"]["metric"] |= {"description": about_metric(metric), "enumDescriptions": [metric.title]}
     # What else is required may come from `extends` and `defaults`.
     return {"description": about_metric(metric), **schema, "required": ["id", "metric"]}
