@@ -45,7 +45,7 @@ def rotation_angles(update: Update, k: int) -> dict[str, Tensor]:
     """Principal angles between the top-k singular subspaces of W0 and W_t, in degrees, ascending.
 
     Returns:
-        float64 tensors: k angles for ``left`` (column spaces U), k for ``right`` (row spaces V), 2k for ``both``.
+        float64, shapes (k,) for ``left`` (column spaces U) and ``right`` (row spaces V), (2k,) for ``both``.
 
     The main input direction turns from the first axis to the diagonal, the main output direction stays:
 
