@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from geomcheck.calibration.statistics import Spread
 from geomcheck.diagnostics import Metric, load_metrics
@@ -18,20 +17,6 @@ from geomcheck.suite.verdict import Unanswerable
 
 STABLE = 0.15
 """Largest sd / |mean|, at any checkpoint, of a metric that is stable across runs."""
-
-FOLLOWS = {
-    "update_sparsity": ("update_support", "it is 1 - update_support"),
-    "update_norm": ("relative_update_norm", "it is relative_update_norm times the norm of W0"),
-    "update_spectrum": ("stable_rank", "its first value is 1 / sqrt(stable_rank)"),
-    "principal_overlap": ("update_support", "it follows the density of the update, as a structureless update's does"),
-    "low_magnitude_overlap": (
-        "update_support",
-        "it follows the density of the update, as a structureless update's does",
-    ),
-}
-"""Metrics that say again what another one says, by name: (the other, why)."""
-
-STORAGE = {"rounding_share": "it describes how weights are stored, not how they were trained"}
 
 
 def candidates(names: Sequence[str] | None) -> list[Metric]:
@@ -54,15 +39,8 @@ def candidates(names: Sequence[str] | None) -> list[Metric]:
 
 def follows(metric: Metric, chosen: Iterable[str]) -> str | None:
     """Why `metric` adds nothing to those `chosen`, or None."""
-    if metric.name in STORAGE:
-        return STORAGE[metric.name]
-    leader, why = FOLLOWS.get(metric.name, ("", ""))
-    return why if leader in chosen else None
-
-
-def defaults(metric: Metric) -> dict[str, Any]:
-    """The parameters of `metric` with their default values."""
-    return {parameter.name: parameter.default for parameter in metric.parameters}
+    told = metric.follows
+    return told.why if told and (not told.leader or told.leader in chosen) else None
 
 
 def spreads(metric: Metric, records: Sequence[Record], weights: Selection, places: Places) -> dict[int, Spread]:
@@ -80,7 +58,7 @@ def spreads(metric: Metric, records: Sequence[Record], weights: Selection, place
 
 def _figures(metric: Metric, record: Record, weights: Selection, places: Places) -> dict[int, float]:
     """The folded figures of one run, as an expectation would fold them, by index into `places`."""
-    question = Question(metric=metric, params=defaults(metric), weights=weights, at=places)
+    question = Question(metric=metric, params=metric.defaults, weights=weights, at=places)
     try:
         found = sample(question, record, question.settle(record))
     except (Unanswerable, RecordError) as error:

@@ -72,7 +72,7 @@ def calibrate(
         bands = _bands(found[metric.name], places, rule, count, _limit(metric, records, weights))
         left_out += _idle(metric, found[metric.name], places, bands)
         if bands:
-            expectations.append(Calibrated(metric, choice.defaults(metric), bands))
+            expectations.append(Calibrated(metric, metric.defaults, bands))
     if not expectations:
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
@@ -125,8 +125,7 @@ def _unstable(by_place: Mapping[int, Spread]) -> str | None:
 
 def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tuple[float, float]:
     """The range of the figure for these weights."""
-    params = choice.defaults(metric)
-    ranges = [metric.range(params, weight.shape) for weight in weights.select(records[0].weights)]
+    ranges = [metric.range({}, weight.shape) for weight in weights.select(records[0].weights)]
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 

@@ -54,14 +54,19 @@ def _metrics(_: argparse.Namespace) -> None:
 
     for metric in load_metrics():
         print(f"{metric.name}: {metric.definition}")
-        low, high = metric.range({})
-        span = f"{low:g} to {metric.at_most or f'{high:g}'}"
-        print(f"    unit {metric.unit.value}, {span}; fold {metric.fold}; source: {metric.source}")
+        print(f"    unit {metric.unit.value}, {metric.limits}; fold {metric.fold}; source: {metric.source}")
+        if metric.words:
+            print(f"    {metric.words.shows}")
         if metric.undefined:
             print(f"    undefined where {metric.undefined}")
+        if metric.distrust:
+            print(f"    when not to trust it: {metric.distrust}")
+        if metric.inflated_by_rounding:
+            print("    verdicts warn where storage rounding explains much of the update")
         for parameter in metric.parameters:
+            default = "required" if parameter.required else parameter.default
             choices = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
-            print(f"    {parameter.name} = {parameter.default}{choices}: {parameter.about}")
+            print(f"    {parameter.name} = {default}{choices}: {parameter.about}")
     _sufficiency()
 
 

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     """Write the page of one run, or the comparison of several. Raises GeomcheckError."""
     from geomcheck.api import measure
     from geomcheck.gate.subjects import open_subject, open_subjects
-    from geomcheck.report.html import MEASURED, write_report
+    from geomcheck.report.html import drawn, write_report
     from geomcheck.suite import load_suite
 
     output, base = Path(options.output), options.base
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         return measure(
             subject.run or subject.path,
             base=base,
-            metrics=MEASURED,
+            metrics=[metric.name for metric in drawn()],
             suites=loaded,
             reference=against.run if against else None,
             workers=options.workers,

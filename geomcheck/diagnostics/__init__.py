@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from geomcheck.diagnostics.declaration import (
     FOLDS,
+    OPD_PAPER,
     Fold,
+    Follows,
+    Level,
     Metric,
     Parameter,
+    Published,
     Registry,
     RunView,
     Unit,
+    Words,
     resolve_rank,
 )
 from geomcheck.diagnostics.registry import load_metrics
@@ -21,14 +26,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FOLDS",
+    "OPD_PAPER",
     "Base",
     "Fold",
+    "Follows",
+    "Level",
     "Metric",
     "Parameter",
+    "Published",
     "Registry",
     "RunView",
     "Unit",
     "Update",
+    "Words",
     "load_metrics",
     "resolve_rank",
 ]

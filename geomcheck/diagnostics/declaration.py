@@ -1,5 +1,5 @@
-"""What a diagnostic says about itself, once. The suite grammar, the editor schema, the planner, the
-reports and the documentation all read this declaration."""
+"""How a diagnostic declares itself. Suites, the editor's schema, measurement, verdicts, reports, calibration,
+comparison and the documentation read the declaration, and keep no table of metrics of their own."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ class Unit(StrEnum):
 Fold = Literal["mean", "median", "max", "min", "p95", "weighted"]
 FOLDS: tuple[Fold, ...] = ("mean", "median", "max", "min", "p95", "weighted")
 
+Ends = tuple[float | str, float | str]
+"""The two ends of a band as suites write them: numbers, or text with a unit (``30%``, ``1 deg``)."""
 
-class Required:
-    """The default of a parameter that has none."""
+OPD_PAPER = "arXiv 2606.07082, Qwen3-8B on mathematics"
+"""The source of published figures, unless they name another."""
 
 
-REQUIRED = Required()
+REQUIRED = object()
+"""The default of a parameter that has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +50,8 @@ class Parameter:
     - ``choice``: one of `choices`;
     - ``checkpoint``: ``last``, ``first``, ``previous``, ``{step: N}`` or ``{progress: P%}``.
 
-    A parameter that `selects` does not change what is measured, only which of the measured statistics
-    is read (``stat`` and ``side`` of an angle). A rank that `spans` makes the figure the same whatever happened once it
-    reaches min(out, in).
+    A parameter that `selects` does not change what is measured, only which of the measured statistics is read (``stat``
+    and ``side`` of an angle). Once a rank that `spans` reaches min(out, in), the figure is the same whatever happened.
     """
 
     name: str
@@ -69,9 +71,12 @@ class Parameter:
 
 
 def resolve_rank(rank: int | str, shape: tuple[int, ...]) -> int:
-    """The number of dimensions that `rank` means for a matrix of `shape`.
+    """The number of dimensions that `rank` means for a matrix of `shape`, ``(out, in)``.
 
-    A share such as ``"12.5%"`` is rounded to the nearest integer, and is at least 1.
+    A share such as ``"12.5%"`` is rounded to the nearest integer, and is at least 1:
+
+    >>> resolve_rank("12.5%", (64, 32)), resolve_rank(16, (64, 32))
+    (4, 16)
     """
     if isinstance(rank, int):
         return rank
@@ -82,7 +87,7 @@ class RunView(Protocol):
     """What a metric may ask about the rest of the run while it looks at one checkpoint."""
 
     def channel(self, at: Any, k: int, side: str) -> Tensor:
-        """Top-k singular subspace V_K (or U_K) of the update at checkpoint `at`: orthonormal columns."""
+        """Top-k singular subspace of the update at checkpoint `at`: V_K, shape (in, k), or U_K, shape (out, k)."""
         ...
 
     def reference(self) -> Update:
@@ -108,9 +113,59 @@ def scalar_of_rank(figure: Callable[[Update, int], float]) -> Compute:
     return lambda update, params, _run: {"value": figure(update, resolve_rank(params["k"], update.shape))}
 
 
+@dataclass(frozen=True)
+class Words:
+    """A metric in plain words, for readers who have not seen the papers: one sentence each."""
+
+    shows: str
+    high: str
+    low: str
+
+    @classmethod
+    def of(cls, title: str, definition: str) -> Words:
+        """The words for a metric that declares none."""
+        shows = f"{title[:1].upper()}{title[1:]}: {definition}."
+        return cls(shows, f"The {title} is larger than it should be.", f"The {title} is smaller than it should be.")
+
+
+@dataclass(frozen=True)
+class Follows:
+    """Why a metric adds nothing to a suite: it repeats the metric called `leader`, or "" where it never does."""
+
+    leader: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a paper reports of one training regime, and how it words it: an interval, or a level where low = high."""
+
+    regime: str
+    low: float
+    high: float
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Published figures that stand beside a run's own; `remark` says what the source reports without figures."""
+
+    levels: tuple[Level, ...] = ()
+    remark: str = ""
+    source: str = OPD_PAPER
+
+    def cited(self) -> str:
+        """The figures in a sentence with their source."""
+        figures = "; ".join(f"{level.regime.upper()} {level.words}" for level in self.levels)
+        return " ".join(filter(None, (f"Published ({self.source}):", figures and f"{figures}.", self.remark)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """One diagnostic: what it is called, what its figure means, and the function that computes it.
+
+    All of geomcheck's own give `words`, `distrust`, `inflated_by_rounding` and `example`, which tests hold. Another
+    package's metric may leave them out, and has the defaults that are named here.
 
     Attributes:
         name: the key that suites write.
@@ -134,6 +189,16 @@ class Metric:
         trivial_at: the ``checkpoint`` parameter that names where the figure is fixed by definition (a
             checkpoint compared with itself): it is neither measured nor judged there.
         version: raised whenever the same input may give another figure.
+        words: the metric in plain words; by default they are made of title and definition.
+        distrust: when not to trust the figure, in one or two sentences; by default nothing is said.
+        inflated_by_rounding: whether rounding of W_t to its storage format changes the figure out of proportion to its
+            share of the update, so that verdicts warn; as it does where a figure is one of D_t's spectrum or subspaces,
+            or of angles. By default it is taken to.
+        follows: why calibration leaves the metric out beside another one; by default it does not.
+        drawn: what every report measures of it and draws: its "trajectory" (mean over weights), or the statistics of
+            each weight as a "spectrum"; by default only what suites ask for is shown.
+        published: figures of papers that reports draw beside a run's own.
+        example: the ends of a sensible band as suites write them, for editors; by default one of the metric's unit.
     """
 
     name: str
@@ -156,6 +221,13 @@ class Metric:
     compute: Compute
     trivial_at: str | None = None
     version: int = 1
+    words: Words | None = None
+    distrust: str = ""
+    inflated_by_rounding: bool = True
+    follows: Follows | None = None
+    drawn: Literal["", "trajectory", "spectrum"] = ""
+    published: Published | None = None
+    example: Ends | None = None
 
     def range(self, params: Mapping[str, Any], shape: tuple[int, ...] = ()) -> tuple[float, float]:
         """The closed range of the figure with these parameters; an excess over a null may be negative.
@@ -165,8 +237,23 @@ class Metric:
         """
         low, high = self.low, math.inf if self.high is None else self.high
         if self.bounds is not None and shape:
-            low, high = self.bounds({p.name: params.get(p.name, p.default) for p in self.parameters}, shape)
+            low, high = self.bounds({**self.defaults, **params}, shape)
         return (low - high, high - low) if params.get("excess_over", "none") != "none" else (low, high)
+
+    @property
+    def limits(self) -> str:
+        """The range for any matrix, in words."""
+        return f"{self.low:g} to {self.at_most or f'{math.inf if self.high is None else self.high:g}'}"
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The parameters by name, with their default values."""
+        return {parameter.name: parameter.default for parameter in self.parameters}
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What papers report of each training regime."""
+        return self.published.levels if self.published else ()
 
     @property
     def is_share(self) -> bool:
@@ -186,8 +273,7 @@ class Metric:
     def spanned(self, params: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, int]:
         """Parameters of kind ``rank`` that reach min(out, in) and span it, with their value: the figure is fixed."""
         spanning = [p for p in self.parameters if p.kind == "rank" and p.spans]
-        given = {p.name: params.get(p.name, p.default) for p in spanning}
-        ranks = {name: resolve_rank(value, shape) for name, value in given.items()}
+        ranks = {p.name: resolve_rank(params.get(p.name, p.default), shape) for p in spanning}
         return {name: rank for name, rank in ranks.items() if rank >= min(shape)}
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from geomcheck.diagnostics.declaration import Metric, Unit, scalar
+from geomcheck.diagnostics.declaration import Level, Metric, Published, Unit, Words, scalar
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 from geomcheck.errors import Undefined
 
@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 
 def spectral_shift(update: Update) -> float:
-    """Normalized spectral shift (NSS), ``|sigma(W_t) - sigma(W0)|_2 / |sigma(W0)|_2``, >= 0.
+    """Normalized spectral shift (NSS), ``|sigma(W_t) - sigma(W0)|_2 / |sigma(W0)|_2``: a ratio, >= 0.
 
-    At most the relative update norm (Mirsky). Source: arXiv 2606.07082 and 2511.08567.
+    Both spectra hold min(out, in) singular values in descending order. At most the relative update norm (Mirsky).
+    Source: arXiv 2606.07082 and 2511.08567.
+
+    >>> before, after = torch.diag(torch.tensor([3.0, 4.0])), torch.diag(torch.tensor([3.0, 4.5]))
+    >>> round(spectral_shift(Update(Base(before), after)), 6)
+    0.1
 
     Raises:
         Undefined: W0 is zero.
@@ -28,8 +33,14 @@ def spectral_shift(update: Update) -> float:
 def spectral_share(update: Update) -> float:
     """Share of the update that moves singular values, ``|sigma(W_t) - sigma(W0)|_2 / |D_t|_F``, 0..1 (Mirsky).
 
-    Near 0.03 for structureless updates of 1024-wide matrices, 0.17 to 0.28 for updates inside the principal
-    subspace, 1 for a rescaling.
+    1 for a rescaling, and 0 where the singular values are only attached to other directions:
+
+    >>> stretched, swapped = torch.diag(torch.tensor([1.0, 3.0])), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    >>> [round(spectral_share(Update(Base(torch.eye(2)), after)), 6) for after in (stretched, swapped)]
+    [1.0, 0.0]
+
+    Raises:
+        Undefined: D_t is zero.
     """
     update.require_change()
     return min(1.0, update.shift_norm / update.norm)
@@ -44,6 +55,22 @@ SPECTRAL_SHIFT = Metric(
     undefined="W_0 is zero",
     when_unchanged=True,
     compute=scalar(spectral_shift),
+    words=Words(
+        "How much the strengths (singular values) of each weight matrix changed, relative to what they were.",
+        "The strengths of the weight matrices changed more than they should have.",
+        "The strengths of the weight matrices changed less than they should have.",
+    ),
+    distrust="It is at most relative_update_norm, so a small update cannot have a large one: read both together.",
+    inflated_by_rounding=False,
+    drawn="trajectory",
+    published=Published(
+        levels=(
+            Level("sft", 1e-3, 1e-3, "10⁻³ level"),
+            Level("opd", 1e-4, 1e-4, "10⁻⁴ level"),
+            Level("rlvr", 1e-5, 1e-5, "10⁻⁵ level"),
+        )
+    ),
+    example=(5e-5, 5e-4),
 )
 
 SPECTRAL_SHARE = Metric(
@@ -56,4 +83,13 @@ SPECTRAL_SHARE = Metric(
     source="geomcheck; bounded by Mirsky's inequality",
     undefined="D_t = 0",
     compute=with_null(scalar(spectral_share)),
+    words=Words(
+        "How much of the change went into the strengths of the weight matrix rather than into its directions.",
+        "More of the change went into the strengths of the weights than should have.",
+        "Less of the change went into the strengths of the weights than should have.",
+    ),
+    distrust="Even an update without structure has some, about 0.03 for matrices 1024 wide and more for smaller ones "
+    "(0.17 to 0.28 inside the principal subspace): judge the excess, with excess_over: shuffled.",
+    inflated_by_rounding=True,
+    example=("15%", "30%"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
+from geomcheck.diagnostics.declaration import Follows, Metric, Parameter, RunView, Unit, Words, resolve_rank
 from geomcheck.diagnostics.null import EXCESS_OVER, equally_visible, with_null
 from geomcheck.errors import Undefined
 
@@ -28,13 +28,25 @@ RANK = Parameter(
     about="Rank of the truncated SVD of W0 whose largest entries are the principal mask.",
 )
 
+OF_DENSITY = Follows("update_support", "it follows the density of the update, as a structureless update's does")
+DISTRUST = (
+    "It follows the density of the update: large weights need large steps to be seen in bf16, so that a structureless "
+    "update of the paper's densities reproduces the paper's low overlaps. Judge the excess, with excess_over: shuffled."
+)
+
 
 def principal_overlap(update: Update, *, rank: int = 64, alpha: float = 0.3) -> float:
     """Share of the visible changes that fall on the principal mask, ``|M_princ & M| / |M|``, 0..1.
 
-    M_princ holds the top-alpha fraction of entries, by magnitude, of the rank-`rank` truncated SVD of W0.
-    Chance gives alpha, but only for changes that ignore the size of the weight they hit: judge the excess over
-    the permutation null. Source: arXiv 2511.08567; arXiv 2606.07082.
+    M holds the entries whose bf16 values differ, M_princ the top-alpha fraction of entries, by magnitude, of the
+    rank-`rank` truncated SVD of W0. Chance gives alpha, but only for changes that ignore the size of the weight they
+    hit: judge the excess over the permutation null. Source: arXiv 2511.08567; arXiv 2606.07082.
+
+    Two entries change, and one of them is the quarter that the rank-1 part of W0 holds:
+
+    >>> before, after = torch.diag(torch.tensor([4.0, 1.0])), torch.diag(torch.tensor([5.0, 2.0]))
+    >>> principal_overlap(Update(Base(before), after), rank=1, alpha=0.25)
+    0.5
 
     Raises:
         Undefined: nothing visibly changed, or W0 has no unique rank-`rank` truncation. Where its rank is lower, it is
@@ -45,9 +57,13 @@ def principal_overlap(update: Update, *, rank: int = 64, alpha: float = 0.3) -> 
 
 
 def low_magnitude_overlap(update: Update, *, alpha: float = 0.3) -> float:
-    """Share of the visible changes that fall on the alpha smallest entries of W0, 0..1.
+    """Share of the visible changes that fall on the alpha smallest entries of W0 by magnitude, 0..1.
 
     Source and caveat as for `principal_overlap`.
+
+    >>> before, after = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.0, 2.0], [3.0, 5.0]])
+    >>> low_magnitude_overlap(Update(Base(before), after), alpha=0.25)
+    0.5
 
     Raises:
         Undefined: nothing visibly changed.
@@ -81,6 +97,15 @@ PRINCIPAL_OVERLAP = Metric(
     source="arXiv 2606.07082; arXiv 2511.08567",
     undefined="no entry visibly changed, or W_0 has no unique rank-r truncation",
     compute=with_null(_principal, equally_visible),
+    words=Words(
+        "How many of the visible changes fall on the weights that matter most to the matrix.",
+        "Changes fall on the most important weights more often than they should.",
+        "Changes avoid the most important weights more than they should.",
+    ),
+    distrust=DISTRUST,
+    inflated_by_rounding=False,
+    follows=OF_DENSITY,
+    example=("15%", "29%"),
 )
 
 LOW_MAGNITUDE_OVERLAP = Metric(
@@ -95,4 +120,13 @@ LOW_MAGNITUDE_OVERLAP = Metric(
     undefined="no entry visibly changed",
     of_entries=True,
     compute=with_null(_low, equally_visible),
+    words=Words(
+        "How many of the visible changes fall on the smallest weights.",
+        "Changes favour small weights more than they should.",
+        "Changes fall on small weights less often than they should.",
+    ),
+    distrust=DISTRUST,
+    inflated_by_rounding=False,
+    follows=OF_DENSITY,
+    example=("45%", "60%"),
 )

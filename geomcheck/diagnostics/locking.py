@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from geomcheck._lazy import late
-from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank
+from geomcheck.diagnostics.declaration import Metric, Parameter, Published, RunView, Unit, Words, resolve_rank
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
@@ -53,15 +53,31 @@ def alignment(channel: Tensor, other: Tensor) -> float:
         channel, other: orthonormal columns, shape (in, K).
 
     Source: arXiv 2606.07082 ("V16 alignment").
+
+    Two planes that share one of their two directions:
+
+    >>> axes = torch.eye(3)
+    >>> round(alignment(axes[:, :2], axes[:, 1:]), 6)
+    0.5
     """
     overlap = torch.linalg.vector_norm(channel.T @ other).item() ** 2 / channel.shape[1]
     return min(1.0, overlap)
 
 
 def subspace_energy(update: Update, channel: Tensor) -> float:
-    """Share of the update inside a channel V, ``|D_t V|_F^2 / |D_t|_F^2``, 0..1.
+    """Share of the update inside a channel V, ``|D_t V|_F^2 / |D_t|_F^2``, 0..1; that of D_t V V^T is equal.
 
-    Equal to the energy of D_t V V^T. Source: arXiv 2606.07082 (the static side of projected training).
+    Args:
+        channel: orthonormal columns, shape (in, K).
+
+    Source: arXiv 2606.07082 (the static side of projected training).
+
+    >>> update = Update(Base(torch.zeros(2, 2)), torch.diag(torch.tensor([3.0, 4.0])))
+    >>> round(subspace_energy(update, torch.eye(2)[:, 1:]), 6)  # 16 of 25
+    0.64
+
+    Raises:
+        Undefined: D_t is zero.
     """
     update.require_change()
     delta = update.delta.matrix
@@ -69,7 +85,11 @@ def subspace_energy(update: Update, channel: Tensor) -> float:
 
 
 def top_channel(update: Update, k: int, side: str) -> Tensor:
-    """Top-k right (or left) singular subspace of D_t: orthonormal columns.
+    """Top-k right (or left) singular subspace of D_t: orthonormal columns, shape (in, k) or (out, k).
+
+    >>> update = Update(Base(torch.zeros(2, 2)), torch.diag(torch.tensor([3.0, 4.0])))
+    >>> top_channel(update, 1, "right").abs().tolist()
+    [[0.0], [1.0]]
 
     Raises:
         Undefined: D_t is zero, has rank below k, or tied singular values at k.
@@ -108,6 +128,19 @@ SUBSPACE_ALIGNMENT = Metric(
     across=True,
     trivial_at="to",
     compute=_aligned,
+    words=Words(
+        "How much of the update's final directions was already there at each checkpoint: 100% is all of it.",
+        "The update settled into its final directions earlier than it should have.",
+        "The update had not yet found its final directions: it kept turning while it should have been settled.",
+    ),
+    distrust="It rises to 1 at the checkpoint that it compares with, by construction: only early values say something. "
+    "Chance gives K / in, which is much in small matrices.",
+    inflated_by_rounding=True,
+    drawn="trajectory",
+    published=Published(
+        remark="OPD is high from the first checkpoint on, SFT and RLVR rise gradually (no figures given)."
+    ),
+    example=("60%", "90%"),
 )
 
 SUBSPACE_ENERGY = Metric(
@@ -122,6 +155,15 @@ SUBSPACE_ENERGY = Metric(
     undefined="D_t = 0, or the channel's checkpoint has rank below K or tied singular values at K",
     across=True,
     compute=_energy,
+    words=Words(
+        "How much of the update stays inside the directions that it had found early in training.",
+        "The update stays in its early directions more than it should.",
+        "The update left its early directions: it does not stay in the channel that it started in.",
+    ),
+    distrust="Near the channel's own checkpoint it is high by construction. Chance gives K / in, which is much in "
+    "small matrices.",
+    inflated_by_rounding=True,
+    example=("50%", "90%"),
 )
 
 REFERENCE_ALIGNMENT = Metric(
@@ -138,4 +180,12 @@ REFERENCE_ALIGNMENT = Metric(
     undefined="either update is zero, its rank is below K, or its singular values are tied at K",
     against_reference=True,
     compute=_aligned_with_reference,
+    words=Words(
+        "How far this run and the reference changed the weights along the same directions.",
+        "The two runs went along the same directions more than they should.",
+        "The two runs went along different directions: they did not take the same path.",
+    ),
+    distrust="Chance gives K / in, which is much in small matrices; and both runs must start from the same W0.",
+    inflated_by_rounding=True,
+    example=("30%", "80%"),
 )

@@ -67,7 +67,7 @@ class LowRankFactorization:
         return self._core.operator_norm
 
     def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
-        """The k largest singular values, descending; fewer where r is below k, all others being zero."""
+        """The k largest singular values, descending, shape (min(k, r, out, in),): all others are zero."""
         return self._core.top_values(min(k, self._core.size), within=within)
 
     def right(self, k: int) -> Tensor:

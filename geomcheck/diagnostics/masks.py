@@ -15,7 +15,11 @@ class MagnitudeMask:
 
     bf16 weights have few distinct magnitudes, so the cut usually runs through a tie. Tied entries belong
     to the mask in equal parts: `tied_share` each, so that the mask holds exactly alpha of all entries. The
-    figure is then the expectation over all ways to break the tie, and does not depend on entry order.
+    figure is then the expectation over all ways to break the tie, and does not depend on entry order:
+
+    >>> half = MagnitudeMask.smallest(torch.tensor([[1, 2], [2, 3]]), alpha=0.5)  # the 1, and half of each 2
+    >>> half.share_of(torch.tensor([[True, True], [False, False]]))
+    0.75
     """
 
     inside: Array
@@ -24,14 +28,14 @@ class MagnitudeMask:
 
     @classmethod
     def smallest(cls, keys: Array, alpha: float) -> MagnitudeMask:
-        """Mask of the alpha smallest `keys` (any ordered dtype), 0 < alpha < 1."""
+        """Mask of the alpha smallest `keys` (any shape and ordered dtype), 0 < alpha < 1."""
         target = alpha * size(keys)
         threshold = _order_statistic(keys, int(target))
         return cls._cut(keys < threshold, keys == threshold, target)
 
     @classmethod
     def largest(cls, keys: Array, alpha: float) -> MagnitudeMask:
-        """Mask of the alpha largest `keys`."""
+        """Mask of the alpha largest `keys`, of any shape."""
         target = alpha * size(keys)
         threshold = _order_statistic(keys, size(keys) - 1 - int(target))
         return cls._cut(keys > threshold, keys == threshold, target)
@@ -41,7 +45,7 @@ class MagnitudeMask:
         return cls(inside, tied, (target - count(inside)) / count(tied))
 
     def share_of(self, mask: Array) -> float:
-        """The part of the non-empty boolean `mask` that lies in this mask, 0..1."""
+        """The part of the non-empty boolean `mask`, of the shape of the keys, that lies in this mask: 0..1."""
         return (count(mask & self.inside) + self.tied_share * count(mask & self.tied)) / count(mask)
 
 

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from geomcheck._lazy import late
-from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, resolve_rank, scalar, scalar_of_rank
+from geomcheck.diagnostics.declaration import (
+    Follows,
+    Level,
+    Metric,
+    Parameter,
+    Published,
+    Unit,
+    Words,
+    resolve_rank,
+    scalar,
+    scalar_of_rank,
+)
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
@@ -36,6 +48,14 @@ SPECTRUM = tuple(f"s{number:02d}" for number in range(1, 17))
 """Statistics of `update_spectrum`: the first singular value, the second, ..."""
 
 
+FARTHER = Words(
+    "How large the whole change of a weight matrix is.",
+    "The weights moved further than they should have.",
+    "The weights moved less than they should have.",
+)
+BY_TRAINING = Published(remark="SFT moves most, OPD well above RLVR, RLVR least (no figures given).")
+
+
 def _energy_bounds(params: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[float, float]:
     """The largest k of n squares are at least k / n of their sum."""
     return min(1.0, resolve_rank(params["k"], shape) / min(shape)), 1.0
@@ -48,12 +68,20 @@ def _spectrum_bounds(params: Mapping[str, Any], shape: tuple[int, ...]) -> tuple
 
 
 def update_norm(update: Update) -> float:
-    """``|D_t|_F``, >= 0. Source: arXiv 2606.07082."""
+    """``|D_t|_F``, >= 0, in the unit of the weights. Source: arXiv 2606.07082.
+
+    >>> update_norm(Update(Base(torch.eye(2)), torch.tensor([[1.0, 3.0], [4.0, 1.0]])))
+    5.0
+    """
     return update.norm
 
 
 def relative_update_norm(update: Update) -> float:
-    """``|D_t|_F / |W0|_F``, >= 0.
+    """``|D_t|_F / |W0|_F``: a ratio, >= 0. Source: arXiv 2606.07082; arXiv 2606.13657.
+
+    >>> before = torch.diag(torch.tensor([6.0, 8.0]))
+    >>> relative_update_norm(Update(Base(before), 1.5 * before))
+    0.5
 
     Raises:
         Undefined: W0 is zero.
@@ -64,7 +92,15 @@ def relative_update_norm(update: Update) -> float:
 
 
 def stable_rank(update: Update) -> float:
-    """``|D_t|_F^2 / |D_t|_op^2``, from 1 to min(out, in). Source: arXiv 2606.07082."""
+    """``|D_t|_F^2 / |D_t|_op^2``: a number from 1 to min(out, in). Source: arXiv 2606.07082.
+
+    >>> spread = torch.diag(torch.tensor([2.0, 2.0, 1.0]))  # (4 + 4 + 1) / 4
+    >>> round(stable_rank(Update(Base(torch.zeros(3, 3)), spread)), 6)
+    2.25
+
+    Raises:
+        Undefined: D_t is zero.
+    """
     update.require_change()
     return max(1.0, (update.norm / update.spectrum.operator_norm) ** 2)
 
@@ -73,6 +109,10 @@ def hill_exponent(update: Update, k: int = 16) -> float:
     """Hill estimate of the tail of D_t's spectrum, ``1 / mean_{i<k} log(sigma_i / sigma_k)``, > 0.
 
     The mean runs over i = 1..k-1. Source: arXiv 2606.07082, which does not state k.
+
+    >>> halving = torch.diag(torch.tensor([4.0, 2.0, 1.0]))  # 1 / mean(log 4, log 2) = 1 / (1.5 log 2)
+    >>> round(hill_exponent(Update(Base(torch.zeros(3, 3)), halving), k=3), 6)
+    0.961797
 
     Raises:
         Undefined: D_t has rank below k, its k largest singular values are equal, or k is 1.
@@ -90,14 +130,30 @@ def hill_exponent(update: Update, k: int = 16) -> float:
 
 
 def top_energy(update: Update, k: int = 16) -> float:
-    """Share of ``|D_t|_F^2`` in its k largest singular values, 0..1. Source: arXiv 2606.13657."""
+    """Share of ``|D_t|_F^2`` in its k largest singular values, 0..1. Source: arXiv 2606.13657.
+
+    >>> update = Update(Base(torch.zeros(2, 2)), torch.diag(torch.tensor([3.0, 4.0])))
+    >>> round(top_energy(update, k=1), 6)  # 16 of 25
+    0.64
+
+    Raises:
+        Undefined: D_t is zero.
+    """
     update.require_change()
     top = torch.linalg.vector_norm(update.spectrum.top_values(k)).item()
     return min(1.0, (top / update.norm) ** 2)
 
 
 def update_spectrum(update: Update) -> dict[str, float]:
-    """The largest singular values of D_t relative to ``|D_t|_F``, each 0..1, descending; 0 beyond the rank."""
+    """The 16 largest singular values of D_t relative to ``|D_t|_F``: shares 0..1, descending, 0 beyond the rank.
+
+    >>> update = Update(Base(torch.zeros(2, 2)), torch.diag(torch.tensor([3.0, 4.0])))
+    >>> [round(share, 6) for share in update_spectrum(update).values()][:3]
+    [0.8, 0.6, 0.0]
+
+    Raises:
+        Undefined: D_t is zero.
+    """
     update.require_change()
     top = update.spectrum.top_values(min(len(SPECTRUM), *update.shape))
     shares: list[float] = (top / update.norm).clamp(max=1.0).tolist()
@@ -107,8 +163,15 @@ def update_spectrum(update: Update) -> dict[str, float]:
 def rounding_share(update: Update) -> float:
     """Share of ``|D_t|_F^2`` that rounding W_t to its storage format explains: sum of ulp^2 / 12, at most 1.
 
-    bf16 rounding noise is full-rank: where this share is large, stable rank, Hill and alignment describe the
-    rounding rather than the training.
+    Rounding noise is full-rank: where this share is large, metrics that are `inflated_by_rounding` describe it rather
+    than the training. One step of bf16, from 1 to its neighbour, is explained to a twelfth:
+
+    >>> before = torch.tensor([[1.0]], dtype=torch.bfloat16)
+    >>> round(rounding_share(Update(Base(before), before + 2**-7)), 6)
+    0.083333
+
+    Raises:
+        Undefined: D_t is zero.
     """
     update.require_change()
     return min(1.0, storage.rounding_energy(update.wt) / update.norm**2)
@@ -125,6 +188,20 @@ STABLE_RANK = Metric(
     source="arXiv 2606.07082",
     undefined="D_t = 0",
     compute=scalar(stable_rank),
+    words=Words(
+        "Over how many directions the update spreads: 1 is a single direction, larger is more diffuse.",
+        "The update spreads over more directions than it should: it is more diffuse, as supervised fine-tuning is.",
+        "The update collapsed into fewer directions than it should have.",
+    ),
+    distrust="Rounding to bf16 is full-rank and inflates it where updates are small: a true 6.7 read 23.3 at 11% "
+    "support. Prefer fp32 checkpoints.",
+    inflated_by_rounding=True,
+    drawn="trajectory",
+    published=Published(
+        levels=(Level("sft", 20, 75, "grows from about 20 to 75"), Level("opd", 20, 30, "flat, about 20 to 30")),
+        remark="RLVR contracts (no figures given).",
+    ),
+    example=(20, 30),
 )
 
 UPDATE_NORM = Metric(
@@ -136,6 +213,12 @@ UPDATE_NORM = Metric(
     when_unchanged=True,
     of_entries=True,
     compute=scalar(update_norm),
+    words=FARTHER,
+    distrust="It grows with the steps and with the size of the matrix: compare runs at matching steps.",
+    inflated_by_rounding=False,
+    follows=Follows("relative_update_norm", "it is relative_update_norm times the norm of W0"),
+    published=BY_TRAINING,
+    example=(0.1, 1),
 )
 
 RELATIVE_UPDATE_NORM = Metric(
@@ -148,6 +231,12 @@ RELATIVE_UPDATE_NORM = Metric(
     when_unchanged=True,
     of_entries=True,
     compute=scalar(relative_update_norm),
+    words=replace(FARTHER, shows="How large the whole change of a weight matrix is, compared with the matrix itself."),
+    distrust="It grows with the steps: compare runs at matching steps.",
+    inflated_by_rounding=False,
+    drawn="trajectory",
+    published=BY_TRAINING,
+    example=(1e-4, 1e-3),
 )
 
 HILL_EXPONENT = Metric(
@@ -159,6 +248,16 @@ HILL_EXPONENT = Metric(
     source="arXiv 2606.07082 (k not stated there)",
     undefined="D_t = 0, its rank is below k, or its k largest singular values are equal",
     compute=scalar_of_rank(hill_exponent),
+    words=Words(
+        "How evenly the strongest directions of the update share it: small means that a few dominate.",
+        "The strongest directions of the update are more even than they should be.",
+        "A few directions dominate the update more than they should.",
+    ),
+    distrust="It depends on k, which the paper does not state: compare figures of one k alone.",
+    inflated_by_rounding=True,
+    drawn="trajectory",
+    published=Published(remark="The paper draws this figure without stating its k: no reference values."),
+    example=(1, 3),
 )
 
 TOP_ENERGY = Metric(
@@ -172,6 +271,14 @@ TOP_ENERGY = Metric(
     source="arXiv 2606.13657",
     undefined="D_t = 0",
     compute=scalar_of_rank(top_energy),
+    words=Words(
+        "How much of the update its strongest directions hold.",
+        "The update is concentrated in fewer directions than it should be.",
+        "The update is spread over more directions than it should be.",
+    ),
+    distrust="The largest k of n directions hold at least k / n of any update, which is much in small matrices.",
+    inflated_by_rounding=True,
+    example=("40%", "60%"),
 )
 
 UPDATE_SPECTRUM = Metric(
@@ -194,6 +301,16 @@ UPDATE_SPECTRUM = Metric(
     source="geomcheck; the spectrum behind stable rank, Hill and top-k energy",
     undefined="D_t = 0",
     compute=lambda update, _params, _run: update_spectrum(update),
+    words=Words(
+        "How strong one direction of the update is, as a share of the update's size.",
+        "This direction of the update is stronger than it should be.",
+        "This direction of the update is weaker than it should be.",
+    ),
+    distrust="It is meant for reports; bands are better put around stable_rank or top_energy, which sum it up.",
+    inflated_by_rounding=True,
+    follows=Follows("stable_rank", "its first value is 1 / sqrt(stable_rank)"),
+    drawn="spectrum",
+    example=("18%", "22%"),
 )
 
 ROUNDING_SHARE = Metric(
@@ -206,4 +323,14 @@ ROUNDING_SHARE = Metric(
     undefined="D_t = 0",
     of_entries=True,
     compute=scalar(rounding_share),
+    words=Words(
+        "How much of the update the rounding of stored numbers explains: where it is large, figures describe rounding.",
+        "Rounding explains too much of the update for its figures to describe the training.",
+        "Rounding explains less of the update than demanded.",
+    ),
+    distrust="It takes rounding errors as independent and uniform; of W_t that was never rounded (an fp32 master, or "
+    "weights computed in bf16 alone) it tells what rounding could explain.",
+    inflated_by_rounding=False,  # it is what the others are warned by
+    follows=Follows("", "it describes how weights are stored, not how they were trained"),
+    example=("1%", "10%"),
 )

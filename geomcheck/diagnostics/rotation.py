@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geomcheck._lazy import late
-from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar_of_rank
+from geomcheck.diagnostics.declaration import (
+    Level,
+    Metric,
+    Parameter,
+    Published,
+    RunView,
+    Unit,
+    Words,
+    resolve_rank,
+    scalar_of_rank,
+)
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 
 if TYPE_CHECKING:
@@ -35,7 +45,14 @@ def rotation_angles(update: Update, k: int) -> dict[str, Tensor]:
     """Principal angles between the top-k singular subspaces of W0 and W_t, in degrees, ascending.
 
     Returns:
-        k angles for ``left`` (column spaces U), k for ``right`` (row spaces V), 2k for ``both``.
+        float64, shapes (k,) for ``left`` (column spaces U) and ``right`` (row spaces V), (2k,) for ``both``.
+
+    The main input direction turns from the first axis to the diagonal, the main output direction stays:
+
+    >>> after = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    >>> angles = rotation_angles(Update(Base(torch.diag(torch.tensor([2.0, 1.0]))), after), k=1)
+    >>> {side: [round(angle, 6) for angle in found.tolist()] for side, found in angles.items()}
+    {'left': [0.0], 'right': [45.0], 'both': [0.0, 45.0]}
 
     Raises:
         Undefined: W0 or W_t has no unique top-k subspace.
@@ -47,7 +64,11 @@ def rotation_angles(update: Update, k: int) -> dict[str, Tensor]:
 
 
 def summaries(angles: Tensor) -> dict[str, float]:
-    """The statistics of a vector of angles that suites can ask for."""
+    """The statistics that suites can ask for, of angles of shape (any,).
+
+    >>> summaries(torch.tensor([0.0, 10.0, 20.0]))["median"]
+    10.0
+    """
     return {
         "max": angles.max().item(),
         "mean": angles.mean().item(),
@@ -69,7 +90,14 @@ def _angle_bounds(params: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[fl
 def principal_energy(update: Update, k: int) -> float:
     """Share of the update inside W0's principal subspaces, ``|U0_k^T D V0_k|_F^2 / |D|_F^2``, 0..1.
 
-    Source: arXiv 2606.13657. A random rotation gives ``k^2 / (out in)``.
+    U0_k has shape (out, k) and V0_k (in, k). Source: arXiv 2606.13657. A random rotation gives ``k^2 / (out in)``.
+
+    >>> before, after = torch.diag(torch.tensor([2.0, 1.0])), torch.diag(torch.tensor([5.0, 5.0]))
+    >>> round(principal_energy(Update(Base(before), after), k=1), 6)  # 9 of 9 + 16
+    0.36
+
+    Raises:
+        Undefined: D_t is zero, or W0 has no unique top-k subspace.
     """
     update.require_change()
     left, right = update.base.principal(k)
@@ -117,6 +145,25 @@ PRINCIPAL_ANGLE = Metric(
     undefined="the rank of W_0 or W_t is below k, or its singular values are tied at k",
     when_unchanged=True,
     compute=with_null(_angles),
+    words=Words(
+        "How far the main directions of each weight matrix turned: 0° means that they stayed, 90° that they were "
+        "replaced.",
+        "The main directions of the weights turned further than they should have: what the base model had learned "
+        "is being moved, not just refined.",
+        "The main directions of the weights hardly turned: the update is weaker than this kind of training gives.",
+    ),
+    distrust="With stat: max it is set by accidental gaps of the spectrum: 11.5 degrees for noise whose mean angle is "
+    "0.36. Keep the median.",
+    inflated_by_rounding=True,  # a small update turns few directions, its rounding turns all of them
+    drawn="trajectory",
+    published=Published(
+        levels=(
+            Level("sft", 10.0, 10.0, "above 10°"),
+            Level("opd", 1.0, 1.0, "about 1°"),
+            Level("rlvr", 0.5, 0.5, "below 0.5°"),
+        )
+    ),
+    example=("0.5 deg", "1.5 deg"),
 )
 
 PRINCIPAL_ENERGY = Metric(
@@ -130,4 +177,12 @@ PRINCIPAL_ENERGY = Metric(
     source="arXiv 2606.13657",
     undefined="D_t = 0, or W_0 has no unique top-k subspace",
     compute=with_null(scalar_of_rank(principal_energy)),
+    words=Words(
+        "How much of the update lies inside the main directions of the original weights.",
+        "The update works on the main directions of the original weights more than it should.",
+        "The update avoids the main directions of the original weights more than it should.",
+    ),
+    distrust="Compare it with chance, k^2 / (out in), or judge the excess, with excess_over: shuffled.",
+    inflated_by_rounding=True,
+    example=("2%", "10%"),
 )

@@ -38,17 +38,17 @@ Array = np.ndarray | Tensor
 
 
 def array(tensor: Tensor) -> Array:
-    """The entries of `tensor`, without a copy."""
+    """The entries of `tensor`, in its shape, without a copy."""
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
 def size(entries: Array) -> int:
-    """How many entries there are."""
+    """How many entries there are, in whatever shape."""
     return math.prod(entries.shape)
 
 
 def count(mask: Array) -> int:
-    """How many entries of a boolean mask are set."""
+    """How many entries of a boolean mask, of any shape, are set."""
     return int(np.count_nonzero(mask) if isinstance(mask, np.ndarray) else mask.count_nonzero())
 
 
@@ -63,6 +63,9 @@ def visibly_changed(w0: Tensor, wt: Tensor) -> Array:
 
     Returns:
         Booleans of the same shape.
+
+    >>> visibly_changed(torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.001, 1.01, -0.0])).tolist()
+    [False, True, False]
     """
     changed = torch.empty(w0.shape, dtype=torch.bool, device=w0.device)
     for place, start, end in zip(blocks_of(changed), blocks_of(w0), blocks_of(wt), strict=True):
@@ -73,7 +76,11 @@ def visibly_changed(w0: Tensor, wt: Tensor) -> Array:
 
 
 def relatively_changed(w0: Tensor, wt: Tensor, eta: float) -> Array:
-    """Entries with ``abs(w_t - w0) > eta * max(abs(w0), abs(w_t))``, compared as stored, without a cast."""
+    """Entries with ``abs(w_t - w0) > eta * max(abs(w0), abs(w_t))``, compared as stored; all of one shape.
+
+    >>> relatively_changed(torch.tensor([1.0, 1.0]), torch.tensor([1.25, 2.0]), eta=0.25).tolist()
+    [False, True]
+    """
     blocks = []
     for before, after in zip(blocks_of(w0), blocks_of(wt), strict=True):
         largest = torch.maximum(before.double().abs(), after.double().abs())
@@ -82,12 +89,15 @@ def relatively_changed(w0: Tensor, wt: Tensor, eta: float) -> Array:
 
 
 def magnitude_keys(w: Tensor) -> Array:
-    """Integers >= 0 that order entries by magnitude exactly as `abs` does, without a copy in float64."""
+    """Integers >= 0, in the shape of `w`, that order entries by magnitude exactly as `abs` does."""
     return _bits(w) & (2 ** (8 * w.element_size() - 1) - 1)
 
 
 def rounding_energy(wt: Tensor) -> float:
-    """Expected squared norm of the error that storing `wt` in its format made: the sum of ulp^2 / 12.
+    """Expected squared norm of the error that storing `wt` (any shape) in its format made: the sum of ulp^2 / 12.
+
+    >>> 12 * rounding_energy(torch.ones(2, 2, dtype=torch.bfloat16)) / 2**-14  # four entries, each of ulp 2^-7
+    4.0
 
     Raises:
         OverflowError: it is beyond the range of float64.
@@ -105,7 +115,7 @@ def rounding_energy(wt: Tensor) -> float:
 
 
 def blocks_of(matrix: Tensor) -> tuple[Tensor, ...]:
-    """The entries in order; on a CPU in pieces that stay in a core's cache when they are converted to float64."""
+    """The entries in order, each piece of shape (any,); on a CPU pieces that fit a core's cache in float64."""
     return torch.split(matrix.reshape(-1), BLOCK if matrix.device.type == "cpu" else matrix.numel())
 
 

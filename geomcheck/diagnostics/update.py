@@ -65,7 +65,7 @@ class Base:
         return base
 
     def state(self) -> dict[str, Tensor]:
-        """The factorization, if there is one by now: small next to the time it took, 4 n^2 + 8 n bytes."""
+        """The factorization, if there is one by now: as `Basis.state` in shape, small next to the time it took."""
         return self.basis.state() if "basis" in self.__dict__ else {}
 
     @property
@@ -111,7 +111,7 @@ class Base:
         return tall[::-1] if self.basis.is_wide else tall
 
     def truncated(self, k: int) -> Tensor:
-        """Best rank-k approximation of W0 up to a power of two: W0 itself where its rank is at most k.
+        """Best rank-k approximation of W0, shape (out, in), up to a power of two: W0 itself if its rank is at most k.
 
         Raises:
             Undefined: sigma_k and sigma_{k+1} are tied.
@@ -164,7 +164,7 @@ class Update:
 
     @cached_property
     def wt(self) -> Tensor:
-        """W_t as stored; where D_t is stored, W0 + D_t in fp32 or better, as merging an adapter gives it."""
+        """W_t as stored, shape (out, in); where D_t is, W0 + D_t in fp32 or better, as merging an adapter gives it."""
         if isinstance(self.stored, LowRank):
             return self._moved.to(torch.promote_types(self.base.w0.dtype, torch.float32))
         return self.stored.contiguous()
@@ -205,7 +205,7 @@ class Update:
             raise Undefined("W_t equals W0")
 
     def energy(self, image: Tensor) -> float:
-        """Share ``|image|_F^2 / |D_t|_F^2`` of a product with `delta.matrix`, 0..1."""
+        """Share ``|image|_F^2 / |D_t|_F^2`` of a product with `delta.matrix`, of any shape: 0..1."""
         inside = torch.linalg.vector_norm(image, dtype=torch.float64).item() * self.delta.factor
         return min(1.0, (inside / self.norm) ** 2)
 
@@ -241,7 +241,7 @@ class Update:
         """Principal angles between the top-k left, and right, singular subspaces of W0 and W_t.
 
         Returns:
-            (left, right), each k angles in radians, ascending, float64.
+            (left, right), each of shape (k,), in radians, ascending, float64.
 
         Raises:
             Undefined: W0 or W_t has no unique top-k subspace.

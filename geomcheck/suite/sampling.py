@@ -24,17 +24,6 @@ from geomcheck.suite.verdict import Counts, Unanswerable
 
 FROZEN = "frozen_share"
 ROUNDING = "rounding_share"
-SENSITIVE_TO_ROUNDING = frozenset(
-    {
-        "stable_rank",
-        "hill_exponent",
-        "subspace_alignment",
-        "subspace_energy",
-        "top_energy",
-        "principal_energy",
-        "spectral_share",
-    }
-)
 ROUNDING_LIMIT = 0.1
 
 
@@ -208,7 +197,7 @@ def fused_warning(weights: Iterable[Weight]) -> tuple[str, ...]:
 
 def rounding_warning(question: Question, record: Record, found: Sample) -> tuple[str, ...]:
     """A sentence where storage rounding explains much of the update that the metric describes."""
-    if question.metric.name not in SENSITIVE_TO_ROUNDING:
+    if not question.metric.inflated_by_rounding:
         return ()
     try:
         column = record.column(Request.of(load_metrics()[ROUNDING], {}), "value")

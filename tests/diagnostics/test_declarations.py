@@ -1,14 +1,17 @@
 """What every declared metric promises, checked on the metric itself."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import geomcheck
 from geomcheck.diagnostics import (
     FOLDS,
     Base,
@@ -22,6 +25,7 @@ from geomcheck.diagnostics import (
 )
 from geomcheck.diagnostics import registry as registry_module
 from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channel
+from geomcheck.diagnostics.rank import rounding_share
 from geomcheck.diagnostics.support import mask_jaccard
 from geomcheck.errors import Undefined, UsageError
 from tests.diagnostics.cases import Case, Run, cases, make
@@ -54,6 +58,49 @@ def test_the_declaration_is_complete(metric: Metric) -> None:
         assert parameter.about
         assert parameter.required or parameter.kind != "choice" or parameter.default in parameter.choices
         assert not parameter.selects or parameter.kind == "choice"
+
+
+@each_metric
+def test_ours_leave_nothing_to_the_defaults(metric: Metric) -> None:
+    assert metric.words
+    assert len({metric.words.shows, metric.words.high, metric.words.low}) == 3
+    assert all(text.endswith(".") for text in (metric.words.shows, metric.words.high, metric.words.low))
+    assert metric.distrust.endswith(".")
+    assert metric.example
+    assert not metric.follows or metric.follows.leader in ("", *load_metrics().names())
+    assert all(level.low <= level.high and level.words for level in metric.levels)
+    assert not metric.published or metric.published.cited().startswith("Published (arXiv ")
+
+
+@each_metric
+def test_the_example_is_a_band_that_a_suite_may_hold(metric: Metric, tmp_path: Path) -> None:
+    low, high = metric.example
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(
+        f"geomcheck: 1\nname: mine\nexpect: [{{id: it, metric: {metric.name}, within: [{low}, {high}]}}]\n"
+    )
+    (expectation,) = geomcheck.load_suite(suite).expectations
+    assert expectation.id == "it"
+
+
+@each_metric
+def test_rounding_inflates_what_says_so(metric: Metric) -> None:
+    """An update along a few of W0's directions, stored exactly, and in a format whose rounding is a quarter of it."""
+    w0 = torch.tensor(np.random.default_rng(0).standard_normal((128, 96))).to(torch.bfloat16)
+    left, values, right = torch.linalg.svd(w0.double(), full_matrices=False)
+    direction = (left[:, :12] * values[:12] * 2.0 ** -torch.arange(12)) @ right[:12]
+    if metric.name in ("frozen_share", "rounding_share"):
+        return  # neither is a figure of the update's size or directions
+    figures = []
+    for dtype in (torch.float32, torch.bfloat16):
+        this, other = (Update(Base(w0), (w0.double() + step * direction).to(dtype)) for step in (0.016, 0.012))
+        params = defaults(metric, k=4) | ({"rank": 8} if metric.parameter("rank") else {})
+        figures.append(metric.compute(this, params, Run(this, other))[metric.stat({})])
+        share = rounding_share(this)
+    assert 0.2 < share < 0.3
+    exact, rounded = figures
+    changed = abs(rounded - exact) / exact
+    assert (changed > 0.05) == metric.inflated_by_rounding, f"{metric.name}: {exact:.4g} became {rounded:.4g}"
 
 
 @each_metric

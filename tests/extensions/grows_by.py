@@ -36,7 +36,7 @@ class GrowsBy(FigureCondition):
             name="grows_by",
             about="The last figure is at least so many times the first.",
             read=_factor,
-            schema=lambda _unit: {"type": "number", "minimum": 0, "examples": [1.5]},
+            schema=lambda _metric: {"type": "number", "minimum": 0, "examples": [1.5]},
         ),
     )
 

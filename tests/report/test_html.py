@@ -17,8 +17,7 @@ import pytest
 import geomcheck
 from geomcheck.diagnostics import load_metrics
 from geomcheck.record import Figure, Record
-from geomcheck.report.html import Judged, Reported, judged, page, wanted
-from geomcheck.report.html.wanted import MEASURED
+from geomcheck.report.html import Judged, Reported, drawn, judged, page, wanted
 from tests.report.records import mixture_of_experts, record_of
 from tests.runs import NORM, Q, simple_run
 
@@ -309,7 +308,7 @@ def test_a_metric_that_is_not_installed_is_shown_under_its_name() -> None:
 
 
 def test_a_report_asks_for_what_it_draws(tmp_path: Path) -> None:
-    record = geomcheck.measure(simple_run(tmp_path / "opd"), metrics=MEASURED)
+    record = geomcheck.measure(simple_run(tmp_path / "opd"), metrics=[metric.name for metric in drawn()])
     plan = wanted(record)
     assert NORM not in plan
     assert {request.metric for request in plan[Q]} >= {"stable_rank", "update_support", "update_spectrum"}

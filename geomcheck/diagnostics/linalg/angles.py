@@ -19,7 +19,11 @@ def principal_angles(before: Tensor, after: Tensor) -> Tensor:
         before, after: float64, shape (n, k).
 
     Returns:
-        k angles in radians, ascending, in [0, pi/2].
+        Shape (k,): angles in radians, ascending, in [0, pi/2].
+
+    >>> axes = torch.eye(3, dtype=torch.float64)
+    >>> principal_angles(axes[:, :2], axes[:, 1:]).rad2deg().round().tolist()  # they share one direction
+    [0.0, 90.0]
     """
     overlap = before.T @ after
     cosines = svdvals(overlap).clamp(0, 1)
@@ -39,7 +43,7 @@ def angles_from_parts(inside: Tensor, outside: Tensor) -> Tensor:
         outside: shape (any, k).
 
     Returns:
-        k angles in radians, ascending, float64.
+        Shape (k,): angles in radians, ascending, float64.
 
     Raises:
         torch.linalg.LinAlgError: the columns of X are linearly dependent.

@@ -35,7 +35,7 @@ class Basis:
 
     @classmethod
     def of(cls, w0: Tensor) -> Basis:
-        """Factorize W0: a Gram matrix and its eigenvectors, in float64."""
+        """Factorize W0, shape (out, in): a Gram matrix and its eigenvectors, in float64."""
         factorization = Factorization(scaled(w0, torch.float64).matrix)
         return cls(w0, factorization.values, factorization.gram_vectors.float().contiguous())
 
@@ -54,11 +54,11 @@ class Basis:
         return cls(w0, state["values"].to(w0.device), state["vectors"].to(w0.device))
 
     def state(self) -> dict[str, Tensor]:
-        """What `from_state` needs: 4 n^2 + 8 n bytes for n = min(out, in)."""
+        """What `from_state` needs: shapes (n,) and (n, n), 4 n^2 + 8 n bytes for n = min(out, in)."""
         return {"values": self.values, "vectors": self.vectors}
 
     def tall(self, matrix: Tensor) -> Tensor:
-        """`matrix`, or its transpose where W0 is wide."""
+        """`matrix`, shape (out, in), or its transpose where W0 is wide."""
         return matrix.T if self.is_wide else matrix
 
     @cached_property
@@ -78,7 +78,7 @@ class Basis:
         return k >= len(self.values) or float(self.values[k]) <= GRAM_ZERO * float(self.values[0])
 
     def left(self, k: int) -> Tensor:
-        """Top-k left singular vectors of the tall W0, float32."""
+        """Top-k left singular vectors of the tall W0, float32, shape (max(out, in), k)."""
         if k not in self._left:
             self._left[k] = self.images[:, :k] / self.values[:k].float()
         return self._left[k]

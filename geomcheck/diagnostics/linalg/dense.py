@@ -81,17 +81,17 @@ class Factorization:
 
     @property
     def values(self) -> Tensor:
-        """All min(out, in) singular values, descending; absolute error of order eps sigma_1^2 / sigma_i."""
+        """All singular values, descending, shape (min(out, in),); absolute error of order eps sigma_1^2 / sigma_i."""
         return self._all[0]
 
     @property
     def gram_vectors(self) -> Tensor:
-        """Singular vectors of the shorter side, as columns in the order of `values`."""
+        """Singular vectors of the shorter side, as columns in the order of `values`: shape (n, n), n = min(out, in)."""
         return self._all[1]
 
     @property
     def exact_values(self) -> Tensor:
-        """All singular values, descending, by SVD; absolute error of order eps sigma_1."""
+        """All singular values, descending, shape (min(out, in),), by SVD; absolute error of order eps sigma_1."""
         return self._svd[1]
 
     @property
@@ -100,7 +100,7 @@ class Factorization:
         return float(self._eigen(1)[0][0])
 
     def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
-        """The k largest singular values, descending, each to `within` relative, or to 1e-15 sigma_1."""
+        """The k largest singular values, descending, shape (k,), each to `within` relative, or to 1e-15 sigma_1."""
         values = self._eigen(k)[0][:k]
         if within >= GRAM_VALUE_ERROR and values[-1] >= GRAM_VALUE_RATIO * values[0]:
             return values

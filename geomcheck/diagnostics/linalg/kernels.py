@@ -20,7 +20,7 @@ ONEDNN_ON_CPU = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right`` of two matrices."""
+    """``left @ right`` of matrices of shapes (m, n) and (n, p)."""
     on_cpu = left.device.type == "cpu" and left.dtype == right.dtype == torch.float32
     if not (ONEDNN_ON_CPU and on_cpu and left.numel() and right.numel()):
         return left @ right
@@ -32,7 +32,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right`` of stacks of matrices, or of one on the left with a stack."""
+    """``left @ right`` of stacks of shapes (b, m, n) and (b, n, p); on the left one matrix may stand for all."""
     if left.device.type != "cpu":
         return left @ right
     pairs = zip(left.expand(len(right), -1, -1), right, strict=True)
@@ -40,7 +40,7 @@ def products(left: Tensor, right: Tensor) -> Tensor:
 
 
 def gram(tall: Tensor) -> Tensor:
-    """``A^T A`` in the dtype of A."""
+    """``A^T A``, shape (n, n), in the dtype of A, shape (m, n)."""
     if _by_numpy(tall):
         matrix = tall.numpy()
         with np.errstate(over="ignore", invalid="ignore"):  # seen by whoever gets a figure that is not finite
@@ -51,13 +51,13 @@ def gram(tall: Tensor) -> Tensor:
 
 
 def gram64(tall: Tensor) -> Tensor:
-    """``A^T A`` in float64."""
+    """``A^T A``, shape (n, n), in float64, of A of shape (m, n)."""
     return gram(tall.double())
 
 
 @stackable(cost=16)
 def eigenpairs(symmetric: Tensor) -> tuple[Tensor, Tensor]:
-    """All eigenvalues, descending, and their eigenvectors as columns; for large matrices."""
+    """All eigenvalues, descending, and their eigenvectors as columns, shapes (n,) and (n, n); for large matrices."""
     if _by_numpy(symmetric):
         values, vectors = map(torch.from_numpy, np.linalg.eigh(symmetric.numpy()))
     else:
@@ -67,21 +67,21 @@ def eigenpairs(symmetric: Tensor) -> tuple[Tensor, Tensor]:
 
 @stackable(cost=16)
 def eigh(symmetric: Tensor) -> tuple[Tensor, Tensor]:
-    """All eigenvalues, ascending, and their eigenvectors as columns; for small matrices."""
+    """All eigenvalues, ascending, and their eigenvectors as columns, shapes (n,) and (n, n); for small matrices."""
     values, vectors = torch.linalg.eigh(symmetric)
     return values, vectors
 
 
 @stackable(cost=8)
 def eigvalsh(symmetric: Tensor) -> Tensor:
-    """All eigenvalues, ascending."""
+    """All eigenvalues, ascending, shape (n,)."""
     if _by_numpy(symmetric):
         return torch.from_numpy(np.linalg.eigvalsh(symmetric.numpy()))
     return torch.linalg.eigvalsh(symmetric)
 
 
 def leading_eigenpairs(symmetric: Tensor, count: int, *, overwrite: bool = False) -> tuple[Tensor, Tensor]:
-    """The `count` largest eigenvalues, descending, and their eigenvectors as columns."""
+    """The `count` largest eigenvalues, descending, and their eigenvectors, shapes (count,) and (n, count)."""
     if not finds_leading(symmetric):
         values, vectors = eigenpairs(symmetric)
         return values[:count], vectors[:, :count]
@@ -94,43 +94,43 @@ def leading_eigenpairs(symmetric: Tensor, count: int, *, overwrite: bool = False
 
 
 def leading_eigenvectors(symmetric: Tensor, count: int) -> Tensor:
-    """Eigenvectors of the `count` largest eigenvalues, descending, as columns."""
+    """Eigenvectors of the `count` largest eigenvalues, descending, as columns, shape (n, count)."""
     return leading_eigenpairs(symmetric, count)[1]
 
 
 def finds_leading(symmetric: Tensor) -> bool:
-    """Whether the largest eigenpairs cost less than all: scipy finds a part of the spectrum, torch does not."""
+    """Whether the largest eigenpairs cost less than all, whatever the shape: scipy finds a part, torch finds all."""
     return _by_numpy(symmetric)
 
 
 @stackable(cost=1)
 def cholesky(positive: Tensor) -> Tensor:
-    """The lower triangle L of ``A = L L^T``."""
+    """The lower triangle L of ``A = L L^T``, shape (n, n)."""
     return torch.linalg.cholesky(positive)
 
 
 @stackable(cost=2)
 def solve_triangular(triangle: Tensor, right: Tensor, *, upper: bool) -> Tensor:
-    """The X of ``triangle X = right``."""
+    """The X of ``triangle X = right``, of the shape of `right`, (n, p)."""
     return torch.linalg.solve_triangular(triangle, right, upper=upper)
 
 
 @stackable(cost=4)
 def orthonormal(matrix: Tensor) -> Tensor:
-    """The Q of ``A = Q R``: an orthonormal basis of the columns."""
+    """The Q of ``A = Q R``: an orthonormal basis of the columns, shape (m, min(m, n))."""
     return torch.linalg.qr(matrix).Q
 
 
 @stackable(cost=32)
 def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U, the singular values, descending, and V^T, as few columns and rows as there are values."""
+    """U, the singular values, descending, and V^T: shapes (m, r), (r,) and (r, n) with r = min(m, n)."""
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     return left, values, right
 
 
 @stackable(cost=16)
 def svdvals(matrix: Tensor) -> Tensor:
-    """All singular values, descending."""
+    """All singular values, descending, shape (min(m, n),)."""
     return torch.linalg.svdvals(matrix)
 
 

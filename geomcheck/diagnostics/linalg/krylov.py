@@ -91,8 +91,8 @@ class BlockKrylov:
         """The `count` largest Ritz values of ``A^T A`` in the first `steps` blocks, which are made if need be.
 
         Returns:
-            The values, descending, their vectors, and their residuals, float32; the same to the last bit whether or
-            not the space is larger by now.
+            The values, descending, shape (count,), their vectors, and their residuals, shape (n, count), float32; the
+            same to the last bit whether or not the space is larger by now.
         """
         while self.steps < steps:
             self.extend()
@@ -136,8 +136,8 @@ def errors(
     guards beyond k mix with it, as their own residuals and their distances to theta_i tell.
 
     Args:
-        squares: more than k Ritz values of ``A^T A``, descending; the last bounds lambda, with its residual.
-        residuals: as columns.
+        squares: r > k Ritz values of ``A^T A``, descending, shape (r,); the last bounds lambda, with its residual.
+        residuals: as columns, shape (n, r).
         rounding: what it leaves between two Ritz vectors, relative to the largest value.
     """
     each, values = torch.linalg.vector_norm(residuals.double(), dim=0), squares.double()

@@ -102,7 +102,10 @@ class Perturbation:
     # ---- singular values
 
     def shift(self) -> tuple[Tensor, Certificate]:
-        """sigma(W_t) - sigma(W0), descending order, in units of ``2**basis.exponent``, by the first certified route."""
+        """sigma(W_t) - sigma(W0), shape (n,), by the first certified route.
+
+        Both in descending order, and in units of ``2**basis.exponent``.
+        """
         for route, shift, error in self._shifts():
             certificate = Certificate(route, error + self._shift_error(shift))
             if certificate.met:
@@ -155,9 +158,10 @@ class Perturbation:
     # ---- subspaces
 
     def angles(self, k: int) -> tuple[tuple[Tensor, Tensor], Certificate] | None:
-        """Principal angles of the top-k singular subspaces, (left, right) of the tall W0, radians, ascending.
+        """Principal angles of the top-k singular subspaces, (left, right) of the tall W0.
 
         Returns:
+            Radians, ascending, shape (k,) each;
             None where neither the Riccati iteration nor the eigenvectors of S^2 + H can be certified.
         """
         if not self.basis.separates(k):

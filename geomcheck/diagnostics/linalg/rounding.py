@@ -50,7 +50,7 @@ class Rounding:
 
     @property
     def of_diagonal(self) -> Tensor:
-        """Typical error of each ``H_ii``, float64."""
+        """Typical error of each ``H_ii``, float64, shape (n,)."""
         terms = self.unit * (self.before + self.moves / 2) * self.moves
         return 2**0.5 * torch.hypot(terms, ROUNDING * self.half.diagonal().double())
 
@@ -63,7 +63,7 @@ class Rounding:
 
 
 def spectral_norm(errors: Tensor) -> float:
-    """Spectral norm of a matrix of independent errors of these sizes: the largest norms of a row and of a column.
+    """Spectral norm of a matrix, shape (m, n), of independent errors of these sizes: its largest row and column norms.
 
     Bandeira and van Handel, "Sharp nonasymptotic bounds on the norm of random matrices with independent entries"
     (Ann. Probab. 44, 2016).

@@ -26,13 +26,13 @@ class Scaled:
 
 
 def scaled(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Scaled:
-    """`matrix` (any floating dtype, finite) at the scale of one."""
+    """`matrix` (any shape and floating dtype, finite) at the scale of one."""
     wide = torch.promote_types(matrix.dtype, dtype)
     return _to_scale(matrix.to(wide, copy=True), dtype)
 
 
 def difference(w0: Tensor, wt: Tensor, dtype: torch.dtype = torch.float32) -> Scaled:
-    """``wt - w0``: exact where both are stored in 16 bits and are near each other, else to the rounding of `dtype`."""
+    """``wt - w0`` of one shape: exact where both are stored in 16 bits and near each other, else rounded to `dtype`."""
     wide = torch.promote_types(torch.promote_types(w0.dtype, wt.dtype), dtype)
     delta = wt.to(wide, copy=True).sub_(w0)
     return _to_scale(delta if math.isfinite(_largest(delta)) else wt.double() - w0.double(), dtype)
@@ -48,13 +48,13 @@ def _to_scale(matrix: Tensor, dtype: torch.dtype) -> Scaled:
 
 
 def difference_norm(w0: Tensor, wt: Tensor) -> float:
-    """``|wt - w0|_F``, accumulated in float64."""
+    """``|wt - w0|_F`` of matrices of one shape, accumulated in float64."""
     blocks = (after.double() - before.double() for before, after in zip(blocks_of(w0), blocks_of(wt), strict=True))
     return math.sqrt(sum(_energy(block) for block in blocks))
 
 
 def frobenius_norm(matrix: Tensor) -> float:
-    """``|matrix|_F``, accumulated in float64."""
+    """``|matrix|_F``, of any shape, accumulated in float64."""
     return math.sqrt(sum(_energy(block.double()) for block in blocks_of(matrix)))
 
 

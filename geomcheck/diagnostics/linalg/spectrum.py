@@ -72,7 +72,7 @@ class UpdateSpectrum:
         return float(self.top_values(1)[0])
 
     def top_values(self, k: int, *, within: float = ACCEPTED_VALUE) -> Tensor:
-        """The k largest singular values, descending, float64, each to `within` relative."""
+        """The k largest singular values, descending, float64, shape (k,), each to `within` relative."""
         found = self._certified(LARGEST_K, subspace=False) if k <= LARGEST_K else None
         found = found or self._certified(k, subspace=False)
         if found is None or found[1].value_error > within:

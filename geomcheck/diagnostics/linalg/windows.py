@@ -73,7 +73,7 @@ class Windowed:
         The norm of all errors; and the defects, as if one eigenvalue of middling size were to blame for each.
 
         Args:
-            before: the singular values that the eigenvalues are compared with, descending, float64.
+            before: the singular values that the eigenvalues are compared with, descending, float64, shape (n,).
         """
         after = self.eigenvalues.clamp_min(0).sqrt()
         size = float(torch.linalg.vector_norm(after - before))

@@ -6,6 +6,6 @@ is 100 kB where a plotting library alone is 1 to 5 MB, prints as it looks, and r
 
 from geomcheck.report.html.judged import Judged, judged
 from geomcheck.report.html.page import Reported, page, write_report
-from geomcheck.report.html.wanted import MEASURED, wanted
+from geomcheck.report.html.wanted import drawn, wanted
 
-__all__ = ["MEASURED", "Judged", "Reported", "judged", "page", "wanted", "write_report"]
+__all__ = ["Judged", "Reported", "drawn", "judged", "page", "wanted", "write_report"]

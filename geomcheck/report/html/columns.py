@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from geomcheck.diagnostics import Fold, Metric, Unit, load_metrics
+from geomcheck.diagnostics import Fold, Metric, Unit, Words, load_metrics
 from geomcheck.record import Record, Request
-from geomcheck.report.html.language import Plain, plain_words
+from geomcheck.report.html.language import plain_words
 from geomcheck.report.html.numbers import Form
 
 FROZEN = Request("frozen_share")
@@ -63,7 +63,7 @@ class Column:
         )
 
     @property
-    def words(self) -> Plain:
+    def words(self) -> Words:
         """The figure in plain words."""
         metric = self.metric
         return plain_words(self.request.metric, self.title, metric.definition if metric else "a metric of its record")

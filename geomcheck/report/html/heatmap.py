@@ -14,7 +14,7 @@ import numpy as np
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.record import Request
 from geomcheck.report.html.columns import Column, Columns
-from geomcheck.report.html.wanted import SPECTRUM, TRAJECTORIES
+from geomcheck.report.html.wanted import SPECTRUM, trajectories
 
 MAX_LAYERS = 120
 MAX_MODULES = 16
@@ -65,8 +65,8 @@ def payload(name: str, columns: Columns, runs: int) -> dict[str, Any]:
 
 def _familiar(pair: tuple[Request, str]) -> tuple[int, tuple[Request, str]]:
     """The metrics of the trajectories first, in their order."""
-    name = pair[0].metric
-    return TRAJECTORIES.index(name) if name in TRAJECTORIES else len(TRAJECTORIES), pair
+    names, name = trajectories(), pair[0].metric
+    return names.index(name) if name in names else len(names), pair
 
 
 def spaced(count: int, limit: int) -> list[int]:

@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 import geomcheck
-from geomcheck.diagnostics import Metric, load_metrics
+from geomcheck.diagnostics import OPD_PAPER, Metric, load_metrics
 from geomcheck.files import replacing
 from geomcheck.record import Record
 from geomcheck.report.html.columns import Columns
@@ -24,7 +24,6 @@ from geomcheck.report.html.doubts import doubts
 from geomcheck.report.html.heatmap import payload
 from geomcheck.report.html.judged import Judged
 from geomcheck.report.html.numbers import plain, several, symbols
-from geomcheck.report.html.reference import SOURCE
 from geomcheck.report.html.regimes import regime_picture
 from geomcheck.report.html.safe import embedded, finalized
 from geomcheck.report.html.trajectories import pictures
@@ -93,7 +92,7 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
             definitions=_definitions(named, cards),
             limits=_limits,
             symbols=symbols,
-            source=SOURCE,
+            source=OPD_PAPER,
             version=geomcheck.__version__,
         )
     )

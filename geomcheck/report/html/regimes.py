@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from geomcheck.diagnostics import OPD_PAPER
+from geomcheck.diagnostics.rotation import PRINCIPAL_ANGLE
+from geomcheck.diagnostics.support import UPDATE_SUPPORT
 from geomcheck.report.html.axis import Axis, spanning
 from geomcheck.report.html.columns import Columns
 from geomcheck.report.html.numbers import Form
-from geomcheck.report.html.reference import PUBLISHED, SOURCE
 from geomcheck.report.html.svg import BOTTOM, HEIGHT, Chart, Dot, Line, draw, horizontal, spread, vertical
 from geomcheck.report.html.trajectories import Picture, short
 
@@ -22,7 +24,7 @@ def regime_picture(runs: Sequence[tuple[str, Columns]]) -> Picture | None:
     paths = [(name, path) for name, columns in runs if (path := _path(columns))]
     if not paths:
         return None
-    support, angle = ({p.regime: p for p in PUBLISHED[metric]} for metric in ("update_support", "principal_angle"))
+    support, angle = ({p.regime: p for p in metric.levels} for metric in (UPDATE_SUPPORT, PRINCIPAL_ANGLE))
     profiles = [
         Line(
             [Dot(100 * support[r].low, angle[r].low, f"{r.upper()}: {support[r].words} changed, {angle[r].words}")],
@@ -56,7 +58,7 @@ def regime_picture(runs: Sequence[tuple[str, Columns]]) -> Picture | None:
         "Each ring is a published kind of training, placed by how many numbers it changes (across) and how far it "
         "turns the main directions of the weights (up, each line a factor). The path is this run, from its first "
         "checkpoint to its last (large dot).",
-        f"Published points ({SOURCE}): {points}. On other models the order of the methods is known to differ: "
+        f"Published points ({OPD_PAPER}): {points}. On other models the order of the methods is known to differ: "
         "this is a comparison with that model, not a law.",
     )
 

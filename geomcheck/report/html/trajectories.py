@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from geomcheck.diagnostics import Level
 from geomcheck.report.html.axis import Axis, spanning
 from geomcheck.report.html.columns import Column, Columns
 from geomcheck.report.html.numbers import Form, plain
-from geomcheck.report.html.reference import PUBLISHED, cited
 from geomcheck.report.html.svg import Band, Chart, Dot, Line, Shade, draw, horizontal, vertical
-from geomcheck.report.html.wanted import TRAJECTORIES
+from geomcheck.report.html.wanted import trajectories
 
 TICKS = 6
 
@@ -34,7 +34,7 @@ class Picture:
 def pictures(runs: Sequence[tuple[str, Columns]]) -> list[Picture]:
     """One picture per metric that any run was measured for, then one per figure that has a null."""
     drawn = []
-    for metric in TRAJECTORIES:
+    for metric in trajectories():
         found = [(name, columns, columns.of(metric)) for name, columns in runs]
         series = [(name, columns, column) for name, columns, column in found if column is not None]
         if series:
@@ -45,7 +45,8 @@ def pictures(runs: Sequence[tuple[str, Columns]]) -> list[Picture]:
 def _picture(series: Sequence[tuple[str, Columns, Column]]) -> Picture:
     alone = len(series) == 1
     column = series[0][2]
-    published = PUBLISHED.get(column.request.metric, ())
+    published = column.metric.published if column.metric else None
+    levels = column.metric.levels if column.metric else ()
     shades: list[Shade] = []
     lines: list[Line] = []
     for index, (name, columns, own) in enumerate(series):
@@ -60,14 +61,18 @@ def _picture(series: Sequence[tuple[str, Columns, Column]]) -> Picture:
         lines.append(Line(dots, "" if alone else short(name), "own" if alone else f"run{index % 8}"))
         if alone and own.values.shape[1] > 1:
             shades += _shades(places, own.quartiles())
-    y = _axis(column, lines, shades, [p for one in published for p in (one.low, one.high)])
+    y = _axis(column, lines, shades, [p for one in levels for p in (one.low, one.high)])
     x, ticks, below = _horizontal([columns for _, columns, _ in series])
     form = column.form
-    bands = [Band(p.low, p.high, p.regime.upper(), p.style, f"{p.regime.upper()}: {p.words}") for p in published]
+    bands = [Band(p.low, p.high, p.regime.upper(), _style(p), f"{p.regime.upper()}: {p.words}") for p in levels]
     chart = Chart(column.title, x, y, form, ticks, lines, shades, bands, below)
-    return Picture(
-        column.request.metric, _titled(column.title), draw(chart), column.words.shows, cited(column.request.metric)
-    )
+    cited = published.cited() if published else ""
+    return Picture(column.request.metric, _titled(column.title), draw(chart), column.words.shows, cited)
+
+
+def _style(level: Level) -> str:
+    """CSS classes: a level is a line, an interval a fainter band."""
+    return f"{level.regime} level" if level.low == level.high else level.regime
 
 
 def _shades(places: Sequence[float], quartiles: np.ndarray) -> list[Shade]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.record import Record, Request
 
-TRAJECTORIES = (
-    "update_support",
-    "principal_angle",
-    "stable_rank",
-    "relative_update_norm",
-    "subspace_alignment",
-    "hill_exponent",
-    "spectral_shift",
-)
-"""The metrics whose trajectories every report draws, in this order."""
-
 SPECTRUM = "update_spectrum"
-MEASURED = (*TRAJECTORIES, SPECTRUM)
+
+
+def drawn() -> list[Metric]:
+    """The metrics that every report draws, in the order of their declaration."""
+    return [metric for metric in load_metrics() if metric.drawn]
+
+
+def trajectories() -> list[str]:
+    """The names of those whose trajectory is drawn."""
+    return [metric.name for metric in drawn() if metric.drawn == "trajectory"]
 
 
 def wanted(record: Record) -> dict[str, set[Request]]:
@@ -26,9 +24,8 @@ def wanted(record: Record) -> dict[str, set[Request]]:
     Args:
         record: with weights and checkpoints; needs no figures.
     """
-    metrics = [load_metrics()[name] for name in MEASURED]
     return {
-        weight.name: {Request.of(metric, {}) for metric in metrics if not metric.spanned({}, weight.shape)}
+        weight.name: {Request.of(metric, {}) for metric in drawn() if not metric.spanned({}, weight.shape)}
         for weight in record.weights.values()
         if weight.is_linear and weight.name not in record.skipped
     }

@@ -36,8 +36,8 @@ def _read(raw: Any, unit: Unit) -> list[tuple[Place, tuple[Quantity, Quantity]]]
     return list(found.items())
 
 
-def _schema(unit: Unit) -> dict[str, Any]:
-    band = {**pair_schema(unit), "description": "The band at this checkpoint."}
+def _schema(metric: Metric) -> dict[str, Any]:
+    band = {**pair_schema(metric), "description": "The band at this checkpoint."}
     entry = [
         {
             "type": "object",

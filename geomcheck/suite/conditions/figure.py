@@ -34,13 +34,13 @@ class Key:
         name: the key.
         about: what it demands, in one sentence for editors.
         read: its value from a plain YAML value, in the unit of the metric. Raises Refusal.
-        schema: the JSON Schema of its value, with ``examples``.
+        schema: the JSON Schema of its value for a metric, with ``examples``.
     """
 
     name: str
     about: str
     read: Callable[[Any, Unit], Any]
-    schema: Callable[[Unit], dict[str, Any]]
+    schema: Callable[[Metric], dict[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def _key(name: str, about: str) -> Key:
         name=name,
         about=about,
         read=lambda raw, _unit: word(raw, REFERENCES),
-        schema=lambda _unit: word_schema(REFERENCES),
+        schema=lambda _metric: word_schema(REFERENCES),
     )
 
 

@@ -55,7 +55,7 @@ class Trend(FigureCondition):
             name="trend",
             about="How the figure moves over the checkpoints.",
             read=lambda raw, _unit: word(raw, DIRECTIONS),
-            schema=lambda _unit: word_schema(DIRECTIONS),
+            schema=lambda _metric: word_schema(DIRECTIONS),
         ),
     )
 

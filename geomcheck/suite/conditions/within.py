@@ -85,13 +85,13 @@ class AboveBelow(InBand):
             name="above",
             about="The figure is larger; may be combined with `below`.",
             read=quantity,
-            schema=lambda unit: quantity_schema(unit, {"fraction": ["50%", 0.5], "number": [2], "deg": ["5 deg"]}),
+            schema=lambda metric: quantity_schema(metric, 0),
         ),
         Key(
             name="below",
             about="The figure is smaller; may be combined with `above`.",
             read=quantity,
-            schema=lambda unit: quantity_schema(unit, {"fraction": ["30%"], "number": [75], "deg": ["0.5 deg"]}),
+            schema=lambda metric: quantity_schema(metric, 1),
         ),
     )
 
@@ -110,7 +110,7 @@ class Near(InBand):
             name="near",
             about="The figure is this, within `tolerance`.",
             read=quantity,
-            schema=lambda unit: quantity_schema(unit, {"fraction": ["50%"], "number": [25], "deg": ["1 deg"]}),
+            schema=lambda metric: quantity_schema(metric, 0),
         ),
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from geomcheck.diagnostics import Unit
+from geomcheck.diagnostics import Metric, Unit
 from geomcheck.suite.language.places import PLACES, parse_at
 from geomcheck.suite.language.quantities import Refusal, did_you_mean, spelled
 from geomcheck.suite.language.selection import ROLES
@@ -57,21 +57,38 @@ def word(raw: Any, words: Collection[str]) -> str:
     raise Refusal(f"found {spelled(raw)}; allowed: {', '.join(words)}{hint}")
 
 
-def quantity_schema(unit: Unit, examples: Mapping[str, list[Any]] | None = None) -> Schema:
-    """The schema of a figure in `unit`; `examples` by unit."""
-    shown = {"examples": examples[unit.value]} if examples else {}
+def quantity_schema(metric: Metric, end: int) -> Schema:
+    """The schema of a figure of `metric`, with one `end` of its example band."""
+    return {**_figure(metric.unit), "examples": [_example(metric)[end]]}
+
+
+def pair_schema(metric: Metric) -> Schema:
+    """The schema of ``[low, high]``, two figures of `metric`."""
+    pair = {"type": "array", "items": _figure(metric.unit), "minItems": 2, "maxItems": 2}
+    return {**pair, "examples": [[*_example(metric)]]}
+
+
+def amount_schema(unit: Unit) -> Schema:
+    """The schema of a tolerance: an amount in `unit`, or a percentage."""
+    angle = [ANGLE_SCHEMA] if unit is Unit.DEGREES else []
+    amount = {Unit.FRACTION: 0.05, Unit.NUMBER: 5, Unit.DEGREES: "0.5 deg"}[unit]
+    return {"anyOf": [{"type": "number"}, PERCENT_SCHEMA, *angle], "examples": [amount, "10%"]}
+
+
+def _figure(unit: Unit) -> Schema:
     if unit is Unit.DEGREES:
-        return {**ANGLE_SCHEMA, **shown}
-    if unit is Unit.FRACTION:
-        return {"anyOf": [{"type": "number"}, PERCENT_SCHEMA], **shown}
-    return {"type": "number", **shown}
+        return ANGLE_SCHEMA
+    return {"anyOf": [{"type": "number"}, PERCENT_SCHEMA]} if unit is Unit.FRACTION else {"type": "number"}
 
 
-def pair_schema(unit: Unit) -> Schema:
-    """The schema of ``[low, high]`` in `unit`."""
-    examples = {"fraction": ["20%", "30%"], "number": [20, 30], "deg": ["0.5 deg", "1.5 deg"]}
-    pair = {"type": "array", "items": quantity_schema(unit), "minItems": 2, "maxItems": 2}
-    return {**pair, "examples": [examples[unit.value]]}
+def _example(metric: Metric) -> tuple[float | str, float | str]:
+    """The ends of a sensible band: the metric's own, or one of its unit."""
+    usual: dict[Unit, tuple[float | str, float | str]] = {
+        Unit.FRACTION: ("20%", "30%"),
+        Unit.NUMBER: (20, 30),
+        Unit.DEGREES: ("0.5 deg", "1.5 deg"),
+    }
+    return metric.example or usual[metric.unit]
 
 
 def place_schema(*others: str) -> Schema:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, create_model
 
-from geomcheck.diagnostics import FOLDS, Metric, Unit, load_metrics
+from geomcheck.diagnostics import FOLDS, Metric, load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import UsageError
 from geomcheck.suite.conditions import FigureCondition, Key, load_conditions
@@ -38,8 +38,6 @@ _FORMATS = {
     "fp32": "IEEE single precision.",
     "fp64": "IEEE double precision.",
 }
-
-TOLERANCE_EXAMPLES = {Unit.FRACTION: [0.05, "10%"], Unit.NUMBER: [5, "10%"], Unit.DEGREES: ["0.5 deg", "10%"]}
 
 
 def _version(raw: Any) -> int:
@@ -179,7 +177,7 @@ def statement_model(name: str) -> type[MetricStatement]:
         __base__=MetricStatement,
         __doc__=f"{metric.title}: {metric.definition}",
         metric=(Annotated[str, *fields.one_of((name,))], Field(description=metric.definition)),
-        **_conditions(metric.unit),
+        **_conditions(metric),
         **parameters_of(metric),
     )
 
@@ -206,21 +204,22 @@ def defaults_model(name: str) -> type[BaseModel]:
     return create_model(f"Defaults_{name}", __config__=STRICT, **made)
 
 
-def _conditions(unit: Unit) -> dict[str, Any]:
-    """The fields of all conditions, whose values are in `unit`, and of their tolerance."""
+def _conditions(metric: Metric) -> dict[str, Any]:
+    """The fields of all conditions, whose values are in the unit of `metric`, and of their tolerance."""
     conditions = load_conditions()
-    found = {f"condition_{key.name}": _field(key, unit) for key in conditions.keys}
-    angle = [fields.ANGLE_SCHEMA] if unit is Unit.DEGREES else []
-    amount = {"anyOf": [{"type": "number"}, fields.PERCENT_SCHEMA, *angle], "examples": TOLERANCE_EXAMPLES[unit]}
     *others, last = (f"`{name}`" for name in conditions.tolerant)
-    about = f"For {', '.join(others)} and {last}: an amount, or a percentage of the target."
-    tolerance = Key(name="tolerance", about=about, read=lambda raw, _unit: raw, schema=lambda _unit: amount)
-    return {**found, "condition_tolerance": _field(tolerance, unit)}
+    tolerance = Key(
+        name="tolerance",
+        about=f"For {', '.join(others)} and {last}: an amount, or a percentage of the target.",
+        read=lambda raw, _unit: raw,
+        schema=lambda metric: fields.amount_schema(metric.unit),
+    )
+    return {f"condition_{key.name}": _field(key, metric) for key in (*conditions.keys, tolerance)}
 
 
-def _field(key: Key, unit: Unit) -> tuple[Any, Any]:
-    read = PlainValidator(lambda raw: key.read(raw, unit))
-    return Annotated[Any, read, WithJsonSchema(key.schema(unit))], Field(None, alias=key.name, description=key.about)
+def _field(key: Key, metric: Metric) -> tuple[Any, Any]:
+    read = PlainValidator(lambda raw: key.read(raw, metric.unit))
+    return Annotated[Any, read, WithJsonSchema(key.schema(metric))], Field(None, alias=key.name, description=key.about)
 
 
 def _require_free_names(metric: Metric) -> None:

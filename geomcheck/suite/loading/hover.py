@@ -13,12 +13,11 @@ Schema = dict[str, Any]
 
 def about_metric(metric: Metric) -> str:
     """What a metric is: definition, unit, range, what chance gives, when it is undefined, fold, source."""
-    low, high = metric.range({})
-    top = metric.at_most or f"{high:g}"
-    facts = [f"{metric.title}: {metric.definition}.", f"Unit: {metric.unit.value}, from {low:g} to {top}."]
+    facts = [f"{metric.title}: {metric.definition}.", f"Unit: {metric.unit.value}, from {metric.limits}."]
     facts += [f"By chance: {metric.baseline}."] if metric.baseline else []
     facts += [f"Undefined where {metric.undefined}."] if metric.undefined else []
-    return " ".join([*facts, f"Fold over weights: {metric.fold}.", f"Source: {metric.source}."])
+    facts += [f"Fold over weights: {metric.fold}.", metric.distrust, f"Source: {metric.source}."]
+    return " ".join(filter(None, facts))
 
 
 def documented(schema: Schema) -> Schema:
