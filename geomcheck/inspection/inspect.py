@@ -253,9 +253,10 @@ def _groups(record: Record) -> tuple[Group, ...]:
 def _frozen(record: Record) -> tuple[str, ...]:
     """Weights with the share 1 of entries that never changed, up to the last checkpoint."""
     last = record.points[-1].step
-    requests = {row.request for row in record.rows() if row.request.metric == "frozen_share"}
-    shares = (record.figures(request, "value") for request in requests)
-    return tuple(sorted(w for cells in shares for (step, w), f in cells.items() if step == last and f.value == 1))
+    shares = [record.column(*key) for key in record.measured() if key[0].metric == "frozen_share"]
+    return tuple(
+        sorted(c.names[code] for c in shares for code in c.codes[(c.steps == last) & (c.values == 1)].tolist())
+    )
 
 
 def _cost(found: Inspection, run: Run, w0: BaseWeights | None, record: Record) -> Cost:

@@ -17,7 +17,7 @@ from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Sources
 from geomcheck.measurement.unselected import unselected
 from geomcheck.record.column import Figure
 from geomcheck.record.points import is_trivial
-from geomcheck.record.record import Point, Record, Row
+from geomcheck.record.record import Point, Record, Row, columns_of
 from geomcheck.record.request import Plan, Request
 from geomcheck.record.routes import tally
 
@@ -80,9 +80,8 @@ def measure_record(
 
 
 def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
-    """Add what was found, in an order that does not depend on who measured when."""
-    for name in sorted(found):
-        _add(record, name, found[name], metrics)
+    """Give `record` the figures that were found, in an order that does not depend on who measured when."""
+    record.columns = columns_of(row for name in sorted(found) for row in _rows(record, name, found[name], metrics))
     record.routes = tally(routes for name in sorted(found) for _, routes in sorted(found[name].routes.items()))
     record.device = device
     _describe(record, {name: measured.digests for name, measured in found.items()}, metrics)
@@ -159,11 +158,11 @@ def _find(
     yield found
 
 
-def _add(record: Record, name: str, measured: Measured, metrics: Registry) -> None:
-    """Add the rows of one weight."""
+def _rows(record: Record, name: str, measured: Measured, metrics: Registry) -> Iterator[Row]:
+    """The figures of one weight."""
     for (index, request), answer in sorted(measured.answers.items(), key=lambda item: item[0]):
         for stat, figure in _figures(metrics[request.metric], answer):
-            record.add(Row(record.points[index].step, name, request, stat, figure))
+            yield Row(record.points[index].step, name, request, stat, figure)
 
 
 def _figures(metric: Metric, answer: Answer) -> list[tuple[str, Figure]]:

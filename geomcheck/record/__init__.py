@@ -3,7 +3,7 @@
 from geomcheck.record.column import Figure
 from geomcheck.record.parquet import read_record, write_record
 from geomcheck.record.points import is_trivial, locate
-from geomcheck.record.record import Origin, Point, Record, Row
+from geomcheck.record.record import Origin, Point, Record, Row, columns_of
 from geomcheck.record.request import Plan, Request, merge
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Record",
     "Request",
     "Row",
+    "columns_of",
     "is_trivial",
     "locate",
     "merge",

@@ -245,7 +245,7 @@ def _add_figures(record: Record, table: pa.Table) -> None:
             dict(zip(undefined.tolist(), why, strict=True)),
         )
         _require_possible(record, request, known["stat"][1][stat], column)
-        record.add_column(request, known["stat"][1][stat], column)
+        record.columns[request, known["stat"][1][stat]] = column
 
 
 def _decoded(table: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
