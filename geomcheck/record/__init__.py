@@ -1,4 +1,4 @@
-"""The record of a measurement: figures by checkpoint and weight, and what they came from; what suites judge."""
+"""The record of a measurement, which suites judge: figures by checkpoint and weight, and where they come from."""
 
 from geomcheck.record.column import Figure
 from geomcheck.record.parquet import read_record, write_record

@@ -62,10 +62,15 @@ class Column:
 
     def weights(self) -> set[str]:
         """Names of the weights that have a figure."""
-        return {self.names[code] for code in np.flatnonzero(np.bincount(self.codes)).tolist()}
+        return used(self.codes, self.names)
 
     @property
     def repeats(self) -> bool:
         """Whether some weight has two figures at one step."""
         keys = np.sort(self.steps * len(self.names) + self.codes)
         return bool((keys[1:] == keys[:-1]).any())
+
+
+def used(codes: np.ndarray, labels: Sequence[str]) -> set[str]:
+    """The labels that occur among `codes`, integers of shape (n,)."""
+    return {labels[code] for code in np.flatnonzero(np.bincount(codes)).tolist()}

@@ -1,4 +1,4 @@
-"""The record of a measurement: a figure per (step, weight, metric, parameters, statistic), and what it came from."""
+"""The record of a measurement: a figure per step, weight, metric, parameters and statistic, and its provenance."""
 
 from __future__ import annotations
 
