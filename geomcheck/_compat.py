@@ -1,4 +1,4 @@
-"""Attributes that are computed when first asked for."""
+"""`functools.cached_property` as of Python 3.12, for older versions too."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING or sys.version_info >= (3, 12):
 else:
 
     class cached_property:
-        """`functools.cached_property` of Python 3.12: that of 3.11 has one lock for all instances of a class.
+        """An attribute that is computed when it is first read, without a lock.
 
-        With that lock, threads that factorize different weights wait for each other, and those that do it in lockstep
-        wait for ever.
+        Python 3.11 has one lock for all instances of a class: threads that factorize different weights would wait for
+        each other, and threads that do it in lockstep would wait for ever.
         """
 
         def __init__(self, compute: Callable[[Any], Any]) -> None:

@@ -1,4 +1,4 @@
-"""Work that makes much which lasts, and no garbage: the headers and figures of tens of thousands of weights."""
+"""Pause the garbage collector while building large long-lived structures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def lasting() -> Iterator[None]:
-    """Python's collector of cyclic garbage waits: it would look through all that was made again and again."""
-    waits = gc.isenabled()
+    """Pause the collector of reference cycles, which would traverse the growing structures again and again."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if waits:
+        if enabled:
             gc.enable()

@@ -1,4 +1,4 @@
-"""Modules that are imported when something of them is first asked for: what is recalled is judged without torch."""
+"""Import modules on first use, so that a run that the cache knows is judged without importing torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class _Late(ModuleType):
 
 
 def late(name: str) -> Any:
-    """Stands for the module called `name`, which each access to an attribute imports if need be.
+    """A stand-in for the module called `name`, which is imported when an attribute is first read.
 
-    Beside an ``import`` under ``TYPE_CHECKING``, so that type checkers see the module itself.
+    Pair it with an ``import`` under ``TYPE_CHECKING``, so that type checkers see the module itself.
     """
     return _Late(name)

@@ -1,26 +1,26 @@
-"""What can go wrong, by whose mistake it is. Messages say where, what was found, and what to do next."""
+"""The errors that geomcheck raises. Messages say where, what was found, and what to do next."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MAX_MESSAGE = 3000
-"""Characters of a message: names in files may be long, and their messages must not flood a log."""
+"""Longest message in characters: names in files may be long, and must not flood a log."""
 
 
 class GeomcheckError(Exception):
-    """Base of every error that geomcheck raises on purpose. What is too long is left out of the middle."""
+    """Base of every error that geomcheck raises on purpose. A message that is too long loses its middle."""
 
     def __init__(self, message: str) -> None:
         super().__init__(bounded(message))
 
 
 class UsageError(GeomcheckError):
-    """The command asks for something that is not there: no such run, no checkpoints, no base, no suite."""
+    """The user asked for something that does not exist or cannot be done: no such run, W0, suite or option."""
 
 
 class NoCheckpoint(UsageError):
-    """There is no run, or no complete checkpoint in it: none yet, for whoever waits for one."""
+    """There is no run, or no complete checkpoint in it yet; a caller may wait for one."""
 
 
 class RunError(GeomcheckError):
@@ -28,7 +28,7 @@ class RunError(GeomcheckError):
 
 
 class RecordError(GeomcheckError):
-    """A record file is not one, or cannot answer what is asked of it."""
+    """A file is no record, or a record does not hold the figures that are needed."""
 
 
 class NoBaseline(GeomcheckError):
@@ -41,7 +41,7 @@ class NoBaseline(GeomcheckError):
 class Undefined(GeomcheckError):
     """A diagnostic has no value for this matrix: an empty mask, a rank below k, tied singular values.
 
-    The message is the reason; whoever measures adds the checkpoint and the weight.
+    The message is the reason; the caller adds the checkpoint and the weight.
     """
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that their final name never holds half of them."""
+"""Write files so that a half-written one never appears under its final name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geomcheck.errors import UsageError
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target`, which takes its name when the context ends without an error.
+    """A temporary path beside `target`, which is renamed to it when the context ends without an error.
 
     Raises:
         UsageError: the place cannot be written to.
@@ -38,15 +38,13 @@ def require_writable(target: Path, *, inputs: Iterable[tuple[str, Path]], option
     """Refuse a target that must not or cannot be written, before any work is done for it.
 
     Args:
-        inputs: what is read, with its name for people: no output goes into it or replaces it.
+        inputs: what is read, each with its name for people; no output may replace it or lie inside it.
         option: how the user named the target, for messages.
 
     Raises:
         UsageError: it lies in an input, is a directory, a pipe or a device, or its place cannot be written to.
     """
-    for what, place in inputs:
-        if target.resolve().is_relative_to(place.resolve()):
-            raise UsageError(f"{option}{target} would write to {what}, which is never written to")
+    require_outside(target, inputs, option=option)
     if target.is_dir():
         raise UsageError(f"{target} is a directory; name a file")
     if target.exists() and not target.is_file():
@@ -54,6 +52,13 @@ def require_writable(target: Path, *, inputs: Iterable[tuple[str, Path]], option
     parent = next(place for place in target.absolute().parents if place.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UsageError(f"{target}: cannot write to {parent}")
+
+
+def require_outside(target: Path, inputs: Iterable[tuple[str, Path]], *, option: str = "") -> None:
+    """Raise UsageError where `target` lies in one of the `inputs`; the arguments are those of `require_writable`."""
+    for what, place in inputs:
+        if target.resolve().is_relative_to(place.resolve()):
+            raise UsageError(f"{option}{target} would write to {what}, which is never written to")
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""Runs on disk: ordered checkpoints that list their weights from headers and read one on request."""
+"""Runs on disk: checkpoints in order, which list their weights from headers and read one on request."""
 
 from geomcheck.checkpoints.comparable import comparable
 from geomcheck.checkpoints.discovery import Incomplete, at_hand, find_base, open_account, open_base, open_run

@@ -1,4 +1,4 @@
-"""A model as an adapter makes it: W0, with the changes laid over it."""
+"""The model that an adapter makes of W0."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomcheck.checkpoints.source import Change, Stored, WeightSource
+from geomcheck.checkpoints.source import Change, Stored, WeightSource, Wrapped
 from geomcheck.checkpoints.weights import describe
 from geomcheck.errors import UsageError
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Adapted:
-    """All weights of W0, those of the adapter changed. A weight that the adapter leaves alone is W0's own: frozen.
+class Adapted(Wrapped):
+    """All weights of W0 with the changes of an adapter. A weight that the adapter leaves alone is W0's own: frozen.
 
     Args:
         base: W0, under canonical names.
@@ -24,23 +24,13 @@ class Adapted:
     """
 
     def __init__(self, base: WeightSource, adapter: WeightSource) -> None:
+        super().__init__(adapter)
         self._base = base
-        self._adapter = adapter
-
-    @property
-    def path(self) -> Path:
-        """The adapter's directory."""
-        return self._adapter.path
-
-    @property
-    def layout(self) -> str:
-        """See `WeightSource`."""
-        return self._adapter.layout
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The adapter's and W0's."""
-        return tuple(sorted({*self._adapter.files, *self._base.files}))
+        return tuple(sorted({*self._source.files, *self._base.files}))
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -55,13 +45,13 @@ class Adapted:
             RunError: a header cannot be read.
             UsageError: W0 is quantized, or of another model than the adapter.
         """
-        before, after = self._base.weights, self._adapter.weights
+        before, after = self._base.weights, self._source.weights
         self._require_same_model(before, after)
         return {**before, **after}
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """The change of a weight, or W0's own. Raises RunError."""
-        source = self._adapter if name in self._adapter.weights else self._base
+        source = self._source if name in self._source.weights else self._base
         return source.read(name, at)
 
     def _require_same_model(self, before: Mapping[str, Stored], after: Mapping[str, Stored]) -> None:

@@ -1,4 +1,4 @@
-"""Changes of W0 as adapters store them: what W_t is can be said only with W0 at hand."""
+"""Changes of W0 as adapters store them; W_t can be made of them only with W0."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ else:
     torch, lowrank = late("torch"), late("geomcheck.diagnostics.lowrank")
 
 Take = Callable[["Tensor"], "Tensor"]
-"""From a stored tensor to a weight: rows of it, a transposition (see `canonical.parts.Part`)."""
+"""Takes a weight from a stored tensor: some rows of it, or a transposition (see `canonical.parts.Part`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Added:
         """See `Change`: rows of left, columns of right, exchanged where `take` transposes."""
         return self.at(_places(take, (self.left.shape[0], self.right.shape[1])))
 
-    def at(self, places: Places) -> Added:
+    def at(self, places: Entries) -> Added:
         """The change of the entries at `places`."""
         left, right = self.left[places.rows], self.right[:, places.columns]
         return Added(right.T, left.T) if places.transposed else Added(left, right)
@@ -61,7 +61,7 @@ class Added:
 
 @dataclass(frozen=True, eq=False)
 class Rescaled:
-    """W_t = W0 + left right with every row, or column, brought to a length of its own (DoRA, arXiv 2402.09353).
+    """W_t = W0 + left right with every row or column scaled to a given length (DoRA, arXiv 2402.09353).
 
     Attributes:
         added: the low-rank change.
@@ -136,22 +136,27 @@ class RowsReplaced:
 
 
 def whole(stored: Tensor | Change) -> Tensor:
-    """The tensor itself. Raises RunError where there is only a change of another model."""
+    """A tensor of any shape as it is. Raises RunError where it is only a change of another model."""
     if not isinstance(stored, torch.Tensor):
         raise RunError("an adapter, which is no model by itself; give the model that it was trained on")
     return stored
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
-    """Which rows and columns of a tensor a weight is made of, before the transposition if there is one."""
+class Entries:
+    """Which rows and columns of a tensor make up a weight, before it is transposed, if it is.
+
+    Attributes:
+        rows, columns: int64 indices, shape (out,) and (in,).
+        transposed: whether the weight is transposed then.
+    """
 
     rows: Tensor
     columns: Tensor
     transposed: bool
 
 
-def _places(take: Take, shape: tuple[int, int]) -> Places:
+def _places(take: Take, shape: tuple[int, int]) -> Entries:
     """Where `take` finds the entries of its result: it is shown the row, then the column of every entry.
 
     Raises:
@@ -161,5 +166,5 @@ def _places(take: Take, shape: tuple[int, int]) -> Places:
     columns = take(torch.arange(shape[1], dtype=torch.int32).unsqueeze(0).expand(shape))
     for transposed, (of_rows, of_columns) in enumerate([(rows, columns), (rows.T, columns.T)]):
         if (of_rows == of_rows[:, :1]).all() and (of_columns == of_columns[:1]).all():
-            return Places(of_rows[:, 0].long(), of_columns[0].long(), bool(transposed))
+            return Entries(of_rows[:, 0].long(), of_columns[0].long(), bool(transposed))
     raise RunError("an adapter of a weight that is split across rows and columns cannot be read; merge it first")

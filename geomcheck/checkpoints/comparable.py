@@ -1,12 +1,11 @@
-"""A run and its W0 with their weights under the same canonical names."""
+"""Make a run and its W0 comparable: bring their weights under the same canonical names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geomcheck._gc import lasting
 from geomcheck.checkpoints.adapted import Adapted
@@ -14,38 +13,29 @@ from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_on
 from geomcheck.checkpoints.canonical.numbers import disagreement, section
 from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.run import BaseWeights, Checkpoint, Run
-from geomcheck.checkpoints.source import Change, Stored, WeightSource
+from geomcheck.checkpoints.source import Stored, WeightSource, Wrapped
 from geomcheck.errors import RunError, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
 
-class Comparable:
+class Comparable(Wrapped):
     """A source that `comparable` has been through. It goes through once: W0 may serve several runs.
 
     Args:
         source: with canonical weights.
-        config: the architecture by which they were made, the checkpoint's own or one that it has borrowed.
+        config: the architecture by which they were made, the checkpoint's own or a borrowed one.
     """
 
     def __init__(self, source: WeightSource, config: Mapping[str, Any]) -> None:
-        self.path = source.path
-        self.layout = source.layout
-        self.config = config
+        super().__init__(source)
+        self._config = config
         self.weights: Mapping[str, Stored] = source.weights  # now, as an adapter may not fit W0
-        self._source = source
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """See `WeightSource`."""
-        return self._source.files
-
-    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
-        """See `WeightSource`. Raises RunError."""
-        return self._source.read(name, at)
+    def config(self) -> Mapping[str, Any]:
+        """The architecture by which the weights were made."""
+        return self._config
 
 
 @lasting()

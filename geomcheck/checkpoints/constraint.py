@@ -1,4 +1,4 @@
-"""What a checkpoint of projected training says of its constraint: ``geomcheck_constraint.json``.
+"""The constraint that a checkpoint of projected training records: ``geomcheck_constraint.json``.
 
 The channel itself, V by canonical weight name with shape (in, k) in fp32, lies beside it in `CHANNEL_FILE`.
 """
@@ -30,10 +30,10 @@ Unselected = Literal["free", "frozen"]
 
 @dataclass(frozen=True)
 class Constraint:
-    """How the training that wrote a checkpoint was confined.
+    """The constraint under which a checkpoint was trained.
 
     Attributes:
-        channel: whether V was learned, or drawn at random as a control.
+        channel: whether V was learned from a run, or drawn at random as a control.
         k: columns of V, at least 1.
         start_step: optimizer steps done when the constraint began.
         how: whether the gradient was projected or the optimizer's step.
@@ -56,12 +56,10 @@ class Constraint:
     weights: int
 
     def __post_init__(self) -> None:
-        _require_one_of("channel", self.channel, get_args(Drawn))
-        _require_one_of("how", self.how, get_args(How))
-        _require_one_of("unselected", self.unselected, get_args(Unselected))
-        _require_count("k", self.k, 1)
-        _require_count("start_step", self.start_step, 0)
-        _require_count("weights", self.weights, 1)
+        for key, words in (("channel", Drawn), ("how", How), ("unselected", Unselected)):
+            _require_one_of(key, getattr(self, key), get_args(words))
+        for key, least in (("k", 1), ("start_step", 0), ("weights", 1)):
+            _require_count(key, getattr(self, key), least)
         if self.channel == "random":
             _require_count("seed", self.seed, 0)
         elif self.seed is not None:

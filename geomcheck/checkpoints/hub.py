@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub, from its local cache first."""
+"""Models of the Hugging Face Hub, from its local cache if they are there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"({_PART}/{_PART})(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,127}}))?")
 
 WANTED = (("model*.safetensors", "*.json"), ("pytorch_model*.bin", "*.json"))
-"""What is downloaded: the safetensors of a model, or where it has none its pickles; other copies are not."""
+"""The files that are downloaded: the safetensors of a model, or its pickles where it has none."""
 
 
 def is_hub_id(text: str) -> bool:

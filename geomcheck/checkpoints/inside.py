@@ -1,4 +1,4 @@
-"""Opening only what a run may be trusted with: regular files inside its directory, of a sensible size."""
+"""Open only files that a run may be trusted with: regular ones inside its directory, of a sensible size."""
 
 from __future__ import annotations
 
@@ -54,7 +54,26 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def identity(path: Path) -> tuple[int, ...]:
+class OpenedFile:
+    """A regular file inside `root` that must stay as it is while it is read. Raises RunError as `require_regular`."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path = path
+        self.resolved = require_regular(path, root)
+        self._identity = file_identity(self.resolved)
+
+    @property
+    def nbytes(self) -> int:
+        """Its size when it was opened; 0 where it had vanished."""
+        return self._identity[1] if self._identity else 0
+
+    def require_unchanged(self) -> None:
+        """Raise RunError where it was written to, replaced or removed since it was opened."""
+        if file_identity(self.path) != self._identity:
+            raise RunError(f"{self.path}: changed or removed since it was opened; is the run still being written?")
+
+
+def file_identity(path: Path) -> tuple[int, ...]:
     """What changes when a file is written to or replaced; empty where there is none."""
     try:
         stat = path.stat()

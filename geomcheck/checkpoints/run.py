@@ -1,4 +1,4 @@
-"""A run: checkpoints in the order of training, and the place where W0 comes from."""
+"""A run: checkpoints in the order of training, and W0 where the run itself provides it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class BaseWeights:
-    """W0: its weights, and the rule that found them."""
+    """W0: its weights, and the rule by which they were found."""
 
     source: WeightSource
     how: str
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A step directory that is no checkpoint to judge.
+class SkippedStep:
+    """A step directory that is left out: no checkpoint to judge.
 
     Attributes:
         name: of the directory.
@@ -54,7 +54,7 @@ class LeftOut:
 
 
 def share_done(step: int, total: int, *, first: int = 1) -> float:
-    """Share of the training done, 0..1, at `step` of `total`, where the framework calls its first step `first`."""
+    """Share of the training done, 0..1, at `step` of `total`, where the first step has the number `first`."""
     done = 1 - first
     return min(1.0, (step + done) / (total + done))
 
@@ -86,7 +86,7 @@ class Run:
     notes: tuple[str, ...] = ()
     dequantized: bool = False
     framework: str = ""
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[SkippedStep, ...] = ()
     omissions: tuple[str, ...] = ()
     planned: int | None = None
     first: int = 1

@@ -1,4 +1,4 @@
-"""What a run says of itself beside its weights: how it scored, and to what its training was confined.
+"""What a run records beside its weights: its scores, and the constraint of its training.
 
 Scores are the ``eval...`` entries of the Trainer's ``log_history``, and what a scores file in the run's directory
 holds, which anything may write:
@@ -6,7 +6,7 @@ holds, which anything may write:
 - ``scores.json``: ``{"0": {"accuracy": 0.11}, "150": {"accuracy": 0.62}}``, scores by step;
 - ``scores.csv``: a line ``step,accuracy`` and below it one line per step.
 
-Nothing here refuses a run: what cannot be read is a fault, told to whoever asks for a score.
+Nothing here refuses a run: what cannot be read is a fault, reported when a score is needed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_STATE_BYTES = 64 * 2**20
 MAX_FILE_BYTES = 16 * 2**20
 PREFIX = "eval"
 SPEED = ("_runtime", "_per_second", "_model_preparation_time")
-"""Ends of the names of what an evaluation tells of its own speed, which differs each time."""
+"""Ends of the names of an evaluation's own speed, which differs each time."""
 
 Entry = tuple[str, int, float, str]
 """A score: its name, its step, its value, and where it was found."""
@@ -38,7 +38,7 @@ Entry = tuple[str, int, float, str]
 
 @dataclass(frozen=True)
 class Account:
-    """What a run says of itself.
+    """What a run records of itself.
 
     Attributes:
         scores: by name, then by step; not always finite.
@@ -54,7 +54,7 @@ class Account:
 def account_of(
     run: Path, checkpoints: Iterable[tuple[int, Path]], states: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Account:
-    """What is said in the directory `run` and in its `checkpoints`, (step, directory) each.
+    """The account of the directory `run` and of its `checkpoints`, (step, directory) each.
 
     Args:
         states: their ``trainer_state.json`` by the name of the directory, where they have been read.
@@ -64,13 +64,13 @@ def account_of(
     scores: dict[str, dict[int, float]] = {}
     places = list(checkpoints)
     held = states or {}
-    logs = [_logged(place / STATE, root, held.get(place.name)) for _, place in places]
+    logs = [_logged(place, root, held.get(place.name)) for _, place in places]
     for step, place in places:
         try:
             constraints[step] = Constraint.read(place, root=root)
         except RunError as error:
             faults.append(str(error))
-    for entries in (*logs, _logged(run / STATE, root), _filed(run, root)):
+    for entries in (*logs, _logged(run, root), _filed(run, root)):
         try:
             for name, step, value, where in entries:
                 known = scores.setdefault(name, {}).setdefault(step, value)
@@ -81,17 +81,21 @@ def account_of(
     return Account(scores, constraints, tuple(dict.fromkeys(faults)))
 
 
-def _logged(path: Path, root: Path, state: Mapping[str, Any] | None = None) -> Iterator[Entry]:
-    """The evaluations in a Trainer's state, read from `path` unless it is given. Raises RunError if it cannot be."""
-    if state is None:
-        state = read_json(path, root, max_bytes=MAX_STATE_BYTES) if path.exists() else {}
-    history = state.get("log_history")
+def trainer_state(directory: Path, root: Path) -> Mapping[str, Any]:
+    """``trainer_state.json`` in a directory; empty where there is none. Raises RunError."""
+    path = directory / STATE
+    return read_json(path, root, max_bytes=MAX_STATE_BYTES) if path.exists() else {}
+
+
+def _logged(directory: Path, root: Path, state: Mapping[str, Any] | None = None) -> Iterator[Entry]:
+    """The evaluations in the Trainer's state in `directory`, which is read unless it is given. Raises RunError."""
+    history = (trainer_state(directory, root) if state is None else state).get("log_history")
     for entry in history if isinstance(history, list) else ():
         step = entry.get("step") if isinstance(entry, dict) else None
         if type(step) is int and step >= 0:
             for name, value in entry.items():
                 if name.startswith(PREFIX) and not name.endswith(SPEED) and type(value) in (int, float):
-                    yield name, step, _number(value), str(path)
+                    yield name, step, _number(value), str(directory / STATE)
 
 
 def _filed(run: Path, root: Path) -> Iterator[Entry]:

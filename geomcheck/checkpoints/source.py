@@ -1,4 +1,4 @@
-"""The seam between checkpoint formats and everything else: a source lists its weights from headers and reads
+"""The interface between checkpoint formats and everything else: a source lists its weights from headers and reads
 one on request. A new format is a new source; nothing else changes."""
 
 from __future__ import annotations
@@ -115,3 +115,34 @@ class WeightSource(Protocol):
             RunError: it cannot be read.
         """
         ...
+
+
+class Wrapped:
+    """What a source that shows the weights of another `source` in its own way takes over from it."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+
+    @property
+    def path(self) -> Path:
+        """See `WeightSource`."""
+        return self._source.path
+
+    @property
+    def layout(self) -> str:
+        """See `WeightSource`."""
+        return self._source.layout
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """See `WeightSource`."""
+        return self._source.files
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """See `WeightSource`. Raises RunError."""
+        return self._source.config
+
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
+        """See `WeightSource`. Raises RunError."""
+        return self._source.read(name, at)

@@ -1,4 +1,4 @@
-"""What is known of a weight from headers alone: its name, shape, storage, and place in the network."""
+"""Describe a weight from headers alone: its name, shape, storage, and place in the network."""
 
 from __future__ import annotations
 
@@ -79,16 +79,7 @@ def _place(name: str) -> tuple[int | None, Kind, str]:
 def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = (), *, fused: str = "") -> Weight:
     """Place a canonical weight name in the network."""
     layer, kind, scope = _place(name)
-    return Weight(
-        name=name,
-        shape=shape,
-        layer=layer,
-        module=name.removesuffix(".weight").rsplit(".", 1)[-1],
-        kind=kind,
-        dtypes=dtypes,
-        scope=scope,
-        fused=fused,
-    )
+    return Weight(name, shape, layer, _module(name), kind, dtypes, scope, fused)
 
 
 def scope_of(name: str) -> str:
@@ -96,15 +87,17 @@ def scope_of(name: str) -> str:
     return next((scope for scope, pattern in _SCOPES if pattern.match(name)), "")
 
 
+def _module(name: str) -> str:
+    return name.removesuffix(".weight").rsplit(".", 1)[-1]
+
+
 def _kind(name: str) -> Kind:
     if _HEAD.search(name):
         return "head"
-    if _NORM.search(name.removesuffix(".weight").rsplit(".", 1)[-1]):
+    if _NORM.search(_module(name)):
         return "norm"
     if _ATTENTION.search(name):
         return "attention"
     if _MLP.search(name):
         return "mlp"
-    if _EMBEDDING.search(name):
-        return "embedding"
-    return "other"
+    return "embedding" if _EMBEDDING.search(name) else "other"

@@ -1,5 +1,5 @@
-"""What a gate would read of a run, and what it would cost: from headers alone."""
+"""Inspect a run from headers alone: what a gate would read, and what it would cost."""
 
-from geomcheck.inspection.inspect import CORE_GFLOPS, Group, Held, Inspection, inspect
+from geomcheck.inspection.inspect import CORE_GFLOPS, Held, Inspection, WeightGroup, inspect
 
-__all__ = ["CORE_GFLOPS", "Group", "Held", "Inspection", "inspect"]
+__all__ = ["CORE_GFLOPS", "Held", "Inspection", "WeightGroup", "inspect"]

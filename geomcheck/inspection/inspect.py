@@ -1,4 +1,4 @@
-"""What a run holds and what measuring it would read, from headers and file names alone."""
+"""Inspect a run from headers and file names alone: what it holds, and what measuring it would read."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Group:
+class WeightGroup:
     """Weights that share a module, a shape, and a fate.
 
     Attributes:
@@ -132,7 +132,7 @@ class Inspection:
     notes: tuple[str, ...] = ()
     base: Held | None = None
     base_missing: str = ""
-    groups: tuple[Group, ...] = ()
+    groups: tuple[WeightGroup, ...] = ()
     metrics: tuple[str, ...] = ()
     frozen: tuple[str, ...] | None = None
     cost: Cost | None = None
@@ -236,7 +236,7 @@ def _bytes(stored: Stored) -> int:
     return math.prod(stored.shape) * BYTES.get(stored.dtype, 1)
 
 
-def _groups(record: Record) -> tuple[Group, ...]:
+def _groups(record: Record) -> tuple[WeightGroup, ...]:
     """The weights of `record` by role, module, shape and fate, in the order of their first names."""
     groups: dict[tuple[str, str, tuple[int, ...], str | None], list[str]] = {}
     for weight in record.weights.values():
@@ -245,7 +245,7 @@ def _groups(record: Record) -> tuple[Group, ...]:
             reason = NO_MATRIX if not weight.is_bulky else f"{len(weight.shape)} dimensions, not 2"
         groups.setdefault((weight.kind, weight.module, weight.shape, reason), []).append(weight.name)
     return tuple(
-        Group(kind, module, shape, len(names), names[0], reason)
+        WeightGroup(kind, module, shape, len(names), names[0], reason)
         for (kind, module, shape, reason), names in groups.items()
     )
 
@@ -253,9 +253,10 @@ def _groups(record: Record) -> tuple[Group, ...]:
 def _frozen(record: Record) -> tuple[str, ...]:
     """Weights with the share 1 of entries that never changed, up to the last checkpoint."""
     last = record.points[-1].step
-    requests = {row.request for row in record.rows() if row.request.metric == "frozen_share"}
-    shares = (record.figures(request, "value") for request in requests)
-    return tuple(sorted(w for cells in shares for (step, w), f in cells.items() if step == last and f.value == 1))
+    shares = [record.column(*key) for key in record.measured() if key[0].metric == "frozen_share"]
+    return tuple(
+        sorted(c.names[code] for c in shares for code in c.codes[(c.steps == last) & (c.values == 1)].tolist())
+    )
 
 
 def _cost(found: Inspection, run: Run, w0: BaseWeights | None, record: Record) -> Cost:

@@ -1,4 +1,4 @@
-"""From a run to a record: each weight is measured once, its entries before what needs a factorization."""
+"""Measure a run, from opened checkpoints to a record: each weight once, cheap comparisons before factorizations."""
 
 from geomcheck.measurement.cache import Cache
 from geomcheck.measurement.execute import Progress, measure_record

@@ -1,4 +1,4 @@
-"""Weights by content: that it is finite, and a digest of it, whatever file it came from."""
+"""The content of weights: whether it is finite, and its digest, whatever file it came from."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ else:
     torch = late("torch")
 
 _MASK = re.compile(r"mask(?:ed_bias)?$")
-"""Buffers of older models, -1e9 or less where nothing may be attended to, which fp16 has as -inf."""
+"""Attention masks that older models store as buffers: their -1e9 becomes -inf in fp16."""
 
 
 def tensors_of(stored: Tensor | Change) -> tuple[Tensor, ...]:
-    """What was read: a tensor, or those that an adapter's change is made of."""
+    """The tensors that were read: one, or those of which an adapter's change is made."""
     return (stored,) if isinstance(stored, torch.Tensor) else stored.tensors
 
 
 def require_finite(stored: Tensor | Change, where: str, name: str = "") -> None:
-    """Refuse NaN and infinity. The extremes tell: they are NaN where any entry is.
+    """Refuse NaN and infinity, by the extremes: they are NaN where any entry is.
 
     Args:
         where: the checkpoint.
@@ -50,7 +50,7 @@ def require_finite(stored: Tensor | Change, where: str, name: str = "") -> None:
 
 
 def digest(stored: Tensor | Change) -> str:
-    """Digest of shape, format and every bit of a tensor on the CPU; of an adapter's change, of its kind and tensors."""
+    """Digest of shape, format and bits of a tensor of any shape on the CPU; of an adapter's change, its kind too."""
     content = hashlib.blake2b(b"" if isinstance(stored, torch.Tensor) else stored.kind.encode(), digest_size=16)
     for tensor in tensors_of(stored):
         content.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Where to compute: the CPU, or a GPU that tensors are moved to while it works on others."""
+"""The device that computes: the CPU, or a GPU that works while the next tensors are copied to it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def parse_device(text: str) -> torch.device:
 
 
 def device_named(text: str) -> str:
-    """The name of that device; PyTorch is imported to find out only where there may be a GPU. Raises UsageError."""
+    """The name of that device; imports PyTorch only if there may be a GPU. Raises UsageError."""
     return "cpu" if text == "cpu" or (text == "auto" and not may_have_gpu()) else str(parse_device(text))
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` (on the CPU) on `device`; copied beside the kernels that other threads have queued."""
+    """`tensor`, of any shape on the CPU, copied to `device` while kernels that other threads have queued go on."""
     if device.type == "cpu":
         return tensor
     stream = _stream_of_copies(device)
@@ -58,7 +58,7 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 @cache
 def _stream_of_copies(device: torch.device) -> torch.cuda.Stream:
-    """One for all threads: what one has copied and dropped makes room for the copies of another."""
+    """One stream for all threads, so that memory that one frees can hold the copies of another."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
@@ -72,7 +72,7 @@ def free_memory(device: torch.device) -> int:
 
 @contextmanager
 def prepared(device: torch.device) -> Iterator[None]:
-    """Let threads factorize on `device`, and multiply float32 in full precision, whatever a training had set."""
+    """Let threads factorize on `device`, with float32 products in full precision whatever a training has set."""
     if device.type == "cuda":
         torch.linalg.eigvalsh(torch.ones(1, 1, device=device))  # loads a library, which two threads must not do at once
     with _full_precision():
@@ -81,7 +81,7 @@ def prepared(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Multiply float32 as float32, and afterwards as before."""
+    """Multiply float32 in float32, and restore the setting afterwards."""
     try:
         precision = torch.get_float32_matmul_precision()
     except RuntimeError:  # a training set it by backend, as Transformers does for tf32: it has no one name then

@@ -1,4 +1,4 @@
-"""Measuring a run: what is asked of each weight, by whoever works, unless the cache knows it already."""
+"""Measure a run: every request of every weight that the cache does not know the answer to."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from geomcheck.diagnostics import Metric, Registry, load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.cache import Recall
 from geomcheck.measurement.content import fingerprint
-from geomcheck.measurement.measured import W0, Answer, Measured, Place
+from geomcheck.measurement.measured import W0, Answer, Measured, Snapshot
 from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Sources
-from geomcheck.measurement.unselected import unselected
+from geomcheck.measurement.unmeasured import unmeasured
 from geomcheck.record.column import Figure
 from geomcheck.record.points import is_trivial
-from geomcheck.record.record import Point, Record, Row
+from geomcheck.record.record import Point, Record, Row, columns_of
 from geomcheck.record.request import Plan, Request
 from geomcheck.record.routes import tally
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
-"""Measured of every weight, asked for or not: without them no other figure can be trusted."""
+"""Measured of every weight, requested or not: without them no other figure can be trusted."""
 
 SHARE_OF_ENTRIES = 0.05
-"""Part of the time that a weight takes which goes into what compares its entries alone."""
+"""Share of a weight's time that is spent on metrics which only compare entries."""
 
 Progress = Callable[[int, int], None]
 """Called with (entries measured, entries in all) at the start and whenever a weight is done."""
@@ -43,10 +43,10 @@ def measure_record(
 ) -> None:
     """Fill `record` (from `survey`) with the requested figures of `run` against `base`.
 
-    Weights are independent: each worker takes one at a time, largest first, reads each of its tensors when
-    it is needed and drops it when done. The figures depend neither on who works nor on what was cached. What compares
-    entries alone is measured of all weights first, and every other tensor is read: a run that cannot be what it claims
-    is refused before anything is factorized.
+    Weights are independent: each worker takes one at a time, largest first, reads each of its tensors when it is
+    needed and drops it when done. The figures depend neither on the workers nor on the cache. Metrics that only
+    compare entries are measured of all weights first, and every other tensor is read, so that a run that cannot be
+    what it claims is refused before anything is factorized.
 
     Args:
         requests: per weight name, what to measure; `ALWAYS` is added.
@@ -54,7 +54,7 @@ def measure_record(
         resources: who works, where, and what is remembered.
 
     Raises:
-        RunError: a tensor that nothing is asked of is not finite, two checkpoints hold the same weights, one is of
+        RunError: a tensor without requests is not finite, two checkpoints hold the same weights, one is of
             another model than W0, or weights that had moved equal W0 again.
         UsageError: there is no such device, or no Ray.
     """
@@ -80,9 +80,8 @@ def measure_record(
 
 
 def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
-    """Add what was found, in an order that does not depend on who measured when."""
-    for name in sorted(found):
-        _add(record, name, found[name], metrics)
+    """Give `record` the figures that were found, in an order that does not depend on who measured when."""
+    record.columns = columns_of(row for name in sorted(found) for row in _rows(record, name, found[name], metrics))
     record.routes = tally(routes for name in sorted(found) for _, routes in sorted(found[name].routes.items()))
     record.device = device
     _describe(record, {name: measured.digests for name, measured in found.items()}, metrics)
@@ -91,10 +90,11 @@ def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, devic
 def _tasks(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
     """One task per weight, the largest first."""
     always = {Request.of(metrics[name], {}) for name in ALWAYS}
-    asked = {name: frozenset(requests[name] | always) for name in requests.keys() - record.skipped.keys()}
-    wanted = {of: _by_point(of, record.points, metrics) for of in set(asked.values())}
+    all_of = {name: frozenset(requests[name] | always) for name in requests.keys() - record.skipped.keys()}
+    by_point = {each: _by_point(each, record.points, metrics) for each in set(all_of.values())}
     tasks = [
-        MeasureWeight(name, record.weights[name].shape, record.points, wanted[asked[name]], device) for name in asked
+        MeasureWeight(name, record.weights[name].shape, record.points, by_point[each], device)
+        for name, each in all_of.items()
     ]
     return sorted(tasks, key=lambda task: (-task.numel, task.name))
 
@@ -115,16 +115,16 @@ def _find(
     resources: Resources,
     progress: Progress,
 ) -> Iterator[dict[str, Measured]]:
-    """What is known of each weight, from the cache and by measuring: once by entries alone, and once in the end.
+    """What is found of each weight, in the cache or by measuring; yielded after the metrics of entries, and at the end.
 
-    What does not fit in memory is `skipped`. Raises RunError where one of the run or of W0 cannot be read or is not
-    finite, whether anything is asked of it or not.
+    A weight that does not fit in memory is `skipped`. Raises RunError where a tensor of the run or of W0 cannot be
+    read or is not finite, requested or not.
     """
     for probe, contents in resources.execute(recall.probe(tasks), sources):
-        if isinstance(contents, Measured):  # what cannot be digested is measured, and that says why not
+        if isinstance(contents, Measured):  # measuring says why a weight cannot be digested
             recall.learn(probe.name, contents)
     found = recall.look_up(tasks)
-    others = unselected(sources, recall, {task.name for task in tasks})
+    others = unmeasured(sources, recall, {task.name for task in tasks})
     left = [left for task in tasks if (left := task.without(found[task.name].answers)) is not None]
     total = sum(task.numel for task in tasks) + SHARE_OF_ENTRIES * sum(other.numel for other in others)
     done: float = sum(task.numel for task in tasks) - sum(task.numel for task in left)
@@ -159,11 +159,11 @@ def _find(
     yield found
 
 
-def _add(record: Record, name: str, measured: Measured, metrics: Registry) -> None:
-    """Add the rows of one weight."""
+def _rows(record: Record, name: str, measured: Measured, metrics: Registry) -> Iterator[Row]:
+    """The figures of one weight."""
     for (index, request), answer in sorted(measured.answers.items(), key=lambda item: item[0]):
         for stat, figure in _figures(metrics[request.metric], answer):
-            record.add(Row(record.points[index].step, name, request, stat, figure))
+            yield Row(record.points[index].step, name, request, stat, figure)
 
 
 def _figures(metric: Metric, answer: Answer) -> list[tuple[str, Figure]]:
@@ -172,10 +172,10 @@ def _figures(metric: Metric, answer: Answer) -> list[tuple[str, Figure]]:
     return [(stat, Figure(value=value)) for stat, value in answer.items()]
 
 
-def _describe(record: Record, digests: Mapping[str, Mapping[Place, str]], metrics: Registry) -> None:
+def _describe(record: Record, digests: Mapping[str, Mapping[Snapshot, str]], metrics: Registry) -> None:
     """Note which weights, by content, and which definitions the figures come from."""
-    places: dict[str, Place] = {"W0": W0} | {point.name: ("run", i) for i, point in enumerate(record.points)}
-    for where, place in places.items():
-        record.fingerprints[where] = fingerprint({name: found[place] for name, found in digests.items()})
+    snapshots: dict[str, Snapshot] = {"W0": W0} | {point.name: ("run", i) for i, point in enumerate(record.points)}
+    for where, snapshot in snapshots.items():
+        record.fingerprints[where] = fingerprint({name: found[snapshot] for name, found in digests.items()})
     record.w0 = {name: found[W0] for name, found in digests.items()}
     record.versions = {name: metrics[name].version for name in sorted(record.measured_metrics())}

@@ -1,4 +1,4 @@
-"""In which order the checkpoints of one weight are visited, so that each of them is read once."""
+"""The order in which the checkpoints of one weight are visited, so that each of them is read once."""
 
 from __future__ import annotations
 
@@ -6,62 +6,56 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
-from geomcheck.diagnostics import Metric, Registry, resolve_rank
+from geomcheck.diagnostics import Registry, resolve_rank
 from geomcheck.record.points import partners
 from geomcheck.record.record import Point
 from geomcheck.record.request import Request
 
-Asked = tuple[Metric, Request]
-
 
 @dataclass(frozen=True)
 class Itinerary:
-    """A visit of each checkpoint that matters.
+    """One visit of each checkpoint at which something is requested.
 
     Args:
         points: the checkpoints of the run.
-        wanted: what is asked at each of them.
-        metrics: what the requests name.
-        later: what will be asked of checkpoints that are yet to come, which may be compared with these.
+        requests: what to measure at each of them.
+        metrics: the metrics that the requests name.
+        later: requests at checkpoints that are yet to come, whose figures may be compared with these.
     """
 
     points: Sequence[Point]
-    wanted: Sequence[Set[Request]]
+    requests: Sequence[Set[Request]]
     metrics: Registry
     later: Set[Request] = frozenset()
 
-    def asked(self, index: int) -> list[Asked]:
-        """What is measured at checkpoint `index`, in an order that does not depend on who asked."""
-        return [(self.metrics[request.metric], request) for request in sorted(self.wanted[index])]
-
     def order(self) -> list[int]:
-        """The checkpoints that most figures are compared with first, so that their channels are known in time.
+        """Indices of the checkpoints: first those that most figures are compared with.
 
-        A figure that looks at D_t itself also compares its own target with itself, so its target goes before one
-        that only channels are compared with; those can wait without being read again.
+        Their channels are then known in time. A figure that looks at D_t itself also compares its own target with
+        itself, so its target goes before one that only channels are compared with; those figures can wait without
+        another visit.
         """
-        rest = {index for index, requests in enumerate(self.wanted) if requests} - self._compared.keys()
+        rest = {index for index, requests in enumerate(self.requests) if requests} - self._compared.keys()
         return sorted(self._compared, key=lambda index: (-len(self._compared[index]), index)) + sorted(rest)
 
     def channels(self, index: int, shape: tuple[int, int]) -> set[tuple[int, str]]:
-        """(K, side) of the channels of checkpoint `index` that others are compared with."""
-        requests = {request for _, request in self._compared.get(index, ())}
+        """(K, side) of the channels of checkpoint `index` that other checkpoints are compared with."""
+        requests = {*self._compared.get(index, ())}
         requests |= {request for request in self.later if self.metrics[request.metric].across}
         return {channel for request in requests for channel in channels_of(request, shape)}
 
-    def targets(self, asked: Asked, index: int) -> set[int]:
-        """The checkpoints that a figure at `index` is compared with."""
-        metric, request = asked
-        return set(partners(metric, request.parameters(), self.points, index))
+    def targets(self, request: Request, index: int) -> set[int]:
+        """The checkpoints that the figure of `request` at `index` is compared with."""
+        return set(partners(self.metrics[request.metric], request.parameters(), self.points, index))
 
     @cached_property
-    def _compared(self) -> dict[int, list[tuple[int, Request]]]:
-        """By checkpoint that figures are compared with: where, and by which request."""
-        compared: dict[int, list[tuple[int, Request]]] = {}
-        for index in range(len(self.points)):
-            for asked in self.asked(index):
-                for target in self.targets(asked, index):
-                    compared.setdefault(target, []).append((index, asked[1]))
+    def _compared(self) -> dict[int, list[Request]]:
+        """The requests that compare a checkpoint with the one of this index, once for each such checkpoint."""
+        compared: dict[int, list[Request]] = {}
+        for index, requests in enumerate(self.requests):
+            for request in sorted(requests):
+                for target in self.targets(request, index):
+                    compared.setdefault(target, []).append(request)
         return compared
 
 

@@ -1,13 +1,17 @@
-"""What this process may use of the machine: processors, memory, GPUs, as containers and affinity leave them."""
+"""What this process may use of the machine, as containers and affinity leave it: processors, memory, GPUs."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 UNKNOWN_MEMORY = 4 * 2**30
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT = 1 << 30
 
 DEVICES = Path("/dev")
 _GPUS = ("nvidiactl", "nvhost-gpu", "nvgpu", "dxg", "kfd")
@@ -38,6 +42,20 @@ def may_have_gpu() -> bool:
     if sys.platform == "linux":
         return any((DEVICES / name).exists() for name in _GPUS)
     return sys.platform != "darwin"
+
+
+def keep_freed_memory() -> None:
+    """Let this process reuse the memory of large tensors that it frees, where the C library is glibc.
+
+    Otherwise every tensor above 32 MiB, and many below, is mapped and zeroed anew, page by page: up to a fifth of the
+    time of a measurement. The peak does not change.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has none
+        mallopt(_MMAP_THRESHOLD, _KEPT)
+        mallopt(_TRIM_THRESHOLD, _KEPT)
 
 
 def _read(path: Path) -> str:

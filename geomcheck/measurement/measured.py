@@ -1,4 +1,4 @@
-"""What is found about one weight, and what is remembered of it."""
+"""What a measurement finds about one weight, and what it remembers of W0."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from geomcheck.record.routes import Routes
 if TYPE_CHECKING:
     from torch import Tensor
 
-Place = tuple[Literal["base", "run", "reference"], int]
-"""Where a tensor was read: W0, or a checkpoint of the run or of the reference by its index."""
+Snapshot = tuple[Literal["base", "run", "reference"], int]
+"""Which state of the model a tensor is of: W0, or a checkpoint of the run or of the reference, by its index."""
 
-W0: Place = ("base", 0)
-REFERENCE_W0: Place = ("reference", -1)
+W0: Snapshot = ("base", 0)
+REFERENCE_W0: Snapshot = ("reference", -1)
 """The W0 that a reference run brings itself."""
 
 Answer = Mapping[str, float] | str
@@ -34,7 +34,7 @@ class Measured:
     """
 
     answers: dict[tuple[int, Request], Answer] = field(default_factory=dict)
-    digests: dict[Place, str] = field(default_factory=dict)
+    digests: dict[Snapshot, str] = field(default_factory=dict)
     routes: dict[int, Routes] = field(default_factory=dict)
 
     def update(self, other: Measured) -> None:

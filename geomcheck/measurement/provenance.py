@@ -1,4 +1,4 @@
-"""Whether weights that are at hand are those that a record was measured on."""
+"""Whether the weights in some files are those that a record was measured on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "f
 
 
 def require_measured_against(record: Record, base: BaseWeights, *, dequantize: bool = False) -> None:
-    """Refuse a W0 that is not the one of the record. Raises RunError; reads every weight that the record holds."""
+    """Refuse a W0 that is not the record's; reads every weight that the record has figures of. Raises RunError."""
     source = base.source
     require_measured_on(record, "W0", canonical(source, source.config, dequantize=dequantize))
 
@@ -48,7 +48,7 @@ def require_measured_on(record: Record, where: str, source: WeightSource) -> Non
 
 
 def _digest(record: Record, where: str, source: WeightSource, name: str) -> str:
-    """The digest of a weight; of W0 in the format that the record knows it in, where nothing is lost by that."""
+    """The digest of a weight; of W0 after conversion to the format that the record has, if that loses nothing."""
     stored, known = source.read(name), record.weights[name].dtypes[:1]
     if where == "W0" and known and isinstance(stored, torch.Tensor) and known != (source.weights[name].dtype,):
         cast = stored.to(getattr(torch, _FORMATS[known[0]]))

@@ -1,4 +1,4 @@
-"""Reading the next checkpoint of a weight from disk while figures of the one before are computed."""
+"""Read the next checkpoint of a weight from disk while the figures of one are computed."""
 
 from __future__ import annotations
 

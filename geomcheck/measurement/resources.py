@@ -1,4 +1,4 @@
-"""What a measurement may use: who works, on which device, and what is remembered."""
+"""What a measurement may use: workers, a device and a cache."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Resources:
         workers: single-threaded local workers, by default one per processor as memory allows; on a GPU, groups of
             weights at work, by default two; or ``ray``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        cache: what was measured before.
+        cache: remembers earlier measurements.
     """
 
     workers: Workers = None

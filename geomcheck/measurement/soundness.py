@@ -1,4 +1,4 @@
-"""Figures that cannot be those of one run against its W0."""
+"""Refuse figures that cannot be those of one run against its W0."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.content import fingerprint
-from geomcheck.measurement.measured import W0, Place
+from geomcheck.measurement.measured import W0, Snapshot
 from geomcheck.record.record import Record
 from geomcheck.record.request import Request
 from geomcheck.record.table import Table
 
 ANOTHER_MODEL = 1.0
-"""Relative update norm at which W_t is of another model than W0: two unrelated ones are about sqrt(2) apart."""
+"""Relative update norm from which W_t counts as another model than W0; two unrelated models are sqrt(2) apart."""
 
 FOREIGN = 10
-"""How many times the median of those that moved a relative norm is where W0 is of another model in this weight."""
+"""From how many times the median of the weights that moved a relative norm shows that W0 is another model there."""
 
 HALF = 0.5
-"""Share of the matrices that all moved from checkpoint to checkpoint, and that may stand still at once."""
+"""From what share of the matrices, all of which had moved at every checkpoint, standing still at once is refused."""
 
 UNLIKE = 2
-"""By how much, along the run, such a norm grows otherwise than the median: training moves all weights at its pace."""
+"""From what factor such a norm must grow unlike the median along the run; training moves all weights at one pace."""
 
-Digests = Mapping[Place, Mapping[str, str]]
-"""Contents of tensors by place and name, as far as they are known."""
+Digests = Mapping[Snapshot, Mapping[str, str]]
+"""Digests of tensors by snapshot and name, as far as they are known."""
 
 
 def require_sound(record: Record, base: BaseWeights, digests: Digests | None = None) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def require_sound(record: Record, base: BaseWeights, digests: Digests | None = N
 
 
 def _require_distinct(record: Record, digests: Digests) -> None:
-    """Refuse checkpoints with the same matrices: comparing them says nothing, and one was likely copied."""
+    """Refuse checkpoints with the same matrices: one was probably copied."""
     matrices = _matrices(record)
     seen = {record.fingerprints["W0"]: ""}
     for index, point in enumerate(record.points):
@@ -69,10 +69,10 @@ def _require_motion(record: Record, digests: Digests) -> None:
     """Refuse a checkpoint where half of the matrices stand still that had all moved from each checkpoint to the next.
 
     Training that changes a part at a time is another matter: there, some always stand still. This is of all matrices,
-    whatever is asked of them, so that a verdict does not depend on what else is measured.
+    whatever is requested of them, so that a verdict does not depend on what else is measured.
     """
-    places = [W0, *(("run", index) for index in range(len(record.points)))]
-    known = [digests.get(place, {}) for place in places]
+    snapshots: list[Snapshot] = [W0, *(("run", index) for index in range(len(record.points)))]
+    known = [digests.get(snapshot, {}) for snapshot in snapshots]
     names = [name for name in _matrices(record) if all(name in held for held in known)]
     dense, *moves = ({name for name in names if here[name] != before[name]} for before, here in pairwise(known))
     for index, moving in enumerate(moves, 1):
@@ -170,7 +170,7 @@ def _standing_still(record: Record, digests: Digests) -> Iterator[str]:
 
 
 def _named(record: Record, names: Sequence[str]) -> str:
-    """`names` in words: the layers that they are all of, or the first of them."""
+    """`names` in words: the layer of which they are all weights, or the first of them."""
     by_layer: dict[tuple[str, int | None], set[str]] = {}
     for name in record.measured_weights():
         by_layer.setdefault((record.weights[name].scope, record.weights[name].layer), set()).add(name)
@@ -182,7 +182,7 @@ def _named(record: Record, names: Sequence[str]) -> str:
 
 
 def _matrices(record: Record) -> list[str]:
-    """All matrices of the run, whatever is asked of them."""
+    """All matrices of the run, whatever is requested of them."""
     return [name for name, weight in record.weights.items() if weight.is_matrix]
 
 

@@ -1,4 +1,4 @@
-"""What a run holds, from headers alone: the record of a run before anything is measured."""
+"""Survey a run from headers alone: its record before anything is measured."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def survey(run: Run, base: BaseWeights) -> Record:
 
 
 def _incomparable(weight: Weight, before: Stored | None, after: Mapping[str, Stored | None]) -> str | None:
-    """Why a weight cannot be followed along the run, or None."""
+    """Why a weight cannot be measured along the run, or None."""
     absent = [where for where, entry in after.items() if entry is None]
     if before is None:
         return "not in W0"
@@ -85,7 +85,7 @@ def _incomparable(weight: Weight, before: Stored | None, after: Mapping[str, Sto
 
 
 def _explained(weight: Weight, before: tuple[int, ...], after: tuple[int, ...]) -> str:
-    """What a difference in shape comes from, where that can be told."""
+    """The likely cause of a difference in shape, as the end of a sentence; empty where it is not known."""
     if {before, after} & {(0,), (1,)}:
         return ": a placeholder, as DeepSpeed ZeRO-3 leaves it; write the weights out with zero_to_fp32.py"
     if weight.kind in ("embedding", "head") and before[1:] == after[1:]:
@@ -94,7 +94,7 @@ def _explained(weight: Weight, before: tuple[int, ...], after: tuple[int, ...]) 
 
 
 def _require_same_architecture(record: Record, run: Run, base: BaseWeights) -> None:
-    """Refuse a W0 that half of the run's first checkpoint has no counterpart in."""
+    """Refuse a W0 in which half of the matrices of the run's first checkpoint have no counterpart."""
     first = run.checkpoints[0].source.weights
     matrices = [w.name for w in record.weights.values() if w.is_matrix and w.name in first]
     if not matrices:
@@ -110,7 +110,7 @@ def _require_same_architecture(record: Record, run: Run, base: BaseWeights) -> N
 
 
 def _require_all_layers(record: Record, run: Run, base: BaseWeights) -> None:
-    """Refuse a W0 that lacks layers which a config says it has: where the run lacks them too, nothing else tells."""
+    """Refuse a W0 without layers that a config counts; nothing else shows it where the run lacks them too."""
     weights = [record.weights[name] for name in base.source.weights]
     found = {weight.layer for weight in weights if weight.layer is not None and not weight.scope}
     for source in (base.source, *(checkpoint.source for checkpoint in run.checkpoints)):

@@ -1,9 +1,9 @@
-"""What there is to do for one weight: a small description that can travel to any worker."""
+"""Tasks: what to do for one weight, described in so few words that it can be sent to any worker."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from geomcheck._lazy import late
 from geomcheck.checkpoints import BaseWeights, Run, comparable
-from geomcheck.checkpoints.inside import identity
+from geomcheck.checkpoints.inside import file_identity
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
-from geomcheck.measurement.measured import REFERENCE_W0, W0, BaseStates, Measured, Place
+from geomcheck.measurement.measured import REFERENCE_W0, W0, BaseStates, Measured, Snapshot
 from geomcheck.record.points import matches, nearest
 from geomcheck.record.record import Point
 from geomcheck.record.request import Request
@@ -38,22 +38,25 @@ float64 factorizations answer.
 """
 
 READ_AHEAD = 2**27
-"""Entries up to which the next checkpoint of a weight is read ahead; of larger ones its memory counts."""
+"""Largest weight, in entries, of which the next checkpoint is read ahead; beyond it memory matters more."""
 
 HOST_COPIES = 4
-"""Float64 copies of a weight that the host holds at the peak where a GPU measures it: W0, W_t, what is on its way."""
+"""Float64 copies of a weight that the host holds at the peak where a GPU measures it: W0, W_t and copies to it."""
 
 Outcome = Measured | RunError
 
 
 class NotEnoughMemory(RunError):
-    """A weight does not fit in memory beside what else is there."""
+    """A weight does not fit in the memory that is left."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The opened files of a measurement: a run, its W0 and a reference, with canonical names in all; and what is
-    remembered of W0, on the machine that has it."""
+    """The opened files of a measurement: a run, its W0 and a reference, all under canonical names.
+
+    Attributes:
+        memory: factorizations of W0 from earlier sessions, on the machine that has them.
+    """
 
     run: Run
     base: BaseWeights
@@ -65,9 +68,9 @@ class Sources:
 
     @cached_property
     def _as_opened(self) -> Mapping[Path, tuple[int, ...]]:
-        """What identifies each file. Raises RunError where one cannot be looked at."""
+        """The identity of each file. Raises RunError where one cannot be accessed."""
         try:
-            return {path: identity(path) for source in self.places().values() for path in source.files}
+            return {path: file_identity(path) for source in self.snapshots().values() for path in source.files}
         except OSError as error:
             raise RunError(f"{error.filename}: cannot be opened: {error.strerror}; is the disk in order?") from error
 
@@ -76,22 +79,22 @@ class Sources:
 
         Some formats are memory-mapped: what a file is overwritten with reaches a figure that is being computed.
         """
-        changed = next((path for path, before in self._as_opened.items() if identity(path) != before), None)
+        changed = next((path for path, before in self._as_opened.items() if file_identity(path) != before), None)
         if changed is not None:
             raise RunError(f"{changed}: changed or removed while it was measured; is the run still being written?")
 
     @cached_property
-    def names(self) -> dict[Place, str]:
-        """What each place is called, for people."""
-        found: dict[Place, str] = {W0: "W0"}
+    def names(self) -> dict[Snapshot, str]:
+        """What each snapshot is called, for people."""
+        found: dict[Snapshot, str] = {W0: "W0"}
         found |= {("run", index): checkpoint.name for index, checkpoint in enumerate(self.run.checkpoints)}
         others = self.reference.checkpoints if self.reference is not None else ()
         found |= {("reference", index): f"the reference's {c.name}" for index, c in enumerate(others)}
         return found | {REFERENCE_W0: "the reference's W0"}
 
-    def places(self) -> dict[Place, WeightSource]:
-        """Every source by its place."""
-        found: dict[Place, WeightSource] = {W0: self.base.source}
+    def snapshots(self) -> dict[Snapshot, WeightSource]:
+        """The weights of each snapshot."""
+        found: dict[Snapshot, WeightSource] = {W0: self.base.source}
         found |= {("run", index): checkpoint.source for index, checkpoint in enumerate(self.run.checkpoints)}
         if self.reference is not None:
             others = enumerate(self.reference.checkpoints)
@@ -123,9 +126,9 @@ class Sources:
         return self.reference.checkpoints.index(found)
 
     @cached_property
-    def stored(self) -> dict[Place, Mapping[str, Stored]]:
-        """What each place holds, by name; asked of the sources once."""
-        return {place: source.weights for place, source in self.places().items()}
+    def stored(self) -> dict[Snapshot, Mapping[str, Stored]]:
+        """What each snapshot holds, by name; asked of the sources once."""
+        return {snapshot: source.weights for snapshot, source in self.snapshots().items()}
 
     def read_reference(self, name: str, shape: tuple[int, ...], index: int) -> Tensor | Change:
         """The reference's weight at its checkpoint `index`. Raises Undefined where it cannot be compared."""
@@ -149,14 +152,14 @@ class MeasureWeight:
     Attributes:
         name, shape: of the weight.
         points: the checkpoints of the run.
-        wanted: what to measure at each of them.
+        requests: what to measure at each of them.
         device: where to compute, as torch names it.
     """
 
     name: str
     shape: tuple[int, ...]
     points: tuple[Point, ...]
-    wanted: tuple[Set[Request], ...]
+    requests: tuple[Set[Request], ...]
     device: str = "cpu"
 
     @property
@@ -166,24 +169,27 @@ class MeasureWeight:
 
     @property
     def bytes(self) -> int:
-        """Estimate of the memory that this takes at its peak."""
+        """Estimated peak memory."""
         return 8 * (WORKING_COPIES * self.numel + SQUARE_COPIES * min(self.shape, default=0) ** 2)
 
     @property
     def host_bytes(self) -> int:
-        """Estimate of the host's memory that this takes where a GPU computes."""
+        """Estimated peak of the host's memory where a GPU computes."""
         return HOST_COPIES * 8 * self.numel
 
     def without(self, known: Container[tuple[int, Request]]) -> MeasureWeight | None:
         """What is left to do where `known` is answered; None where that is all."""
-        left = [frozenset(r for r in asked if (index, r) not in known) for index, asked in enumerate(self.wanted)]
-        return replace(self, wanted=tuple(left)) if any(left) else None
+        return self._only(lambda index, request: (index, request) not in known)
 
     def of_entries(self) -> MeasureWeight | None:
         """The part of it that compares entries, and factorizes nothing; None where there is none."""
         metrics = load_metrics()
-        part = [frozenset(request for request in asked if metrics[request.metric].of_entries) for asked in self.wanted]
-        return replace(self, wanted=tuple(part)) if any(part) else None
+        return self._only(lambda _, request: metrics[request.metric].of_entries)
+
+    def _only(self, chosen: Callable[[int, Request], bool]) -> MeasureWeight | None:
+        """The part of it whose requests are `chosen`, by checkpoint; None where that is nothing."""
+        part = tuple(frozenset(r for r in asked if chosen(index, r)) for index, asked in enumerate(self.requests))
+        return replace(self, requests=part) if any(part) else None
 
     def __call__(self, sources: Sources) -> Measured:
         """Do it. Raises RunError, and NotEnoughMemory of that."""
@@ -200,7 +206,7 @@ class MeasureWeight:
             found = trajectory.measure_weight(
                 files,
                 self.points,
-                self.wanted,
+                self.requests,
                 load_metrics(),
                 device=device,
                 memory=None if self.of_entries() == self else sources.memory,
@@ -225,32 +231,32 @@ _LACK_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    """Of numpy a MemoryError, of torch a RuntimeError that says so, in its words or those of CUDA's libraries."""
+    """Whether it is numpy's MemoryError, or a RuntimeError of torch that says so in its own or CUDA's words."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _LACK_OF_MEMORY)
 
 
 @dataclass(frozen=True)
 class DigestWeight:
-    """Digest the content of one weight at some places: to ask a cache for it, and to know that it is finite."""
+    """Digest one weight in some snapshots, to look it up in a cache and to know that it is finite."""
 
     name: str
     numel: int
-    places: Sequence[Place]
+    snapshots: Sequence[Snapshot]
     device: ClassVar[str] = "cpu"
 
     @property
     def bytes(self) -> int:
-        """Estimate of the memory that this takes at its peak."""
+        """Estimated peak memory."""
         return 8 * self.numel
 
     def __call__(self, sources: Sources) -> Measured:
         """Do it. Raises RunError where it cannot be read, or holds NaN or infinity."""
-        return Measured(digests={place: self._digest(sources, place) for place in self.places})
-
-    def _digest(self, sources: Sources, place: Place) -> str:
-        stored = sources.places()[place].read(self.name)
-        require_finite(stored, sources.names[place], self.name)
-        return digest(stored)
+        digests = {}
+        for snapshot in self.snapshots:
+            stored = sources.snapshots()[snapshot].read(self.name)
+            require_finite(stored, sources.names[snapshot], self.name)
+            digests[snapshot] = digest(stored)
+        return Measured(digests=digests)
 
 
 Task = MeasureWeight | DigestWeight

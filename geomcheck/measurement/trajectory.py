@@ -1,4 +1,4 @@
-"""One weight along a run: reads each checkpoint once, measures everything asked of it, keeps only small things."""
+"""Measure one weight along a run: each checkpoint is read once, and only small results stay in memory."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.device import on_device
-from geomcheck.measurement.itinerary import Asked, Itinerary, channels_of
-from geomcheck.measurement.measured import REFERENCE_W0, W0, Answer, BaseStates, Measured, Place
+from geomcheck.measurement.itinerary import Itinerary, channels_of
+from geomcheck.measurement.measured import REFERENCE_W0, W0, Answer, BaseStates, Measured, Snapshot
 from geomcheck.measurement.readahead import reading_ahead
 from geomcheck.measurement.soundness import ANOTHER_MODEL
 from geomcheck.record.points import locate
@@ -57,13 +57,14 @@ class WeightFiles:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What stays of the checkpoints of one weight that were measured.
+class PastCheckpoints:
+    """What is kept of the checkpoints of one weight that were measured before.
 
     Attributes:
-        count: how many they are: those of index 0 to count - 1.
-        channels: their top-k subspaces by (index, k, side), on the CPU, or why there is none.
-        unchanged: those where the weight equalled W0.
+        count: how many there are: those of index 0 to count - 1.
+        channels: their top-k subspaces by (index, k, side), float64 of shape (dimension, k) on the CPU; or the reason
+            why there is none.
+        unchanged: indices of those where the weight equalled W0.
     """
 
     count: int = 0
@@ -71,18 +72,18 @@ class Kept:
     unchanged: frozenset[int] = frozenset()
 
 
-NOTHING_KEPT = Kept()
+NO_PAST = PastCheckpoints()
 
 
 class Trajectory:
     """The cumulative updates of one weight, one checkpoint at a time.
 
-    The base's factorization is shared by all checkpoints. Of a checkpoint that has been measured only its channels
-    (in x K) stay, and whether the weight was `unchanged` there, so memory does not grow with the length of the run.
+    All checkpoints share the factorization of W0. Of a checkpoint that has been measured only its channels, of shape
+    (in, k), stay in memory, and whether the weight was `unchanged` there.
 
     Args:
-        memory: what is known of W0 from before.
-        past: what is known of checkpoints that were measured before; they are not visited again.
+        memory: factorizations of W0 from earlier sessions.
+        past: what is kept of checkpoints that were measured before; they are not visited again.
     """
 
     def __init__(
@@ -91,13 +92,13 @@ class Trajectory:
         points: Sequence[Point],
         device: torch.device = CPU,
         memory: BaseStates | None = None,
-        past: Kept = NOTHING_KEPT,
+        past: PastCheckpoints = NO_PAST,
     ) -> None:
         self.files = files
         self.points = points
         self.device = device
         self._memory = memory
-        self.digests: dict[Place, str] = {}
+        self.digests: dict[Snapshot, str] = {}
         self._w0 = whole(self._read(files.base, W0, "W0"))
         self._base_is_zero = _is_zero(self._w0)
         self._known_state = (memory.base_state(self.digests[W0]) if memory else None) or {}
@@ -107,22 +108,22 @@ class Trajectory:
         self._shares_start: bool | None = None
         self.past = range(past.count)
         self.unchanged: set[int] = set(past.unchanged)
-        self._channels = {place: _moved_to(device, channel) for place, channel in past.channels.items()}
+        self._channels = {key: _moved_to(device, channel) for key, channel in past.channels.items()}
 
     @property
-    def kept(self) -> Kept:
-        """What later measurements of the same weight need of these checkpoints."""
-        channels = {place: _moved_to(CPU, channel) for place, channel in self._channels.items()}
-        return Kept(len(self.points), channels, frozenset(self.unchanged))
+    def kept(self) -> PastCheckpoints:
+        """What a later measurement of the same weight needs of these checkpoints."""
+        channels = {key: _moved_to(CPU, channel) for key, channel in self._channels.items()}
+        return PastCheckpoints(len(self.points), channels, frozenset(self.unchanged))
 
     def remember(self) -> None:
-        """Keep what was factorized of W0, for runs that start from the same weights."""
+        """Store the factorization of W0 for other runs that start from it."""
         state = self.base.state()
         if self._memory is not None and state and not self._known_state:
             self._memory.keep_base_state(self.digests[W0], {name: tensor.cpu() for name, tensor in state.items()})
 
     def visit(self, index: int) -> Update:
-        """The update at checkpoint `index`, which stays at hand until the next visit."""
+        """The update at checkpoint `index`, of shape (out, in), which stays in memory until the next visit."""
         self._visited = None  # one checkpoint in memory at a time
         update = self.update(index)
         if update.is_zero:
@@ -153,7 +154,7 @@ class Trajectory:
             self._channels[index, k, side] = _attempt(lambda: _alone(top_channel(update, k, side)))
 
     def channel(self, index: int, k: int, side: str) -> Tensor:
-        """The top-k subspace of the update at checkpoint `index`. Raises Undefined."""
+        """The top-k subspace of the update at checkpoint `index`, shape (in or out, k). Raises Undefined."""
         if (index, k, side) not in self._channels:
             self.keep_channel(index, self.update(index), k, side)
         channel = self._channels[index, k, side]
@@ -183,20 +184,20 @@ class Trajectory:
         if not self._shares_start:
             raise Undefined("the reference started from another W0: what the two changed cannot be compared")
 
-    def _of_reference(self, place: Place, stored: Tensor | Change) -> Tensor | Change:
+    def _of_reference(self, snapshot: Snapshot, stored: Tensor | Change) -> Tensor | Change:
         """A tensor of the reference, digested. Raises Undefined where it is not finite."""
         try:
             require_finite(stored, "the reference")
         except RunError as error:
             raise Undefined(str(error)) from error
-        self.digests[place] = digest(stored)
+        self.digests[snapshot] = digest(stored)
         return stored
 
-    def _read(self, read: Callable[[], Tensor | Change], place: Place, where: str) -> Tensor | Change:
+    def _read(self, read: Callable[[], Tensor | Change], snapshot: Snapshot, where: str) -> Tensor | Change:
         stored = read()
         require_finite(stored, where)
-        if place not in self.digests:
-            self.digests[place] = digest(stored)
+        if snapshot not in self.digests:
+            self.digests[snapshot] = digest(stored)
         return stored
 
     def _after(self, stored: Tensor | Change, where: str) -> Tensor | LowRank:
@@ -219,7 +220,7 @@ class Trajectory:
 
 
 class Revisited(Update):
-    """An update whose checkpoint was visited before: read again only where more than its channels is asked for."""
+    """An update whose checkpoint was visited before; its tensor is read again only if more than channels is needed."""
 
     def __init__(self, base: Base, read: Callable[[], Tensor | LowRank]) -> None:
         self.base = base
@@ -234,7 +235,7 @@ class Revisited(Update):
 
 @dataclass(frozen=True)
 class Standpoint:
-    """A trajectory as seen from one checkpoint: what a metric may ask about the rest of the run."""
+    """What a metric may see of the rest of the run from one checkpoint."""
 
     trajectory: Trajectory
     index: int
@@ -254,7 +255,7 @@ class Standpoint:
 def measure_weight(
     files: WeightFiles,
     points: Sequence[Point],
-    wanted: Sequence[Set[Request]],
+    requests: Sequence[Set[Request]],
     metrics: Registry,
     *,
     device: torch.device = CPU,
@@ -267,14 +268,14 @@ def measure_weight(
     channels of both are known.
 
     Args:
-        wanted: what to measure at each of `points`.
-        memory: what is known of W0 from before.
+        requests: what to measure at each of `points`.
+        memory: factorizations of W0 from earlier sessions.
         read_ahead: whether the next checkpoint is read while one is measured.
 
     Raises:
         RunError: a tensor cannot be read, holds NaN or infinity, or is empty where W0 is not.
     """
-    itinerary = Itinerary(points, wanted, metrics)
+    itinerary = Itinerary(points, requests, metrics)
     with reading_ahead(files.checkpoints, itinerary.order() if read_ahead else ()) as checkpoints:
         trajectory = Trajectory(replace(files, checkpoints=checkpoints), points, device, memory)
         measured = follow(trajectory, itinerary)
@@ -283,43 +284,38 @@ def measure_weight(
 
 
 def follow(trajectory: Trajectory, itinerary: Itinerary) -> Measured:
-    """The figures of one weight along `itinerary`, without a visit of the checkpoints that were measured before.
+    """The figures of one weight along `itinerary`, without visiting checkpoints that were measured before.
 
     Raises:
         RunError: a tensor cannot be read, or holds NaN or infinity, or is empty where W0 is not.
     """
     measured = Measured(digests=trajectory.digests)
     visited = set(trajectory.past)
-    waiting = [(index, asked) for index in trajectory.past for asked in itinerary.asked(index)]
+    waiting = [(index, request) for index in trajectory.past for request in sorted(itinerary.requests[index])]
     for index in itinerary.order():
         if index in trajectory.past:
             continue
         visited.add(index)
-        ready = [asked for asked in itinerary.asked(index) if itinerary.targets(asked, index) <= visited]
-        late = [asked for asked in itinerary.asked(index) if asked not in ready]
-        _visit(trajectory, index, ready, late, itinerary, measured)
-        waiting += [(index, asked) for asked in late]
-    for index, asked in waiting:
-        measured.answers[index, asked[1]] = _answer(asked, trajectory.revisit(index), Standpoint(trajectory, index))
+        update = trajectory.visit(index)
+        requests = sorted(itinerary.requests[index])
+        late = [request for request in requests if not itinerary.targets(request, index) <= visited]
+        own = {channel for request in late for channel in channels_of(request, update.shape)}
+        for k, side in sorted(own | itinerary.channels(index, update.shape)):
+            trajectory.keep_channel(index, update, k, side)
+        for request in requests:
+            if request not in late:
+                measured.answers[index, request] = _answer(request, itinerary, update, Standpoint(trajectory, index))
+        measured.routes[index] = routes_of(update)
+        waiting += [(index, request) for request in late]
+    for index, request in waiting:
+        standpoint = Standpoint(trajectory, index)
+        measured.answers[index, request] = _answer(request, itinerary, trajectory.revisit(index), standpoint)
     return measured
 
 
-def _visit(
-    trajectory: Trajectory, index: int, ready: list[Asked], late: list[Asked], itinerary: Itinerary, measured: Measured
-) -> None:
-    """Measure what is `ready` at one checkpoint, and keep the channels that other figures will need."""
-    update = trajectory.visit(index)
-    own = {channel for _, request in late for channel in channels_of(request, update.shape)}
-    for k, side in sorted(own | itinerary.channels(index, update.shape)):
-        trajectory.keep_channel(index, update, k, side)
-    for asked in ready:
-        measured.answers[index, asked[1]] = _answer(asked, update, Standpoint(trajectory, index))
-    measured.routes[index] = routes_of(update)
-
-
-def _answer(asked: Asked, update: Update, standpoint: Standpoint) -> Answer:
-    metric, request = asked
-    meet()  # where alike weights are measured together, all have come as far
+def _answer(request: Request, itinerary: Itinerary, update: Update, standpoint: Standpoint) -> Answer:
+    meet()  # weights that are measured together in lockstep all wait for each other here
+    metric = itinerary.metrics[request.metric]
     if standpoint.index in standpoint.trajectory.unchanged and not metric.when_unchanged:
         return "W_t equals W0"
     figures = _attempt(lambda: metric.compute(update, request.parameters(), standpoint))
@@ -343,7 +339,7 @@ def _attempt(compute: Callable[[], T]) -> T | Undefined:
 
 
 def _alone(channel: Tensor) -> Tensor:
-    """A copy: a view would keep all singular vectors. In one memory order, by which products round."""
+    """A contiguous copy. A view would keep all singular vectors in memory, and products round by memory order."""
     return channel.clone(memory_format=torch.contiguous_format)
 
 
@@ -357,5 +353,5 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _is_zero(tensor: Tensor) -> bool:
-    """Whether no entry differs from zero; without the byte per entry that `any` takes."""
+    """Whether all entries are zero, without the byte per entry that `any` allocates."""
     return not tensor.numel() or not any(map(float, torch.aminmax(tensor)))

@@ -1,9 +1,9 @@
-"""The record of a measurement: figures by checkpoint and weight, and what they came from; what suites judge."""
+"""The record of a measurement, which suites judge: figures by checkpoint and weight, and where they come from."""
 
 from geomcheck.record.column import Figure
 from geomcheck.record.parquet import read_record, write_record
 from geomcheck.record.points import is_trivial, locate
-from geomcheck.record.record import Origin, Point, Record, Row
+from geomcheck.record.record import Origin, Point, Record, Row, columns_of
 from geomcheck.record.request import Plan, Request, merge
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Record",
     "Request",
     "Row",
+    "columns_of",
     "is_trivial",
     "locate",
     "merge",

@@ -1,7 +1,7 @@
-"""Columns of Arrow as numpy arrays, and back.
+"""Convert columns of Arrow to numpy arrays and back.
 
 pyarrow's own conversions (``to_numpy``, ``__array__``, ``pa.array``) import pandas wherever it is installed, which
-takes longer than reading a record. These look at the buffers.
+takes longer than reading a record. These functions use the buffers directly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DTYPES = {pa.int32(): np.int32, pa.int64(): np.int64, pa.float64(): np.float64}
 
 
 def cells(column: pa.Array) -> np.ndarray:
-    """The numbers of a column, without a copy; where a cell is null, anything. Raises KeyError on other types."""
+    """The numbers of a column, shape (rows,), without a copy; undefined where null. Raises KeyError on other types."""
     dtype = np.dtype(_DTYPES[column.type])
     if not len(column):
         return np.empty(0, dtype)
@@ -23,7 +23,7 @@ def cells(column: pa.Array) -> np.ndarray:
 
 
 def nulls(column: pa.Array) -> np.ndarray:
-    """Which cells are null."""
+    """Which cells are null: bool, shape (rows,)."""
     valid = column.buffers()[0]
     if valid is None or not column.null_count:
         return np.zeros(len(column), dtype=bool)
@@ -32,7 +32,7 @@ def nulls(column: pa.Array) -> np.ndarray:
 
 
 def column(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
-    """A column of these numbers, null where they are `missing`."""
+    """A column of these numbers, shape (rows,), null where they are `missing`."""
     kind = next(kind for kind, dtype in _DTYPES.items() if values.dtype == dtype)
     valid = None if missing is None else pa.py_buffer(np.packbits(~missing, bitorder="little"))
     return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(np.ascontiguousarray(values))])
@@ -46,5 +46,5 @@ def texts(values: Sequence[str]) -> pa.Array:
 
 
 def coded(codes: np.ndarray, values: Sequence[str], missing: np.ndarray | None = None) -> pa.DictionaryArray:
-    """A column of texts by their place among `values`, null where they are `missing`."""
+    """A column of texts, given by codes of shape (rows,) into `values`; null where they are `missing`."""
     return pa.DictionaryArray.from_arrays(column(codes.astype(np.int32), missing), texts(values))

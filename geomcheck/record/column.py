@@ -1,9 +1,10 @@
-"""Figures as arrays: one statistic of a large run, turned into cells only when they are asked for."""
+"""The figures of one statistic in long form: parallel arrays with one entry per figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from typing import NamedTuple
 
@@ -20,20 +21,16 @@ class Figure(NamedTuple):
     undefined: str | None = None
 
 
-Cells = dict[tuple[int, str], Figure]
-"""Figures by (step, weight)."""
-
-
 @dataclass(frozen=True)
 class Column:
     """All figures of one statistic.
 
     Attributes:
-        steps: int64, one per figure.
+        steps: int64, shape (figures,).
         names: of the weights.
-        codes: one per figure, index of its weight in `names`.
-        values: float64, one per figure; ignored where it is undefined.
-        undefined: reason by the figure's index.
+        codes: int32, shape (figures,): the index of each figure's weight in `names`.
+        values: float64, shape (figures,); NaN where the figure is undefined.
+        undefined: the reason, by the index of the figure.
     """
 
     steps: np.ndarray
@@ -43,31 +40,37 @@ class Column:
     undefined: Mapping[int, str]
 
     @classmethod
-    def of(cls, cells: Cells) -> Column:
-        """The column of these figures."""
-        steps, weights = zip(*cells, strict=True) if cells else ((), ())
-        places = {name: place for place, name in enumerate(dict.fromkeys(weights))}
-        figures = enumerate(cells.values())
+    def of(cls, figures: Mapping[tuple[int, str], Figure]) -> Column:
+        """The column of these figures, given by (step, weight)."""
+        steps, weights = zip(*figures, strict=True) if figures else ((), ())
+        codes = {name: code for code, name in enumerate(dict.fromkeys(weights))}
+        values = [np.nan if figure.value is None else figure.value for figure in figures.values()]
         return cls(
             np.array(steps, dtype=np.int64),
-            tuple(places),
-            np.array([places[name] for name in weights], dtype=np.int32),
-            np.array([np.nan if figure.value is None else figure.value for figure in cells.values()], dtype=np.float64),
-            {index: figure.undefined or "" for index, figure in figures if figure.value is None},
+            tuple(codes),
+            np.array([codes[name] for name in weights], dtype=np.int32),
+            np.array(values, dtype=np.float64),
+            {i: figure.undefined or "" for i, figure in enumerate(figures.values()) if figure.value is None},
         )
 
-    def cells(self) -> Cells:
-        """The figures by step and weight."""
+    @cached_property
+    def figures(self) -> Mapping[tuple[int, str], Figure]:
+        """The same figures by (step, weight), for a reader who looks at single ones."""
         keys = list(zip(self.steps.tolist(), map(self.names.__getitem__, self.codes.tolist()), strict=True))
-        cells = dict(zip(keys, map(Figure._make, zip(self.values.tolist(), repeat(None))), strict=True))
-        return cells | {keys[index]: Figure(undefined=reason) for index, reason in self.undefined.items()}
+        figures = dict(zip(keys, map(Figure._make, zip(self.values.tolist(), repeat(None))), strict=True))
+        return figures | {keys[index]: Figure(undefined=reason) for index, reason in self.undefined.items()}
 
     def weights(self) -> set[str]:
         """Names of the weights that have a figure."""
-        return {self.names[code] for code in np.flatnonzero(np.bincount(self.codes)).tolist()}
+        return used(self.codes, self.names)
 
     @property
     def repeats(self) -> bool:
         """Whether some weight has two figures at one step."""
         keys = np.sort(self.steps * len(self.names) + self.codes)
         return bool((keys[1:] == keys[:-1]).any())
+
+
+def used(codes: np.ndarray, labels: Sequence[str]) -> set[str]:
+    """The labels that occur among `codes`, integers of shape (n,)."""
+    return {labels[code] for code in np.flatnonzero(np.bincount(codes)).tolist()}

@@ -1,4 +1,4 @@
-"""Record files: one Parquet table of figures, with what they came from in its metadata."""
+"""Record files: one Parquet table of figures, with their provenance in its metadata."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
 from geomcheck.record import arrow
-from geomcheck.record.column import Column
+from geomcheck.record.column import Column, used
 from geomcheck.record.record import Origin, Point, Record
 from geomcheck.record.request import Request
 from geomcheck.record.routes import Tally
@@ -50,7 +50,7 @@ _KEY = b"geomcheck"
 _DIGEST = b"geomcheck.digest"
 
 _TEXTS = ["undefined"]
-"""Columns whose texts may be repeated in the file: read as texts and codes, they cannot grow."""
+"""Columns whose texts may be repeated in the file; read as codes into distinct texts, they cannot grow."""
 
 _READ_SCHEMA = SCHEMA.set(
     SCHEMA.get_field_index("undefined"), pa.field("undefined", pa.dictionary(pa.int32(), pa.string()))
@@ -156,11 +156,10 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         raise ValueError("its checkpoints are none, repeated, or out of order")
     if sorted(point.progress for point in points) != [point.progress for point in points]:
         raise ValueError("its training went back: progress falls from one checkpoint to a later one")
-    _texts({key: metadata[key] for key in ("run", "path", "layout")})
     return Record(
-        run=metadata["run"],
-        path=metadata["path"],
-        layout=metadata["layout"],
+        run=_text(metadata["run"]),
+        path=_text(metadata["path"]),
+        layout=_text(metadata["layout"]),
         points=points,
         origin=Origin(**_texts(metadata["base"])),
         weights={name: _weight(name, entry) for name, entry in metadata["weights"].items()},
@@ -168,22 +167,22 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         versions=metadata["metrics"],
         fingerprints=_texts(metadata["fingerprints"]),
         w0=_texts(metadata.get("w0", {})),
-        notes=tuple(_texts(dict.fromkeys(metadata["notes"], ""))),
-        device=_texts({"device": metadata.get("device", "")})["device"],
+        notes=tuple(map(_text, metadata["notes"])),
+        device=_text(metadata.get("device", "")),
         routes=_routes(metadata.get("routes", {})),
         account=None if metadata.get("account") is None else _account(metadata["account"]),
     )
 
 
 def _weight(name: str, entry: dict[str, Any]) -> Weight:
-    shape, dtypes = tuple(entry["shape"]), tuple(_texts(dict.fromkeys(entry["dtypes"], "")))
+    shape, dtypes = tuple(entry["shape"]), tuple(map(_text, entry["dtypes"]))
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{name} has a shape that cannot be: {list(shape)}")
-    return describe(name, shape, dtypes, fused=_texts({"fused": entry["fused"]})["fused"])
+    return describe(name, shape, dtypes, fused=_text(entry["fused"]))
 
 
 def _told(account: Account) -> dict[str, Any]:
-    """An account in plain JSON; a score that is no number as a word."""
+    """An account as plain JSON; scores that are not finite as words."""
     return {
         "scores": {
             name: {str(step): value if math.isfinite(value) else str(value) for step, value in by_step.items()}
@@ -200,7 +199,7 @@ def _account(metadata: dict[str, Any]) -> Account:
         for name, by_step in metadata["scores"].items()
     }
     constraints = {int(s): None if c is None else Constraint(**c) for s, c in metadata["constraints"].items()}
-    return Account(scores, constraints, tuple(_texts(dict.fromkeys(metadata["faults"], ""))))
+    return Account(scores, constraints, tuple(map(_text, metadata["faults"])))
 
 
 def _routes(metadata: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Tally]]:
@@ -215,37 +214,28 @@ def _routes(metadata: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[st
 
 def _add_figures(record: Record, table: pa.Table) -> None:
     """Add all rows, if they are such as `write_record` could have written."""
-    known = {name: _decoded(table, name) for name in ("weight", "metric", "params", "stat")}
+    (weights, names), *of_kind = (_decoded(table, name) for name in ("weight", "metric", "params", "stat"))
     column, reasons = table["value"].combine_chunks(), table["undefined"].combine_chunks()
     missing = arrow.nulls(column)
     values = np.where(missing, np.nan, arrow.cells(column))
     if not (missing == ~arrow.nulls(reasons)).all() or not np.isfinite(values[~missing]).all():
         raise ValueError("a figure is neither a finite number nor undefined with a reason")
-    codes, texts = arrow.cells(reasons.indices), reasons.dictionary.to_pylist()
-    steps = _steps(table)
-    names, metrics = (
-        {texts[code] for code in np.flatnonzero(np.bincount(codes))}
-        for codes, texts in (known["weight"], known["metric"])
-    )
-    of_record = names <= record.weights.keys() and metrics <= record.versions.keys()
+    why, texts = arrow.cells(reasons.indices), reasons.dictionary.to_pylist()
+    if table["step"].null_count:
+        raise ValueError("a row without step")
+    steps = arrow.cells(table["step"].combine_chunks())
+    of_record = used(weights, names) <= record.weights.keys() and used(*of_kind[0]) <= record.versions.keys()
     if not of_record or not np.isin(steps, [point.step for point in record.points]).all():
         raise ValueError("a figure of a step, weight or metric that the record does not have")
-    sizes = [len(known[name][1]) for name in ("metric", "params", "stat")]
-    kinds = np.ravel_multi_index([known[name][0] for name in ("metric", "params", "stat")], sizes)
+    sizes = [len(labels) for _, labels in of_kind]
+    kinds = np.ravel_multi_index([codes for codes, _ in of_kind], sizes)
     for rows in _alike(kinds.astype(np.min_scalar_type(math.prod(sizes)))):
-        metric, params, stat = np.unravel_index(kinds[rows[0]], sizes)
-        request = Request(known["metric"][1][metric], known["params"][1][params])
-        undefined = np.flatnonzero(missing[rows])
-        why = [texts[code] for code in codes[rows[undefined]].tolist()]
-        column = Column(
-            steps[rows],
-            known["weight"][1],
-            known["weight"][0][rows],
-            values[rows],
-            dict(zip(undefined.tolist(), why, strict=True)),
-        )
-        _require_possible(record, request, known["stat"][1][stat], column)
-        record.add_column(request, known["stat"][1][stat], column)
+        places = np.unravel_index(kinds[rows[0]], sizes)
+        metric, params, stat = (labels[place] for place, (_, labels) in zip(places, of_kind, strict=True))
+        undefined = {index: texts[why[rows[index]]] for index in np.flatnonzero(missing[rows]).tolist()}
+        column = Column(steps[rows], names, weights[rows], values[rows], undefined)
+        _require_possible(record, Request(metric, params), stat, column)
+        record.columns[Request(metric, params), stat] = column
 
 
 def _decoded(table: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
@@ -254,13 +244,6 @@ def _decoded(table: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
     if column.null_count or column.dictionary.null_count:
         raise ValueError(f"a row without {name}")
     return arrow.cells(column.indices), column.dictionary.to_pylist()
-
-
-def _steps(table: pa.Table) -> np.ndarray:
-    column = table["step"].combine_chunks()
-    if column.null_count:
-        raise ValueError("a row without step")
-    return arrow.cells(column)
 
 
 def _alike(kinds: np.ndarray) -> list[np.ndarray]:
@@ -302,7 +285,11 @@ def _point(entry: dict[str, Any]) -> Point:
     return point
 
 
-def _texts(mapping: dict[str, str]) -> dict[str, str]:
-    if not all(isinstance(text, str) for pair in mapping.items() for text in pair):
-        raise ValueError("a text is expected, and is none")
-    return mapping
+def _texts(mapping: dict[Any, Any]) -> dict[str, str]:
+    return {_text(key): _text(value) for key, value in mapping.items()}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a {type(value).__name__} where a text is expected")
+    return value

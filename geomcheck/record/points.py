@@ -1,4 +1,4 @@
-"""Which checkpoint a name means (``last``, ``{progress: 20%}``), and which of another run matches it."""
+"""Which checkpoint is meant by ``last`` or ``{progress: 20%}``, and which one of another run matches it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def nearest(candidates: Sequence[P], progress: float) -> P:
 
 
 def matches(candidate: InProgress, progress: float) -> bool:
-    """Whether a checkpoint is near enough to a progress to stand for it."""
+    """Whether a checkpoint is near enough to this progress to stand for it."""
     return abs(candidate.progress - progress) <= MATCHING_PROGRESS + 1e-9
 
 

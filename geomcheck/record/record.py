@@ -1,14 +1,14 @@
-"""The record of a measurement: a figure per (step, weight, metric, parameters, statistic), and what it came from."""
+"""The record of a measurement: a figure per step, weight, metric, parameters and statistic, and its provenance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.errors import RecordError
-from geomcheck.record.column import Cells, Column, Figure
+from geomcheck.record.column import Column, Figure
 from geomcheck.record.request import Request
 from geomcheck.record.routes import Tally
 
@@ -47,6 +47,18 @@ class Row:
     figure: Figure
 
 
+Columns = dict[tuple[Request, str], Column]
+"""Figures by what was requested and by statistic."""
+
+
+def columns_of(rows: Iterable[Row]) -> Columns:
+    """Collect single figures into columns. Of two figures of one weight at one step, the first counts."""
+    figures: dict[tuple[Request, str], dict[tuple[int, str], Figure]] = {}
+    for row in rows:
+        figures.setdefault((row.request, row.stat), {}).setdefault((row.step, row.weight), row.figure)
+    return {key: Column.of(found) for key, found in figures.items()}
+
+
 @dataclass
 class Record:
     """Everything measured of one run.
@@ -67,6 +79,7 @@ class Record:
         routes: how often each algorithm answered, with its worst certificate, by quantity and algorithm.
         device: where the figures were computed, as torch names it; empty where that is not known.
         account: scores and constraint of the run; None of a record that an older geomcheck wrote.
+        columns: the figures, by request and statistic; those that are fixed by definition are left out.
     """
 
     run: str
@@ -83,20 +96,7 @@ class Record:
     routes: dict[str, dict[str, Tally]] = field(default_factory=dict, repr=False)
     device: str = ""
     account: Account | None = field(default=None, repr=False)
-    _figures: dict[tuple[Request, str], Cells] = field(default_factory=dict, repr=False)
-    _columns: dict[tuple[Request, str], Column] = field(default_factory=dict, repr=False)
-
-    def add(self, row: Row) -> bool:
-        """Store one figure; False where there is one already."""
-        key = row.request, row.stat
-        if key in self._columns:
-            self.figures(*key)
-            del self._columns[key]
-        return self._figures.setdefault(key, {}).setdefault((row.step, row.weight), row.figure) is row.figure
-
-    def add_column(self, request: Request, stat: str, column: Column) -> None:
-        """Store all figures of one statistic at once."""
-        self._columns[request, stat] = column
+    columns: Columns = field(default_factory=dict, repr=False)
 
     def take_figures(self, other: Record) -> None:
         """Take over everything that was measured for `other`.
@@ -108,61 +108,46 @@ class Record:
         same = self.points == other.points and self.weights.keys() == other.weights.keys()
         if not same or other.fingerprints.keys() != places:
             raise RecordError(f"the figures of run {other.run!r} are not those of run {self.run!r}")
-        self._figures, self._columns = other._figures, other._columns
+        self.columns = other.columns
         self.versions, self.fingerprints, self.w0 = other.versions, other.fingerprints, other.w0
         self.routes, self.device = other.routes, other.device
 
-    def figures(self, request: Request, stat: str) -> Mapping[tuple[int, str], Figure]:
-        """Figures of one statistic by (step, weight).
-
-        Checkpoints at which the figure is fixed by definition are absent.
+    def column(self, request: Request, stat: str) -> Column:
+        """All figures of one statistic, as arrays.
 
         Raises:
             RecordError: it was not measured.
         """
-        key = request, stat
-        self._require_measured(*key)
-        if key not in self._figures:
-            self._figures[key] = self._columns[key].cells()
-        return self._figures[key]
+        if (request, stat) not in self.columns:
+            measured = ", ".join(sorted({f"{known.metric} {known.params}" for known, _ in self.columns}))
+            raise RecordError(
+                f"{request.metric} {request.params} ({stat}) was not measured for run {self.run!r}; "
+                f"measured: {measured or 'nothing'}"
+            )
+        return self.columns[request, stat]
 
-    def column(self, request: Request, stat: str) -> Column:
-        """The same figures as arrays. Raises RecordError."""
-        key = request, stat
-        self._require_measured(*key)
-        if key not in self._columns:
-            self._columns[key] = Column.of(self._figures[key])
-        return self._columns[key]
+    def figures(self, request: Request, stat: str) -> Mapping[tuple[int, str], Figure]:
+        """The same figures by (step, weight). Raises RecordError."""
+        return self.column(request, stat).figures
 
     def measured(self) -> list[tuple[Request, str]]:
         """Every (request, statistic) that has figures, sorted."""
-        return sorted(self._keys())
+        return sorted(self.columns)
 
     def measured_metrics(self) -> set[str]:
         """Names of the metrics that have figures."""
-        return {request.metric for request, _ in self._keys()}
+        return {request.metric for request, _ in self.columns}
 
     def measured_weights(self) -> set[str]:
         """Names of the weights that have figures."""
-        return set().union(*(self.column(*key).weights() for key in self._keys()))
+        return set().union(*(column.weights() for column in self.columns.values()))
 
     def rows(self) -> Iterator[Row]:
         """All figures, ordered by step, weight, request and statistic."""
-        figures = {key: self.figures(*key) for key in self._keys()}
-        keys = ((step, weight, request, stat) for (request, stat), cells in figures.items() for step, weight in cells)
+        keys = (
+            (step, weight, request, stat)
+            for (request, stat), column in self.columns.items()
+            for step, weight in column.figures
+        )
         for step, weight, request, stat in sorted(keys):
-            yield Row(step, weight, request, stat, figures[request, stat][step, weight])
-
-    def _keys(self) -> list[tuple[Request, str]]:
-        return list({**self._figures, **self._columns})
-
-    def _require_measured(self, request: Request, stat: str) -> None:
-        if (request, stat) not in self._figures and (request, stat) not in self._columns:
-            raise RecordError(
-                f"{request.metric} {request.params} ({stat}) was not measured for run {self.run!r}; "
-                f"measured: {self._measured()}"
-            )
-
-    def _measured(self) -> str:
-        names = sorted({f"{request.metric} {request.params}" for request, _ in self._keys()})
-        return ", ".join(names) or "nothing"
+            yield Row(step, weight, request, stat, self.columns[request, stat].figures[step, weight])

@@ -1,4 +1,4 @@
-"""What is to be measured: a metric with its parameters, in one canonical spelling."""
+"""A request: a metric with its parameters, in one canonical spelling; and a plan: requests by weight."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from geomcheck.diagnostics import Metric
 
 
 class Request(NamedTuple):
-    """One measurement that is wanted of a weight at every checkpoint.
+    """A metric and its parameters, to be measured of a weight at every checkpoint.
 
     Attributes:
         metric: name of the metric.
-        params: its measured parameters, defaults filled in, as JSON with sorted keys. Two suites that ask for
-            the same figure in different words make equal requests.
+        params: its measured parameters, defaults filled in, as JSON with sorted keys. Two suites that need
+            the same figure make equal requests, however they spell it.
     """
 
     metric: str
@@ -35,12 +35,12 @@ class Request(NamedTuple):
 
 
 Plan = Mapping[str, Set[Request]]
-"""What is wanted of a run: requests by weight name."""
+"""What to measure of a run: requests by weight name."""
 
 
 @lasting()
 def merge(plans: Iterable[Plan]) -> dict[str, set[Request]]:
-    """One plan for all: whatever any of them asks of a weight."""
+    """One plan with the requests of all."""
     merged: dict[str, set[Request]] = {}
     for plan in plans:
         for weight, requests in plan.items():

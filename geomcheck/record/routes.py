@@ -1,4 +1,4 @@
-"""Which algorithm answered, and how sure it was: a record tells figures of the fast route from fallbacks."""
+"""Which algorithm computed each quantity, and its certificate: fast routes and fallbacks are told apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Route:
+class RouteTaken:
     """How a quantity of one weight at one checkpoint was computed.
 
     Attributes:
@@ -23,25 +23,25 @@ class Route:
     certificate: float | None = None
 
 
-Routes = Mapping[str, Route]
+Routes = Mapping[str, RouteTaken]
 """By quantity, such as ``spectral shift``."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How often a route answered, and its worst certificate."""
+    """How often a route was taken, and its worst certificate."""
 
     count: int
     worst: float | None = None
 
 
 def routes_of(update: Update) -> Routes:
-    """The routes by which what is known of `update` so far was computed."""
-    return {quantity: Route(found.route.value, found.bound) for quantity, found in update.routes.items()}
+    """The routes of everything that has been computed of `update` so far."""
+    return {quantity: RouteTaken(found.route.value, found.bound) for quantity, found in update.routes.items()}
 
 
 def tally(routes: Iterable[Routes]) -> dict[str, dict[str, Tally]]:
-    """By quantity and algorithm, over weights and checkpoints."""
+    """Tallies over weights and checkpoints, by quantity and algorithm."""
     found: dict[str, dict[str, Tally]] = {}
     for one in routes:
         for quantity, route in one.items():

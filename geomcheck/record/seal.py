@@ -1,4 +1,4 @@
-"""A digest of all figures of a record, so that some which were edited by hand do not pass for measured ones."""
+"""A digest of all figures of a record, by which a record file shows that figures were edited by hand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pyarrow as pa
 from geomcheck.record import arrow
 
 COLUMNS = ("step", "weight", "metric", "params", "stat", "value", "undefined")
-"""What is read again; the other columns repeat it for people who query the file."""
+"""The columns that are read back; the others repeat them for people who query the file."""
 
 
 def digest_of_rows(table: pa.Table) -> str:
-    """Digest of every cell of `COLUMNS`, in order; texts count by what they say, not by how they are encoded.
+    """Digest of every cell of `COLUMNS`, in order, whatever encoding the texts have.
 
-    It shows an edit made by accident or in passing. It is no signature: whoever edits figures can compute it anew.
+    It shows edits made by accident or in passing. It is no signature: anyone who edits figures can compute it anew.
     """
     content = hashlib.blake2b(digest_size=16)
     for name in COLUMNS:

@@ -1,4 +1,4 @@
-"""Figures of one statistic as a table: judged as arrays, however many weights there are."""
+"""The figures of one statistic as a table of checkpoints and weights, the form that is judged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Table:
 
     Attributes:
         values: float64, shape (checkpoints, weights); NaN where there is no figure.
-        there: bool, of the same shape: whether there is a figure, or a reason why there is none.
+        there: bool, shape (checkpoints, weights): whether there is a figure, or a reason why there is none.
         reasons: by (row, column), where there is one.
     """
 
@@ -30,14 +30,12 @@ class Table:
         places = {name: place for place, name in enumerate(names)}
         across = np.array([places.get(name, -1) for name in column.names], dtype=np.int64)[column.codes]
         down = np.searchsorted(steps, column.steps)
-        kept = (across >= 0) & np.isin(column.steps, steps)
-        inside = np.flatnonzero(kept)
+        inside = np.flatnonzero((across >= 0) & np.isin(column.steps, steps))
+        cells = down[inside], across[inside]
         values, there = np.full((len(steps), len(names)), np.nan), np.zeros((len(steps), len(names)), dtype=bool)
-        values[down[inside], across[inside]] = column.values[inside]
-        there[down[inside], across[inside]] = True
+        values[cells], there[cells] = column.values[inside], True
         reasons = {
-            (int(down[index]), int(across[index])): reason for index, reason in column.undefined.items() if kept[index]
+            (int(down[index]), int(across[index])): column.undefined[index]
+            for index in np.intersect1d(inside, list(column.undefined)).astype(int).tolist()
         }
-        for place in reasons:
-            values[place] = np.nan
         return cls(values, there, reasons)

@@ -1,4 +1,4 @@
-"""The table of a record file: a row per figure, from the columns of a record."""
+"""The table of a record file, with a row per figure, from the columns of a record."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from geomcheck.diagnostics import Base
-from geomcheck.measurement.allocator import keep_freed_memory
+from geomcheck.measurement.machine import keep_freed_memory
 from tests.bench.protocols import Figures, protocols
 from tests.bench.weights import KINDS, SHAPES_06B, trajectory
 from tests.diagnostics.adversaries import Table, sampled

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from geomcheck.checkpoints import find_base, open_base, open_run
-from geomcheck.checkpoints.config import read_config
+from geomcheck.checkpoints.formats.directory import read_config
 from geomcheck.errors import RunError, UsageError
 from tests.runs import base_weights, simple_run, write_model
 

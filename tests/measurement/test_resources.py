@@ -12,7 +12,7 @@ from geomcheck.measurement import machine
 from geomcheck.measurement.cache import parse_size
 from geomcheck.measurement.device import device_named, on_device, parse_device
 from geomcheck.measurement.resources import parse_workers
-from geomcheck.record.routes import Route, Tally, tally
+from geomcheck.record.routes import RouteTaken, Tally, tally
 from tests.runs import simple_run
 
 
@@ -98,9 +98,9 @@ def test_a_wrong_device_is_said_before_anything_is_measured(tmp_path: Path) -> N
 
 def test_routes_are_counted_with_their_worst_certificate() -> None:
     routes = [
-        {"angles": Route("riccati", 1e-9), "D_t": Route("gram")},
-        {"angles": Route("riccati", 1e-7)},
-        {"angles": Route("svd")},
+        {"angles": RouteTaken("riccati", 1e-9), "D_t": RouteTaken("gram")},
+        {"angles": RouteTaken("riccati", 1e-7)},
+        {"angles": RouteTaken("svd")},
     ]
     assert tally(routes) == {
         "D_t": {"gram": Tally(1)},

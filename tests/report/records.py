@@ -7,6 +7,7 @@ import random
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.record import Figure, Origin, Point, Record, Request
+from geomcheck.record.column import Column
 
 STEPS = (100, 200, 300, 400, 500)
 EXPERTS = 319
@@ -28,12 +29,12 @@ def record_of(names: list[str], steps: tuple[int, ...] = STEPS, run: str = "synt
         "rounding_share": (0.0, 0.3),
     }
     cells = [(step, name) for step in steps for name in names]
-    figures = {}
+    columns = {}
     for metric, (low, high) in wanted.items():
         drawn = [Figure(value=chance.uniform(low, high)) for _ in range(997)]  # shared, to keep large records small
         request = Request.of(metrics[metric], {})
         stat = metrics[metric].stat({})
-        figures[request, stat] = {cell: drawn[i % 997] for i, cell in enumerate(cells)}
+        columns[request, stat] = Column.of({cell: drawn[i % 997] for i, cell in enumerate(cells)})
     return Record(
         run=run,
         path=f"runs/{run}",
@@ -43,7 +44,7 @@ def record_of(names: list[str], steps: tuple[int, ...] = STEPS, run: str = "synt
         weights={name: describe(name, (64, 64), ("bf16",)) for name in names},
         versions=dict.fromkeys(wanted, 1),
         fingerprints={"W0": "00"},
-        _figures=figures,
+        columns=columns,
     )
 
 

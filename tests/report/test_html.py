@@ -274,7 +274,7 @@ def test_a_comparison_overlays_runs_and_keeps_their_maps() -> None:
 
 
 def test_runs_without_figures_say_so() -> None:
-    empty = dataclasses.replace(record_of([NORM]), _figures={})
+    empty = dataclasses.replace(record_of([NORM]), columns={})
     parsed = require_harmless(page([report(empty), Reported("gone", "runs/gone", None, problem="no <such> file")]))
     assert "gone could not be measured: no <such> file" in re.sub(r"\s+", " ", parsed.text)
     assert "1 run could not be measured" in parsed.text

@@ -12,7 +12,8 @@ import pytest
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import SuiteError
-from geomcheck.record.record import Figure, Origin, Point, Record, Row
+from geomcheck.record.column import Column
+from geomcheck.record.record import Figure, Origin, Point, Record
 from geomcheck.record.request import Request
 from geomcheck.suite import Suite, load_suite
 
@@ -67,14 +68,16 @@ def _fill(record: Record, key: str, stat: str, value: Value, shapes: Mapping[str
     metric = load_metrics()[name]
     request = Request(name, params) if params else Request.of(metric, {})
     record.versions[name] = metric.version
+    figures = {}
     for point in record.points:
         for weight, shape in shapes.items():
             if len(shape) != 2 or weight in record.skipped:
                 continue
             found: Any = value(point.step, weight) if callable(value) else value
             if found is not None:
-                figure = found if isinstance(found, Figure) else Figure(value=found)
-                record.add(Row(point.step, weight, request, stat, figure))
+                figures[point.step, weight] = found if isinstance(found, Figure) else Figure(value=found)
+    if figures:
+        record.columns[request, stat] = Column.of(figures)
 
 
 @pytest.fixture

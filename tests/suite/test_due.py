@@ -15,7 +15,7 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import Position
 from geomcheck.measurement.survey import survey
 from geomcheck.record.points import is_trivial, locate
-from geomcheck.record.record import Figure, Origin, Point, Record, Row
+from geomcheck.record.record import Figure, Origin, Point, Record, Row, columns_of
 from geomcheck.record.request import Request
 from geomcheck.suite import Expectation, judge, load_suite
 from geomcheck.suite.conditions.band import within
@@ -262,6 +262,7 @@ def record_of(world, asked, count=None, run="world"):
     points = points_at(*world.steps)[:count]
     weights = {name: describe(name, (64, 64)) for name in WEIGHTS}
     record = Record(run, f"/runs/{run}", "hf", points, Origin("/base", "given"), weights)
+    rows = []
     for name, params in [*asked, ("frozen_share", {})]:
         metric = load_metrics()[name]
         record.versions[name] = metric.version
@@ -270,7 +271,8 @@ def record_of(world, asked, count=None, run="world"):
                 continue
             for weight, thaw in zip(WEIGHTS, world.thaw, strict=True):
                 figure = figure_of(world, metric, params, points, index, weight, index < thaw)
-                record.add(Row(point.step, weight, Request.of(metric, params), metric.stat(params), figure))
+                rows.append(Row(point.step, weight, Request.of(metric, params), metric.stat(params), figure))
+    record.columns = columns_of(rows)
     return record
 
 

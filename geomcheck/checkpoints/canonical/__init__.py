@@ -1,8 +1,8 @@
-"""One naming for all layouts: from the tensors of a file to matrices under canonical names."""
+"""Bring the tensors of all layouts under canonical names, as matrices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from geomcheck.checkpoints.canonical import megatron, torchtitan
@@ -10,7 +10,7 @@ from geomcheck.checkpoints.canonical.experts import single_experts
 from geomcheck.checkpoints.canonical.fused import projections, upright
 from geomcheck.checkpoints.canonical.names import plain
 from geomcheck.checkpoints.canonical.numbers import layer_count
-from geomcheck.checkpoints.canonical.parts import Part, PartsOf
+from geomcheck.checkpoints.canonical.parts import Part, parts_of
 from geomcheck.checkpoints.canonical.quantized import holds_scaled_fp8, is_fp8, unquantized
 from geomcheck.checkpoints.canonical.tied import tied_once, ties
 from geomcheck.checkpoints.source import WeightSource
@@ -27,7 +27,7 @@ class Dialect(NamedTuple):
     """
 
     speaks: Callable[[Collection[str]], bool]
-    parts: Callable[[WeightSource, Mapping[str, Any]], Mapping[str, Part]]
+    parts: Callable[[WeightSource, Mapping[str, Any]], Iterable[tuple[str, Part]]]
 
 
 DIALECTS = (Dialect(megatron.speaks, megatron.parts), Dialect(torchtitan.speaks, torchtitan.parts))
@@ -47,6 +47,6 @@ def canonical(source: WeightSource, config: Mapping[str, Any], *, dequantize: bo
         RunError: two tensors are one weight, weights are quantized, or a tensor is a placeholder.
     """
     dialect = next((dialect for dialect in DIALECTS if dialect.speaks(source.weights)), None)
-    seen = PartsOf(source, dialect.parts(source, config)) if dialect is not None else plain(source, config)
+    seen = parts_of(source, dialect.parts(source, config)) if dialect is not None else plain(source, config)
     seen = unquantized(seen, config, dequantize=dequantize)
     return projections(upright(single_experts(seen, config), config), config)

@@ -1,4 +1,4 @@
-"""Experts as matrices of their own, whether the checkpoint stacks them or not.
+"""Give every expert matrices of its own, whether the checkpoint stacks experts or not.
 
 transformers 5 keeps the experts of a layer stacked in memory, and writes some of them stacked to disk and
 some one by one: two checkpoints of one run may differ in nothing but this.
@@ -13,7 +13,7 @@ from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import Unsplittable, model_types
 from geomcheck.checkpoints.canonical.parts import Part, parts_of
-from geomcheck.checkpoints.canonical.rows import Layout, transpose
+from geomcheck.checkpoints.canonical.rows import RowLayout, transpose
 from geomcheck.checkpoints.source import Stored, WeightSource
 
 MAX_EXPERTS = 4096
@@ -43,10 +43,10 @@ class Stack:
     interleaved: bool
 
     @property
-    def gate_up(self) -> Layout:
+    def gate_up(self) -> RowLayout:
         """The rows of one expert's ``gate_up_proj``."""
         groups, rows = (self.inner, 1) if self.interleaved else (1, self.inner)
-        return Layout(groups, (("gate_proj", rows), ("up_proj", rows)))
+        return RowLayout(groups, (("gate_proj", rows), ("up_proj", rows)))
 
 
 def single_experts(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
@@ -78,7 +78,7 @@ def _single(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[s
 
 
 def _stack(weights: Mapping[str, Stored], module: str, types: set[str]) -> Stack:
-    """What the shapes of both stacks say together; input-major and output-major never fit both. Raises Unsplittable."""
+    """How experts are stacked, from the shapes of both stacks; only one order can fit both. Raises Unsplittable."""
     gate_up, down = (weights.get(f"{module}.{name}") for name in ("gate_up_proj", "down_proj"))
     if gate_up is None or down is None:
         raise Unsplittable("gate_up_proj and down_proj of these experts are not both there")

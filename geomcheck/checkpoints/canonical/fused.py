@@ -1,4 +1,4 @@
-"""Fused projections: which rows of ``qkv_proj``, ``c_attn`` or ``gate_up_proj`` are whose, by model type.
+"""Split fused projections such as ``qkv_proj``, ``c_attn`` and ``gate_up_proj`` by the rules of the model type.
 
 A tensor whose rule is not known, or that does not fit its rule exactly, stays whole and says so: the singular
 values of a fused matrix are not those of its parts, and a wrong split has neither.
@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types, section
-from geomcheck.checkpoints.canonical.parts import Part, parts_of
-from geomcheck.checkpoints.canonical.rows import Layout, transpose
-from geomcheck.checkpoints.canonical.rules import CONV1D_TYPES, RULES, Rule, Shape
+from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept, parts_of
+from geomcheck.checkpoints.canonical.rows import RowLayout, transpose
+from geomcheck.checkpoints.canonical.rules import RULES, Shape, SplitRule, is_conv1d
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.checkpoints.weights import describe, scope_of
 from geomcheck.errors import RunError
@@ -27,20 +27,16 @@ _BY_MODULE = {
 }
 
 _PLACEHOLDERS = ((0,), (1,))
-_CONV1D = re.compile(r"\.(?:c_attn|q_attn|c_proj|c_fc)\.weight$")
 
 
 def upright(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
     """`source` with every weight as (out, in): GPT-2's ``Conv1D`` stores (in, out)."""
-    return parts_of(source, _turned(source)) if CONV1D_TYPES & model_types(config) else source
-
-
-def _turned(source: WeightSource) -> Iterator[tuple[str, Part]]:
-    for name, stored in source.weights.items():
-        if len(stored.shape) == 2 and _CONV1D.search(name):
-            yield name, Part(name, replace(stored, shape=stored.shape[::-1]), take=transpose)
-        else:
-            yield name, Part(name, stored)
+    turned = {
+        name: Part(name, replace(stored, shape=stored.shape[::-1]), take=transpose)
+        for name, stored in source.weights.items()
+        if len(stored.shape) == 2 and is_conv1d(name, config)
+    }
+    return PartsOf(source, kept(source) | turned) if turned else source
 
 
 def projections(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
@@ -49,7 +45,7 @@ def projections(source: WeightSource, config: Mapping[str, Any]) -> WeightSource
     Raises:
         RunError: a fused weight is the placeholder of a tensor that lies elsewhere; or as `parts_of`.
     """
-    fused: dict[str, Rule | None] = {}
+    fused: dict[str, SplitRule | None] = {}
     for name, stored in source.weights.items():
         path, _ = _module(name)
         rule = _rule(path, config)
@@ -59,13 +55,13 @@ def projections(source: WeightSource, config: Mapping[str, Any]) -> WeightSource
 
 
 def _module(name: str) -> tuple[str, str]:
-    """The path of the module that a tensor belongs to, and what it is there: its ``weight`` or its ``bias``."""
+    """The path of a tensor's module, and which of its tensors it is: ``weight`` or ``bias``."""
     path, _, leaf = name.rpartition(".")
     return (path, leaf) if leaf in ("weight", "bias") else (name, "weight")
 
 
 def _projected(
-    source: WeightSource, config: Mapping[str, Any], fused: Mapping[str, Rule | None]
+    source: WeightSource, config: Mapping[str, Any], fused: Mapping[str, SplitRule | None]
 ) -> Iterator[tuple[str, Part]]:
     for name, stored in source.weights.items():
         if name not in fused:
@@ -79,7 +75,7 @@ def _projected(
         yield from _split(name, stored, fused[name], config)
 
 
-def _split(name: str, stored: Stored, rule: Rule | None, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
+def _split(name: str, stored: Stored, rule: SplitRule | None, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
     path, leaf = _module(name)
     try:
         layout = _layout(path, stored.shape, rule, config)
@@ -94,7 +90,7 @@ def _split(name: str, stored: Stored, rule: Rule | None, config: Mapping[str, An
         yield f"{above}{projection}.{leaf}", Part(name, replace(stored, shape=(rows, *stored.shape[1:])), take=take)
 
 
-def _layout(path: str, shape: Shape, rule: Rule | None, config: Mapping[str, Any]) -> Layout | None:
+def _layout(path: str, shape: Shape, rule: SplitRule | None, config: Mapping[str, Any]) -> RowLayout | None:
     """The rows of a fused module. Raises Unsplittable."""
     if len(shape) not in (1, 2):
         raise Unsplittable(f"its shape {shape} is not that of a projection")
@@ -113,7 +109,7 @@ def _looks_fused(path: str, stored: Stored) -> bool:
     return bool(named) and len(stored.shape) <= 2 and describe(path, stored.shape).kind != "norm"
 
 
-def _rule(path: str, config: Mapping[str, Any]) -> Rule | None:
+def _rule(path: str, config: Mapping[str, Any]) -> SplitRule | None:
     for rule in _BY_MODULE.get(path.rpartition(".")[2], ()):
         scope = scope_of(path)
         here = rule.scope == scope and f".{path}".endswith(f".{rule.module}")

@@ -1,12 +1,14 @@
-"""Queries, keys and values fused group by group: the queries that share a key, that key, its value."""
+"""Split queries, keys and values that are fused group by group: the queries that share a key, that key, its value."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.canonical.rows import RowLayout
 from geomcheck.checkpoints.source import Stored
 
 if TYPE_CHECKING:
@@ -32,32 +34,21 @@ def split_grouped_qkv(fused: Part, *, heads: Any, groups: Any, size: Any) -> dic
     if any(type(number) is not int or number < 1 for number in (heads, groups, size)) or heads % groups:
         return None
     rows, *rest = fused.stored.shape or (0,)
-    plain, gated = (heads + 2 * groups) * size, (2 * heads + 2 * groups) * size
-    if rows not in (plain, gated):
+    own = heads // groups * size
+    plain, gated = (RowLayout(groups, (("q", queries), ("k", size), ("v", size))) for queries in (own, 2 * own))
+    if rows not in (plain.rows, gated.rows):
         return None
-    own = groups * size
-    query = partial(_query, groups=groups, size=size, gated=rows == gated)
-    takes = {
-        "q": (rows - 2 * own, query),
-        "k": (own, partial(_from_group, groups=groups, size=size, last=2)),
-        "v": (own, partial(_from_group, groups=groups, size=size, last=1)),
-    }
-    dtype = fused.stored.dtype
-    return {
-        letter: replace(fused, stored=Stored((count, *rest), dtype), take=take)
-        for letter, (count, take) in takes.items()
-    }
+    layout = plain if rows == plain.rows else gated
+    parts = {}
+    for letter, count, taken in layout.split():
+        own_gates = letter == "q" and layout is gated
+        take = partial(_with_own_gates, queries=taken, groups=groups, size=size) if own_gates else taken
+        parts[letter] = replace(fused, stored=Stored((count, *rest), fused.stored.dtype), take=take)
+    return parts
 
 
-def _query(tensor: Tensor, *, groups: int, size: int, gated: bool) -> Tensor:
-    rest = tensor.shape[1:]
-    heads = tensor.reshape(groups, -1, size, *rest)[:, :-2]
-    if gated:
-        heads = heads.reshape(groups, 2, -1, size, *rest).transpose(1, 2)
-    return heads.reshape(-1, *rest)
-
-
-def _from_group(tensor: Tensor, *, groups: int, size: int, last: int) -> Tensor:
-    """The keys (2nd from last in each group) or the values (last)."""
-    rest = tensor.shape[1:]
-    return tensor.reshape(groups, -1, size, *rest)[:, -last].reshape(-1, *rest)
+def _with_own_gates(tensor: Tensor, *, queries: Callable[[Tensor], Tensor], groups: int, size: int) -> Tensor:
+    """Each query head followed by its gate, (2 heads * size, in), where a group has all queries before all gates."""
+    heads = queries(tensor)
+    rest = heads.shape[1:]
+    return heads.reshape(groups, 2, -1, size, *rest).transpose(1, 2).reshape(-1, *rest)

@@ -1,21 +1,19 @@
-"""Megatron's names and fusions: stacked layers, ``linear_qkv``, ``linear_fc1``, experts, the padded vocabulary."""
+"""Megatron's names and fusions: stacked layers and experts, ``linear_qkv``, ``linear_fc1``, padded vocabularies."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
+from geomcheck.checkpoints.canonical.names import renamed
 from geomcheck.checkpoints.canonical.parts import Part
+from geomcheck.checkpoints.canonical.rows import Rows
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.errors import RunError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MAX_STACK = 10_000
 
@@ -62,7 +60,7 @@ def speaks(names: Collection[str]) -> bool:
     return any(_SPEAKS.match(name) for name in names)
 
 
-def parts(source: WeightSource, config: Mapping[str, Any]) -> dict[str, Part]:
+def parts(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
     """The weights of a Megatron checkpoint under Hugging Face names, unfused; what has no rule keeps its name.
 
     Embedding and head lose the rows that pad the vocabulary: their number depends on the tensor parallelism.
@@ -72,16 +70,11 @@ def parts(source: WeightSource, config: Mapping[str, Any]) -> dict[str, Part]:
         config: W0's, in the terms of ``config.json``; what it says of the vocabulary goes before the checkpoint's.
 
     Raises:
-        RunError: neither config says what a split needs, a shape does not fit it, or two tensors claim one name.
+        RunError: neither config says what a split needs, or a shape does not fit it.
     """
     model = _Model(source, config)
-    found: dict[str, Part] = {}
     for name in source.weights:
-        for canonical, part in model.parts(name):
-            if canonical in found:
-                raise RunError(f"{source.path}: both {found[canonical].tensor} and {name} hold {canonical}")
-            found[canonical] = part
-    return found
+        yield from model.parts(name)
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,7 @@ class _Block:
 
     def rows_between(self, start: int, stop: int) -> Part:
         stored = Stored((stop - start, *self.stored.shape[1:]), self.stored.dtype)
-        return Part(self.tensor, stored, self.at, partial(_rows, start=start, stop=stop))
+        return Part(self.tensor, stored, self.at, Rows(1, self.rows, start, stop))
 
 
 class _Model:
@@ -149,7 +142,7 @@ class _Model:
 
     def _outside_layers(self, name: str, block: _Block) -> tuple[str, Part]:
         if name not in _VOCABULARY:
-            return _renamed(name, _TOP), block.whole()
+            return renamed(name, _TOP), block.whole()
         used = self._number("vocab_size", name, self._vocabulary)
         if not block.stored.shape or used > block.rows:
             raise RunError(
@@ -179,7 +172,7 @@ class _Model:
         elif rest.startswith("self_attention.q_layernorm.") and self._has_latent_queries(block.tensor):
             yield rest.replace("self_attention.q_layernorm", "self_attn.q_a_layernorm"), block.whole()
         else:
-            yield _renamed(rest, _RENAMED), block.whole()
+            yield renamed(rest, _RENAMED), block.whole()
 
     def _experts(self, match: re.Match[str], block: _Block) -> Iterator[tuple[str, Part]]:
         number = match[1] or match[3]
@@ -257,14 +250,3 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     text = config.get("text_config")
     both = {**config, **(text if isinstance(text, Mapping) else {})}
     return {key: value for key, value in both.items() if value is not None}
-
-
-def _renamed(name: str, table: Mapping[str, str]) -> str:
-    for start, becomes in table.items():
-        if name.startswith(start):
-            return becomes + name[len(start) :]
-    return name
-
-
-def _rows(tensor: Tensor, *, start: int, stop: int) -> Tensor:
-    return tensor[start:stop]

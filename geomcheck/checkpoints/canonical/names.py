@@ -1,4 +1,4 @@
-"""Names as the Hugging Face model has them, whatever wrapped the model when it was saved."""
+"""Give tensors the names of the Hugging Face model, whatever wrapped the model when it was saved."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ _TOWERS = re.compile(r"model\.(?=(?:visual|vision_|audio_|multi_modal_projector|
 
 _BARE = re.compile(r"(?:h|layers)\.[0-9]+\.")
 _HEADS = re.compile(r"(?:lm_head|embed_out|score|classifier)\.")
+
+
+def renamed(name: str, table: Mapping[str, str]) -> str:
+    """`name` with the first start that `table` has replaced by what it stands for there."""
+    return next((new + name[len(old) :] for old, new in table.items() if name.startswith(old)), name)
 
 
 def plain(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:

@@ -1,4 +1,4 @@
-"""The numbers of an architecture that split rules need, from a config that may say anything."""
+"""Read the numbers of an architecture from a config, which is not trusted."""
 
 from __future__ import annotations
 

@@ -1,15 +1,14 @@
-"""Canonical weights as parts of stored tensors: a source seen through a table of names."""
+"""Canonical weights as parts of stored tensors: a source behind a table of names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geomcheck._lazy import late
-from geomcheck.checkpoints.source import Change, Stored, WeightSource
+from geomcheck.checkpoints.source import Change, Stored, WeightSource, Wrapped
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
@@ -37,37 +36,12 @@ class Part:
     take: Callable[[Tensor], Tensor] | None = None
 
 
-class PartsOf:
-    """A source whose weights are `parts` of the tensors of another source.
-
-    Args:
-        source: the tensors as they are stored.
-        parts: by canonical name.
-    """
+class PartsOf(Wrapped):
+    """A source whose weights are `parts`, by canonical name, of the tensors of another source."""
 
     def __init__(self, source: WeightSource, parts: Mapping[str, Part]) -> None:
-        self._source = source
+        super().__init__(source)
         self._parts = parts
-
-    @property
-    def path(self) -> Path:
-        """See `WeightSource`."""
-        return self._source.path
-
-    @property
-    def layout(self) -> str:
-        """See `WeightSource`."""
-        return self._source.layout
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """See `WeightSource`."""
-        return self._source.files
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """See `WeightSource`."""
-        return self._source.config
 
     @cached_property
     def weights(self) -> Mapping[str, Stored]:
@@ -95,7 +69,7 @@ def kept(source: WeightSource) -> dict[str, Part]:
 
 
 def parts_of(source: WeightSource, parts: Iterable[tuple[str, Part]]) -> PartsOf:
-    """`source` through a table given in pieces.
+    """`source` with these weights.
 
     Raises:
         RunError: two stored tensors are one weight; which of them the model would load cannot be told.

@@ -1,4 +1,4 @@
-"""Quantized weights: recognised from headers and refused, but fp8 with scales, which is exact to undo.
+"""Recognise quantized weights from headers and refuse them, but for fp8 with scales, which can be dequantized.
 
 The step between two values of a quantized weight is far above a training update: what could be measured is
 the quantization. Scales are never weights.

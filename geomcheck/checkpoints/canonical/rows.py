@@ -1,4 +1,4 @@
-"""How projections lie side by side in the rows of one matrix, and how one of them is taken out."""
+"""Layouts of several projections in the rows of one matrix, and how to take one of them out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rows:
     transposed: bool = False
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        """The rows; a view where they are one stretch."""
+        """The rows of a tensor (rows, ...); a view where they are contiguous."""
         matrix = tensor.mT if self.transposed else tensor
         if self.groups == 1:
             return matrix[self.start : self.stop]
@@ -37,7 +37,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """Rows in `groups` equal groups; each holds, one after another, so many rows of each of `projections`."""
 
     groups: int
@@ -57,5 +57,5 @@ class Layout:
 
 
 def transpose(tensor: Tensor) -> Tensor:
-    """From (in, out) to (out, in)."""
+    """A matrix of shape (in, out) as (out, in), or a stack of such."""
     return tensor.mT

@@ -1,4 +1,4 @@
-"""Tied embeddings: a head that is the embedding, saved once or twice, is one weight."""
+"""Count a head that is tied to the embedding as one weight with it, whether it was saved once or twice."""
 
 from __future__ import annotations
 

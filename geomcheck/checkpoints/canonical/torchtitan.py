@@ -9,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
+from geomcheck.checkpoints.canonical.names import renamed
 from geomcheck.checkpoints.canonical.parts import Part
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.errors import RunError
@@ -49,7 +50,7 @@ def speaks(names: Collection[str]) -> bool:
     return any(_SPEAKS.fullmatch(name) for name in names)
 
 
-def parts(source: WeightSource, config: Mapping[str, Any]) -> dict[str, Part]:
+def parts(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
     """The weights under Hugging Face names; what has no rule keeps its name.
 
     Llama's queries and keys have the rows of each head in another order than Hugging Face's, whose rotary
@@ -70,13 +71,8 @@ def parts(source: WeightSource, config: Mapping[str, Any]) -> dict[str, Part]:
             "for llama and qwen3; give W0 as a model directory with its config.json, or export the checkpoint to "
             "Hugging Face's format"
         )
-    found: dict[str, Part] = {}
     for name, stored in source.weights.items():
-        for canonical, part in _parts(source, model, name, stored):
-            if canonical in found:
-                raise RunError(f"{source.path}: both {found[canonical].tensor} and {name} hold {canonical}")
-            found[canonical] = part
-    return found
+        yield from _parts(source, model, name, stored)
 
 
 def _parts(source: WeightSource, model: Mapping[str, Any], name: str, stored: Stored) -> Iterator[tuple[str, Part]]:
@@ -95,7 +91,7 @@ def _parts(source: WeightSource, model: Mapping[str, Any], name: str, stored: St
             part = Part(name, Stored(stored.shape[1:], stored.dtype), (expert,))
             yield f"{where}.mlp.experts.{expert}.{_PROJECTIONS[experts[1]]}.weight", part
         return
-    suffix = next((ours + rest[len(start) :] for start, ours in _IN_LAYER.items() if rest.startswith(start)), rest)
+    suffix = renamed(rest, _IN_LAYER)
     heads = _rotated_heads(source, model, suffix, stored)
     yield f"{where}.{suffix}", Part(name, stored, take=partial(_halves_first, heads=heads) if heads else None)
 

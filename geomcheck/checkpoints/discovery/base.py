@@ -1,4 +1,4 @@
-"""Where W0 comes from: the rules, in their order."""
+"""Find W0: the rules, in their order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from geomcheck.checkpoints.discovery.adapted_base import disagreement
 from geomcheck.checkpoints.discovery.layouts import LAYOUTS
 from geomcheck.checkpoints.discovery.steps import places
 from geomcheck.checkpoints.formats import held, open_weights
@@ -15,11 +16,10 @@ from geomcheck.checkpoints.hub import cached, fetched, is_hub_id
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.run import BaseWeights, Run
 from geomcheck.checkpoints.source import WeightSource
-from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
 
 MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/consolidated", "model")
-"""Where the weights of a model directory lie that is no step directory."""
+"""Where weights may lie in a model directory that is no step directory."""
 
 HOW_ADAPTERS = "base_model_name_or_path of the run's adapter"
 
@@ -46,7 +46,7 @@ def open_base(path: str | Path, how: str) -> BaseWeights:
 
 
 def at_hand(name: str, how: str) -> BaseWeights | None:
-    """W0 by a path or a Hub id, if it is on this machine; nothing is downloaded.
+    """Open W0 by a path or a Hub id if it is on this machine; nothing is downloaded.
 
     Raises:
         UsageError: it is a directory without weights.
@@ -117,7 +117,7 @@ def _model_places(directory: Path) -> list[Path]:
 
 
 def _require_untrained(run: Run, base: BaseWeights) -> None:
-    """Refuse what the run itself trained as W0: its update would be zero, and pass every upper bound."""
+    """Refuse a W0 that the run itself trained: its update would be zero, and pass every upper bound."""
     where, root = base.source.path.resolve(), run.path.resolve()
     for checkpoint in run.checkpoints:
         same = checkpoint.source.path.samefile(where)
@@ -130,14 +130,13 @@ def _require_untrained(run: Run, base: BaseWeights) -> None:
 def _require_adapted(run: Run, base: BaseWeights) -> None:
     """Refuse a W0 other than the model that the run's adapters name, where that is at hand to compare.
 
-    B A is the same over any W0, so no figure would tell. Quantized weights are not compared: such a model may be named,
-    and the one that it was made from be given; nor is a model that cannot be read.
+    B A is the same over any W0, so no figure would tell. A named model that cannot be read is not compared.
     """
     ours = base.source
     for name in sorted(_named_by_adapters(run)):
         try:
             named = at_hand(name, HOW_ADAPTERS)
-            odd = None if named is None else _unequal(run, ours, named.source)
+            odd = None if named is None else disagreement(run, ours, named.source)
         except (RunError, UsageError):
             continue
         if named is not None and odd is not None:
@@ -146,31 +145,6 @@ def _require_adapted(run: Run, base: BaseWeights) -> None:
                 f"another in {named.source.path}, which base_model_name_or_path in adapter_config.json names. Give "
                 "that one, or correct the name"
             )
-
-
-def _unequal(run: Run, ours: WeightSource, theirs: WeightSource) -> str | None:
-    """A weight that an adapter of the run changes, and that two models have otherwise, in the coarser of formats."""
-    same_repository = ours.path.parent == theirs.path.parent and ours.path.parent.name == "snapshots"
-    if ours.path.samefile(theirs.path) or same_repository:  # of the Hub's cache: another revision was asked for
-        return None
-    import torch
-
-    for name in _adapted(run, ours.weights.keys() & theirs.weights.keys()):
-        if not {ours.weights[name].dtype, theirs.weights[name].dtype} <= set(FORMATS):
-            continue
-        one, other = ours.read(name), theirs.read(name)
-        if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
-            continue
-        if not torch.equal(one.to(other.dtype), other) and not torch.equal(one, other.to(one.dtype)):
-            return name
-    return None
-
-
-def _adapted(run: Run, names: Iterable[str]) -> list[str]:
-    """Which of `names` of W0 an adapter changes; a bare model's lack the first parts of what the adapter calls them."""
-    parts = (name.split(".") for name in run.checkpoints[0].source.weights)
-    tails = {".".join(name[start:]) for name in parts for start in range(len(name))}
-    return sorted(tails.intersection(names))
 
 
 def _named_by_adapters(run: Run) -> set[str]:

@@ -1,4 +1,4 @@
-"""Which checkpoints are whole: by what frameworks write last and by names, never by a look into the weights.
+"""Which checkpoints are complete, by what frameworks write last and by names, without reading weights.
 
 A damaged file in a checkpoint that says it is complete stays an error: nothing here hides it.
 """
@@ -14,14 +14,14 @@ from geomcheck.checkpoints.discovery.steps import Steps, places
 from geomcheck.checkpoints.formats import held
 from geomcheck.checkpoints.formats.unread import half_written
 from geomcheck.checkpoints.inside import require_regular
-from geomcheck.checkpoints.run import LeftOut
+from geomcheck.checkpoints.run import SkippedStep
 from geomcheck.errors import RunError
 
 MAX_TRACKER_BYTES = 64
 PRUNED = "pruned: the framework kept the step's data state, and no weights"
 
 
-def left_out(steps: Steps, root: Path) -> dict[Path, LeftOut]:
+def left_out(steps: Steps, root: Path) -> dict[Path, SkippedStep]:
     """The step directories that are no complete checkpoints, with the reason.
 
     Raises:
@@ -33,7 +33,7 @@ def left_out(steps: Steps, root: Path) -> dict[Path, LeftOut]:
         reason = _reason(steps, step, directory, saved, root)
         if reason:
             deliberate = reason in (PRUNED, steps.layout.zero)
-            found[directory] = LeftOut(directory.name, reason, step, incomplete=not deliberate)
+            found[directory] = SkippedStep(directory.name, reason, step, incomplete=not deliberate)
     return found
 
 
@@ -47,24 +47,24 @@ def vouched(steps: Steps, directory: Path, root: Path) -> bool:
     return (marker is not None and (directory / marker.file).exists()) or _last_saved(steps, root) is not None
 
 
-def never_arrived(steps: Steps, root: Path) -> Iterator[LeftOut]:
+def never_arrived(steps: Steps, root: Path) -> Iterator[SkippedStep]:
     """The checkpoint that the tracker vouches for, where only earlier ones are there."""
     saved = _last_saved(steps, root)
     if saved is not None and saved > max(step for step, _ in steps.directories):
-        yield LeftOut(f"step {saved}", f"saved last, says {steps.layout.tracker}, but not here", saved)
+        yield SkippedStep(f"step {saved}", f"saved last, says {steps.layout.tracker}, but not here", saved)
 
 
-def in_progress(place: Path) -> Iterator[LeftOut]:
+def in_progress(place: Path) -> Iterator[SkippedStep]:
     """Directories that a framework renames once their save is finished."""
     for entry in sorted(place.iterdir()):
         if IN_PROGRESS.fullmatch(entry.name):
-            yield LeftOut(
+            yield SkippedStep(
                 entry.name, "still being written, or abandoned half-way", int(re.split("[-_]", entry.name)[-1])
             )
 
 
 def _reason(steps: Steps, step: int, directory: Path, saved: int | None, root: Path) -> str | None:
-    """Why a step directory is no complete checkpoint; None where it must be taken for one."""
+    """Why a step directory is no complete checkpoint; None where it counts as one."""
     layout = steps.layout
     if not directory.is_dir():
         return "not a directory" if directory.exists() else "a link that leads nowhere"

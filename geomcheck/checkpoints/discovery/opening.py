@@ -1,4 +1,4 @@
-"""From a path to a run."""
+"""Open a run directory."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from geomcheck.checkpoints.discovery.base import own_base
 from geomcheck.checkpoints.discovery.completeness import in_progress, left_out, never_arrived, vouched
 from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, places
 from geomcheck.checkpoints.formats import held, open_weights
-from geomcheck.checkpoints.inside import read_json, storage_root
+from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.run import Checkpoint, Run, share_done
-from geomcheck.checkpoints.scores import Account, account_of
+from geomcheck.checkpoints.scores import Account, account_of, trainer_state
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
 
 Incomplete = Literal["skip", "error"]
-"""What to do about checkpoints that are not complete: leave them out and say so, or refuse the run."""
+"""What to do with incomplete checkpoints: leave them out with a note, or refuse the run."""
 
 State = Mapping[str, Any]
-
-MAX_STATE_BYTES = 64 * 2**20
 
 
 def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | None = None) -> Run:
@@ -58,7 +56,7 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | 
 
 
 def open_account(path: str | Path) -> Account:
-    """The account of a run of which the weights need not be there.
+    """The account of a run whose weights need not be there.
 
     Raises:
         NoCheckpoint: there is no such directory, or neither a checkpoint nor a score in it.
@@ -92,7 +90,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
         return open_weights(found, root=root, places=places(layout, step, found, root=root))
 
     zero = next((weights(step, found) for step, found in whole if step < layout.first), None)
-    states = {found.name: _trainer_state(found, root) for _, found in trained}
+    states = {found.name: trainer_state(found, root) for _, found in trained}
     _require_order(directory, states)
     last, name = trained[-1][0], trained[-1][1].name
     planned = _planned(states[name], last) if length is None else length - (1 - layout.first)
@@ -123,7 +121,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
 
 
 def _require_order(directory: Path, states: Mapping[str, State]) -> None:
-    """Refuse checkpoints that say themselves that they were saved in another order."""
+    """Refuse checkpoints whose own state says that they were saved in another order."""
     said = {name: step for name, state in states.items() if type(step := state.get("global_step")) is int}
     if list(said.values()) != sorted(said.values()):
         shown = ", ".join(f"{name} says {step}" for name, step in said.items())
@@ -131,9 +129,9 @@ def _require_order(directory: Path, states: Mapping[str, State]) -> None:
 
 
 def _single(directory: Path) -> Run:
-    """A directory with one trained model, and nothing of its trajectory."""
+    """The run that one trained model makes, without its trajectory."""
     root, name = storage_root(directory), directory.resolve().name
-    recorded = _trainer_state(directory, root).get("global_step")
+    recorded = trainer_state(directory, root).get("global_step")
     step = recorded if type(recorded) is int and recorded > 0 else None
     return Run(
         name=name,
@@ -144,12 +142,6 @@ def _single(directory: Path) -> Run:
         framework="a single model",
         account=account_of(directory, [(step or 1, directory)]),
     )
-
-
-def _trainer_state(checkpoint: Path, root: Path) -> State:
-    """``trainer_state.json`` of a checkpoint; empty where there is none."""
-    path = checkpoint / "trainer_state.json"
-    return read_json(path, root, max_bytes=MAX_STATE_BYTES) if path.exists() else {}
 
 
 def _planned(state: State, last: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Finding step directories: the outermost that match, never deeper."""
+"""Find step directories: the outermost that match, none below them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geomcheck.checkpoints.inside import read_json
 from geomcheck.errors import RunError, UsageError
 
 MAX_PLACE = 255
-"""Characters of a place that a checkpoint names: no more than one name may have."""
+"""Longest place that a checkpoint may name, in characters: that of one file name."""
 
 MAX_CONTENTS_BYTES = 2**20
 

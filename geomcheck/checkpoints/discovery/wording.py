@@ -1,4 +1,4 @@
-"""What discovery says: of runs that are none, of checkpoints that are left out, of oddities."""
+"""The messages of discovery: on directories that are no run, on checkpoints left out, and on oddities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from geomcheck.checkpoints.discovery.layouts import LAYOUTS, MISSPELT
 from geomcheck.checkpoints.discovery.steps import Steps, is_step, recognise
 from geomcheck.checkpoints.formats import held
 from geomcheck.checkpoints.formats.unread import listing
-from geomcheck.checkpoints.run import LeftOut
+from geomcheck.checkpoints.run import SkippedStep
 
 NAMES_SHOWN = 4
 
@@ -30,7 +30,7 @@ def nothing_found(directory: Path) -> str:
     return f"{message}. Read are such as {', '.join(dict.fromkeys(layout.example for layout in LAYOUTS))}"
 
 
-def incomplete_run(directory: Path, absent: Sequence[LeftOut], *, any_complete: bool) -> str:
+def incomplete_run(directory: Path, absent: Sequence[SkippedStep], *, any_complete: bool) -> str:
     """Why a run is refused for its incomplete checkpoints."""
     what = "holds incomplete checkpoints" if any_complete else "holds no complete checkpoint"
     remedy = "wait for the save, or remove them" if any_complete else "wait for the first save"
@@ -38,7 +38,7 @@ def incomplete_run(directory: Path, absent: Sequence[LeftOut], *, any_complete: 
     return f"the run {directory} {what}; {remedy}:\n{listed}"
 
 
-def omissions(absent: Sequence[LeftOut], *, last: int, name: str) -> tuple[str, ...]:
+def omissions(absent: Sequence[SkippedStep], *, last: int, name: str) -> tuple[str, ...]:
     """What to say of directories that were left out; first of one that would have been the last checkpoint.
 
     Args:
@@ -75,7 +75,7 @@ def notes(directory: Path, steps: Steps, states: Mapping[str, Mapping[str, Any]]
         yield steps.layout.remark
 
 
-def _grouped(absent: Iterable[LeftOut]) -> list[str]:
+def _grouped(absent: Iterable[SkippedStep]) -> list[str]:
     """A line per reason, in the order of steps."""
     ordered = sorted(absent, key=lambda entry: (entry.reason, entry.step))
     lines = []

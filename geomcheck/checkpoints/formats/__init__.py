@@ -1,4 +1,4 @@
-"""The formats that checkpoints are stored in: one module per format, each a `WeightSource`."""
+"""The formats in which checkpoints are stored, one module and one `WeightSource` each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PEFT LoRA adapters: the update straight from its factors, without merging anything.
+"""PEFT LoRA adapters: updates are made of their factors, without merging the model.
 
 An `Adapter` is a source of changes under the names of the modules in memory, where the adapter was trained:
 ``transformer.h.0.attn.c_attn.weight``, ``model.layers.0.mlp.experts.gate_up_proj``. It takes their orientation
@@ -7,7 +7,6 @@ from W0 (`Adapter.on`), gets canonical names like any source, and is then laid o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomcheck._lazy import late
+from geomcheck.checkpoints.canonical.rules import is_conv1d
 from geomcheck.checkpoints.changes import Added, Rescaled, RowsReplaced
 from geomcheck.checkpoints.formats.adapter_config import CONFIG, LoraSettings, read_settings
 from geomcheck.checkpoints.formats.adapter_keys import Factors, Keys, sort_keys
@@ -33,11 +33,6 @@ else:
 STEM = "adapter_model"
 BIN = f"{STEM}.bin"
 SAFETENSORS = (f"{STEM}.safetensors", f"{STEM}.safetensors.index.json")
-
-CONV1D = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer"}
-"""Models with ``Conv1D`` modules, which store (in, out). PEFT's flag is unsure where they have Linear ones too."""
-
-_CONV1D_MODULE = re.compile(r"\.(?:c_attn|q_attn|c_proj|c_fc)\.weight$")
 
 INPUT_MAJOR_EXPERTS = {"gpt_oss", "aria", "aria_text", "openai_privacy_filter"}
 """Models whose fused experts are (experts, in, out) in memory (transformers' ``is_transposed``)."""
@@ -92,7 +87,7 @@ class Adapter:
         self._base = base
 
     def on(self, base: WeightSource) -> Adapter:
-        """The same adapter, with the architecture of W0 (its tensors as they are stored)."""
+        """The same adapter with W0, under its stored names, to tell how weights are stored."""
         return Adapter(self._tensors, self._settings, self._settings_files, base)
 
     @property
@@ -184,14 +179,17 @@ class Adapter:
 
     def _transposed(self, name: str, factors: Factors) -> bool:
         """Whether the weight is stored as (in, out): by its model, or by W0's own shape where that is not square."""
-        model = self.config.get("model_type")
-        if factors.embedding or (model in CONV1D and _CONV1D_MODULE.search(name)):
+        if factors.embedding or is_conv1d(name, self.config):
             return True
         stored = self._base.weights.get(name) if self._base else None
         last = stored.shape[-2:] if stored is not None else ()
         if factors.out != factors.in_ and last in ((factors.out, factors.in_), (factors.in_, factors.out)):
             return last == (factors.in_, factors.out)
-        return model in INPUT_MAJOR_EXPERTS if factors.experts is not None else self._settings.transposed
+        return (
+            self.config.get("model_type") in INPUT_MAJOR_EXPERTS
+            if factors.experts is not None
+            else self._settings.transposed
+        )
 
     def _embedding(self, name: str) -> tuple[int, ...]:
         """The shape of an embedding of which some rows are stored."""

@@ -1,4 +1,4 @@
-"""``adapter_config.json``: what of a LoRA adapter is decided outside its tensors, and which adapters are not read."""
+"""The settings of a LoRA adapter (``adapter_config.json``), and which adapters are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VARIANTS = {
     "velora_config": "VeLoRA is not verified",
     "monteclora_config": "MonteCLoRA samples its factors",
 }
-"""Settings under which B A is not the update, and why."""
+"""Settings under which the update is not B A, and why."""
 
 MERGE = "merge the adapter into its base model (PEFT's merge_and_unload), save that in fp32, and check it instead"
 
@@ -168,7 +168,7 @@ def _refuse_variants(config: Mapping[str, Any], where: Path) -> None:
 
 
 def _refuse_pissa_of_llama_factory(directory: Path) -> None:
-    """LLaMA-Factory's PiSSA adapters claim the default initialisation; the directories beside them tell."""
+    """Refuse LLaMA-Factory's PiSSA adapters: they claim the default initialisation, but for directories beside them."""
     if directory.name == "pissa_converted":
         return
     unconverted = directory.name in ("pissa_init", "pissa_backup")
@@ -180,7 +180,7 @@ def _refuse_pissa_of_llama_factory(directory: Path) -> None:
 
 
 def _patterns(config: Mapping[str, Any], key: str, where: Path) -> Mapping[str, float]:
-    """A mapping of regular expressions to numbers. They come from a file: none may take for ever to match."""
+    """A mapping of regular expressions to numbers, none of which may take for ever to match."""
     patterns = config.get(key) or {}
     check = _is_rank if key == "rank_pattern" else _is_number
     if not isinstance(patterns, dict) or not all(check(value) for value in patterns.values()):

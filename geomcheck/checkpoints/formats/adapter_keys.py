@@ -1,4 +1,4 @@
-"""Which tensor of an adapter does what: PEFT's keys, as saved and as they stand in a wrapped model's state dict."""
+"""The role of each tensor of an adapter, by PEFT's keys, as saved or in a wrapped model's state dict."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Keys:
-    """Everything that an adapter changes, by the name of the weight in memory.
+    """Everything that an adapter changes, by the weight's name in memory.
 
     Attributes:
         factors: weights that change by B A.
@@ -79,7 +79,7 @@ class _Found:
 
 
 def sort_keys(shapes: Shapes, settings: LoraSettings) -> Keys:
-    """Tell the keys of an adapter apart, and check them against its settings.
+    """Sort the keys of an adapter by their role, and check them against its settings.
 
     Raises:
         RunError: a key is unknown, two mean the same, half of a pair is missing, or a rank is not that of the settings.
@@ -106,7 +106,7 @@ def sort_keys(shapes: Shapes, settings: LoraSettings) -> Keys:
 
 
 def _sort(key: str, found: _Found, settings: LoraSettings) -> None:
-    """Put one key where it belongs; keys of W0 itself, and vectors added to biases, are left out."""
+    """Sort one key; those of W0 itself, and of vectors that are added to biases, are left out."""
     if len(key) > _LONGEST_NAME:
         raise RunError(f"{settings.where.parent}: {key[:60]}... is no name of a weight: it has {len(key)} characters")
     plain = _WRAPPERS.sub("", key).removeprefix(_PREFIX)

@@ -1,4 +1,4 @@
-"""torch distributed checkpoints (DCP): ``.metadata`` says where in the ``.distcp`` files the chunks of a tensor lie."""
+"""torch distributed checkpoints (DCP): ``.metadata`` says where in the ``.distcp`` files the chunks of tensors lie."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomcheck.checkpoints.config import read_config
 from geomcheck.checkpoints.formats.dcp_metadata import Chunk, Entry, Metadata, read_metadata
-from geomcheck.checkpoints.formats.torch_save.elements import read_elements
-from geomcheck.checkpoints.formats.torch_save.one import find_tensor, read_object_pickle
-from geomcheck.checkpoints.inside import identity, require_regular, storage_root
+from geomcheck.checkpoints.formats.directory import CONFIG, ModelDirectory, read_config
+from geomcheck.checkpoints.formats.torch_save.file import find_tensor, read_object_pickle
+from geomcheck.checkpoints.inside import OpenedFile, require_regular
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -34,22 +33,17 @@ def holds_dcp(directory: Path) -> bool:
     return (directory / METADATA).is_file() or any(directory.glob("__*.distcp"))
 
 
-class DistributedCheckpoint:
+class DistributedCheckpoint(ModelDirectory):
     """The weights of one distributed checkpoint, under the names that it gives them.
 
     Optimizer, scheduler, random and other states are left out. A chunk is read when a slice that it covers is.
-
-    Args:
-        path: the directory.
-        root: no file outside this directory is ever opened, whatever metadata or links say.
     """
 
     layout = "torch distributed checkpoint (DCP)"
 
     def __init__(self, path: Path, *, root: Path | None = None) -> None:
-        self.path = path
-        self._root = storage_root(root or path)
-        self._opened: dict[str, tuple[Path, tuple[int, ...]]] = {}
+        super().__init__(path, root=root)
+        self._opened: dict[str, OpenedFile] = {}
 
     @cached_property
     def weights(self) -> Mapping[str, Stored]:
@@ -62,11 +56,6 @@ class DistributedCheckpoint:
         names = {chunk.place.file for entry in self._entries.values() for chunk in entry.chunks}
         return tuple(self.path / name for name in sorted({METADATA, *names}))
 
-    @cached_property
-    def config(self) -> Mapping[str, Any]:
-        """``config.json`` in the directory, or in ``huggingface/`` in or beside it. Raises RunError."""
-        return self._config_file()
-
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor, from the chunks that `at` touches, in its storage dtype. Raises RunError."""
         import torch
@@ -75,7 +64,11 @@ class DistributedCheckpoint:
         shape = entry.shape[len(at) :]
         if len(at) > len(entry.shape) or not all(0 <= i < size for i, size in zip(at, entry.shape, strict=False)):
             raise IndexError(f"{name} of shape {entry.shape} has no {at}")
-        covering = [chunk for chunk in entry.chunks if _covers(chunk, at)]
+        covering = [
+            chunk
+            for chunk in entry.chunks
+            if all(o <= i < o + n for i, o, n in zip(at, chunk.offsets, chunk.shape, strict=False))
+        ]
         try:
             if len(covering) == 1:
                 return self._read_chunk(name, entry, covering[0], at)
@@ -99,9 +92,11 @@ class DistributedCheckpoint:
         except (ValueError, OSError) as error:
             raise RunError(f"{self.path / place.file}: {name} {error}") from error
 
-    def _config_file(self) -> Mapping[str, Any]:
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """``config.json`` in the directory, or in ``huggingface/`` in or beside it. Raises RunError."""
         for place in (self.path, self.path / "huggingface", self.path.parent / "huggingface"):
-            if os.path.lexists(place / "config.json") and place.resolve().is_relative_to(self._root):
+            if os.path.lexists(place / CONFIG) and place.resolve().is_relative_to(self._root):
                 return read_config(place, self._root)
         return {}
 
@@ -116,7 +111,7 @@ class DistributedCheckpoint:
                     f"holds {list(found.shape)} elements of {found.dtype} where {METADATA} announces "
                     f"{list(chunk.shape)} of {entry.dtype}"
                 )
-            chunk_read = read_elements(path, found.at(inner))
+            chunk_read = found.at(inner).read(path)
             self._open(chunk.place.file)  # it must not have changed meanwhile
             return chunk_read
         except (ValueError, OSError) as error:
@@ -153,21 +148,12 @@ class DistributedCheckpoint:
         if file not in self._opened:
             if not os.path.exists(path):
                 raise RunError(f"{path}: missing, though {METADATA} places weights in it; copy the whole checkpoint")
-            resolved = require_regular(path, self._root)
-            found = identity(resolved)
-            expected = self._metadata.ends[file]
-            _, size, _ = found or (0, 0, 0)
-            if size != expected:
+            opened = OpenedFile(path, self._root)
+            if opened.nbytes != (expected := self._metadata.ends[file]):
                 raise RunError(
-                    f"{path}: {size} bytes where {METADATA} describes {expected}: the save is "
+                    f"{path}: {opened.nbytes} bytes where {METADATA} describes {expected}: the save is "
                     "incomplete, or the files are of two saves"
                 )
-            self._opened[file] = resolved, found
-        resolved, found = self._opened[file]
-        if identity(path) != found:
-            raise RunError(f"{path}: changed or removed since it was opened; is the run still being written?")
-        return resolved
-
-
-def _covers(chunk: Chunk, at: tuple[int, ...]) -> bool:
-    return all(o <= i < o + n for i, o, n in zip(at, chunk.offsets, chunk.shape, strict=False))
+            self._opened[file] = opened
+        self._opened[file].require_unchanged()
+        return self._opened[file].resolved

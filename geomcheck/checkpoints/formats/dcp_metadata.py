@@ -1,4 +1,4 @@
-"""What the ``.metadata`` of a torch distributed checkpoint says: tensors, their chunks, and where each chunk lies."""
+"""Read the ``.metadata`` of a torch distributed checkpoint: tensors, their chunks, and where each chunk lies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from math import prod
 from typing import Any, TypeGuard
 
 from geomcheck._gc import lasting
-from geomcheck.checkpoints.formats.torch_save.dtypes import DTYPES, Dtype, dtype_named
+from geomcheck.checkpoints.formats.dtypes import DTYPES, Dtype, dtype_named
+from geomcheck.checkpoints.formats.torch_save.archive import ByteRange
 from geomcheck.checkpoints.formats.torch_save.pickle_data import Call, Global, read_pickle
-from geomcheck.checkpoints.formats.torch_save.records import Place
 
 MAX_DIMENSIONS = 6
 MAX_OVERHEAD_BYTES = 2**20
@@ -37,7 +37,7 @@ class Extent:
     """Bytes of a file in the checkpoint's directory."""
 
     file: str
-    within: Place
+    within: ByteRange
 
 
 _Places = dict[tuple[str, tuple[int, ...] | None], Extent]
@@ -176,7 +176,7 @@ def _extent(state: Mapping[Any, Any], name: str) -> Extent:
             f"{name} is compressed or otherwise transformed; load the checkpoint with torch and save it again "
             "without extensions"
         )
-    return Extent(file, Place(start, length))
+    return Extent(file, ByteRange(start, length))
 
 
 def _tile(shape: tuple[int, ...], chunks: list[Chunk]) -> bool:

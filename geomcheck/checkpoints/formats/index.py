@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from geomcheck.checkpoints.inside import read_json
@@ -15,12 +15,15 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@ -]{0,254}")
 _NUMBERED = re.compile(r".*-[0-9]+-of-([0-9]{1,9})\.[a-z]+")
 
 
-def read_index(path: Path, root: Path) -> dict[str, str]:
+def read_index(path: Path, root: Path, held: Callable[[str], Collection[str]]) -> dict[str, str]:
     """File name by weight name, from an index as transformers writes it.
 
+    Args:
+        held: the names of the tensors in a shard, from its header.
+
     Raises:
-        RunError: it cannot be read, names something other than plain files beside it or a file that is missing, or
-            does not name all shards of a set.
+        RunError: it cannot be read, names something other than plain files beside it or a file that is missing, does
+            not name all shards of a set, or does not agree with the shards.
     """
     weight_map = read_json(path, root, max_bytes=MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -28,26 +31,20 @@ def read_index(path: Path, root: Path) -> dict[str, str]:
     for name, file in weight_map.items():
         if not isinstance(file, str) or not _FILE_NAME.fullmatch(file):
             raise RunError(f"{path}: places {name} in {file!r}; shards must be plain file names in the same directory")
-    for file in sorted(set(weight_map.values())):
+    files = sorted(set(weight_map.values()))
+    for file in files:
         if not (path.parent / file).exists():
             raise RunError(
                 f"{path.parent / file}: missing, though {path.name} names it; copy the shard, or remove the checkpoint"
             )
-    _require_all_shards(path, set(weight_map.values()))
+    _require_all_shards(path, files)
+    for file in files:
+        _require_agreement(path, weight_map, file, held(file))
     return dict(sorted(weight_map.items()))
 
 
-def require_agreement(index: Path, weight_map: Mapping[str, str], file: str, held: Collection[str]) -> None:
-    """Refuse a shard that does not hold what its index places there, or that holds what no index names.
-
-    Args:
-        weight_map: file name by weight name, of `index`.
-        file: the shard.
-        held: names of the tensors in it.
-
-    Raises:
-        RunError: naming one such weight.
-    """
+def _require_agreement(index: Path, weight_map: Mapping[str, str], file: str, held: Collection[str]) -> None:
+    """Refuse a shard that does not hold what its index places there, or that holds what the index does not name."""
     absent = sorted(name for name, where in weight_map.items() if where == file and name not in held)
     if absent:
         raise RunError(
@@ -62,7 +59,7 @@ def require_agreement(index: Path, weight_map: Mapping[str, str], file: str, hel
         )
 
 
-def _require_all_shards(index: Path, files: set[str]) -> None:
+def _require_all_shards(index: Path, files: Collection[str]) -> None:
     """Refuse an index that names some shards of a numbered set: whoever wrote the set gave each something to hold."""
     sets: dict[int, list[str]] = {}
     for file in files:

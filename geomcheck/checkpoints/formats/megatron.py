@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from geomcheck.checkpoints.formats.dcp import DistributedCheckpoint, holds_dcp
-from geomcheck.checkpoints.formats.torch_save.one import read_object_pickle
+from geomcheck.checkpoints.formats.torch_save.archive import ByteRange
+from geomcheck.checkpoints.formats.torch_save.file import read_object_pickle
 from geomcheck.checkpoints.formats.torch_save.pickle_data import Call, PickleProblem, read_pickle
-from geomcheck.checkpoints.formats.torch_save.records import Place
 from geomcheck.checkpoints.inside import require_regular
 from geomcheck.errors import RunError
 
@@ -51,7 +51,7 @@ class MegatronCheckpoint(DistributedCheckpoint):
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """``config.json`` where there is one, completed by the arguments of the training. Raises RunError."""
-        return {**_in_hugging_face_terms(self._arguments()), **self._config_file()}
+        return {**_in_hugging_face_terms(self._arguments()), **super().config}
 
     def _arguments(self) -> Mapping[Any, Any]:
         """What the training was called with; empty where that is not said, or not without running code."""
@@ -73,7 +73,9 @@ class MegatronCheckpoint(DistributedCheckpoint):
         resolved = require_regular(path, self._root)
         try:
             with resolved.open("rb") as file:
-                return read_object_pickle(file, Place(0, resolved.stat().st_size), max_bytes=MAX_COMMON_PICKLE_BYTES)
+                return read_object_pickle(
+                    file, ByteRange(0, resolved.stat().st_size), max_bytes=MAX_COMMON_PICKLE_BYTES
+                )
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Regular expressions from files, matched in time linear in the text: no pattern takes for ever.
+"""Match regular expressions that files contain, in time linear in the text.
 
 Those that PEFT's settings hold are of characters, classes, groups, alternatives and repetitions. They become a
 nondeterministic automaton, all of whose states are followed at once (K. Thompson, Regular expression search

@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from geomcheck.checkpoints.config import read_config
-from geomcheck.checkpoints.formats.index import read_index, require_agreement
+from geomcheck.checkpoints.formats.directory import ModelDirectory
+from geomcheck.checkpoints.formats.index import read_index
 from geomcheck.checkpoints.formats.torch_save.file import TorchFile
 from geomcheck.checkpoints.formats.torch_save.tensors import Packed
-from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -42,24 +41,22 @@ def _candidates(directory: Path) -> list[str]:
     return [name for name in names if _PLAIN.fullmatch(name) or _ZERO_PART.fullmatch(name)]
 
 
-class PickledDirectory:
+class PickledDirectory(ModelDirectory):
     """The weights of one state dict of torch.save.
 
     ``pytorch_model.bin`` goes before its index, and both before a plain ``.pt`` or ``.pth``, of which there must
     be one.
 
     Args:
-        path: the directory.
-        root: no file outside this directory is ever opened, whatever index or links say.
+        path, root: see `ModelDirectory`.
         single: the name that goes before all others.
     """
 
     layout = "PyTorch pickle"
 
     def __init__(self, path: Path, *, root: Path | None = None, single: str = SINGLE) -> None:
-        self.path = path
+        super().__init__(path, root=root)
         self._single = single
-        self._root = storage_root(root or path)
         self._opened: dict[str, TorchFile] = {}
 
     @cached_property
@@ -72,11 +69,6 @@ class PickledDirectory:
         """The pickles, and what names them."""
         index = [INDEX] if self._indexed else []
         return tuple(self.path / name for name in sorted({*self._files.values(), *index}))
-
-    @cached_property
-    def config(self) -> Mapping[str, Any]:
-        """``config.json``. Raises RunError."""
-        return read_config(self.path, self._root)
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor, in its storage dtype. Raises RunError."""
@@ -95,10 +87,7 @@ class PickledDirectory:
             if _ZERO_PART.fullmatch(file) and any(0 in tensor.shape for tensor in tensors.values()):
                 raise self._partitioned(file)
             return dict.fromkeys(sorted(tensors), file)
-        weight_map = read_index(self.path / INDEX, self._root)
-        for file in sorted(set(weight_map.values())):
-            require_agreement(self.path / INDEX, weight_map, file, self._open(file).tensors)
-        return weight_map
+        return read_index(self.path / INDEX, self._root, lambda file: self._open(file).tensors)
 
     def _plain(self) -> str:
         """The one file that is the model. Raises RunError."""

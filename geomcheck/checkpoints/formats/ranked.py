@@ -1,4 +1,4 @@
-"""One state dict per rank, whose weights are parts of DTensors: verl and SkyRL, accelerate without DCP."""
+"""State dicts of each rank, with parts of DTensors: verl, SkyRL, accelerate without DCP."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomcheck._lazy import late
-from geomcheck.checkpoints.config import read_config
+from geomcheck.checkpoints.formats.directory import ModelDirectory, read_config
 from geomcheck.checkpoints.formats.sharding import ShardingProblem, Whole, mesh_ranks, whole
 from geomcheck.checkpoints.formats.torch_save.file import TorchFile
 from geomcheck.checkpoints.formats.torch_save.tensors import Distributed
-from geomcheck.checkpoints.inside import read_json, storage_root
+from geomcheck.checkpoints.inside import read_json
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -39,22 +39,14 @@ def holds_ranked(directory: Path) -> bool:
     return any(_VERL.fullmatch(entry.name) or _ACCELERATE.fullmatch(entry.name) for entry in directory.iterdir())
 
 
-class RankedShards:
+class RankedShards(ModelDirectory):
     """The weights of one model, put together from the state dicts of all ranks, one weight at a time.
 
     DTensors sharded along one dimension over one dimension of the device mesh, and replicated over the others;
     plain tensors beside them are replicated buffers.
-
-    Args:
-        path: the directory.
-        root: no file outside this directory is ever opened, whatever links say.
     """
 
     layout = "per-rank DTensor shards (verl, SkyRL, accelerate)"
-
-    def __init__(self, path: Path, *, root: Path | None = None) -> None:
-        self.path = path
-        self._root = storage_root(root or path)
 
     @cached_property
     def weights(self) -> Mapping[str, Stored]:
@@ -88,7 +80,7 @@ class RankedShards:
         raise IndexError(f"{name}: {at} lies outside {found.stored.shape}")
 
     def _plain(self, name: str, found: Whole) -> Tensor:
-        """What rank 0 holds. A matrix must be the same on every rank: it could be a part after all."""
+        """The tensor of rank 0. A matrix must be the same on every rank, or it could be a part."""
         ((rank, packed),) = found.parts
         tensor = self._ranks[rank].read(packed)
         for other, copy in found.copies if tensor.dim() > 1 else ():

@@ -1,4 +1,4 @@
-"""Bytes of a file, read and not mapped: a mapped file that is cut while it is read kills the process (SIGBUS)."""
+"""Read bytes of a file without mapping it: if a mapped file is truncated, reading it kills the process (SIGBUS)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def read_bytes(path: Path, offset: int, nbytes: int) -> Tensor:
-    """`nbytes` bytes from `offset` on, as uint8, in memory of their own that suits every dtype.
+    """`nbytes` bytes from `offset` on: uint8, shape (nbytes,), in memory that is aligned for every dtype.
 
     Raises:
         OSError: the file cannot be read.
@@ -24,7 +24,7 @@ def read_bytes(path: Path, offset: int, nbytes: int) -> Tensor:
 
 
 def plain_bytes(path: Path, offset: int, nbytes: int) -> bytearray:
-    """The same bytes as no tensor: those of a header. Raises as `read_bytes`."""
+    """The same as a bytearray, for a header. Raises as `read_bytes`."""
     content = bytearray(nbytes)
     _fill(memoryview(content), path, offset)
     return content

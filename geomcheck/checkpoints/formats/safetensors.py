@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from geomcheck.checkpoints.config import CONFIG, read_config
-from geomcheck.checkpoints.formats.index import read_index, require_agreement
+from geomcheck.checkpoints.formats.directory import CONFIG, ModelDirectory
+from geomcheck.checkpoints.formats.index import read_index
 from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
-from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -26,24 +25,22 @@ def holds_safetensors(directory: Path) -> bool:
     return (directory / SINGLE).is_file() or (directory / INDEX).is_file()
 
 
-class SafetensorsDirectory:
+class SafetensorsDirectory(ModelDirectory):
     """The weights of one Hugging Face model directory.
 
     ``model.safetensors`` goes before the index, as in transformers: saving a model again in one file leaves a
     stale index behind.
 
     Args:
-        path: the directory.
-        root: no file outside this directory is ever opened, whatever index or links say.
+        path, root: see `ModelDirectory`.
         stem: what the files are called, before ``.safetensors``.
     """
 
     layout = "safetensors"
 
     def __init__(self, path: Path, *, root: Path | None = None, stem: str = "model") -> None:
-        self.path = path
+        super().__init__(path, root=root)
         self._single, self._index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
-        self._root = storage_root(root or path)
         self._opened: dict[str, SafetensorsFile] = {}
 
     @cached_property
@@ -59,11 +56,6 @@ class SafetensorsDirectory:
         names |= {CONFIG} if (self.path / CONFIG).is_file() else set()
         return tuple(self.path / name for name in sorted(names))
 
-    @cached_property
-    def config(self) -> Mapping[str, Any]:
-        """``config.json``. Raises RunError."""
-        return read_config(self.path, self._root)
-
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor, or a part of it, in its storage dtype. Raises RunError."""
         return self._open(self._files[name]).read(name, at)
@@ -73,10 +65,7 @@ class SafetensorsDirectory:
         """File name by tensor name."""
         if (self.path / self._single).is_file():
             return dict.fromkeys(self._open(self._single).weights, self._single)
-        weight_map = read_index(self.path / self._index, self._root)
-        for file in sorted(set(weight_map.values())):
-            require_agreement(self.path / self._index, weight_map, file, self._open(file).weights)
-        return weight_map
+        return read_index(self.path / self._index, self._root, lambda file: self._open(file).weights)
 
     def _open(self, file: str) -> SafetensorsFile:
         if file not in self._opened:

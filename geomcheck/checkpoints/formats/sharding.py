@@ -1,4 +1,4 @@
-"""Weights in parts, one per rank: which ranks hold which part, and the whole put together."""
+"""Put weights together from the parts that ranks hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distributed checkpoints in safetensors: every file holds slices of tensors, and says where they belong."""
+"""Distributed checkpoints in safetensors: each file holds slices of tensors and their offsets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geomcheck._lazy import late
-from geomcheck.checkpoints.config import read_config
+from geomcheck.checkpoints.formats.directory import ModelDirectory
 from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
-from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -56,22 +55,14 @@ class _Slice:
         return all(a <= i < b for i, a, b in zip(at, self.begin, self.end, strict=False))
 
 
-class SlicedSafetensors:
+class SlicedSafetensors(ModelDirectory):
     """The weights of a distributed checkpoint in safetensors, each put together from its slices.
 
     Written by ``save_pretrained(distributed_checkpoint=True)``, NeMo Automodel and torchtitan. How many ranks wrote
     them is not recorded: where the files of the last rank are missing, only shapes that differ from W0's show it.
-
-    Args:
-        path: the directory.
-        root: no file outside this directory is ever opened, whatever links say.
     """
 
     layout = "safetensors slices (distributed checkpoint)"
-
-    def __init__(self, path: Path, *, root: Path | None = None) -> None:
-        self.path = path
-        self._root = storage_root(root or path)
 
     @cached_property
     def weights(self) -> Mapping[str, Stored]:
@@ -82,11 +73,6 @@ class SlicedSafetensors:
     def files(self) -> tuple[Path, ...]:
         """The files with slices."""
         return tuple(file.path for file in self._files)
-
-    @cached_property
-    def config(self) -> Mapping[str, Any]:
-        """``config.json``. Raises RunError."""
-        return read_config(self.path, self._root)
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor, from the slices that hold it, in its storage dtype. Raises RunError."""

@@ -1,4 +1,4 @@
-"""What checkpoints are that no reader opens, and which command makes them readable."""
+"""Explain checkpoints that no reader opens, and how to make them readable."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ UNREAD = (
 
 
 def explain(directory: Path, places: Sequence[Path]) -> str:
-    """What the checkpoint holds instead of weights that can be read, and what to do, as one sentence or two."""
+    """What the checkpoint holds instead of readable weights, and what to do, in a sentence or two."""
     missing = f"no weights that are read; found {listing(directory)}"
     odd = next((place / SINGLE for place in places if os.path.lexists(place / SINGLE)), None)
     if odd is not None:
@@ -72,7 +72,7 @@ def explain(directory: Path, places: Sequence[Path]) -> str:
 
 
 def half_written(places: Iterable[Path]) -> str | None:
-    """Why a save in one of `places` cannot be finished, from the names that are there; None where it may be."""
+    """Why, by the names in it, a save in one of `places` is unfinished; None where nothing shows that."""
     for place in places:
         if (place / ".metadata.tmp").exists():
             return f"{place.name}/.metadata.tmp is still there"
@@ -92,7 +92,7 @@ def listing(directory: Path) -> str:
 
 
 def _nature(path: Path) -> str:
-    """What something is that is no regular file."""
+    """The kind of something that is no regular file."""
     if path.is_symlink() and not path.exists():
         return "a link that leads nowhere"
     kinds = {"a directory": Path.is_dir, "a pipe": Path.is_fifo, "a socket": Path.is_socket}

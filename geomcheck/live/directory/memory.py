@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from geomcheck.checkpoints.run import Run, share_done
 from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, load_metrics
-from geomcheck.record import Point, Record, Row
+from geomcheck.record import Point, Record, Row, columns_of
 from geomcheck.record.points import partners
 
 
@@ -39,11 +40,9 @@ def merged(known: Record | None, fresh: Record, run: Run) -> Record:
         fingerprints={**known.fingerprints, **fresh.fingerprints},
         account=_told(known, fresh, gone),
         notes=(*fresh.notes, f"removed after they were measured: {', '.join(point.name for point in gone)}"),
-        _figures={},
-        _columns={},
     )
-    for row in (*_lasting(fresh, fresh.points, record), *_lasting(known, (*gone, *_same(known, fresh)), record)):
-        record.add(row)
+    lasting = chain(_lasting(fresh, fresh.points, record), _lasting(known, (*gone, *_same(known, fresh)), record))
+    record.columns = columns_of(lasting)
     return record
 
 

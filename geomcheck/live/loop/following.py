@@ -17,7 +17,7 @@ from geomcheck.errors import Undefined
 from geomcheck.live.loop.history import Followed
 from geomcheck.measurement.itinerary import Itinerary
 from geomcheck.measurement.measured import BaseStates
-from geomcheck.measurement.trajectory import Channel, Kept, Trajectory, WeightFiles, follow
+from geomcheck.measurement.trajectory import Channel, PastCheckpoints, Trajectory, WeightFiles, follow
 from geomcheck.record import Point, Request, is_trivial, locate
 from geomcheck.record.points import is_awaited
 
@@ -46,8 +46,7 @@ class Agenda:
         now, before = (Itinerary(seen, [requests] * len(seen), metrics) for seen in (points, points[:-1]))
 
         def has_changed(request: Request, index: int) -> bool:
-            asked = metrics[request.metric], request
-            return index == last or now.targets(asked, index) != before.targets(asked, index)
+            return index == last or now.targets(request, index) != before.targets(request, index)
 
         return cls(
             points,
@@ -68,7 +67,7 @@ def follow_weight(
     name: str,
     asked: Set[Request],
     agenda: Agenda,
-    kept: Kept,
+    kept: PastCheckpoints,
     *,
     base: Read,
     current: Read,

@@ -17,9 +17,9 @@ from geomcheck.checkpoints.run import share_done
 from geomcheck.errors import RunError, Undefined
 from geomcheck.files import replacing
 from geomcheck.measurement.measured import W0, Measured
-from geomcheck.measurement.trajectory import Channel, Kept
+from geomcheck.measurement.trajectory import Channel, PastCheckpoints
 from geomcheck.record import Point, Request
-from geomcheck.record.routes import Route
+from geomcheck.record.routes import RouteTaken
 
 FORMAT = 1
 _FACTS = "facts"
@@ -84,11 +84,11 @@ class History:
         """The weights that could not be measured at some observation, with the reason."""
         return {name: reason for step in self.steps for name, reason in step.skipped.items()}
 
-    def kept(self, name: str) -> Kept:
+    def kept(self, name: str) -> PastCheckpoints:
         """What is known of the earlier checkpoints of a weight."""
         followed = [step.followed[name] for step in self.steps]
         channels = {(i, *place): c for i, one in enumerate(followed) for place, c in one.channels.items()}
-        return Kept(len(followed), channels, frozenset(i for i, one in enumerate(followed) if one.unchanged))
+        return PastCheckpoints(len(followed), channels, frozenset(i for i, one in enumerate(followed) if one.unchanged))
 
     def measured(self, name: str) -> Measured:
         """All that was found of a weight that is still watched."""
@@ -238,7 +238,7 @@ def _followed(entry: Mapping[str, Any], channels: Mapping[tuple[int, str], Chann
         answers={(index, Request(metric, params)): answer for index, metric, params, answer in entry["answers"]},
         digests={(kind, index): digest for kind, index, digest in entry["digests"]},
         routes={
-            int(index): {quantity: Route(*route) for quantity, route in routes.items()}
+            int(index): {quantity: RouteTaken(*route) for quantity, route in routes.items()}
             for index, routes in entry["routes"].items()
         },
     )

@@ -1,4 +1,4 @@
-"""What was measured before, by content: a run that has not changed is answered without reading it again."""
+"""The cache of earlier measurements, by content: an unchanged run is answered without reading it again."""
 
 from geomcheck.measurement.cache.cache import DEFAULT_BYTES, Cache, parse_size, require_outside
 from geomcheck.measurement.cache.recall import Recall

@@ -1,4 +1,4 @@
-"""Factorizations of W0 on disk: tensors by the digest of the weight that they belong to."""
+"""Factorizations of W0 on disk, by the digest of the weight that they belong to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Bases:
         self._shelf = shelf
 
     def load(self, weight: str) -> dict[str, Tensor] | None:
-        """What was kept for the W0 with the digest `weight`, on the CPU; None where there is nothing."""
+        """The tensors stored for the W0 with the digest `weight`, on the CPU; None where there are none."""
         path = self._shelf.find(_name(weight))
         if path is None:
             return None

@@ -1,4 +1,4 @@
-"""A cache directory: measurements in one SQLite file, whole records and factorizations of W0 in files."""
+"""A cache directory: measurements in one SQLite file, whole records and factorizations of W0 in files of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geomcheck import files
 from geomcheck.errors import UsageError
 from geomcheck.measurement.cache.bases import Bases
 from geomcheck.measurement.cache.shelf import Shelf
@@ -23,7 +24,7 @@ Tell = Callable[[str], None]
 
 
 class Cache:
-    """What was measured before.
+    """A cache of earlier measurements.
 
     Several processes may use one directory at once, and any of them may be killed. A cache that cannot be used is
     no error: `tell` gets a sentence, and everything is measured.
@@ -68,17 +69,7 @@ def parse_size(text: str) -> int:
 
 
 def require_outside(directory: Path, inputs: Iterable[tuple[str, Path]], *, option: str = "") -> None:
-    """Refuse a cache directory inside what is read.
-
-    Args:
-        inputs: what is read, with its name for people.
-        option: how the user named the directory, for messages.
-
-    Raises:
-        UsageError: it is inside an input, or is no directory.
-    """
-    for what, place in inputs:
-        if directory.resolve().is_relative_to(place.resolve()):
-            raise UsageError(f"{option}{directory} would write to {what}, which is never written to")
+    """Raise UsageError where a cache directory is a file or lies in one of the `inputs`; see `geomcheck.files`."""
+    files.require_outside(directory, inputs, option=option)
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{option}{directory} is a file; name a directory for the cache")

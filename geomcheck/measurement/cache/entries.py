@@ -1,4 +1,4 @@
-"""What the store holds, checked as it is read: plain JSON that is what `Recall` writes, or nothing."""
+"""Check what is read from the store: JSON of the form that `Recall` writes, or else nothing."""
 
 from __future__ import annotations
 

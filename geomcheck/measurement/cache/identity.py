@@ -1,4 +1,4 @@
-"""What a cached figure depends on besides the weights: the files as they lie there, and the code that read them."""
+"""What a cached figure depends on besides the weights: the files that hold them, and the code that measured them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from geomcheck.errors import RunError
 SETTLED_NS = 2_000_000_000
 """Files younger than this may change again within one tick of their clock, so their identity proves nothing yet."""
 
-_DECISIVE = ("checkpoints", "diagnostics", "measurement", "record")
+DECISIVE = ("checkpoints", "diagnostics", "measurement", "record")
+"""The rooms whose code decides a figure: all that lie below `suite`."""
 
 
 @cache
@@ -25,7 +26,7 @@ def code() -> str:
     libraries = (geomcheck.__version__, *map(version, ("torch", "numpy", "scipy")))
     content = hashlib.blake2b(repr(libraries).encode(), digest_size=16)
     package = Path(geomcheck.__file__).parent
-    for path in sorted(path for part in _DECISIVE for path in (package / part).rglob("*.py")):
+    for path in sorted(path for part in DECISIVE for path in (package / part).rglob("*.py")):
         content.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
     return content.hexdigest()
 

@@ -1,4 +1,4 @@
-"""What a cache knows of one run: answers by the content of weights, and contents by the identity of files."""
+"""What a cache knows of one run: figures by the content of weights, and contents by the identity of files."""
 
 from __future__ import annotations
 
@@ -14,162 +14,168 @@ from geomcheck.errors import RecordError, RunError, Undefined
 from geomcheck.measurement.cache.cache import Cache
 from geomcheck.measurement.cache.entries import decoded_digests, decoded_entry
 from geomcheck.measurement.cache.identity import code, identity
-from geomcheck.measurement.measured import REFERENCE_W0, W0, Measured, Place
+from geomcheck.measurement.measured import REFERENCE_W0, W0, Measured, Snapshot
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, Sources
 from geomcheck.record.parquet import SUFFIX, read_record, write_record
 from geomcheck.record.record import Record
 from geomcheck.record.request import Request
-from geomcheck.record.routes import Route
+from geomcheck.record.routes import RouteTaken
 
 REMEMBER_SECONDS = 30.0
-"""How often it is noted which contents lie in which files."""
+"""How often the contents of files are written down while measuring."""
 
 BYTES_PER_WEIGHT = 4096
-"""What a weight takes in a record, roughly."""
+"""Rough size of a weight's figures in a record."""
 
 
 class Recall:
     """The memory of one measurement.
 
-    An answer is kept under the digests of every tensor that it may depend on: of W0 and W_t; for a metric that
-    looks across the run, of all checkpoints with their steps; for one against a reference, of that too. With the
-    metric's version, definition and parameters, the kind of device and the code of geomcheck that makes the key:
-    no path, no time. Which contents lie in a file is remembered as long as its identity stays the same.
+    An answer is stored under the digests of every tensor that it may depend on: W0 and W_t; for a metric that looks
+    across the run, all checkpoints with their steps; for one against a reference, that too. With the metric's version,
+    definition and parameters, the kind of device and the code of geomcheck, that makes the key: no path, no time.
+    Which contents lie in a file is remembered as long as its identity stays the same.
 
     Args:
-        cache: where it is kept.
+        cache: where it is stored.
         sources: the opened files.
-        metrics: what requests name.
+        metrics: the metrics that requests name.
         device: kind of device that measures (``cpu``, ``cuda``).
     """
 
     def __init__(self, cache: Cache, sources: Sources, metrics: Registry, device: str) -> None:
-        self._cache = cache
         self._store = cache.store
+        self._records = cache.records
         self._whole: str | None = None
         self._sources = sources
         self._metrics = metrics
         self._device = device
         self._started = time.time_ns()
         self._remembered = -math.inf
-        self._identities = self._identify() if self._store.works else {}
+        self._identities = self._identify()
         found = self._store.get(self._identities.values())
-        self._digests = {place: decoded_digests(found.get(key)) for place, key in self._identities.items()}
-        self._digests |= {place: {} for place in sources.places() if place not in self._identities}
-        self._known = {place: frozenset(digests) for place, digests in self._digests.items()}
+        keys = {snapshot: self._identities.get(snapshot, b"") for snapshot in sources.snapshots()}
+        self._digests = {snapshot: decoded_digests(found.get(key)) for snapshot, key in keys.items()}
+        self._known = {snapshot: frozenset(digests) for snapshot, digests in self._digests.items()}
+        self._labels: dict[Request, str] = {}
 
     @property
-    def digests(self) -> Mapping[Place, Mapping[str, str]]:
-        """What is known of the contents of weights, by place and name. What was digested is finite."""
+    def digests(self) -> Mapping[Snapshot, Mapping[str, str]]:
+        """The known digests of weights, by snapshot and name. What was digested is finite."""
         return self._digests
 
     def whole(self, record: Record, tasks: Sequence[MeasureWeight]) -> bool:
         """Take the figures of exactly these tasks on exactly these files into `record`; False where there are none."""
         self._whole = self._whole_key(tasks)
-        path = self._cache.records.find(self._whole) if self._whole else None
+        path = self._records.find(self._whole) if self._whole else None
         if path is None:
             return False
         try:
             record.take_figures(read_record(path))
         except RecordError:
-            self._cache.records.discard(path)
+            self._records.discard(path)
             return False
         return True
 
     def keep_whole(self, record: Record) -> None:
-        """Keep a record that is complete, if the files stood still all the while."""
+        """Store a complete record, if no file has changed in the meantime."""
         if self._whole and self._identify() == self._identities:
             size = BYTES_PER_WEIGHT * len(record.weights)
-            self._cache.records.keep(self._whole, lambda path: write_record(record, path), size=size)
+            self._records.keep(self._whole, lambda path: write_record(record, path), size=size)
 
     def _whole_key(self, tasks: Sequence[MeasureWeight]) -> str | None:
-        if not self._identities or self._identities.keys() != self._sources.places().keys():
+        if self._identities.keys() != self._digests.keys():
             return None
-        plans = {task.wanted for task in tasks}
-        wanted = {asked: _key([sorted(map(self._label, requests)) for requests in asked]) for asked in plans}
-        plan = hashlib.blake2b(digest_size=16)
+        labels = {
+            requests: _key([sorted(map(self._label, at_point)) for at_point in requests]).hex()
+            for requests in {task.requests for task in tasks}
+        }
+        named = hashlib.blake2b(digest_size=16)
         for task in tasks:
-            plan.update(f"{task.name}={wanted[task.wanted].hex()}\n".encode())
-        return f"{_key('record', sorted(self._identities.items()), tasks[0].points, plan.digest()).hex()}{SUFFIX}"
+            named.update(f"{task.name}={labels[task.requests]}\n".encode())
+        return f"{_key('record', sorted(self._identities.items()), tasks[0].points, named.digest()).hex()}{SUFFIX}"
 
     def probe(self, tasks: Sequence[MeasureWeight]) -> list[DigestWeight]:
-        """What to digest before measuring, because files that are new here may hold weights that are not.
+        """What to digest before measuring, because files that are new here may hold weights that were measured.
 
-        The smallest weight is digested to find out; an unfamiliar checkpoint is digested while it is measured.
+        The smallest weight of each new snapshot is digested to find out. Where that weight is not known, neither are
+        the others likely to be, and they are digested while they are measured.
         """
-        strange = [place for place, digests in self._digests.items() if not digests]
-        if not strange or not tasks or not self._store.works:
+        new = [snapshot for snapshot, digests in self._digests.items() if not digests]
+        if not new or not tasks or not self._store.works:
             return []
         smallest = min(tasks, key=lambda task: (task.numel, task.name))
-        own = [place for place in strange if place[0] != "reference"]
+        own = [snapshot for snapshot in new if snapshot[0] != "reference"]
         try:
-            first = DigestWeight(smallest.name, smallest.numel, own)(self._sources)
+            self.learn(smallest.name, DigestWeight(smallest.name, smallest.numel, own)(self._sources))
         except RunError:
-            return []  # measuring says what is wrong
-        self.learn(smallest.name, first)
-        at_hand = {place: digests.get(smallest.name) for place, digests in self._digests.items()}
-        keys = {place: _key("local", at_hand[W0], at_hand[place]) for place in at_hand if place[0] == "run"}
-        kept = self._store.get(keys.values())
-        if not kept:
+            return []  # measuring will say what is wrong
+        keys = {("run", index): scopes["local"] for index, scopes in enumerate(self._keys(smallest)) if scopes}
+        measured = self._store.get(keys.values())
+        if not measured:
             return []
-        familiar = [p for p in strange if p[0] != "run" or keys[p] in kept]
-        stored, known = self._sources.stored, self._digests
-        missing = [(t, [p for p in familiar if t.name in stored[p] and t.name not in known[p]]) for t in tasks]
-        return [DigestWeight(task.name, task.numel, places) for task, places in missing if places]
+        familiar = [snapshot for snapshot in new if snapshot[0] != "run" or keys.get(snapshot) in measured]
+        stored = self._sources.stored
+        missing = (
+            (task, [s for s in familiar if task.name in stored[s] and not self.knows(task.name, s)]) for task in tasks
+        )
+        return [DigestWeight(task.name, task.numel, snapshots) for task, snapshots in missing if snapshots]
 
-    def knows(self, name: str, place: Place) -> bool:
-        """Whether the contents of a weight at a place are known."""
-        return name in self._digests[place]
+    def knows(self, name: str, snapshot: Snapshot) -> bool:
+        """Whether the digest of a weight in a snapshot is known."""
+        return name in self._digests[snapshot]
 
     def learn(self, name: str, measured: Measured) -> None:
-        """Note the contents of a weight.
+        """Note the digests of a weight.
 
         Raises:
             RunError: they are not what an earlier session read from files that have not changed since.
         """
-        for place, digest in measured.digests.items():
-            if self._digests[place].setdefault(name, digest) != digest:
-                where = self._sources.places()[place].path
+        for snapshot, digest in measured.digests.items():
+            if self._digests[snapshot].setdefault(name, digest) != digest:
+                where = self._sources.snapshots()[snapshot].path
                 raise RunError(
                     f"{where}: {name} has changed, though its file has the size, inode and times of before; "
                     "measure with --geom-cache=off"
                 )
 
     def look_up(self, tasks: Iterable[MeasureWeight]) -> dict[str, Measured]:
-        """What is known of each task's weight: answers to some of what it wants, or to all."""
+        """What is known of each task's weight: answers to some of its requests, or to all."""
         keys = {task.name: self._keys(task) for task in tasks}
         found = self._store.get({key for by_index in keys.values() for scopes in by_index for key in scopes.values()})
         entries = {key: decoded_entry(value) for key, value in found.items()}
-        labels: dict[Request, str] = {}
         recalled = {}
         for task in tasks:
             measured = recalled[task.name] = Measured(digests=self._contents(task.name))
             for index, scopes in enumerate(keys[task.name]):
-                for request in task.wanted[index]:
-                    entry = entries.get(scopes.get(_scope(self._metrics[request.metric]), b""), {})
-                    label = labels.get(request) or labels.setdefault(request, self._label(request))
-                    if label in entry.get("answers", {}):
-                        measured.answers[index, request] = entry["answers"][label]
+                for request in task.requests[index]:
+                    answers = entries.get(scopes.get(self._scope(request), b""), {}).get("answers", {})
+                    label = self._label(request)
+                    if label in answers:
+                        measured.answers[index, request] = answers[label]
                 local = entries.get(scopes.get("local", b""), {})
-                measured.routes[index] = {name: Route(*route) for name, route in local.get("routes", {}).items()}
+                measured.routes[index] = {name: RouteTaken(*route) for name, route in local.get("routes", {}).items()}
         return recalled
 
     def keep(self, task: MeasureWeight, measured: Measured) -> None:
-        """Keep what was measured."""
+        """Store what was measured."""
         self.learn(task.name, measured)
         keys = self._keys(task)
-        entries: dict[bytes, dict[str, Any]] = {}
         kept = self._store.get({key for scopes in keys for key in scopes.values()})
+        entries: dict[bytes, dict[str, Any]] = {}
+
+        def entry(key: bytes) -> dict[str, Any]:
+            return entries.setdefault(key, decoded_entry(kept.get(key)))
+
         for (index, request), answer in measured.answers.items():
-            key = keys[index].get(_scope(self._metrics[request.metric]))
+            key = keys[index].get(self._scope(request))
             if key is not None:
-                entry = entries.setdefault(key, decoded_entry(kept.get(key)))
-                entry.setdefault("answers", {})[self._label(request)] = answer
+                entry(key).setdefault("answers", {})[self._label(request)] = answer
         for index, routes in measured.routes.items():
-            entry = entries.setdefault(keys[index]["local"], decoded_entry(kept.get(keys[index]["local"])))
-            known = {name: [route.how, route.certificate] for name, route in routes.items()}
-            entry["routes"] = entry.get("routes", {}) | known
-        self._store.put({key: json.dumps(entry).encode() for key, entry in entries.items()})
+            local = entry(keys[index]["local"])
+            taken = {name: [route.how, route.certificate] for name, route in routes.items()}
+            local["routes"] = local.get("routes", {}) | taken
+        self._store.put({key: json.dumps(held).encode() for key, held in entries.items()})
         if time.monotonic() - self._remembered >= REMEMBER_SECONDS:
             self._remember()
 
@@ -179,27 +185,29 @@ class Recall:
         self._store.flush()
 
     def _remember(self) -> None:
-        """Note the contents of the files that stood still until now, so that a session after a kill goes on."""
+        """Store the digests in files that have not changed until now, so that a session that is killed can go on."""
         self._remembered = time.monotonic()
-        now = self._identify() if self._store.works else {}
-        for place, digests in self._digests.items():
-            still = place in now and now[place] == self._identities.get(place)
-            if still and digests.keys() != self._known[place]:
-                kept = decoded_digests(self._store.get([now[place]]).get(now[place]))
-                self._store.put({now[place]: json.dumps(kept | digests).encode()})
-                self._known[place] = frozenset(digests)
+        now = self._identify()
+        for snapshot, digests in self._digests.items():
+            unchanged = snapshot in now and now[snapshot] == self._identities.get(snapshot)
+            if unchanged and digests.keys() != self._known[snapshot]:
+                kept = decoded_digests(self._store.get([now[snapshot]]).get(now[snapshot]))
+                self._store.put({now[snapshot]: json.dumps(kept | digests).encode()})
+                self._known[snapshot] = frozenset(digests)
 
-    def _identify(self) -> dict[Place, bytes]:
-        """Under which key the contents of each source are kept. An adapter's weights are those of W0 too."""
-        known = {p: identity(source, settled_at=self._started) for p, source in self._sources.places().items()}
+    def _identify(self) -> dict[Snapshot, bytes]:
+        """The key of each snapshot's digests. It depends on W0 too, as the weights of an adapter do."""
+        if not self._store.works:
+            return {}
+        known = {s: identity(source, settled_at=self._started) for s, source in self._sources.snapshots().items()}
         base = known[W0]
-        return {p: _key("contents", base, own) for p, own in known.items() if base is not None and own is not None}
+        return {s: _key("contents", base, own) for s, own in known.items() if base is not None and own is not None}
 
-    def _contents(self, name: str) -> dict[Place, str]:
-        return {place: digests[name] for place, digests in self._digests.items() if name in digests}
+    def _contents(self, name: str) -> dict[Snapshot, str]:
+        return {snapshot: digests[name] for snapshot, digests in self._digests.items() if name in digests}
 
     def _keys(self, task: MeasureWeight) -> list[dict[str, bytes]]:
-        """By checkpoint, then by scope: under which key its answers are kept, where the contents are known."""
+        """By checkpoint, then by scope: the key of the task's answers, where the contents are known."""
         contents = self._contents(task.name)
         along = [contents.get(("run", index)) for index in range(len(task.points))]
         steps = [(point.step, point.progress) for point in task.points]
@@ -217,22 +225,25 @@ class Recall:
             keys.append(scopes)
         return keys
 
-    def _matched(self, contents: Mapping[Place, str], progress: float) -> str | None:
+    def _matched(self, contents: Mapping[Snapshot, str], progress: float) -> str | None:
         """Digest of the reference's weight at the same progress, where there is one and it is known."""
         try:
             return contents.get(("reference", self._sources.match(progress)))
         except Undefined:
             return None
 
+    def _scope(self, request: Request) -> str:
+        """What the figures of a request depend on: a key of what `_keys` gives."""
+        metric: Metric = self._metrics[request.metric]
+        return ("across" if metric.across else "local") + (" reference" if metric.against_reference else "")
+
     def _label(self, request: Request) -> str:
-        """What is asked, and how it is answered."""
-        metric = self._metrics[request.metric]
-        return _key(metric.name, metric.version, metric.definition, request.params, self._device).hex()
-
-
-def _scope(metric: Metric) -> str:
-    """What the figures of a metric depend on."""
-    return ("across" if metric.across else "local") + (" reference" if metric.against_reference else "")
+        """What is requested, and how it is computed."""
+        if request not in self._labels:
+            metric = self._metrics[request.metric]
+            key = _key(metric.name, metric.version, metric.definition, request.params, self._device)
+            self._labels[request] = key.hex()
+        return self._labels[request]
 
 
 def _key(*parts: object) -> bytes:

@@ -1,4 +1,4 @@
-"""A bounded directory of files: each complete or absent, the least recently used removed first."""
+"""A bounded directory of complete files, of which the least recently used are removed first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FREE_SHARE = 0.1
 
 
 class Shelf:
-    """Files by name. What fails is told once, and from then on nothing is kept: never an error.
+    """Files by name. A failure is no error: it is reported once, and from then on nothing is stored.
 
     Args:
         directory: made when needed; None keeps nothing.

@@ -1,4 +1,4 @@
-"""A table of small entries on disk that several processes share and that a kill cannot spoil: one SQLite file."""
+"""A table of small entries in one SQLite file, which several processes share and a kill cannot corrupt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAIT_SECONDS = 30.0
 """How long to wait for another process that is writing."""
 
 FLUSH_SECONDS = 1.0
-"""How much a kill may lose: what came within this time of the last transaction. None stays open in between."""
+"""How long entries may wait to be written, and so what a kill may lose. No transaction stays open in between."""
 
 _DAY = 86_400
 _CHECKSUM = 16
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Store:
-    """Bytes by key. What fails in it is told once, and from then on it is empty and forgets: never an error.
+    """Bytes by key. A failure is no error: it is reported once, and from then on the store is empty.
 
     The file is made when something is first asked of it. A rollback journal, not a write-ahead log: it is as safe,
     and works on network file systems. Each value carries a checksum; one that does not match is as good as absent.
@@ -73,7 +73,7 @@ class Store:
         self._drop()
 
     def _trying(self, work: Callable[[], T], otherwise: T) -> T:
-        """What `work` gives; `otherwise` where the store does not work, now or from now on."""
+        """The result of `work`; `otherwise` where the store does not work, or fails now."""
         if self._path is None:
             return otherwise
         try:
@@ -149,7 +149,7 @@ class Store:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether the file is at fault: by SQLite's code, or because not even its message is a text."""
+    """Whether the file is damaged: SQLite says so, or its message is not even text."""
     return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 

@@ -1,11 +1,11 @@
-"""Who does the tasks: threads of this process, on a GPU in groups, or the workers of a Ray cluster."""
+"""Workers that do the tasks: threads of this process, batches on a GPU, or a Ray cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeVar, cast
 
-from geomcheck.measurement.executors.grouped import run_in_groups
+from geomcheck.measurement.executors.batches import run_in_batches
 from geomcheck.measurement.executors.local import run_locally
 from geomcheck.measurement.task import Outcome, Sources, Task
 
@@ -21,7 +21,7 @@ def execute(tasks: Sequence[K], sources: Sources, *, workers: Workers) -> Iterat
 
     Args:
         workers: a number of local workers, by default one per processor as memory allows; where a GPU computes, the
-            number of groups of weights that are measured at the same time, by default two; or ``ray``.
+            number of batches of weights that are measured at the same time, by default two; or ``ray``.
 
     Raises:
         UsageError: Ray is not installed.
@@ -32,5 +32,5 @@ def execute(tasks: Sequence[K], sources: Sources, *, workers: Workers) -> Iterat
 
         return run_on_ray(tasks, sources)
     if any(task.device != "cpu" for task in tasks):
-        return run_in_groups(cast("Sequence[Any]", tasks), sources, in_flight=workers)  # only weights have a device
+        return run_in_batches(cast("Sequence[Any]", tasks), sources, in_flight=workers)  # only weights have a device
     return run_locally(tasks, sources, workers=workers)

@@ -1,4 +1,4 @@
-"""Threads of this process, as many at work as processors and memory allow."""
+"""Do tasks in threads of this process, as many at a time as processors and memory allow."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from threadpoolctl import threadpool_limits
 
 import geomcheck.measurement.trajectory  # noqa: F401  (what tasks need is imported before threads ask for it)
 from geomcheck.errors import RunError
-from geomcheck.measurement.allocator import keep_freed_memory
 from geomcheck.measurement.device import prepared
-from geomcheck.measurement.machine import available_memory, processors
+from geomcheck.measurement.machine import available_memory, keep_freed_memory, processors
 from geomcheck.measurement.measured import Measured
 from geomcheck.measurement.task import Outcome, Sources, Task
 
 K = TypeVar("K", bound=Task)
 
 MEMORY_SHARE = 0.5
-"""Share of the available memory that weights at work may take."""
+"""Share of the available memory that running tasks may take."""
 
 
 class Needs(Protocol):
-    """What needs `bytes` of memory while it is done."""
+    """Something that needs memory while it is done."""
 
     @property
     def bytes(self) -> int:
-        """How many."""
+        """Bytes at the peak."""
         ...
 
 
@@ -41,8 +40,8 @@ def run_locally(
     Args:
         tasks: the largest first.
         workers: by default one per processor.
-        budget: bytes that the tasks at work may need together; a task that needs more than that runs alone.
-            By default half of what is available.
+        budget: bytes that running tasks may need together; a task that needs more runs alone. By default half of
+            what is available.
     """
     budget = int(MEMORY_SHARE * available_memory()) if budget is None else budget
     workers = workers or processors()
@@ -67,7 +66,7 @@ def run_locally(
 
 
 def next_that_fits(waiting: Sequence[Needs], running: Collection[Needs], budget: int) -> int | None:
-    """Index of the first that fits beside those at work; the first one of all, where none is."""
+    """Index of the first of `waiting` that fits in memory beside those that run; if none runs, of the first of all."""
     left = budget - sum(task.bytes for task in running)
     fits = (index for index, task in enumerate(waiting) if task.bytes <= left)
     return next(fits, 0 if waiting and not running else None)

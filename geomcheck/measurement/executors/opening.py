@@ -1,4 +1,4 @@
-"""How workers on other machines open the same files: by path, and only if they are the same there."""
+"""Let workers on other machines open the same files: by path, and only if they find the same there."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Opening:
 
 @lru_cache(maxsize=1)
 def opened(opening: Opening) -> Sources:
-    """The sources, opened here; a worker keeps them for its next task.
+    """The sources, opened on this machine; a worker keeps them for its next task.
 
     Raises:
         RunError: they are not here, not the same, or the geomcheck here is another.
@@ -69,7 +69,8 @@ def opened(opening: Opening) -> Sources:
         named = partial(comparable, dequantize=opening.dequantized)
         run, base = named(run, w0 or open_base(opening.base, opening.how))
         reference = named(open_run(opening.reference), base)[0] if opening.reference else None
-        sources = Sources(_only(run, opening), _named(base, opening), _only(reference, opening) if reference else None)
+        w0 = BaseWeights(base.source, opening.how)
+        sources = Sources(_only(run, opening), w0, _only(reference, opening) if reference else None)
         same = Opening.of(sources) == opening
     except (GeomcheckError, OSError) as error:
         raise RunError(f"{here} cannot open the files: {error}. All nodes must see them at the same path") from error
@@ -83,13 +84,9 @@ def _only(run: Run, opening: Opening) -> Run:
     return replace(run, checkpoints=tuple(c for c in run.checkpoints if c.name in opening.checkpoints))
 
 
-def _named(base: BaseWeights, opening: Opening) -> BaseWeights:
-    return BaseWeights(base.source, opening.how)
-
-
 def _files(sources: Sources) -> str:
-    """Digest of what the files are. Raises RunError where one cannot be looked at."""
-    paths = [path for source in sources.places().values() for path in source.files]
+    """Digest of the identities of all files. Raises RunError where one cannot be accessed."""
+    paths = [path for source in sources.snapshots().values() for path in source.files]
     try:
         stats = [(str(path.absolute()), os.stat(path)) for path in paths]
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Workers of a Ray cluster. They get paths and names, and read where they are: weights never travel."""
+"""Do tasks on a Ray cluster. Workers get paths and names and read the files themselves: weights are never sent."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from geomcheck.errors import GeomcheckError, RunError, UsageError
-from geomcheck.measurement.allocator import keep_freed_memory
 from geomcheck.measurement.device import parse_device, prepared
 from geomcheck.measurement.executors.opening import Opening, opened
-from geomcheck.measurement.machine import processors
+from geomcheck.measurement.machine import keep_freed_memory, processors
 from geomcheck.measurement.task import Outcome, Sources, Task
 
 RETRIES = 3

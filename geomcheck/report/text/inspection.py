@@ -6,7 +6,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from geomcheck.inspection import CORE_GFLOPS, Group, Held, Inspection
+from geomcheck.inspection import CORE_GFLOPS, Held, Inspection, WeightGroup
 from geomcheck.report.text.verdicts import printable
 
 WIDTH = 80
@@ -44,14 +44,14 @@ def _checkpoint(held: Held) -> list[str]:
     return [held.name, f"step {held.step}", f"{held.progress or 0:.0%}", held.format, _dtypes(held), size]
 
 
-def _group(group: Group) -> list[str]:
+def _group(group: WeightGroup) -> list[str]:
     shape = " x ".join(map(str, group.shape)) or "()"
     return [f"{group.kind} {group.module}", str(group.count), shape, _shortened(group.example, 36)]
 
 
-def _unmeasured(groups: Iterable[Group]) -> list[str]:
+def _unmeasured(groups: Iterable[WeightGroup]) -> list[str]:
     """A line per reason: how many weights, and one of them."""
-    by_reason: dict[str, list[Group]] = defaultdict(list)
+    by_reason: dict[str, list[WeightGroup]] = defaultdict(list)
     for group in groups:
         if group.reason is not None:
             by_reason[group.reason].append(group)

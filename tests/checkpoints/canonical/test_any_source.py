@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geomcheck.checkpoints.canonical.rules import RULES, Rule
+from geomcheck.checkpoints.canonical.rules import RULES, SplitRule
 from geomcheck.errors import RunError
 from tests.checkpoints.canonical.models import stored
 
@@ -42,7 +42,7 @@ SENSIBLE |= {"linear_num_value_heads": 2, "linear_key_head_dim": 6, "linear_valu
 ODD = st.just({}) | st.dictionaries(st.sampled_from(KEYS), NUMBERS | st.booleans(), max_size=3)
 
 
-def of_a_rule(rule: Rule) -> st.SearchStrategy[Any]:
+def of_a_rule(rule: SplitRule) -> st.SearchStrategy[Any]:
     """A model type that the rule is for, and tensors of which some are."""
     prefix = "visual.blocks.0." if rule.scope else "model.layers.0."
     own = st.builds("{}{}{}".format, st.just(prefix), st.just(rule.module), st.sampled_from([".weight", ".bias"]))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from geomcheck.checkpoints.canonical.rows import Layout
+from geomcheck.checkpoints.canonical.rows import RowLayout
 from geomcheck.errors import RunError
 from tests.checkpoints.canonical.models import projected, stored
 
@@ -88,7 +88,7 @@ def test_qwen35_linear_attention_as_its_forward_pass_splits_it(tmp_path: Path) -
     transposed=st.booleans(),
 )
 def test_to_fuse_and_to_split_is_to_do_nothing(groups: int, counts: list[int], hidden: int, transposed: bool) -> None:
-    layout = Layout(groups, tuple((f"p{i}", count) for i, count in enumerate(counts)))
+    layout = RowLayout(groups, tuple((f"p{i}", count) for i, count in enumerate(counts)))
     parts = [torch.randn(groups * count, hidden) for count in counts]
     fused = torch.cat(
         [part[g * count : (g + 1) * count] for g in range(groups) for part, count in zip(parts, counts, strict=True)]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from geomcheck.checkpoints.canonical import megatron
-from geomcheck.checkpoints.canonical.parts import PartsOf
+from geomcheck.checkpoints.canonical.parts import PartsOf, parts_of
 from geomcheck.checkpoints.formats.dcp import DistributedCheckpoint
 from geomcheck.checkpoints.formats.megatron import MegatronCheckpoint, holds_megatron
+from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError
 from tests.checkpoints.dcp_files import (
     Runs,
@@ -52,6 +53,11 @@ ARGUMENTS = {
     "num_experts": None,
     "untie_embeddings_and_output_weights": True,
 }
+
+
+def renamed(source: WeightSource, config: Mapping[str, Any]) -> PartsOf:
+    """The weights of a checkpoint under Hugging Face names."""
+    return parts_of(source, megatron.parts(source, config))
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -179,7 +185,7 @@ def write(directory: Path, tensors: Mapping[str, Tensor], arguments: Mapping[str
 
 def read_all(source: DistributedCheckpoint, config: Mapping[str, Any]) -> dict[str, Tensor]:
     assert megatron.speaks(source.weights)
-    canonical = PartsOf(source, megatron.parts(source, config))
+    canonical = renamed(source, config)
     read = {name: canonical.read(name) for name in canonical.weights}
     for name, stored in canonical.weights.items():
         assert tuple(read[name].shape) == stored.shape, name
@@ -228,7 +234,7 @@ def test_what_no_config_says_is_named_with_the_places_to_look(
     source = MegatronCheckpoint(write(tmp_path, stacked(in_megatrons_words(dense))))
     config = {key: value for key, value in CONFIG.items() if key != missing}
     with pytest.raises(RunError, match=f"without {missing}, which is neither in common.pt, nor in config.json or"):
-        megatron.parts(source, config)
+        renamed(source, config)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +254,7 @@ def test_a_config_of_another_model_is_refused(
 ) -> None:
     source = MegatronCheckpoint(write(tmp_path, stacked(in_megatrons_words(dense))))
     with pytest.raises(RunError, match=message):
-        megatron.parts(source, {**CONFIG, **change})
+        renamed(source, {**CONFIG, **change})
 
 
 def test_an_output_gate_follows_the_query_of_its_head(tmp_path: Path) -> None:
@@ -330,25 +336,25 @@ def test_odd_shapes_are_errors_or_kept_whole(
         rewrite(tmp_path, lambda m: setattr(m.state_dict_metadata[name], "size", torch.Size(shape)))
     )
     if message is None:
-        assert [part.stored.shape for part in megatron.parts(source, CONFIG).values()]
+        assert [stored.shape for stored in renamed(source, CONFIG).weights.values()]
         return
     with pytest.raises(RunError, match=message):
-        megatron.parts(source, CONFIG)
+        renamed(source, CONFIG)
 
 
 def test_an_fc1_that_fits_no_fc2_is_refused(tmp_path: Path) -> None:
     tensors = {f"decoder.layers.0.mlp.linear_fc{n}.weight": torch.ones(7, 4) for n in (1, 2)}
     source = DistributedCheckpoint(save(tmp_path, tensors))
     with pytest.raises(RunError, match="does not fit an MLP of width 4"):
-        megatron.parts(source, CONFIG)
+        renamed(source, CONFIG)
 
 
 def test_two_tensors_for_one_weight_are_refused(tmp_path: Path) -> None:
     names = ["decoder.layers.mlp.linear_fc2.weight", "decoder.layers.1.mlp.linear_fc2.weight"]
     tensors = {names[0]: torch.ones(2, 4, 4), names[1]: torch.ones(4, 4)}
     source = DistributedCheckpoint(save(tmp_path, tensors))
-    with pytest.raises(RunError, match=r"both decoder.* and decoder.* hold model.layers.1.mlp.down_proj.weight"):
-        megatron.parts(source, CONFIG)
+    with pytest.raises(RunError, match=r"decoder.* and decoder.* are both model.layers.1.mlp.down_proj.weight"):
+        renamed(source, CONFIG)
 
 
 def test_hugging_face_and_other_names_are_not_megatrons(dense: dict[str, Tensor]) -> None:

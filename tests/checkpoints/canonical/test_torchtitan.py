@@ -2,14 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from geomcheck.checkpoints.canonical import torchtitan
-from geomcheck.checkpoints.canonical.parts import PartsOf
+from geomcheck.checkpoints.canonical.parts import PartsOf, parts_of
 from geomcheck.checkpoints.formats.dcp import DistributedCheckpoint
+from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError
 from tests.checkpoints.dcp_files import save
 
@@ -43,6 +45,11 @@ NAMES = {
 }
 
 
+def renamed(source: WeightSource, config: Mapping[str, Any]) -> PartsOf:
+    """The weights of a checkpoint under Hugging Face names."""
+    return parts_of(source, torchtitan.parts(source, config))
+
+
 def titan_name(name: str) -> str:
     return ".".join(NAMES.get(word, word) for word in name.removeprefix("model.").split("."))
 
@@ -60,7 +67,7 @@ def interleaved(weight: Tensor, heads: int) -> Tensor:
 def read_all(directory: Path, config: Mapping[str, object]) -> dict[str, Tensor]:
     source = DistributedCheckpoint(directory)
     assert torchtitan.speaks(source.weights)
-    canonical = PartsOf(source, torchtitan.parts(source, config))
+    canonical = renamed(source, config)
     for name, stored in canonical.weights.items():
         assert tuple(canonical.read(name).shape) == stored.shape
     return {name: canonical.read(name) for name in canonical.weights}
@@ -139,7 +146,7 @@ def test_experts_come_apart(tmp_path: Path, form: str) -> None:
 def test_without_a_config_that_fits_nothing_is_guessed(tmp_path: Path, config: dict[str, object], message: str) -> None:
     source = DistributedCheckpoint(save(tmp_path, {"layers.0.attention.wq.weight": torch.ones(8, 4)}))
     with pytest.raises(RunError, match=message):
-        torchtitan.parts(source, config)
+        renamed(source, config)
 
 
 def test_fused_queries_keys_and_values_come_apart(tmp_path: Path) -> None:
@@ -157,13 +164,13 @@ def test_fused_queries_keys_and_values_come_apart(tmp_path: Path) -> None:
         {"model_type": "qwen3"},
     ):
         with pytest.raises(RunError, match="fuses queries, keys and values, and cannot be split"):
-            torchtitan.parts(DistributedCheckpoint(directory), config)
+            renamed(DistributedCheckpoint(directory), config)
 
 
 def test_two_names_for_one_weight_are_refused(tmp_path: Path) -> None:
     tensors = {f"layers.0.attention.{module}wv.weight": torch.ones(4, 4) for module in ("", "qkv_linear.")}
-    with pytest.raises(RunError, match=r"both layers.* and layers.* hold model.layers.0.self_attn.v_proj.weight"):
-        torchtitan.parts(DistributedCheckpoint(save(tmp_path, tensors)), {"model_type": "qwen3"})
+    with pytest.raises(RunError, match=r"layers.* and layers.* are both model.layers.0.self_attn.v_proj.weight"):
+        renamed(DistributedCheckpoint(save(tmp_path, tensors)), {"model_type": "qwen3"})
 
 
 def test_other_names_are_not_torchtitans() -> None:

@@ -12,7 +12,7 @@ from geomcheck.checkpoints.formats import raw, safetensors_file
 from geomcheck.checkpoints.formats.pickled import PickledDirectory
 from geomcheck.checkpoints.formats.raw import read_bytes
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
-from geomcheck.checkpoints.formats.torch_save import elements
+from geomcheck.checkpoints.formats.torch_save import tensors
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError
 
@@ -52,7 +52,7 @@ def test_a_file_that_is_cut_while_it_is_read_does_not_kill_the_process(
         os.truncate(file, 1000)  # after the file was found to be unchanged, before its first byte is read
         return raw.read_bytes(path, offset, nbytes)
 
-    for module in (safetensors_file, elements):
+    for module in (safetensors_file, tensors):
         monkeypatch.setattr(module, "read_bytes", cut_first)
     with pytest.raises(RunError, match="it was cut while it was read"):
         source.read("w")

@@ -1,4 +1,4 @@
-"""One file of torch.save: its tensors from headers alone, and one of them on request. Nothing in it is executed."""
+"""Files of torch.save: tensors listed from headers alone, and read on request. Nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import io
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from geomcheck.checkpoints.formats.torch_save.elements import read_elements
-from geomcheck.checkpoints.formats.torch_save.legacy import read_legacy_records
+from geomcheck.checkpoints.formats.torch_save.archive import ZIP, Archive, ByteRange, read_archive
+from geomcheck.checkpoints.formats.torch_save.legacy import read_legacy_archive
 from geomcheck.checkpoints.formats.torch_save.pickle_data import Call, ForbiddenName, PickleProblem, read_pickle
-from geomcheck.checkpoints.formats.torch_save.records import ZIP, Place, Records, read_records
-from geomcheck.checkpoints.formats.torch_save.tensors import Distributed, Packed, is_of_state_dicts, tensor_of
-from geomcheck.checkpoints.inside import identity, require_regular
+from geomcheck.checkpoints.formats.torch_save.tensors import (
+    Distributed,
+    Packed,
+    is_of_state_dicts,
+    is_of_tensors,
+    tensor_of,
+)
+from geomcheck.checkpoints.inside import OpenedFile
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAX_TENSOR_PICKLE_BYTES = 64 * 2**10
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict")
 
 
@@ -35,15 +41,14 @@ class TorchFile:
 
     def __init__(self, path: Path, *, root: Path) -> None:
         self.path = path
-        self._resolved = require_regular(path, root)
-        self._identity = identity(self._resolved)
+        self._file = OpenedFile(path, root)
 
     @cached_property
     def tensors(self) -> Mapping[str, Packed | Distributed]:
         """The state dict: the mapping at the top, or the one mapping of tensors under a usual name. Raises RunError."""
         try:
-            records = self._records()
-            return _state_dict(read_pickle(io.BytesIO(records.pickle), is_of_state_dicts).content, records.storages)
+            archive = self._archive()
+            return _state_dict(read_pickle(io.BytesIO(archive.pickle), is_of_state_dicts).content, archive.storages)
         except ForbiddenName as problem:
             raise self._forbidden(problem.name) from problem
         except PickleProblem as problem:
@@ -51,25 +56,21 @@ class TorchFile:
 
     def read(self, packed: Packed, at: tuple[int, ...] = ()) -> Tensor:
         """A tensor, or one slice of it. Raises RunError."""
-        self._require_unchanged()
+        self._file.require_unchanged()
         try:
-            tensor = read_elements(self._resolved, packed.at(at))
+            tensor = packed.at(at).read(self._file.resolved)
         except (OSError, ValueError, RuntimeError) as error:
             raise RunError(f"{self.path}: cannot be read: {error}") from error
-        self._require_unchanged()
+        self._file.require_unchanged()
         return tensor
 
-    def _require_unchanged(self) -> None:
-        if identity(self.path) != self._identity:
-            raise RunError(f"{self.path}: changed or removed since it was opened; is the run still being written?")
-
-    def _records(self) -> Records:
+    def _archive(self) -> Archive:
         try:
-            with self._resolved.open("rb") as file:
-                nbytes = self._resolved.stat().st_size
+            with self._file.resolved.open("rb") as file:
+                nbytes = self._file.resolved.stat().st_size
                 if file.read(len(ZIP)) == ZIP:
-                    return read_records(file, Place(0, nbytes))
-                return read_legacy_records(file, nbytes, is_of_state_dicts)
+                    return read_archive(file, ByteRange(0, nbytes))
+                return read_legacy_archive(file, nbytes, is_of_state_dicts)
         except OSError as error:
             raise PickleProblem(f"cannot be read ({error})") from error
 
@@ -86,7 +87,21 @@ class TorchFile:
         return RunError(f"{self.path}: not read: {why}. Nothing in the file was executed")
 
 
-def _state_dict(top: object, storages: Mapping[str, Place]) -> Mapping[str, Packed | Distributed]:
+def find_tensor(file: BinaryIO, within: ByteRange) -> Packed:
+    """The one tensor at a place in `file`. Raises PickleProblem if there is something else."""
+    archive = read_archive(file, within, max_pickle_bytes=MAX_TENSOR_PICKLE_BYTES)
+    tensor = tensor_of(read_pickle(io.BytesIO(archive.pickle), is_of_tensors).content, archive.storages)
+    if not isinstance(tensor, Packed):
+        raise PickleProblem("holds something else than one plain tensor")
+    return tensor
+
+
+def read_object_pickle(file: BinaryIO, within: ByteRange, *, max_bytes: int) -> bytes:
+    """The pickle of the object at a place in `file`, unread. Raises PickleProblem."""
+    return read_archive(file, within, max_pickle_bytes=max_bytes).pickle
+
+
+def _state_dict(top: object, storages: Mapping[str, ByteRange]) -> Mapping[str, Packed | Distributed]:
     if not isinstance(top, dict):
         raise PickleProblem(f"it holds a {_kind(top)}, not a state dict")
     inner = {key: value for key in _WRAPPERS if isinstance(value := top.get(key), dict)}
@@ -105,7 +120,7 @@ def _state_dict(top: object, storages: Mapping[str, Place]) -> Mapping[str, Pack
     return found
 
 
-def _tensors_in(mapping: Mapping[object, object], storages: Mapping[str, Place]) -> dict[str, Packed | Distributed]:
+def _tensors_in(mapping: Mapping[object, object], storages: Mapping[str, ByteRange]) -> dict[str, Packed | Distributed]:
     read = {name: tensor_of(value, storages) for name, value in mapping.items()}
     return {name: tensor for name, tensor in read.items() if tensor is not None and isinstance(name, str)}
 

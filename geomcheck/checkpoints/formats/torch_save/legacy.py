@@ -1,4 +1,4 @@
-"""Where the bytes lie in a file of torch.save before torch 1.6: pickles, and then the storages, one after the other."""
+"""Find the pickle and the storages in a file of torch.save before torch 1.6: pickles, then storages one by one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
+from geomcheck.checkpoints.formats.torch_save.archive import MAX_PICKLE_BYTES, Archive, ByteRange
 from geomcheck.checkpoints.formats.torch_save.pickle_data import PickleProblem, read_pickle
-from geomcheck.checkpoints.formats.torch_save.records import MAX_PICKLE_BYTES, Place, Records
 from geomcheck.checkpoints.formats.torch_save.tensors import element_bytes, storage_key
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -16,7 +16,7 @@ _PROTOCOL = 1001
 _COUNT = struct.Struct("<q")
 
 
-def read_legacy_records(file: BinaryIO, nbytes: int, allowed: Callable[[str], bool]) -> Records:
+def read_legacy_archive(file: BinaryIO, nbytes: int, allowed: Callable[[str], bool]) -> Archive:
     """The records of a file of `nbytes`; no storage is read.
 
     The pickles are a magic number, the protocol, the system, the content and the storages' keys. For each key, a
@@ -39,14 +39,14 @@ def read_legacy_records(file: BinaryIO, nbytes: int, allowed: Callable[[str], bo
     keys = read_pickle(head, allowed).content
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(sizes):
         raise PickleProblem("its list of storages does not fit its tensors")
-    storages: dict[str, Place] = {}
+    storages: dict[str, ByteRange] = {}
     offset = head.tell()
     for key in keys:
         file.seek(offset)
         count = file.read(_COUNT.size)
         length = _COUNT.unpack(count)[0] * sizes[key] if len(count) == _COUNT.size else -1
-        storages[key] = Place(offset + _COUNT.size, length)
+        storages[key] = ByteRange(offset + _COUNT.size, length)
         offset += _COUNT.size + length
         if length < 0 or offset > nbytes:
             raise PickleProblem("truncated: its last storages are missing")
-    return Records(pickle, storages)
+    return Archive(pickle, storages)

@@ -1,16 +1,21 @@
-"""From a pickle, read as data, to the tensors that it describes: where their elements lie, and how."""
+"""Find the tensors that a pickle, read as data, describes: where their elements lie, and in which layout."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from geomcheck.checkpoints.formats.torch_save.dtypes import DTYPES, STORAGES, UNTYPED, Dtype, dtype_named
+from geomcheck.checkpoints.formats.dtypes import DTYPES, STORAGES, UNTYPED, Dtype, dtype_named
+from geomcheck.checkpoints.formats.raw import read_bytes
+from geomcheck.checkpoints.formats.torch_save.archive import ByteRange
 from geomcheck.checkpoints.formats.torch_save.pickle_data import Call, Global, PickleProblem, Reference
-from geomcheck.checkpoints.formats.torch_save.records import Place
 from geomcheck.checkpoints.source import Stored
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_DIMENSIONS = 16
 MAX_SIZE = 2**48
@@ -37,7 +42,7 @@ _DTENSOR_MODULES = (
 class Packed:
     """A tensor in a file: where its storage lies, and how its elements lie in it (counted in elements)."""
 
-    place: Place
+    place: ByteRange
     dtype: Dtype
     offset: int
     shape: tuple[int, ...]
@@ -56,11 +61,25 @@ class Packed:
         return replace(self, offset=offset, shape=self.shape[len(index) :], stride=self.stride[len(index) :])
 
     @property
-    def span(self) -> Place:
+    def span(self) -> ByteRange:
         """From its first element to its last: no more bytes than its own where it is contiguous."""
         last = sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
         nbytes = 0 if 0 in self.shape else (last + 1) * self.dtype.nbytes
-        return Place(self.place.offset + self.offset * self.dtype.nbytes, nbytes)
+        return ByteRange(self.place.offset + self.offset * self.dtype.nbytes, nbytes)
+
+    def read(self, path: Path) -> Tensor:
+        """Its elements, from the file in which it lies.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it ends before.
+        """
+        import torch
+
+        dtype, span = getattr(torch, self.dtype.name), self.span
+        if span.nbytes == 0:
+            return torch.empty(self.shape, dtype=dtype)
+        return read_bytes(path, span.offset, span.nbytes).view(dtype).as_strided(self.shape, self.stride)
 
 
 @dataclass(frozen=True)
@@ -98,7 +117,7 @@ def element_bytes(reference: Reference) -> int:
     raise PickleProblem("refers to a storage of an unknown type")
 
 
-def tensor_of(value: object, storages: Mapping[str, Place]) -> Packed | Distributed | None:
+def tensor_of(value: object, storages: Mapping[str, ByteRange]) -> Packed | Distributed | None:
     """The tensor that `value` describes; None if it is none.
 
     Raises:
@@ -122,7 +141,7 @@ def tensor_of(value: object, storages: Mapping[str, Place]) -> Packed | Distribu
     return None
 
 
-def _distributed(kind: object, shape: object, state: object, storages: Mapping[str, Place]) -> Distributed:
+def _distributed(kind: object, shape: object, state: object, storages: Mapping[str, ByteRange]) -> Distributed:
     if not isinstance(kind, Global) or kind.leaf != "DTensor":
         raise PickleProblem(f"holds a tensor of the class {_shown(kind)}, which is not read")
     match state[1] if isinstance(state, tuple) and len(state) == 2 else state:  # (attributes, slots), or attributes
@@ -133,7 +152,7 @@ def _distributed(kind: object, shape: object, state: object, storages: Mapping[s
     raise PickleProblem("holds a DTensor in a form that is not known; was it written by a newer torch?")
 
 
-def _packed(args: tuple[object, ...], storages: Mapping[str, Place]) -> Packed:
+def _packed(args: tuple[object, ...], storages: Mapping[str, ByteRange]) -> Packed:
     """A plain tensor. Raises PickleProblem unless it lies in its storage, and its elements do not share bytes."""
     match args:
         case (Reference() as reference, offset, shape, stride, *rest) if _is_size(offset):
@@ -149,7 +168,7 @@ def _packed(args: tuple[object, ...], storages: Mapping[str, Place]) -> Packed:
     return packed
 
 
-def _place(reference: Reference, storages: Mapping[str, Place]) -> Place:
+def _place(reference: Reference, storages: Mapping[str, ByteRange]) -> ByteRange:
     """Where a storage lies. Raises PickleProblem unless it is there, as large as the pickle says."""
     key = storage_key(reference)
     match reference.to:

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from geomcheck.checkpoints.formats.torch_save.elements import read_elements
-from geomcheck.checkpoints.formats.torch_save.one import find_tensor
+from geomcheck.checkpoints.formats.torch_save.archive import ByteRange, read_archive
+from geomcheck.checkpoints.formats.torch_save.file import find_tensor
 from geomcheck.checkpoints.formats.torch_save.pickle_data import PickleProblem
-from geomcheck.checkpoints.formats.torch_save.records import Place, read_records
 from geomcheck.checkpoints.formats.torch_save.tensors import Packed
 
 
@@ -25,7 +24,7 @@ def embedded(path: Path, content: bytes, *, before: int = 1001) -> Packed:
     """The tensor in `content`, in the middle of a larger file."""
     path.write_bytes(b"\xff" * before + content + b"\xff" * 77)
     with path.open("rb") as file:
-        return find_tensor(file, Place(before, len(content)))
+        return find_tensor(file, ByteRange(before, len(content)))
 
 
 BASE = torch.arange(120.0).reshape(4, 5, 6)
@@ -35,20 +34,18 @@ BASE = torch.arange(120.0).reshape(4, 5, 6)
 @pytest.mark.parametrize("before", [0, 1, 4096])
 def test_a_tensor_inside_a_larger_file_and_its_slices(tmp_path: Path, tensor: Tensor, before: int) -> None:
     packed = embedded(tmp_path / "file", saved(tensor), before=before)
-    assert torch.equal(read_elements(tmp_path / "file", packed), tensor)
+    assert torch.equal(packed.read(tmp_path / "file"), tensor)
     for index in range(len(tensor)):
-        assert torch.equal(read_elements(tmp_path / "file", packed.at((index,))), tensor[index])
-        assert torch.equal(
-            read_elements(tmp_path / "file", packed.at((index, 1, 2)[: tensor.dim()])), tensor[index, 1, 2]
-        )
+        assert torch.equal(packed.at((index,)).read(tmp_path / "file"), tensor[index])
+        assert torch.equal(packed.at((index, 1, 2)[: tensor.dim()]).read(tmp_path / "file"), tensor[index, 1, 2])
 
 
 def test_a_slice_spans_its_own_bytes(tmp_path: Path) -> None:
     packed = embedded(tmp_path / "file", saved(BASE))
-    assert packed.at((2,)).span == Place(packed.place.offset + 2 * 30 * 4, 30 * 4)
+    assert packed.at((2,)).span == ByteRange(packed.place.offset + 2 * 30 * 4, 30 * 4)
     assert packed.at((2, 1, 3)).span.nbytes == 4
     turned = embedded(tmp_path / "file", saved(BASE.transpose(0, 1)))
-    assert turned.at((4,)).span == Place(turned.place.offset + 24 * 4, (3 * 30 + 6) * 4)
+    assert turned.at((4,)).span == ByteRange(turned.place.offset + 24 * 4, (3 * 30 + 6) * 4)
 
 
 @pytest.mark.parametrize("index", [(4,), (-1,), (0, 5), (0, 0, 0, 0)])
@@ -62,7 +59,12 @@ def test_a_part_reads_nothing_beside_itself(tmp_path: Path, before: int) -> None
     content = saved(BASE)
     (tmp_path / "file").write_bytes(content + saved(BASE + 1))
     with (tmp_path / "file").open("rb") as file:
-        for place in (Place(before, 100), Place(len(content), 100), Place(len(content) + 10**9, 100), Place(0, 0)):
+        for place in (
+            ByteRange(before, 100),
+            ByteRange(len(content), 100),
+            ByteRange(len(content) + 10**9, 100),
+            ByteRange(0, 0),
+        ):
             with pytest.raises(PickleProblem, match=r"is not what torch.save writes"):
                 find_tensor(file, place)
 
@@ -105,5 +107,5 @@ def test_a_big_endian_part_is_refused(tmp_path: Path) -> None:
 def test_storages_have_their_places_in_the_whole_file() -> None:
     content = saved({"a": torch.full((3,), 7, dtype=torch.uint8), "b": torch.full((2,), 9, dtype=torch.uint8)})
     file = io.BytesIO(b"x" * 5 + content)
-    storages = read_records(file, Place(5, len(content))).storages
+    storages = read_archive(file, ByteRange(5, len(content))).storages
     assert [file.getvalue()[at.offset : at.offset + at.nbytes] for at in storages.values()] == [b"\7\7\7", b"\t\t"]

@@ -1,4 +1,4 @@
-"""The element types of torch.save: what torch calls them and their storages, and the names that we use."""
+"""Element types: what torch, its storages and safetensors call them, and the names that geomcheck uses."""
 
 from __future__ import annotations
 
@@ -74,3 +74,12 @@ STORAGES: Mapping[str, Dtype] = {
 def dtype_named(name: str) -> Dtype | None:
     """The dtype of a global ``torch.bfloat16``; None where it is none that is read."""
     return DTYPES.get(name.removeprefix("torch.")) if name.startswith("torch.") else None
+
+
+SAFETENSORS: Mapping[str, Dtype] = {dtype.called: dtype for dtype in DTYPES.values()} | {
+    "BF16": DTYPES["bfloat16"],
+    "F16": DTYPES["float16"],
+    "F32": DTYPES["float32"],
+    "F64": DTYPES["float64"],
+}
+"""By the name in the header of a safetensors file."""

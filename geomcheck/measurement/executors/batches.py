@@ -1,6 +1,6 @@
-"""On a GPU: weights of one shape are measured together, in lockstep, so that their factorizations fill the device.
+"""Do tasks on a GPU: weights of one shape are measured together, in lockstep, so that their factorizations fill it.
 
-Two groups are at work at a time: while one computes, the other reads its files and copies.
+Two batches are at work at a time: while one computes, the other reads its files and copies.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Outcome, 
 K = TypeVar("K", bound=MeasureWeight)
 
 LARGEST = 32
-"""Weights in a group: more do not make a device busier."""
+"""Largest number of weights in a batch; more do not make a device busier."""
 
 IN_FLIGHT = 2
-"""Groups at work."""
+"""Batches at work."""
 
 DEVICE_SHARE = 0.8
 """Share of the device's free memory that weights at work may take."""
@@ -36,7 +36,7 @@ DEVICE_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that all groups at work may take together, on the device and on the host."""
+    """Bytes that all running batches may take together, on the device and on the host."""
 
     device: int
     host: int
@@ -48,14 +48,14 @@ class Memory:
 
 
 @dataclass(frozen=True, eq=False)
-class Group(Generic[K]):
+class Batch(Generic[K]):
     """Weights that are measured together.
 
     Attributes:
         tasks: of one shape.
         bytes: what they need on the device.
         at_once: how many of them may compute at the same time, on the host.
-        again: whether they did not fit into a larger group.
+        again: whether they did not fit into a larger batch.
     """
 
     tasks: Sequence[K]
@@ -77,18 +77,18 @@ class Group(Generic[K]):
             return self.tasks[index](sources)
 
 
-def groups_of(tasks: Iterable[K], memory: Memory, in_flight: int) -> list[Group[K]]:
-    """Groups of equal shape and nearly equal size, as few as memory allows, in the order of their first tasks."""
+def batches_of(tasks: Iterable[K], memory: Memory, in_flight: int) -> list[Batch[K]]:
+    """Batches of equal shape and nearly equal size, as few as memory allows, in the order of their first tasks."""
     by_shape: dict[tuple[int, ...], list[K]] = defaultdict(list)
     for task in tasks:
         by_shape[task.shape].append(task)
     at_once = max(1, processors() // in_flight)
     parts = [part for alike in by_shape.values() for part in _split(alike, _most(alike[0], memory, in_flight))]
-    return [Group(part, sum(task.bytes for task in part), at_once) for part in parts]
+    return [Batch(part, sum(task.bytes for task in part), at_once) for part in parts]
 
 
 def _most(task: MeasureWeight, memory: Memory, in_flight: int) -> int:
-    """How many such tasks a group may have."""
+    """How many such tasks a batch may have."""
     fitting = min(memory.device // max(1, task.bytes), memory.host // max(1, task.host_bytes)) // in_flight
     return max(1, min(LARGEST, fitting))
 
@@ -98,17 +98,17 @@ def _split(alike: Sequence[K], most: int) -> list[Sequence[K]]:
     return [alike[index * len(alike) // count : (index + 1) * len(alike) // count] for index in range(count)]
 
 
-def run_in_groups(
+def run_in_batches(
     tasks: Sequence[K], sources: Sources, *, in_flight: int | None = None, memory: Memory | None = None
 ) -> Iterator[tuple[K, Outcome]]:
-    """Do `tasks` in groups of equal shape, each task in a thread of its own.
+    """Do `tasks` in batches of equal shape, each task in a thread of its own.
 
-    Weights for which the device has not enough memory are tried once more, in groups of half the size with nothing
+    Weights for which the device has not enough memory are tried once more, in batches of half the size with nothing
     beside them.
 
     Args:
         tasks: the largest first, all for one device.
-        in_flight: how many groups are at work at a time.
+        in_flight: how many batches are at work at a time.
         memory: what they may take. By default most of what is free on the device, and half of the host's.
     """
     if not tasks:
@@ -117,7 +117,7 @@ def run_in_groups(
     in_flight = in_flight or IN_FLIGHT
     memory = memory or Memory.free(device)
     with prepared(device), single_threaded(in_flight * LARGEST) as pool:
-        work = _Work(groups_of(tasks, memory, in_flight), sources, pool, memory, in_flight)
+        work = _Work(batches_of(tasks, memory, in_flight), sources, pool, memory, in_flight)
         try:
             work.submit()
             while work.is_going_on:
@@ -129,60 +129,60 @@ def run_in_groups(
 
 
 class _Work(Generic[K]):
-    """Groups that wait, and those at work in the threads of `pool`."""
+    """Batches that wait, and those at work in the threads of `pool`."""
 
     def __init__(
-        self, waiting: list[Group[K]], sources: Sources, pool: Executor, memory: Memory, in_flight: int
+        self, waiting: list[Batch[K]], sources: Sources, pool: Executor, memory: Memory, in_flight: int
     ) -> None:
         self.waiting, self.sources, self.pool, self.memory, self.in_flight = waiting, sources, pool, memory, in_flight
-        self._running: dict[Future[Measured], tuple[K, Group[K]]] = {}
-        self._short: dict[Group[K], list[K]] = defaultdict(list)  # what did not fit, by groups at work
+        self._running: dict[Future[Measured], tuple[K, Batch[K]]] = {}
+        self._short: dict[Batch[K], list[K]] = defaultdict(list)  # what did not fit, by batches at work
 
     @property
     def is_going_on(self) -> bool:
-        """Whether any group is at work."""
+        """Whether any batch is at work."""
         return bool(self._running)
 
     def submit(self) -> None:
-        """Start groups as long as there are threads and memory."""
-        groups = self._groups()
-        while len(groups) < self.in_flight and (index := self._next(groups)) is not None:
-            group = self.waiting.pop(index)
-            groups.append(group)
-            for member, task in enumerate(group.tasks):
-                self._running[self.pool.submit(group.measured, member, self.sources)] = task, group
+        """Start batches as long as there are threads and memory."""
+        batches = self._batches()
+        while len(batches) < self.in_flight and (index := self._next(batches)) is not None:
+            batch = self.waiting.pop(index)
+            batches.append(batch)
+            for member, task in enumerate(batch.tasks):
+                self._running[self.pool.submit(batch.measured, member, self.sources)] = task, batch
 
     def finished(self) -> list[tuple[K, Outcome]]:
         """What is done once anything is, but for what will be tried again. Raises what is no error of one weight."""
         futures, _ = wait(self._running, return_when=FIRST_COMPLETED)
         done = [(*self._running.pop(future), _outcome(future)) for future in futures]
         outcomes = []
-        for task, group, outcome in done:
-            if isinstance(outcome, NotEnoughMemory) and not group.again:
-                self._short[group].append(task)
+        for task, batch, outcome in done:
+            if isinstance(outcome, NotEnoughMemory) and not batch.again:
+                self._short[batch].append(task)
             else:
                 outcomes.append((task, outcome))
         self._halve()
         return outcomes
 
     def cancel(self) -> None:
-        """Let the groups at work end soon."""
-        for group in self._groups():
-            group.lockstep.cancel()
+        """Let the batches at work end soon."""
+        for batch in self._batches():
+            batch.lockstep.cancel()
 
-    def _next(self, groups: list[Group[K]]) -> int | None:
-        return next_that_fits(self.waiting, groups, self.memory.device)
+    def _next(self, batches: list[Batch[K]]) -> int | None:
+        return next_that_fits(self.waiting, batches, self.memory.device)
 
-    def _groups(self) -> list[Group[K]]:
-        return list(dict.fromkeys(group for _, group in self._running.values()))
+    def _batches(self) -> list[Batch[K]]:
+        return list(dict.fromkeys(batch for _, batch in self._running.values()))
 
     def _halve(self) -> None:
-        """Put what did not fit into groups of half the size, each to be given all memory."""
-        at_work = self._groups()
-        for group in [group for group in self._short if group not in at_work]:
-            tasks, size = self._short.pop(group), max(1, len(group.tasks) // 2)
+        """Put what did not fit into batches of half the size, each to be given all memory."""
+        at_work = self._batches()
+        for batch in [batch for batch in self._short if batch not in at_work]:
+            tasks, size = self._short.pop(batch), max(1, len(batch.tasks) // 2)
             parts = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-            self.waiting += [Group(part, self.memory.device, group.at_once, again=True) for part in parts]
+            self.waiting += [Batch(part, self.memory.device, batch.at_once, again=True) for part in parts]
 
 
 def _outcome(future: Future[Measured]) -> Outcome:

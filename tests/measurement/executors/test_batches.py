@@ -29,7 +29,7 @@ from geomcheck.errors import RunError
 from geomcheck.measurement import Resources, measure_record, survey
 from geomcheck.measurement.device import free_memory, prepared
 from geomcheck.measurement.executors import execute
-from geomcheck.measurement.executors.grouped import LARGEST, Group, Memory, groups_of, run_in_groups
+from geomcheck.measurement.executors.batches import LARGEST, Batch, Memory, batches_of, run_in_batches
 from geomcheck.measurement.measured import Measured
 from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Outcome, Sources
 from geomcheck.record import Record, Request
@@ -93,7 +93,7 @@ class InGroups(Resources):
     """Measures as with a GPU, on the CPU."""
 
     def execute(self, tasks: Sequence[Any], sources: Sources) -> Iterator[tuple[Any, Outcome]]:
-        return run_in_groups(tasks, sources, memory=PLENTY)
+        return run_in_batches(tasks, sources, memory=PLENTY)
 
 
 def measured(runs: tuple[Path, Path], resources: Resources) -> Record:
@@ -204,7 +204,7 @@ class Watch:
     bytes_now: int = 0
     most_bytes: int = 0
     at_work: Counter[str] = field(default_factory=Counter)
-    groups: list[int] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -213,7 +213,7 @@ class Weight:
     """A task that makes a few calls that can be stacked.
 
     Attributes:
-        fits: the most members that a group of such tasks may have for the device's memory to suffice.
+        fits: the most members that a batch of such tasks may have for the device's memory to suffice.
         error: raised in the end.
     """
 
@@ -258,7 +258,7 @@ def sources(tmp_path: Path) -> Sources:
 
 def outcomes(tasks: list[Any], sources: Sources, **options: Any) -> dict[str, Outcome]:
     """By name; fails where a task is yielded twice."""
-    found = [(task.name, outcome) for task, outcome in run_in_groups(tasks, sources, **({"memory": PLENTY} | options))]
+    found = [(task.name, outcome) for task, outcome in run_in_batches(tasks, sources, **({"memory": PLENTY} | options))]
     assert len(dict(found)) == len(found)
     return dict(found)
 
@@ -306,7 +306,7 @@ def test_whoever_stops_listening_ends_the_work(sources: Sources) -> None:
     watch = Watch()
     before = threading.active_count()
     tasks: list[Any] = [Weight(str(i), (2, 2) if i < 2 else (3, 3), watch, bytes=10) for i in range(6)]
-    working = run_in_groups(tasks, sources, in_flight=1, memory=PLENTY)
+    working = run_in_batches(tasks, sources, in_flight=1, memory=PLENTY)
     next(working)
     working.close()
     assert threading.active_count() == before
@@ -325,7 +325,7 @@ def test_work_that_is_given_up_ends_at_its_next_step(sources: Sources) -> None:
             return Measured()
 
     tasks: list[Any] = [Weight("short", (3, 3), Watch()), *(Endless(str(i), (2, 2), Watch()) for i in range(3))]
-    working = run_in_groups(tasks, sources, memory=PLENTY)
+    working = run_in_batches(tasks, sources, memory=PLENTY)
     assert next(working)[0].name == "short"
     working.close()
     assert len(steps) < 3 * 100_000
@@ -356,25 +356,25 @@ def test_groups_are_alike_and_fit_into_memory(
 ) -> None:
     watch, needs = Watch(), dict(drawn)
     tasks = [Weight(str(i), s, watch, bytes=needs[s], host_bytes=needs[s] // 2 + 1) for i, (s, _) in enumerate(drawn)]
-    groups: list[Group[Any]] = groups_of(tasks, Memory(device, host), in_flight)  # type: ignore[type-var]
-    assert Counter(task.name for group in groups for task in group.tasks) == Counter(task.name for task in tasks)
+    batches: list[Batch[Any]] = batches_of(tasks, Memory(device, host), in_flight)  # type: ignore[type-var]
+    assert Counter(task.name for batch in batches for task in batch.tasks) == Counter(task.name for task in tasks)
     by_shape: dict[Any, list[int]] = {}
-    for group in groups:
-        assert len({task.shape for task in group.tasks}) == 1
-        assert group.bytes == sum(task.bytes for task in group.tasks)
-        assert 1 <= len(group.tasks) <= LARGEST
-        if len(group.tasks) > 1:
-            assert group.bytes * in_flight <= device
-            assert sum(task.host_bytes for task in group.tasks) * in_flight <= host
-        by_shape.setdefault(group.tasks[0].shape, []).append(len(group.tasks))
+    for batch in batches:
+        assert len({task.shape for task in batch.tasks}) == 1
+        assert batch.bytes == sum(task.bytes for task in batch.tasks)
+        assert 1 <= len(batch.tasks) <= LARGEST
+        if len(batch.tasks) > 1:
+            assert batch.bytes * in_flight <= device
+            assert sum(task.host_bytes for task in batch.tasks) * in_flight <= host
+        by_shape.setdefault(batch.tasks[0].shape, []).append(len(batch.tasks))
     assert all(max(counts) - min(counts) <= 1 for counts in by_shape.values())
 
 
 @pytest.mark.parametrize(("device", "host", "size"), [(1000, 1000, 5), (1000, 320, 4), (320, 1000, 2), (10, 10, 1)])
 def test_what_is_scarcer_decides_how_large_groups_are(device: int, host: int, size: int) -> None:
     tasks = [Weight(str(i), (2, 2), Watch(), bytes=80, host_bytes=40) for i in range(20)]
-    groups: list[Group[Any]] = groups_of(tasks, Memory(device, host), 2)  # type: ignore[type-var]
-    assert {len(group.tasks) for group in groups} == {size}
+    batches: list[Batch[Any]] = batches_of(tasks, Memory(device, host), 2)  # type: ignore[type-var]
+    assert {len(batch.tasks) for batch in batches} == {size}
 
 
 def test_groups_at_work_fit_into_memory_and_the_largest_is_alone(sources: Sources) -> None:
@@ -392,7 +392,7 @@ def test_groups_at_work_fit_into_memory_and_the_largest_is_alone(sources: Source
 
 
 def test_two_groups_are_at_work_at_a_time(sources: Sources) -> None:
-    """One group waits for the other, which can only come if both are at work."""
+    """One batch waits for the other, which can only come if both are at work."""
     meeting = threading.Barrier(2)
 
     @dataclass(frozen=True)

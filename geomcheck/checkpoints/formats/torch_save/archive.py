@@ -1,4 +1,4 @@
-"""Where the bytes lie in a file of torch.save, or in a part of a file: its pickle, and the place of each storage."""
+"""Find the pickle and the storages in what torch.save wrote, be it a file or a part of one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 @dataclass(frozen=True)
-class Place:
+class ByteRange:
     """`nbytes` bytes of a file, from `offset`."""
 
     offset: int
@@ -29,14 +29,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Records:
+class Archive:
     """What torch.save wrote: a pickle, unread, and its storages by key, with their places in the whole file."""
 
     pickle: bytes
-    storages: Mapping[str, Place]
+    storages: Mapping[str, ByteRange]
 
 
-def read_records(file: BinaryIO, within: Place, *, max_pickle_bytes: int = MAX_PICKLE_BYTES) -> Records:
+def read_archive(file: BinaryIO, within: ByteRange, *, max_pickle_bytes: int = MAX_PICKLE_BYTES) -> Archive:
     """The records of torch's zip format; no storage is read.
 
     Args:
@@ -51,16 +51,16 @@ def read_records(file: BinaryIO, within: Place, *, max_pickle_bytes: int = MAX_P
     try:
         with zipfile.ZipFile(window) as archive:
             infos, end = archive.infolist(), archive.start_dir
-        return _records(window, infos, _places(window, infos, end=end), max_pickle_bytes)
+        return _archive(window, infos, _places(window, infos, end=end), max_pickle_bytes)
     except PickleProblem:
         raise
     except (zipfile.BadZipFile, struct.error, OSError, ValueError, EOFError, RuntimeError, OverflowError) as error:
         raise PickleProblem(f"is not what torch.save writes: truncated or damaged ({str(error)[:200]})") from error
 
 
-def _records(
-    window: _Window, infos: list[zipfile.ZipInfo], places: Mapping[str, Place], max_pickle_bytes: int
-) -> Records:
+def _archive(
+    window: _Window, infos: list[zipfile.ZipInfo], places: Mapping[str, ByteRange], max_pickle_bytes: int
+) -> Archive:
     checksums = {info.filename: info.CRC for info in infos}
     tops = [name.removesuffix("data.pkl") for name in places if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(tops) != 1:
@@ -71,16 +71,16 @@ def _records(
     if byteorder in places and window.content(places[byteorder], 16, checksums[byteorder]) != b"little":
         raise PickleProblem("was written on a big-endian machine")
     storages = {
-        name.removeprefix(data): Place(window.offset + at.offset, at.nbytes)
+        name.removeprefix(data): ByteRange(window.offset + at.offset, at.nbytes)
         for name, at in places.items()
         if name.startswith(data)
     }
-    return Records(window.content(places[pickle], max_pickle_bytes, checksums[pickle]), storages)
+    return Archive(window.content(places[pickle], max_pickle_bytes, checksums[pickle]), storages)
 
 
-def _places(window: _Window, infos: list[zipfile.ZipInfo], *, end: int) -> dict[str, Place]:
+def _places(window: _Window, infos: list[zipfile.ZipInfo], *, end: int) -> dict[str, ByteRange]:
     """Every record by name. Raises PickleProblem unless they are stored as they are, in the window, and apart."""
-    places: dict[str, Place] = {}
+    places: dict[str, ByteRange] = {}
     for info in infos:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
             raise PickleProblem(
@@ -95,25 +95,25 @@ def _places(window: _Window, infos: list[zipfile.ZipInfo], *, end: int) -> dict[
                 f"is not what torch.save writes: its directory places {info.filename[:100]!r} where no record begins"
             )
         _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
-        places[info.filename] = Place(info.header_offset + len(header) + name_bytes + extra_bytes, info.file_size)
+        places[info.filename] = ByteRange(info.header_offset + len(header) + name_bytes + extra_bytes, info.file_size)
     ordered = sorted(places.items(), key=lambda item: (item[1].offset, item[1].nbytes))
-    for (name, place), (_, after) in pairwise([*ordered, ("", Place(end, 0))]):
+    for (name, place), (_, after) in pairwise([*ordered, ("", ByteRange(end, 0))]):
         if place.offset + place.nbytes > after.offset:
             raise PickleProblem(f"its record {name[:100]!r} reaches beyond its place: truncated or damaged")
     return places
 
 
 class _Window(io.RawIOBase):
-    """A part of a file, as a file of its own, of which no more is read at once than a directory can need."""
+    """A part of a file as a file of its own, of which at most the size of a directory is read at once."""
 
-    def __init__(self, file: BinaryIO, within: Place) -> None:
+    def __init__(self, file: BinaryIO, within: ByteRange) -> None:
         super().__init__()
         self.offset = within.offset
         self._file = file
         self._nbytes = within.nbytes
         self._position = 0
 
-    def content(self, place: Place, max_bytes: int, checksum: int) -> bytes:
+    def content(self, place: ByteRange, max_bytes: int, checksum: int) -> bytes:
         """The bytes of a record. Their checksum is 0 where torch was told to write none. Raises PickleProblem."""
         if place.nbytes > max_bytes:
             raise PickleProblem(f"has a header of {place.nbytes} bytes, more than the {max_bytes} that it can need")
