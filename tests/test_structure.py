@@ -22,7 +22,8 @@ ROOMS = (
     ("api", "sources"),
     ("calibration", "comparison", "inspection"),
     ("report",),
-    ("live", "projection"),
+    ("live",),
+    ("projection",),
     ("gate", "training"),
     ("plugin", "cli"),
 )

@@ -18,7 +18,7 @@ from geomcheck.report.text.verdicts import printable
 
 if TYPE_CHECKING:
     from geomcheck.checkpoints import BaseWeights
-    from geomcheck.live.directory import End, Pace, Watcher
+    from geomcheck.live.directory import FollowedRun, Pace
     from geomcheck.measurement import Cache
     from geomcheck.suite import Suite
 
@@ -58,8 +58,9 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Watch; returns the exit code. Raises GeomcheckError where the usage is wrong."""
-    from geomcheck.live.directory.tell import Documents, Lines
+    """Follow the run; returns the exit code. Raises GeomcheckError where the usage is wrong."""
+    from geomcheck.live.directory import follow
+    from geomcheck.live.directory.output import Documents, Lines
 
     pace = _pace(options)
     try:
@@ -70,24 +71,17 @@ def run(options: argparse.Namespace) -> int:
     if not suites:
         raise UsageError("watch needs --suite=NAME-OR-PATH; `geomcheck suites` lists the shipped ones")
     base = _base(options, suites)
-    teller = Documents() if options.json else Lines()
+    output = Documents() if options.json else Lines()
     with _cache(options) as cache:
-        watcher = _watcher(options, suites, base, cache)
         try:
-            end = _follow(watcher, pace, teller)
+            end = follow(_followed(options, suites, base, cache), pace, output)
         except RunError as error:
             print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
             return VIOLATED
-    teller.ended(end)
-    if options.record and end.look is not None:
-        geomcheck.write_record(end.look.record, options.record)
+    output.ended(end)
+    if options.record and end.snapshot is not None:
+        geomcheck.write_record(end.snapshot.record, options.record)
     return int(end.code)
-
-
-def _follow(watcher: Watcher, pace: Pace, teller: Any) -> End:
-    from geomcheck.live.directory import follow
-
-    return follow(watcher, pace, teller)
 
 
 def _pace(options: argparse.Namespace) -> Pace:
@@ -134,14 +128,14 @@ def _cache(options: argparse.Namespace) -> Iterator[Cache]:
         yield cache
 
 
-def _watcher(options: argparse.Namespace, suites: list[Suite], base: BaseWeights | None, cache: Cache) -> Watcher:
-    from geomcheck.live.directory import Watcher
+def _followed(options: argparse.Namespace, suites: list[Suite], base: BaseWeights | None, cache: Cache) -> FollowedRun:
+    from geomcheck.live.directory import FollowedRun
     from geomcheck.measurement import Resources, parse_workers
 
     workers = parse_workers(options.workers, option="--workers=")
     resources = Resources(workers=workers, device=options.device, cache=cache)
     resources.require_device()
-    return Watcher(
+    return FollowedRun(
         options.run,
         suites,
         base=base,

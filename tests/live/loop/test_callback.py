@@ -235,7 +235,7 @@ def test_a_crash_in_the_callback_does_not_stop_the_training(
     def crash(*args: Any, **kwargs: Any) -> None:
         raise ZeroDivisionError("no")
 
-    monkeypatch.setattr("geomcheck.live.loop.watch.follow_weight", crash)
+    monkeypatch.setattr("geomcheck.live.loop.measure.observe_weight", crash)
     trained = trainer(load(anchor), tmp_path / "run", GeometryCallback())
     trained.train()
     assert trained.state.global_step == 6
@@ -362,7 +362,7 @@ def test_mistakes_are_told_before_any_training(tmp_path: Path) -> None:
 
 
 def test_only_the_callback_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("geomcheck.training")]:
+    for name in [name for name in sys.modules if name.startswith(("geomcheck.training", "geomcheck.live"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "transformers", None)
     training = importlib.import_module("geomcheck.training")

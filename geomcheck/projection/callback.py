@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import torch.distributed
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from geomcheck.checkpoints import BaseWeights, open_base
 from geomcheck.checkpoints.constraint import Constraint, How, Unselected
 from geomcheck.errors import RunError, UsageError
+from geomcheck.live.ranks import Ranks
 from geomcheck.projection.channel import Channel
-from geomcheck.projection.learned import At, require_same_weights
-from geomcheck.projection.parameters import matrices
-from geomcheck.projection.projection import Projection, constrain_updates, resume_constraint, shapes_of
+from geomcheck.projection.constrain import constrain_updates, resume_constraint
+from geomcheck.projection.learned import Moment, require_same_weights
+from geomcheck.projection.parameters import matrices, selected, shapes_of
+from geomcheck.projection.projection import Projection
 from geomcheck.suite.language.selection import DEFAULT, Selection
 
 
@@ -49,7 +51,7 @@ class ConstrainUpdates(TrainerCallback):
         base: BaseWeights | str | Path | None = None,
         k: int = 16,
         seed: int = 0,
-        at: At = "20%",
+        at: Moment = "20%",
         how: How = "gradient",
         weights: Selection = DEFAULT,
         unselected: Unselected = "free",
@@ -103,9 +105,10 @@ class ConstrainUpdates(TrainerCallback):
         self.projection = None
 
     def _begin(self, model: nn.Module, optimizer: Any, step: int) -> None:
+        taken = self._taken(model, step)
         self.projection = constrain_updates(
             model,
-            _same_everywhere(self._taken(model, step)),
+            Ranks().together(lambda: taken),  # rank 0's: eigenvectors may differ in their last bits
             how=self._how,
             optimizer=optimizer,
             unselected=self._unselected,
@@ -128,8 +131,7 @@ class ConstrainUpdates(TrainerCallback):
         )
 
     def _selected(self, model: nn.Module) -> dict[str, Tensor]:
-        known = matrices(model)
-        return {name: known[name] for name in shapes_of(model, self._weights)}
+        return selected(matrices(model), self._weights)
 
     def _resume(self, args: Any, state: Any, model: nn.Module, optimizer: Any, start: int) -> None:
         checkpoint = Path(self._resume_from or Path(args.output_dir) / f"checkpoint-{state.global_step}")
@@ -153,30 +155,16 @@ class ConstrainUpdates(TrainerCallback):
         return {"channel": "learned", "k": self._k}
 
 
-def start_step(at: At, max_steps: int) -> int:
+def start_step(at: Moment, max_steps: int) -> int:
     """Optimizer steps after which the constraint begins.
 
     Raises:
         UsageError: it is no share or step, or leaves nothing to constrain.
     """
-    step: int | None = None
-    if type(at) is int:
-        step = at
-    elif isinstance(at, str) and at.endswith("%"):
-        try:
+    step = at if type(at) is int else None
+    if isinstance(at, str) and at.endswith("%"):
+        with suppress(ValueError, OverflowError):
             step = round(float(at.removesuffix("%")) / 100 * max_steps)
-        except (ValueError, OverflowError):
-            step = None
     if step is None or not 0 <= step < max_steps:
         raise UsageError(f"at={at!r} of {max_steps} steps: give a share such as '20%', or a step before the last")
     return step
-
-
-def _same_everywhere(channel: Channel) -> Channel:
-    """The first rank's channel, where there are several: eigenvectors may differ in their last bits."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return channel
-    held = [channel if torch.distributed.get_rank() == 0 else None]
-    torch.distributed.broadcast_object_list(held, src=0)
-    assert held[0] is not None
-    return held[0]

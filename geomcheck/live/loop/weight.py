@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
@@ -14,91 +14,71 @@ from geomcheck.checkpoints import Change
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.diagnostics.linalg import SMALL
 from geomcheck.errors import Undefined
-from geomcheck.live.loop.history import Followed
+from geomcheck.live.loop.history import ObservedWeight
 from geomcheck.measurement.itinerary import Itinerary
 from geomcheck.measurement.measured import BaseStates
 from geomcheck.measurement.trajectory import Channel, Kept, Trajectory, WeightFiles, follow
 from geomcheck.record import Point, Request, is_trivial, locate
 from geomcheck.record.points import is_awaited
 
-Read = Callable[[], Tensor | Change]
+ReadTensor = Callable[[], Tensor | Change]
 
 
-@dataclass(frozen=True)
-class Agenda:
-    """What is measured at each checkpoint when the last of `points` has come.
+def itinerary_at_newest(points: Sequence[Point], requests: Set[Request]) -> Itinerary:
+    """What to measure of `requests` at each checkpoint when the last of `points` has come.
 
-    Attributes:
-        points: the checkpoints so far.
-        wanted: by checkpoint: all that can be at the last one, and at earlier ones what is now compared with another
-            checkpoint than before.
-        later: what later checkpoints may be compared by with the last one, whose channels must stay for that.
+    At the last one that is everything, and at earlier ones what is now compared with another checkpoint than before.
+    What later checkpoints may be compared with stays in memory.
     """
+    metrics, last = load_metrics(), len(points) - 1
+    now, before = (Itinerary(seen, [requests] * len(seen), metrics) for seen in (points, points[:-1]))
 
-    points: Sequence[Point]
-    wanted: Sequence[Set[Request]]
-    later: Set[Request]
+    def is_new(request: Request, index: int) -> bool:
+        asked = metrics[request.metric], request
+        if is_trivial(metrics[request.metric], request.parameters(), points, index):
+            return False
+        return index == last or now.targets(asked, index) != before.targets(asked, index)
 
-    @classmethod
-    def of(cls, points: Sequence[Point], requests: Iterable[Request]) -> Agenda:
-        """The agenda for `requests`, whichever weight they are asked of."""
-        requests, metrics, last = set(requests), load_metrics(), len(points) - 1
-        now, before = (Itinerary(seen, [requests] * len(seen), metrics) for seen in (points, points[:-1]))
-
-        def has_changed(request: Request, index: int) -> bool:
-            asked = metrics[request.metric], request
-            return index == last or now.targets(asked, index) != before.targets(asked, index)
-
-        return cls(
-            points,
-            [
-                {
-                    request
-                    for request in requests
-                    if has_changed(request, index)
-                    and not is_trivial(metrics[request.metric], request.parameters(), points, index)
-                }
-                for index in range(len(points))
-            ],
-            {request for request in requests if _stays(metrics[request.metric], request, points)},
-        )
+    wanted = [{request for request in requests if is_new(request, index)} for index in range(len(points))]
+    later = {request for request in requests if _may_compare_later(metrics[request.metric], request, points)}
+    return Itinerary(points, wanted, metrics, later)
 
 
-def follow_weight(
+def observe_weight(
     name: str,
     asked: Set[Request],
-    agenda: Agenda,
+    itinerary: Itinerary,
     kept: Kept,
     *,
-    base: Read,
-    current: Read,
+    base: ReadTensor,
+    current: ReadTensor,
     device: torch.device,
     memory: BaseStates | None,
-) -> Followed:
-    """Measure a weight at the last checkpoint of `agenda`.
+) -> ObservedWeight:
+    """Measure a weight at the last checkpoint of an itinerary.
 
     Args:
         asked: all that is asked of it, now and later.
+        itinerary: from `itinerary_at_newest`.
         kept: what is known of its earlier checkpoints.
         base, current: read W0, and the weight as it is.
 
     Raises:
         RunError: a tensor cannot be read, or holds NaN or infinity, or is empty where W0 is not.
     """
-    points, now = agenda.points, len(agenda.points) - 1
-    reads: list[Read] = [partial(_gone, point) for point in points[:-1]]
+    points, now = itinerary.points, len(itinerary.points) - 1
+    reads: list[ReadTensor] = [partial(_gone, point) for point in points[:-1]]
     files = WeightFiles(name, base=base, checkpoints=[*reads, current], match=_no_reference, reference=_no_reference)
     trajectory = Trajectory(files, points, device, memory, kept)
-    measured = follow(
-        trajectory, Itinerary(points, [asked & due for due in agenda.wanted], load_metrics(), asked & agenda.later)
-    )
+    own = replace(itinerary, wanted=[asked & due for due in itinerary.wanted], later=asked & itinerary.later)
+    measured = follow(trajectory, own)
     trajectory.remember()
     after = trajectory.kept
     channels = {(k, side): _compact(channel) for (index, k, side), channel in after.channels.items() if index == now}
-    return Followed(measured, channels, now in after.unchanged)
+    return ObservedWeight(measured, channels, now in after.unchanged)
 
 
-def _stays(metric: Metric, request: Request, points: Sequence[Point]) -> bool:
+def _may_compare_later(metric: Metric, request: Request, points: Sequence[Point]) -> bool:
     """Whether a later figure of `request` may need the channel of the last of `points`."""
     if not metric.across:
         return False
@@ -113,7 +93,7 @@ def _compact(channel: Channel) -> Channel:
     return channel.float() if isinstance(channel, Tensor) and len(channel) >= SMALL else channel
 
 
-def _gone(point: Point) -> Tensor | Change:
+def _gone(point: Point) -> NoReturn:
     raise Undefined(
         f"the weights of {point.name} are needed again, and a watched training keeps only channels of them; measure "
         "the saved checkpoints"
