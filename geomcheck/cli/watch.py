@@ -18,7 +18,7 @@ from geomcheck.report.text.verdicts import printable
 
 if TYPE_CHECKING:
     from geomcheck.checkpoints import BaseWeights
-    from geomcheck.live.directory import FollowedRun, Pace
+    from geomcheck.live.directory import Pace
     from geomcheck.measurement import Cache
     from geomcheck.suite import Suite
 
@@ -59,8 +59,9 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Follow the run; returns the exit code. Raises GeomcheckError where the usage is wrong."""
-    from geomcheck.live.directory import follow
+    from geomcheck.live.directory import FollowedRun, follow
     from geomcheck.live.directory.output import Documents, Lines
+    from geomcheck.measurement import Resources, parse_workers
 
     pace = _pace(options)
     try:
@@ -73,8 +74,20 @@ def run(options: argparse.Namespace) -> int:
     base = _base(options, suites)
     output = Documents() if options.json else Lines()
     with _cache(options) as cache:
+        workers = parse_workers(options.workers, option="--workers=")
+        resources = Resources(workers=workers, device=options.device, cache=cache)
+        resources.require_device()
+        followed = FollowedRun(
+            options.run,
+            suites,
+            base=base,
+            reference=options.reference,
+            steps=options.steps,
+            resources=resources,
+            dequantize=options.dequantize,
+        )
         try:
-            end = follow(_followed(options, suites, base, cache), pace, output)
+            end = follow(followed, pace, output)
         except RunError as error:
             print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
             return VIOLATED
@@ -126,21 +139,3 @@ def _cache(options: argparse.Namespace) -> Iterator[Cache]:
         return
     with tempfile.TemporaryDirectory(prefix="geomcheck-") as directory, closing(Cache(Path(directory))) as cache:
         yield cache
-
-
-def _followed(options: argparse.Namespace, suites: list[Suite], base: BaseWeights | None, cache: Cache) -> FollowedRun:
-    from geomcheck.live.directory import FollowedRun
-    from geomcheck.measurement import Resources, parse_workers
-
-    workers = parse_workers(options.workers, option="--workers=")
-    resources = Resources(workers=workers, device=options.device, cache=cache)
-    resources.require_device()
-    return FollowedRun(
-        options.run,
-        suites,
-        base=base,
-        reference=options.reference,
-        steps=options.steps,
-        resources=resources,
-        dequantize=options.dequantize,
-    )

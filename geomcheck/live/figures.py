@@ -21,8 +21,6 @@ from geomcheck.suite.sampling import sample
 
 PREFIX = "geom/"
 
-Bounds = tuple[float | None, float | None] | None
-
 
 def figures_of(snapshot: Snapshot, requests: Sequence[Request], **others: float) -> dict[str, float]:
     """The figures of `requests`, of each expectation, and `others`, by the names that a tracker shows them under.
@@ -81,7 +79,7 @@ def _of_expectation(entry: SoFar, snapshot: Snapshot) -> Iterator[tuple[str, flo
         yield from ((f"{expectation.id}{edge}", value) for edge, value in shown.items())
 
 
-def _at(place: Place, entry: SoFar, snapshot: Snapshot) -> tuple[Observed, Bounds]:
+def _at(place: Place, entry: SoFar, snapshot: Snapshot) -> tuple[Observed, tuple[float | None, float | None] | None]:
     """What was observed at one checkpoint, of the group that is furthest off, and the bounds that hold there.
 
     Raises:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from geomcheck.record import Record
 from geomcheck.suite import Expectation, SoFar, Suite, judge_so_far, unmeasured
 
-Doubt = Callable[[SoFar], str | None]
-"""Why a verdict must not be trusted, or None."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
@@ -39,9 +36,13 @@ class Snapshot:
         finished: bool,
         planned: int | None,
         reference: Record | None = None,
-        doubt: Doubt = lambda _: None,
+        doubt: Callable[[SoFar], str | None] = lambda _: None,
     ) -> Snapshot:
-        """Judge the checkpoints of `record` by `suites`; a verdict with a `doubt` becomes an error that gives it."""
+        """Judge the checkpoints of `record` by `suites`.
+
+        Args:
+            doubt: why a verdict must not be trusted, or None; it then becomes an error that gives this reason.
+        """
 
         def judged(expectation: Expectation) -> SoFar:
             entry = judge_so_far(

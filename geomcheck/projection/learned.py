@@ -15,7 +15,7 @@ from geomcheck.checkpoints.changes import whole
 from geomcheck.diagnostics import Base, Update
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.errors import RunError, Undefined, UsageError
-from geomcheck.live.loop.live_weights import whole as gathered
+from geomcheck.live.loop.live_weights import gathered
 from geomcheck.measurement import survey
 from geomcheck.measurement.provenance import require_measured_on
 from geomcheck.measurement.soundness import ANOTHER_MODEL

@@ -129,7 +129,6 @@ class _Course:
         files = {c.name: _files(c.source.path) for c in complete}
         if complete and not files.items() <= self._measured.items():
             at_the_end = run.planned is not None and complete[-1].step >= run.planned
-            self._run.note(run)
             finished = at_the_end or (over and not self._pace.once)
             self.last = self._run.measure(run, self._output.show, finished=finished)
             if files.keys() - self._measured.keys():

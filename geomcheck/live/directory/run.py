@@ -60,18 +60,13 @@ class FollowedRun:
         self._dequantize = dequantize
         self._reference = None if reference is None else _opened(reference)
         self._reference_record: Record | None = None
-        self._noted: tuple[Point, ...] = ()
+        self._seen: tuple[Point, ...] = ()
         self._planned: int | None = None
         self._record: Record | None = None
 
     def open(self) -> Run:
         """The run as it is now. Raises as `open_run`."""
         return open_run(self.path, steps=self._steps)
-
-    def note(self, run: Run) -> None:
-        """Remember that these checkpoints are there, measured or not."""
-        now = [Point(c.name, c.step, c.progress) for c in run.checkpoints]
-        self._noted = (*without_undone(self._noted, now), *now)
 
     def measure(self, run: Run, show: ShowProgress, *, finished: bool) -> Snapshot:
         """Measure `run` (from `open`) as far as it is not known, and judge it.
@@ -83,6 +78,8 @@ class FollowedRun:
             UsageError: there is no W0, or one of another model.
             RunError: files cannot be read or trusted.
         """
+        now = [Point(c.name, c.step, c.progress) for c in run.checkpoints]
+        self._seen = (*without_undone(self._seen, now), *now)  # also where measuring them fails, as they may be removed
         base = find_base(run, given=self._given_base, suite=self._suite_base)
         run, w0 = comparable(run, base, dequantize=self._dequantize)
         fresh = survey(run, w0)
@@ -102,7 +99,7 @@ class FollowedRun:
 
     def _snapshot(self, record: Record, *, finished: bool) -> Snapshot:
         known = {point.step for point in record.points}
-        missed = sorted((point for point in self._noted if point.step not in known), key=lambda point: point.step)
+        missed = sorted((point for point in self._seen if point.step not in known), key=lambda point: point.step)
         return Snapshot.take(
             self._suites,
             record,

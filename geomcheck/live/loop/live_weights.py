@@ -31,10 +31,10 @@ class Sharded:
     whole: Callable[[], Tensor]
 
 
-Held = Tensor | Sharded
+LiveTensor = Tensor | Sharded
 """A tensor as a training holds it; a DTensor is a Tensor."""
 
-NamedTensors = Mapping[str, Held] | Iterable[tuple[str, Held]]
+NamedTensors = Mapping[str, LiveTensor] | Iterable[tuple[str, LiveTensor]]
 
 
 class LiveWeights:
@@ -68,15 +68,15 @@ class LiveWeights:
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor on the CPU, gathered from all ranks. On rank 0, while the others `gather`."""
         self._ranks.call(name)
-        return whole(self._tensors[name])[at].cpu()
+        return gathered(self._tensors[name])[at].cpu()
 
     def gather(self, name: str) -> None:
         """What the other ranks do while rank 0 reads a tensor."""
-        whole(self._tensors[name])
+        gathered(self._tensors[name])
 
 
 @torch.no_grad()
-def whole(held: Held) -> Tensor:
+def gathered(held: LiveTensor) -> Tensor:
     """All of a tensor; where ranks hold parts of it, every one of them has to call this."""
     if isinstance(held, Sharded):
         return held.whole().detach()
@@ -84,13 +84,13 @@ def whole(held: Held) -> Tensor:
     return held.detach() if gather is None else gather()
 
 
-def _once(named: Iterable[tuple[str, Held]]) -> dict[str, Held]:
+def _once(named: Iterable[tuple[str, LiveTensor]]) -> dict[str, LiveTensor]:
     """Every tensor under one name: a tied head is the embedding."""
     first: dict[object, str] = {}
     return {name: held for name, held in named if first.setdefault(_identity(held), name) == name}
 
 
-def _identity(held: Held) -> object:
+def _identity(held: LiveTensor) -> object:
     """What two names of one tensor have in common. Only where there is memory can that be told."""
     local = getattr(held, "_local_tensor", held)
     if isinstance(local, Tensor) and local.numel():
@@ -102,7 +102,7 @@ def _format(dtype: torch.dtype) -> str:
     return DTYPE_NAMES.get(dtype, str(dtype).removeprefix("torch."))
 
 
-def _require_content(tensors: Mapping[str, Held]) -> None:
+def _require_content(tensors: Mapping[str, LiveTensor]) -> None:
     for name, held in tensors.items():
         if hasattr(held, "ds_id"):
             raise RunError(

@@ -17,7 +17,7 @@ from geomcheck.errors import RunError, UsageError
 from geomcheck.files import require_writable
 from geomcheck.live.loop.history import History
 from geomcheck.live.loop.live_weights import LiveWeights, NamedTensors
-from geomcheck.live.loop.measure import complete, measure_step
+from geomcheck.live.loop.measure import Means, complete, measure_step
 from geomcheck.live.loop.observation import Beginning, Observation
 from geomcheck.live.loop.plan import Wanted, WeightPlan, WeightsOption, plan
 from geomcheck.live.loop.start import departures, require_untrained
@@ -43,7 +43,7 @@ class Monitor:
     Use one on every rank of a distributed training, and let every rank `observe`: rank 0 measures and writes, the
     others gather with it.
 
-    Between observations stay, per watched weight, its channels (K x in numbers) and figures; during one, one weight
+    Between observations stay, per weight, its channels (K x in numbers) and figures; during one, one weight
     and its W0 are at hand, whatever the size of the model.
 
     Args:
@@ -60,11 +60,11 @@ class Monitor:
         reference: a record for ``like: reference``.
         config: the architecture, under the keys of a Hugging Face ``config.json``; by default that of W0.
         budget: seconds that an observation may take. The weights that the first one manages in that time are those
-            that are watched.
+            that are measured from then on.
         on_violation: what an expectation of level ``error`` that no longer can hold comes to.
         device: where to compute: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         cache: a directory for factorizations of W0, so that they are computed once.
-        alone: whether this process watches alone in a distributed training, because it holds whole tensors or reads
+        alone: whether this process observes alone in a distributed training, because it holds whole tensors or reads
             checkpoints from disk. Otherwise every rank observes.
 
     Attributes:
@@ -116,10 +116,9 @@ class Monitor:
         self._total_steps = total_steps
         self._reference = reference if isinstance(reference, Record | None) else read_record(reference)
         self._config = dict(config or {})
-        self._budget = budget
         self._stops = on_violation == "stop"
-        self._device = parse_device(device)
-        self._cache = Cache.off() if cache is None else Cache(Path(cache), tell=logger.warning)
+        known = Cache.off() if cache is None else Cache(Path(cache), tell=logger.warning)
+        self._means = Means(parse_device(device), known, budget)
         self._alone = alone
         self._resume_at: int | None = None
         self._plan: WeightPlan | None = None
@@ -140,7 +139,7 @@ class Monitor:
             fresh: whether nothing has been trained yet, so that a few weights are compared with W0.
 
         Raises:
-            UsageError: nothing can be watched, or an expectation can never be judged.
+            UsageError: nothing can be measured, or an expectation can never be judged.
             RunError: the model is not that of W0, or another rank failed.
         """
         ranks = Ranks(alone=self._alone)
@@ -167,7 +166,7 @@ class Monitor:
             finished: whether this is the last one, so that every expectation is due.
 
         Raises:
-            UsageError: the step has been observed, or nothing can be watched.
+            UsageError: the step has been observed, or nothing can be measured.
             RunError: the model is not that of W0, or another rank failed.
         """
         ranks = Ranks(alone=self._alone)
@@ -206,19 +205,10 @@ class Monitor:
         so_far = tuple(replace(now, name=p.name, step=p.step, progress=p.progress) for p in points)
         record = survey(replace(run, checkpoints=so_far), base)
         step = measure_step(
-            point,
-            self._history,
-            asked,
-            record.skipped,
-            now.source,
-            base.source,
-            began=began,
-            budget=self._budget,
-            device=self._device,
-            memory=self._cache,
+            point, self._history, asked, record.skipped, now.source, base.source, self._means, began=began
         )
         self._history.add(step)
-        complete(record, self._history, asked, self._budget, self._device)
+        complete(record, self._history, asked, self._means)
         self._check(record, base)
         self.record = record
         if self._path is not None:

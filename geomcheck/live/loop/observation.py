@@ -16,7 +16,7 @@ class Beginning:
     """What a training begins with.
 
     Attributes:
-        weights: how many will be watched, as far as the budget allows.
+        weights: how many will be measured, as far as the budget allows.
         departures: those of a few that are not as in W0; there should be none.
     """
 

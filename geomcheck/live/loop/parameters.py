@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from geomcheck.errors import UsageError
-from geomcheck.live.loop.live_weights import Held, Sharded
+from geomcheck.live.loop.live_weights import LiveTensor, Sharded
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Parameters:
         config: the architecture, under the keys of ``config.json``.
     """
 
-    tensors: Mapping[str, Held]
+    tensors: Mapping[str, LiveTensor]
     adapter: Mapping[str, Any] | None = None
     base: str | None = None
     revision: str | None = None
@@ -39,7 +39,7 @@ def parameters_of(model: nn.Module) -> Parameters:
     """The parameters of `model`. Under FSDP1 every rank must ask, since that gathers shapes.
 
     Raises:
-        UsageError: its adapter cannot be watched.
+        UsageError: its adapter cannot be followed.
     """
     inner = unwrapped(model)
     if has_adapter(inner):
@@ -87,7 +87,7 @@ def _of_adapter(model: Any) -> Parameters:
     return Parameters(tensors, adapter=config.to_dict(), base=config.base_model_name_or_path, revision=revision)
 
 
-def _named(model: nn.Module) -> Iterator[tuple[str, Held]]:
+def _named(model: nn.Module) -> Iterator[tuple[str, LiveTensor]]:
     wrapper = _fsdp1_of(model)
     if wrapper is None:
         yield from model.named_parameters()

@@ -22,6 +22,8 @@ from geomcheck.suite.language.selection import DEFAULT, Selection, parse_selecti
 DEFAULT_METRICS = ("update_sparsity", "relative_update_norm", "stable_rank", "subspace_alignment")
 """What is measured where neither metrics nor a suite say so: none of these factorizes W0."""
 
+GOLDEN = (5**0.5 - 1) / 2
+
 WeightsOption = str | Mapping[str, Any] | Selection | None
 
 WeightPlan = Mapping[str, frozenset[Request]]
@@ -88,7 +90,7 @@ def spread(weights: Iterable[Weight]) -> list[str]:
     by_module: dict[tuple[str, str], list[str]] = {}
     for weight in sorted(weights, key=lambda w: (w.scope, w.layer if w.layer is not None else -1, w.name)):
         by_module.setdefault((weight.scope, weight.module), []).append(weight.name)
-    queues = [_bisected(names, number) for number, names in enumerate(by_module.values())]
+    queues = [_scattered(names, number) for number, names in enumerate(by_module.values())]
     return [name for turn in zip_longest(*queues) for name in turn if name is not None]
 
 
@@ -98,12 +100,10 @@ def signature(asked: WeightPlan) -> str:
     return hashlib.blake2b(json.dumps(plain).encode(), digest_size=16).hexdigest()
 
 
-def _bisected(names: Sequence[str], number: int) -> list[str]:
-    """`names` so that each next one halves a gap, beginning in another place for each `number`."""
-    bits = max(1, (len(names) - 1).bit_length())
-    order = sorted(range(len(names)), key=lambda index: int(f"{index:0{bits}b}"[::-1], 2))
-    shift = number * len(names) // 7
-    return [names[(index + shift) % len(names)] for index in order]
+def _scattered(names: Sequence[str], number: int) -> list[str]:
+    """`names` so that the first few leave no large gap, and are others for each `number`: by multiples of the golden
+    ratio, modulo 1."""
+    return [names[i] for i in sorted(range(len(names)), key=lambda i: (i * GOLDEN + number / 7) % 1)]
 
 
 def _requests(metrics: Sequence[str | Request]) -> tuple[Request, ...]:

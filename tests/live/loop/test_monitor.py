@@ -19,8 +19,8 @@ from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
 from geomcheck.live.loop.history import ObservedWeight
+from geomcheck.live.loop.measure import observe_weight
 from geomcheck.live.loop.plan import spread
-from geomcheck.live.loop.weight import observe_weight
 from geomcheck.record import Record, Request
 from geomcheck.training import Monitor, Sharded
 from tests.diagnostics import oracle
