@@ -6,8 +6,7 @@ import argparse
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from geomcheck.report.text.verdicts import printable
 if TYPE_CHECKING:
     from geomcheck.checkpoints import BaseWeights
     from geomcheck.live.directory import Pace
-    from geomcheck.measurement import Cache
     from geomcheck.suite import Suite
 
 VIOLATED = 1
@@ -61,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Follow the run; returns the exit code. Raises GeomcheckError where the usage is wrong."""
     from geomcheck.live.directory import FollowedRun, follow
     from geomcheck.live.directory.output import Documents, Lines
-    from geomcheck.measurement import Resources, parse_workers
+    from geomcheck.measurement import Cache, Resources, parse_workers
 
     pace = _pace(options)
     try:
@@ -73,7 +71,9 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("watch needs --suite=NAME-OR-PATH; `geomcheck suites` lists the shipped ones")
     base = _base(options, suites)
     output = Documents() if options.json else Lines()
-    with _cache(options) as cache:
+    with ExitStack() as stack:
+        directory = options.cache or stack.enter_context(tempfile.TemporaryDirectory(prefix="geomcheck-"))
+        cache = stack.enter_context(closing(Cache(Path(directory))))
         workers = parse_workers(options.workers, option="--workers=")
         resources = Resources(workers=workers, device=options.device, cache=cache)
         resources.require_device()
@@ -126,16 +126,3 @@ def _base(options: argparse.Namespace, suites: list[Suite]) -> BaseWeights | Non
 
         require_outside(Path(options.cache), inputs, option="--cache=")
     return open_base(options.base, "the given base") if options.base else None
-
-
-@contextmanager
-def _cache(options: argparse.Namespace) -> Iterator[Cache]:
-    """The cache: where the user said, or else in a directory that lives as long as the watch."""
-    from geomcheck.measurement import Cache
-
-    if options.cache:
-        with closing(Cache(Path(options.cache))) as cache:
-            yield cache
-        return
-    with tempfile.TemporaryDirectory(prefix="geomcheck-") as directory, closing(Cache(Path(directory))) as cache:
-        yield cache

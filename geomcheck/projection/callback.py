@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import TrainerCallback
 
 from geomcheck.checkpoints import BaseWeights, open_base
@@ -73,14 +73,16 @@ class ConstrainUpdates(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin at once, resume, or make sure that beginning later will be possible."""
         model, optimizer = kwargs["model"], kwargs["optimizer"]
-        self._let_go()
+        if self.projection is not None:
+            self.projection.remove()
+        self.projection = None
         start = start_step(self._at, state.max_steps)
         if state.global_step >= start and state.global_step > 0:
             self._resume(args, state, model, optimizer, start)
         elif start == 0:
             self._begin(model, optimizer, 0)
         elif self._channel == "live" and self._base is not None:
-            require_same_weights(self._selected(model), self._base)
+            require_same_weights(selected(matrices(model), self._weights), self._base)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin when the time has come: before the checkpoint of this step is written."""
@@ -98,11 +100,6 @@ class ConstrainUpdates(TrainerCallback):
         if self.projection is None:
             raise RunError(f"the training ended at step {state.global_step}, before its constraint ({self._at}) began")
         self.projection.remove()
-
-    def _let_go(self) -> None:
-        if self.projection is not None:
-            self.projection.remove()
-        self.projection = None
 
     def _begin(self, model: nn.Module, optimizer: Any, step: int) -> None:
         taken = self._taken(model, step)
@@ -122,16 +119,13 @@ class ConstrainUpdates(TrainerCallback):
             return Channel.random(shapes_of(model, self._weights), self._k, self._seed)
         assert self._base is not None
         return Channel.of_live(
-            self._selected(model).items(),
+            selected(matrices(model), self._weights).items(),
             self._base,
             self._k,
             weights=self._weights,
             source=f"the live trajectory at step {step}",
             leave_out_undefined=self._leave_out,
         )
-
-    def _selected(self, model: nn.Module) -> dict[str, Tensor]:
-        return selected(matrices(model), self._weights)
 
     def _resume(self, args: Any, state: Any, model: nn.Module, optimizer: Any, start: int) -> None:
         checkpoint = Path(self._resume_from or Path(args.output_dir) / f"checkpoint-{state.global_step}")
@@ -141,18 +135,17 @@ class ConstrainUpdates(TrainerCallback):
                 f"{checkpoint}: training resumes at step {state.global_step}, after its constraint began at {start}, "
                 "but this checkpoint holds none; give the one that is resumed from as resume_from="
             )
-        asked = {"how": self._how, "unselected": self._unselected, "start_step": start, **self._asked_channel()}
+        asked: dict[str, Any] = {"how": self._how, "unselected": self._unselected, "start_step": start}
+        if isinstance(self._channel, Channel):
+            asked |= {"channel": self._channel.drawn, "k": self._channel.k, "seed": self._channel.seed}
+        elif self._channel == "random":
+            asked |= {"channel": "random", "k": self._k, "seed": self._seed}
+        else:
+            asked |= {"channel": "learned", "k": self._k}
         for key, value in asked.items():
             if getattr(known, key) != value:
                 raise RunError(f"{checkpoint}: {key} was {getattr(known, key)!r}, and now {value!r} is asked for")
         self.projection = resume_constraint(model, checkpoint, optimizer=optimizer)
-
-    def _asked_channel(self) -> dict[str, Any]:
-        if isinstance(self._channel, Channel):
-            return {"channel": self._channel.drawn, "k": self._channel.k, "seed": self._channel.seed}
-        if self._channel == "random":
-            return {"channel": "random", "k": self._k, "seed": self._seed}
-        return {"channel": "learned", "k": self._k}
 
 
 def start_step(at: Moment, max_steps: int) -> int:
