@@ -112,7 +112,7 @@ def _pace(options: argparse.Namespace) -> Pace:
 
 
 def _base(options: argparse.Namespace, suites: list[Suite]) -> BaseWeights | None:
-    """W0 where it was given, after a look at what would be written where."""
+    """W0 where it was given, after checking that no output would overwrite an input."""
     from geomcheck.checkpoints import open_base
 
     places = {options.run: "the run"} | {suite.base: "W0" for suite in suites if suite.base}

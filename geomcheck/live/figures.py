@@ -87,7 +87,7 @@ def _at(place: Place, entry: SoFar, snapshot: Snapshot) -> tuple[Observed, tuple
         RecordError: it was not measured.
     """
     record, here = snapshot.record, replace(entry.due.expectation, at=At(place, place, single=True))
-    if not _is_about_several(here):
+    if not _needs_certain_checkpoints(here):
         verdict = judge(here, record, snapshot.reference, ended=False)
         if verdict.decisive is None:
             raise Unanswerable(verdict.message)
@@ -104,6 +104,6 @@ def _at(place: Place, entry: SoFar, snapshot: Snapshot) -> tuple[Observed, tuple
     raise Unanswerable(f"{group or 'the run'} has no figure at {place.text}")
 
 
-def _is_about_several(expectation: Expectation) -> bool:
-    """Whether the condition says nothing of just any single checkpoint: it names its own, or is about their order."""
+def _needs_certain_checkpoints(expectation: Expectation) -> bool:
+    """Whether the condition cannot be judged at just any one checkpoint: it names its own, or is a trend."""
     return isinstance(expectation.condition, Bands | Trend)

@@ -63,7 +63,7 @@ class Ranks:
             raise RunError(f"the ranks differ in {what}: give every rank the same tensors, whole or as DTensors")
 
     def all_do(self, act: Callable[[], T]) -> T:
-        """What `act` gives here, if it does so on every rank: else none goes on alone, to wait for the others.
+        """What `act` gives here, once it has succeeded on every rank: none may go on and wait for one that failed.
 
         Raises:
             RunError: it raised on another rank; what it raises here is raised here.

@@ -17,7 +17,7 @@ from geomcheck.record import Record
 from geomcheck.suite.language.selection import DEFAULT, Selection
 
 HoldsChannel = Channel | Run | Record | str | Path
-"""Whatever a channel can be taken from."""
+"""Anything that a channel can be taken from."""
 
 
 def constrain_updates(

@@ -163,7 +163,7 @@ def _missed(entry: SoFar, record: Record, missed: Sequence[Point]) -> str | None
         return None
     return (
         f"{', '.join(gone)} came, and was removed before it was measured; let the training keep more checkpoints "
-        "(save_total_limit), or look more often (--every)"
+        "(save_total_limit), or read more often (--every)"
     )
 
 

@@ -63,7 +63,7 @@ class GeometryCallback(TrainerCallback):
         base: W0: a directory or a Hub id; ``"start"``: the weights at the start of the training, which are written
             down beside the run; by default what the model was loaded from, if that is on this machine.
         metrics, weights, reference, budget, device, cache: see `Monitor`.
-        every: look every so many steps and at the last, from the live parameters, instead of at each save.
+        every: observe every so many steps and at the last, from the live parameters, instead of at each save.
         on_violation: ``stop`` ends the training when an expectation of level ``error`` can no longer hold; ``warn``
             says so in the log.
         record: where the record is written; by default beside the output directory, with the ending
@@ -93,7 +93,7 @@ class GeometryCallback(TrainerCallback):
         trainer: Trainer | None = None,
     ) -> None:
         if every is not None and (type(every) is not int or every < 1):
-            raise UsageError(f"every is {every!r}: give a whole number of steps, or None to look at each save")
+            raise UsageError(f"every is {every!r}: give a whole number of steps, or None to observe at each save")
         require_sensible(on_violation=on_violation, budget=budget, device=device)
         wanted = Wanted.of(suite, metrics, weights)
         self._new_monitor = partial(
@@ -129,7 +129,7 @@ class GeometryCallback(TrainerCallback):
 
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Find W0, and see to it that there is something to measure."""
+        """Find W0, and make sure that there is something to measure."""
         self._monitor, self._record_path, self._seen = None, None, None
         self._begun_at = self._observed = state.global_step
         self._find_trainer()
@@ -159,10 +159,10 @@ class GeometryCallback(TrainerCallback):
         if self._monitor is None or not Ranks().leads:
             return
         if self._seen is None and state.global_step > self._begun_at:
-            self._warn_once("the training ended before it was looked at once: nothing was measured, nothing judged")
+            self._warn_once("the training ended before it was observed once: nothing was measured, nothing judged")
         elif self._seen is not None and self._seen.open:
             self._warn_once(
-                f"the training ended at step {state.global_step} of {state.max_steps}, looked at last at step "
+                f"the training ended at step {state.global_step} of {state.max_steps}, observed last at step "
                 f"{self._seen.step}: {', '.join(self._seen.open)} not judged to the end. Gate what there is with "
                 f"pytest --geom-run={self._record_path}"
             )
@@ -192,7 +192,7 @@ class GeometryCallback(TrainerCallback):
         return monitor
 
     def _own(self, record: Path) -> Path:
-        """`record`, unless another callback of this training keeps its own there: each would undo the other's."""
+        """`record`, unless another callback of this training writes its own there: each would overwrite the other's."""
         trainer = self._trainer() if self._trainer else None
         others = trainer.callback_handler.callbacks if trainer else []
         if any(isinstance(c, GeometryCallback) and c is not self and c._record_path == record for c in others):
@@ -226,7 +226,7 @@ class GeometryCallback(TrainerCallback):
             self._report(self._seen)
 
     def _log(self, state: Any, control: Any, figures: Mapping[str, float]) -> None:
-        """Log as the Trainer does, past the overridden methods that would flush a window of their own."""
+        """Log with Trainer's own method: overriding ones, as TRL's, would also log and reset what they average."""
         trainer = self._trainer() if self._trainer else None
         if trainer is None:
             state.log_history.append({**figures, "epoch": state.epoch, "step": state.global_step})
@@ -234,7 +234,7 @@ class GeometryCallback(TrainerCallback):
             return
         due = control.should_log
         Trainer.log(trainer, dict(figures))
-        control.should_log = due  # handlers of a log take it for the one that was due
+        control.should_log = due  # logging clears it, and the training's own log may still be due
 
     def _report(self, seen: Observation) -> None:
         partly = f"{seen.watched} of {seen.weights} weights"

@@ -91,7 +91,7 @@ def _once(named: Iterable[tuple[str, LiveTensor]]) -> dict[str, LiveTensor]:
 
 
 def _identity(held: LiveTensor) -> object:
-    """What two names of one tensor have in common. Only where there is memory can that be told."""
+    """Equal for two names of one tensor, which only the address of its memory shows."""
     local = getattr(held, "_local_tensor", held)
     if isinstance(local, Tensor) and local.numel():
         return local.data_ptr(), tuple(held.shape), held.dtype

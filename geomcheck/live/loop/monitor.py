@@ -132,7 +132,7 @@ class Monitor:
         self._resume_at = step
 
     def begin(self, tensors: Readable, *, adapter: Mapping[str, Any] | None = None, fresh: bool = True) -> Beginning:
-        """See to it that there is something to measure. Every rank calls this before the first step, or none does.
+        """Make sure that there is something to measure. Every rank calls this before the first step, or none does.
 
         Args:
             tensors, adapter: as in `observe`.
@@ -232,14 +232,14 @@ class Monitor:
         return comparable(Run(self._name, self._run, (checkpoint,), None), self._base)
 
     def _planned(self, record: Record) -> WeightPlan:
-        """What is asked of each weight: found out at the first observation, which also takes up the history."""
+        """What is asked of each weight; the first observation makes this plan, and resumes the history with it."""
         if self._plan is None:
             self._plan = plan(record, self._wanted)
             self._history.resume(self._resume_at, self._plan, total_steps=self._total_steps)
         return self._plan
 
     def _check(self, record: Record, base: BaseWeights) -> None:
-        """Note and log what speaks against the run; training goes on."""
+        """Where the figures contradict a sound training, note and log why; training goes on."""
         try:
             require_sound(record, base)
         except RunError as error:

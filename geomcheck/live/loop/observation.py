@@ -1,4 +1,4 @@
-"""What an observed training is told: how it begins, and what each observation finds."""
+"""What a training learns from being observed: at its beginning, and from each observation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training is asked for: which figures of which weights, known before the first step."""
+"""What is measured of a training: which figures of which weights, known before the first step."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def plan(record: Record, wanted: Wanted) -> WeightPlan:
 
 
 def spread(weights: Iterable[Weight]) -> list[str]:
-    """Their names in a fixed order, of which every beginning is spread over modules and layers."""
+    """The names of weights in an order of which the first few, however few, are spread over modules and layers."""
     by_module: dict[tuple[str, str], list[str]] = {}
     for weight in sorted(weights, key=lambda w: (w.scope, w.layer if w.layer is not None else -1, w.name)):
         by_module.setdefault((weight.scope, weight.module), []).append(weight.name)

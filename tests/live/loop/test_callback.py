@@ -179,7 +179,7 @@ def test_a_violated_suite_stops_the_training_where_it_is_violated(
     assert watch.record is not None
     assert [point.step for point in watch.record.points] == [2, 4]
     warning, ended = (record.getMessage() for record in caplog.records)
-    assert ended.startswith("geometry: the training ended at step 4 of 6, looked at last at step 4: in-the-end not")
+    assert ended.startswith("geometry: the training ended at step 4 of 6, observed last at step 4: in-the-end not")
     for part in (
         "geometry: small-step is violated at step 4, and the training is stopped\nrelative_update_norm left value < ",
         "small.yaml:4",
