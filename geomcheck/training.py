@@ -1,4 +1,4 @@
-"""Watching the geometry of a model while it trains, and confining its updates to a channel."""
+"""Observing the geometry of a model while it trains, and confining its updates to a channel."""
 
 from __future__ import annotations
 
@@ -6,37 +6,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geomcheck.live.loop.callback import GeometryCallback
-    from geomcheck.live.loop.model import Sharded
-    from geomcheck.live.loop.monitor import Monitor
-    from geomcheck.live.loop.observation import Observation
-    from geomcheck.projection.constrained import ConstrainUpdates
-    from geomcheck.projection.projection import Projection, constrain_updates, resume_constraint
+    from geomcheck.live.loop.callback import GeometryCallback as GeometryCallback
+    from geomcheck.live.loop.live_weights import Sharded as Sharded
+    from geomcheck.live.loop.monitor import Monitor as Monitor
+    from geomcheck.live.loop.observation import Observation as Observation
+    from geomcheck.projection.callback import ConstrainUpdates as ConstrainUpdates
+    from geomcheck.projection.channel import Channel as Channel
+    from geomcheck.projection.constrain import constrain_updates as constrain_updates
+    from geomcheck.projection.constrain import resume_constraint as resume_constraint
+    from geomcheck.projection.projection import Projection as Projection
 
 _HOMES = {
-    "ConstrainUpdates": "geomcheck.projection.constrained",
+    "Channel": "geomcheck.projection.channel",
+    "ConstrainUpdates": "geomcheck.projection.callback",
     "GeometryCallback": "geomcheck.live.loop.callback",
     "Monitor": "geomcheck.live.loop.monitor",
     "Observation": "geomcheck.live.loop.observation",
     "Projection": "geomcheck.projection.projection",
-    "Sharded": "geomcheck.live.loop.model",
-    "constrain_updates": "geomcheck.projection.projection",
-    "resume_constraint": "geomcheck.projection.projection",
+    "Sharded": "geomcheck.live.loop.live_weights",
+    "constrain_updates": "geomcheck.projection.constrain",
+    "resume_constraint": "geomcheck.projection.constrain",
 }
-
-__all__ = [
-    "ConstrainUpdates",
-    "GeometryCallback",
-    "Monitor",
-    "Observation",
-    "Projection",
-    "Sharded",
-    "constrain_updates",
-    "resume_constraint",
-]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'geomcheck.training' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(_HOMES)

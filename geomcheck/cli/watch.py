@@ -6,8 +6,7 @@ import argparse
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,7 @@ from geomcheck.report.text.verdicts import printable
 
 if TYPE_CHECKING:
     from geomcheck.checkpoints import BaseWeights
-    from geomcheck.live.directory import End, Pace, Watcher
-    from geomcheck.measurement import Cache
+    from geomcheck.live.directory import Pace
     from geomcheck.suite import Suite
 
 VIOLATED = 1
@@ -58,8 +56,10 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Watch; returns the exit code. Raises GeomcheckError where the usage is wrong."""
-    from geomcheck.live.directory.tell import Documents, Lines
+    """Follow the run; returns the exit code. Raises GeomcheckError where the usage is wrong."""
+    from geomcheck.live.directory import FollowedRun, follow
+    from geomcheck.live.directory.output import Documents, Lines
+    from geomcheck.measurement import Cache, Resources, parse_workers
 
     pace = _pace(options)
     try:
@@ -70,24 +70,31 @@ def run(options: argparse.Namespace) -> int:
     if not suites:
         raise UsageError("watch needs --suite=NAME-OR-PATH; `geomcheck suites` lists the shipped ones")
     base = _base(options, suites)
-    teller = Documents() if options.json else Lines()
-    with _cache(options) as cache:
-        watcher = _watcher(options, suites, base, cache)
+    output = Documents() if options.json else Lines()
+    with ExitStack() as stack:
+        directory = options.cache or stack.enter_context(tempfile.TemporaryDirectory(prefix="geomcheck-"))
+        cache = stack.enter_context(closing(Cache(Path(directory))))
+        workers = parse_workers(options.workers, option="--workers=")
+        resources = Resources(workers=workers, device=options.device, cache=cache)
+        resources.require_device()
+        followed = FollowedRun(
+            options.run,
+            suites,
+            base=base,
+            reference=options.reference,
+            steps=options.steps,
+            resources=resources,
+            dequantize=options.dequantize,
+        )
         try:
-            end = _follow(watcher, pace, teller)
+            end = follow(followed, pace, output)
         except RunError as error:
             print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
             return VIOLATED
-    teller.ended(end)
-    if options.record and end.look is not None:
-        geomcheck.write_record(end.look.record, options.record)
+    output.ended(end)
+    if options.record and end.snapshot is not None:
+        geomcheck.write_record(end.snapshot.record, options.record)
     return int(end.code)
-
-
-def _follow(watcher: Watcher, pace: Pace, teller: Any) -> End:
-    from geomcheck.live.directory import follow
-
-    return follow(watcher, pace, teller)
 
 
 def _pace(options: argparse.Namespace) -> Pace:
@@ -105,7 +112,7 @@ def _pace(options: argparse.Namespace) -> Pace:
 
 
 def _base(options: argparse.Namespace, suites: list[Suite]) -> BaseWeights | None:
-    """W0 where it was given, after a look at what would be written where."""
+    """W0 where it was given, after checking that no output would overwrite an input."""
     from geomcheck.checkpoints import open_base
 
     places = {options.run: "the run"} | {suite.base: "W0" for suite in suites if suite.base}
@@ -119,34 +126,3 @@ def _base(options: argparse.Namespace, suites: list[Suite]) -> BaseWeights | Non
 
         require_outside(Path(options.cache), inputs, option="--cache=")
     return open_base(options.base, "the given base") if options.base else None
-
-
-@contextmanager
-def _cache(options: argparse.Namespace) -> Iterator[Cache]:
-    """The cache: where the user said, or else in a directory that lives as long as the watch."""
-    from geomcheck.measurement import Cache
-
-    if options.cache:
-        with closing(Cache(Path(options.cache))) as cache:
-            yield cache
-        return
-    with tempfile.TemporaryDirectory(prefix="geomcheck-") as directory, closing(Cache(Path(directory))) as cache:
-        yield cache
-
-
-def _watcher(options: argparse.Namespace, suites: list[Suite], base: BaseWeights | None, cache: Cache) -> Watcher:
-    from geomcheck.live.directory import Watcher
-    from geomcheck.measurement import Resources, parse_workers
-
-    workers = parse_workers(options.workers, option="--workers=")
-    resources = Resources(workers=workers, device=options.device, cache=cache)
-    resources.require_device()
-    return Watcher(
-        options.run,
-        suites,
-        base=base,
-        reference=options.reference,
-        steps=options.steps,
-        resources=resources,
-        dequantize=options.dequantize,
-    )

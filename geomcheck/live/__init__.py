@@ -1,1 +1,1 @@
-"""Runs that are still training: followed from outside by their directory, or from inside by a callback."""
+"""A run that is still training: followed in its directory, or observed from within its loop."""

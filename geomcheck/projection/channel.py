@@ -18,8 +18,15 @@ from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
 from geomcheck.checkpoints.weights import describe
 from geomcheck.errors import RunError, Undefined, UsageError
 from geomcheck.files import replacing
-from geomcheck.projection.learned import At, Found, channels_of_live, channels_of_run, require_narrow, require_unchanged
-from geomcheck.projection.parameters import Parameters
+from geomcheck.projection.learned import (
+    Found,
+    Moment,
+    channels_of_live,
+    channels_of_run,
+    require_narrow,
+    require_unchanged,
+)
+from geomcheck.projection.parameters import canonical_parameters, selected
 from geomcheck.record import Record, read_record
 from geomcheck.suite.language.selection import DEFAULT, Selection
 
@@ -68,7 +75,7 @@ class Channel:
         run: Run | str | Path,
         *,
         k: int = 16,
-        at: At = "20%",
+        at: Moment = "20%",
         base: BaseWeights | str | Path | None = None,
         weights: Selection = DEFAULT,
         leave_out_undefined: bool = False,
@@ -101,7 +108,7 @@ class Channel:
         record: Record | str | Path,
         *,
         k: int = 16,
-        at: At = "20%",
+        at: Moment = "20%",
         weights: Selection = DEFAULT,
         leave_out_undefined: bool = False,
     ) -> Channel:
@@ -145,9 +152,7 @@ class Channel:
             RunError: W0 cannot be read.
         """
         w0 = open_base(base, "the given base") if isinstance(base, str | Path) else base
-        parameters = Parameters(named_parameters).canonical()
-        described = {name: describe(name, tuple(p.shape)) for name, p in parameters.items()}
-        chosen = {weight.name: parameters[weight.name] for weight in weights.select(described)}
+        chosen = selected(canonical_parameters(named_parameters), weights)
         require_narrow(k, {name: parameter.shape[1] for name, parameter in chosen.items()})
         found = channels_of_live(chosen, w0, k=k)
         return cls.of_found(found, k, source, leave_out_undefined=leave_out_undefined)

@@ -15,22 +15,22 @@ from geomcheck.checkpoints.changes import whole
 from geomcheck.diagnostics import Base, Update
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.errors import RunError, Undefined, UsageError
+from geomcheck.live.loop.live_weights import gathered
 from geomcheck.measurement import survey
 from geomcheck.measurement.provenance import require_measured_on
 from geomcheck.measurement.soundness import ANOTHER_MODEL
 from geomcheck.measurement.trajectory import Trajectory, WeightFiles
-from geomcheck.projection.subspace import gathered
 from geomcheck.record import Record, locate
 from geomcheck.suite.language.selection import Selection
 
 Found = Mapping[str, Tensor | Undefined]
 """By weight: V, float64 with orthonormal columns (in, k), or the reason why there is none."""
 
-At = str | int
+Moment = str | int
 """A checkpoint: a share of the training (``20%``: the nearest, within 5 points), ``first``, ``last``, or a step."""
 
 
-def channels_of_run(run: Run, base: BaseWeights, *, k: int, at: At, weights: Selection) -> tuple[str, Found]:
+def channels_of_run(run: Run, base: BaseWeights, *, k: int, at: Moment, weights: Selection) -> tuple[str, Found]:
     """V_K of the cumulative update at one checkpoint of a run.
 
     Returns:
@@ -70,7 +70,7 @@ def channels_of_live(parameters: Mapping[str, Tensor], base: BaseWeights, *, k: 
     before = require_same_weights(parameters, base)
     found: dict[str, Tensor | Undefined] = {}
     for name, parameter in parameters.items():
-        now = gathered(parameter.detach())
+        now = gathered(parameter)
         update = Update(Base(whole(before.read(name)).to(now.device)), now)
         if not torch.isfinite(now).all():
             raise RunError(f"{name}: NaN or infinite values in the live model")
@@ -104,7 +104,7 @@ def require_narrow(k: int, widths: Mapping[str, int]) -> None:
         raise UsageError(f"k={k}{of}; give a whole number from 1 and below every weight's in")
 
 
-def require_unchanged(record: Record, run: Run, base: BaseWeights, at: At) -> None:
+def require_unchanged(record: Record, run: Run, base: BaseWeights, at: Moment) -> None:
     """Refuse a run that is not the one that a record was measured on, at W0 or at one checkpoint.
 
     Raises:
@@ -123,7 +123,7 @@ def require_unchanged(record: Record, run: Run, base: BaseWeights, at: At) -> No
             raise RunError(f"{error}; records hold figures, not V, so give a run") from error
 
 
-def _index(record: Record, at: At) -> int:
+def _index(record: Record, at: Moment) -> int:
     where: Any = {"step": at} if isinstance(at, int) else {"progress": at} if at.endswith("%") else at
     try:
         index = locate(record.points, where, 0)

@@ -25,16 +25,10 @@ def projected(rows: Tensor, v: Tensor) -> Tensor:
     return ((rows.to(dtype) @ v) @ v.T).to(rows.dtype)
 
 
-def share_outside(update: Tensor, v: Tensor) -> float:
-    """Share of an update outside a channel, ``|D - D V V^T|_F^2 / |D|_F^2``, 0..1; 0 of a zero update.
-
-    Args:
-        update: D, shape (out, in).
-        v: shape (in, k); its columns are made orthonormal in float64 first.
-    """
-    d, basis = update.double(), torch.linalg.qr(v.double()).Q
-    energy = float(d.square().sum())
-    return float((d - (d @ basis) @ basis.T).square().sum()) / energy if energy else 0.0
+def project_(tensor: Tensor, v: Tensor) -> None:
+    """Project a matrix (out, in) in place, by the rows that lie on this rank. Raises as `local`."""
+    rows = local(tensor)
+    rows.copy_(projected(rows, v))
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -53,9 +47,3 @@ def local(tensor: Tensor) -> Tensor:
                 "shard by rows (dimension 0), as fully_shard does by default"
             )
     return distributed.to_local()
-
-
-def gathered(tensor: Tensor) -> Tensor:
-    """The whole of a tensor; where it is sharded, every rank has to ask for it."""
-    distributed: Any = tensor
-    return distributed.full_tensor() if hasattr(tensor, "placements") else tensor

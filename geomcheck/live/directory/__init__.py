@@ -1,6 +1,6 @@
-"""Following a run while it trains: each checkpoint measured once it is complete, the suites judged as they fall due."""
+"""Following a run in its directory: each checkpoint is measured once it is complete, and judged as it falls due."""
 
 from geomcheck.live.directory.follow import Code, End, Pace, follow
-from geomcheck.live.directory.look import Look, Watcher
+from geomcheck.live.directory.run import FollowedRun
 
-__all__ = ["Code", "End", "Look", "Pace", "Watcher", "follow"]
+__all__ = ["Code", "End", "FollowedRun", "Pace", "follow"]

@@ -1,9 +1,10 @@
-"""Following a run to its end: when to look, what to wait for, and when it is over."""
+"""Following a run to its end: when to measure, what to wait for, and when it is over."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Protocol
 from geomcheck.checkpoints import Checkpoint, Run
 from geomcheck.checkpoints.discovery.steps import recognise
 from geomcheck.errors import NoCheckpoint, RunError
-from geomcheck.live.directory.look import Look, Show, Watcher
+from geomcheck.live.directory.run import FollowedRun
+from geomcheck.live.snapshot import Snapshot
+from geomcheck.measurement import Progress
 
 SINGLE = "a single model"
 
 
 class Code(IntEnum):
-    """How a watch ends; the numbers are pytest's."""
+    """How following a run ends; the numbers are pytest's."""
 
     HOLDS = 0
     VIOLATED = 1
@@ -28,12 +31,12 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How often to look, and when to stop.
+    """How often to read the directory, and when to stop.
 
     Attributes:
-        every: seconds between two looks at the directory.
+        every: seconds between two readings.
         idle: seconds without a new checkpoint after which the run counts as ended; None waits for its last step.
-        once: look once.
+        once: read once.
     """
 
     every: float = 15.0
@@ -43,29 +46,31 @@ class Pace:
 
 @dataclass(frozen=True)
 class End:
-    """How it ended: the exit code, why, and what was found last; None where there was never a checkpoint."""
+    """How it ended: the exit code, why, and the last snapshot; None where there was never a checkpoint."""
 
     code: Code
     why: str
-    look: Look | None
+    snapshot: Snapshot | None
 
 
-class Teller(Protocol):
-    """Whoever is told how the watch goes."""
+class Output(Protocol):
+    """Where the course of a followed run is shown."""
 
-    show: Show
+    def show(self, run: str) -> AbstractContextManager[Progress]:
+        """Show how far the measurement of a run is, as long as the context lasts."""
+        ...
 
     def waits(self, reason: str) -> None:
         """There is nothing new; `reason` is the same as before in most calls."""
         ...
 
-    def looked(self, look: Look) -> None:
+    def took(self, snapshot: Snapshot) -> None:
         """Something was measured and judged."""
         ...
 
 
-def follow(watcher: Watcher, pace: Pace, teller: Teller) -> End:
-    """Look at the run until it has ended, an expectation that binds is violated for good, or the user interrupts.
+def follow(run: FollowedRun, pace: Pace, output: Output) -> End:
+    """Measure and judge a run until it has ended, a binding expectation is violated for good, or the user interrupts.
 
     A run has ended when its last checkpoint is at the last step of the training, as far as that is known, or when
     there was no new checkpoint for `pace.idle`. What cannot be read is waited for as long as its files change: it may
@@ -75,39 +80,34 @@ def follow(watcher: Watcher, pace: Pace, teller: Teller) -> End:
         UsageError: the run cannot be judged at all: several runs in one directory, no W0, one of another model.
         RunError: files cannot be read or trusted, and do not change.
     """
-    watch = _Watch(watcher, pace, teller)
+    course = _Course(run, pace, output)
     try:
-        return watch.to_the_end()
+        while (end := course.turn()) is None:
+            time.sleep(pace.every)
+        return end
     except KeyboardInterrupt:
-        return End(Code.INTERRUPTED, "interrupted", watch.last)
+        return End(Code.INTERRUPTED, "interrupted", course.last)
 
 
-class _Watch:
-    """One watch as it goes."""
+class _Course:
+    """What is remembered between two readings of the directory."""
 
-    def __init__(self, watcher: Watcher, pace: Pace, teller: Teller) -> None:
-        self.last: Look | None = None
-        self._watcher = watcher
+    def __init__(self, run: FollowedRun, pace: Pace, output: Output) -> None:
+        self.last: Snapshot | None = None
+        self._run = run
         self._pace = pace
-        self._teller = teller
-        self._news = time.monotonic()
-        self._accepted: dict[str, object] = {}
+        self._output = output
+        self._latest_arrival = time.monotonic()
+        self._measured: dict[str, object] = {}
         self._unsettled: dict[str, object] = {}
         self._trouble: tuple[str, object] | None = None
 
-    def to_the_end(self) -> End:
-        """Look and wait in turn."""
-        while True:
-            over = self._pace.once or self._idle()
-            end = self._turn(over=over)
-            if end is not None:
-                return end
-            time.sleep(self._pace.every)
-
-    def _turn(self, *, over: bool) -> End | None:
-        """One look, if there is something new or it is `over`; how it ended, if it did."""
+    def turn(self) -> End | None:
+        """Read the directory once; how it ended, if it did."""
+        idle = self._pace.idle is not None and time.monotonic() - self._latest_arrival >= self._pace.idle
+        over = self._pace.once or idle
         try:
-            reason = self._look(over=over)
+            reason = self._read(over=over)
         except NoCheckpoint as error:
             if self._pace.once:
                 raise
@@ -118,90 +118,88 @@ class _Watch:
             reason = self._after(error)
         end = self._end(over=over)
         if end is None:
-            self._teller.waits(reason)
+            self._output.waits(reason)
         return end
 
-    def _look(self, *, over: bool) -> str:
-        """Look at what is new; what is waited for then, for people."""
-        found = self._watcher.open()
+    def _read(self, *, over: bool) -> str:
+        """Measure and judge what is new; what is waited for then, in words."""
+        found = self._run.open()
         complete = tuple(c for c in found.checkpoints if over or self._is_complete(found, c))
         run = replace(found, checkpoints=complete)
-        state = {c.name: _files(c.source.path) for c in complete}
-        if complete and not state.items() <= self._accepted.items():
-            ended = run.planned is not None and complete[-1].step >= run.planned
-            finished = ended or (over and not self._pace.once)
-            self._watcher.note(run)
-            self.last = self._watcher.look(run, self._teller.show, finished=finished)
-            if state.keys() - self._accepted.keys():
-                self._news = time.monotonic()
-            self._accepted |= state
+        files = {c.name: _files(c.source.path) for c in complete}
+        if complete and not files.items() <= self._measured.items():
+            at_the_end = run.planned is not None and complete[-1].step >= run.planned
+            finished = at_the_end or (over and not self._pace.once)
+            self.last = self._run.measure(run, self._output.show, finished=finished)
+            if files.keys() - self._measured.keys():
+                self._latest_arrival = time.monotonic()
+            self._measured |= files
             self._trouble = None
-            self._teller.looked(self.last)
-        return _next(found, complete)
+            self._output.took(self.last)
+        return _awaited(found, complete)
 
     def _after(self, error: Exception) -> str:
-        """What is waited for after trouble; the same trouble with the same files is not waited for."""
-        trouble = (str(error), _read_files(Path(self._watcher.path)))
+        """What is waited for after trouble; the same trouble with the same files is raised."""
+        trouble = (str(error), _read_files(Path(self._run.path)))
         if trouble == self._trouble:
             raise error
         self._trouble = trouble
         return f"cannot be read now, which may pass: {error}"
 
     def _is_complete(self, run: Run, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint is vouched for, or its files have stood still between two looks."""
+        """Whether a checkpoint is vouched for, or its files stood still between two readings."""
         if run.framework == SINGLE:
             return False
-        if checkpoint.vouched or checkpoint.name in self._accepted:
+        if checkpoint.vouched or checkpoint.name in self._measured:
             return True
         files = _files(checkpoint.source.path)
         before, self._unsettled[checkpoint.name] = self._unsettled.get(checkpoint.name), files
         return before == files
 
-    def _idle(self) -> bool:
-        return self._pace.idle is not None and time.monotonic() - self._news >= self._pace.idle
-
     def _end(self, *, over: bool) -> End | None:
-        """How the watch has ended, if it has."""
-        look = self.last
-        if look is not None and look.violated:
-            names = ", ".join(entry.due.expectation.id for entry in look.violated)
-            return End(Code.VIOLATED, f"violated{'' if look.finished else ', whatever still comes'}: {names}", look)
-        if look is not None and look.finished:
-            return _concluded(look, f"the run has ended at step {look.record.points[-1].step}")
-        if not over:
+        """How it has ended, if it has."""
+        if self.last is None:
+            return End(Code.NOTHING_CHECKED, "no checkpoint came", None) if over else None
+        if over and not (self._pace.once or self.last.finished or self.last.violated):
+            self.last = self._run.conclude()
+            self._output.took(self.last)
+        if self.last.violated:
+            names = ", ".join(entry.due.expectation.id for entry in self.last.violated)
+            why = f"violated{'' if self.last.finished else ', whatever still comes'}: {names}"
+            return End(Code.VIOLATED, why, self.last)
+        if not (self.last.finished or over):
             return None
-        if look is None:
-            return End(Code.NOTHING_CHECKED, "no checkpoint came", None)
-        if self._pace.once:
-            return _concluded(look, "the run goes on")
-        self.last = look = self._watcher.conclude()
-        self._teller.looked(look)
-        if look.violated:
-            return self._end(over=over)
-        return _concluded(look, "no new checkpoint came, and the run counts as ended")
+        why = _why_no_more(self.last)
+        if not self.last.checks_anything:
+            return End(Code.NOTHING_CHECKED, f"{why}; no expectation was judged", self.last)
+        return End(Code.HOLDS, why, self.last)
 
 
-def _concluded(look: Look, why: str) -> End:
-    if not look.judged:
-        return End(Code.NOTHING_CHECKED, f"{why}; no expectation was judged", look)
-    return End(Code.HOLDS, why, look)
+def _why_no_more(snapshot: Snapshot) -> str:
+    """Why nothing more is measured."""
+    step = snapshot.record.points[-1].step
+    if not snapshot.finished:
+        return "the run goes on"
+    if snapshot.planned is not None and step >= snapshot.planned:
+        return f"the run has ended at step {step}"
+    return "no new checkpoint came, and the run counts as ended"
 
 
-def _next(run: Run, complete: Sequence[Checkpoint]) -> str:
+def _awaited(run: Run, complete: Sequence[Checkpoint]) -> str:
     """What is waited for, in words."""
-    pending = [c.name for c in run.checkpoints if c not in complete]
-    saving = [entry.name for entry in run.left_out if entry.incomplete]
     if run.framework == SINGLE:
         return "there is a model, and no checkpoint directory yet"
-    if pending or saving:
-        return f"{', '.join([*pending, *saving])} not complete yet"
+    pending = [c.name for c in run.checkpoints if c not in complete]
+    pending += [entry.name for entry in run.left_out if entry.incomplete]
+    if pending:
+        return f"{', '.join(pending)} not complete yet"
     if run.planned is None:
         return "next checkpoint; how long the training is is not known: give --steps or --idle, or end with Ctrl-C"
     return f"next checkpoint, to step {run.planned}"
 
 
 def _read_files(run: Path) -> object:
-    """The files that a look reads, of checkpoints and W0; logs beside them change as long as the training goes on."""
+    """The state of the files that are read, of checkpoints and W0; logs beside them change all the time."""
     try:
         found = recognise(run)
     except (RunError, OSError):  # it is gone, or damaged where it says what it is
@@ -220,6 +218,6 @@ def _stats(place: Path) -> Iterator[tuple[str, int, int]]:
     for path in place.rglob("*"):
         try:
             stat = path.stat()
-        except OSError:  # removed while we look
+        except OSError:  # removed meanwhile
             continue
         yield str(path.relative_to(place)), stat.st_size, stat.st_mtime_ns

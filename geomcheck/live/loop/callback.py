@@ -1,4 +1,4 @@
-"""The geometry of a run in its trackers, while transformers' Trainer, or one of TRL's, trains it."""
+"""Observing a training by transformers' Trainer, or one of TRL's: its geometry goes to its trackers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from geomcheck.checkpoints import BaseWeights, open_base
 from geomcheck.errors import RunError, UsageError
-from geomcheck.live.loop.model import LiveModel
-from geomcheck.live.loop.models import Holding, holding
+from geomcheck.live.loop.live_weights import LiveWeights
 from geomcheck.live.loop.monitor import Monitor, OnViolation, require_sensible
-from geomcheck.live.loop.observation import Beginning, Observation
+from geomcheck.live.loop.observation import Observation
+from geomcheck.live.loop.parameters import Parameters, parameters_of
 from geomcheck.live.loop.plan import Wanted, WeightsOption
-from geomcheck.live.loop.ranks import Ranks
 from geomcheck.live.loop.start import named_base, start_base, write_start
+from geomcheck.live.ranks import Ranks
 from geomcheck.record import Record, Request, read_record
 from geomcheck.report.text.verdicts import failure
 from geomcheck.suite import Suite
@@ -63,7 +63,7 @@ class GeometryCallback(TrainerCallback):
         base: W0: a directory or a Hub id; ``"start"``: the weights at the start of the training, which are written
             down beside the run; by default what the model was loaded from, if that is on this machine.
         metrics, weights, reference, budget, device, cache: see `Monitor`.
-        every: look every so many steps and at the last, from the live parameters, instead of at each save.
+        every: observe every so many steps and at the last, from the live parameters, instead of at each save.
         on_violation: ``stop`` ends the training when an expectation of level ``error`` can no longer hold; ``warn``
             says so in the log.
         record: where the record is written; by default beside the output directory, with the ending
@@ -93,10 +93,10 @@ class GeometryCallback(TrainerCallback):
         trainer: Trainer | None = None,
     ) -> None:
         if every is not None and (type(every) is not int or every < 1):
-            raise UsageError(f"every is {every!r}: give a whole number of steps, or None to look at each save")
+            raise UsageError(f"every is {every!r}: give a whole number of steps, or None to observe at each save")
         require_sensible(on_violation=on_violation, budget=budget, device=device)
         wanted = Wanted.of(suite, metrics, weights)
-        self._watch = partial(
+        self._new_monitor = partial(
             Monitor,
             suite=wanted.suite,
             metrics=wanted.requests,
@@ -115,7 +115,7 @@ class GeometryCallback(TrainerCallback):
         self._record_path: Path | None = None
         self._seen: Observation | None = None
         self._begun_at = self._observed = 0
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     @property
     def record(self) -> Record | None:
@@ -129,7 +129,7 @@ class GeometryCallback(TrainerCallback):
 
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Find W0, and see to it that there is something to watch."""
+        """Find W0, and make sure that there is something to measure."""
         self._monitor, self._record_path, self._seen = None, None, None
         self._begun_at = self._observed = state.global_step
         self._find_trainer()
@@ -140,95 +140,93 @@ class GeometryCallback(TrainerCallback):
 
     @_harmless
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> Any:
-        """Look at the model, where that is asked for every so many steps."""
+        """Observe the model, where that is asked for every so many steps."""
         step = state.global_step
-        due = self._every is not None and (step % self._every == 0 or step >= state.max_steps)
-        return self._looked(state, control, model, f"step-{step}") if due else control
+        if self._every is not None and (step % self._every == 0 or step >= state.max_steps):
+            self._observe(state, control, model, f"step-{step}")
+        return control
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> Any:
-        """Look at the model that has just been saved."""
-        return self._looked(state, control, model, f"checkpoint-{state.global_step}") if not self._every else control
+        """Observe the model that has just been saved."""
+        if self._every is None:
+            self._observe(state, control, model, f"checkpoint-{state.global_step}")
+        return control
 
     @_harmless
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Say what was never judged, because the training ended early or was not looked at in the end."""
+        """Say what was never judged, because the training ended early or was not observed in the end."""
         if self._monitor is None or not Ranks().leads:
             return
         if self._seen is None and state.global_step > self._begun_at:
-            self._warn_once("the training ended before it was looked at once: nothing was measured, nothing judged")
+            self._warn_once("the training ended before it was observed once: nothing was measured, nothing judged")
         elif self._seen is not None and self._seen.open:
             self._warn_once(
-                f"the training ended at step {state.global_step} of {state.max_steps}, looked at last at step "
+                f"the training ended at step {state.global_step} of {state.max_steps}, observed last at step "
                 f"{self._seen.step}: {', '.join(self._seen.open)} not judged to the end. Gate what there is with "
                 f"pytest --geom-run={self._record_path}"
             )
 
     def _begun(self, args: Any, state: Any, model: Any) -> Monitor:
         ranks = Ranks()
-        held = ranks.all_do(lambda: holding(model))
+        held = ranks.all_do(lambda: parameters_of(model))
         run = Path(args.output_dir).resolve()
         record = Path(self._record) if self._record else run.with_name(f"{run.name}.geometry.parquet")
         self._record_path = self._own(record.resolve())
         base = self._w0(held, run.with_name(f"{run.name}.geometry.start"), state, ranks)
         monitor = ranks.all_do(
-            lambda: self._watch(base, total_steps=state.max_steps, record=record, run=run, config=held.config),
+            lambda: self._new_monitor(base, total_steps=state.max_steps, record=record, run=run, config=held.config)
         )
         if state.global_step:
             monitor.resume(state.global_step)
         begun = monitor.begin(held.tensors, adapter=held.adapter, fresh=not state.global_step)
         if ranks.leads:
-            self._tell_beginning(monitor, begun, record)
+            w0 = monitor.base_path
+            logger.info("geometry: %d weights are watched against W0 (%s), in %s", begun.weights, w0, record)
+            if begun.departures:
+                self._warn_once(
+                    f"the model does not start from W0 ({w0}): {', '.join(begun.departures)} differ before the first "
+                    "step, so every figure will describe that difference too. Give the weights that this training "
+                    "starts from, or base='start'"
+                )
         return monitor
 
     def _own(self, record: Path) -> Path:
-        """`record`, unless another callback of this training keeps its own there: each would undo the other's."""
+        """`record`, unless another callback of this training writes its own there: each would overwrite the other's."""
         trainer = self._trainer() if self._trainer else None
-        others = [] if trainer is None else [c for c in trainer.callback_handler.callbacks if c is not self]
-        if any(isinstance(other, GeometryCallback) and other._record_path == record for other in others):
+        others = trainer.callback_handler.callbacks if trainer else []
+        if any(isinstance(c, GeometryCallback) and c is not self and c._record_path == record for c in others):
             raise UsageError(f"two callbacks keep their record in {record}; give one of them another, with record=PATH")
         return record
 
-    def _w0(self, held: Holding, directory: Path, state: Any, ranks: Ranks) -> BaseWeights:
-        if self._base != START:
-            given = self._base
-            return ranks.all_do(
-                lambda: named_base(held.base, held.revision) if given is None else open_base(given, "base")
-            )
+    def _w0(self, held: Parameters, directory: Path, state: Any, ranks: Ranks) -> BaseWeights:
+        given = self._base
+        if given is None:
+            return ranks.all_do(lambda: named_base(held.base, held.revision))
+        if given != START:
+            return ranks.all_do(lambda: open_base(given, "base"))
         if held.adapter is not None:
             raise UsageError("base='start' is of whole models; under an adapter, W0 is the model that it adapts")
-        if state.global_step:
-            return ranks.all_do(lambda: start_base(directory))
-        live = LiveModel(held.tensors, ranks, config=held.config, path=directory)
-        ranks.together(lambda: str(write_start(live, directory).source.path), live.gather)
+        if not state.global_step:
+            live = LiveWeights(held.tensors, ranks, config=held.config, path=directory)
+            ranks.together(lambda: str(write_start(live, directory).source.path), live.gather)
         return ranks.all_do(lambda: start_base(directory))
 
-    def _tell_beginning(self, monitor: Monitor, begun: Beginning, record: Path) -> None:
-        logger.info("geometry: %d weights are watched against W0 (%s), in %s", begun.weights, monitor.base_path, record)
-        if begun.departures:
-            self._warn_once(
-                f"the model does not start from W0 ({monitor.base_path}): {', '.join(begun.departures)} differ before "
-                "the first step, so every figure will describe that difference too. Give the weights that this "
-                "training starts from, or base='start'"
-            )
-
-    def _looked(self, state: Any, control: Any, model: Any, name: str) -> Any:
+    def _observe(self, state: Any, control: Any, model: Any, name: str) -> None:
         monitor, step = self._monitor, state.global_step
         if monitor is None or step <= self._observed:
-            return control
+            return
         self._observed = step
-        held = Ranks().all_do(lambda: holding(model))
+        held = Ranks().all_do(lambda: parameters_of(model))
         finished = step >= state.max_steps
-        seen = monitor.observe(step, held.tensors, adapter=held.adapter, name=name, finished=finished)
-        self._seen = seen
-        if seen.stop:
-            control.should_training_stop = True
-        self._log(state, control, seen.figures)
-        self._tell(seen)
-        return control
+        self._seen = monitor.observe(step, held.tensors, adapter=held.adapter, name=name, finished=finished)
+        control.should_training_stop |= self._seen.stop
+        self._log(state, control, self._seen.figures)
+        if Ranks().leads:
+            self._report(self._seen)
 
     def _log(self, state: Any, control: Any, figures: Mapping[str, float]) -> None:
-        """Log as the Trainer does, past the overridden methods that would flush a window of their own."""
+        """Log with Trainer's own method: overriding ones, as TRL's, would also log and reset what they average."""
         trainer = self._trainer() if self._trainer else None
         if trainer is None:
             state.log_history.append({**figures, "epoch": state.epoch, "step": state.global_step})
@@ -236,11 +234,9 @@ class GeometryCallback(TrainerCallback):
             return
         due = control.should_log
         Trainer.log(trainer, dict(figures))
-        control.should_log = due  # handlers of a log take it for the one that was due
+        control.should_log = due  # logging clears it, and the training's own log may still be due
 
-    def _tell(self, seen: Observation) -> None:
-        if not Ranks().leads:
-            return
+    def _report(self, seen: Observation) -> None:
         partly = f"{seen.watched} of {seen.weights} weights"
         logger.info("geometry at step %d: %s in %.2f s", seen.step, partly, seen.seconds)
         if seen.watched < seen.weights:
@@ -259,14 +255,15 @@ class GeometryCallback(TrainerCallback):
 
     def _failed(self, what: str, error: Exception, *, level: int = logging.WARNING) -> None:
         text = f"{type(error).__name__}: {error}"
-        if text not in self._told:
-            self._told.add(text)
-            logger.log(level, "geometry: %s: %s; training goes on", what, text, exc_info=not _is_ours(error))
+        trace = not isinstance(error, RunError | UsageError)
+        self._warn_once(f"{what}: {text}; training goes on", key=text, level=level, trace=trace)
 
-    def _warn_once(self, text: str, *, key: str | None = None) -> None:
-        if (key or text) not in self._told:
-            self._told.add(key or text)
-            logger.warning("geometry: %s", text)
+    def _warn_once(
+        self, text: str, *, key: str | None = None, level: int = logging.WARNING, trace: bool = False
+    ) -> None:
+        if (key or text) not in self._warned:
+            self._warned.add(key or text)
+            logger.log(level, "geometry: %s", text, exc_info=trace)
 
 
 def _calling_trainer(callback: GeometryCallback) -> Trainer | None:
@@ -278,7 +275,3 @@ def _calling_trainer(callback: GeometryCallback) -> Trainer | None:
             return owner
         frame = frame.f_back  # type: ignore[assignment]
     return None
-
-
-def _is_ours(error: Exception) -> bool:
-    return isinstance(error, RunError | UsageError)

@@ -1,9 +1,10 @@
-"""What a watched training remembers of its observations: figures and channels, never the weights."""
+"""What is remembered of the observations of a training: figures and channels, never the weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from geomcheck.checkpoints.run import share_done
-from geomcheck.errors import RunError, Undefined
+from geomcheck.errors import RunError, Undefined, UsageError
 from geomcheck.files import replacing
+from geomcheck.live.loop.plan import WeightPlan, signature
 from geomcheck.measurement.measured import W0, Measured
 from geomcheck.measurement.trajectory import Channel, PastCheckpoints
 from geomcheck.record import Point, Request
 from geomcheck.record.routes import RouteTaken
+
+logger = logging.getLogger("geomcheck.training")
 
 FORMAT = 1
 _FACTS = "facts"
 
 
 @dataclass(frozen=True)
-class Followed:
+class ObservedWeight:
     """What one observation found of one weight.
 
     Attributes:
@@ -46,20 +50,20 @@ class Step:
 
     Attributes:
         asked: what was asked of each weight, to tell whether a later observation continues this one.
-        followed: by name of the weight; what is not here is watched no longer.
+        weights: by name; what is not here is observed no longer.
         skipped: weights that cannot be measured, with the reason.
     """
 
     point: Point
     asked: str
-    followed: Mapping[str, Followed]
+    weights: Mapping[str, ObservedWeight]
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 class History:
     """The observations so far.
 
-    Memory: K x in of every watched weight, observation and channel that is compared with, and the figures.
+    Memory: K x in of every observed weight, observation and channel that is compared with, and the figures.
 
     Args:
         directory: where each observation is kept for a training that is resumed; None for nowhere.
@@ -75,9 +79,9 @@ class History:
         return tuple(step.point for step in self.steps)
 
     @property
-    def watched(self) -> tuple[str, ...]:
+    def observed(self) -> tuple[str, ...]:
         """The weights that were measured at every observation, in their order."""
-        return tuple(self.steps[-1].followed) if self.steps else ()
+        return tuple(self.steps[-1].weights) if self.steps else ()
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -86,122 +90,116 @@ class History:
 
     def kept(self, name: str) -> PastCheckpoints:
         """What is known of the earlier checkpoints of a weight."""
-        followed = [step.followed[name] for step in self.steps]
-        channels = {(i, *place): c for i, one in enumerate(followed) for place, c in one.channels.items()}
-        return PastCheckpoints(len(followed), channels, frozenset(i for i, one in enumerate(followed) if one.unchanged))
+        seen = [step.weights[name] for step in self.steps]
+        channels = {(i, *place): c for i, one in enumerate(seen) for place, c in one.channels.items()}
+        return PastCheckpoints(len(seen), channels, frozenset(i for i, one in enumerate(seen) if one.unchanged))
 
     def measured(self, name: str) -> Measured:
-        """All that was found of a weight that is still watched."""
+        """All that was found of a weight that is still observed."""
         found = Measured()
         for step in self.steps:
-            found.update(step.followed[name].measured)
+            found.update(step.weights[name].measured)
         return found
 
-    def require_continued(self, step: Step) -> None:
-        """Refuse an observation that does not belong to those so far.
+    def add(self, step: Step) -> None:
+        """Remember an observation, and write it down.
 
         Raises:
-            RunError: W0 is no longer what it was.
+            RunError: it does not belong to those so far: W0 is no longer what it was.
+            UsageError: it cannot be written down.
         """
-        if not self.steps:
-            return
-        before = self.steps[-1].followed
-        for name, followed in step.followed.items():
-            if followed.measured.digests[W0] != before[name].measured.digests[W0]:
+        for name, seen in step.weights.items() if self.steps else ():
+            if seen.measured.digests[W0] != self.steps[-1].weights[name].measured.digests[W0]:
                 raise RunError(
                     f"{name} of W0 is not what it was at step {self.steps[-1].point.step}: give the W0 that the record "
                     f"began with, or remove {self._directory} to begin another"
                 )
-
-    def add(self, step: Step) -> None:
-        """Remember an observation, and write it down. Raises UsageError where that cannot be written."""
         self.steps.append(step)
         if self._directory is not None:
-            _write(step, self._directory / _file_name(step.point))
+            _write(step, self._directory / f"{step.point.step}.safetensors")
 
-    def resume(self, last: int, asked: str, *, total_steps: int, by_progress: bool) -> None:
-        """Take up the observations of an interrupted training, up to step `last`; drop what came later.
+    def require_later(self, point: Point) -> None:
+        """Raise UsageError where `point` does not come after the last observation."""
+        if point.step < 1 or (self.steps and point.step <= self.steps[-1].point.step):
+            why = f" after step {self.steps[-1].point.step}" if self.steps else ": steps count from 1"
+            raise UsageError(f"step {point.step} cannot be observed{why}")
+
+    def resume(self, last: int | None, asked: WeightPlan, *, total_steps: int) -> None:
+        """Take up the observations of an interrupted training, up to step `last`, and drop what came later.
+
+        Without `last`, or where nothing fitting was kept, it starts anew, and the log says why.
 
         Args:
             total_steps: of the training as it is now, by which all progress counts.
-            by_progress: whether figures depend on where in the training a checkpoint lies.
-
-        Raises:
-            RunError: they are damaged, something else was asked of them, or their figures were of a training of
-                another length.
         """
         self.steps = []
-        if self._directory is None or not self._directory.is_dir():
-            return
-        files = sorted(self._directory.glob("*.safetensors"), key=_step_of)
-        steps = [_read(file) for file in files if _step_of(file) <= last]
-        other = next((step for step in steps if step.asked != asked), None)
-        if other is not None:
-            raise RunError(f"at step {other.point.step} other figures, or figures of other weights, were asked for")
-        if any(
-            ("run", index) not in one.measured.digests
-            for index, step in enumerate(steps)
-            for one in step.followed.values()
-        ):
+        files = self._files()
+        if last is not None:
+            try:
+                self.steps = _resumed([file for step, file in files if step <= last], asked, total_steps)
+            except RunError as error:
+                logger.warning(
+                    "the record starts anew at step %d: what was kept of the steps before cannot be used: %s",
+                    last,
+                    error,
+                )
+        for step, file in files:
+            if last is None or step > last or not self.steps:
+                file.unlink(missing_ok=True)
+
+    def _files(self) -> list[tuple[int, Path]]:
+        """What was kept, with its step, ascending."""
+        found = self._directory.glob("*.safetensors") if self._directory is not None else ()
+        return sorted((int(file.stem) if file.stem.isdecimal() else 0, file) for file in found)
+
+
+def _resumed(files: Sequence[Path], asked: WeightPlan, total_steps: int) -> list[Step]:
+    """The observations in `files`, in a training that takes `total_steps`.
+
+    Raises:
+        RunError: they are damaged, something else was asked of them, or their figures were of a training of another
+            length.
+    """
+    steps = [_read(file) for file in files]
+    other = next((step for step in steps if step.asked != signature(asked)), None)
+    if other is not None:
+        raise RunError(f"at step {other.point.step} other figures, or figures of other weights, were asked for")
+    for index, step in enumerate(steps):
+        if any(("run", index) not in one.measured.digests for one in step.weights.values()):
             raise RunError("an observation in between is missing")
-        self.steps = [_rescaled(step, total_steps) for step in steps]
-        if by_progress and self.points != tuple(step.point for step in steps):
-            raise RunError(f"the training now takes {total_steps} steps, and figures go by its progress")
-        _drop(file for file in files if _step_of(file) > last)
-
-    def forget(self) -> None:
-        """Start anew."""
-        self.steps = []
-        if self._directory is not None and self._directory.is_dir():
-            _drop(self._directory.glob("*.safetensors"))
-
-
-def _rescaled(step: Step, total_steps: int) -> Step:
-    return replace(step, point=replace(step.point, progress=share_done(step.point.step, total_steps)))
-
-
-def _file_name(point: Point) -> str:
-    return f"{point.step}.safetensors"
-
-
-def _step_of(file: Path) -> int:
-    return int(file.stem) if file.stem.isdecimal() else 0
-
-
-def _drop(files: Iterable[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
+    points = [replace(step.point, progress=share_done(step.point.step, total_steps)) for step in steps]
+    by_progress = any('"progress"' in request.params for requests in asked.values() for request in requests)
+    if by_progress and points != [step.point for step in steps]:
+        raise RunError(f"the training now takes {total_steps} steps, and figures go by its progress")
+    return [replace(step, point=point) for step, point in zip(steps, points, strict=True)]
 
 
 def _write(step: Step, file: Path) -> None:
     """One file: the channels as tensors, everything else as JSON in one more."""
-    tensors: dict[str, Tensor] = {}
-    weights = []
-    for number, (name, followed) in enumerate(step.followed.items()):
-        reasons = []
-        for (k, side), channel in followed.channels.items():
-            if isinstance(channel, Undefined):
-                reasons.append([k, side, str(channel)])
-            else:
-                tensors[f"{number}/{k}/{side}"] = channel.contiguous()
-        weights.append(_plain(name, followed) | {"reasons": reasons})
     facts = {
         "format": FORMAT,
         "point": asdict(step.point),
         "asked": step.asked,
         "skipped": dict(step.skipped),
-        "weights": weights,
+        "weights": [_facts(name, weight) for name, weight in step.weights.items()],
+    }
+    tensors = {
+        f"{number}/{k}/{side}": channel.contiguous()
+        for number, weight in enumerate(step.weights.values())
+        for (k, side), channel in weight.channels.items()
+        if isinstance(channel, Tensor)
     }
     tensors[_FACTS] = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
     with replacing(file) as partial:
         save_file(tensors, partial)
 
 
-def _plain(name: str, followed: Followed) -> dict[str, Any]:
-    measured = followed.measured
+def _facts(name: str, weight: ObservedWeight) -> dict[str, Any]:
+    """What is known of a weight, but for its channels, as JSON; `_weight` reads it."""
+    measured = weight.measured
     return {
         "name": name,
-        "unchanged": followed.unchanged,
+        "unchanged": weight.unchanged,
         "answers": [
             [index, request.metric, request.params, answer] for (index, request), answer in measured.answers.items()
         ],
@@ -210,6 +208,7 @@ def _plain(name: str, followed: Followed) -> dict[str, Any]:
             str(index): {quantity: [route.how, route.certificate] for quantity, route in routes.items()}
             for index, routes in measured.routes.items()
         },
+        "reasons": [[k, side, str(why)] for (k, side), why in weight.channels.items() if isinstance(why, Undefined)],
     }
 
 
@@ -225,15 +224,15 @@ def _read(file: Path) -> Step:
         for key, tensor in tensors.items():
             number, k, side = key.split("/")
             channels.setdefault(int(number), {})[int(k), side] = tensor
-        followed = {
-            entry["name"]: _followed(entry, channels.get(number, {})) for number, entry in enumerate(facts["weights"])
+        weights = {
+            entry["name"]: _weight(entry, channels.get(number, {})) for number, entry in enumerate(facts["weights"])
         }
-        return Step(Point(**facts["point"]), facts["asked"], followed, facts["skipped"])
+        return Step(Point(**facts["point"]), facts["asked"], weights, facts["skipped"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{file}: damaged ({error}); remove it to start anew") from error
 
 
-def _followed(entry: Mapping[str, Any], channels: Mapping[tuple[int, str], Channel]) -> Followed:
+def _weight(entry: Mapping[str, Any], channels: Mapping[tuple[int, str], Channel]) -> ObservedWeight:
     measured = Measured(
         answers={(index, Request(metric, params)): answer for index, metric, params, answer in entry["answers"]},
         digests={(kind, index): digest for kind, index, digest in entry["digests"]},
@@ -243,4 +242,4 @@ def _followed(entry: Mapping[str, Any], channels: Mapping[tuple[int, str], Chann
         },
     )
     undefined = {(k, side): Undefined(reason) for k, side, reason in entry["reasons"]}
-    return Followed(measured, {**channels, **undefined}, entry["unchanged"])
+    return ObservedWeight(measured, {**channels, **undefined}, entry["unchanged"])

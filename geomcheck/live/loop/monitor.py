@@ -1,36 +1,40 @@
-"""Watching the geometry of any training loop: measured against W0 as it goes, judged as soon as it can be."""
+"""Observing any training loop: measured against W0 as it goes, judged as soon as it can be."""
 
 from __future__ import annotations
 
-import re
+import logging
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from geomcheck.checkpoints import BaseWeights, WeightSource, open_base
-from geomcheck.checkpoints.discovery.steps import is_step
+from geomcheck.checkpoints import BaseWeights, Checkpoint, Run, WeightSource, comparable, open_base
 from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.formats.adapter_config import lora_settings
 from geomcheck.checkpoints.run import share_done
-from geomcheck.errors import UsageError
+from geomcheck.errors import RunError, UsageError
 from geomcheck.files import require_writable
 from geomcheck.live.loop.history import History
-from geomcheck.live.loop.model import LiveModel, NamedTensors
+from geomcheck.live.loop.live_weights import LiveWeights, NamedTensors
+from geomcheck.live.loop.measure import Means, complete, measure_step
 from geomcheck.live.loop.observation import Beginning, Observation
-from geomcheck.live.loop.plan import Wanted, WeightsOption
-from geomcheck.live.loop.ranks import Gather, Ranks
-from geomcheck.live.loop.watch import Watch, logger
-from geomcheck.measurement import Cache
+from geomcheck.live.loop.plan import Wanted, WeightPlan, WeightsOption, plan
+from geomcheck.live.loop.start import departures, require_untrained
+from geomcheck.live.ranks import Gather, Ranks
+from geomcheck.live.snapshot import Snapshot
+from geomcheck.measurement import Cache, require_sound, survey
 from geomcheck.measurement.cache import require_outside
 from geomcheck.measurement.device import parse_device
-from geomcheck.record import Point, Record, Request, read_record
+from geomcheck.record import Point, Record, Request, read_record, write_record
 from geomcheck.suite import Suite
 
-_STEP_0 = re.compile(r"(?<![0-9])0+$")
+logger = logging.getLogger("geomcheck.training")
 
 OnViolation = Literal["warn", "stop"]
 
-Weights = NamedTensors | str | Path
+Readable = NamedTensors | str | Path
+"""Tensors as a training holds them, or a directory with the weights of a checkpoint."""
 
 
 class Monitor:
@@ -39,7 +43,7 @@ class Monitor:
     Use one on every rank of a distributed training, and let every rank `observe`: rank 0 measures and writes, the
     others gather with it.
 
-    Between observations stay, per watched weight, its channels (K x in numbers) and figures; during one, one weight
+    Between observations stay, per weight, its channels (K x in numbers) and figures; during one, one weight
     and its W0 are at hand, whatever the size of the model.
 
     Args:
@@ -56,12 +60,16 @@ class Monitor:
         reference: a record for ``like: reference``.
         config: the architecture, under the keys of a Hugging Face ``config.json``; by default that of W0.
         budget: seconds that an observation may take. The weights that the first one manages in that time are those
-            that are watched.
+            that are measured from then on.
         on_violation: what an expectation of level ``error`` that no longer can hold comes to.
         device: where to compute: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         cache: a directory for factorizations of W0, so that they are computed once.
-        alone: whether this process watches alone in a distributed training, because it holds whole tensors or reads
+        alone: whether this process observes alone in a distributed training, because it holds whole tensors or reads
             checkpoints from disk. Otherwise every rank observes.
+
+    Attributes:
+        record: the record so far: on rank 0, once there was an observation.
+        base_path: the directory of W0.
 
     Raises:
         UsageError: no such base, suite or metric; a record inside the run; a figure that a training cannot have.
@@ -90,70 +98,58 @@ class Monitor:
         if total_steps < 1:
             raise UsageError(f"total_steps is {total_steps}: give the number of steps of the whole training")
         require_sensible(on_violation=on_violation, budget=budget, device=device)
-        self._alone = alone
-        self._total_steps = total_steps
-        self._config = dict(config or {})
-        run, path = Path(run), None if record is None else Path(record)
         w0 = base if isinstance(base, BaseWeights) else open_base(base, "base")
-        inputs = [("the run", run), ("W0", w0.source.path)]
-        _require_untrained(w0, run)
-        if path is not None:
-            require_writable(path, inputs=inputs)
+        inputs = [("the run", Path(run)), ("W0", w0.source.path)]
+        require_untrained(w0, Path(run))
+        if record is not None:
+            require_writable(Path(record), inputs=inputs)
         if cache is not None:
             require_outside(Path(cache), inputs)
-        self._watch = Watch(
-            wanted=Wanted.of(suite, metrics, weights),
-            base=w0,
-            run=run,
-            name=name or run.resolve().name,
-            path=path,
-            history=History(None if path is None else _state_of(path)),
-            total_steps=total_steps,
-            reference=reference if isinstance(reference, Record | None) else read_record(reference),
-            budget=budget,
-            stops=on_violation == "stop",
-            device=parse_device(device),
-            cache=Cache.off() if cache is None else Cache(Path(cache), tell=logger.warning),
-        )
-
-    @property
-    def record(self) -> Record | None:
-        """The record so far: on rank 0, once there was an observation."""
-        return self._watch.record
-
-    @property
-    def base_path(self) -> Path:
-        """The directory of W0."""
-        return self._watch.base.source.path
+        self.record: Record | None = None
+        self.base_path = w0.source.path
+        self._wanted = Wanted.of(suite, metrics, weights)
+        self._base = w0
+        self._run = Path(run)
+        self._name = name or self._run.resolve().name
+        self._path = None if record is None else Path(record)
+        self._history = History(self._path.with_name(f"{self._path.stem}.resume") if self._path else None)
+        self._total_steps = total_steps
+        self._reference = reference if isinstance(reference, Record | None) else read_record(reference)
+        self._config = dict(config or {})
+        self._stops = on_violation == "stop"
+        known = Cache.off() if cache is None else Cache(Path(cache), tell=logger.warning)
+        self._means = Means(parse_device(device), known, budget)
+        self._alone = alone
+        self._resume_at: int | None = None
+        self._plan: WeightPlan | None = None
+        self._warned: set[str] = set()
 
     def resume(self, step: int) -> None:
         """Continue the record of a training that goes on from a checkpoint at `step`; what came later is dropped.
 
         Where nothing fitting was kept, the record starts anew with the next observation, and the log says so.
         """
-        self._watch.resume_at = step
+        self._resume_at = step
 
-    def begin(self, tensors: Weights, *, adapter: Mapping[str, Any] | None = None, fresh: bool = True) -> Beginning:
-        """See to it that there is something to watch, before the first step. Every rank calls this; it may be left out.
+    def begin(self, tensors: Readable, *, adapter: Mapping[str, Any] | None = None, fresh: bool = True) -> Beginning:
+        """Make sure that there is something to measure. Every rank calls this before the first step, or none does.
 
         Args:
             tensors, adapter: as in `observe`.
             fresh: whether nothing has been trained yet, so that a few weights are compared with W0.
 
         Raises:
-            UsageError: nothing can be watched, or an expectation can never be judged.
+            UsageError: nothing can be measured, or an expectation can never be judged.
             RunError: the model is not that of W0, or another rank failed.
         """
         ranks = Ranks(alone=self._alone)
         weights, gather = self._source(tensors, adapter, ranks)
-
-        compare = fresh and adapter is None
-        return ranks.together(lambda: self._watch.begin(weights, compare=compare), gather)
+        return ranks.together(lambda: self._begin(weights, compare=fresh and adapter is None), gather)
 
     def observe(
         self,
         step: int,
-        tensors: Weights,
+        tensors: Readable,
         *,
         adapter: Mapping[str, Any] | None = None,
         name: str | None = None,
@@ -170,24 +166,87 @@ class Monitor:
             finished: whether this is the last one, so that every expectation is due.
 
         Raises:
-            UsageError: the step has been observed, or nothing can be watched.
+            UsageError: the step has been observed, or nothing can be measured.
             RunError: the model is not that of W0, or another rank failed.
         """
         ranks = Ranks(alone=self._alone)
         weights, gather = self._source(tensors, adapter, ranks)
         point = Point(name or f"step-{step}", step, share_done(step, self._total_steps))
-        return ranks.together(lambda: self._watch.observe(point, weights, finished=finished), gather)
+        return ranks.together(lambda: self._observe(point, weights, finished=finished), gather)
 
-    def _source(self, tensors: Weights, adapter: Mapping[str, Any] | None, ranks: Ranks) -> tuple[WeightSource, Gather]:
+    def _source(
+        self, tensors: Readable, adapter: Mapping[str, Any] | None, ranks: Ranks
+    ) -> tuple[WeightSource, Gather]:
         """The weights as rank 0 reads them, and what the others do meanwhile."""
         if isinstance(tensors, str | Path):
             if not Path(tensors).is_dir():
                 raise UsageError(f"{tensors} is not a directory with the weights of a checkpoint")
             return open_base(tensors, "the checkpoint").source, lambda _: None
-        live = ranks.all_do(lambda: LiveModel(tensors, ranks, config=self._config, path=self._watch.run))
+        live = ranks.all_do(lambda: LiveWeights(tensors, ranks, config=self._config, path=self._run))
         ranks.agree(list(live.weights.items()), "the names, shapes or formats of their tensors")
         settings = None if adapter is None else lora_settings(adapter, Path("the adapter in training"))
         return live if settings is None else Adapter(live, settings, ()), live.gather
+
+    # ---- on rank 0
+
+    def _begin(self, weights: WeightSource, *, compare: bool) -> Beginning:
+        run, base = self._opened(weights, Point("start", 1, 0.0))
+        asked = plan(survey(run, base), self._wanted)
+        off = departures(run.checkpoints[0].source, base.source, list(asked)) if compare else ()
+        return Beginning(len(asked), tuple(off))
+
+    def _observe(self, point: Point, weights: WeightSource, *, finished: bool) -> Observation:
+        """Measure the weights as they are at `point`, write the record, and judge what is known by now."""
+        began = time.perf_counter()
+        run, base = self._opened(weights, point)
+        asked = self._planned(survey(run, base))
+        self._history.require_later(point)
+        now, points = run.checkpoints[0], (*self._history.points, point)
+        so_far = tuple(replace(now, name=p.name, step=p.step, progress=p.progress) for p in points)
+        record = survey(replace(run, checkpoints=so_far), base)
+        step = measure_step(
+            point, self._history, asked, record.skipped, now.source, base.source, self._means, began=began
+        )
+        self._history.add(step)
+        complete(record, self._history, asked, self._means)
+        self._check(record, base)
+        self.record = record
+        if self._path is not None:
+            write_record(record, self._path)
+        suites = [self._wanted.suite] if self._wanted.suite else []
+        snapshot = Snapshot.take(
+            suites, record, finished=finished, planned=self._total_steps, reference=self._reference
+        )
+        return Observation.of(
+            snapshot,
+            self._wanted.requests,
+            stops=self._stops,
+            seconds=time.perf_counter() - began,
+            watched=len(self._history.observed),
+            weights=len(asked),
+        )
+
+    def _opened(self, weights: WeightSource, point: Point) -> tuple[Run, BaseWeights]:
+        """A run of the one checkpoint that there is, and W0, under the same canonical names."""
+        checkpoint = Checkpoint(point.name, point.step, point.progress, weights)
+        return comparable(Run(self._name, self._run, (checkpoint,), None), self._base)
+
+    def _planned(self, record: Record) -> WeightPlan:
+        """What is asked of each weight; the first observation makes this plan, and resumes the history with it."""
+        if self._plan is None:
+            self._plan = plan(record, self._wanted)
+            self._history.resume(self._resume_at, self._plan, total_steps=self._total_steps)
+        return self._plan
+
+    def _check(self, record: Record, base: BaseWeights) -> None:
+        """Where the figures contradict a sound training, note and log why; training goes on."""
+        try:
+            require_sound(record, base)
+        except RunError as error:
+            record.notes += (str(error),)
+            if str(error) not in self._warned:
+                self._warned.add(str(error))
+                logger.warning(str(error))
 
 
 def require_sensible(*, on_violation: str, budget: float | None, device: str) -> None:
@@ -197,18 +256,3 @@ def require_sensible(*, on_violation: str, budget: float | None, device: str) ->
     if budget is not None and not budget > 0:
         raise UsageError(f"budget is {budget}: give seconds per observation, or None for no bound")
     parse_device(device)
-
-
-def _require_untrained(base: BaseWeights, run: Path) -> None:
-    """Refuse a checkpoint of the run itself as W0: a model that is resumed is often loaded from there."""
-    where = base.source.path.resolve()
-    if where.is_relative_to(run.resolve()) and is_step(where) and not _STEP_0.search(where.name):
-        raise UsageError(
-            f"W0 ({base.source.path}, {base.how}) is a checkpoint of the training that is watched; give base=PATH, the "
-            "weights that it started from"
-        )
-
-
-def _state_of(record: Path) -> Path:
-    """Where observations are kept for a training that is resumed: beside the record."""
-    return record.with_name(f"{record.stem}.resume")

@@ -1,10 +1,13 @@
-"""What a watched training is told: how it begins, and what each look at it finds."""
+"""What a training learns from being observed: at its beginning, and from each observation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from geomcheck.live.figures import figures_of
+from geomcheck.live.snapshot import Snapshot
+from geomcheck.record import Request
 from geomcheck.suite import Verdict
 
 
@@ -13,7 +16,7 @@ class Beginning:
     """What a training begins with.
 
     Attributes:
-        weights: how many will be watched, as far as the budget allows.
+        weights: how many will be measured, as far as the budget allows.
         departures: those of a few that are not as in W0; there should be none.
     """
 
@@ -23,7 +26,7 @@ class Beginning:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What came of one look at the model.
+    """What came of one observation of the model.
 
     Attributes:
         figures: what a tracker shows, by name.
@@ -44,3 +47,21 @@ class Observation:
     seconds: float = 0.0
     watched: int = 0
     weights: int = 0
+
+    @classmethod
+    def of(
+        cls, snapshot: Snapshot, requests: Sequence[Request], *, stops: bool, seconds: float, watched: int, weights: int
+    ) -> Observation:
+        """What a snapshot says; `stops`: whether a violation stops the training."""
+        violations = tuple(entry.verdict for entry in snapshot.settled("failed") if entry.verdict)
+        return cls(
+            step=snapshot.record.points[-1].step,
+            figures=figures_of(snapshot, requests, seconds=seconds, watched_weights=float(watched)),
+            violations=violations,
+            unjudged=tuple(entry.verdict for entry in snapshot.settled("error") if entry.verdict),
+            open=tuple(entry.due.expectation.id for entry in snapshot.open),
+            stop=bool(violations) and stops,
+            seconds=seconds,
+            watched=watched,
+            weights=weights,
+        )

@@ -1,4 +1,4 @@
-"""What a watched training is asked for: which figures of which weights, known before the first step."""
+"""What is measured of a training: which figures of which weights, known before the first step."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement.execute import ALWAYS
 from geomcheck.record import Record, Request
-from geomcheck.suite import Suite, load_suite
-from geomcheck.suite.expectation import Expectation
+from geomcheck.suite import Expectation, Suite, Unanswerable, load_suite
 from geomcheck.suite.language.quantities import Refusal
 from geomcheck.suite.language.selection import DEFAULT, Selection, parse_selection
-from geomcheck.suite.verdict import Unanswerable
 
 DEFAULT_METRICS = ("update_sparsity", "relative_update_norm", "stable_rank", "subspace_alignment")
-"""What is watched where neither metrics nor a suite say so: none of these factorizes W0."""
+"""What is measured where neither metrics nor a suite say so: none of these factorizes W0."""
+
+GOLDEN = (5**0.5 - 1) / 2
 
 WeightsOption = str | Mapping[str, Any] | Selection | None
 
-Asked = Mapping[str, frozenset[Request]]
+WeightPlan = Mapping[str, frozenset[Request]]
 """What is asked of each weight, in the order in which they are measured."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a training is to be watched for.
+    """What a training is to be observed for.
 
     Attributes:
         requests: figures that are wanted whatever a suite asks.
@@ -57,10 +57,12 @@ class Wanted:
         loaded = load_suite(suite) if isinstance(suite, str | Path) else suite
         if metrics is None:
             metrics = DEFAULT_METRICS if loaded is None else ()
-        return cls(_requests(metrics), _selection(weights), _possible(loaded))
+        for expectation in loaded.expectations if loaded else ():
+            _require_answerable(expectation)
+        return cls(_requests(metrics), _selection(weights), loaded)
 
 
-def plan(record: Record, wanted: Wanted) -> Asked:
+def plan(record: Record, wanted: Wanted) -> WeightPlan:
     """What to measure of each weight of `record` (from `survey`), whatever checkpoints there will be.
 
     Raises:
@@ -68,14 +70,13 @@ def plan(record: Record, wanted: Wanted) -> Asked:
     """
     metrics = load_metrics()
     found: dict[str, set[Request]] = {}
-    if wanted.requests:
-        for weight in _selected(record, wanted.weights, "weights"):
-            fit = {r for r in wanted.requests if not metrics[r.metric].spanned(r.parameters(), weight.shape)}
-            if fit and weight.name not in record.skipped:
-                found.setdefault(weight.name, set()).update(fit)
+    for weight in _selected(record, wanted.weights, "weights") if wanted.requests else ():
+        fit = {r for r in wanted.requests if not metrics[r.metric].spanned(r.parameters(), weight.shape)}
+        if fit and weight.name not in record.skipped:
+            found.setdefault(weight.name, set()).update(fit)
     for expectation in wanted.suite.expectations if wanted.suite else ():
         for question in expectation.questions():
-            for weight in _selected(record, question.weights, _place(expectation)):
+            for weight in _selected(record, question.weights, _named(expectation)):
                 _require_measurable(record, question.metric, question.request, weight, expectation)
                 found.setdefault(weight.name, set()).add(question.request)
     if not found:
@@ -85,30 +86,34 @@ def plan(record: Record, wanted: Wanted) -> Asked:
 
 
 def spread(weights: Iterable[Weight]) -> list[str]:
-    """Their names in a fixed order, of which every beginning is spread over modules and layers."""
+    """The names of weights in an order of which the first few, however few, are spread over modules and layers."""
     by_module: dict[tuple[str, str], list[str]] = {}
     for weight in sorted(weights, key=lambda w: (w.scope, w.layer if w.layer is not None else -1, w.name)):
         by_module.setdefault((weight.scope, weight.module), []).append(weight.name)
-    queues = [_bisected(names, number) for number, names in enumerate(by_module.values())]
+    queues = [_scattered(names, number) for number, names in enumerate(by_module.values())]
     return [name for turn in zip_longest(*queues) for name in turn if name is not None]
 
 
-def signature(asked: Asked) -> str:
+def signature(asked: WeightPlan) -> str:
     """A digest of what is asked, to tell whether a resumed training asks the same."""
     plain = {name: sorted([request.metric, request.params] for request in asked[name]) for name in sorted(asked)}
     return hashlib.blake2b(json.dumps(plain).encode(), digest_size=16).hexdigest()
 
 
+def _scattered(names: Sequence[str], number: int) -> list[str]:
+    """`names` so that the first few leave no large gap, and are others for each `number`: by multiples of the golden
+    ratio, modulo 1."""
+    return [names[i] for i in sorted(range(len(names)), key=lambda i: (i * GOLDEN + number / 7) % 1)]
+
+
 def _requests(metrics: Sequence[str | Request]) -> tuple[Request, ...]:
-    known = load_metrics()
-    metrics = [metrics] if isinstance(metrics, str) else metrics
-    for metric in metrics:
+    known, found = load_metrics(), []
+    for metric in [metrics] if isinstance(metrics, str) else metrics:
         name = metric if isinstance(metric, str) else metric.metric
         if name not in known:
             raise UsageError(f"no metric is called {name!r}; there are {', '.join(known.names())}")
-    found = [Request.of(known[metric], {}) if isinstance(metric, str) else metric for metric in metrics]
-    for request in found:
-        _require_possible(known[request.metric], request, "metrics")
+        found.append(Request.of(known[metric], {}) if isinstance(metric, str) else metric)
+        _require_possible(known[name], found[-1], "metrics")
     return tuple(dict.fromkeys(found))
 
 
@@ -121,26 +126,6 @@ def _selection(weights: WeightsOption) -> Selection:
         raise UsageError(f"weights: {refusal}") from refusal
 
 
-def _possible(suite: Suite | None) -> Suite | None:
-    for expectation in suite.expectations if suite else ():
-        if not expectation.condition.of_weights:
-            raise UsageError(
-                f"{_place(expectation)}: {expectation.metric} is about scores and constraints in saved checkpoints, "
-                "which a training does not read; check those for it"
-            )
-        for question in expectation.questions():
-            _require_possible(question.metric, question.request, _place(expectation))
-    return suite
-
-
-def _bisected(names: Sequence[str], number: int) -> list[str]:
-    """`names` so that each next one halves a gap, beginning in another place for each `number`."""
-    bits = max(1, (len(names) - 1).bit_length())
-    order = sorted(range(len(names)), key=lambda index: int(f"{index:0{bits}b}"[::-1], 2))
-    shift = number * len(names) // 7
-    return [names[(index + shift) % len(names)] for index in order]
-
-
 def _selected(record: Record, weights: Selection, where: str) -> list[Weight]:
     try:
         return weights.select(record.weights)
@@ -148,14 +133,16 @@ def _selected(record: Record, weights: Selection, where: str) -> list[Weight]:
         raise UsageError(f"{where}: {error}") from error
 
 
-def _require_measurable(
-    record: Record, metric: Metric, request: Request, weight: Weight, expectation: Expectation
-) -> None:
-    reason = record.skipped.get(weight.name)
-    if reason is None and (spanned := metric.spanned(request.parameters(), weight.shape)):
-        reason = ", ".join(f"{name} = {k} spans the whole of it" for name, k in spanned.items())
-    if reason is not None:
-        raise UsageError(f"{_place(expectation)}: {weight.name} cannot be measured: {reason}; exclude such weights")
+def _require_answerable(expectation: Expectation) -> None:
+    """Refuse an expectation that a training cannot answer."""
+    questions = expectation.questions()
+    if not questions:
+        raise UsageError(
+            f"{_named(expectation)}: {expectation.metric} is about scores and constraints in saved checkpoints, "
+            "which a training does not read; check those for it"
+        )
+    for question in questions:
+        _require_possible(question.metric, question.request, _named(expectation))
 
 
 def _require_possible(metric: Metric, request: Request, where: str) -> None:
@@ -175,5 +162,15 @@ def _require_possible(metric: Metric, request: Request, where: str) -> None:
         )
 
 
-def _place(expectation: Expectation) -> str:
+def _require_measurable(
+    record: Record, metric: Metric, request: Request, weight: Weight, expectation: Expectation
+) -> None:
+    reason = record.skipped.get(weight.name)
+    if reason is None and (spanned := metric.spanned(request.parameters(), weight.shape)):
+        reason = ", ".join(f"{name} = {k} spans the whole of it" for name, k in spanned.items())
+    if reason is not None:
+        raise UsageError(f"{_named(expectation)}: {weight.name} cannot be measured: {reason}; exclude such weights")
+
+
+def _named(expectation: Expectation) -> str:
     return f"{expectation.position.path}:{expectation.position.line}: `{expectation.id}`"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,17 @@ from torch import Tensor
 
 from geomcheck.checkpoints import BaseWeights, WeightSource, open_base
 from geomcheck.checkpoints.changes import whole
+from geomcheck.checkpoints.discovery.steps import is_step
 from geomcheck.checkpoints.formats import open_weights
 from geomcheck.checkpoints.hub import cached, is_hub_id
 from geomcheck.errors import RunError, UsageError
 from geomcheck.files import replacing
-from geomcheck.live.loop.model import LiveModel
+from geomcheck.live.loop.live_weights import LiveWeights
 
 SHARD_BYTES = 2**30
 """Tensors are gathered and written in files of about this size, so that no more is in memory at once."""
+
+_STEP_0 = re.compile(r"(?<![0-9])0+$")
 
 SAMPLE = 3
 """Weights that are compared with W0 at the start of a training."""
@@ -53,13 +58,13 @@ def named_base(name: str | None, revision: str | None = None) -> BaseWeights:
     )
 
 
-def write_start(live: LiveModel, directory: Path) -> BaseWeights:
+def write_start(live: LiveWeights, directory: Path) -> BaseWeights:
     """The weights as they are now, written to `directory` as a model in safetensors. On rank 0.
 
     Raises:
         UsageError: it cannot be written there.
     """
-    shards = list(_shards(live))
+    shards = _shards(live)
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
@@ -81,6 +86,16 @@ def start_base(directory: Path) -> BaseWeights:
     return BaseWeights(open_weights(directory), "the weights at the start of the training")
 
 
+def require_untrained(base: BaseWeights, run: Path) -> None:
+    """Refuse a checkpoint of the run itself as W0: a model that is resumed is often loaded from there."""
+    where = base.source.path.resolve()
+    if where.is_relative_to(run.resolve()) and is_step(where) and not _STEP_0.search(where.name):
+        raise UsageError(
+            f"W0 ({base.source.path}, {base.how}) is a checkpoint of the training that is watched; give base=PATH, the "
+            "weights that it started from"
+        )
+
+
 def departures(current: WeightSource, base: WeightSource, names: list[str]) -> Iterator[str]:
     """Which of a few weights are not those of W0, before any training, up to the storage format."""
     for name in names[:SAMPLE]:
@@ -100,18 +115,17 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.to(coarser), other.to(coarser))
 
 
-def _shards(live: LiveModel) -> Iterator[list[str]]:
-    names: list[str] = []
+def _shards(live: LiveWeights) -> list[list[str]]:
+    """The names of the tensors by file."""
+    shards: list[list[str]] = [[]]
     size = 0
     for name, stored in live.weights.items():
-        bytes_ = 8 * torch.Size(stored.shape).numel()
-        if names and size + bytes_ > SHARD_BYTES:
-            yield names
-            names, size = [], 0
-        names.append(name)
-        size += bytes_
-    if names:
-        yield names
+        size += (own := 8 * math.prod(stored.shape))
+        if shards[-1] and size > SHARD_BYTES:
+            shards.append([])
+            size = own
+        shards[-1].append(name)
+    return shards
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
-from geomcheck.live.directory import Code, Pace, Watcher, follow
+from geomcheck.live.directory import Code, FollowedRun, Pace, follow
 from geomcheck.measurement import Cache, Resources
 from geomcheck.record import read_record, write_record
 from geomcheck.suite import load_suite
@@ -26,12 +26,12 @@ LAST = "  - {id: last, metric: relative_update_norm, below: 90%, at: last}\n"
 
 
 class Script:
-    """Does the next thing whenever the watch waits; fails a test in which it would wait for ever."""
+    """Does the next thing whenever nothing is new; fails a test in which it would wait for ever."""
 
     def __init__(self, *acts):
         self.acts = list(acts)
         self.reasons = []
-        self.looks = []
+        self.snapshots = []
 
     def show(self, run):
         return nullcontext(lambda done, total: None)
@@ -42,18 +42,18 @@ class Script:
             raise AssertionError(f"nothing more happens, and it waits: {reason}")
         self.acts.pop(0)()
 
-    def looked(self, look):
-        self.looks.append(look)
+    def took(self, snapshot):
+        self.snapshots.append(snapshot)
 
     @property
     def standings(self):
-        """Of each look, its steps and how each expectation stands."""
+        """Of each snapshot, its steps and how each expectation stands."""
         return [
             (
-                [p.step for p in look.record.points],
-                [(e.standing, e.verdict and e.verdict.outcome) for e in look.entries],
+                [p.step for p in snapshot.record.points],
+                [(e.standing, e.verdict and e.verdict.outcome) for e in snapshot.entries],
             )
-            for look in self.looks
+            for snapshot in self.snapshots
         ]
 
 
@@ -101,8 +101,8 @@ def watch(growing, tmp_path):
         file.write_text(text)
         with closing(Cache(tmp_path / "cache")) as cache:
             resources = Resources(workers=1, cache=cache)
-            watcher = Watcher(str(growing), [load_suite(file)], resources=resources, **options)
-            return follow(watcher, pace or Pace(every=0.001), script)
+            run = FollowedRun(str(growing), [load_suite(file)], resources=resources, **options)
+            return follow(run, pace or Pace(every=0.001), script)
 
     return watched
 
@@ -124,7 +124,7 @@ def test_a_run_that_leaves_its_band_at_the_third_of_five_ends_there(watch, arriv
     end = watch(script, HEAD + rising + RANK)
     assert end.code is Code.VIOLATED
     assert end.why == "violated, whatever still comes: size"
-    assert [p.step for p in end.look.record.points] == [10, 20, 30]
+    assert [p.step for p in end.snapshot.record.points] == [10, 20, 30]
     assert len(script.acts) == 2  # the fourth and the fifth never came
 
 
@@ -140,7 +140,7 @@ def test_figures_are_those_of_a_measurement_at_the_end(watch, arrive, finished_r
     text = HEAD + RANK + LAST + "  - {id: lock, metric: subspace_alignment, k: 4, above: 1%, to: previous}\n"
     end = watch(Script(*(arrive(step) for step in STEPS)), text)
     whole = geomcheck.measure(finished_run, suites=[load_suite(tmp_path / "suite.yaml")], workers=1)
-    assert list(end.look.record.rows()) == list(whole.rows())
+    assert list(end.snapshot.record.rows()) == list(whole.rows())
 
 
 def test_a_checkpoint_that_is_half_written_is_waited_for(watch, arrive, growing):
@@ -178,7 +178,7 @@ def test_without_a_mark_of_completeness_the_first_checkpoint_must_stand_still(wa
     end = watch(script, pace=Pace(every=0.001), steps=10)
     assert end.code is Code.HOLDS
     assert script.reasons.count("checkpoint-10 not complete yet") == 3
-    assert len(script.looks) == 1
+    assert len(script.snapshots) == 1
 
 
 def test_a_damaged_file_is_not_waited_for_for_ever(watch, arrive, growing):
@@ -215,9 +215,11 @@ def test_a_removed_checkpoint_keeps_its_figures(watch, arrive, leave, tmp_path):
     end = watch(script, HEAD + RANK + LAST)
     assert end.code is Code.HOLDS
     assert script.standings[-1] == (list(STEPS), [("settled", "passed")] * 2)
-    assert end.look.record.notes == ("removed after they were measured: checkpoint-10, checkpoint-20, checkpoint-30",)
-    write_record(end.look.record, tmp_path / "all.parquet")
-    assert list(read_record(tmp_path / "all.parquet").rows()) == list(end.look.record.rows())
+    assert end.snapshot.record.notes == (
+        "removed after they were measured: checkpoint-10, checkpoint-20, checkpoint-30",
+    )
+    write_record(end.snapshot.record, tmp_path / "all.parquet")
+    assert list(read_record(tmp_path / "all.parquet").rows()) == list(end.snapshot.record.rows())
 
 
 def test_a_removed_checkpoint_that_violated_is_not_forgotten(watch, arrive, leave):
@@ -226,7 +228,7 @@ def test_a_removed_checkpoint_that_violated_is_not_forgotten(watch, arrive, leav
     )
     script = Script(arrive(10), leave(10), *map(arrive, (20, 30, 40, 50)))
     end = watch(script, HEAD + RANK + falling)
-    (_, verdict) = (entry.verdict for entry in end.look.entries)
+    (_, verdict) = (entry.verdict for entry in end.snapshot.entries)
     assert [o.step for o in verdict.observed] == list(STEPS)
     assert verdict.outcome == "warned"
 
@@ -236,7 +238,7 @@ def test_figures_that_compare_checkpoints_need_both_at_once(watch, arrive, leave
     text = HEAD + f"  - {{id: lock, metric: subspace_alignment, k: 4, above: 0.1%, to: {to}}}\n"
     script = Script(arrive(10), arrive(20), leave(10), arrive(30), leave(20), arrive(40), arrive(50))
     end = watch(script, text)
-    (entry,) = end.look.entries
+    (entry,) = end.snapshot.entries
     assert end.code is code, entry.verdict.message
     if code is Code.VIOLATED:
         assert entry.verdict.outcome == "error"
@@ -256,7 +258,7 @@ def test_a_checkpoint_that_left_before_it_was_measured_cannot_be_passed_over(wat
 
     script = Script(come_and_go, lambda: None, *map(arrive, (30, 40, 50)))
     end = watch(script, HEAD + "  - {id: first, metric: stable_rank, below: 15, at: first}\n" + LAST)
-    first, _last = end.look.entries
+    first, _last = end.snapshot.entries
     assert end.code is Code.VIOLATED
     assert "checkpoint-10 came, and was removed before it was measured" in first.verdict.message
 
@@ -270,7 +272,7 @@ def test_a_training_that_goes_back_and_on(watch, arrive, leave, growing):
 
     end = watch(Script(*map(arrive, (10, 20, 30)), restart, arrive(50)))
     assert end.code is Code.HOLDS
-    assert [p.step for p in end.look.record.points] == [10, 15, 50]
+    assert [p.step for p in end.snapshot.record.points] == [10, 15, 50]
 
 
 def test_a_directory_that_is_not_there_yet(watch, growing, finished_run):
@@ -286,7 +288,7 @@ def test_a_directory_that_is_not_there_yet(watch, growing, finished_run):
 def test_no_checkpoint_ever(watch):
     script = Script(*[lambda: None] * 1000)
     end = watch(script, pace=Pace(every=0.001, idle=0.05))
-    assert (end.code, end.why, end.look) == (Code.NOTHING_CHECKED, "no checkpoint came", None)
+    assert (end.code, end.why, end.snapshot) == (Code.NOTHING_CHECKED, "no checkpoint came", None)
 
 
 def test_a_run_that_stops_early_is_judged_as_it_is(watch, arrive):
@@ -301,14 +303,14 @@ def test_a_run_that_stops_early_does_not_pass_what_needed_more(watch, arrive):
     text = HEAD + RANK + "  - {id: later, metric: stable_rank, below: 15, at: {step: 40}}\n"
     end = watch(Script(arrive(10), *[lambda: None] * 1000), text, pace=Pace(every=0.001, idle=0.1))
     assert end.code is Code.VIOLATED
-    assert "no checkpoint at step 40" in list(end.look.entries)[1].verdict.message
+    assert "no checkpoint at step 40" in list(end.snapshot.entries)[1].verdict.message
 
 
 def test_a_run_that_vanishes_is_judged_by_what_is_known(watch, arrive, growing):
     script = Script(arrive(10), lambda: shutil.rmtree(growing), *[lambda: None] * 1000)
     end = watch(script, pace=Pace(every=0.001, idle=0.1))
     assert end.code is Code.HOLDS
-    assert [p.step for p in end.look.record.points] == [10]
+    assert [p.step for p in end.snapshot.record.points] == [10]
 
 
 def test_steps_say_how_long_the_training_is(watch, arrive, growing):
@@ -323,7 +325,7 @@ def test_steps_say_how_long_the_training_is(watch, arrive, growing):
     assert unknown.standings == [([10, 20, 30], [("not due yet", None)])]
     known = Script()
     assert watch(known, fifth, steps=30).code is Code.HOLDS
-    assert [round(p.progress, 3) for p in known.looks[0].record.points] == [0.333, 0.667, 1.0]
+    assert [round(p.progress, 3) for p in known.snapshots[0].record.points] == [0.333, 0.667, 1.0]
 
 
 def test_once(watch, arrive, growing):
@@ -355,7 +357,7 @@ def test_interrupted(watch, arrive):
 
     end = watch(Script(arrive(10), interrupt))
     assert end.code is Code.INTERRUPTED
-    assert [p.step for p in end.look.record.points] == [10]
+    assert [p.step for p in end.snapshot.record.points] == [10]
 
 
 def test_another_w0_is_refused_at_once(watch, growing, arrive):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geomcheck.errors import GeomcheckError
-from geomcheck.live.loop.models import holding
+from geomcheck.live.loop.parameters import parameters_of
 from geomcheck.training import Monitor
 
 KINDS = ("fsdp2", "ddp", "fsdp1")
@@ -83,7 +83,7 @@ def _train(rank: int, kind: str, directory: Path) -> None:
         model(torch.randn(8, WIDTH)).square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-        seen.append(monitor.observe(step, holding(model).tensors, name=f"checkpoint-{step}"))
+        seen.append(monitor.observe(step, parameters_of(model).tensors, name=f"checkpoint-{step}"))
         saved = whole()
         if rank == 0:
             folder = directory / "run" / f"checkpoint-{step}"
@@ -93,7 +93,7 @@ def _train(rank: int, kind: str, directory: Path) -> None:
         for parameter in model.parameters():
             parameter.mul_(torch.nan)
     try:
-        monitor.observe(STEPS[-1] + 1, holding(model).tensors)
+        monitor.observe(STEPS[-1] + 1, parameters_of(model).tensors)
         failure = ""
     except GeomcheckError as error:
         failure = str(error)

@@ -179,7 +179,7 @@ def test_a_violated_suite_stops_the_training_where_it_is_violated(
     assert watch.record is not None
     assert [point.step for point in watch.record.points] == [2, 4]
     warning, ended = (record.getMessage() for record in caplog.records)
-    assert ended.startswith("geometry: the training ended at step 4 of 6, looked at last at step 4: in-the-end not")
+    assert ended.startswith("geometry: the training ended at step 4 of 6, observed last at step 4: in-the-end not")
     for part in (
         "geometry: small-step is violated at step 4, and the training is stopped\nrelative_update_norm left value < ",
         "small.yaml:4",
@@ -235,7 +235,7 @@ def test_a_crash_in_the_callback_does_not_stop_the_training(
     def crash(*args: Any, **kwargs: Any) -> None:
         raise ZeroDivisionError("no")
 
-    monkeypatch.setattr("geomcheck.live.loop.watch.follow_weight", crash)
+    monkeypatch.setattr("geomcheck.live.loop.measure.observe_weight", crash)
     trained = trainer(load(anchor), tmp_path / "run", GeometryCallback())
     trained.train()
     assert trained.state.global_step == 6
@@ -362,7 +362,7 @@ def test_mistakes_are_told_before_any_training(tmp_path: Path) -> None:
 
 
 def test_only_the_callback_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("geomcheck.training")]:
+    for name in [name for name in sys.modules if name.startswith(("geomcheck.training", "geomcheck.live"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "transformers", None)
     training = importlib.import_module("geomcheck.training")

@@ -18,10 +18,9 @@ import geomcheck
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError, UsageError
-from geomcheck.live.loop.following import follow_weight
-from geomcheck.live.loop.history import Followed
+from geomcheck.live.loop.history import ObservedWeight
+from geomcheck.live.loop.measure import observe_weight
 from geomcheck.live.loop.plan import spread
-from geomcheck.live.loop.watch import Watch
 from geomcheck.record import Record, Request
 from geomcheck.training import Monitor, Sharded
 from tests.diagnostics import oracle
@@ -477,11 +476,11 @@ def test_parts_that_are_gathered_by_the_caller(run: Path) -> None:
 def test_products_are_exact_whatever_the_training_has_allowed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
 
-    def asked(*args: Any, **options: Any) -> Followed:
+    def asked(*args: Any, **options: Any) -> ObservedWeight:
         seen.add(torch.get_float32_matmul_precision())
-        return follow_weight(*args, **options)
+        return observe_weight(*args, **options)
 
-    monkeypatch.setitem(Watch._measured.__globals__, "follow_weight", asked)
+    monkeypatch.setattr("geomcheck.live.loop.measure.observe_weight", asked)
     torch.set_float32_matmul_precision("high")
     try:
         watched(run).observe(10, weights(run, 10))

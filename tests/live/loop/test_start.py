@@ -9,8 +9,8 @@ import torch
 
 from geomcheck.errors import UsageError
 from geomcheck.live.loop import start
-from geomcheck.live.loop.model import LiveModel
-from geomcheck.live.loop.ranks import Ranks
+from geomcheck.live.loop.live_weights import LiveWeights
+from geomcheck.live.ranks import Ranks
 from tests.checkpoints.test_hub import COMMIT, cache, put
 from tests.runs import base_weights, write_model
 
@@ -40,7 +40,7 @@ def test_what_is_not_here_is_not_fetched(cache: Path, name: str | None, monkeypa
 def test_the_start_is_written_in_files_of_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "SHARD_BYTES", 5000)
     weights = base_weights(dtype=torch.float32)
-    live = LiveModel(weights, Ranks(), config={"model_type": "qwen3"}, path=tmp_path)
+    live = LiveWeights(weights, Ranks(), config={"model_type": "qwen3"}, path=tmp_path)
     base = start.write_start(live, tmp_path / "start")
     assert len(list((tmp_path / "start").glob("*.safetensors"))) > 1
     assert base.source.config["model_type"] == "qwen3"
@@ -49,7 +49,7 @@ def test_the_start_is_written_in_files_of_a_bounded_size(tmp_path: Path, monkeyp
 
 
 def test_a_start_that_was_not_written_to_the_end_is_none(tmp_path: Path) -> None:
-    live = LiveModel(base_weights(), Ranks(), config={}, path=tmp_path)
+    live = LiveWeights(base_weights(), Ranks(), config={}, path=tmp_path)
     start.write_start(live, tmp_path / "start")
     (tmp_path / "start" / start.INDEX).unlink()
     with pytest.raises(UsageError, match="past its start"):
@@ -60,9 +60,9 @@ def test_a_departure_from_w0_is_seen_through_rounding(tmp_path: Path) -> None:
     exact = base_weights(dtype=torch.float32)
     base = start.open_base(write_model(tmp_path / "base", {n: w.bfloat16() for n, w in exact.items()}), "base").source
     names = sorted(name for name, weight in exact.items() if weight.dim() == 2)
-    fp32 = LiveModel(exact, Ranks(), config={}, path=tmp_path)
+    fp32 = LiveWeights(exact, Ranks(), config={}, path=tmp_path)
     assert list(start.departures(fp32, base, names)) == []  # what was rounded when W0 was published
-    moved = LiveModel({n: w + 0.1 * w for n, w in exact.items()}, Ranks(), config={}, path=tmp_path)
+    moved = LiveWeights({n: w + 0.1 * w for n, w in exact.items()}, Ranks(), config={}, path=tmp_path)
     seen = list(start.departures(moved, base, names))
     assert len(seen) == start.SAMPLE
     assert "off by 0.1 of its norm" in seen[0]

@@ -16,11 +16,12 @@ from geomcheck.errors import RunError
 
 T = TypeVar("T")
 
-Gather = Callable[[int], object]
+Gather = Callable[[str], object]
+"""Gathers the tensor of that name."""
 
 
 @dataclass(frozen=True)
-class _End:
+class _Outcome:
     """The last thing that rank 0 says: what came of it, or why nothing did."""
 
     result: object = None
@@ -31,7 +32,7 @@ class Ranks:
     """All processes of this training; a process alone is rank 0 of 1.
 
     Args:
-        alone: whether this process watches alone, whatever others there are.
+        alone: whether this process goes without the others, if there are any.
     """
 
     def __init__(self, *, alone: bool = False) -> None:
@@ -39,12 +40,12 @@ class Ranks:
         self.count = dist.get_world_size() if there else 1
         self.leads = not there or dist.get_rank() == 0
 
-    def call(self, number: int) -> None:
-        """On rank 0: let the others gather tensor `number` too."""
+    def call(self, name: str) -> None:
+        """On rank 0: let the others gather this tensor too."""
         if self.count > 1:
-            _broadcast(number)
+            _broadcast(name)
 
-    def together(self, lead: Callable[[], T], gather: Gather) -> T:
+    def together(self, lead: Callable[[], T], gather: Gather = lambda _: None) -> T:
         """What `lead` gives on rank 0, on every rank.
 
         Args:
@@ -62,21 +63,18 @@ class Ranks:
             raise RunError(f"the ranks differ in {what}: give every rank the same tensors, whole or as DTensors")
 
     def all_do(self, act: Callable[[], T]) -> T:
-        """What `act` gives here, if it does so on every rank: else none goes on alone, to wait for the others.
+        """What `act` gives here, once it has succeeded on every rank: none may go on and wait for one that failed.
 
         Raises:
             RunError: it raised on another rank; what it raises here is raised here.
         """
-        failed: Exception | None = None
         try:
             result = act()
         except Exception as error:
-            failed = error
-        problems = self._each("" if failed is None else _told(failed))
-        if failed is not None:
-            raise failed
-        if any(problems):
-            raise RunError(f"another rank: {next(filter(None, problems))}")
+            self._each(_described(error))
+            raise
+        if problem := next(filter(None, self._each("")), ""):
+            raise RunError(f"another rank: {problem}")
         return result
 
     def _each(self, fact: T) -> list[T]:
@@ -87,21 +85,21 @@ class Ranks:
         return facts
 
     def _lead(self, lead: Callable[[], T]) -> T:
-        end = _End(error="it was interrupted")
+        outcome = _Outcome(error="it was interrupted")
         try:
             result = lead()
-            end = _End(result)
+            outcome = _Outcome(result)
         except Exception as error:
-            end = _End(error=_told(error))
+            outcome = _Outcome(error=_described(error))
             raise
         finally:
             if self.count > 1:
-                _broadcast(end)
+                _broadcast(outcome)
         return result
 
     def _follow(self, gather: Gather) -> Any:
         failed: Exception | None = None
-        while not isinstance(said := _broadcast(None), _End):
+        while not isinstance(said := _broadcast(None), _Outcome):
             try:
                 gather(said)
             except Exception as error:  # rank 0 must not wait for a rank that has left
@@ -113,7 +111,7 @@ class Ranks:
         return said.result
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from geomcheck.checkpoints.source import Stored
 from geomcheck.diagnostics.storage import DTYPE_NAMES
 from geomcheck.errors import RunError
-from geomcheck.live.loop.ranks import Ranks
+from geomcheck.live.ranks import Ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +31,13 @@ class Sharded:
     whole: Callable[[], Tensor]
 
 
-Held = Tensor | Sharded
+LiveTensor = Tensor | Sharded
 """A tensor as a training holds it; a DTensor is a Tensor."""
 
-NamedTensors = Mapping[str, Held] | Iterable[tuple[str, Held]]
+NamedTensors = Mapping[str, LiveTensor] | Iterable[tuple[str, LiveTensor]]
 
 
-class LiveModel:
+class LiveWeights:
     """The tensors that a training holds, as a `WeightSource`. Nothing is copied before it is read.
 
     Args:
@@ -51,20 +51,14 @@ class LiveModel:
     """
 
     layout = "live parameters"
+    files: tuple[Path, ...] = ()
 
     def __init__(self, tensors: NamedTensors, ranks: Ranks, *, config: Mapping[str, Any], path: Path) -> None:
-        named = tensors.items() if isinstance(tensors, Mapping) else tensors
-        self._tensors = _once(named)
-        self._numbers = {name: number for number, name in enumerate(self._tensors)}
+        self._tensors = _once(tensors.items() if isinstance(tensors, Mapping) else tensors)
         self._ranks = ranks
         self.config = config
         self.path = path
         _require_content(self._tensors)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """None: nothing of this is on disk."""
-        return ()
 
     @cached_property
     def weights(self) -> Mapping[str, Stored]:
@@ -73,34 +67,31 @@ class LiveModel:
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor on the CPU, gathered from all ranks. On rank 0, while the others `gather`."""
-        self._ranks.call(self._numbers[name])
-        return _whole(self._tensors[name])[at].cpu()
+        self._ranks.call(name)
+        return gathered(self._tensors[name])[at].cpu()
 
-    def gather(self, number: int) -> None:
-        """What the other ranks do while rank 0 reads tensor `number`."""
-        _whole(list(self._tensors.values())[number])
+    def gather(self, name: str) -> None:
+        """What the other ranks do while rank 0 reads a tensor."""
+        gathered(self._tensors[name])
 
 
 @torch.no_grad()
-def _whole(held: Held) -> Tensor:
+def gathered(held: LiveTensor) -> Tensor:
+    """All of a tensor; where ranks hold parts of it, every one of them has to call this."""
     if isinstance(held, Sharded):
         return held.whole().detach()
     gather = getattr(held, "full_tensor", None)  # a DTensor's, which not every torch can name
     return held.detach() if gather is None else gather()
 
 
-def _once(named: Iterable[tuple[str, Held]]) -> dict[str, Held]:
+def _once(named: Iterable[tuple[str, LiveTensor]]) -> dict[str, LiveTensor]:
     """Every tensor under one name: a tied head is the embedding."""
     first: dict[object, str] = {}
-    found: dict[str, Held] = {}
-    for name, held in named:
-        if first.setdefault(_identity(held), name) == name:
-            found[name] = held
-    return found
+    return {name: held for name, held in named if first.setdefault(_identity(held), name) == name}
 
 
-def _identity(held: Held) -> object:
-    """What two names of one tensor have in common. Only where there is memory can that be told."""
+def _identity(held: LiveTensor) -> object:
+    """Equal for two names of one tensor, which only the address of its memory shows."""
     local = getattr(held, "_local_tensor", held)
     if isinstance(local, Tensor) and local.numel():
         return local.data_ptr(), tuple(held.shape), held.dtype
@@ -111,11 +102,11 @@ def _format(dtype: torch.dtype) -> str:
     return DTYPE_NAMES.get(dtype, str(dtype).removeprefix("torch."))
 
 
-def _require_content(tensors: Mapping[str, Held]) -> None:
+def _require_content(tensors: Mapping[str, LiveTensor]) -> None:
     for name, held in tensors.items():
         if hasattr(held, "ds_id"):
             raise RunError(
-                f"{name} is partitioned by DeepSpeed ZeRO-3, whose parameters are placeholders between uses; watching "
+                f"{name} is partitioned by DeepSpeed ZeRO-3, whose parameters are placeholders between uses; reading "
                 "them is not supported: measure the saved checkpoints"
             )
         if isinstance(held, Tensor) and held.is_meta:

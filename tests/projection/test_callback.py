@@ -13,9 +13,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArgumen
 
 from geomcheck.checkpoints.constraint import CONSTRAINT_FILE, Constraint
 from geomcheck.errors import RunError, UsageError
+from geomcheck.projection.callback import ConstrainUpdates, start_step
 from geomcheck.projection.channel import Channel
-from geomcheck.projection.constrained import ConstrainUpdates, start_step
-from geomcheck.projection.projection import shapes_of
+from geomcheck.projection.parameters import shapes_of
 
 pytest.importorskip("accelerate", reason="transformers' Trainer needs accelerate")
 

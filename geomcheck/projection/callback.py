@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import torch.distributed
-from torch import Tensor, nn
+from torch import nn
 from transformers import TrainerCallback
 
 from geomcheck.checkpoints import BaseWeights, open_base
 from geomcheck.checkpoints.constraint import Constraint, How, Unselected
 from geomcheck.errors import RunError, UsageError
+from geomcheck.live.ranks import Ranks
 from geomcheck.projection.channel import Channel
-from geomcheck.projection.learned import At, require_same_weights
-from geomcheck.projection.parameters import matrices
-from geomcheck.projection.projection import Projection, constrain_updates, resume_constraint, shapes_of
+from geomcheck.projection.constrain import constrain_updates, resume_constraint
+from geomcheck.projection.learned import Moment, require_same_weights
+from geomcheck.projection.parameters import matrices, selected, shapes_of
+from geomcheck.projection.projection import Projection
 from geomcheck.suite.language.selection import DEFAULT, Selection
 
 
@@ -49,7 +51,7 @@ class ConstrainUpdates(TrainerCallback):
         base: BaseWeights | str | Path | None = None,
         k: int = 16,
         seed: int = 0,
-        at: At = "20%",
+        at: Moment = "20%",
         how: How = "gradient",
         weights: Selection = DEFAULT,
         unselected: Unselected = "free",
@@ -71,14 +73,16 @@ class ConstrainUpdates(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin at once, resume, or make sure that beginning later will be possible."""
         model, optimizer = kwargs["model"], kwargs["optimizer"]
-        self._let_go()
+        if self.projection is not None:
+            self.projection.remove()
+        self.projection = None
         start = start_step(self._at, state.max_steps)
         if state.global_step >= start and state.global_step > 0:
             self._resume(args, state, model, optimizer, start)
         elif start == 0:
             self._begin(model, optimizer, 0)
         elif self._channel == "live" and self._base is not None:
-            require_same_weights(self._selected(model), self._base)
+            require_same_weights(selected(matrices(model), self._weights), self._base)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin when the time has come: before the checkpoint of this step is written."""
@@ -97,15 +101,11 @@ class ConstrainUpdates(TrainerCallback):
             raise RunError(f"the training ended at step {state.global_step}, before its constraint ({self._at}) began")
         self.projection.remove()
 
-    def _let_go(self) -> None:
-        if self.projection is not None:
-            self.projection.remove()
-        self.projection = None
-
     def _begin(self, model: nn.Module, optimizer: Any, step: int) -> None:
+        taken = self._taken(model, step)
         self.projection = constrain_updates(
             model,
-            _same_everywhere(self._taken(model, step)),
+            Ranks().together(lambda: taken),  # rank 0's: eigenvectors may differ in their last bits
             how=self._how,
             optimizer=optimizer,
             unselected=self._unselected,
@@ -119,17 +119,13 @@ class ConstrainUpdates(TrainerCallback):
             return Channel.random(shapes_of(model, self._weights), self._k, self._seed)
         assert self._base is not None
         return Channel.of_live(
-            self._selected(model).items(),
+            selected(matrices(model), self._weights).items(),
             self._base,
             self._k,
             weights=self._weights,
             source=f"the live trajectory at step {step}",
             leave_out_undefined=self._leave_out,
         )
-
-    def _selected(self, model: nn.Module) -> dict[str, Tensor]:
-        known = matrices(model)
-        return {name: known[name] for name in shapes_of(model, self._weights)}
 
     def _resume(self, args: Any, state: Any, model: nn.Module, optimizer: Any, start: int) -> None:
         checkpoint = Path(self._resume_from or Path(args.output_dir) / f"checkpoint-{state.global_step}")
@@ -139,44 +135,29 @@ class ConstrainUpdates(TrainerCallback):
                 f"{checkpoint}: training resumes at step {state.global_step}, after its constraint began at {start}, "
                 "but this checkpoint holds none; give the one that is resumed from as resume_from="
             )
-        asked = {"how": self._how, "unselected": self._unselected, "start_step": start, **self._asked_channel()}
+        asked: dict[str, Any] = {"how": self._how, "unselected": self._unselected, "start_step": start}
+        if isinstance(self._channel, Channel):
+            asked |= {"channel": self._channel.drawn, "k": self._channel.k, "seed": self._channel.seed}
+        elif self._channel == "random":
+            asked |= {"channel": "random", "k": self._k, "seed": self._seed}
+        else:
+            asked |= {"channel": "learned", "k": self._k}
         for key, value in asked.items():
             if getattr(known, key) != value:
                 raise RunError(f"{checkpoint}: {key} was {getattr(known, key)!r}, and now {value!r} is asked for")
         self.projection = resume_constraint(model, checkpoint, optimizer=optimizer)
 
-    def _asked_channel(self) -> dict[str, Any]:
-        if isinstance(self._channel, Channel):
-            return {"channel": self._channel.drawn, "k": self._channel.k, "seed": self._channel.seed}
-        if self._channel == "random":
-            return {"channel": "random", "k": self._k, "seed": self._seed}
-        return {"channel": "learned", "k": self._k}
 
-
-def start_step(at: At, max_steps: int) -> int:
+def start_step(at: Moment, max_steps: int) -> int:
     """Optimizer steps after which the constraint begins.
 
     Raises:
         UsageError: it is no share or step, or leaves nothing to constrain.
     """
-    step: int | None = None
-    if type(at) is int:
-        step = at
-    elif isinstance(at, str) and at.endswith("%"):
-        try:
+    step = at if type(at) is int else None
+    if isinstance(at, str) and at.endswith("%"):
+        with suppress(ValueError, OverflowError):
             step = round(float(at.removesuffix("%")) / 100 * max_steps)
-        except (ValueError, OverflowError):
-            step = None
     if step is None or not 0 <= step < max_steps:
         raise UsageError(f"at={at!r} of {max_steps} steps: give a share such as '20%', or a step before the last")
     return step
-
-
-def _same_everywhere(channel: Channel) -> Channel:
-    """The first rank's channel, where there are several: eigenvectors may differ in their last bits."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return channel
-    held = [channel if torch.distributed.get_rank() == 0 else None]
-    torch.distributed.broadcast_object_list(held, src=0)
-    assert held[0] is not None
-    return held[0]

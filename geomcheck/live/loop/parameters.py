@@ -1,4 +1,4 @@
-"""What a torch model holds while it trains: its parameters, or those of its adapter, whatever wraps it."""
+"""The parameters of a torch model in training, or those of its adapter, whatever wraps the model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from geomcheck.errors import UsageError
-from geomcheck.live.loop.model import Held, Sharded
+from geomcheck.live.loop.live_weights import LiveTensor, Sharded
 
 
 @dataclass(frozen=True)
-class Holding:
-    """The tensors of a model in training.
+class Parameters:
+    """What a model in training holds.
 
     Attributes:
         tensors: its parameters by name, nothing copied; of a model with a LoRA adapter, the adapter's as PEFT saves
@@ -28,30 +28,40 @@ class Holding:
         config: the architecture, under the keys of ``config.json``.
     """
 
-    tensors: Mapping[str, Held]
+    tensors: Mapping[str, LiveTensor]
     adapter: Mapping[str, Any] | None = None
     base: str | None = None
     revision: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def holding(model: nn.Module) -> Holding:
-    """What `model` holds. Under FSDP1 every rank must ask, since that gathers shapes.
+def parameters_of(model: nn.Module) -> Parameters:
+    """The parameters of `model`. Under FSDP1 every rank must ask, since that gathers shapes.
 
     Raises:
-        UsageError: its adapter cannot be watched.
+        UsageError: its adapter cannot be followed.
     """
-    inner = _unwrapped(model)
+    inner = unwrapped(model)
+    if has_adapter(inner):
+        return _of_adapter(inner)
     config = getattr(inner, "config", None)
-    described = config.to_dict() if config is not None and hasattr(config, "to_dict") else {}
-    if getattr(inner, "peft_config", None):
-        return _adapted(inner)
     name = getattr(inner, "name_or_path", None) or getattr(config, "_name_or_path", None)
     revision = getattr(config, "_commit_hash", None)
-    return Holding(dict(_parameters(inner)), base=name, revision=revision, config=described)
+    return Parameters(dict(_named(inner)), base=name, revision=revision, config=config_of(inner))
 
 
-def _unwrapped(model: Any) -> Any:
+def has_adapter(model: Any) -> bool:
+    """Whether an adapter of PEFT is in the model."""
+    return bool(getattr(unwrapped(model), "peft_config", None))
+
+
+def config_of(model: Any) -> Mapping[str, Any]:
+    """The architecture that a model says it has; empty where it says nothing."""
+    to_dict = getattr(getattr(unwrapped(model), "config", None), "to_dict", None)
+    return dict(to_dict()) if callable(to_dict) else {}
+
+
+def unwrapped(model: Any) -> Any:
     """The model within torch.compile, DataParallel and DistributedDataParallel."""
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -62,7 +72,7 @@ def _unwrapped(model: Any) -> Any:
             return model
 
 
-def _adapted(model: Any) -> Holding:
+def _of_adapter(model: Any) -> Parameters:
     from peft import get_peft_model_state_dict
 
     if _fsdp1_of(model) is not None:
@@ -73,24 +83,20 @@ def _adapted(model: Any) -> Holding:
         raise UsageError(f"the model has {len(names)} active adapters ({', '.join(names)}): their sum is not watched")
     config = model.peft_config[names[0]]
     tensors = get_peft_model_state_dict(model, adapter_name=names[0], save_embedding_layers=False)
-    return Holding(
-        tensors,
-        adapter=config.to_dict(),
-        base=config.base_model_name_or_path,
-        revision=getattr(config, "revision", None),
-    )
+    revision = getattr(config, "revision", None)
+    return Parameters(tensors, adapter=config.to_dict(), base=config.base_model_name_or_path, revision=revision)
 
 
-def _parameters(model: nn.Module) -> Iterator[tuple[str, Held]]:
+def _named(model: nn.Module) -> Iterator[tuple[str, LiveTensor]]:
     wrapper = _fsdp1_of(model)
     if wrapper is None:
         yield from model.named_parameters()
         return
     for prefix, module in model.named_modules():
         if isinstance(module, wrapper):
-            for name, shape, dtype in _shapes(module, wrapper):
-                whole = partial(_summoned, wrapper, module, name)
-                yield ".".join(filter(None, (prefix, name))), Sharded(shape, dtype, whole)
+            for name, shape, dtype in _own_shapes(module, wrapper):
+                gather = partial(_summoned, wrapper, module, name)
+                yield ".".join(filter(None, (prefix, name))), Sharded(shape, dtype, gather)
 
 
 def _fsdp1_of(model: nn.Module) -> Any:
@@ -100,21 +106,19 @@ def _fsdp1_of(model: nn.Module) -> Any:
     return wrapper if wrapper and any(isinstance(module, wrapper) for module in model.modules()) else None
 
 
-def _shapes(module: nn.Module, wrapper: Any) -> list[tuple[str, tuple[int, ...], torch.dtype]]:
+def _own_shapes(module: nn.Module, wrapper: Any) -> list[tuple[str, tuple[int, ...], torch.dtype]]:
     """The parameters that a wrapped module gathers itself, by their names in it."""
     with wrapper.summon_full_params(module, recurse=False, writeback=False):
         return [
             (name, tuple(parameter.shape), parameter.dtype)
             for name, parameter in module.named_parameters()
-            if _is_own(name, module, wrapper)
+            if not _is_wrapped_on_its_own(name, module, wrapper)
         ]
 
 
-def _is_own(name: str, module: nn.Module, wrapper: Any) -> bool:
-    """Whether a parameter is not of a module that is wrapped on its own."""
+def _is_wrapped_on_its_own(name: str, module: nn.Module, wrapper: Any) -> bool:
     path = name.split(".")[:-1]
-    inside = (module.get_submodule(".".join(path[:depth])) for depth in range(1, len(path) + 1))
-    return not any(isinstance(part, wrapper) for part in inside)
+    return any(isinstance(module.get_submodule(".".join(path[: n + 1])), wrapper) for n in range(len(path)))
 
 
 def _summoned(wrapper: Any, module: nn.Module, name: str) -> Tensor:
