@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from geomcheck.calibration import choice
-from geomcheck.calibration.calibration import Calibrated, Calibration, LeftOut, PlacedBand
+from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
 from geomcheck.calibration.runs import common_places, identity, require_comparable
-from geomcheck.calibration.statistics import Repeatability, Rule, Spread
+from geomcheck.calibration.statistics import BandRule, Repeatability, Spread
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric
 from geomcheck.errors import UsageError
@@ -31,7 +31,7 @@ def calibrate(
     runs: Sequence[Source],
     *,
     base: BaseWeights | str | Path | None = None,
-    rule: Rule | None = None,
+    rule: BandRule | None = None,
     metrics: Sequence[str] | None = None,
     weights: Selection = DEFAULT,
     at: Sequence[Place] = (),
@@ -94,7 +94,7 @@ def calibrate(
 
 def _spreads(
     wanted: Sequence[Metric], records: Sequence[Record], weights: Selection, places: Places, *, chosen_by_hand: bool
-) -> tuple[dict[str, Mapping[int, Spread]], list[LeftOut]]:
+) -> tuple[dict[str, Mapping[int, Spread]], list[Omitted]]:
     """The spreads of the metrics that the suite will hold, by name, and the others with the reason."""
     found: dict[str, Mapping[int, Spread]] = {}
     left_out = []
@@ -102,7 +102,7 @@ def _spreads(
         try:
             found[metric.name] = choice.spreads(metric, records, weights, places)
         except Unanswerable as error:
-            left_out.append(LeftOut(metric.name, str(error)))
+            left_out.append(Omitted(metric.name, str(error)))
     if chosen_by_hand:
         return found, left_out
     unstable = {name: reason for name, by_place in found.items() if (reason := _unstable(by_place))}
@@ -110,7 +110,7 @@ def _spreads(
     for metric in (metric for metric in wanted if metric.name in found):
         reason = unstable.get(metric.name) or choice.follows(metric, stable)
         if reason:
-            left_out.append(LeftOut(metric.name, reason))
+            left_out.append(Omitted(metric.name, reason))
     gone = {left.metric for left in left_out}
     return {name: by_place for name, by_place in found.items() if name not in gone}, left_out
 
@@ -130,7 +130,7 @@ def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tup
 
 
 def _bands(
-    by_place: Mapping[int, Spread], places: Places, rule: Rule, count: int, limit: tuple[float, float]
+    by_place: Mapping[int, Spread], places: Places, rule: BandRule, count: int, limit: tuple[float, float]
 ) -> tuple[PlacedBand, ...]:
     """The bands within the figure's range `limit`, without those that would cover it and could not fail."""
     placed = []
@@ -145,12 +145,12 @@ def _bands(
 
 def _idle(
     metric: Metric, by_place: Mapping[int, Spread], places: Places, bands: Sequence[PlacedBand]
-) -> Iterator[LeftOut]:
+) -> Iterator[Omitted]:
     """The metric, or its checkpoints, where a band would cover the whole range."""
     idle = [places.places[index].text for index in by_place if all(b.place != places.places[index] for b in bands)]
     if idle:
         where = f" at {', '.join(idle)}" if bands else ""
-        yield LeftOut(metric.name + where, WHOLE_RANGE)
+        yield Omitted(metric.name + where, WHOLE_RANGE)
 
 
 def _storage(record: Record, weights: Selection) -> tuple[str, ...]:

@@ -99,6 +99,10 @@ Compute = Callable[["Update", Mapping[str, Any], RunView], Mapping[str, float]]
 """Figures of one weight at one checkpoint, by statistic name."""
 
 
+Chance = Callable[[Mapping[str, Any], tuple[int, ...], tuple[float, float]], float]
+"""What chance gives, with these parameters, for a matrix of this shape and the visible densities of two updates."""
+
+
 Bounds = Callable[[Mapping[str, Any], tuple[int, ...]], tuple[float, float]]
 """The closed range of a figure with these parameters, of a matrix of this shape."""
 
@@ -177,6 +181,7 @@ class Metric:
         bounds: its closed range for a shape, where that is narrower; see `range`.
         at_most: what bounds the figure by the shape, in words, where nothing else does.
         baseline: what chance gives, in words; empty where chance has no figure.
+        chance: what chance gives, as a number, where the metric compares with a reference run and that is known.
         parameters: in the order in which documentation lists them.
         fold: how figures of several weights become one, as the source does it.
         undefined: when there is no figure, in words.
@@ -210,6 +215,7 @@ class Metric:
     bounds: Bounds | None = None
     at_most: str = ""
     baseline: str = ""
+    chance: Chance | None = None
     parameters: tuple[Parameter, ...] = ()
     fold: Fold = "mean"
     undefined: str = ""

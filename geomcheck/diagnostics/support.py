@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +164,7 @@ MASK_JACCARD = Metric(
     source="arXiv 2511.08567 (0.55 to 0.60 for five runs from one base, chance 0.43 to 0.45)",
     undefined="neither run visibly changed the matrix",
     against_reference=True,
+    chance=lambda _params, _shape, pq: math.prod(pq) / (sum(pq) - math.prod(pq)) if sum(pq) else 0.0,
     of_entries=True,
     compute=lambda update, _, run: {"value": mask_jaccard(update, run.reference())},
     words=Words(
