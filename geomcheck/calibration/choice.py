@@ -27,7 +27,7 @@ def candidates(names: Sequence[str] | None) -> list[Metric]:
     """
     known = load_metrics()
     if names is None:
-        return [metric for metric in known if not metric.against_reference]
+        return [metric for metric in known if metric.measured_by_default]
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known.names())

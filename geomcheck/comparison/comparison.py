@@ -52,7 +52,8 @@ def compare(
     if difference is not None:
         raise UsageError(f"{ours.path} and {theirs.path} cannot be compared: {difference}")
     matched = _matched(ours, theirs)
-    metrics, overlaps = ([m for m in load_metrics() if m.against_reference is against] for against in (False, True))
+    metrics = [metric for metric in load_metrics() if metric.measured_by_default]
+    overlaps = [metric for metric in load_metrics() if metric.against_reference]
     rows, shared, unanswered = [], [], []
     for metric in metrics:
         try:

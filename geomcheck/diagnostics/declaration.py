@@ -142,12 +142,17 @@ class Follows:
 
 @dataclass(frozen=True)
 class Level:
-    """What a paper reports of one training regime, and how it words it: an interval, or a level where low = high."""
+    """What a paper reports of one training regime, and how it words it: a figure, or the interval up to `until`."""
 
     regime: str
-    low: float
-    high: float
     words: str
+    low: float
+    until: float | None = None
+
+    @property
+    def high(self) -> float:
+        """The other end; equal to `low` of a figure."""
+        return self.low if self.until is None else self.until
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +265,11 @@ class Metric:
     def levels(self) -> tuple[Level, ...]:
         """What papers report of each training regime."""
         return self.published.levels if self.published else ()
+
+    @property
+    def measured_by_default(self) -> bool:
+        """Whether it is measured where no metric is asked for: it needs no reference run, and no parameter given."""
+        return not self.against_reference and not any(parameter.required for parameter in self.parameters)
 
     @property
     def is_share(self) -> bool:

@@ -145,11 +145,7 @@ UPDATE_SUPPORT = Metric(
     inflated_by_rounding=False,
     drawn="trajectory",
     published=Published(
-        levels=(
-            Level("sft", 0.919, 0.919, "91.9%"),
-            Level("opd", 0.484, 0.484, "48.4%"),
-            Level("rlvr", 0.228, 0.228, "22.8%"),
-        )
+        levels=(Level("sft", "91.9%", 0.919), Level("opd", "48.4%", 0.484), Level("rlvr", "22.8%", 0.228))
     ),
     example=("40%", "55%"),
 )
