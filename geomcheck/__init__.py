@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geomcheck.api import measure, open_run
-    from geomcheck.calibration import Calibration, Rule, calibrate
+    from geomcheck.calibration import BandRule, Calibration, calibrate
     from geomcheck.checkpoints import BaseWeights, Checkpoint, Run, open_base
     from geomcheck.comparison import Comparison, compare
     from geomcheck.diagnostics import Metric, Parameter, Unit, load_metrics
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "geomcheck.api": ("measure", "open_run"),
-    "geomcheck.calibration": ("Calibration", "Rule", "calibrate"),
+    "geomcheck.calibration": ("Calibration", "BandRule", "calibrate"),
     "geomcheck.checkpoints": ("BaseWeights", "Checkpoint", "Run", "open_base"),
     "geomcheck.comparison": ("Comparison", "compare"),
     "geomcheck.diagnostics": ("Metric", "Parameter", "Unit", "load_metrics"),
@@ -34,6 +34,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BandRule",
     "BaseWeights",
     "Calibration",
     "Checkpoint",
@@ -48,7 +49,6 @@ __all__ = [
     "Record",
     "RecordError",
     "Request",
-    "Rule",
     "Run",
     "RunError",
     "Selection",

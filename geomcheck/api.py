@@ -91,9 +91,12 @@ def _base(run: Run, base: BaseWeights | str | Path | None, suites: Sequence[Suit
 def _chosen(wanted: Sequence[str | Request] | None, known: Registry, *, default_all: bool) -> list[Request]:
     wanted = [wanted] if isinstance(wanted, str) else wanted
     if wanted is None:
-        wanted = [metric.name for metric in known if not metric.against_reference] if default_all else []
+        wanted = [metric.name for metric in known if metric.measured_by_default] if default_all else []
     names = [one for one in wanted if isinstance(one, str)]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError(f"no metric is called {unknown[0]!r}; there are {', '.join(known.names())}")
+    for name in names:
+        if needed := [f"`{p.name}`" for p in known[name].parameters if p.required]:
+            raise UsageError(f"{name} has no default for {', '.join(needed)}: ask for it in a suite, or by a Request")
     return [Request.of(known[one], {}) if isinstance(one, str) else one for one in wanted]

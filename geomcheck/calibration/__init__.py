@@ -1,19 +1,19 @@
 """From good runs of one recipe to a suite: bands that another good run leaves at a known rate."""
 
-from geomcheck.calibration.calibration import Calibrated, Calibration, LeftOut, PlacedBand
+from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
 from geomcheck.calibration.derive import calibrate
 from geomcheck.calibration.profile import CalibratedProfile, calibrate_profile
-from geomcheck.calibration.statistics import Range, Repeatability, Rule, Spread
+from geomcheck.calibration.statistics import BandRule, Range, Repeatability, Spread
 
 __all__ = [
+    "BandRule",
     "Calibrated",
     "CalibratedProfile",
     "Calibration",
-    "LeftOut",
+    "Omitted",
     "PlacedBand",
     "Range",
     "Repeatability",
-    "Rule",
     "Spread",
     "calibrate",
     "calibrate_profile",

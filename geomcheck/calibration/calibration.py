@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geomcheck.calibration.statistics import Rule, Spread
+from geomcheck.calibration.statistics import BandRule, Spread
 from geomcheck.diagnostics import Metric
 from geomcheck.files import replacing
 from geomcheck.suite.language.places import Place
@@ -34,7 +34,7 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Omitted:
     """A metric that the suite does not hold, and why."""
 
     metric: str
@@ -64,10 +64,10 @@ class Calibration:
     weights: Selection
     count: int
     storage: tuple[str, ...]
-    rule: Rule
+    rule: BandRule
     bands: int
     expectations: tuple[Calibrated, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[Omitted, ...]
     warnings: tuple[str, ...] = ()
 
     def to_yaml(self) -> str:

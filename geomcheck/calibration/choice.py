@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from geomcheck.calibration.statistics import Spread
 from geomcheck.diagnostics import Metric, load_metrics
-from geomcheck.errors import RecordError, UsageError
+from geomcheck.errors import UsageError
 from geomcheck.record import Record
 from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import Places
 from geomcheck.suite.language.quantities import did_you_mean
 from geomcheck.suite.language.selection import Selection
-from geomcheck.suite.sampling import Question, sample
+from geomcheck.suite.sampling import default_sample
 from geomcheck.suite.verdict import Unanswerable
 
 STABLE = 0.15
@@ -27,7 +27,7 @@ def candidates(names: Sequence[str] | None) -> list[Metric]:
     """
     known = load_metrics()
     if names is None:
-        return [metric for metric in known if not metric.against_reference]
+        return [metric for metric in known if metric.measured_by_default]
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known.names())
@@ -58,10 +58,6 @@ def spreads(metric: Metric, records: Sequence[Record], weights: Selection, place
 
 def _figures(metric: Metric, record: Record, weights: Selection, places: Places) -> dict[int, float]:
     """The folded figures of one run, as an expectation would fold them, by index into `places`."""
-    question = Question(metric=metric, params=metric.defaults, weights=weights, at=places)
-    try:
-        found = sample(question, record, question.settle(record))
-    except (Unanswerable, RecordError) as error:
-        raise Unanswerable(f"no figure in {record.run}: {error}") from None
+    found = default_sample(metric, record, weights, places)
     cells = [found.cells.get(point.step) for point in places.locate(record.points)]
     return {index: fold(cell, metric.fold, found.used) for index, cell in enumerate(cells) if cell is not None}

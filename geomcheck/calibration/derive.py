@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from geomcheck.calibration import choice
-from geomcheck.calibration.calibration import Calibrated, Calibration, LeftOut, PlacedBand
-from geomcheck.calibration.runs import common_places, identity, require_comparable
-from geomcheck.calibration.statistics import Repeatability, Rule, Spread
+from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
+from geomcheck.calibration.runs import common_places, require_comparable, told
+from geomcheck.calibration.statistics import BandRule, Repeatability, Spread
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric
 from geomcheck.errors import UsageError
@@ -27,11 +27,14 @@ ROUNDING = 1e-6
 WHOLE_RANGE = "its band would cover the whole range of the figure and could not fail: too few runs for their spread"
 
 
+TOO_FEW = "{} runs say little about how runs differ: the bands are very wide; calibrate on 3 or more"
+
+
 def calibrate(
     runs: Sequence[Source],
     *,
     base: BaseWeights | str | Path | None = None,
-    rule: Rule | None = None,
+    rule: BandRule | None = None,
     metrics: Sequence[str] | None = None,
     weights: Selection = DEFAULT,
     at: Sequence[Place] = (),
@@ -69,8 +72,9 @@ def calibrate(
     count = max(1, sum(not spread.constant for by_place in found.values() for spread in by_place.values()))
     expectations = []
     for metric in (metric for metric in wanted if metric.name in found):
-        bands = _bands(found[metric.name], places, rule, count, _limit(metric, records, weights))
-        left_out += _idle(metric, found[metric.name], places, bands)
+        bands, idle = _bands(found[metric.name], places, rule, count, _limit(metric, records, weights))
+        if idle:
+            left_out.append(Omitted(f"{metric.name} at {', '.join(idle)}" if bands else metric.name, WHOLE_RANGE))
         if bands:
             expectations.append(Calibrated(metric, metric.defaults, bands))
     if not expectations:
@@ -79,7 +83,7 @@ def calibrate(
     return Calibration(
         name=name,
         applies_to=tuple(applies_to),
-        runs=tuple(f"{record.run} ({identity(record)})" for record in records),
+        runs=tuple(map(told, records)),
         base="" if across_bases else records[0].fingerprints.get("W0", ""),
         weights=weights,
         count=len(weights.select(records[0].weights)),
@@ -88,13 +92,13 @@ def calibrate(
         bands=count,
         expectations=tuple(expectations),
         left_out=tuple(left_out),
-        warnings=_warnings(records),
+        warnings=(TOO_FEW.format(len(records)),) if len(records) < FEW else (),
     )
 
 
 def _spreads(
     wanted: Sequence[Metric], records: Sequence[Record], weights: Selection, places: Places, *, chosen_by_hand: bool
-) -> tuple[dict[str, Mapping[int, Spread]], list[LeftOut]]:
+) -> tuple[dict[str, Mapping[int, Spread]], list[Omitted]]:
     """The spreads of the metrics that the suite will hold, by name, and the others with the reason."""
     found: dict[str, Mapping[int, Spread]] = {}
     left_out = []
@@ -102,7 +106,7 @@ def _spreads(
         try:
             found[metric.name] = choice.spreads(metric, records, weights, places)
         except Unanswerable as error:
-            left_out.append(LeftOut(metric.name, str(error)))
+            left_out.append(Omitted(metric.name, str(error)))
     if chosen_by_hand:
         return found, left_out
     unstable = {name: reason for name, by_place in found.items() if (reason := _unstable(by_place))}
@@ -110,9 +114,9 @@ def _spreads(
     for metric in (metric for metric in wanted if metric.name in found):
         reason = unstable.get(metric.name) or choice.follows(metric, stable)
         if reason:
-            left_out.append(LeftOut(metric.name, reason))
-    gone = {left.metric for left in left_out}
-    return {name: by_place for name, by_place in found.items() if name not in gone}, left_out
+            left_out.append(Omitted(metric.name, reason))
+            del found[metric.name]
+    return found, left_out
 
 
 def _unstable(by_place: Mapping[int, Spread]) -> str | None:
@@ -125,41 +129,27 @@ def _unstable(by_place: Mapping[int, Spread]) -> str | None:
 
 def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tuple[float, float]:
     """The range of the figure for these weights."""
-    ranges = [metric.range({}, weight.shape) for weight in weights.select(records[0].weights)]
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
+    lows, highs = zip(*(metric.range({}, weight.shape) for weight in weights.select(records[0].weights)), strict=True)
+    return min(lows), max(highs)
 
 
 def _bands(
-    by_place: Mapping[int, Spread], places: Places, rule: Rule, count: int, limit: tuple[float, float]
-) -> tuple[PlacedBand, ...]:
-    """The bands within the figure's range `limit`, without those that would cover it and could not fail."""
-    placed = []
+    by_place: Mapping[int, Spread], places: Places, rule: BandRule, count: int, limit: tuple[float, float]
+) -> tuple[tuple[PlacedBand, ...], list[str]]:
+    """The bands, within the figure's range `limit`, and the places where one would cover it and could not fail."""
+    placed, idle = [], []
     for index, spread in by_place.items():
+        place, rounding = places.places[index], ROUNDING * abs(spread.mean)
         low, high = (spread.low, spread.high) if spread.constant else rule.band(spread, bands=count)
-        rounding = ROUNDING * abs(spread.mean)
         low, high = max(low - rounding, limit[0]), min(high + rounding, limit[1])
-        if low > limit[0] or high < limit[1]:
-            placed.append(PlacedBand(places.places[index], low, high, spread))
-    return tuple(placed)
-
-
-def _idle(
-    metric: Metric, by_place: Mapping[int, Spread], places: Places, bands: Sequence[PlacedBand]
-) -> Iterator[LeftOut]:
-    """The metric, or its checkpoints, where a band would cover the whole range."""
-    idle = [places.places[index].text for index in by_place if all(b.place != places.places[index] for b in bands)]
-    if idle:
-        where = f" at {', '.join(idle)}" if bands else ""
-        yield LeftOut(metric.name + where, WHOLE_RANGE)
+        if (low, high) == limit:
+            idle.append(place.text)
+        else:
+            placed.append(PlacedBand(place, low, high, spread))
+    return tuple(placed), idle
 
 
 def _storage(record: Record, weights: Selection) -> tuple[str, ...]:
     """Formats of W0 and of the run, where all weights agree on them; else nothing."""
     formats = {weight.dtypes for weight in weights.select(record.weights)}
     return formats.pop() if len(formats) == 1 else ()
-
-
-def _warnings(records: Sequence[Record]) -> tuple[str, ...]:
-    if len(records) >= FEW:
-        return ()
-    return (f"{len(records)} runs say little about how runs differ: the bands are very wide; calibrate on 3 or more",)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from geomcheck.calibration.runs import identity, require_comparable
+from geomcheck.calibration.runs import require_comparable, told
 from geomcheck.calibration.statistics import Repeatability, Spread
 from geomcheck.calibration.writing import comment, factor, plain, provenance, suffix
 from geomcheck.checkpoints import BaseWeights
@@ -91,9 +91,8 @@ def calibrate_profile(
     wide = Repeatability(OUTSIDE).factor(len(records), len(EVIDENCE))
     reach = wide * statistics.fmean(spread.sd for spread in spreads.values())
     centres = {metric: 10**spread.mean for metric, spread in spreads.items()}
-    identities = tuple(f"{record.run} ({identity(record)})" for record in records)
     w0 = "" if across_bases else records[0].fingerprints.get("W0", "")
-    return CalibratedProfile(Profile(name, centres, reach), identities, w0, spreads)
+    return CalibratedProfile(Profile(name, centres, reach), tuple(map(told, records)), w0, spreads)
 
 
 def _logarithms(record: Record, weights: Selection) -> dict[str, float]:

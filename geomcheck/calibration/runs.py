@@ -45,6 +45,11 @@ def _differences(one: Record, other: Record, weights: Selection, across_bases: b
         yield Difference("what they train", *trained)
 
 
+def told(record: Record) -> str:
+    """The name of a run, and its identity."""
+    return f"{record.run} ({identity(record)})"
+
+
 def identity(record: Record) -> str:
     """The content of a run's last checkpoint, in short."""
     return record.fingerprints.get(record.points[-1].name, "unknown content")[:12]

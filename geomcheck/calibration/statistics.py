@@ -48,7 +48,7 @@ class Spread:
         return self.sd / abs(self.mean) if self.mean else math.inf
 
 
-class Rule(Protocol):
+class BandRule(Protocol):
     """From the spread of good runs to the band of the next one."""
 
     def band(self, spread: Spread, *, bands: int) -> tuple[float, float]:
@@ -84,12 +84,12 @@ class Repeatability:
         return max(REPEATABILITY, quantile * math.sqrt(1 + 1 / n))
 
     def band(self, spread: Spread, *, bands: int) -> tuple[float, float]:
-        """See `Rule.band`; never narrower than the runs themselves."""
+        """See `BandRule.band`; never narrower than the runs themselves."""
         limit = self.factor(spread.n, bands) * spread.sd
         return min(spread.low, spread.mean - limit), max(spread.high, spread.mean + limit)
 
     def describe(self, *, n: int, bands: int) -> str:
-        """See `Rule.describe`."""
+        """See `BandRule.describe`."""
         return (
             f"mean +- {self.factor(n, bands):.2f} standard deviations: the repeatability limit (ISO 5725: "
             f"{REPEATABILITY}), widened so that at most {self.false_alarms * 100:.3g}% of fresh runs of this recipe "
@@ -105,12 +105,12 @@ class Range:
     margin: float = 0.1
 
     def band(self, spread: Spread, *, bands: int) -> tuple[float, float]:
-        """See `Rule.band`."""
+        """See `BandRule.band`."""
         extra = self.margin * abs(spread.mean)
         return spread.low - extra, spread.high + extra
 
     def describe(self, *, n: int, bands: int) -> str:
-        """See `Rule.describe`."""
+        """See `BandRule.describe`."""
         return (
             f"smallest to largest of N = {n} runs and {self.margin * 100:.3g}% of the mean on either side. "
             "No false-alarm rate is known."

@@ -13,7 +13,7 @@ from geomcheck.files import require_writable
 from geomcheck.report.text.verdicts import printable
 
 if TYPE_CHECKING:
-    from geomcheck.calibration import Calibration, Rule
+    from geomcheck.calibration import BandRule, Calibration
 
 WIDTH = 100
 
@@ -117,7 +117,7 @@ def _tell(output: Path, calibration: Calibration) -> None:
         print(textwrap.fill(printable(line), WIDTH, initial_indent="  ", subsequent_indent="    "))
 
 
-def _rule(options: argparse.Namespace) -> Rule:
+def _rule(options: argparse.Namespace) -> BandRule:
     from geomcheck.calibration import Range, Repeatability
     from geomcheck.cli.arguments import share
 

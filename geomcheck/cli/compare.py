@@ -80,7 +80,8 @@ def _layers(found: Comparison) -> list[str]:
 
 def _overlap(found: Comparison) -> list[str]:
     rows = [["what the updates share", "value", "by chance"]]
-    rows += [[shared.metric.name, f"{shared.value:.1%}", f"{shared.chance:.1%}"] for shared in found.shared]
+    shown = [(s.metric.name, f"{s.value:.1%}", "" if s.chance is None else f"{s.chance:.1%}") for s in found.shared]
+    rows += map(list, shown)
     return list(_columns(rows)) if found.shared else []
 
 

@@ -46,7 +46,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricPairs:
     """One metric at every pair of checkpoints, in the order of training."""
 
     metric: Metric
@@ -69,18 +69,25 @@ class LayerPair:
 
     @property
     def ratio(self) -> float:
-        """The second run's over the first's; infinite over zero."""
+        """The second run's over the first's: 1 between equals, infinite over zero."""
+        if self.ours == self.theirs:
+            return 1.0
         return self.theirs / self.ours if self.ours else math.inf
+
+    @property
+    def contrast(self) -> float:
+        """``|log(ratio)|``: infinite where one run alone left the layer as it was."""
+        return abs(math.log(self.ratio)) if 0 < self.ratio < math.inf else math.inf
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What the two updates have in common at one pair of checkpoints, beside what chance gives."""
+    """What the two updates have in common at one pair of checkpoints, beside what chance gives, if that is known."""
 
     metric: Metric
     step: int
     value: float
-    chance: float
+    chance: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +104,7 @@ class Comparison:
 
     a: str
     b: str
-    rows: tuple[Row, ...]
+    rows: tuple[MetricPairs, ...]
     layers: tuple[LayerPair, ...]
     shared: tuple[Shared, ...]
     unanswered: tuple[tuple[str, str], ...]

@@ -99,6 +99,10 @@ Compute = Callable[["Update", Mapping[str, Any], RunView], Mapping[str, float]]
 """Figures of one weight at one checkpoint, by statistic name."""
 
 
+Chance = Callable[[Mapping[str, Any], tuple[int, ...], tuple[float, float]], float]
+"""What chance gives, with these parameters, for a matrix of this shape and the visible densities of two updates."""
+
+
 Bounds = Callable[[Mapping[str, Any], tuple[int, ...]], tuple[float, float]]
 """The closed range of a figure with these parameters, of a matrix of this shape."""
 
@@ -138,12 +142,17 @@ class Follows:
 
 @dataclass(frozen=True)
 class Level:
-    """What a paper reports of one training regime, and how it words it: an interval, or a level where low = high."""
+    """What a paper reports of one training regime, and how it words it: a figure, or the interval up to `until`."""
 
     regime: str
-    low: float
-    high: float
     words: str
+    low: float
+    until: float | None = None
+
+    @property
+    def high(self) -> float:
+        """The other end; equal to `low` of a figure."""
+        return self.low if self.until is None else self.until
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +186,7 @@ class Metric:
         bounds: its closed range for a shape, where that is narrower; see `range`.
         at_most: what bounds the figure by the shape, in words, where nothing else does.
         baseline: what chance gives, in words; empty where chance has no figure.
+        chance: what chance gives, as a number, where the metric compares with a reference run and that is known.
         parameters: in the order in which documentation lists them.
         fold: how figures of several weights become one, as the source does it.
         undefined: when there is no figure, in words.
@@ -210,6 +220,7 @@ class Metric:
     bounds: Bounds | None = None
     at_most: str = ""
     baseline: str = ""
+    chance: Chance | None = None
     parameters: tuple[Parameter, ...] = ()
     fold: Fold = "mean"
     undefined: str = ""
@@ -254,6 +265,11 @@ class Metric:
     def levels(self) -> tuple[Level, ...]:
         """What papers report of each training regime."""
         return self.published.levels if self.published else ()
+
+    @property
+    def measured_by_default(self) -> bool:
+        """Whether it is measured where no metric is asked for: it needs no reference run, and no parameter given."""
+        return not self.against_reference and not any(parameter.required for parameter in self.parameters)
 
     @property
     def is_share(self) -> bool:

@@ -64,11 +64,7 @@ SPECTRAL_SHIFT = Metric(
     inflated_by_rounding=False,
     drawn="trajectory",
     published=Published(
-        levels=(
-            Level("sft", 1e-3, 1e-3, "10⁻³ level"),
-            Level("opd", 1e-4, 1e-4, "10⁻⁴ level"),
-            Level("rlvr", 1e-5, 1e-5, "10⁻⁵ level"),
-        )
+        levels=(Level("sft", "10⁻³ level", 1e-3), Level("opd", "10⁻⁴ level", 1e-4), Level("rlvr", "10⁻⁵ level", 1e-5))
     ),
     example=(5e-5, 5e-4),
 )

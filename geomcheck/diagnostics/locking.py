@@ -179,6 +179,7 @@ REFERENCE_ALIGNMENT = Metric(
     source="geomcheck, after Sim_K of arXiv 2606.07082",
     undefined="either update is zero, its rank is below K, or its singular values are tied at K",
     against_reference=True,
+    chance=lambda params, shape, _: resolve_rank(params["k"], shape) / shape[params["side"] == "right"],
     compute=_aligned_with_reference,
     words=Words(
         "How far this run and the reference changed the weights along the same directions.",

@@ -198,7 +198,7 @@ STABLE_RANK = Metric(
     inflated_by_rounding=True,
     drawn="trajectory",
     published=Published(
-        levels=(Level("sft", 20, 75, "grows from about 20 to 75"), Level("opd", 20, 30, "flat, about 20 to 30")),
+        levels=(Level("sft", "grows from about 20 to 75", 20, 75), Level("opd", "flat, about 20 to 30", 20, 30)),
         remark="RLVR contracts (no figures given).",
     ),
     example=(20, 30),

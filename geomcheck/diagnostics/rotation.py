@@ -157,11 +157,7 @@ PRINCIPAL_ANGLE = Metric(
     inflated_by_rounding=True,  # a small update turns few directions, its rounding turns all of them
     drawn="trajectory",
     published=Published(
-        levels=(
-            Level("sft", 10.0, 10.0, "above 10°"),
-            Level("opd", 1.0, 1.0, "about 1°"),
-            Level("rlvr", 0.5, 0.5, "below 0.5°"),
-        )
+        levels=(Level("sft", "above 10°", 10.0), Level("opd", "about 1°", 1.0), Level("rlvr", "below 0.5°", 0.5))
     ),
     example=("0.5 deg", "1.5 deg"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -144,11 +145,7 @@ UPDATE_SUPPORT = Metric(
     inflated_by_rounding=False,
     drawn="trajectory",
     published=Published(
-        levels=(
-            Level("sft", 0.919, 0.919, "91.9%"),
-            Level("opd", 0.484, 0.484, "48.4%"),
-            Level("rlvr", 0.228, 0.228, "22.8%"),
-        )
+        levels=(Level("sft", "91.9%", 0.919), Level("opd", "48.4%", 0.484), Level("rlvr", "22.8%", 0.228))
     ),
     example=("40%", "55%"),
 )
@@ -163,6 +160,7 @@ MASK_JACCARD = Metric(
     source="arXiv 2511.08567 (0.55 to 0.60 for five runs from one base, chance 0.43 to 0.45)",
     undefined="neither run visibly changed the matrix",
     against_reference=True,
+    chance=lambda _params, _shape, pq: math.prod(pq) / (sum(pq) - math.prod(pq)) if sum(pq) else 0.0,
     of_entries=True,
     compute=lambda update, _, run: {"value": mask_jaccard(update, run.reference())},
     words=Words(

@@ -170,6 +170,15 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
     return Sample(cells, used, frozen)
 
 
+def default_sample(metric: Metric, record: Record, weights: Selection, at: At | Places) -> Sample:
+    """The figures of `metric` with default parameters. Raises Unanswerable, which names the run."""
+    question = Question(metric=metric, params=metric.defaults, weights=weights, at=at)
+    try:
+        return sample(question, record, question.settle(record))
+    except (Unanswerable, RecordError) as error:
+        raise Unanswerable(f"{record.run}: {error}") from None
+
+
 def counts(question: Question, record: Record) -> Counts:
     """How the selected weights of `record` divide, as far as that can be told."""
     try:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import geomcheck
+from geomcheck.api import _chosen
 from geomcheck.diagnostics import (
     FOLDS,
     Base,
@@ -211,6 +212,14 @@ def test_a_name_is_declared_once() -> None:
     assert registry.names() == ("mine",)
     with pytest.raises(ValueError, match="declared twice"):
         registry.add(metric_named("mine"))
+
+
+def test_a_metric_whose_parameter_has_no_default_is_measured_by_suites_alone() -> None:
+    registry = Registry()
+    registry.add(metric_named("mine"))
+    assert _chosen(None, registry, default_all=True) == []
+    with pytest.raises(UsageError, match="mine has no default for `x`: ask for it in a suite"):
+        _chosen(["mine"], registry, default_all=True)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, loaded: object) -> None:

@@ -19,7 +19,17 @@ from geomcheck.report.html.numbers import Form
 from tests.runs import DOWN, K, Q, base_weights, moved, write_run
 
 PACKAGE = """
-from geomcheck.diagnostics import Metric, Unit, Words
+from geomcheck.diagnostics import Metric, Parameter, Unit, Words
+
+MOVED = Metric(
+    name="moved_beyond",
+    title="moved beyond",
+    definition="share of |D_t| > limit",
+    unit=Unit.FRACTION,
+    source="the toy paper",
+    parameters=(Parameter(name="limit", kind="number", low=0.0, high=1.0, about="In the unit of the weights."),),
+    compute=lambda update, params, _run: {"value": (update.matrix.abs() > params["limit"]).double().mean().item()},
+)
 
 METRIC = Metric(
     name="largest_change",
@@ -43,6 +53,7 @@ geomcheck: 1
 name: toy
 expect:
   - {id: largest, metric: largest_change, below: 0.001, at: last}
+  - {id: few, metric: moved_beyond, limit: 0.01, below: 0.5, at: last}
 """
 
 COMMANDS = """
@@ -70,7 +81,7 @@ class Project:
     @property
     def verdict(self) -> dict[str, Any]:
         document = json.loads((self.path / "verdicts.json").read_text())
-        (verdict,) = document["runs"][0]["suites"][0]["expectations"]
+        verdict, _ = document["runs"][0]["suites"][0]["expectations"]
         return verdict
 
     @property
@@ -91,7 +102,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     info = root / "site" / "toy-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[geomcheck.metrics]\nlargest_change = toy:METRIC\n")
+    (info / "entry_points.txt").write_text(
+        "[geomcheck.metrics]\nlargest_change = toy:METRIC\nmoved_beyond = toy:MOVED\n"
+    )
     base = base_weights()
     base[Q] /= 16  # so that its changes are rounded less: the largest of all weights is not their mean
     for seed in range(3):
@@ -149,6 +162,12 @@ def test_it_is_listed_with_its_words(project: Project) -> None:
     listed = project.metrics.partition("largest_change: max |D_t|\n")[2].partition("functional_sufficiency")[0]
     for said in ("0 to inf; fold max; source: the toy paper", "How far the farthest", "One odd number", "warn where"):
         assert said in listed
+
+
+def test_a_parameter_without_default_is_asked_of_suites_alone(project: Project) -> None:
+    assert "    limit = required: In the unit of the weights.\n" in project.metrics
+    assert "1 failed, 1 passed" in project.terminal
+    assert "moved_beyond" not in project.compared
 
 
 def test_editors_offer_it(project: Project) -> None:

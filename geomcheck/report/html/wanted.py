@@ -10,7 +10,7 @@ SPECTRUM = "update_spectrum"
 
 def drawn() -> list[Metric]:
     """The metrics that every report draws, in the order of their declaration."""
-    return [metric for metric in load_metrics() if metric.drawn]
+    return [metric for metric in load_metrics() if metric.drawn and metric.measured_by_default]
 
 
 def trajectories() -> list[str]:
