@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class _Late(ModuleType):
@@ -18,3 +18,9 @@ def late(name: str) -> Any:
     Pair it with an ``import`` under ``TYPE_CHECKING``, so that type checkers see the module itself.
     """
     return _Late(name)
+
+
+if TYPE_CHECKING:
+    import torch as torch
+else:
+    torch = late("torch")

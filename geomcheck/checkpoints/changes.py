@@ -6,18 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from geomcheck._lazy import late
+from geomcheck._lazy import late, torch
 from geomcheck.checkpoints.source import Change
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from geomcheck.diagnostics import lowrank
     from geomcheck.diagnostics.lowrank import LowRank
 else:
-    torch, lowrank = late("torch"), late("geomcheck.diagnostics.lowrank")
+    lowrank = late("geomcheck.diagnostics.lowrank")
 
 Take = Callable[["Tensor"], "Tensor"]
 """Takes a weight from a stored tensor: some rows of it, or a transposition (see `canonical.parts.Part`)."""
@@ -157,11 +156,8 @@ class Entries:
 
 
 def _places(take: Take, shape: tuple[int, int]) -> Entries:
-    """Where `take` finds the entries of its result: it is shown the row, then the column of every entry.
-
-    Raises:
-        RunError: it does not keep rows and columns together, so that factors cannot follow.
-    """
+    """Where `take` finds the entries of its result: it is shown the row, then the column of every entry. Raises
+    RunError if it does not keep rows and columns together, so that factors cannot follow."""
     rows = take(torch.arange(shape[0], dtype=torch.int32).unsqueeze(1).expand(shape))
     columns = take(torch.arange(shape[1], dtype=torch.int32).unsqueeze(0).expand(shape))
     for transposed, (of_rows, of_columns) in enumerate([(rows, columns), (rows.T, columns.T)]):

@@ -14,11 +14,8 @@ _REPOSITORY = re.compile("(?:models|datasets|spaces)--")
 
 
 def require_regular(path: Path, root: Path, *, max_bytes: int | None = None) -> Path:
-    """`path`, if it is a regular file inside `root` (links followed) of at most `max_bytes`.
-
-    Raises:
-        RunError: it is missing, a directory, a pipe or a device, lies outside, or is larger.
-    """
+    """`path`, if it is a regular file inside `root` (links followed) of at most `max_bytes`. Raises RunError if it is
+    missing, a directory, a pipe or a device, lies outside, or is larger."""
     try:
         resolved = path.resolve(strict=True)
         if not resolved.is_relative_to(root):

@@ -34,12 +34,12 @@ class Change(Protocol):
 
     @property
     def kind(self) -> str:
-        """What `tensors` mean: changes of one kind with equal tensors are equal."""
+        """What the `tensors` mean: changes of one kind with equal tensors are equal."""
         ...
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Everything that it is made of."""
+        """Everything that it is made of; the shapes depend on the kind."""
         ...
 
     def taken(self, take: Callable[[Tensor], Tensor]) -> Change:
@@ -51,7 +51,7 @@ class Change(Protocol):
         ...
 
     def of(self, w0: Tensor) -> Tensor | LowRank:
-        """W_t, or where that is what is known, W_t - W0 by its factors.
+        """W_t, of the shape (out, in) of `w0`; or W_t - W0 by its factors, where those are known.
 
         Raises:
             RunError: it is not a change of this W0.
@@ -109,7 +109,8 @@ class WeightSource(Protocol):
             at: indices into the leading dimensions: ``(3,)`` reads ``tensor[3]`` and no more, where the format allows.
 
         Returns:
-            The tensor; of an adapter, the change of W0.
+            The tensor, of the shape in `weights` without the dimensions that `at` indexes; of an adapter, the change
+            of W0.
 
         Raises:
             RunError: it cannot be read.
@@ -118,7 +119,7 @@ class WeightSource(Protocol):
 
 
 class Wrapped:
-    """What a source that shows the weights of another `source` in its own way takes over from it."""
+    """A source that presents the weights of another `source` in its own way; what it does not define is the other's."""
 
     def __init__(self, source: WeightSource) -> None:
         self._source = source

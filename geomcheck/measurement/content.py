@@ -9,15 +9,12 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from geomcheck._lazy import late
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.source import Change
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-else:
-    torch = late("torch")
 
 _MASK = re.compile(r"mask(?:ed_bias)?$")
 """Attention masks that older models store as buffers: their -1e9 becomes -inf in fp16."""

@@ -8,25 +8,19 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from geomcheck._lazy import late
+from geomcheck._lazy import torch
 from geomcheck.errors import UsageError
 from geomcheck.measurement.machine import available_memory, may_have_gpu
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-else:
-    torch = late("torch")
 
 _GRAMMAR = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 
 def parse_device(text: str) -> torch.device:
     """The device that `text` names: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is a GPU where there is one.
-
-    Raises:
-        UsageError: it names none, or one that this machine does not have.
-    """
+    Raises UsageError if it names none, or one that this machine does not have."""
     if not _GRAMMAR.fullmatch(text):
         raise UsageError(f"device {text!r}: give auto, cpu, cuda or cuda:N")
     if text == "auto":

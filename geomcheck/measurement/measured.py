@@ -46,12 +46,12 @@ class Measured:
 
 
 class BaseStates(Protocol):
-    """Factorizations of W0 that were kept, by the content of the weight."""
+    """Stored factorizations of W0, by the digest of the weight."""
 
     def base_state(self, digest: str) -> Mapping[str, Tensor] | None:
-        """What `geomcheck.diagnostics.Base.from_state` takes; None where there is none."""
+        """The tensors that `geomcheck.diagnostics.Base.from_state` takes; None where there are none."""
         ...
 
     def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
-        """Keep what `geomcheck.diagnostics.Base.state` gave, if there is room."""
+        """Store the tensors that `geomcheck.diagnostics.Base.state` gives, if there is room."""
         ...

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from geomcheck._lazy import late
+from geomcheck._lazy import torch
 from geomcheck.checkpoints import BaseWeights, WeightSource
 from geomcheck.checkpoints.canonical import canonical
 from geomcheck.errors import RunError
 from geomcheck.measurement.content import digest, fingerprint
 from geomcheck.record.record import Record
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = late("torch")
 
 _FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
 

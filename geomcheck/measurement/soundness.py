@@ -104,11 +104,8 @@ def _require_no_return(record: Record) -> None:
 
 
 def _of_another_model(record: Record, base: BaseWeights) -> Iterator[str]:
-    """A remark on matrices that differ from W0 by more than themselves while others hardly move.
-
-    Raises:
-        RunError: it is half of them, or they do not move as the others do, so that no training explains it.
-    """
+    """A remark on matrices that differ from W0 by more than themselves while others hardly move. Raises RunError if it
+    is half of them, or they do not move as the others do, so that no training explains it."""
     names = sorted(record.measured_weights())
     norms = np.nan_to_num(_table(record, "relative_update_norm", names).values)
     usual = np.array([float(np.median(row[row > 0])) if (row > 0).any() else 0.0 for row in norms])

@@ -127,11 +127,11 @@ class Sources:
 
     @cached_property
     def stored(self) -> dict[Snapshot, Mapping[str, Stored]]:
-        """What each snapshot holds, by name; asked of the sources once."""
+        """What each snapshot holds, by name; computed once."""
         return {snapshot: source.weights for snapshot, source in self.snapshots().items()}
 
     def read_reference(self, name: str, shape: tuple[int, ...], index: int) -> Tensor | Change:
-        """The reference's weight at its checkpoint `index`. Raises Undefined where it cannot be compared."""
+        """The reference's weight of this `shape` at its checkpoint `index`. Raises Undefined where it has none such."""
         assert self.reference is not None
         checkpoint = self.reference.checkpoints[index]
         stored = self.stored["reference", index].get(name)
@@ -140,7 +140,7 @@ class Sources:
         return checkpoint.source.read(name)
 
     def read_reference_base(self, name: str) -> Tensor | Change | None:
-        """The weight in the W0 that the reference brings itself; None where it brings none, or not this weight."""
+        """The weight, (out, in), in the W0 that the reference brings itself; None where it brings none, or lacks it."""
         held = self._reference_base
         return held.read(name) if held is not None and name in self.stored[REFERENCE_W0] else None
 
@@ -188,7 +188,7 @@ class MeasureWeight:
 
     def _only(self, chosen: Callable[[int, Request], bool]) -> MeasureWeight | None:
         """The part of it whose requests are `chosen`, by checkpoint; None where that is nothing."""
-        part = tuple(frozenset(r for r in asked if chosen(index, r)) for index, asked in enumerate(self.requests))
+        part = tuple(frozenset(r for r in all_ if chosen(index, r)) for index, all_ in enumerate(self.requests))
         return replace(self, requests=part) if any(part) else None
 
     def __call__(self, sources: Sources) -> Measured:

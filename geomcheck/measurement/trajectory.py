@@ -229,7 +229,7 @@ class Revisited(Update):
 
     @cached_property
     def stored(self) -> Tensor | LowRank:  # type: ignore[override]
-        """W_t, or D_t by its factors."""
+        """W_t, shape (out, in), or D_t by its factors."""
         return self._read()
 
 
@@ -284,11 +284,8 @@ def measure_weight(
 
 
 def follow(trajectory: Trajectory, itinerary: Itinerary) -> Measured:
-    """The figures of one weight along `itinerary`, without visiting checkpoints that were measured before.
-
-    Raises:
-        RunError: a tensor cannot be read, or holds NaN or infinity, or is empty where W0 is not.
-    """
+    """The figures of one weight along `itinerary`, without visiting checkpoints that were measured before. Raises
+    RunError if a tensor cannot be read, or holds NaN or infinity, or is empty where W0 is not."""
     measured = Measured(digests=trajectory.digests)
     visited = set(trajectory.past)
     waiting = [(index, request) for index in trajectory.past for request in sorted(itinerary.requests[index])]

@@ -1,4 +1,4 @@
-"""Which algorithm computed each quantity, and its certificate: fast routes and fallbacks are told apart."""
+"""Which algorithm computed each quantity, and its certificate: a record so tells fast routes from fallbacks."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import Unsplittable, model_types
-from geomcheck.checkpoints.canonical.parts import Part, parts_of
+from geomcheck.checkpoints.canonical.parts import Part, Pieces, taken_apart
 from geomcheck.checkpoints.canonical.rows import RowLayout, transpose
 from geomcheck.checkpoints.source import Stored, WeightSource
 
@@ -54,27 +54,21 @@ def single_experts(source: WeightSource, config: Mapping[str, Any]) -> WeightSou
 
     A stack that does not fit what the model type says stays whole, and is marked. Raises RunError as `parts_of`.
     """
-    if not any(_STACK.fullmatch(name) or _MIXTRAL_EXPERT.fullmatch(name) for name in source.weights):
-        return source
-    return parts_of(source, _single(source, config))
-
-
-def _single(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
     like_mixtral = any(_MIXTRAL_EXPERT.fullmatch(name) for name in source.weights)
-    for name, stored in source.weights.items():
+
+    def single(name: str, stored: Stored) -> Pieces | None:
         if match := _STACK.fullmatch(name):
             try:
                 stack = _stack(source.weights, match["module"], model_types(config))
-                yield from _split(name, stored, stack, match)
+                return list(_split(name, stored, stack, match))
             except Unsplittable as reason:
-                yield name, Part(name, replace(stored, fused=str(reason)))
-        elif match := _MIXTRAL_EXPERT.fullmatch(name):
+                return [(name, Part(name, replace(stored, fused=str(reason))))]
+        if match := _MIXTRAL_EXPERT.fullmatch(name):
             prefix, expert, projection = match.groups()
-            yield f"{prefix}mlp.experts.{expert}.{_MIXTRAL_NAMES[projection]}.weight", Part(name, stored)
-        elif like_mixtral:
-            yield name.replace(".block_sparse_moe.", ".mlp."), Part(name, stored)
-        else:
-            yield name, Part(name, stored)
+            return [(f"{prefix}mlp.experts.{expert}.{_MIXTRAL_NAMES[projection]}.weight", Part(name, stored))]
+        return [(name.replace(".block_sparse_moe.", ".mlp."), Part(name, stored))] if like_mixtral else None
+
+    return taken_apart(source, single)
 
 
 def _stack(weights: Mapping[str, Stored], module: str, types: set[str]) -> Stack:

@@ -7,12 +7,12 @@ values of a fused matrix are not those of its parts, and a wrong split has neith
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types, section
-from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept, parts_of
+from geomcheck.checkpoints.canonical.parts import Part, Pieces, taken_apart
 from geomcheck.checkpoints.canonical.rows import RowLayout, transpose
 from geomcheck.checkpoints.canonical.rules import RULES, Shape, SplitRule, is_conv1d
 from geomcheck.checkpoints.source import Stored, WeightSource
@@ -31,63 +31,48 @@ _PLACEHOLDERS = ((0,), (1,))
 
 def upright(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
     """`source` with every weight as (out, in): GPT-2's ``Conv1D`` stores (in, out)."""
-    turned = {
-        name: Part(name, replace(stored, shape=stored.shape[::-1]), take=transpose)
-        for name, stored in source.weights.items()
-        if len(stored.shape) == 2 and is_conv1d(name, config)
-    }
-    return PartsOf(source, kept(source) | turned) if turned else source
+
+    def turned(name: str, stored: Stored) -> Pieces | None:
+        if len(stored.shape) != 2 or not is_conv1d(name, config):
+            return None
+        return [(name, Part(name, replace(stored, shape=stored.shape[::-1]), take=transpose))]
+
+    return taken_apart(source, turned)
 
 
 def projections(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
-    """`source` with every projection as a matrix of its own.
+    """`source` with every projection as a matrix of its own. Raises RunError if a fused weight is the placeholder of a
+    tensor that lies elsewhere, and as `parts_of`."""
 
-    Raises:
-        RunError: a fused weight is the placeholder of a tensor that lies elsewhere; or as `parts_of`.
-    """
-    fused: dict[str, SplitRule | None] = {}
-    for name, stored in source.weights.items():
-        path, _ = _module(name)
+    def split(name: str, stored: Stored) -> Pieces | None:
+        path, leaf = _module(name)
         rule = _rule(path, config)
-        if not stored.fused and (rule is not None or _looks_fused(path, stored)):
-            fused[name] = rule
-    return parts_of(source, _projected(source, config, fused)) if fused else source
+        if stored.fused or (rule is None and not _looks_fused(path, stored)):
+            return None
+        if name.endswith(".weight") and stored.shape in _PLACEHOLDERS:
+            raise RunError(
+                f"{source.path}: {name} has shape {stored.shape}, the placeholder of a tensor that DeepSpeed keeps "
+                "elsewhere; write the weights out with zero_to_fp32.py and point at those"
+            )
+        try:
+            layout = _layout(path, stored.shape, rule, config)
+        except Unsplittable as reason:
+            return [(name, Part(name, replace(stored, fused=str(reason))))]
+        above = path[: path.rfind(".") + 1]
+        if layout is None:
+            return None
+        return [
+            (f"{above}{projection}.{leaf}", Part(name, replace(stored, shape=(rows, *stored.shape[1:])), take=take))
+            for projection, rows, take in layout.split()
+        ]
+
+    return taken_apart(source, split)
 
 
 def _module(name: str) -> tuple[str, str]:
     """The path of a tensor's module, and which of its tensors it is: ``weight`` or ``bias``."""
     path, _, leaf = name.rpartition(".")
     return (path, leaf) if leaf in ("weight", "bias") else (name, "weight")
-
-
-def _projected(
-    source: WeightSource, config: Mapping[str, Any], fused: Mapping[str, SplitRule | None]
-) -> Iterator[tuple[str, Part]]:
-    for name, stored in source.weights.items():
-        if name not in fused:
-            yield name, Part(name, stored)
-            continue
-        if name.endswith(".weight") and stored.shape in _PLACEHOLDERS:
-            raise RunError(
-                f"{source.path}: {name} has shape {stored.shape}, the placeholder of a tensor that DeepSpeed keeps "
-                "elsewhere; write the weights out with zero_to_fp32.py and point at those"
-            )
-        yield from _split(name, stored, fused[name], config)
-
-
-def _split(name: str, stored: Stored, rule: SplitRule | None, config: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
-    path, leaf = _module(name)
-    try:
-        layout = _layout(path, stored.shape, rule, config)
-    except Unsplittable as reason:
-        yield name, Part(name, replace(stored, fused=str(reason)))
-        return
-    if layout is None:
-        yield name, Part(name, stored)
-        return
-    above = path[: path.rfind(".") + 1]
-    for projection, rows, take in layout.split():
-        yield f"{above}{projection}.{leaf}", Part(name, replace(stored, shape=(rows, *stored.shape[1:])), take=take)
 
 
 def _layout(path: str, shape: Shape, rule: SplitRule | None, config: Mapping[str, Any]) -> RowLayout | None:

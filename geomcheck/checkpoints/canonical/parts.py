@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from geomcheck._lazy import late
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.source import Change, Stored, WeightSource, Wrapped
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-else:
-    torch = late("torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +61,9 @@ class PartsOf(Wrapped):
         return taken(stored) if isinstance(stored, torch.Tensor) else stored.taken(taken)
 
 
-def kept(source: WeightSource) -> dict[str, Part]:
-    """The table of all weights of `source` as they are."""
-    return {name: Part(name, stored) for name, stored in source.weights.items()}
-
-
 def parts_of(source: WeightSource, parts: Iterable[tuple[str, Part]]) -> PartsOf:
-    """`source` with these weights.
-
-    Raises:
-        RunError: two stored tensors are one weight; which of them the model would load cannot be told.
-    """
+    """`source` with these weights. Raises RunError if two stored tensors are one weight; which of them the model would
+    load cannot be told."""
     table: dict[str, Part] = {}
     for name, part in parts:
         twin = table.setdefault(name, part)
@@ -83,3 +73,22 @@ def parts_of(source: WeightSource, parts: Iterable[tuple[str, Part]]) -> PartsOf
                 "remove the one that the model does not load, or save the model again"
             )
     return PartsOf(source, table)
+
+
+Pieces = Iterable[tuple[str, Part]]
+
+
+def taken_apart(source: WeightSource, pieces: Callable[[str, Stored], Pieces | None]) -> WeightSource:
+    """`source` with its tensors as the parts that `pieces` gives of each; where that is None, as they are.
+
+    Raises RunError as `parts_of`.
+    """
+    found = {name: pieces(name, stored) for name, stored in source.weights.items()}
+    if all(parts is None for parts in found.values()):
+        return source
+    return parts_of(
+        source,
+        chain.from_iterable(
+            [(name, Part(name, source.weights[name]))] if parts is None else parts for name, parts in found.items()
+        ),
+    )

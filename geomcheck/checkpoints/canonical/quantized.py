@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from geomcheck.checkpoints.canonical.parts import Part, parts_of
+from geomcheck.checkpoints.canonical.parts import Part, Pieces, taken_apart
 from geomcheck.checkpoints.changes import whole
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.errors import RunError
@@ -40,27 +40,22 @@ def is_fp8(stored: Stored) -> bool:
 
 
 def unquantized(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool) -> WeightSource:
-    """`source` without the tensors that only scale others; fp8 as fp32 where `dequantize` asks for it.
-
-    Raises:
-        RunError: weights are quantized in another format, or a scale does not fit its weight.
-    """
+    """`source` without the tensors that only scale others; fp8 as fp32 where `dequantize` asks for it. Raises RunError
+    if weights are quantized in another format, or a scale does not fit its weight."""
     _refuse(source)
     if not any(is_fp8(stored) for stored in source.weights.values()):
         return source
-    return parts_of(source, _unscaled(source, config, dequantize=dequantize))
 
-
-def _unscaled(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool) -> Iterator[tuple[str, Part]]:
-    for name, stored in source.weights.items():
+    def unscaled(name: str, stored: Stored) -> Pieces | None:
         if _SCALE.search(name):
-            continue
+            return []
         scale = _scale(source.weights, name) if dequantize else None
         if scale is None:
-            yield name, Part(name, stored)
-        else:
-            block = _block(source, name, stored.shape, scale, config)
-            yield name, Part(name, Stored(stored.shape, "fp32"), take=Dequantize(source, scale, block))
+            return None
+        block = _block(source, name, stored.shape, scale, config)
+        return [(name, Part(name, Stored(stored.shape, "fp32"), take=Dequantize(source, scale, block)))]
+
+    return taken_apart(source, unscaled)
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from geomcheck._lazy import late
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.canonical.numbers import model_types
-from geomcheck.checkpoints.canonical.parts import Part, PartsOf, kept
+from geomcheck.checkpoints.canonical.parts import Part, taken_apart
 from geomcheck.checkpoints.source import WeightSource
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = late("torch")
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _EMBEDDINGS = (
@@ -49,7 +44,7 @@ def tied_once(sources: Sequence[WeightSource]) -> list[WeightSource]:
     head, embedding = pair
     if any(_diverged(source, head, embedding) for source in sources):
         return [_with_head(source, head, embedding) for source in sources]
-    return [_without(source, head) for source in sources]
+    return [taken_apart(source, lambda name, _: [] if name == head else None) for source in sources]
 
 
 def _diverged(source: WeightSource, head: str, embedding: str) -> bool:
@@ -65,8 +60,5 @@ def _diverged(source: WeightSource, head: str, embedding: str) -> bool:
 def _with_head(source: WeightSource, head: str, embedding: str) -> WeightSource:
     if head in source.weights or embedding not in source.weights:
         return source
-    return PartsOf(source, kept(source) | {head: Part(embedding, source.weights[embedding])})
-
-
-def _without(source: WeightSource, head: str) -> WeightSource:
-    return PartsOf(source, {name: part for name, part in kept(source).items() if name != head})
+    tied = Part(embedding, source.weights[embedding])
+    return taken_apart(source, lambda name, _: [(name, tied), (head, tied)] if name == embedding else None)

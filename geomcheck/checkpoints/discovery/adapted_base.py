@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from geomcheck._lazy import late
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.run import Run
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.diagnostics.formats import FORMATS
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = late("torch")
 
 
 def disagreement(run: Run, ours: WeightSource, theirs: WeightSource) -> str | None:

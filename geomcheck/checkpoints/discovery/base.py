@@ -46,11 +46,8 @@ def open_base(path: str | Path, how: str) -> BaseWeights:
 
 
 def at_hand(name: str, how: str) -> BaseWeights | None:
-    """Open W0 by a path or a Hub id if it is on this machine; nothing is downloaded.
-
-    Raises:
-        UsageError: it is a directory without weights.
-    """
+    """Open W0 by a path or a Hub id if it is on this machine; nothing is downloaded. Raises UsageError if it is a
+    directory without weights."""
     if os.path.isdir(name):
         return _open_directory(Path(name), how)
     if is_hub_id(name) and (snapshot := cached(name)) is not None:
@@ -59,11 +56,8 @@ def at_hand(name: str, how: str) -> BaseWeights | None:
 
 
 def own_base(directory: Path, names: Iterable[str], zero: WeightSource | None = None) -> BaseWeights | None:
-    """W0 as the run itself provides it: its step `zero`, or one of the directories `names` in it.
-
-    Raises:
-        RunError: such a directory holds no weights that are read.
-    """
+    """W0 as the run itself provides it: its step `zero`, or one of the directories `names` in it. Raises RunError if
+    such a directory holds no weights that are read."""
     if zero is not None:
         return BaseWeights(zero, "the run's step-0 checkpoint")
     for name in names:

@@ -22,11 +22,8 @@ PRUNED = "pruned: the framework kept the step's data state, and no weights"
 
 
 def left_out(steps: Steps, root: Path) -> dict[Path, SkippedStep]:
-    """The step directories that are no complete checkpoints, with the reason.
-
-    Raises:
-        RunError: a tracker file cannot be read, or a directory lies outside the run.
-    """
+    """The step directories that are no complete checkpoints, with the reason. Raises RunError if a tracker file cannot
+    be read, or a directory lies outside the run."""
     saved = _last_saved(steps, root)
     found = {}
     for step, directory in steps.directories:
@@ -38,11 +35,8 @@ def left_out(steps: Steps, root: Path) -> dict[Path, SkippedStep]:
 
 
 def vouched(steps: Steps, directory: Path, root: Path) -> bool:
-    """Whether a step directory that is not left out carries its framework's mark of a finished save.
-
-    Raises:
-        RunError: a tracker file cannot be read.
-    """
+    """Whether a step directory that is not left out carries its framework's mark of a finished save. Raises RunError if
+    a tracker file cannot be read."""
     marker = steps.layout.marker
     return (marker is not None and (directory / marker.file).exists()) or _last_saved(steps, root) is not None
 

@@ -75,11 +75,8 @@ def is_step(path: Path) -> bool:
 
 
 def places(layout: Layout, step: int, directory: Path, *, root: Path) -> tuple[Path, ...]:
-    """Where the weights of a checkpoint may lie, best first.
-
-    Raises:
-        RunError: the checkpoint's own list of contents cannot be read, or points out of it.
-    """
+    """Where the weights of a checkpoint may lie, best first. Raises RunError if the checkpoint's own list of contents
+    cannot be read, or points out of it."""
     declared = directory / layout.contents
     if layout.contents and declared.exists():
         return _declared(declared, root)

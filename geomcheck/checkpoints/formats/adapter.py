@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomcheck._lazy import late
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.canonical.rules import is_conv1d
 from geomcheck.checkpoints.changes import Added, Rescaled, RowsReplaced
 from geomcheck.checkpoints.formats.adapter_config import CONFIG, LoraSettings, read_settings
@@ -25,10 +25,7 @@ from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-else:
-    torch = late("torch")
 
 STEM = "adapter_model"
 BIN = f"{STEM}.bin"

@@ -85,11 +85,8 @@ class LoraSettings:
 
 
 def read_settings(directory: Path, root: Path) -> LoraSettings:
-    """The settings of a PEFT adapter directory.
-
-    Raises:
-        RunError: there are none, or they are those of an adapter that cannot be read.
-    """
+    """The settings of a PEFT adapter directory. Raises RunError if there are none, or they are those of an adapter that
+    cannot be read."""
     where = directory / CONFIG
     if not where.exists():
         raise RunError(
@@ -101,11 +98,8 @@ def read_settings(directory: Path, root: Path) -> LoraSettings:
 
 
 def lora_settings(config: Mapping[str, Any], where: Path) -> LoraSettings:
-    """The settings in the fields of a PEFT ``LoraConfig``; `where` they are from, for messages.
-
-    Raises:
-        RunError: they are those of an adapter that cannot be read.
-    """
+    """The settings in the fields of a PEFT ``LoraConfig``; `where` they are from, for messages. Raises RunError if they
+    are those of an adapter that cannot be read."""
     _refuse_variants(config, where)
     return _settings(config, where)
 
@@ -116,11 +110,8 @@ def verl_settings(meta: Mapping[str, Any], where: Path) -> LoraSettings:
 
 
 def named_base(directory: Path, root: Path) -> str | None:
-    """``base_model_name_or_path`` of an adapter directory: a path or a Hub id, None where it names none.
-
-    Raises:
-        RunError: the config cannot be read.
-    """
+    """``base_model_name_or_path`` of an adapter directory: a path or a Hub id, None where it names none. Raises
+    RunError if the config cannot be read."""
     where = directory / CONFIG
     name = read_json(where, root, max_bytes=MAX_CONFIG_BYTES).get("base_model_name_or_path") if where.exists() else None
     return name if isinstance(name, str) and name else None
@@ -168,7 +159,7 @@ def _refuse_variants(config: Mapping[str, Any], where: Path) -> None:
 
 
 def _refuse_pissa_of_llama_factory(directory: Path) -> None:
-    """Refuse LLaMA-Factory's PiSSA adapters: they claim the default initialisation, but for directories beside them."""
+    """Refuse LLaMA-Factory's PiSSA adapters: only directories beside them show it, not their config."""
     if directory.name == "pissa_converted":
         return
     unconverted = directory.name in ("pissa_init", "pissa_backup")
@@ -201,7 +192,7 @@ def _matches(patterns: Mapping[str, float] | None, target: str) -> list[float]:
 
 
 def _tokens(indices: Any, where: Path) -> Mapping[str, tuple[int, ...]]:
-    """Trained rows by module; a bare list is of the input embedding, whatever it is called."""
+    """Trained rows by module; a bare list means the input embedding, under any name."""
     by_module = {"": indices} if isinstance(indices, list) else indices or {}
     if not isinstance(by_module, dict) or not all(_are_rows(rows) for rows in by_module.values()):
         raise RunError(

@@ -79,11 +79,8 @@ class _Found:
 
 
 def sort_keys(shapes: Shapes, settings: LoraSettings) -> Keys:
-    """Sort the keys of an adapter by their role, and check them against its settings.
-
-    Raises:
-        RunError: a key is unknown, two mean the same, half of a pair is missing, or a rank is not that of the settings.
-    """
+    """Sort the keys of an adapter by their role, and check them against its settings. Raises RunError if a key is
+    unknown, two mean the same, half of a pair is missing, or a rank is not that of the settings."""
     found = _Found()
     for key in sorted(shapes):
         _sort(key, found, settings)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.dcp_metadata import Chunk, Entry, Metadata, read_metadata
 from geomcheck.checkpoints.formats.directory import CONFIG, ModelDirectory, read_config
 from geomcheck.checkpoints.formats.torch_save.file import find_tensor, read_object_pickle
@@ -58,8 +59,6 @@ class DistributedCheckpoint(ModelDirectory):
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor, from the chunks that `at` touches, in its storage dtype. Raises RunError."""
-        import torch
-
         entry = self._entries[name]
         shape = entry.shape[len(at) :]
         if len(at) > len(entry.shape) or not all(0 <= i < size for i, size in zip(at, entry.shape, strict=False)):

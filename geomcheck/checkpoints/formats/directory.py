@@ -34,10 +34,7 @@ class ModelDirectory:
 
 
 def read_config(directory: Path, root: Path) -> Mapping[str, Any]:
-    """``config.json`` of a model directory, empty where there is none.
-
-    Raises:
-        RunError: it cannot be read, as where it is a link that leads nowhere.
-    """
+    """``config.json`` of a model directory, empty where there is none. Raises RunError if it cannot be read, as where
+    it is a link that leads nowhere."""
     path = directory / CONFIG
     return read_json(path, root, max_bytes=MAX_CONFIG_BYTES) if os.path.lexists(path) else {}

@@ -60,7 +60,7 @@ def _require_agreement(index: Path, weight_map: Mapping[str, str], file: str, he
 
 
 def _require_all_shards(index: Path, files: Collection[str]) -> None:
-    """Refuse an index that names some shards of a numbered set: whoever wrote the set gave each something to hold."""
+    """Refuse an index that names only some shards of a numbered set: no shard of such a set is written empty."""
     sets: dict[int, list[str]] = {}
     for file in files:
         if match := _NUMBERED.fullmatch(file):

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomcheck._lazy import late
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.directory import ModelDirectory, read_config
 from geomcheck.checkpoints.formats.sharding import ShardingProblem, Whole, mesh_ranks, whole
 from geomcheck.checkpoints.formats.torch_save.file import TorchFile
@@ -19,10 +19,7 @@ from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-else:
-    torch = late("torch")
 
 _CONFIG = "fsdp_config.json"
 _MAX_CONFIG_BYTES = 2**20

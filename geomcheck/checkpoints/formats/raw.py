@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geomcheck._lazy import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -16,8 +18,6 @@ def read_bytes(path: Path, offset: int, nbytes: int) -> Tensor:
         OSError: the file cannot be read.
         ValueError: it ends before.
     """
-    import torch
-
     content = torch.empty(nbytes, dtype=torch.uint8)
     _fill(content.numpy().data, path, offset)
     return content

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.dtypes import SAFETENSORS
 from geomcheck.checkpoints.formats.raw import plain_bytes, read_bytes
 from geomcheck.checkpoints.inside import OpenedFile
@@ -60,14 +61,12 @@ class SafetensorsFile:
         }
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
-        """One tensor, or with indices `at` into its leading dimensions that part of it, in its storage dtype.
+        """``tensor[at]``, of shape ``shape[len(at):]``, in its storage dtype.
 
         Raises:
             IndexError: there is no such part.
             RunError: it cannot be read.
         """
-        import torch
-
         entry = self._entries[name]
         part = entry.shape[len(at) :]
         if len(at) > len(entry.shape) or any(not 0 <= i < n for i, n in zip(at, entry.shape, strict=False)):

@@ -33,12 +33,8 @@ class ShardingProblem(Exception):
 
 
 def whole(tensors: Sequence[Packed | Distributed]) -> Whole:
-    """Put together what ranks 0, 1, ... hold of one weight.
-
-    Raises:
-        ShardingProblem: the ranks disagree, a part is missing or there twice, or the sharding is not one dimension
-            over one dimension of the mesh.
-    """
+    """Put together what ranks 0, 1, ... hold of one weight. Raises ShardingProblem if the ranks disagree, a part is
+    missing or there twice, or the sharding is not one dimension over one dimension of the mesh."""
     parts = [tensor for tensor in tensors if isinstance(tensor, Distributed)]
     plain = [tensor for tensor in tensors if isinstance(tensor, Packed)]
     if parts and plain:

@@ -11,17 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomcheck._lazy import late
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.directory import ModelDirectory
 from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-else:
-    torch = late("torch")
 
 OFFSETS = "DCP_SHARDING_INFO"
 

@@ -1,4 +1,8 @@
-"""Factorizations of W0 on disk, by the digest of the weight that they belong to."""
+"""Factorizations of W0 on disk, by the digest of the weight that they belong to.
+
+One safetensors file per weight: its name holds the identity of the code that made it, and its header a digest of the
+tensors. A file that does not match is removed. Threads may share a shelf.
+"""
 
 from __future__ import annotations
 
@@ -21,43 +25,28 @@ else:
     files = late("safetensors.torch")
 
 
-class Bases:
-    """Tensors by name, for one W0 each.
+def load(shelf: Shelf, weight: str) -> dict[str, Tensor] | None:
+    """The tensors stored for the W0 with the digest `weight`, by name on the CPU; None where there are none."""
+    path = shelf.find(_name(weight))
+    if path is None:
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            complete = (file.metadata() or {}).get("content") == _content(state)
+    except (SafetensorError, OSError, RuntimeError, TypeError):
+        complete = False
+    if not complete:
+        shelf.discard(path)
+        return None
+    return state
 
-    One safetensors file per weight: its name holds the identity of the code that made it, and its header a digest
-    of the tensors. A file that does not match is removed. Threads may share this.
 
-    Args:
-        shelf: where the files lie.
-    """
-
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
-
-    def load(self, weight: str) -> dict[str, Tensor] | None:
-        """The tensors stored for the W0 with the digest `weight`, on the CPU; None where there are none."""
-        path = self._shelf.find(_name(weight))
-        if path is None:
-            return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-                complete = (file.metadata() or {}).get("content") == _content(state)
-        except (SafetensorError, OSError, RuntimeError, TypeError):
-            complete = False
-        if not complete:
-            self._shelf.discard(path)
-            return None
-        return state
-
-    def keep(self, weight: str, state: Mapping[str, Tensor]) -> None:
-        """Keep `state` for the W0 with the digest `weight`, if there is room."""
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in state.items()}
-        self._shelf.keep(
-            _name(weight),
-            lambda path: _write(tensors, path),
-            size=sum(tensor.nbytes for tensor in tensors.values()),
-        )
+def keep(shelf: Shelf, weight: str, state: Mapping[str, Tensor]) -> None:
+    """Store `state`, tensors by name, for the W0 with the digest `weight`, if there is room."""
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in state.items()}
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    shelf.keep(_name(weight), lambda path: _write(tensors, path), size=size)
 
 
 def _write(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from geomcheck import files
 from geomcheck.errors import UsageError
-from geomcheck.measurement.cache.bases import Bases
+from geomcheck.measurement.cache import bases
 from geomcheck.measurement.cache.shelf import Shelf
 from geomcheck.measurement.cache.store import Store
 
@@ -40,7 +40,7 @@ class Cache:
         tenth = max_bytes // 10
         self.store = Store(directory / MEASUREMENTS if directory else None, max_bytes=tenth, tell=tell)
         self.records = Shelf(directory / "records" if directory else None, max_bytes=tenth, tell=tell)
-        self._bases = Bases(Shelf(directory / "bases" if directory else None, max_bytes=8 * tenth, tell=tell))
+        self._bases = Shelf(directory / "bases" if directory else None, max_bytes=8 * tenth, tell=tell)
 
     @classmethod
     def off(cls) -> Cache:
@@ -48,12 +48,12 @@ class Cache:
         return cls(None)
 
     def base_state(self, digest: str) -> dict[str, Tensor] | None:
-        """The factorization kept for the W0 with this digest, on the CPU; None where there is none."""
-        return self._bases.load(digest)
+        """The stored factorization of the W0 with this digest, tensors by name on the CPU; None where there is none."""
+        return bases.load(self._bases, digest)
 
     def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
-        """Keep the factorization of the W0 with this digest, if there is room."""
-        self._bases.keep(digest, state)
+        """Store the factorization of the W0 with this digest, if there is room."""
+        bases.keep(self._bases, digest, state)
 
     def close(self) -> None:
         """Write what is left, and make room."""

@@ -126,11 +126,8 @@ class Recall:
         return name in self._digests[snapshot]
 
     def learn(self, name: str, measured: Measured) -> None:
-        """Note the digests of a weight.
-
-        Raises:
-            RunError: they are not what an earlier session read from files that have not changed since.
-        """
+        """Note the digests of a weight. Raises RunError if they are not what an earlier session read from files that
+        have not changed since."""
         for snapshot, digest in measured.digests.items():
             if self._digests[snapshot].setdefault(name, digest) != digest:
                 where = self._sources.snapshots()[snapshot].path

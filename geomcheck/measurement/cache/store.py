@@ -28,7 +28,7 @@ T = TypeVar("T")
 class Store:
     """Bytes by key. A failure is no error: it is reported once, and from then on the store is empty.
 
-    The file is made when something is first asked of it. A rollback journal, not a write-ahead log: it is as safe,
+    The file is made on first use. It has a rollback journal and no write-ahead log: that is as safe,
     and works on network file systems. Each value carries a checksum; one that does not match is as good as absent.
 
     Args:

@@ -55,11 +55,8 @@ class Opening:
 
 @lru_cache(maxsize=1)
 def opened(opening: Opening) -> Sources:
-    """The sources, opened on this machine; a worker keeps them for its next task.
-
-    Raises:
-        RunError: they are not here, not the same, or the geomcheck here is another.
-    """
+    """The sources, opened on this machine; a worker keeps them for its next task. Raises RunError if they are not here,
+    not the same, or the geomcheck here is another."""
     here = f"a Ray worker on {platform.node()}"
     if opening.code != code():
         raise RunError(f"{here} has another version of geomcheck, torch, numpy or scipy; install the same everywhere")

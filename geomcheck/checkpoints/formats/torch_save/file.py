@@ -55,7 +55,7 @@ class TorchFile:
             raise self._refuse(str(problem)) from problem
 
     def read(self, packed: Packed, at: tuple[int, ...] = ()) -> Tensor:
-        """A tensor, or one slice of it. Raises RunError."""
+        """``tensor[at]``, of shape ``packed.shape[len(at):]``. Raises RunError."""
         self._file.require_unchanged()
         try:
             tensor = packed.at(at).read(self._file.resolved)

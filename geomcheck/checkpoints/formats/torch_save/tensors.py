@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.dtypes import DTYPES, STORAGES, UNTYPED, Dtype, dtype_named
 from geomcheck.checkpoints.formats.raw import read_bytes
 from geomcheck.checkpoints.formats.torch_save.archive import ByteRange
@@ -68,14 +69,12 @@ class Packed:
         return ByteRange(self.place.offset + self.offset * self.dtype.nbytes, nbytes)
 
     def read(self, path: Path) -> Tensor:
-        """Its elements, from the file in which it lies.
+        """The tensor, of this `shape`, from the file in which it lies.
 
         Raises:
             OSError: the file cannot be read.
             ValueError: it ends before.
         """
-        import torch
-
         dtype, span = getattr(torch, self.dtype.name), self.span
         if span.nbytes == 0:
             return torch.empty(self.shape, dtype=dtype)
@@ -118,11 +117,8 @@ def element_bytes(reference: Reference) -> int:
 
 
 def tensor_of(value: object, storages: Mapping[str, ByteRange]) -> Packed | Distributed | None:
-    """The tensor that `value` describes; None if it is none.
-
-    Raises:
-        PickleProblem: it does not lie in its storage, or is of a class that is not read.
-    """
+    """The tensor that `value` describes; None if it is none. Raises PickleProblem if it does not lie in its storage, or
+    is of a class that is not read."""
     match value:
         case Call(Global(name), (Call() as data, *_)) if name in _PARAMETER and data.name not in _PARAMETER:
             return tensor_of(data, storages)
