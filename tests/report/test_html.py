@@ -77,7 +77,7 @@ class Parsed(HTMLParser):
         return json.loads(self.raw["script"][0])
 
 
-def report(record: Record, suite: Path | None = None, **own: object) -> Reported:
+def report(record: Record, suite: Path | None = None) -> Reported:
     verdicts: list[Judged] = []
     if suite is not None:
         loaded = geomcheck.load_suite(suite)
@@ -85,7 +85,7 @@ def report(record: Record, suite: Path | None = None, **own: object) -> Reported
             judged(loaded.name, verdict.to_dict(), expectation, record, None)
             for expectation, verdict in zip(loaded.expectations, loaded.evaluate(record), strict=True)
         ]
-    return Reported(record.run, record.path, record, "runs/base", verdicts, **own)
+    return Reported(record.run, record.path, record, verdicts)
 
 
 @pytest.fixture
@@ -182,7 +182,8 @@ HOSTILE = [
 def test_names_are_text_whatever_they_hold(suite: Path) -> None:
     record = record_of(HOSTILE, run="<b>run</b>")
     record.skipped["model.<i>x</i>"] = "</dl><script>alert(7)</script>"
-    text = page([report(record, suite, notes=["<svg onload=alert(8)>"])], ["<script>alert(9)</script>"])
+    record.notes = ("<svg onload=alert(8)>",)
+    text = page([report(record, suite)], ["<script>alert(9)</script>"])
     parsed = require_harmless(text)
     assert not any(mark in text for mark in ("\x1b", "\x00", "\u202e", "\u2066"))
     assert "<svg onload=alert(8)>" in parsed.text
@@ -246,8 +247,8 @@ def test_frozen_skipped_and_rounded_weights_are_told() -> None:
         support[step, NAMES[1]] = Figure(undefined="tied at <k>")
     record.skipped["model.layers.0.mlp.odd.weight"] = "stored as F8_E4M3"
     text = Parsed(page([report(record)])).text
-    left_out = "They count with an update of 0, and are left out of figures that need one."
-    assert f"1 weight of 24 never changed. {left_out} {NAMES[0]}" in text
+    left_out = "they count with an update of 0, and are left out of figures that need one."
+    assert f"1 weight of 24 never changed (frozen): {left_out} {NAMES[0]}" in text
     assert "stored as F8_E4M3: model.layers.0.mlp.odd.weight" in text
     assert "explained by rounding to the stored format" in text
     assert "update_support: tied at <k> (5)" in text

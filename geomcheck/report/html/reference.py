@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geomcheck.report.html.numbers import Form
+from geomcheck.report.charts.numbers import Form
 from geomcheck.suite.conditions.profile import EVIDENCE, PAPER
 
 SOURCE = "arXiv 2606.07082, Qwen3-8B on mathematics"

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from geomcheck.record import Record
+from geomcheck.report.facts import Entry, Facts
 from geomcheck.suite import Expectation, judge
 from geomcheck.suite.conditions.band import Bands
 from geomcheck.suite.conditions.kinds import Regime, Trend
 from geomcheck.suite.conditions.sufficiency import Sufficiency
 from geomcheck.suite.language.places import ALL
-
-Facts = Mapping[str, Any]
-
-
-def bounds_of(facts: Facts) -> Facts | None:
-    """The allowed band: the condition's, or where every checkpoint has its own, that of the one that decided."""
-    decisive = facts["decisive"]
-    if facts["bounds"] is None and decisive is not None and "low" in decisive:
-        return {"low": decisive["low"], "high": decisive["high"]}
-    bounds: Facts | None = facts["bounds"]
-    return bounds
 
 
 @dataclass(frozen=True)
@@ -38,22 +27,22 @@ class Judged:
 
     suite: str
     facts: Facts
-    whole: Sequence[Facts] = ()
-    layers: Sequence[Facts] = ()
+    whole: Sequence[Entry] = ()
+    layers: Sequence[Entry] = ()
 
 
 def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, reference: Record | None) -> Judged:
     """Look at `expectation` again, at every checkpoint and layer by layer; its verdict stays as it is."""
     if facts["outcome"] == "error":
         return Judged(suite, facts)
-    bound = isinstance(expectation.condition, Bands)  # to checkpoints of its own
-    everywhere = expectation if bound else replace(expectation, at=ALL)
-    whole = facts["observed"] if everywhere.at == expectation.at else _observed(everywhere, record, reference)
+    own_checkpoints = isinstance(expectation.condition, Bands)
     by_layer = expectation.per == "run" and not isinstance(expectation.condition, Regime | Trend | Sufficiency)
+    everywhere = expectation if own_checkpoints else replace(expectation, at=ALL)
+    whole = facts["observed"] if everywhere.at == expectation.at else _observed(everywhere, record, reference)
     if by_layer and facts["outcome"] != "passed":
         return Judged(suite, facts, whole, _observed(replace(everywhere, per="layer"), record, reference))
     return Judged(suite, facts, whole)
 
 
-def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[Facts]:
+def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[Entry]:
     return [observed.to_dict() for observed in judge(expectation, record, reference).observed]
