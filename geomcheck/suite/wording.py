@@ -115,7 +115,7 @@ def within_allowance(observed: tuple[Observed, ...], allow: float) -> bool:
 
 def plural(count: int, noun: str) -> str:
     """``1 layer``, ``3 layers``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _outside(
