@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from geomcheck.report.text.screen import aligned
 from geomcheck.report.text.verdicts import printable
 
 if TYPE_CHECKING:
@@ -69,32 +70,24 @@ def _metrics(found: Comparison) -> list[str]:
         f"At the last of {count} checkpoints with matching progress, step {ends.step} of A and {ends.other_step} of B",
         "(or the last where a figure is not fixed); `largest` over all of them, with the step of A.",
     ]
-    return [*_columns(rows), "", *about]
+    return [*aligned(rows, right=range(1, 6)), "", *about]
 
 
 def _layers(found: Comparison) -> list[str]:
     rows = [["layers that moved most differently", "A", "B", "B / A"]]
     rows += [[p.layer, f"{p.ours:.3g}", f"{p.theirs:.3g}", f"{p.ratio:.3g}"] for p in found.layers[:LAYERS]]
-    return list(_columns(rows)) if found.layers else []
+    return aligned(rows, right=range(1, 4)) if found.layers else []
 
 
 def _overlap(found: Comparison) -> list[str]:
     rows = [["what the updates share", "value", "by chance"]]
     shown = [(s.metric.name, f"{s.value:.1%}", "" if s.chance is None else f"{s.chance:.1%}") for s in found.shared]
-    rows += map(list, shown)
-    return list(_columns(rows)) if found.shared else []
+    return aligned([*rows, *map(list, shown)], right=range(1, 4)) if found.shared else []
 
 
 def _unanswered(found: Comparison) -> list[str]:
     sentences = [f"not compared: {what}: {why}" for what, why in found.unanswered]
     return [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH, subsequent_indent="  ")]
-
-
-def _columns(rows: list[list[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        first, *others = row
-        yield "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip()
 
 
 def _scale(metric: Metric) -> Scale:

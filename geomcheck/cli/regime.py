@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.errors import GeomcheckError
+from geomcheck.report.text.screen import aligned
 from geomcheck.report.text.verdicts import printable
 
 if TYPE_CHECKING:
@@ -103,14 +104,12 @@ def _table(
         rows.append([evidence.metric, evidence.show(figure), *map(evidence.show, centres), names[nearest]])
     rows.append(["distance, decades", "", *(f"{distance:.2f}" for _, distance in found.ranking), names[0]])
     rows.append(["reach, decades", "", *(f"{profile.reach:.2f}" for profile, _ in found.ranking), ""])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         f"{record.run} at step {point.step} ({point.progress:.0%}): {found.result}",
         f"profiles: {', '.join(sources)}",
         "",
     ]
-    lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return [*lines, "", *_about_null(null)]
+    return [*lines, *aligned(rows), "", *_about_null(null)]
 
 
 def _about_null(null: dict[str, float] | str) -> list[str]:

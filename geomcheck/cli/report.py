@@ -71,9 +71,7 @@ def _reported(subject: Subject, record: Record, suites: Sequence[Suite], referen
         name=subject.name,
         path=subject.path,
         record=record,
-        base=f"{record.origin.path} ({record.origin.how})",
         judged=verdicts,
-        notes=record.notes,
     )
 
 

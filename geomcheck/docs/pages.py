@@ -8,7 +8,8 @@ from geomcheck.diagnostics import Metric, Parameter, load_metrics
 from geomcheck.docs.examples import MODEL, RUNS, Example, suite_text
 from geomcheck.docs.sufficiency import about
 from geomcheck.docs.words import cell
-from geomcheck.report.figure import Line, figure
+from geomcheck.report.charts.numbers import Form
+from geomcheck.report.figure import figure
 from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
 
 _LABELS = {"opd": "OPD", "sft": "SFT", "rlvr": "RLVR"}
@@ -93,11 +94,10 @@ def _drawing(example: Example) -> str:
     """The three runs against the example's band."""
     model = example.verdicts[MODEL]
     drawing = figure(
-        [Line(_LABELS[method], example.trajectory(run)) for method, run in RUNS.items()],
+        [(_LABELS[method], example.trajectory(run)) for method, run in RUNS.items()],
         title=f"{example.metric.title} over training",
         x_label="% of training",
-        unit=" deg" if model.unit == "deg" else "",
-        percent=model.percent,
+        form=Form(percent=model.percent, degrees=model.unit == "deg"),
         bounds=model.bounds,
     )
     return f"<figure>\n{drawing}\n</figure>"

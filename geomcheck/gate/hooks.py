@@ -105,7 +105,7 @@ class ControllerHooks(Hooks):
 
     def pytest_report_header(self) -> list[str]:
         """What is checked against what."""
-        return text.header(self.gate, self.screen)
+        return text.header(self.gate.reported(), self.screen)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
         """Collect the candidate suites; one that judges no run has no items, a broken one says so."""
@@ -209,7 +209,8 @@ class ControllerHooks(Hooks):
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line per expectation, what was left out, and where the outputs are."""
         if not self.config.option.collectonly:
-            summary.write_summary(terminalreporter, self.gate, self.verdicts, self._outputs.written, self.screen)
+            session, written = self.gate.reported(), self._outputs.written
+            summary.write_summary(terminalreporter, session, self.verdicts, written, self.screen)
             for complaint in self._complaints:
                 terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
             for line in annotation_lines(self.config, self.verdicts, self.errors):

@@ -60,12 +60,11 @@ class Outputs:
             UsageError: nothing was measured that a record could hold.
             OSError: a file cannot be written.
         """
-        runs = [subject.run for subject in self._gate.subjects.values() if subject.run]
-        omissions = [f"{run.name}: {omission}" for run in runs for omission in run.omissions]
-        markdown.append_step_summary(verdicts, errors, omissions)
+        session = self._gate.reported()
+        markdown.append_step_summary(verdicts, errors, session.notes(verdicts))
         if "--geom-json" in self._paths:
             path = self._paths["--geom-json"]
-            content = document.document(self._gate, verdicts, errors)
+            content = document.document(session, verdicts, errors)
             with replacing(path) as partial:
                 partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
             self.written.append(("verdicts", path))

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from geomcheck.errors import RunError
 from geomcheck.gate.session import Gate
 from geomcheck.record import Record
-from geomcheck.report.html import Judged, Reported, judged
+from geomcheck.report.facts import Facts
+from geomcheck.report.judged import Judged, judged
+from geomcheck.report.session import Reported
 
 
-def reported(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[Reported]:
+def reported(gate: Gate, verdicts: Sequence[Facts]) -> list[Reported]:
     """Every run of the session with its record and its verdicts, in the order in which they were given."""
-    return [_run(gate, name, [v for v in verdicts if v["run"] == name]) for name in gate.subjects]
+    return [
+        replace(run, judged=[_judged(gate, run.name, facts) for facts in verdicts if facts["run"] == run.name])
+        for run in gate.reported().each_once
+    ]
 
 
-def _run(gate: Gate, name: str, verdicts: Sequence[Mapping[str, Any]]) -> Reported:
-    subject = gate.subjects[name]
-    measurement = next((m for m in gate.measurements if m.subject.name == name), None)
-    record = measurement.record if measurement and measurement.done else None
-    return Reported(
-        name=name,
-        path=subject.path,
-        record=record,
-        base=f"{record.origin.path} ({record.origin.how})" if record else "",
-        judged=[_judged(gate, name, verdict) for verdict in verdicts],
-        notes=subject.run.notes if subject.run else (),
-        problem=str(measurement.error) if measurement and measurement.error else "",
-    )
-
-
-def _judged(gate: Gate, run: str, verdict: Mapping[str, Any]) -> Judged:
+def _judged(gate: Gate, run: str, verdict: Facts) -> Judged:
     """The verdict with its whole trajectory, from the record that its suite was judged on."""
     pairing = next(p for p in gate.pairings.values() if p.suite and p.suite.path == verdict["path"])
     assert pairing.suite is not None

@@ -12,7 +12,8 @@ from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.gate.subjects import Subject
 from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.provenance import require_measured_against
-from geomcheck.record import Plan, Record, merge
+from geomcheck.record import Origin, Plan, Record, merge
+from geomcheck.report.session import Reported, Session
 from geomcheck.suite import Expectation, Suite, load_suite
 
 Show = Callable[[Subject], AbstractContextManager[Progress]]
@@ -191,6 +192,32 @@ class Gate:
         if found is None and of_suite is not None:
             self.notices.append(f"{run}: the suite's base, {of_suite}, is not here to compare the record's W0 with")
         return found
+
+    def reported(self) -> Session:
+        """What reports need of the session, as far as it is known."""
+        subjects = [*self.subjects.values(), *([self._reference] if self._reference else [])]
+        return Session(
+            runs=[run for subject in self.subjects.values() for run in self._reported(subject)],
+            omissions=[f"{s.name}: {omission}" for s in subjects if s.run for omission in s.run.omissions],
+            notices=tuple(self.notices),
+            missing_baseline=self.missing_baseline,
+        )
+
+    def _reported(self, subject: Subject) -> Iterator[Reported]:
+        """The run with each of its measurements; as it is where no suite judges it."""
+        suites = [p.suite.path for p in self.pairings.values() if p.suite and subject.name in p.runs]
+        opened = subject.run.notes if subject.run else ()
+        own = [m for m in self.measurements if m.subject.name == subject.name]
+        for found in own or [Measurement(subject)]:
+            yield Reported(
+                name=subject.name,
+                path=subject.path,
+                record=found.record,
+                suites=suites,
+                opened=opened,
+                base=Origin(str(found.base.source.path), found.base.how) if found.base else None,
+                problem=str(found.error or ""),
+            )
 
     def measure(self, wanted: Iterable[tuple[Pairing, str, Expectation]], show: Show) -> None:
         """Measure what the `wanted` expectations ask of their runs, each weight once.

@@ -40,8 +40,8 @@ def test_a_run_in_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         "Weights matched with W0\n"
         "  embedding embed_tokens  1  32 x 16  model.embed_tokens.weight\n"
         "  mlp down_proj           1  16 x 24  model.layers.0.mlp.down_proj.weight\n"
-        "  attention k_proj        1  16 x 16  model.layers.0.se...tn.k_proj.weight\n"
-        "  attention q_proj        1  24 x 16  model.layers.0.se...tn.q_proj.weight\n"
+        "  attention k_proj        1  16 x 16  model.layers.0.s...ttn.k_proj.weight\n"
+        "  attention q_proj        1  24 x 16  model.layers.0.s...ttn.q_proj.weight\n"
         "\n"
         "Not measured\n"
         "  1, such as model.layers.0.input_layernorm.weight: a vector or a number: no\n"
@@ -88,7 +88,7 @@ def test_groups_count_layers_not_lines(tmp_path: Path, capsys: pytest.CaptureFix
     base = {f"model.layers.{i}.self_attn.q_proj.weight": torch.randn(8, 8) for i in range(200)}
     run = write_run(tmp_path / "opd", base, {10: {name: w + 1e-3 for name, w in base.items()}})
     text = shown(capsys, str(run))
-    assert "  attention q_proj  200  8 x 8  model.layers.0.se...tn.q_proj.weight\n" in text
+    assert "  attention q_proj  200  8 x 8  model.layers.0.s...ttn.q_proj.weight\n" in text
     assert len(text.splitlines()) < 25
 
 
@@ -118,7 +118,7 @@ def test_a_record_is_inspected_too(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (found.kind, found.name, found.frozen) == ("record", "opd", (K,))
     assert "stable_rank" in found.metrics
     text = shown(capsys, str(tmp_path / "r.parquet"))
-    assert f"1 weights never changed, such as {K}" in text
+    assert f"1 weight never changed, such as {K}" in text
     assert "Cost" not in text
     assert json.loads(shown(capsys, str(tmp_path / "r.parquet"), "--json"))["kind"] == "record"
 

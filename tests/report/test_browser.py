@@ -50,9 +50,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         judged(suite.name, verdict.to_dict(), expectation, record, None)
         for expectation, verdict in zip(suite.expectations, suite.evaluate(record), strict=True)
     ]
-    write_report(directory / "failing.html", [Reported("tiny-sft", "runs/tiny-sft", record, "base", verdicts)])
+    write_report(directory / "failing.html", [Reported("tiny-sft", "runs/tiny-sft", record, verdicts)])
     records = [record_of([*NAMES, HOSTILE], run=run, seed=seed) for seed, run in enumerate("ab")]
-    write_report(directory / "comparison.html", [Reported(r.run, r.path, r, "base") for r in records])
+    write_report(directory / "comparison.html", [Reported(r.run, r.path, r) for r in records])
     return {name: directory / f"{name}.html" for name in ("failing", "comparison")}
 
 

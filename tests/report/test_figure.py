@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.report.ci.pytest_html import extras, trajectory
-from geomcheck.report.figure import HEIGHT, WIDTH, Line, figure
+from geomcheck.report.charts.chart import HEIGHT, WIDTH
+from geomcheck.report.ci.pytest_html import extras
+from geomcheck.report.figure import figure
 
 from .verdicts import facts
 
@@ -15,16 +16,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def drawn(values: list[float], **options: object) -> ET.Element:
     points = [(float(step), value, False) for step, value in enumerate(values)]
-    return ET.fromstring(figure([Line("run", points)], title="t", x_label="step", **options))  # type: ignore[arg-type]
+    return ET.fromstring(figure([("run", points)], title="t", x_label="step", **options))  # type: ignore[arg-type]
 
 
 def test_violations_are_crosses_and_the_rest_dots(tmp_path: Path) -> None:
     verdict = facts(tmp_path)[1]
     verdict["observed"][1]["holds"] = False
-    root = ET.fromstring(trajectory(verdict))
+    root = ET.fromstring(extras(verdict)[0]["content"])
     assert len(root.findall(f"{SVG}circle")) == 2
     (cross,) = (path for path in root.findall(f"{SVG}path") if path.find(f"{SVG}title") is not None)
-    assert str(cross.findtext(f"{SVG}title")).endswith(", outside")
+    assert str(cross.findtext(f"{SVG}title")).endswith(": violated")
 
 
 @pytest.mark.parametrize(
@@ -50,13 +51,20 @@ def test_higher_values_are_higher() -> None:
 
 
 def test_names_are_escaped() -> None:
-    text = figure([Line("<script>\x1b", [(1, 1, True)])], title='"><script>', x_label="&", unit="<b>")
+    text = figure([("<script>\x1b", [(1, 1, True)])], title='"><script>', x_label="<b>&")
     assert "<script>" not in text
     assert "<b>" not in text
     ET.fromstring(text)
 
 
+def test_a_figure_alone_brings_its_colours_and_its_title(tmp_path: Path) -> None:
+    text = extras(facts(tmp_path)[0])[0]["content"]
+    assert "class=" not in text
+    assert "data-tip" not in text
+    assert ET.fromstring(text).findtext(f"{SVG}title") == "update_norm: value < 0.001"
+
+
 def test_nothing_to_draw_is_no_figure(tmp_path: Path) -> None:
     verdict = facts(tmp_path)[0] | {"observed": []}
-    assert trajectory(verdict) == ""
     assert extras(verdict) == []
+    assert figure([], title="t", x_label="step") == figure([("run", [])], title="t", x_label="step") == ""

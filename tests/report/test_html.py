@@ -76,7 +76,7 @@ class Parsed(HTMLParser):
         return json.loads(self.raw["script"][0])
 
 
-def report(record: Record, suite: Path | None = None, **own: object) -> Reported:
+def report(record: Record, suite: Path | None = None) -> Reported:
     verdicts: list[Judged] = []
     if suite is not None:
         loaded = geomcheck.load_suite(suite)
@@ -84,7 +84,7 @@ def report(record: Record, suite: Path | None = None, **own: object) -> Reported
             judged(loaded.name, verdict.to_dict(), expectation, record, None)
             for expectation, verdict in zip(loaded.expectations, loaded.evaluate(record), strict=True)
         ]
-    return Reported(record.run, record.path, record, "runs/base", verdicts, **own)
+    return Reported(record.run, record.path, record, verdicts)
 
 
 @pytest.fixture
@@ -181,7 +181,8 @@ HOSTILE = [
 def test_names_are_text_whatever_they_hold(suite: Path) -> None:
     record = record_of(HOSTILE, run="<b>run</b>")
     record.skipped["model.<i>x</i>"] = "</dl><script>alert(7)</script>"
-    text = page([report(record, suite, notes=["<svg onload=alert(8)>"])], ["<script>alert(9)</script>"])
+    record.notes = ("<svg onload=alert(8)>",)
+    text = page([report(record, suite)], ["<script>alert(9)</script>"])
     parsed = require_harmless(text)
     assert not any(mark in text for mark in ("\x1b", "\x00", "\u202e", "\u2066"))
     assert "<svg onload=alert(8)>" in parsed.text
@@ -206,9 +207,9 @@ def test_the_policy_allows_this_style_and_this_script_only() -> None:
 def test_experts_share_a_cell_that_names_the_extreme_ones() -> None:
     names = [f"model.layers.0.mlp.experts.{e}.up_proj.weight" for e in range(8)]
     record = record_of(names, steps=(10, 20))
-    figures = next(cells for (request, _), cells in record._figures.items() if request.metric == "stable_rank")
+    column = next(record.column(*key) for key in record.measured() if key[0].metric == "stable_rank")
     for expert, name in enumerate(names):
-        figures[20, name] = Figure(value=float(expert + 1))
+        column.values[(column.steps == 20) & (column.codes == column.names.index(name))] = expert + 1
     run = Parsed(page([report(record)])).data["runs"][0]
     assert run["cells"] == [{"at": [0, 0], "count": 8, "name": None}]
     (rank,) = [figure for figure in run["figures"] if figure["metric"] == "stable_rank"]
@@ -245,8 +246,8 @@ def test_frozen_skipped_and_rounded_weights_are_told() -> None:
         support[step, NAMES[1]] = Figure(undefined="tied at <k>")
     record.skipped["model.layers.0.mlp.odd.weight"] = "stored as F8_E4M3"
     text = Parsed(page([report(record)])).text
-    left_out = "They count with an update of 0, and are left out of figures that need one."
-    assert f"1 weight of 24 never changed. {left_out} {NAMES[0]}" in text
+    left_out = "they count with an update of 0, and are left out of figures that need one."
+    assert f"1 weight of 24 never changed (frozen): {left_out} {NAMES[0]}" in text
     assert "stored as F8_E4M3: model.layers.0.mlp.odd.weight" in text
     assert "explained by rounding to the stored format" in text
     assert "update_support: tied at <k> (5)" in text

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomcheck.report.html.axis import Axis, spanning
-from geomcheck.report.html.numbers import Form, enumerated, plain, several, symbols
-from geomcheck.report.html.safe import embedded, visible
-from geomcheck.report.html.svg import LINE_HEIGHT, spread
+from geomcheck._text import plural
+from geomcheck.report.charts.axis import Axis, spanning
+from geomcheck.report.charts.chart import LINE_HEIGHT, spread
+from geomcheck.report.charts.numbers import Form, enumerated, plain, symbols
+from geomcheck.report.safe import embedded, visible
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_units() -> None:
 
 
 def test_words() -> None:
-    assert (several(1, "weight"), several(2300, "weight")) == ("1 weight", "2,300 weights")
+    assert (plural(1, "weight"), plural(2300, "weight")) == ("1 weight", "2,300 weights")
     assert [enumerated(list("abc"[:n])) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
     assert symbols("0.1 deg +- 5% <= value") == "0.1 deg ± 5% ≤ value"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from geomcheck.report.facts import Facts
 from geomcheck.report.text.verdicts import printable
 
 ANNOTATING_PLUGIN = "pytest_github_actions_annotate_failures"
@@ -22,7 +22,7 @@ def wanted() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def of_verdicts(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def of_verdicts(verdicts: Sequence[Facts]) -> Iterator[str]:
     """One annotation for each expectation that is violated or could not be judged, on its line of the suite."""
     for verdict in verdicts:
         command = _COMMANDS.get(verdict["outcome"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from geomcheck.report.facts import Facts
 from geomcheck.report.text.verdicts import OUTCOME_WORDS, printable, shown
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|&~-])")
@@ -14,20 +14,18 @@ _LINKED = re.compile(r"(?<=@)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 """Where GitHub would see somebody's name, an address or a link, though no Markdown says so."""
 
 
-def append_step_summary(
-    verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str], omissions: Sequence[str] = ()
-) -> None:
+def append_step_summary(verdicts: Sequence[Facts], errors: Sequence[str], notes: Sequence[str] = ()) -> None:
     """Append the table to the file that ``$GITHUB_STEP_SUMMARY`` names; nothing where it is not set.
 
-    `omissions` say which checkpoints were left out.
+    `notes` are what a reader should know beside the verdicts.
     """
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
         with open(path, "a", encoding="utf-8") as summary:
-            summary.write(table(verdicts, errors) + "".join(f"\n- {escape(line)}\n" for line in omissions))
+            summary.write(table(verdicts, errors) + "".join(f"\n- {escape(line)}\n" for line in notes))
 
 
-def table(verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> str:
+def table(verdicts: Sequence[Facts], errors: Sequence[str]) -> str:
     """One row per expectation, after the errors of suites that could not be read."""
     if not verdicts:
         reasons = "".join(f"- {escape(line)}\n" for error in errors for line in error.splitlines())
@@ -46,7 +44,7 @@ def table(verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _decisive(verdict: Mapping[str, Any]) -> str:
+def _decisive(verdict: Facts) -> str:
     """The figure that decided, with its place; the reason where there is none."""
     decisive = verdict["decisive"]
     if decisive is None:

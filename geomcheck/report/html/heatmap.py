@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from geomcheck.checkpoints.weights import Weight
-from geomcheck.record import Request
-from geomcheck.report.html.columns import Column, Columns
+from geomcheck.report.figures import Figures, Statistic
+from geomcheck.report.html.trajectories import shows
 from geomcheck.report.html.wanted import SPECTRUM, trajectories
+from geomcheck.report.text.screen import elide
 
 MAX_LAYERS = 120
 MAX_MODULES = 16
@@ -27,46 +28,49 @@ OTHERS = "other modules"
 KINDS = ("embedding", "attention", "mlp", "norm", "other", "head")
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 NOT_SHOWN = ("frozen_share", SPECTRUM)
+_FOLDED = {"weighted": "mean by size"}
 
 
-def payload(name: str, columns: Columns, runs: int) -> dict[str, Any]:
+def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
     """What the page's script needs of one run, of `runs` in the page; plain JSON types."""
-    layers, modules, cells, member = _cells(columns)
-    shown = sorted((p for p in columns.principal() if p[0].metric not in NOT_SHOWN), key=_familiar)[:MAX_FIGURES]
+    layers, modules, cells, member = _cells(figures.weights)
+    shown = sorted((s for s in figures.principal() if s.request.metric not in NOT_SHOWN), key=_familiar)[:MAX_FIGURES]
     per_checkpoint = max(1, len(cells) * len(shown) * runs)
-    kept = spaced(len(columns.steps), max(2, MAX_VALUES // per_checkpoint))
-    names = _Names(columns)
-    figures = [_figure(columns.column(*pair), member, len(cells), kept, names) for pair in shown]
-    spectrum = [c for i in range(1, 17) if (c := columns.of(SPECTRUM, f"s{i:02d}")) is not None]
-    angles = {
-        side: [
-            _numbers(_per_cell(column, member, len(cells), [-1])[0])
-            for stat in ("median", "p95", "max")
-            if (column := columns.of("principal_angle", f"{side}.{stat}")) is not None
-        ]
-        for side in ("left", "right")
-    }
+    kept = spaced(len(figures.steps), max(2, MAX_VALUES // per_checkpoint))
+    names = _Names(figures.weights)
+
+    def at_last(metric: str, stat: str) -> list[list[float | None]]:
+        found = figures.of(metric, stat)
+        return [_numbers(row) for row in _per_cell(figures, found, member, len(cells), [-1])] if found else []
+
     return {
         "name": name,
-        "steps": [columns.steps[i] for i in kept],
-        "progress": [round(columns.record.points[i].progress, 4) for i in kept],
+        "steps": [figures.steps[i] for i in kept],
+        "progress": [round(figures.record.points[i].progress, 4) for i in kept],
         "layers": layers,
         "modules": modules,
+        "figures": [
+            _figure(figures, statistic, member, len(cells), kept, names)
+            for statistic in shown
+            if not np.isnan(figures.values(statistic)).all()
+        ],
         "cells": [
             {"at": list(cell), "count": int((member == i).sum()), "name": names.only(member, i)}
             for i, cell in enumerate(cells)
         ],
-        "figures": [figure for figure in figures if figure is not None],
-        "spectrum": [_numbers(_per_cell(column, member, len(cells), [-1])[0]) for column in spectrum],
-        "angles": angles,
+        "spectrum": [row for i in range(1, 17) for row in at_last(SPECTRUM, f"s{i:02d}")],
+        "angles": {
+            side: [row for stat in ("median", "p95", "max") for row in at_last("principal_angle", f"{side}.{stat}")]
+            for side in ("left", "right")
+        },
         "names": names.listed,
     }
 
 
-def _familiar(pair: tuple[Request, str]) -> tuple[int, tuple[Request, str]]:
+def _familiar(statistic: Statistic) -> tuple[int, Statistic]:
     """The metrics of the trajectories first, in their order."""
-    names, name = trajectories(), pair[0].metric
-    return names.index(name) if name in names else len(names), pair
+    names, name = trajectories(), statistic.request.metric
+    return names.index(name) if name in names else len(names), statistic
 
 
 def spaced(count: int, limit: int) -> list[int]:
@@ -76,25 +80,29 @@ def spaced(count: int, limit: int) -> list[int]:
     return sorted({round(i * (count - 1) / (limit - 1)) for i in range(limit)})
 
 
-def _cells(columns: Columns) -> tuple[list[str], list[str], list[tuple[int, int]], np.ndarray]:
+def _cells(weights: Sequence[Weight]) -> tuple[list[str], list[str], list[tuple[int, int]], np.ndarray]:
     """Labels of rows and columns, the places of the cells that hold weights, and the cell of each weight."""
-    layers = sorted({weight.layer for weight in columns.weights if weight.layer is not None})
+    layers = sorted({weight.layer for weight in weights if weight.layer is not None})
     width = -(-len(layers) // MAX_LAYERS) or 1
     chunks = [layers[i : i + width] for i in range(0, len(layers), width)]
     row = {layer: index for index, chunk in enumerate(chunks) for layer in chunk}
     labels = [str(chunk[0]) if len(chunk) == 1 else f"{chunk[0]}–{chunk[-1]}" for chunk in chunks]
-    if any(weight.layer is None for weight in columns.weights):
+    if any(weight.layer is None for weight in weights):
         labels.append(OUTSIDE)
-    modules = list(dict.fromkeys(weight.module for weight in sorted(columns.weights, key=_in_block)))
+    modules = list(dict.fromkeys(weight.module for weight in sorted(weights, key=_in_block)))
     kept = modules if len(modules) <= MAX_MODULES else [*modules[: MAX_MODULES - 1], OTHERS]
     place = {module: min(index, len(kept) - 1) for index, module in enumerate(modules)}
     where = [
-        (len(labels) - 1 if weight.layer is None else row[weight.layer], place[weight.module])
-        for weight in columns.weights
+        (len(labels) - 1 if weight.layer is None else row[weight.layer], place[weight.module]) for weight in weights
     ]
     cells = sorted(set(where))
     index = {cell: number for number, cell in enumerate(cells)}
-    return labels, [cut(module, 24) for module in kept], cells, np.array([index[cell] for cell in where], dtype=int)
+    return (
+        labels,
+        [elide(module, 24, "…") for module in kept],
+        cells,
+        np.array([index[cell] for cell in where], dtype=int),
+    )
 
 
 def _in_block(weight: Weight) -> tuple[int, int]:
@@ -104,41 +112,40 @@ def _in_block(weight: Weight) -> tuple[int, int]:
 
 
 def _figure(
-    column: Column, member: np.ndarray, cells: int, kept: Sequence[int], names: _Names
-) -> dict[str, Any] | None:
-    """One metric on the map: the mean of each cell at each kept checkpoint, its extremes at the last."""
-    if np.isnan(column.values).all():
-        return None
-    means = _per_cell(column, member, cells, kept)
-    known = means[~np.isnan(means)]
-    last = column.values[_last_with_figures(column)]
+    figures: Figures, statistic: Statistic, member: np.ndarray, cells: int, kept: Sequence[int], names: _Names
+) -> dict[str, Any]:
+    """One metric on the map: the folded figure of each cell at each kept checkpoint, its extremes at the last."""
+    folded = _per_cell(figures, statistic, member, cells, kept)
+    known, values = folded[~np.isnan(folded)], figures.values(statistic)
+    last = np.flatnonzero(~np.isnan(values).all(axis=1))[-1]  # an alignment with the last checkpoint has none there
     return {
-        "key": column.key,
-        "metric": column.request.metric,
-        "title": column.title,
-        "shows": column.words.shows,
-        "percent": column.form.percent,
-        "degrees": column.form.degrees,
+        "key": statistic.key,
+        "metric": statistic.request.metric,
+        "title": statistic.title,
+        "shows": shows(statistic),
+        "fold": _FOLDED.get(statistic.fold, statistic.fold),
+        "percent": statistic.form.percent,
+        "degrees": statistic.form.degrees,
         "log": bool(len(known) and known.min() > 0 and known.max() / known.min() > 30),
-        "values": [_numbers(row) for row in means],
-        "extremes": _extremes(last, member, cells, names),
+        "values": [_numbers(row) for row in folded],
+        "extremes": _extremes(values[last], member, cells, names),
     }
 
 
-def _last_with_figures(column: Column) -> int:
-    """The last checkpoint with any figure: an alignment with the last checkpoint has none there."""
-    return int(np.nonzero(~np.isnan(column.values).all(axis=1))[0][-1])
-
-
-def _per_cell(column: Column, member: np.ndarray, cells: int, kept: Sequence[int]) -> np.ndarray:
-    """The mean over the weights of each cell, shape (kept checkpoints, cells); NaN where there is no figure."""
-    rows = []
-    for values in column.values[list(kept)]:
-        present = ~np.isnan(values)
-        total = np.bincount(member[present], weights=values[present], minlength=cells)
-        count = np.bincount(member[present], minlength=cells)
-        rows.append(np.where(count > 0, total / np.maximum(count, 1), np.nan))
-    return np.array(rows)
+def _per_cell(
+    figures: Figures, statistic: Statistic, member: np.ndarray, cells: int, kept: Sequence[int]
+) -> np.ndarray:
+    """The folded figures of each cell's weights, shape (kept checkpoints, cells); NaN where there is none."""
+    rows = figures.values(statistic)[list(kept)]
+    if statistic.fold not in ("mean", "weighted"):
+        members: list[list[int]] = [np.flatnonzero(member == cell).tolist() for cell in range(cells)]
+        return np.array([figures.folded_of(statistic, places) for places in members]).T[list(kept)]
+    sizes = np.array([weight.numel for weight in figures.weights]) if statistic.fold == "weighted" else 1.0
+    share = np.where(np.isnan(rows), 0.0, sizes)
+    totals = [np.bincount(member, weights=row, minlength=cells) for row in np.nan_to_num(rows) * share]
+    counts = [np.bincount(member, weights=row, minlength=cells) for row in share]
+    with np.errstate(invalid="ignore"):
+        return np.array(totals) / np.array(counts)
 
 
 def _extremes(values: np.ndarray, member: np.ndarray, cells: int, names: _Names) -> list[list[Any] | None]:
@@ -158,8 +165,8 @@ def _extremes(values: np.ndarray, member: np.ndarray, cells: int, names: _Names)
 class _Names:
     """The weight names that the page needs, each once."""
 
-    def __init__(self, columns: Columns) -> None:
-        self._weights = columns.weights
+    def __init__(self, weights: Sequence[Weight]) -> None:
+        self._weights = weights
         self._places: dict[int, int] = {}
         self.listed: list[str] = []
 
@@ -167,19 +174,13 @@ class _Names:
         """Where the name of a weight stands in `listed`."""
         if weight not in self._places:
             self._places[weight] = len(self.listed)
-            self.listed.append(cut(self._weights[weight].name, NAME_LENGTH))
+            self.listed.append(elide(self._weights[weight].name, NAME_LENGTH, "…"))
         return self._places[weight]
 
     def only(self, member: np.ndarray, cell: int) -> int | None:
         """The place of a cell's name, if it holds one weight."""
         found = np.nonzero(member == cell)[0]
         return self.place(int(found[0])) if len(found) == 1 else None
-
-
-def cut(name: str, length: int) -> str:
-    """`name` with its middle left out where it is longer than `length`."""
-    half = (length - 1) // 2
-    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -16,41 +15,20 @@ import jinja2
 from markupsafe import Markup
 
 import geomcheck
+from geomcheck._text import plural
 from geomcheck.diagnostics import OPD_PAPER, Metric, load_metrics
 from geomcheck.files import replacing
-from geomcheck.record import Record
-from geomcheck.report.html.columns import Columns
-from geomcheck.report.html.doubts import doubts
+from geomcheck.report.charts.numbers import plain, symbols
+from geomcheck.report.figures import Figures
 from geomcheck.report.html.heatmap import payload
-from geomcheck.report.html.judged import Judged
-from geomcheck.report.html.numbers import plain, several, symbols
 from geomcheck.report.html.regimes import regime_picture
-from geomcheck.report.html.safe import embedded, finalized
 from geomcheck.report.html.trajectories import pictures
-from geomcheck.report.html.verdicts import Card, card, ordered
+from geomcheck.report.html.verdicts import ORDER, Card, card, ordered
+from geomcheck.report.remarks import Remark, remarks
+from geomcheck.report.safe import embedded, finalized
+from geomcheck.report.session import Reported
 
 BAD = ("failed", "error")
-
-
-@dataclass(frozen=True)
-class Reported:
-    """One run of a report.
-
-    Attributes:
-        record: its figures; None where it could not be measured.
-        base: where W0 came from.
-        judged: verdicts, none where no suite was asked.
-        notes: oddities of the run.
-        problem: why there is no record.
-    """
-
-    name: str
-    path: str
-    record: Record | None
-    base: str = ""
-    judged: Sequence[Judged] = ()
-    notes: Sequence[str] = ()
-    problem: str = ""
 
 
 def write_report(target: Path, runs: Sequence[Reported], errors: Sequence[str] = ()) -> None:
@@ -65,12 +43,11 @@ def write_report(target: Path, runs: Sequence[Reported], errors: Sequence[str] =
 
 def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     """The page of one run, or the comparison of several, as HTML."""
-    measured = [(run, Columns(run.record)) for run in runs if run.record is not None and run.record.measured()]
-    named = [(run.name, columns) for run, columns in measured]
+    measured = [(run, Figures(run.record)) for run in runs if run.record is not None and run.record.measured()]
+    named = [(run.name, figures) for run, figures in measured]
     cards = ordered([card(run.name, judged) for run in runs for judged in run.judged])
     style, script = _asset("report.css"), _asset("report.js")
-    maps = [payload(name, columns, len(named)) for name, columns in named]
-    warnings = {run.name: [f"{j.facts['id']}: {w}" for j in run.judged for w in j.facts["warnings"]] for run in runs}
+    maps = [payload(name, figures, len(named)) for name, figures in named]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -88,7 +65,7 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
             pictures=pictures(named),
             regime=regime_picture(named),
             has_map=any(entry["figures"] for entry in maps),
-            doubts=[(run, doubts(columns, run.notes, warnings[run.name])) for run, columns in measured],
+            remarks=[(run, [*_warnings(run), *remarks(figures)]) for run, figures in measured],
             definitions=_definitions(named, cards),
             limits=_limits,
             symbols=symbols,
@@ -103,13 +80,13 @@ def _verdict(runs: Sequence[Reported], cards: Sequence[Card], errors: Sequence[s
     counts = Counter(card.facts["outcome"] for card in cards)
     bad = sum(counts[outcome] for outcome in BAD)
     unread = sum(bool(run.problem) for run in runs)
-    parts = [f"{bad} of {several(len(cards), 'expectation')} failed"] if bad else []
-    parts += [f"{several(unread, 'run')} could not be measured"] if unread else []
-    parts += [f"{several(len(errors), 'suite')} could not be read"] if errors else []
+    parts = [f"{bad} of {plural(len(cards), 'expectation')} failed"] if bad else []
+    parts += [f"{plural(unread, 'run')} could not be measured"] if unread else []
+    parts += [f"{plural(len(errors), 'suite')} could not be read"] if errors else []
     if parts:
         text, outcome = "; ".join(parts), "failed"
     elif counts["warned"]:
-        text, outcome = f"{counts['warned']} of {several(len(cards), 'expectation')} warned", "warned"
+        text, outcome = f"{counts['warned']} of {plural(len(cards), 'expectation')} warned", "warned"
     elif cards:
         text, outcome = "The expectation holds" if len(cards) == 1 else f"All {len(cards)} expectations hold", "passed"
     else:
@@ -117,12 +94,17 @@ def _verdict(runs: Sequence[Reported], cards: Sequence[Card], errors: Sequence[s
     return {
         "text": text,
         "outcome": outcome,
-        "counts": {k: counts[k] for k in ("failed", "error", "warned", "info", "passed")},
+        "counts": {outcome: counts[outcome] for outcome in ORDER},
     }
 
 
-def _definitions(named: Sequence[tuple[str, Columns]], cards: Sequence[Card]) -> list[Metric]:
-    used = {request.metric for _, columns in named for request, _ in columns.record.measured()}
+def _warnings(run: Reported) -> list[Remark]:
+    warnings = dict.fromkeys(f"{j.facts['id']}: {warning}" for j in run.judged for warning in j.facts["warnings"])
+    return [Remark("Warning", warning, serious=True) for warning in warnings]
+
+
+def _definitions(named: Sequence[tuple[str, Figures]], cards: Sequence[Card]) -> list[Metric]:
+    used = {request.metric for _, figures in named for request, _ in figures.record.measured()}
     used |= {card.facts["metric"] for card in cards}
     return [metric for metric in load_metrics() if metric.name in used]
 

@@ -10,18 +10,20 @@ from markupsafe import Markup
 from geomcheck.diagnostics import OPD_PAPER
 from geomcheck.diagnostics.rotation import PRINCIPAL_ANGLE
 from geomcheck.diagnostics.support import UPDATE_SUPPORT
-from geomcheck.report.html.axis import Axis, spanning
-from geomcheck.report.html.columns import Columns
-from geomcheck.report.html.numbers import Form
-from geomcheck.report.html.svg import BOTTOM, HEIGHT, Chart, Dot, Line, draw, horizontal, spread, vertical
-from geomcheck.report.html.trajectories import Picture, short
+from geomcheck.report.charts.axis import Axis, spanning
+from geomcheck.report.charts.chart import BOTTOM, HEIGHT, Chart, Dot, Line, draw, horizontal, spread, vertical
+from geomcheck.report.charts.numbers import Form
+from geomcheck.report.charts.style import PAGE
+from geomcheck.report.figures import Figures
+from geomcheck.report.html.trajectories import Picture
+from geomcheck.report.text.screen import elide
 
 SHARE, ANGLE = Form(percent=True), Form(degrees=True)
 
 
-def regime_picture(runs: Sequence[tuple[str, Columns]]) -> Picture | None:
+def regime_picture(runs: Sequence[tuple[str, Figures]]) -> Picture | None:
     """The picture; None where no run was measured for both figures."""
-    paths = [(name, path) for name, columns in runs if (path := _path(columns))]
+    paths = [(name, path) for name, figures in runs if (path := _path(figures))]
     if not paths:
         return None
     support, angle = ({p.regime: p for p in metric.levels} for metric in (UPDATE_SUPPORT, PRINCIPAL_ANGLE))
@@ -49,12 +51,11 @@ def regime_picture(runs: Sequence[tuple[str, Columns]]) -> Picture | None:
         "Regime picture", horizontal(0, 100), y, ANGLE, ticks, lines, below="share of visibly changed numbers"
     )
     marks = [_profile(chart, line) for line in profiles] + _ends(chart, lines, [name for name, _ in paths])
-    svg = draw(chart)[: -len("</svg>")] + Markup("").join(marks) + Markup("</svg>")
     points = "; ".join(f"{r.upper()} {support[r].words} and {angle[r].words}" for r in support)
     return Picture(
         "regime",
         "Which training does it look like?",
-        svg,
+        draw(chart, over=marks),
         "Each ring is a published kind of training, placed by how many numbers it changes (across) and how far it "
         "turns the main directions of the weights (up, each line a factor). The path is this run, from its first "
         "checkpoint to its last (large dot).",
@@ -63,22 +64,20 @@ def regime_picture(runs: Sequence[tuple[str, Columns]]) -> Picture | None:
     )
 
 
-def _path(columns: Columns) -> list[tuple[int, float, float]]:
+def _path(figures: Figures) -> list[tuple[int, float, float]]:
     """(step, support, median angle) of the run at each checkpoint that has both, angles above 0."""
-    support, angle = columns.of("update_support"), columns.of("principal_angle")
+    support, angle = figures.of("update_support"), figures.of("principal_angle")
     if support is None or angle is None:
         return []
-    found = zip(columns.steps, support.folded().tolist(), angle.folded().tolist(), strict=True)
+    found = zip(figures.steps, figures.folded(support), figures.folded(angle), strict=True)
     return [(step, x, y) for step, x, y in found if not math.isnan(x) and y > 0]
 
 
 def _profile(chart: Chart, line: Line) -> Markup:
     (dot,) = line.dots
     x, y = chart.x.place(dot.x), chart.y.place(dot.y)
-    return Markup(
-        '<circle class="ring {style}" cx="{x}" cy="{y}" r="9" data-tip="{tip}"/>'
-        '<text class="label middle {style}" x="{x}" y="{above}">{label}</text>'
-    ).format(style=line.style, x=x, y=y, tip=dot.tip, above=y - 14, label=line.label)
+    ring = PAGE.element("circle", f"ring {line.style}", dot.tip, cx=x, cy=y, r=9)
+    return ring + PAGE.element("text", f"label middle {line.style}", "", line.label, x=x, y=y - 14)
 
 
 def _ends(chart: Chart, lines: Sequence[Line], names: Sequence[str]) -> list[Markup]:
@@ -86,16 +85,8 @@ def _ends(chart: Chart, lines: Sequence[Line], names: Sequence[str]) -> list[Mar
     ends = [(chart.x.place(line.dots[-1].x), chart.y.place(line.dots[-1].y), line) for line in lines]
     labels = spread([(y, name, line.style) for (_, y, line), name in zip(ends, names, strict=True)], HEIGHT - BOTTOM)
     beside = {style: y for y, _, style in labels}
-    parts = []
-    for (x, y, line), name in zip(ends, names, strict=True):
-        parts.append(
-            Markup('<circle class="end {}" cx="{}" cy="{}" r="6" data-tip="{}"/>').format(
-                line.style, x, y, line.dots[-1].tip
-            )
-        )
-        parts.append(
-            Markup('<text class="label {}" x="{}" y="{}">{}</text>').format(
-                line.style, x + 11, beside[line.style] + 4, short(name, 22)
-            )
-        )
-    return parts
+    return [
+        PAGE.element("circle", f"end {line.style}", line.dots[-1].tip, cx=x, cy=y, r=6)
+        + PAGE.element("text", f"label {line.style}", "", elide(name, 22, "…"), x=x + 11, y=beside[line.style] + 4)
+        for (x, y, line), name in zip(ends, names, strict=True)
+    ]

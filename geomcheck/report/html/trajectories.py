@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
 
 from geomcheck.diagnostics import Level
-from geomcheck.report.html.axis import Axis, spanning
-from geomcheck.report.html.columns import Column, Columns
-from geomcheck.report.html.numbers import Form, plain
-from geomcheck.report.html.svg import Band, Chart, Dot, Line, Shade, draw, horizontal, vertical
+from geomcheck.report.charts.axis import Axis, spanning
+from geomcheck.report.charts.chart import Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
+from geomcheck.report.charts.numbers import Form, plain
+from geomcheck.report.charts.verdict import LABEL
+from geomcheck.report.figures import Figures, Statistic
+from geomcheck.report.html.language import plain_words
 from geomcheck.report.html.wanted import trajectories
-
-TICKS = 6
+from geomcheck.report.text.screen import elide
 
 
 @dataclass(frozen=True)
@@ -31,48 +32,48 @@ class Picture:
     note: str = ""
 
 
-def pictures(runs: Sequence[tuple[str, Columns]]) -> list[Picture]:
+def pictures(runs: Sequence[tuple[str, Figures]]) -> list[Picture]:
     """One picture per metric that any run was measured for, then one per figure that has a null."""
     drawn = []
     for metric in trajectories():
-        found = [(name, columns, columns.of(metric)) for name, columns in runs]
-        series = [(name, columns, column) for name, columns, column in found if column is not None]
+        found = [(name, figures, figures.of(metric)) for name, figures in runs]
+        series = [(name, figures, statistic) for name, figures, statistic in found if statistic is not None]
         if series:
             drawn.append(_picture(series))
-    return drawn + [picture for name, columns in runs for picture in _nulls(name if len(runs) > 1 else "", columns)]
+    return drawn + [picture for name, figures in runs for picture in _nulls(name if len(runs) > 1 else "", figures)]
 
 
-def _picture(series: Sequence[tuple[str, Columns, Column]]) -> Picture:
+def _picture(series: Sequence[tuple[str, Figures, Statistic]]) -> Picture:
     alone = len(series) == 1
-    column = series[0][2]
-    published = column.metric.published if column.metric else None
-    levels = column.metric.levels if column.metric else ()
+    first = series[0][2]
+    published = first.metric.published if first.metric else None
+    levels = first.metric.levels if first.metric else ()
     shades: list[Shade] = []
     lines: list[Line] = []
-    for index, (name, columns, own) in enumerate(series):
-        places = progress(columns) if not alone else [float(step) for step in columns.steps]
-        folded = own.folded()
-        where = "" if alone else f"{name}, "
-        dots = [
-            Dot(x, y, f"{where}step {step}: {own.form.show(y)}")
-            for x, y, step in zip(places, folded.tolist(), columns.steps, strict=True)
-            if not math.isnan(y)
-        ]
-        lines.append(Line(dots, "" if alone else short(name), "own" if alone else f"run{index % 8}"))
-        if alone and own.values.shape[1] > 1:
-            shades += _shades(places, own.quartiles())
-    y = _axis(column, lines, shades, [p for one in levels for p in (one.low, one.high)])
-    x, ticks, below = _horizontal([columns for _, columns, _ in series])
-    form = column.form
-    bands = [Band(p.low, p.high, p.regime.upper(), _style(p), f"{p.regime.upper()}: {p.words}") for p in levels]
-    chart = Chart(column.title, x, y, form, ticks, lines, shades, bands, below)
+    for index, (name, figures, own) in enumerate(series):
+        places = [float(step) for step in figures.steps] if alone else progress(figures)
+        dots = _dots(places, figures, own, before="" if alone else f"{name}, ")
+        lines.append(Line(dots, "" if alone else elide(name, LABEL, "…"), "own" if alone else f"run{index % 8}"))
+        if alone and len(figures.weights) > 1:
+            shades += _shades(places, figures.quartiles(own))
+    y = _axis(first, lines, shades, [p for one in levels for p in (one.low, one.high)])
+    x, ticks, below = _horizontal([figures for _, figures, _ in series])
+    zones = [Zone(p.low, p.high, p.regime.upper(), _style(p), f"{p.regime.upper()}: {p.words}") for p in levels]
+    chart = Chart(first.title, x, y, first.form, ticks, lines, shades, zones, below)
     cited = published.cited() if published else ""
-    return Picture(column.request.metric, _titled(column.title), draw(chart), column.words.shows, cited)
+    return Picture(first.request.metric, _titled(first.title), draw(chart), shows(first), cited)
 
 
 def _style(level: Level) -> str:
     """CSS classes: a level is a line, an interval a fainter band."""
     return f"{level.regime} level" if level.low == level.high else level.regime
+
+
+def shows(statistic: Statistic) -> str:
+    """What a picture of a statistic shows, in plain words."""
+    metric, title = statistic.metric, statistic.title
+    definition = metric.definition if metric else "a metric of its record"
+    return plain_words(statistic.request.metric, title, definition).shows
 
 
 def _shades(places: Sequence[float], quartiles: np.ndarray) -> list[Shade]:
@@ -82,79 +83,73 @@ def _shades(places: Sequence[float], quartiles: np.ndarray) -> list[Shade]:
     return [Shade(points)] if len(points) > 1 else []
 
 
-def _axis(column: Column, lines: Iterable[Line], shades: Iterable[Shade], published: Sequence[float]) -> Axis:
+def _axis(statistic: Statistic, lines: Iterable[Line], shades: Iterable[Shade], published: Sequence[float]) -> Axis:
     """Shares that end at 1 from 0 to 1; all else as far as figures and published levels reach."""
-    if column.metric is not None and column.metric.high == 1.0 and column.metric.low == 0.0:
+    metric = statistic.metric
+    if metric is not None and metric.high == 1.0 and metric.low == 0.0:
         return Axis(0.0, 1.0, *vertical())
     values = [dot.y for line in lines for dot in line.dots]
     values += [bound for shade in shades for _, low, high in shade.points for bound in (low, high)]
     log = True if published and min([*values, 1.0]) > 0 else None
-    return spanning(
-        [*values, *published], floor=column.metric.low if column.metric else None, log=log, along=vertical()
-    )
+    return spanning([*values, *published], floor=metric.low if metric else None, log=log, along=vertical())
 
 
-def _nulls(name: str, columns: Columns) -> Iterable[Picture]:
+def _nulls(name: str, figures: Figures) -> Iterable[Picture]:
     """For figures measured as an excess: the figure itself against its structureless null."""
-    for request, stat in columns.principal():
-        if not columns.has(request, f"null.{stat}"):
+    for excess in figures.principal():
+        observed, null = (replace(excess, stat=f"{term}.{excess.stat}") for term in ("observed", "null"))
+        if not figures.has(null):
             continue
-        excess = columns.column(request, stat)
-        observed, null = (columns.column(request, f"{term}.{stat}") for term in ("observed", "null"))
-        form = Form(percent=excess.form.percent, degrees=excess.form.degrees)
-        places = [float(step) for step in columns.steps]
+        form, places = excess.form, [float(step) for step in figures.steps]
         lines = [
-            Line(_dots(places, columns.steps, observed.folded().tolist(), form, "observed"), "observed", "own"),
-            Line(_dots(places, columns.steps, null.folded().tolist(), form, "chance"), "chance", "null"),
+            Line(_dots(places, figures, statistic, form, after=f" ({what})"), what, style)
+            for statistic, what, style in ((observed, "observed", "own"), (null, "chance", "null"))
         ]
         values = [dot.y for line in lines for dot in line.dots]
-        x, ticks, below = _horizontal([columns])
-        title = excess.metric.title if excess.metric else request.metric
+        x, ticks, below = _horizontal([figures])
+        title = excess.metric.title if excess.metric else excess.request.metric
         chart = Chart(title, x, spanning(values, along=vertical()), form, ticks, lines, below=below)
-        last = [value for value in excess.folded().tolist() if not math.isnan(value)]
+        last = [value for value in figures.folded(excess) if not math.isnan(value)]
         points = f"{plain(100 * last[-1])} points" if last and form.percent else form.show(last[-1] if last else None)
-        note = f"Excess over chance at the end: {points}." if last else ""
         yield Picture(
-            request.metric,
+            excess.request.metric,
             _titled(f"{title} against chance{f', {name}' if name else ''}"),
             draw(chart),
-            excess.words.shows,
+            shows(excess),
             "Chance: the same figure of updates of the same sizes without any structure. Where both lines lie on each "
             "other, the figure says how much changed, not where.",
-            note,
+            f"Excess over chance at the end: {points}." if last else "",
         )
 
 
-def _dots(places: Sequence[float], steps: Sequence[int], values: Sequence[float], form: Form, what: str) -> list[Dot]:
+def _dots(
+    places: Sequence[float],
+    figures: Figures,
+    statistic: Statistic,
+    form: Form | None = None,
+    *,
+    before: str = "",
+    after: str = "",
+) -> list[Dot]:
+    shown = (form or statistic.form).show
     return [
-        Dot(x, y, f"step {step}: {form.show(y)} ({what})")
-        for x, y, step in zip(places, values, steps, strict=True)
+        Dot(x, y, f"{before}step {step}: {shown(y)}{after}")
+        for x, y, step in zip(places, figures.folded(statistic), figures.steps, strict=True)
         if not math.isnan(y)
     ]
 
 
-def progress(columns: Columns) -> list[float]:
+def progress(figures: Figures) -> list[float]:
     """The share of training at each checkpoint, in percent."""
-    return [100 * point.progress for point in columns.record.points]
+    return [100 * point.progress for point in figures.record.points]
 
 
-def _horizontal(runs: Sequence[Columns]) -> tuple[Axis, list[tuple[float, str]], str]:
+def _horizontal(runs: Sequence[Figures]) -> tuple[Axis, list[tuple[float, str]], str]:
     """The axis, its ticks and its name: steps for one run, progress for several."""
     if len(runs) == 1:
         x, ticks = step_axis(runs[0].steps)
         return x, ticks, "training step"
     return horizontal(0, 100), [(share, f"{share}%") for share in (0, 25, 50, 75, 100)], "share of the training done"
-
-
-def step_axis(steps: Sequence[int]) -> tuple[Axis, list[tuple[float, str]]]:
-    """An axis over checkpoints, with their steps as ticks as far as there is room."""
-    chosen = steps if len(steps) <= TICKS else [steps[round(i * (len(steps) - 1) / (TICKS - 1))] for i in range(TICKS)]
-    return horizontal(steps[0], steps[-1]), [(float(step), f"{step:,}") for step in chosen]
-
-
-def short(name: str, length: int = 13) -> str:
-    """`name` cut to fit a margin."""
-    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def _titled(title: str) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from geomcheck._text import plural
 from geomcheck.diagnostics import load_metrics
-from geomcheck.report.html.judged import Facts, Judged, bounds_of
+from geomcheck.report.charts.numbers import Form, enumerated, plain, symbols, times
+from geomcheck.report.charts.verdict import by_layer, expected, trajectory
+from geomcheck.report.derived import complete
+from geomcheck.report.facts import Entry, Facts, bounds_of, by_group, groups_outside, where_judged
 from geomcheck.report.html.language import plain_words
-from geomcheck.report.html.numbers import Form, enumerated, plain, several, symbols, times
-from geomcheck.report.html.verdict_charts import by_layer, expected, trajectory
+from geomcheck.report.judged import Judged
 
 ROWS = 60
 
@@ -45,11 +48,12 @@ class Card:
 
 def card(run: str, judged: Judged) -> Card:
     """The card of one verdict."""
+    judged = replace(judged, facts=complete(judged.facts))
     facts = judged.facts
     metric = load_metrics().get(facts["metric"])
     title = metric.title if metric else facts["metric"].replace("_", " ")
     words = plain_words(facts["metric"], title, metric.definition if metric else facts["metric"])
-    form = Form(percent=facts["percent"], degrees=facts["unit"] == "deg")
+    form = Form.of_facts(facts)
     return Card(
         run=run,
         suite=judged.suite,
@@ -62,30 +66,22 @@ def card(run: str, judged: Judged) -> Card:
         meaning=_meaning(facts, words.high, words.low),
         since=_since(judged, form),
         where=_where(judged),
-        chart=trajectory(judged, form, title) if facts["observed"] else None,
+        chart=trajectory(judged, form, f"{title}: {facts['message']}") if facts["observed"] else None,
         layers=by_layer(judged, form, title),
         worst=[(w["weight"], form.show(w["value"]), f"{w['step']:,}") for w in facts["worst"]],
-        table=[
-            _row(entry, form, "all weights" if facts["fold"] else "this run") for entry in (facts["observed"])[:ROWS]
-        ],
+        table=[_row(entry, form, "all weights" if facts["fold"] else "this run") for entry in facts["observed"][:ROWS]],
         rows_left_out=max(0, len(facts["observed"]) - ROWS),
         value=_value(facts, form),
-        judged=_judged(facts),
+        judged=f"{where_judged(facts)}{_tally(facts)}",
     )
 
 
-def _judged(facts: Facts) -> str:
-    """Where and of what the condition is demanded."""
-    at = {"all": "every checkpoint", "first": "the first checkpoint", "last": "the last checkpoint"}
-    if not facts["fold"]:
-        return str(at.get(facts["at"], facts["at"]))
-    fold = {"weighted": "mean by size"}.get(facts["fold"], facts["fold"])
-    over = "all weights" if facts["per"] == "run" else f"the weights of each {facts['per']}"
-    over = "each weight" if facts["per"] == "weight" else f"{fold} over {over}"
+def _tally(facts: Facts) -> str:
+    """How many weights the figure is of."""
     counts = facts["weights"]
     left_out = [f"{counts[kind]:,} {kind}" for kind in ("frozen", "skipped") if counts[kind]]
-    tally = ", ".join([f"{several(counts['measured'], 'weight')} measured", *left_out])
-    return f"{at.get(facts['at'], facts['at'])}, {over} ({tally})"
+    tally = ", ".join([f"{plural(counts['measured'], 'weight')} measured", *left_out])
+    return f" ({tally})" if facts["fold"] else ""
 
 
 def ordered(cards: Sequence[Card]) -> list[Card]:
@@ -95,13 +91,13 @@ def ordered(cards: Sequence[Card]) -> list[Card]:
 
 def _headline(facts: Facts, form: Form, title: str) -> str:
     """What was seen against what was expected, in one line."""
-    decisive = facts["decisive"]
-    if decisive is None or decisive["value"] is None or bounds_of(facts) is None:
+    decisive, bounds = facts["decisive"], bounds_of(facts)
+    if decisive is None or decisive["value"] is None or bounds is None:
         message = symbols(str(facts["message"])).replace(facts["metric"], title, 1)
         return message[:1].upper() + message[1:]
     group = f" in {decisive['group']}" if decisive["group"] else ""
     seen = f"{form.show(decisive['value'])} at step {decisive['step']:,}{group}"
-    return f"{seen}; expected {expected(facts, form)}."
+    return f"{seen}; expected {expected(bounds, form)}."
 
 
 def _meaning(facts: Facts, high: str, low: str) -> str:
@@ -128,7 +124,7 @@ def _since(judged: Judged, form: Form) -> str:
         if outside == steps and len(steps) > 1:
             parts.append(f"outside at every checkpoint, from step {steps[0]:,} on")
         elif len(steps) > 1:
-            parts.append(f"first outside at step {outside[0]:,}, {len(outside)} of {several(len(steps), 'checkpoint')}")
+            parts.append(f"first outside at step {outside[0]:,}, {len(outside)} of {plural(len(steps), 'checkpoint')}")
     if far := _distance(facts, form):
         parts.append(far)
     text = "; ".join(parts)
@@ -139,7 +135,7 @@ def _distance(facts: Facts, form: Form) -> str:
     bounds, decisive = bounds_of(facts), facts["decisive"]
     if bounds is None or decisive is None or decisive["value"] is None:
         return ""
-    value, low, high = decisive["value"], bounds["low"], bounds["high"]
+    value, (low, high) = decisive["value"], bounds
     if high is not None and value > high:
         ratio = f", {times(value, high)} the upper bound" if high > 0 and value >= 1.2 * high else ""
         return f"off by {_amount(value - high, form)}{ratio}"
@@ -163,23 +159,23 @@ def _where(judged: Judged) -> str:
     at = [entry for entry in judged.layers if entry["step"] == decisive["step"]]
     outside = [str(entry["group"]).removeprefix("layer ") for entry in at if entry["holds"] is False]
     if not outside:
-        return f"No single one of the {several(len(at), 'layer')} is outside by itself."
+        return f"No single one of the {plural(len(at), 'layer')} is outside by itself."
     if len(outside) == len(at):
         return "Every layer is outside." if len(at) > 1 else "The only layer is outside."
     named = enumerated(outside[:6]) + (f" and {len(outside) - 6} more" if len(outside) > 6 else "")
-    return f"Outside in {len(outside)} of {several(len(at), 'layer')}: {named}."
+    return f"Outside in {len(outside)} of {plural(len(at), 'layer')}: {named}."
 
 
 def _groups_outside(facts: Facts) -> str:
-    outside = {entry["group"] for entry in facts["observed"] if entry["holds"] is False}
-    total = len({entry["group"] for entry in facts["observed"]})
+    outside = groups_outside(facts)
     if not outside:
         return ""
     allowed = f" ({plain(100 * facts['allow'])}% of them allowed)" if facts["allow"] else ""
-    return f"{len(outside):,} of {several(total, facts['per'])} outside at some checkpoint{allowed}."
+    total = plural(len(by_group(facts)), facts["per"])
+    return f"{len(outside):,} of {total} outside at some checkpoint{allowed}."
 
 
-def _row(entry: Facts, form: Form, whole: str) -> tuple[str, str, str, str]:
+def _row(entry: Entry, form: Form, whole: str) -> tuple[str, str, str, str]:
     verdict = {True: "holds", False: "violated", None: ""}[entry["holds"]]
     return f"{entry['step']:,}", entry["group"] or whole, form.show(entry["value"], 4), verdict
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from geomcheck.report.facts import Facts
 from geomcheck.report.text.screen import Screen
 from geomcheck.report.text.verdicts import failure
 
@@ -25,8 +25,8 @@ class _Writer(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the expectation stands, and what is wrong, in the shape that pytest asks of a crash."""
+class Crash:
+    """What pytest reads of a failure where a traceback would end: a place, here in the suite, and what is wrong."""
 
     path: str
     lineno: int
@@ -46,11 +46,11 @@ class Explanation:
         screen: where it is read.
     """
 
-    def __init__(self, facts: Mapping[str, Any], screen: Screen) -> None:
+    def __init__(self, facts: Facts, screen: Screen) -> None:
         self._screen = screen
         self._facts = facts
         message = str(self).splitlines()[0]
-        self.reprcrash = Place(facts["position"]["path"], facts["position"]["line"], message)
+        self.reprcrash = Crash(facts["position"]["path"], facts["position"]["line"], message)
 
     def __str__(self) -> str:
         return failure(self._facts)
@@ -66,7 +66,7 @@ class Explanation:
             out.line()
 
 
-def explain(report: pytest.TestReport, facts: Mapping[str, Any], screen: Screen) -> None:
+def explain(report: pytest.TestReport, facts: Facts, screen: Screen) -> None:
     """Let a failed report of an expectation show its verdict as an `Explanation`."""
     if report.failed:
         report.longrepr = Explanation(facts, screen)  # type: ignore[assignment]

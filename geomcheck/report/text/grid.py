@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any
 
-from geomcheck.report.text.screen import ELLIPSIS, Screen, elided
+from geomcheck.report.facts import Entry, Facts, by_group, groups_outside
+from geomcheck.report.text.screen import ELLIPSIS, GAP, Screen, aligned, elided
 from geomcheck.report.text.sparkline import sparkline
 
 GROUPS_SHOWN = 8
@@ -15,16 +14,14 @@ CHECKPOINTS_SHOWN = 10
 LABEL_SHARE = 3
 """A group's name keeps at least one part in so many of the screen, and as much more as the figures leave."""
 
-GAP = "  "
 _BESIDE = ("reference", "random", "low", "high")
 """What a figure may be printed beside, where its checkpoint has one of its own."""
 
-Facts = Mapping[str, Any]
 Show = Callable[[float | None], str]
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Series:
     label: str
     cells: list[str]
     spark: str = ""
@@ -38,42 +35,39 @@ def grid(facts: Facts, screen: Screen, show: Show, *, margin: int) -> list[str]:
     The groups that violate the condition are listed, the furthest off first, or the closest to it when none does. Of a
     long run the checkpoints in the middle are left out; ``-vv`` shows all, in as many tables as they need.
     """
-    entries = facts["observed"]
-    if not entries:
+    groups, violated = by_group(facts), groups_outside(facts)
+    if not groups:
         return []
-    by_group = {group: list(found) for group, found in groupby(entries, key=lambda entry: entry["group"])}
-    violated = [group for group, found in by_group.items() if any(entry["holds"] is False for entry in found)]
-    listed = sorted(violated or by_group, key=lambda group: -_distance(by_group[group], facts))[:GROUPS_SHOWN]
-    steps = sorted({entry["step"] for entry in entries})
-    room = screen.width - margin
-    rows = [_Row("step", [f"{step} " for step in steps])]
+    listed = sorted(violated or groups, key=lambda group: -_distance(groups[group], facts))[:GROUPS_SHOWN]
+    steps = sorted({entry["step"] for entry in facts["observed"]})
+    rows = [_Series("step", [f"{step} " for step in steps])]
     for group in listed:
-        rows += _rows(group or "value", {entry["step"]: entry for entry in by_group[group]}, steps, screen.levels, show)
-    lines = _laid_out(rows, room, whole=screen.verbosity > 1)
+        rows += _rows(group or "value", {entry["step"]: entry for entry in groups[group]}, steps, screen.levels, show)
+    lines = _laid_out(rows, screen.width - margin, whole=screen.verbosity > 1)
     if len(violated) > len(listed):
-        lines.append(f"and {len(violated) - len(listed)} more {facts['per']}s of {len(by_group)}")
+        lines.append(f"and {len(violated) - len(listed)} more {facts['per']}s of {len(groups)}")
     return lines
 
 
-def _rows(label: str, found: Mapping[int, Facts], steps: Sequence[int], levels: str, show: Show) -> list[_Row]:
+def _rows(label: str, found: Mapping[int, Entry], steps: Sequence[int], levels: str, show: Show) -> list[_Series]:
     """A group's figures, marked where they violate the condition, and what each is compared with."""
     entries = [found.get(step) for step in steps]
     spark = sparkline([entry["value"] if entry else None for entry in entries], levels=levels)
-    rows = [_Row(label, [_cell(entry, show) for entry in entries], spark if len(steps) > 1 else "", named=True)]
+    rows = [_Series(label, [_cell(entry, show) for entry in entries], spark if len(steps) > 1 else "", named=True)]
     for name in _BESIDE:
         if any(name in entry for entry in found.values()):
-            rows.append(_Row(name, [f"{show(entry.get(name) if entry else None)} " for entry in entries]))
+            rows.append(_Series(name, [f"{show(entry.get(name) if entry else None)} " for entry in entries]))
     return rows
 
 
-def _cell(entry: Facts | None, show: Show) -> str:
+def _cell(entry: Entry | None, show: Show) -> str:
     """A figure, marked where it violates the condition; a dash where the group has none at this checkpoint."""
     if entry is None:
         return "- "
     return show(entry["value"]) + ("!" if entry["holds"] is False else " ")
 
 
-def _laid_out(rows: Sequence[_Row], room: int, *, whole: bool) -> list[str]:
+def _laid_out(rows: Sequence[_Series], room: int, *, whole: bool) -> list[str]:
     """The rows in lines of at most `room` columns: sparklines go first, then checkpoints in the middle."""
     count, spark = len(rows[0].cells), max(len(row.spark) for row in rows)
     cell = len(GAP) + max(len(text) for row in rows for text in row.cells)
@@ -85,17 +79,14 @@ def _laid_out(rows: Sequence[_Row], room: int, *, whole: bool) -> list[str]:
     columns = _columns(count, min(CHECKPOINTS_SHOWN, fitting if count <= fitting else fitting - 1))
     if whole:
         tables = [list(range(start, min(start + fitting, count))) for start in range(0, count, fitting)]
-        return [line for table in tables for line in _aligned(rows, table, sparks=False)]
-    return _aligned(rows, columns, sparks=label + len(columns) * cell + len(GAP) + spark <= room)
+        return [line for table in tables for line in _printed(rows, table, sparks=False)]
+    return _printed(rows, columns, sparks=label + len(columns) * cell + len(GAP) + spark <= room)
 
 
-def _aligned(rows: Sequence[_Row], columns: Sequence[int | None], *, sparks: bool) -> list[str]:
-    table = [[row.label, *(ELLIPSIS if i is None else row.cells[i] for i in columns)] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        GAP.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:]), spark.spark if sparks else ""])
-        for row, spark in zip(table, rows, strict=True)
-    ]
+def _printed(rows: Sequence[_Series], columns: Sequence[int | None], *, sparks: bool) -> list[str]:
+    figures = [[ELLIPSIS if i is None else row.cells[i] for i in columns] for row in rows]
+    table = [[row.label, *cells, row.spark if sparks else ""] for row, cells in zip(rows, figures, strict=True)]
+    return aligned(table, right=range(1, len(columns) + 1))
 
 
 def _columns(count: int, most: int) -> list[int | None]:
@@ -106,7 +97,7 @@ def _columns(count: int, most: int) -> list[int | None]:
     return [*range(half), None, *range(count - half, count)]
 
 
-def _distance(found: Sequence[Facts], facts: Facts) -> float:
+def _distance(found: Sequence[Entry], facts: Facts) -> float:
     """How far a group is outside its bounds at its worst, below 0 where it is inside; 0 without fixed bounds."""
     low, high = (facts["bounds"] or {}).get("low"), (facts["bounds"] or {}).get("high")
     distances = []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
+from geomcheck._text import plural
 from geomcheck.inspection import CORE_GFLOPS, Held, Inspection, WeightGroup
+from geomcheck.report.text.screen import aligned, duration, elide
 from geomcheck.report.text.verdicts import printable
 
 WIDTH = 80
@@ -46,7 +48,7 @@ def _checkpoint(held: Held) -> list[str]:
 
 def _group(group: WeightGroup) -> list[str]:
     shape = " x ".join(map(str, group.shape)) or "()"
-    return [f"{group.kind} {group.module}", str(group.count), shape, _shortened(group.example, 36)]
+    return [f"{group.kind} {group.module}", str(group.count), shape, elide(group.example, 36)]
 
 
 def _unmeasured(groups: Iterable[WeightGroup]) -> list[str]:
@@ -66,18 +68,17 @@ def _frozen(found: Inspection) -> list[str]:
         return ["headers do not say what never changed: that needs weights"]
     if not found.frozen:
         return ["none: every measured weight changed"] if found.metrics else []
-    return [f"{len(found.frozen)} weights never changed, such as {found.frozen[0]}"]
+    return [f"{plural(len(found.frozen), 'weight')} never changed, such as {found.frozen[0]}"]
 
 
 def _cost(found: Inspection) -> list[str]:
     if found.cost is None:
         return []
     cost = found.cost
-    count = len(found.checkpoints)
     return [
-        f"{cost.weights} attention and MLP matrices x {count} checkpoint{'s' if count > 1 else ''}, "
+        f"{cost.weights} attention and MLP matrices x {plural(len(found.checkpoints), 'checkpoint')}, "
         f"{_size(cost.bytes_read) or '0 B'} to read, {cost.gflop:,.3g} GFLOP for every metric: about "
-        f"{_duration(3600 * cost.core_hours)} on one core ({CORE_GFLOPS:.0f} GFLOP/s), less for fewer metrics"
+        f"{duration(3600 * cost.core_hours)} on one core ({CORE_GFLOPS:.0f} GFLOP/s), less for fewer metrics"
     ]
 
 
@@ -104,28 +105,12 @@ def _size(count: int) -> str:
     return f"{size:.3g} TB"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return "a second"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
-
-
 def _section(title: str, content: Sequence[str]) -> list[str]:
     return ["", title, *content] if content else []
 
 
-def _table(rows: Sequence[Sequence[str]], *, right: Iterable[int]) -> list[str]:
-    """Rows in columns, those in `right` flush right."""
-    if not rows:
-        return []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    aligned = [
-        [cell.rjust(width) if column in right else cell.ljust(width) for column, (cell, width) in enumerate(cells)]
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
-    ]
-    return [(INDENT + "  ".join(cells)).rstrip() for cells in aligned]
+def _table(rows: Sequence[Sequence[str]], *, right: Container[int]) -> list[str]:
+    return [INDENT + line for line in aligned(rows, right=right)]
 
 
 def _prose(sentences: Iterable[str]) -> list[str]:
@@ -141,9 +126,3 @@ def _wrapped(text: str, *, hanging: int = 2) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _shortened(name: str, width: int) -> str:
-    """`name` with its middle left out where it is longer than `width`."""
-    half = (width - 3) // 2
-    return name if len(name) <= width else f"{name[: width - 3 - half]}...{name[-half:]}"

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from geomcheck.measurement import Progress as Report
-from geomcheck.report.text.screen import Screen, elide
+from geomcheck.report.text.screen import Screen, duration, elide
 from geomcheck.report.text.verdicts import printable
 
 LOG_EVERY = 30.0
@@ -56,7 +56,7 @@ def _log(run: str) -> Report:
         if now - last >= LOG_EVERY and 0 < done < total:
             last = now
             speed = done / (now - started)
-            left = _duration((total - done) / speed)
+            left = duration((total - done) / speed)
             line = f"geomcheck: measuring {run}: {100 * done // total}%, {_scaled(speed)} entries/s, about {left} left"
             print(line, file=sys.stderr, flush=True)
 
@@ -69,11 +69,3 @@ def _scaled(number: float) -> str:
         if number >= size:
             return f"{number / size:.1f} {unit}"
     return f"{number:.0f}"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds below two minutes, then minutes, then hours and minutes."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ LOG_WIDTH = 120
 """Columns of a log, which scrolls: names are worth more there than a tidy edge."""
 
 ELLIPSIS = "..."
+GAP = "  "
+"""Between the columns of a table."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,30 @@ class Screen:
         return self.wrapped(text, hang=hang) if self.terminal else text.splitlines()
 
 
-def elide(name: str, width: int) -> str:
+def aligned(rows: Sequence[Sequence[str]], *, right: Container[int] = ()) -> list[str]:
+    """A line per row, its cells in columns; the columns numbered in `right` are flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    fit = [str.rjust if index in right else str.ljust for index in range(len(widths))]
+    return [GAP.join(f(cell, width) for f, cell, width in zip(fit, row, widths, strict=True)).rstrip() for row in rows]
+
+
+def duration(seconds: float) -> str:
+    """How long something takes: seconds below two minutes, then minutes, then hours and minutes."""
+    if seconds < 1:
+        return "a second"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{60 * hours + minutes} min" if hours < 2 else f"{hours} h {minutes} min"
+
+
+def elide(name: str, width: int, mark: str = ELLIPSIS) -> str:
     """`name` in at most `width` characters: what is too much goes from its middle, as names differ at their ends."""
     if len(name) <= width:
         return name
-    kept = max(0, width - len(ELLIPSIS))
+    kept = max(0, width - len(mark))
     tail = (kept + 1) // 2
-    return name[: kept - tail] + ELLIPSIS + name[len(name) - tail :]
+    return name[: kept - tail] + mark + name[len(name) - tail :]
 
 
 def elided(names: Sequence[str], width: int) -> list[str]:

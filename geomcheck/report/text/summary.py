@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from geomcheck.report.text.screen import Screen, elide
+from geomcheck.report.facts import Facts, groups_outside
+from geomcheck.report.session import Session
+from geomcheck.report.text.screen import GAP, Screen, aligned, elide
 from geomcheck.report.text.sparkline import sparkline
-from geomcheck.report.text.verdicts import OUTCOME_WORDS, details, notes, printable, shown, unit
+from geomcheck.report.text.verdicts import OUTCOME_WORDS, details, printable, shown, unit
 
 if TYPE_CHECKING:
     import pytest
 
-    from geomcheck.gate.session import Gate
-
 NAME_WIDTH = 24
 """Columns that a name keeps where the terminal is too narrow for all of it."""
 
-GAP = "  "
 INDENT = " " * 7
 """Before the figures that belong to a line."""
 
@@ -28,12 +27,10 @@ _OUTCOME_WIDTH = max(map(len, OUTCOME_WORDS.values()))
 _MARGIN = len(GAP) + _OUTCOME_WIDTH + 1
 """Columns before the id of an expectation."""
 
-Facts = Mapping[str, Any]
-
 
 def write_summary(
     terminal: pytest.TerminalReporter,
-    gate: Gate,
+    session: Session,
     verdicts: Sequence[Facts],
     outputs: Sequence[tuple[str, Path]],
     screen: Screen,
@@ -42,8 +39,8 @@ def write_summary(
     if not verdicts:
         terminal.write_sep("=", "geomcheck: nothing was checked", red=True, bold=True)
         return
-    remarks = notes(gate, verdicts)
-    if screen.verbosity >= 0 or remarks or outputs:
+    notes = session.notes(verdicts)
+    if screen.verbosity >= 0 or notes or outputs:
         terminal.write_sep("=", "geomcheck")
     if screen.verbosity >= 0:
         for (run, suite), group in _by_suite(verdicts):
@@ -52,8 +49,8 @@ def write_summary(
                 terminal.write(f"{GAP}{OUTCOME_WORDS[facts['outcome']]:{_OUTCOME_WIDTH}} ", **_colour(facts))
                 for line in [*lines, *_figures(facts, screen)]:
                     terminal.write_line(printable(line))
-    for remark in remarks:
-        for line in screen.sentence(printable(remark), hang=len(GAP)):
+    for note in notes:
+        for line in screen.sentence(printable(note), hang=len(GAP)):
             terminal.write_line(line, yellow=True)
     for what, path in outputs:
         terminal.write_line(f"{what}: {printable(str(path))}")
@@ -69,23 +66,15 @@ def table(verdicts: Sequence[Facts], screen: Screen) -> list[list[str]]:
     short = [[*(elide(cell, NAME_WIDTH) for cell in row[:2]), *row[2:]] for row in wide]
     bare = [[elide(v["id"], NAME_WIDTH), _span(v) + (" deg" if unit(v) else ""), _condition(v)] for v in verdicts]
     for rows in (wide, short, bare):
-        if _MARGIN + sum(_widths(rows)) + len(GAP) * (len(rows[0]) - 1) <= screen.width:
-            return [[line] for line in _aligned(rows)]
-    first = _aligned([[row[0], row[2]] for row in short])
+        lines = aligned(rows)
+        if _MARGIN + max(map(len, lines)) <= screen.width:
+            return [[line] for line in lines]
+    first = aligned([[row[0], row[2]] for row in short])
     room = _MARGIN + len(GAP)
     rest = (
         screen.wrapped(row[3] if row[3].startswith(row[1]) else f"{row[1]}: {row[3]}", indent=room) for row in short
     )
     return [[line, *(" " * room + part for part in parts)] for line, parts in zip(first, rest, strict=True)]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = _widths(rows)
-    return [GAP.join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
-def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
 def _figures(facts: Facts, screen: Screen) -> list[str]:
@@ -122,7 +111,7 @@ def _condition(facts: Facts) -> str:
         return f"{shown(decisive['low'], facts)} to {shown(decisive['high'], facts)} at step {decisive['step']}"
     if not facts["allow"]:
         return str(facts["condition"])
-    outside = {entry["group"] for entry in facts["observed"] if entry["holds"] is False}
+    outside = groups_outside(facts)
     groups = {entry["group"] for entry in facts["observed"]}
     return f"{facts['condition']}, {len(outside)} of {len(groups)} outside ({100 * facts['allow']:.4g}% allowed)"
 

@@ -41,7 +41,7 @@ def _use(record: Record) -> None:
     verdicts = [judge(expectation, record, record) for expectation in _suite().expectations]
     pairs = zip(_suite().expectations, verdicts, strict=True)
     shown = [judged("tiny-opd", verdict.to_dict(), expectation, record, None) for expectation, verdict in pairs]
-    page([Reported(record.run, record.path, record, record.origin.path, shown)])
+    page([Reported(record.run, record.path, record, shown)])
 
 
 def _record(content: bytes, scratch: Path) -> None:

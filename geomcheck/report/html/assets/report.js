@@ -129,7 +129,7 @@
   function describe(figure, cell, value) {
     const { run, other } = view();
     const { count, name } = run.cells[cell];
-    const of = name !== null ? run.names[name] : `mean of ${count.toLocaleString("en")} weights`;
+    const of = name !== null ? run.names[name] : `${figure.fold} of ${count.toLocaleString("en")} weights`;
     return `${label(run, cell)}\n${show(figure, value, other)}\n${of}`;
   }
 
@@ -199,7 +199,7 @@
     const figure = figures()[state.figure];
     const series = run.steps.map((step, i) => [step, values(figure, i)[state.cell]]).filter(([, value]) => value !== null);
     const parts = [html("h3", label(run, state.cell))];
-    const what = html("p", name !== null ? "" : `${count.toLocaleString("en")} weights; figures are their means`, "dim");
+    const what = html("p", name !== null ? "" : `${count.toLocaleString("en")} weights; each figure is of all of them together`, "dim");
     if (name !== null) what.append(html("code", run.names[name]));
     parts.push(what, html("h4", figure.title + (other ? " (difference)" : "")));
     parts.push(series.length ? curve(series, (value) => show(figure, value, other)) : html("p", "no figure", "dim"));

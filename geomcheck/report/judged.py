@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from geomcheck.record import Record
+from geomcheck.report.facts import Entry, Facts
 from geomcheck.suite import Expectation, judge
 from geomcheck.suite.language.places import ALL
-
-Facts = Mapping[str, Any]
-
-
-def bounds_of(facts: Facts) -> Facts | None:
-    """The allowed band: the condition's, or where every checkpoint has its own, that of the one that decided."""
-    decisive = facts["decisive"]
-    if facts["bounds"] is None and decisive is not None and "low" in decisive:
-        return {"low": decisive["low"], "high": decisive["high"]}
-    bounds: Facts | None = facts["bounds"]
-    return bounds
 
 
 @dataclass(frozen=True)
@@ -35,8 +24,8 @@ class Judged:
 
     suite: str
     facts: Facts
-    whole: Sequence[Facts] = ()
-    layers: Sequence[Facts] = ()
+    whole: Sequence[Entry] = ()
+    layers: Sequence[Entry] = ()
 
 
 def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, reference: Record | None) -> Judged:
@@ -51,5 +40,5 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
     return Judged(suite, facts, whole)
 
 
-def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[Facts]:
+def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[Entry]:
     return [observed.to_dict() for observed in judge(expectation, record, reference).observed]

@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from geomcheck.diagnostics import Metric, Unit
+from geomcheck.report.facts import Facts
+
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -37,6 +40,16 @@ class Form:
     percent: bool = False
     degrees: bool = False
 
+    @classmethod
+    def of_metric(cls, metric: Metric) -> Form:
+        """Shares with a natural end at 1 in percent."""
+        return cls(percent=metric.unit is Unit.FRACTION and metric.high == 1.0, degrees=metric.unit is Unit.DEGREES)
+
+    @classmethod
+    def of_facts(cls, facts: Facts) -> Form:
+        """As the suite of a verdict writes its bounds."""
+        return cls(percent=facts["percent"], degrees=facts["unit"] == Unit.DEGREES)
+
     def show(self, value: float | None, digits: int = 3) -> str:
         """`value` with its unit; a dash where there is none."""
         if value is None or math.isnan(value):
@@ -48,18 +61,12 @@ class Form:
 
 def times(value: float, bound: float) -> str:
     """How many times `bound` the larger `value` is, for a sentence: ``66 times``, ``1.4 times``."""
-    ratio = value / bound
-    return f"{plain(ratio, 2)} times"
+    return f"{plain(value / bound, 2)} times"
 
 
 def symbols(condition: str) -> str:
     """A condition as suites word it, with the signs that print has for it."""
     return condition.replace(" +- ", " ± ").replace("<=", "≤")
-
-
-def several(count: int, noun: str) -> str:
-    """``1 weight``, ``2,300 weights``."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def enumerated(items: Sequence[str]) -> str:

@@ -1,0 +1,95 @@
+"""How the elements of a chart look: by the classes of the page that they stand in, or by attributes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from markupsafe import Markup
+
+from geomcheck.report.safe import visible
+
+COLOURS = ("#2a78c8", "#d9762b", "#b0549c", "#3a9aa8", "#8a8a3a", "#7a6fd0", "#6b7a2f", "#a0715a")
+
+_PLAIN: dict[str, dict[str, object]] = {
+    "axis": {"stroke": "currentColor", "stroke-opacity": 0.5},
+    "grid": {"stroke": "currentColor", "stroke-opacity": 0.15},
+    "end": {"text-anchor": "end"},
+    "middle": {"text-anchor": "middle"},
+    "line": {"fill": "none", "stroke": "currentColor", "stroke-width": 2},
+    "dot": {"fill": "currentColor"},
+    "in": {"fill": "#2f9e6e"},
+    "out": {"fill": "none", "stroke": "#d43d3d", "stroke-width": 2.5},
+    "label": {"fill": "currentColor"},
+    "band": {"fill": "currentColor", "fill-opacity": 0.18},
+    "shade": {"fill": "currentColor", "fill-opacity": 0.18},
+    "allowed": {"color": "#2f9e6e"},
+    "own": {"color": COLOURS[0]},
+    "other": {"color": "#8a8a8a"},
+    "null": {"color": "#8a8a8a", "stroke-dasharray": "5 4"},
+    **{f"run{index}": {"color": colour} for index, colour in enumerate(COLOURS)},
+}
+"""What each class looks like without a style sheet: colours that do on light and on dark pages."""
+
+_HEADING = 22
+_BESIDE = 60
+"""Room for longer labels at the right edge of a chart that stands alone."""
+
+
+class Style(Protocol):
+    """Writes the elements of a chart, and the chart around them."""
+
+    def element(self, tag: str, classes: str, tip: str = "", text: str = "", /, **attributes: object) -> Markup:
+        """One element; `tip` is what hovering says."""
+        ...
+
+    def chart(self, title: str, width: int, height: int, content: Markup) -> Markup:
+        """The whole drawing."""
+        ...
+
+
+class _Page:
+    """By classes of the report's style sheet, which a strict content policy allows."""
+
+    def element(self, tag: str, classes: str, tip: str = "", text: str = "", /, **attributes: object) -> Markup:
+        named = {"class": classes, **attributes, **({"data-tip": tip} if tip else {})}
+        return _element(tag, named, Markup.escape(text))
+
+    def chart(self, title: str, width: int, height: int, content: Markup) -> Markup:
+        named = {"class": "chart", "viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": title}
+        return _element("svg", named, content)
+
+
+class _Alone:
+    """By attributes, for pages that are not ours: no script, no style sheet, the title above."""
+
+    def element(self, tag: str, classes: str, tip: str = "", text: str = "", /, **attributes: object) -> Markup:
+        look = {name: value for word in classes.split() for name, value in _PLAIN.get(word, {}).items()}
+        return _element(tag, {**look, **attributes}, (_title(tip) if tip else Markup()) + Markup.escape(text))
+
+    def chart(self, title: str, width: int, height: int, content: Markup) -> Markup:
+        named = {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "viewBox": f"0 {-_HEADING} {width + _BESIDE} {height + _HEADING}",
+            "width": 640,
+            "role": "img",
+            "style": "max-width:100%;height:auto",
+            "font-family": "sans-serif",
+            "font-size": 12,
+            "fill": "currentColor",
+        }
+        heading = _element("text", {"x": 0, "y": -6, "font-weight": "bold"}, Markup.escape(title))
+        return Markup(visible(_element("svg", named, _title(title) + heading + content)))
+
+
+def _title(text: str) -> Markup:
+    return _element("title", {}, Markup.escape(text))
+
+
+def _element(tag: str, attributes: Mapping[str, object], content: Markup) -> Markup:
+    named = "".join(f' {name}="{Markup.escape(value)}"' for name, value in attributes.items())
+    return Markup(f"<{tag}{named}>{content}</{tag}>" if content else f"<{tag}{named}/>")
+
+
+PAGE: Style = _Page()
+ALONE: Style = _Alone()

@@ -1,0 +1,85 @@
+"""What reports need of a session: its runs, and what a reader should know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from geomcheck._text import plural
+from geomcheck.errors import NoBaseline
+from geomcheck.record import Origin, Record
+from geomcheck.report.facts import Facts
+from geomcheck.report.figures import Figures
+from geomcheck.report.judged import Judged
+from geomcheck.report.remarks import notable
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One run, against one W0.
+
+    Attributes:
+        name: its name in the report.
+        path: as it was given.
+        record: what was measured; None where it could not be.
+        judged: the verdicts that a page shows, none where no suite was asked.
+        suites: paths of the suites that judge it.
+        opened: notes on the run from opening it, which its record repeats.
+        base: where W0 came from, which its record repeats.
+        problem: why there is no record.
+    """
+
+    name: str
+    path: str
+    record: Record | None = None
+    judged: Sequence[Judged] = ()
+    suites: Sequence[str] = ()
+    opened: Sequence[str] = ()
+    base: Origin | None = None
+    problem: str = ""
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where W0 came from, as far as that is known."""
+        return self.record.origin if self.record else self.base
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth a line wherever its figures are shown."""
+        return [remark.line for remark in notable(Figures(self.record))] if self.record else list(self.opened)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is checked.
+
+    Attributes:
+        runs: in the order in which they were given; one that is compared with several W0 once for each.
+        omissions: which checkpoints were left out, with the run's name.
+        notices: what the session noticed beside.
+        missing_baseline: the record to compare with, where it is not there yet.
+    """
+
+    runs: Sequence[Reported]
+    omissions: Sequence[str] = ()
+    notices: Sequence[str] = ()
+    missing_baseline: str | None = None
+
+    @property
+    def each_once(self) -> list[Reported]:
+        """Every run with the first of its W0."""
+        first: dict[str, Reported] = {}
+        for run in self.runs:
+            first.setdefault(run.name, run)
+        return list(first.values())
+
+    def notes(self, verdicts: Sequence[Facts]) -> list[str]:
+        """A line for all that a reader should know beside the verdicts."""
+        notes = [f"note: {run.name}: {note}" for run in self.runs for note in run.notes]
+        unjudged = sum(facts["outcome"] == "info" and not facts["observed"] for facts in verdicts)
+        if unjudged:
+            reason = NoBaseline(self.missing_baseline or "")
+            notes.append(f"note: {plural(unjudged, 'expectation')} not judged: {reason}")
+        notes += [f"note: {notice}" for notice in self.notices]
+        warnings = (f"warning: {facts['id']}: {warning}" for facts in verdicts for warning in facts["warnings"])
+        return [*notes, *dict.fromkeys(warnings)]

@@ -1,0 +1,34 @@
+"""The page's figures are the gate's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import geomcheck
+from geomcheck.checkpoints.weights import describe
+from geomcheck.diagnostics import FOLDS, Fold, load_metrics
+from geomcheck.record import Request
+from geomcheck.report.figures import Figures, Statistic
+from geomcheck.report.html.heatmap import payload
+from tests.report.records import record_of
+
+NAMES = [f"model.layers.0.mlp.experts.{expert}.up_proj.weight" for expert in range(8)]
+SUITE = "geomcheck: 1\nname: s\nexpect: [{id: e, metric: update_support, above: 0.001%}]\n"
+
+
+@pytest.mark.parametrize("fold", FOLDS)
+def test_a_page_folds_as_the_gate_does(fold: Fold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the metric declares, which may be another package's."""
+    metric = replace(load_metrics()["update_support"], fold=fold)
+    monkeypatch.setitem(load_metrics()._metrics, metric.name, metric)
+    record = record_of(NAMES)
+    record.weights[NAMES[3]] = describe(NAMES[3], (64, 640), ("bf16",))
+    (tmp_path / "s.yaml").write_text(SUITE)
+    (verdict,) = geomcheck.load_suite(tmp_path / "s.yaml").evaluate(record)
+    judged = [observed.value for observed in verdict.observed]
+    assert Figures(record).folded(Statistic(Request.of(metric, {}), "value")) == judged
+    (drawn,) = [f for f in payload("run", Figures(record), 1)["figures"] if f["metric"] == metric.name]
+    assert [value for (value,) in drawn["values"]] == pytest.approx(judged, rel=1e-3)
