@@ -1,19 +1,23 @@
-"""From a session's verdicts to the runs of an HTML report."""
+"""From what a session found to its HTML report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from geomcheck.errors import RunError
+from geomcheck.gate.outputs import Found
 from geomcheck.gate.session import Gate
 from geomcheck.record import Record
-from geomcheck.report.html import Judged, Reported, judged
+from geomcheck.report.html import Judged, Reported, judged, write_report
 
 
-def reported(gate: Gate, verdicts: Sequence[Mapping[str, Any]]) -> list[Reported]:
-    """Every run of the session with its record and its verdicts, in the order in which they were given."""
-    return [_run(gate, name, [v for v in verdicts if v["run"] == name]) for name in gate.subjects]
+def write_page(path: Path, found: Found) -> None:
+    """Write the page of every run of the session with its record and its verdicts, in the order of the command line."""
+    gate = found.gate
+    runs = [_run(gate, name, [v for v in found.verdicts if v["run"] == name]) for name in gate.subjects]
+    write_report(path, runs, found.errors)
 
 
 def _run(gate: Gate, name: str, verdicts: Sequence[Mapping[str, Any]]) -> Reported:
