@@ -68,6 +68,21 @@ def _umask() -> int:
     return umask
 
 
+@contextmanager
+def working_in(directory: Path) -> Iterator[None]:
+    """Let `directory` be the working directory inside the context; the one before may have been removed meanwhile."""
+    try:
+        before = Path.cwd()
+    except FileNotFoundError:
+        before = None
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.chdir(before)
+
+
 def displayed(path: Path) -> str:
     """`path` relative to the working directory where it is inside, else absolute."""
     try:

@@ -1,4 +1,4 @@
-"""Whatever takes a run takes a record: from either to the record."""
+"""Turn a run, a record file or a record into a record."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from geomcheck.options import OPTIONS
+
 ROOT = Path(__file__).parent.parent
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
 STEPS = {step["id"]: step for step in ACTION["runs"]["steps"] if "run" in step}
@@ -77,6 +79,11 @@ def test_report_and_record_are_uploaded_whatever_the_verdict() -> None:
     upload = ACTION["runs"]["steps"][-1]
     assert upload["uses"].startswith("actions/upload-artifact@")
     assert upload["if"].startswith("always()")
+
+
+def test_every_output_is_asked_for() -> None:
+    for declared in OPTIONS:
+        assert (f'"{declared.flagged}=$directory/' in STEPS["check"]["run"]) == (declared.output is not None)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "geomcheck"
 
 ROOMS = (
-    ("_text", "errors", "files", "_compat", "_gc", "_lazy"),
+    ("_text", "errors", "files", "_compat", "_gc", "_lazy", "options"),
     ("diagnostics",),
     ("checkpoints",),
     ("record",),

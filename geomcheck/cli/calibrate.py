@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
+from geomcheck.cli.options import WEIGHTS, add_command, inputs
 from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
 from geomcheck.report.text.verdicts import printable
@@ -20,10 +21,9 @@ WIDTH = 100
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    parser = commands.add_parser("calibrate", help="turn good runs of a recipe into a suite")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory or record; good ones, best five or more")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="suite to write (YAML)")
-    parser.add_argument("--base", metavar="PATH", help="where W0 comes from")
+    runs = "run directory or record; good ones, best five or more"
+    about = "turn good runs of a recipe into a suite"
+    parser = add_command(commands, "calibrate", run, about, "base", WEIGHTS, runs=runs, output="suite to write (YAML)")
     parser.add_argument(
         "--across-bases",
         action="store_true",
@@ -42,7 +42,6 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--margin", metavar="P%", help="of the mean, on either side (default 10%%; with --rule range)")
     parser.add_argument("--metrics", metavar="NAME,...", help="metrics to hold (default: those stable across the runs)")
-    parser.add_argument("--weights", default="linear", metavar="ROLE", help="attention, mlp, linear (default) or all")
     parser.add_argument(
         "--at", action="append", default=[], metavar="PLACE", help="checkpoint: first, last, a step, 20%% (repeatable)"
     )
@@ -51,7 +50,6 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--profile", metavar="NAME", help="write the profile of a regime instead, for geomcheck regime")
     parser.add_argument("--name", metavar="NAME", help="of the suite (default: the file's name)")
-    parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -59,9 +57,7 @@ def run(options: argparse.Namespace) -> None:
     from geomcheck.cli.arguments import place, selection, slug
 
     output = Path(options.output)
-    inputs = [(f"the run {run}", Path(run)) for run in options.runs]
-    inputs += [(f"W0 {options.base}", Path(options.base))] if options.base else []
-    require_writable(output, inputs=inputs)
+    require_writable(output, inputs=inputs(options.runs, bases=[options.base]))
     if options.profile:
         _profile(options, output)
         return

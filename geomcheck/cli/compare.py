@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from geomcheck.cli.options import JSON, WEIGHTS, add_command
 from geomcheck.report.text.screen import aligned
 from geomcheck.report.text.verdicts import printable
 
@@ -24,13 +25,9 @@ WIDTH = 96
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    parser = commands.add_parser("compare", help="hold two runs side by side, metric by metric")
-    parser.add_argument("a", metavar="A", help="run directory or record")
-    parser.add_argument("b", metavar="B", help="run directory or record; differences are B minus A")
-    parser.add_argument("--base", metavar="PATH", help="where W0 of both comes from")
-    parser.add_argument("--weights", default="linear", metavar="ROLE", help="attention, mlp, linear (default) or all")
-    parser.add_argument("--json", action="store_true", help="print JSON, with every checkpoint")
-    parser.set_defaults(command=run)
+    theirs = "run directory or record; differences are B minus A"
+    about = "hold two runs side by side, metric by metric"
+    add_command(commands, "compare", run, about, "base", WEIGHTS, JSON, a="run directory or record", b=theirs)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,14 +6,13 @@ import argparse
 import json
 from typing import Any
 
+from geomcheck.cli.options import JSON, add_command
+
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    parser = commands.add_parser("inspect", help="say what is in a run and what would be read, from headers only")
-    parser.add_argument("run", metavar="RUN", help="directory of checkpoints, or a record file")
-    parser.add_argument("--base", metavar="PATH", help="where W0 comes from: a directory or a Hub id")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(command=run)
+    about = "say what is in a run and what would be read, from headers only"
+    add_command(commands, "inspect", run, about, "base", JSON, run="directory of checkpoints, or a record file")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import geomcheck
 from geomcheck.cli import calibrate, compare, inspect, measure, regime, report, watch
-from geomcheck.errors import GeomcheckError
+from geomcheck.cli.options import add_command
+from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.report.text.verdicts import printable
 
 WRONG_USAGE = 4
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     code = 0
     try:
+        _require_values(options)
         code = options.command(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -29,6 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
         return WRONG_USAGE
     return code
+
+
+def _require_values(options: argparse.Namespace) -> None:
+    given = {name: value if isinstance(value, list) else [value] for name, value in vars(options).items()}
+    if empty := [name for name, values in given.items() if "" in values]:
+        raise UsageError(f"--{empty[0].replace('_', '-')} is empty; is a variable not set?")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,12 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (measure, watch, inspect, calibrate, compare, regime, report):
         command.add_to(commands)
-    metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
-    metrics.set_defaults(command=_metrics)
-    suites = commands.add_parser("suites", help="list the shipped suites")
-    suites.set_defaults(command=_suites)
-    schema = commands.add_parser("schema", help="print the JSON Schema of suites, for editors")
-    schema.set_defaults(command=_schema)
+    add_command(commands, "metrics", _metrics, "list the metrics with their definitions and parameters")
+    add_command(commands, "suites", _suites, "list the shipped suites")
+    add_command(commands, "schema", _schema, "print the JSON Schema of suites, for editors")
     return parser
 
 

@@ -7,7 +7,9 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from geomcheck.cli.options import JSON, WEIGHTS, add_command
 from geomcheck.errors import GeomcheckError
+from geomcheck.options import Option
 from geomcheck.report.text.screen import aligned
 from geomcheck.report.text.verdicts import printable
 
@@ -19,22 +21,21 @@ if TYPE_CHECKING:
 
 OVERLAP = "low_magnitude_overlap"
 
+AT = Option(name="at", metavar="PLACE", default="last", help="checkpoint: first, last, a step, or a progress as 20%%")
+PROFILES = Option(
+    name="profiles",
+    metavar="FILE",
+    path=True,
+    repeatable=True,
+    help="profile file, directory of them, or `paper`",
+    otherwise="paper, which is Qwen3-8B",
+)
+
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    parser = commands.add_parser("regime", help="tell whether a run looks like SFT, OPD or RLVR")
-    parser.add_argument("run", metavar="RUN", help="run directory or record")
-    parser.add_argument("--base", metavar="PATH", help="where W0 comes from")
-    parser.add_argument(
-        "--profiles",
-        action="append",
-        metavar="FILE",
-        help="profile file, directory of them, or `paper` (repeatable; default: paper, which is Qwen3-8B)",
-    )
-    parser.add_argument("--at", default="last", metavar="PLACE", help="checkpoint: first, last (default), a step, 20%%")
-    parser.add_argument("--weights", default="linear", metavar="ROLE", help="attention, mlp, linear (default) or all")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(command=run)
+    about = "tell whether a run looks like SFT, OPD or RLVR"
+    add_command(commands, "regime", run, about, "base", PROFILES, AT, WEIGHTS, JSON, run="run directory or record")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geomcheck.cli.options import add_command, inputs
 from geomcheck.files import require_writable
 
 if TYPE_CHECKING:
-    from geomcheck.gate.subjects import Subject
+    from geomcheck.gate.subjects import GivenRun
     from geomcheck.record import Record
     from geomcheck.report.html import Reported
     from geomcheck.suite import Suite
@@ -18,14 +19,9 @@ if TYPE_CHECKING:
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    parser = commands.add_parser("report", help="write an HTML report of records or runs; several are compared")
-    parser.add_argument("runs", nargs="+", metavar="RECORD", help="record file, or directory of checkpoints")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="page to write (HTML)")
-    parser.add_argument("--base", metavar="PATH", help="where W0 comes from, for directories")
-    parser.add_argument("--suite", action="append", default=[], metavar="NAME-OR-PATH", help="judge by this suite")
-    parser.add_argument("--reference", metavar="RECORD", help="record that `like: reference` compares with")
-    parser.add_argument("--workers", metavar="N|ray", help="local workers, or your Ray cluster")
-    parser.set_defaults(command=run)
+    about = "write an HTML report of records or runs; several are compared"
+    options, runs = ("base", "suite", "reference", "workers"), "record file, or directory of checkpoints"
+    add_command(commands, "report", run, about, *options, runs=runs, output="page to write (HTML)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -39,9 +35,11 @@ def run(options: argparse.Namespace) -> None:
     loaded = [load_suite(source) for source in options.suite]
     subjects = open_subjects(options.runs)
     other = open_subject(options.reference) if options.reference else None
-    require_writable(output, inputs=_inputs([*subjects, *([other] if other else [])], base, loaded))
+    own = [subject.run.own_base.source.path for subject in subjects if subject.run and subject.run.own_base]
+    read = inputs(options.runs, bases=[base, *own], suites=loaded, reference=options.reference)
+    require_writable(output, inputs=read)
 
-    def measured(subject: Subject, against: Subject | None) -> Record:
+    def measured(subject: GivenRun, against: GivenRun | None) -> Record:
         if subject.record is not None:
             return subject.record
         return measure(
@@ -59,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     print(output)
 
 
-def _reported(subject: Subject, record: Record, suites: Sequence[Suite], reference: Record | None) -> Reported:
+def _reported(subject: GivenRun, record: Record, suites: Sequence[Suite], reference: Record | None) -> Reported:
     from geomcheck.report.html import Reported, judged
 
     verdicts = [
@@ -73,15 +71,3 @@ def _reported(subject: Subject, record: Record, suites: Sequence[Suite], referen
         record=record,
         judged=verdicts,
     )
-
-
-def _inputs(subjects: Sequence[Subject], base: str | None, suites: Sequence[Suite]) -> Iterator[tuple[str, Path]]:
-    """Every file and directory that is read, with what it is."""
-    for subject in subjects:
-        yield f"the run {subject.path}", Path(subject.path)
-        if subject.run is not None and subject.run.own_base is not None:
-            yield f"W0 of {subject.path}", subject.run.own_base.source.path
-    for place in {base, *(suite.base for suite in suites)} - {None}:
-        yield f"W0 {place}", Path(str(place))
-    for suite in suites:
-        yield f"the suite {suite.file}", suite.file

@@ -7,12 +7,15 @@ import math
 import sys
 import tempfile
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
+from geomcheck.cli.options import JSON, add_command, inputs
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.files import require_writable
+from geomcheck.options import option
 from geomcheck.report.text.verdicts import printable
 
 if TYPE_CHECKING:
@@ -27,32 +30,24 @@ MAX_EVERY = 86_400
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    parser = commands.add_parser(
+    cache = replace(option("cache"), otherwise="a temporary one")
+    json = replace(JSON, help="print JSON, a document per line")
+    parser = add_command(
+        commands,
         "watch",
-        help="follow a run while it trains, judge each checkpoint as it comes",
+        run,
+        "follow a run while it trains, judge each checkpoint as it comes",
+        *("suite", "base", "reference", "workers", "device", cache, "record", json, "dequantize"),
         description="Exit code: 0 the run has ended and everything holds (with --once: nothing is violated so far), "
         "1 violated or not measurable, 2 invalid suite or interrupted, 4 wrong usage, 5 nothing was checked.",
+        run="directory that checkpoints are written to; need not exist yet",
     )
-    parser.add_argument("run", metavar="RUN", help="directory that checkpoints are written to; need not exist yet")
-    parser.add_argument("--suite", action="append", default=[], metavar="NAME-OR-PATH", help="suite to judge by")
-    parser.add_argument("--base", metavar="PATH", help="where W0 comes from")
-    parser.add_argument("--reference", metavar="PATH", help="run or record for `like: reference`")
     parser.add_argument("--every", type=float, default=15.0, metavar="SECONDS", help="how often to look (default 15)")
     parser.add_argument("--steps", type=int, metavar="N", help="length of the training (default: what its files say)")
     parser.add_argument(
         "--idle", type=float, metavar="MINUTES", help="without a new checkpoint for so long, the run counts as ended"
     )
     parser.add_argument("--once", action="store_true", help="look once, and say what can be said now")
-    parser.add_argument("--workers", metavar="N|ray", help="local workers, or your Ray cluster")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where to compute")
-    parser.add_argument("--cache", metavar="PATH", help="directory that remembers what was measured (default: a "
-                        "temporary one)")  # fmt: skip
-    parser.add_argument("--record", metavar="FILE", help="record to write in the end (Parquet)")
-    parser.add_argument("--json", action="store_true", help="print JSON, a document per line")
-    parser.add_argument(
-        "--dequantize", action="store_true", help="make fp32 of fp8 weights and their scales, and measure those"
-    )
-    parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
     base = _base(options, suites)
     output = Documents() if options.json else Lines()
     with ExitStack() as stack:
-        directory = options.cache or stack.enter_context(tempfile.TemporaryDirectory(prefix="geomcheck-"))
+        named = options.cache if options.cache != "off" else None
+        directory = named or stack.enter_context(tempfile.TemporaryDirectory(prefix="geomcheck-"))
         cache = stack.enter_context(closing(Cache(Path(directory))))
         workers = parse_workers(options.workers, option="--workers=")
         resources = Resources(workers=workers, device=options.device, cache=cache)
@@ -115,14 +111,11 @@ def _base(options: argparse.Namespace, suites: list[Suite]) -> BaseWeights | Non
     """W0 where it was given, after checking that no output would overwrite an input."""
     from geomcheck.checkpoints import open_base
 
-    places = {options.run: "the run"} | {suite.base: "W0" for suite in suites if suite.base}
-    places |= {place: "W0" for place in [options.base] if place} | {str(suite.file): "a suite" for suite in suites}
-    places |= {place: "the reference" for place in [options.reference] if place}
-    inputs = [(f"{what} {place}", Path(place)) for place, what in places.items()]
+    read = inputs([options.run], bases=[options.base], suites=suites, reference=options.reference)
     if options.record:
-        require_writable(Path(options.record), inputs=inputs, option="--record=")
-    if options.cache:
+        require_writable(Path(options.record), inputs=read, option="--record=")
+    if options.cache not in (None, "off"):
         from geomcheck.measurement.cache import require_outside
 
-        require_outside(Path(options.cache), inputs, option="--cache=")
+        require_outside(Path(options.cache), read, option="--cache=")
     return open_base(options.base, "the given base") if options.base else None

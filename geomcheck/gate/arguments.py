@@ -4,50 +4,76 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
+from dataclasses import dataclass
 from glob import glob
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from geomcheck.errors import UsageError
+from geomcheck.options import miswritten, typed
 from geomcheck.suite import find_suite, shipped_suites
-
-PATH_OPTIONS = (
-    "--geom-run",
-    "--geom-base",
-    "--geom-reference",
-    "--geom-suite",
-    "--geom-json",
-    "--geom-record",
-    "--geom-cache",
-)
 
 DEFAULT_GLOBS = ["suites/*.yaml", "suites/*.yml"]
 
-CANDIDATES = pytest.StashKey[dict[Path, bool]]()
-"""Suite files that may be collected; True where the user named the file, so that `applies_to` is not asked."""
+INI_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+
+SUITE = re.compile(rb"""(?m)^[{\s]*["']?geomcheck["']?\s*:""")
+"""What tells a suite from other YAML files."""
+
+SETTING = re.compile(rb"""(?m)^\s*["']?geom_suites["']?\s*=""")
+"""What an ini file has that says where suites are."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A suite file that may be collected; one that the user `named` judges every run, and `applies_to` is not asked."""
+
+    file: Path
+    node_id: str
+    named: bool
+
+
+CANDIDATES = pytest.StashKey[list[Candidate]]()
 
 
 def add_suites(config: pytest.Config, args: list[str]) -> None:
     """Find the candidate suites, remember them, and add those that the user did not name to `args`.
 
     Raises:
-        pytest.UsageError: ``--geom-run DIR`` instead of ``--geom-run=DIR``, or no such suite.
+        pytest.UsageError: a path that does not follow its option after ``=``, or no such suite.
     """
-    _refuse_detached_values(config)
+    if problem := miswritten(typed(config)):
+        raise pytest.UsageError(problem)
     paths = [_absolute(config, argument) for argument in config.known_args_namespace.file_or_dir]
     try:
         named = {_named_suite(config, source): True for source in config.known_args_namespace.geom_suite}
         candidates = _under(paths, config) if paths else {}
         if not paths and not named:
-            candidates = dict.fromkeys(_project_suites(config) or _shipped_suites(config), False)
+            candidates = dict.fromkeys(_unnamed_suites(config), False)
     except UsageError as error:
         raise pytest.UsageError(f"geomcheck: {error}") from None
-    config.stash[CANDIDATES] = {_real(path): explicit for path, explicit in {**candidates, **named}.items()}
-    given = {_real(path) for path in paths}
-    covered = {path for path in config.stash[CANDIDATES] if path in candidates and paths}
-    args += [str(path) for path in config.stash[CANDIDATES] if path not in given | covered]
+    files = {_real(path): explicit for path, explicit in {**candidates, **named}.items()}
+    ids = _node_ids(files, _real(config.rootpath))
+    config.stash[CANDIDATES] = [Candidate(file, ids[file], explicit) for file, explicit in files.items()]
+    covered = {_real(path) for path in (*paths, *candidates)} if paths else set()
+    args += [str(file) for file in files if file not in covered]
+
+
+def _node_ids(files: Collection[Path], root: Path) -> dict[Path, str]:
+    """The node id of each suite file: its path from the rootdir.
+
+    Outside the rootdir, where pytest has no id for a file, it is the end of its path, as much as tells it from others.
+    """
+    outside = [file for file in files if not file.is_relative_to(root)]
+    ids = {file: file.relative_to(root).as_posix() for file in files if file not in outside}
+    for file in outside:
+        others = [other for other in outside if other != file]
+        ends = (file.parts[-count:] for count in range(1, len(file.parts) + 1))
+        ids[file] = "/".join(next(end for end in ends if all(other.parts[-len(end) :] != end for other in others)))
+    return ids
 
 
 def _named_suite(config: pytest.Config, source: str) -> Path:
@@ -57,16 +83,6 @@ def _named_suite(config: pytest.Config, source: str) -> Path:
     if not own and source in shipped_suites():
         _refuse_passed_over(config, {source})
     return own[0] if own else find_suite(source, beside=config.invocation_params.dir)
-
-
-def _refuse_detached_values(config: pytest.Config) -> None:
-    """pytest looks for its rootdir among detached values: ``--geom-run DIR`` would move it into the run."""
-    for option in PATH_OPTIONS:
-        arguments = [str(argument) for argument in config.invocation_params.args]
-        if option in arguments:
-            following = arguments[arguments.index(option) + 1 :][:1]
-            value = following[0] if following else "PATH"
-            raise pytest.UsageError(f"write {option}={value}, with `=`: a detached path would move pytest's rootdir")
 
 
 def _under(paths: list[Path], config: pytest.Config) -> dict[Path, bool]:
@@ -82,36 +98,52 @@ def _under(paths: list[Path], config: pytest.Config) -> dict[Path, bool]:
 
 def _project_suites(config: pytest.Config) -> list[Path]:
     """The suites of the project. Raises UsageError where the ini file says where they are, and they are not there."""
-    configured: Iterable[str] = config.getini("geom_suites")
-    globs = list(configured) or DEFAULT_GLOBS
-    root = config.rootpath
-    found = sorted(
-        {root / name for pattern in globs for name in glob(pattern, root_dir=root) if (root / name).is_file()}
-    )
+    configured = [os.path.expanduser(pattern) for pattern in config.getini("geom_suites")]
+    found = _matching(config.rootpath, configured or DEFAULT_GLOBS)
     if configured and not found:
-        raise UsageError(f"geom_suites = {' '.join(globs)} in the ini file matches no file in {config.rootpath}")
+        raise UsageError(f"geom_suites = {' '.join(configured)} in the ini file matches no file in {config.rootpath}")
     return found
 
 
-def _shipped_suites(config: pytest.Config) -> Iterable[Path]:
-    """The shipped suites. Raises UsageError where the project has suites, and pytest's rootdir is not the project."""
-    _refuse_passed_over(config)
-    return shipped_suites().values()
+def _matching(root: Path, globs: Iterable[str]) -> list[Path]:
+    found = {root / name for pattern in globs for name in glob(pattern, root_dir=root)}
+    return sorted(path for path in found if path.is_file())
+
+
+def _unnamed_suites(config: pytest.Config) -> Iterable[Path]:
+    """The suites of the project, or else the shipped ones.
+
+    Raises:
+        UsageError: pytest's rootdir is not the project.
+    """
+    found = _project_suites(config)
+    if not found:
+        _refuse_passed_over(config)
+        return shipped_suites().values()
+    here, known = config.invocation_params.dir, config.known_args_namespace
+    if not (known.rootdir or known.inifilename or _real(here).is_relative_to(_real(config.rootpath))):
+        raise UsageError(
+            f"pytest's rootdir is {config.rootpath}, because of a path that stands alone, such as the value of an "
+            f"option: the suites there would judge the run, and not those of {here}. Write that option with `=`, or "
+            f"run pytest with --rootdir"
+        )
+    return found
 
 
 def _refuse_passed_over(config: pytest.Config, names: Container[str] | None = None) -> None:
     """Refuse a shipped suite in place of one, of these `names`, in a directory around the rootdir or the user's."""
-    here = config.invocation_params.dir
-    around = dict.fromkeys([*_inside_repository(here), *_inside_repository(config.rootpath)])
-    for directory in around:
-        suites = (path for pattern in DEFAULT_GLOBS for path in sorted(directory.glob(pattern)))
-        for path in suites:
-            if (names is None or path.stem in names) and _is_suite(path):
+    around = chain.from_iterable(map(_inside_repository, (config.invocation_params.dir, config.rootpath)))
+    for directory in dict.fromkeys(around):
+        suites = [p for p in _matching(directory, DEFAULT_GLOBS) if names is None or p.stem in names]
+        marked = [(path, SUITE, f"such as {path.name}") for path in suites]
+        marked += [(directory / name, SETTING, f"which {name} names") for name in INI_FILES if names is None]
+        for path, mark, such in marked:
+            if path != config.inipath and _holds(path, mark):
                 raise UsageError(
                     f"pytest's rootdir is {config.rootpath}{f', by {config.inipath}' if config.inipath else ''}, which "
-                    f"has no {DEFAULT_GLOBS[0]}: the suites of {directory}, such as {path.name}, would be passed over "
-                    f"for shipped ones. Run pytest with --rootdir={directory}, set geom_suites in the ini file, or "
-                    "name the suite with --geom-suite=FILE"
+                    f"has no {DEFAULT_GLOBS[0]}: the suites of {directory}, {such}, would be passed over for shipped "
+                    "ones. Write the values of options with `=`, run pytest with "
+                    f"--rootdir={directory}, set geom_suites in the ini file, or name the suite with --geom-suite=FILE"
                 )
 
 
@@ -123,11 +155,15 @@ def _inside_repository(directory: Path) -> Iterator[Path]:
             return
 
 
-def _is_suite(path: Path) -> bool:
-    """Whether this is a suite, and no other YAML file."""
+def is_suite(path: Path) -> bool:
+    """Whether a file is meant as a suite, and is no other YAML file."""
+    return _holds(path, SUITE)
+
+
+def _holds(path: Path, mark: re.Pattern[bytes]) -> bool:
     try:
         with path.open("rb") as file:
-            return re.search(rb"""(?m)^[{\s]*["']?geomcheck["']?\s*:""", file.read(1 << 16)) is not None
+            return mark.search(file.read(1 << 16)) is not None
     except OSError:
         return False
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from geomcheck.errors import NoBaseline, RunError, UsageError
+from geomcheck.gate.items import Collection
 from geomcheck.gate.session import Gate, Measurement
 from geomcheck.record import Record, read_record, write_record
+from geomcheck.suite import Suite, load_suite
 
 _PLAN = "plan.json"
 _RECORDS = "records.json"
@@ -29,7 +31,7 @@ class Exchange:
     @staticmethod
     def announce(directory: Path, gate: Gate) -> None:
         """Controller: say which suites judge which runs."""
-        plan = {str(file): list(pairing.runs) for file, pairing in gate.pairings.items()}
+        plan = {str(file): gate.collection_of(file) for file in gate.pairings}
         (directory / _PLAN).write_text(json.dumps(plan))
 
     @staticmethod
@@ -45,16 +47,19 @@ class Exchange:
             reference = {"missing": gate.missing_baseline}
         (directory / _RECORDS).write_text(json.dumps({"records": records, "reference": reference}))
 
-    def runs(self, file: Path) -> tuple[str, ...] | None:
-        """The runs that a suite file judges; None for a file that is no suite of this session."""
-        runs = self._plan.get(str(file.resolve()))
-        return None if runs is None else tuple(runs)
+    def collection_of(self, file: Path) -> Collection | None:
+        """How a suite file is collected; None for a file that is no suite of this session."""
+        return self._plan.get(str(file.resolve()))
 
-    def record(self, file: Path, run: str) -> Record:
+    def suite_of(self, file: Path) -> Suite:
+        """The suite of a file. Raises SuiteError."""
+        return load_suite(file)
+
+    def record_of(self, file: Path, run: str) -> Record:
         """The record of a run, for a suite. Raises RunError."""
         return self._load(self._records["records"][str(file.resolve())][run])
 
-    def reference(self) -> Record | None:
+    def reference_record(self) -> Record | None:
         """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
         place = self._records["reference"]
         if place and "missing" in place:
@@ -68,8 +73,8 @@ class Exchange:
         return self._load({"file": "0.parquet"})
 
     @cached_property
-    def _plan(self) -> dict[str, list[str]]:
-        plan: dict[str, list[str]] = json.loads((self.directory / _PLAN).read_text())
+    def _plan(self) -> dict[str, Collection]:
+        plan: dict[str, Collection] = json.loads((self.directory / _PLAN).read_text())
         return plan
 
     @cached_property

@@ -12,12 +12,13 @@ import pytest
 
 from geomcheck.api import measure
 from geomcheck.checkpoints import Run
-from geomcheck.errors import GeomcheckError, NoBaseline
+from geomcheck.errors import GeomcheckError
+from geomcheck.files import working_in
 from geomcheck.gate.exchange import Exchange
-from geomcheck.gate.items import ExpectationItem, SuiteFile, facts, item_name
-from geomcheck.gate.options import open_gate
-from geomcheck.gate.outputs import Outputs
-from geomcheck.gate.session import Gate, Pairing
+from geomcheck.gate.items import ExpectationItem, Provider, SuiteFile, facts, item_name
+from geomcheck.gate.outputs import Found, Outputs
+from geomcheck.gate.session import Demand, Gate
+from geomcheck.gate.settings import open_gate
 from geomcheck.gate.terminal import annotation_lines, quieten
 from geomcheck.record import Record
 from geomcheck.report.ci.pytest_html import extras
@@ -26,7 +27,7 @@ from geomcheck.report.text import verdicts as text
 from geomcheck.report.text.explanation import explain
 from geomcheck.report.text.progress import shown
 from geomcheck.report.text.screen import Screen
-from geomcheck.suite import Expectation, unmeasured
+from geomcheck.suite import unmeasured
 
 HOOKS = pytest.StashKey["ControllerHooks | WorkerHooks"]()
 
@@ -42,7 +43,8 @@ def activate(config: pytest.Config) -> None:
         hooks = WorkerHooks(Exchange(Path(config.workerinput["geomcheck"])))
     else:
         try:
-            hooks = ControllerHooks(config, open_gate(config))
+            with working_in(config.invocation_params.dir):
+                hooks = ControllerHooks(config, open_gate(config))
         except (GeomcheckError, OSError) as error:
             raise pytest.UsageError(f"geomcheck: {text.printable(str(error))}") from None
     config.stash[HOOKS] = hooks
@@ -51,12 +53,23 @@ def activate(config: pytest.Config) -> None:
 
 def recorded(config: pytest.Config) -> Record:
     """The record of the session's first run, measured."""
-    hooks = config.stash[HOOKS]
-    return hooks.first_record()
+    with working_in(config.invocation_params.dir):
+        return config.stash[HOOKS].first_record()
 
 
 class Hooks:
-    """What controller and workers share."""
+    """What controller and workers share: suites are collected, and judged on records."""
+
+    def __init__(self, source: Provider) -> None:
+        self.source = source
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
+        """Collect the candidate suites; one that judges no run has no items, a broken one says so."""
+        plan = self.source.collection_of(file_path)
+        if plan is None:
+            return None
+        node_id, runs = plan
+        return SuiteFile.from_parent(parent, path=file_path, nodeid=node_id, runs=runs, source=self.source)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -71,70 +84,49 @@ class Hooks:
 
 
 class WorkerHooks(Hooks):
-    """In a worker of pytest-xdist: suites are collected, and judged on records that the controller measured."""
+    """In a worker of pytest-xdist: the records are those that the controller measured."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
-
-    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
-        """Collect the suites that the controller paired with runs."""
-        runs = self.exchange.runs(file_path)
-        if runs is None:
-            return None
-        return SuiteFile.at(file_path, parent, runs=runs, records=self.exchange)
-
-    def first_record(self) -> Record:
-        """The record of the first run."""
-        return self.exchange.first_record()
+        super().__init__(exchange)
+        self.first_record = exchange.first_record
 
 
 class ControllerHooks(Hooks):
     """In the main process: measures, collects verdicts, writes outputs, decides the exit status."""
 
     def __init__(self, config: pytest.Config, gate: Gate) -> None:
+        super().__init__(gate)
         self.config = config
         self.gate = gate
         self.screen = Screen.of(config)
-        self.verdicts: list[dict[str, Any]] = []
         self.errors: list[str] = []
+        self._verdicts: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._exchange_directory: Path | None = None
         self._complaints: list[str] = []
-        self._collected: set[Path] = set()
+        self._collected: set[str] = set()
         self._cut_short = False
         self._outputs = Outputs(config, gate)
+
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """The last of each expectation, in the order of the gate's demands, whatever order workers finished in."""
+        keys = [(run, suite.path, expectation.id) for _, suite, run, expectation in self.gate.demands]
+        return [self._verdicts[key] for key in keys if key in self._verdicts]
 
     def pytest_report_header(self) -> list[str]:
         """What is checked against what."""
         return text.header(self.gate.reported(), self.screen)
 
-    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
-        """Collect the candidate suites; one that judges no run has no items, a broken one says so."""
-        pairing = self.gate.pairings.get(file_path.resolve())
-        if pairing is None:
-            return None
-        self._collected.add(pairing.file)
-        return SuiteFile.at(file_path, parent, runs=pairing.runs, records=self)
-
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
         """Note the suites that workers collected."""
-        files = {name.split("::", maxsplit=1)[0].rsplit("/", maxsplit=1)[-1] for name in ids}
-        self._collected |= {file for file in self.gate.pairings if file.name in files}
+        self._collected |= {name.partition("::")[0] for name in ids}
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Keep what is wrong with suites, for the outputs."""
+        """Note the suites that were collected, and for the outputs what is wrong with them."""
+        self._collected.add(report.nodeid)
         if report.failed:
             self.errors.append(str(report.longrepr))
-
-    def record(self, file: Path, run: str) -> Record:
-        """The record of a run, for a suite. Raises RunError."""
-        return self.gate.measurement(self.gate.pairings[file.resolve()], run).result()
-
-    def reference(self) -> Record | None:
-        """The record of the reference run. Raises RunError, NoBaseline."""
-        if self.gate.missing_baseline:
-            raise NoBaseline(self.gate.missing_baseline)
-        return self.gate.reference.result() if self.gate.reference else None
 
     def first_record(self) -> Record:
         """The record of the first run: what its suites ask, or everything where no suite judges it."""
@@ -143,7 +135,7 @@ class ControllerHooks(Hooks):
             return subject.record or self._measured(subject.run or subject.path)
         measurement = self.gate.measurements[0]
         if not measurement.done:
-            self._measure(self._everything())
+            self._measure(self.gate.demands)
         return measurement.result()
 
     @pytest.hookimpl(wrapper=True)
@@ -153,7 +145,7 @@ class ControllerHooks(Hooks):
             if self._exchange_directory is None:
                 self._measure(_selected(session, self.gate))
             else:
-                self._measure(self._everything())
+                self._measure(self.gate.demands)
                 Exchange.publish(self._exchange_directory, self.gate)
         return (yield)
 
@@ -169,14 +161,19 @@ class ControllerHooks(Hooks):
         """Keep the verdict that a report carries, and let the report show it."""
         verdict = getattr(report, "geomcheck", None)
         if verdict is not None and report.when == "call":
-            # The last one counts, where a plugin runs what failed again.
-            self.verdicts = [known for known in self.verdicts if not _is_of(known, verdict)]
             counted = _counted(verdict, report)
-            self.verdicts.append(counted)
+            self._keep(counted)
             if counted["outcome"] == verdict["outcome"]:
                 explain(report, verdict, self.screen)
         elif verdict is None and report.failed:
-            self.verdicts += self._lost(report)
+            why = f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
+            for pairing, suite, run, expectation in self.gate.demands:
+                if report.nodeid == f"{pairing.node_id}::{item_name(expectation, run, pairing.runs)}":
+                    self._keep(facts(unmeasured(expectation, why), run, suite))
+
+    def _keep(self, verdict: dict[str, Any]) -> None:
+        """Keep a verdict in place of an earlier one, where a plugin runs what failed again."""
+        self._verdicts[verdict["run"], verdict["path"], verdict["id"]] = verdict
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note Ctrl-C; collection errors and ``--maxfail``, of pytest-xdist too, come by here, and leave verdicts."""
@@ -192,29 +189,32 @@ class ControllerHooks(Hooks):
         if self._cut_short:
             self._complaints.append("cut short: no verdicts, record or report are written")
         elif not self.config.option.collectonly:
-            self.verdicts.sort(key=self._order)
+            verdicts = self.verdicts
             self._complaints += self._uncollected()
-            judged = any(verdict["observed"] for verdict in self.verdicts)
-            if self.verdicts and not judged and exitstatus == pytest.ExitCode.OK:
+            judged = any(verdict["observed"] for verdict in verdicts)
+            if verdicts and not judged and exitstatus == pytest.ExitCode.OK:
                 self._complaints.append("no expectation was judged")
             if exitstatus == pytest.ExitCode.OK and (not judged or self._complaints):
                 session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-            try:
-                self._outputs.write(self.verdicts, self.errors)
-            except (GeomcheckError, OSError) as error:
-                self._complaints.append(f"an output could not be written: {error}")
+            with working_in(self.config.invocation_params.dir):
+                lost = self._outputs.write(Found(self.gate, verdicts, self.errors))
+            if lost:
+                self._complaints += [f"an output could not be written: {why}" for why in lost]
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
             quieten(self.config)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line per expectation, what was left out, and where the outputs are."""
-        if not self.config.option.collectonly:
-            session, written = self.gate.reported(), self._outputs.written
-            summary.write_summary(terminalreporter, session, self.verdicts, written, self.screen)
-            for complaint in self._complaints:
-                terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
-            for line in annotation_lines(self.config, self.verdicts, self.errors):
-                terminalreporter.write_line(line)
+        if self.config.option.collectonly:
+            return
+        session, written = self.gate.reported(), self._outputs.written
+        summary.write_summary(terminalreporter, session, self.verdicts, written, self.screen)
+        for complaint in self._complaints:
+            terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
+        with working_in(self.config.invocation_params.dir):
+            lines = annotation_lines(self.config, self.verdicts, self.errors)
+        for line in lines:
+            terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
         """Close the cache, and remove what was laid out for workers."""
@@ -222,8 +222,9 @@ class ControllerHooks(Hooks):
         if self._exchange_directory is not None:
             shutil.rmtree(self._exchange_directory, ignore_errors=True)
 
-    def _measure(self, wanted: Sequence[tuple[Pairing, str, Expectation]]) -> None:
-        self.gate.measure(wanted, lambda subject: shown(subject.name, self.screen))
+    def _measure(self, wanted: Sequence[Demand]) -> None:
+        with working_in(self.config.invocation_params.dir):
+            self.gate.measure(wanted, lambda subject: shown(subject.name, self.screen))
 
     def _measured(self, run: Run | str) -> Record:
         """Everything about a run that no suite judges."""
@@ -237,43 +238,15 @@ class ControllerHooks(Hooks):
             dequantize=self.gate.dequantize,
         )
 
-    def _everything(self) -> list[tuple[Pairing, str, Expectation]]:
-        return [
-            (pairing, run, expectation)
-            for pairing in self.gate.pairings.values()
-            if pairing.suite is not None
-            for run in pairing.runs
-            for expectation in pairing.suite.expectations
-        ]
-
-    def _lost(self, report: pytest.TestReport) -> list[dict[str, Any]]:
-        """What stands for the verdict of an expectation that has none: its worker died, or a plugin failed it."""
-        file, _, name = report.nodeid.partition("::")
-        why = f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
-        return [
-            facts(unmeasured(expectation, why), run, pairing.suite)
-            for pairing, run, expectation in self._everything()
-            if pairing.suite and pairing.file.as_posix().endswith(file)
-            if item_name(expectation, run, pairing.runs) == name
-        ]
-
-    def _order(self, verdict: Mapping[str, Any]) -> tuple[int, int, int]:
-        """Runs as given, suites as collected, expectations as written: whatever order workers finished in."""
-        runs = list(self.gate.subjects)
-        suites = [pairing.suite for pairing in self.gate.pairings.values() if pairing.suite is not None]
-        paths = [suite.path for suite in suites]
-        ids = [e.id for e in suites[paths.index(verdict["path"])].expectations]
-        return runs.index(verdict["run"]), paths.index(verdict["path"]), ids.index(verdict["id"])
-
     def _uncollected(self) -> list[str]:
         """What to say of suites that judge a run and that pytest passed over."""
         return [
-            f"{pairing.file} {'was named' if pairing.explicit else 'applies'}, but pytest did not collect it: its "
-            "directory is one that pytest does not enter, or pytest (before 9) took another argument below the same "
-            "directory instead. Name the suite without a directory that contains it"
+            f"{pairing.file} {'was named' if pairing.named else 'applies'}, but pytest did not collect it: "
+            "its directory is one that pytest does not enter, or pytest (before 9) took another argument below the "
+            "same directory instead. Name the suite without a directory that contains it"
             for pairing in self.gate.pairings.values()
-            if pairing.file not in self._collected
-            if pairing.explicit or (pairing.runs and not self._chosen())
+            if pairing.node_id not in self._collected
+            if pairing.named or (pairing.runs and not self._chosen())
         ]
 
     def _chosen(self) -> bool:
@@ -281,11 +254,6 @@ class ControllerHooks(Hooks):
         option = self.config.option
         choices = (option.keyword, option.markexpr, option.deselect, option.ignore, option.ignore_glob)
         return any(choices)
-
-
-def _is_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two verdicts are of the same expectation on the same run."""
-    return all(one[key] == other[key] for key in ("run", "path", "id"))
 
 
 def _counted(facts: Mapping[str, Any], report: pytest.TestReport) -> dict[str, Any]:
@@ -305,10 +273,10 @@ def _counted(facts: Mapping[str, Any], report: pytest.TestReport) -> dict[str, A
     return {**facts, "outcome": outcome, "warnings": [*facts["warnings"], remark]}
 
 
-def _selected(session: pytest.Session, gate: Gate) -> list[tuple[Pairing, str, Expectation]]:
+def _selected(session: pytest.Session, gate: Gate) -> list[Demand]:
     """The expectations that are left after -k, -m and --lf."""
     return [
-        (gate.pairings[item.path.resolve()], item.run, item.expectation)
+        Demand(gate.pairings[item.path.resolve()], item.suite, item.run, item.expectation)
         for item in session.items
         if isinstance(item, ExpectationItem)
     ]

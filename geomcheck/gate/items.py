@@ -9,19 +9,31 @@ from typing import Any, Protocol
 import pytest
 
 from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
+from geomcheck.gate.arguments import is_suite
 from geomcheck.record import Record
 from geomcheck.report.text import verdicts as text
-from geomcheck.suite import Expectation, Suite, Verdict, judge, load_suite, unmeasured
+from geomcheck.suite import Expectation, Suite, Verdict, judge, unmeasured
+
+Collection = tuple[str, Sequence[str]]
+"""How a suite file is collected: under which node id, and for which runs."""
 
 
-class Records(Protocol):
-    """Where an item finds what was measured."""
+class Provider(Protocol):
+    """Where suite files and their items find suites, and what was measured."""
 
-    def record(self, file: Path, run: str) -> Record:
+    def collection_of(self, file: Path) -> Collection | None:
+        """How a file is collected; None for a file that is no suite of this session."""
+        ...
+
+    def suite_of(self, file: Path) -> Suite:
+        """The suite of a file. Raises SuiteError."""
+        ...
+
+    def record_of(self, file: Path, run: str) -> Record:
         """The record of a run, for a suite. Raises RunError."""
         ...
 
-    def reference(self) -> Record | None:
+    def reference_record(self) -> Record | None:
         """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
         ...
 
@@ -37,28 +49,31 @@ class Violated(Exception):
 class SuiteFile(pytest.File):
     """A suite file with the runs that it judges."""
 
-    def __init__(self, *, runs: tuple[str, ...], records: Records, **kwargs: Any) -> None:
+    def __init__(self, *, runs: Sequence[str], source: Provider, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.runs = runs
-        self.records = records
-
-    @classmethod
-    def at(cls, path: Path, parent: pytest.Collector, *, runs: tuple[str, ...], records: Records) -> SuiteFile:
-        """The suite at `path`. Outside the rootdir, where pytest has no id for a file, its name is the id."""
-        outside: dict[str, Any] = {} if path.is_relative_to(parent.config.rootpath) else {"nodeid": path.name}
-        return cls.from_parent(parent, path=path, runs=runs, records=records, **outside)
+        self.source = source
 
     def collect(self) -> Iterator[pytest.Item]:
         """One item per run and expectation; a suite with errors is a collection error (exit 2)."""
         try:
-            suite = load_suite(self.path)
+            suite = self.source.suite_of(self.path)
         except SuiteError as error:
-            raise self.CollectError(text.printable(str(error))) from None
+            hint = (
+                "" if is_suite(self.path) else f"\n{self.path.name}: if this is no suite, let geom_suites name others"
+            )
+            raise self.CollectError(text.printable(f"{error}{hint}")) from None
         for run in self.runs:
             for expectation in suite.expectations:
                 name = item_name(expectation, run, self.runs)
                 yield ExpectationItem.from_parent(
-                    self, name=name, suite=suite, run=run, expectation=expectation, records=self.records
+                    self,
+                    name=name,
+                    nodeid=f"{self.nodeid}::{name}",
+                    suite=suite,
+                    run=run,
+                    expectation=expectation,
+                    source=self.source,
                 )
 
 
@@ -75,20 +90,20 @@ def facts(verdict: Verdict, run: str, suite: Suite) -> dict[str, Any]:
 class ExpectationItem(pytest.Item):
     """One expectation on one run."""
 
-    def __init__(self, *, suite: Suite, run: str, expectation: Expectation, records: Records, **kwargs: Any) -> None:
+    def __init__(self, *, suite: Suite, run: str, expectation: Expectation, source: Provider, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.suite = suite
         self.run = run
         self.expectation = expectation
-        self.records = records
+        self.source = source
         self.verdict: Verdict | None = None
         self.add_marker("geom")
 
     def runtest(self) -> None:
         """Judge the expectation. Raises Violated."""
         try:
-            record = self.records.record(self.path, self.run)
-            reference = self.records.reference() if self.expectation.compares else None
+            record = self.source.record_of(self.path, self.run)
+            reference = self.source.reference_record() if self.expectation.compares else None
         except NoBaseline as error:
             self.verdict = unmeasured(self.expectation, str(error), outcome="info")
         except GeomcheckError as error:

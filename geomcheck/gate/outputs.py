@@ -1,24 +1,44 @@
-"""The files that a session leaves: verdicts, records, the step summary. None replaces what is judged."""
+"""The files that a session leaves. None replaces what is judged, and one that fails loses no other."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 
-from geomcheck.errors import UsageError
+from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.files import replacing, require_writable
 from geomcheck.gate.session import Gate
-from geomcheck.record import Record, write_record
+from geomcheck.options import OPTIONS, Option, Output
+from geomcheck.record import write_record
 from geomcheck.report import document
 from geomcheck.report.ci import markdown
 
 NAME_LENGTH = 100
 """Characters of a run's name in the name of a file."""
+
+OTHERS = {"--junitxml": "xmlpath", "--html": "htmlpath"}
+"""Outputs of other plugins, and the names of their values in pytest's namespace."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a session has found, for whoever writes it down; `errors` are those of suites that could not be read."""
+
+    gate: Gate
+    verdicts: Sequence[Mapping[str, Any]]
+    errors: Sequence[str]
+
+
+Write = Callable[[Path, Found], Iterable[Path] | None]
 
 
 class Outputs:
@@ -33,60 +53,67 @@ class Outputs:
     """
 
     def __init__(self, config: pytest.Config, gate: Gate) -> None:
-        self._gate = gate
-        option = config.option
-        named = {
-            "--geom-json": option.geom_json,
-            "--geom-record": option.geom_record,
-            "--geom-report": option.geom_report,
-        }
-        self._paths = {flag: Path(value) for flag, value in named.items() if value is not None}
+        named = {declared: getattr(config.option, declared.key) for declared in OPTIONS if declared.output}
+        self._places = {declared: Path(path) for declared, path in named.items() if path is not None}
         self.written: list[tuple[str, Path]] = []
-        if len({path.resolve() for path in self._paths.values()}) < len(self._paths):
-            raise UsageError(f"{' and '.join(self._paths)} name the same file")
-        for flag, path in self._paths.items():
-            require_writable(path, inputs=gate.inputs(), option=f"{flag}=")
+        _require_different(config.option, {one.flagged: path for one, path in self._places.items()})
+        for declared, path in self._places.items():
+            require_writable(path, inputs=gate.inputs(), option=f"{declared.flagged}=")
             if not config.option.collectonly:
                 path.unlink(missing_ok=True)  # what an earlier session wrote must not pass for this one's
 
-    def write(self, verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> None:
-        """Write everything.
+    def write(self, found: Found) -> list[str]:
+        """Write everything, each by itself; returns what went wrong. A summary that fails is a notice of the gate."""
+        session = found.gate.reported()
+        notes = [*session.omissions, *session.notes(found.verdicts)]
+        try:
+            markdown.append_step_summary(found.verdicts, found.errors, notes)
+        except OSError as error:
+            found.gate.notices.append(f"no summary is written for the step: {error}")
+        return [problem for declared in self._places if (problem := self._try(declared, found))]
 
-        Args:
-            verdicts: with the run and suite that each belongs to.
-            errors: of suites that could not be read.
+    def _try(self, declared: Option, found: Found) -> str | None:
+        output, path = declared.output, self._places[declared]
+        assert isinstance(output, Output)
+        write: Write = resolve_name(output.write)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            paths = write(path, found) or [path]
+        except (GeomcheckError, OSError) as error:
+            return f"{error}"
+        self.written += [(output.label, path) for path in paths]
+        return None
 
-        Raises:
-            UsageError: nothing was measured that a record could hold.
-            OSError: a file cannot be written.
-        """
-        session = self._gate.reported()
-        markdown.append_step_summary(verdicts, errors, session.notes(verdicts))
-        if "--geom-json" in self._paths:
-            path = self._paths["--geom-json"]
-            content = document.document(session, verdicts, errors)
-            with replacing(path) as partial:
-                partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            self.written.append(("verdicts", path))
-        if "--geom-report" in self._paths:
-            from geomcheck.gate.reported import reported
-            from geomcheck.report.html import write_report
 
-            path = self._paths["--geom-report"]
-            write_report(path, reported(self._gate, verdicts), errors)
-            self.written.append(("report", path))
-        if "--geom-record" in self._paths:
-            for path, record in self._records():
-                write_record(record, path)
-                self.written.append(("record", path))
+def _require_different(options: Namespace, ours: Mapping[str, Path]) -> None:
+    """Refuse one file for two outputs, of ours or of other plugins, which would replace each other."""
+    theirs = {flag: os.path.expanduser(getattr(options, key, None) or "") for flag, key in OTHERS.items()}
+    flags: dict[Path, list[str]] = {}
+    for flag, path in {**ours, **{flag: Path(path) for flag, path in theirs.items() if path}}.items():
+        flags.setdefault(path.resolve(), []).append(flag)
+    for several in (found for found in flags.values() if len(found) > 1):
+        raise UsageError(f"{' and '.join(several)} name the same file")
 
-    def _records(self) -> list[tuple[Path, Record]]:
-        """One record goes to the path as given; several are told apart by a number and their run's name."""
-        path = self._paths["--geom-record"]
-        records = [measurement.record for measurement in self._gate.measurements if measurement.record]
-        if not records:
-            raise UsageError(f"{path}: no run could be measured, so there is no record")
-        if len(records) == 1:
-            return [(path, records[0])]
-        names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", record.run)[:NAME_LENGTH] for record in records]
-        return [(path.with_stem(f"{path.stem}-{i}-{names[i - 1]}"), record) for i, record in enumerate(records, 1)]
+
+def write_document(path: Path, found: Found) -> None:
+    """Write the verdicts as JSON."""
+    content = document.document(found.gate.reported(), found.verdicts, found.errors)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_records(path: Path, found: Found) -> list[Path]:
+    """Write one record to `path`; several are told apart by a number and their run's name.
+
+    Raises:
+        UsageError: nothing was measured that a record could hold.
+    """
+    records = [measurement.record for measurement in found.gate.measurements if measurement.record]
+    if not records:
+        raise UsageError(f"{path}: no run could be measured, so there is no record")
+    names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", record.run)[:NAME_LENGTH] for record in records]
+    several = [path.with_stem(f"{path.stem}-{i}-{name}") for i, name in enumerate(names, 1)]
+    paths = several if len(records) > 1 else [path]
+    for record, place in zip(records, paths, strict=True):
+        write_record(record, place)
+    return paths

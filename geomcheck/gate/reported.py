@@ -1,16 +1,24 @@
-"""From a session's verdicts to the runs of an HTML report."""
+"""From what a session found to its HTML report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from geomcheck.errors import RunError
+from geomcheck.gate.outputs import Found
 from geomcheck.gate.session import Gate
 from geomcheck.record import Record
 from geomcheck.report.facts import Facts
+from geomcheck.report.html import write_report
 from geomcheck.report.judged import Judged, judged
 from geomcheck.report.session import Reported
+
+
+def write_page(path: Path, found: Found) -> None:
+    """Write the page of every run of the session with its record and its verdicts, in the order of the command line."""
+    write_report(path, reported(found.gate, found.verdicts), found.errors)
 
 
 def reported(gate: Gate, verdicts: Sequence[Facts]) -> list[Reported]:

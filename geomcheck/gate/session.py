@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from geomcheck.checkpoints import BaseWeights, Run, at_hand, comparable, find_base
-from geomcheck.errors import RunError, SuiteError, UsageError
-from geomcheck.gate.subjects import Subject
+from geomcheck.errors import NoBaseline, RunError, SuiteError, UsageError
+from geomcheck.gate.arguments import Candidate
+from geomcheck.gate.subjects import GivenRun
 from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.record import Origin, Plan, Record, merge
 from geomcheck.report.session import Reported, Session
 from geomcheck.suite import Expectation, Suite, load_suite
 
-Show = Callable[[Subject], AbstractContextManager[Progress]]
+Show = Callable[[GivenRun], AbstractContextManager[Progress]]
 Planner = Callable[[Record], Plan]
 
 
@@ -25,15 +27,15 @@ class Measurement:
     """One run against one W0, for every expectation that asks.
 
     Attributes:
-        subject: the run.
-        run: the run, None for a record file; its weights and those of `base` under the same names.
+        subject: the run as it was given.
+        run: None for a record file; its weights and those of `base` have the same names.
         base: W0; of a record file None, unless the user or the suite names one.
         record: what is known of the run: from headers first, with figures once it is `done`.
         error: why there is no record.
         done: whether the figures are in.
     """
 
-    subject: Subject
+    subject: GivenRun
     run: Run | None = None
     base: BaseWeights | None = None
     record: Record | None = None
@@ -48,7 +50,7 @@ class Measurement:
         return self.record
 
     @classmethod
-    def of(cls, subject: Subject, base: BaseWeights | None, *, dequantize: bool) -> Measurement:
+    def of(cls, subject: GivenRun, base: BaseWeights | None, *, dequantize: bool) -> Measurement:
         """Survey a run from headers. Raises UsageError where W0 belongs to another model."""
         if subject.run is None or base is None:
             return cls(subject, base=base, record=subject.record, done=base is None)
@@ -87,16 +89,21 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """A suite, and the names of the runs that it judges. A suite that does not load judges none.
+class Pairing(Candidate):
+    """A suite file with its suite and the names of the runs that it judges, or what is wrong with it."""
 
-    `explicit`: the user named the file, so that it judges every run.
-    """
+    suite: Suite | None = None
+    runs: tuple[str, ...] = ()
+    error: SuiteError | None = None
 
-    file: Path
-    suite: Suite | None
-    runs: tuple[str, ...]
-    explicit: bool
+
+class Demand(NamedTuple):
+    """An expectation of a suite on one of the runs that it judges."""
+
+    pairing: Pairing
+    suite: Suite
+    run: str
+    expectation: Expectation
 
 
 class Gate:
@@ -104,7 +111,7 @@ class Gate:
 
     Args:
         subjects: the runs.
-        candidates: suite files; True where the user named the file, so that it judges every run.
+        candidates: suite files.
         base: W0, where the user gave it.
         reference: the run to compare with.
         missing_baseline: the record to compare with, where the user named one that is not there yet.
@@ -118,18 +125,18 @@ class Gate:
 
     def __init__(
         self,
-        subjects: list[Subject],
-        candidates: dict[Path, bool],
+        subjects: list[GivenRun],
+        candidates: list[Candidate],
         *,
         base: BaseWeights | None = None,
-        reference: Subject | None = None,
+        reference: GivenRun | None = None,
         missing_baseline: str | None = None,
         also: Sequence[Planner] = (),
         resources: Resources | None = None,
         dequantize: bool = False,
     ) -> None:
         self.subjects = {subject.name: subject for subject in subjects}
-        self.pairings = {file: self._pair(file, explicit) for file, explicit in candidates.items()}
+        self.pairings = {candidate.file: self._pair(candidate) for candidate in candidates}
         self._require_suites()
         self.given_base = base
         self._also = tuple(also)
@@ -139,8 +146,7 @@ class Gate:
         self._reference = reference
         self.missing_baseline = missing_baseline
         self._measurements: dict[tuple[str, str], Measurement] = {}
-        self._answers: dict[tuple[Path, str], Measurement] = {}
-        self._bases: dict[tuple[str, str | None], BaseWeights | None] = {}
+        self._by_base: dict[tuple[str, str | None], Measurement] = {}
         for pairing in self.pairings.values():
             for run in pairing.runs:
                 self.measurement(pairing, run)
@@ -161,30 +167,58 @@ class Gate:
             yield f"the baseline {self.missing_baseline}", Path(self.missing_baseline)
 
     @property
+    def demands(self) -> list[Demand]:
+        """Every expectation on every run that it judges: runs as given, suites as found, expectations as written."""
+        return [
+            Demand(pairing, pairing.suite, run, expectation)
+            for run in self.subjects
+            for pairing in self.pairings.values()
+            if pairing.suite is not None and run in pairing.runs
+            for expectation in pairing.suite.expectations
+        ]
+
+    def collection_of(self, file: Path) -> tuple[str, Sequence[str]] | None:
+        """The node id of a suite file and the runs that it judges; None for a file that is no suite of this session."""
+        pairing = self.pairings.get(file.resolve())
+        return (pairing.node_id, pairing.runs) if pairing else None
+
+    def suite_of(self, file: Path) -> Suite:
+        """The suite of a file, which is loaded once. Raises SuiteError."""
+        pairing = self.pairings[file.resolve()]
+        if pairing.error is not None:
+            raise pairing.error
+        assert pairing.suite is not None
+        return pairing.suite
+
+    def record_of(self, file: Path, run: str) -> Record:
+        """The record of a run, for a suite. Raises RunError."""
+        return self.measurement(self.pairings[file.resolve()], run).result()
+
+    def reference_record(self) -> Record | None:
+        """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
+        if self.missing_baseline:
+            raise NoBaseline(self.missing_baseline)
+        return self.reference.result() if self.reference else None
+
+    @property
     def measurements(self) -> list[Measurement]:
         """All measurements, in the order of suites and runs."""
         return list(self._measurements.values())
 
     def measurement(self, pairing: Pairing, run: str) -> Measurement:
         """The measurement that answers `pairing` for `run`; suites that agree on W0 share it."""
-        if (pairing.file, run) not in self._answers:
+        of_suite = pairing.suite.base if pairing.suite else None
+        if (run, of_suite) not in self._by_base:
             subject = self.subjects[run]
-            base = self._base(run, pairing.suite.base if pairing.suite else None)
+            if subject.run is not None:
+                base: BaseWeights | None = find_base(subject.run, given=self.given_base, suite=of_suite)
+            else:
+                base = self.given_base or self._of_record(run, of_suite)
             key = (run, str(base.source.path.resolve()) if base else "")
             if key not in self._measurements:
                 self._measurements[key] = Measurement.of(subject, base, dequantize=self.dequantize)
-            self._answers[pairing.file, run] = self._measurements[key]
-        return self._answers[pairing.file, run]
-
-    def _base(self, run: str, of_suite: str | None) -> BaseWeights | None:
-        """W0 of a run, found once: an adapter's is compared with the model that the adapter names."""
-        if (run, of_suite) not in self._bases:
-            opened = self.subjects[run].run
-            if opened is not None:
-                self._bases[run, of_suite] = find_base(opened, given=self.given_base, suite=of_suite)
-            else:
-                self._bases[run, of_suite] = self.given_base or self._of_record(run, of_suite)
-        return self._bases[run, of_suite]
+            self._by_base[run, of_suite] = self._measurements[key]
+        return self._by_base[run, of_suite]
 
     def _of_record(self, run: str, of_suite: str | None) -> BaseWeights | None:
         """The W0 that a suite names, to compare with that of a record: which can be judged without it."""
@@ -203,7 +237,7 @@ class Gate:
             missing_baseline=self.missing_baseline,
         )
 
-    def _reported(self, subject: Subject) -> Iterator[Reported]:
+    def _reported(self, subject: GivenRun) -> Iterator[Reported]:
         """The run with each of its measurements; as it is where no suite judges it."""
         suites = [p.suite.path for p in self.pairings.values() if p.suite and subject.name in p.runs]
         opened = subject.run.notes if subject.run else ()
@@ -219,17 +253,17 @@ class Gate:
                 problem=str(found.error or ""),
             )
 
-    def measure(self, wanted: Iterable[tuple[Pairing, str, Expectation]], show: Show) -> None:
-        """Measure what the `wanted` expectations ask of their runs, each weight once.
+    def measure(self, demands: Iterable[Demand], show: Show) -> None:
+        """Measure what `demands` ask of their runs, each weight once.
 
         A run that cannot be read keeps its error: every expectation on it ends in that error.
 
         Args:
-            wanted: (pairing, run name, expectation).
+            demands: the expectations that are judged.
             show: for a run, a context that yields whom to tell how far it is.
         """
         asked: dict[int, list[Expectation]] = {}
-        for pairing, run, expectation in wanted:
+        for pairing, _, run, expectation in demands:
             asked.setdefault(id(self.measurement(pairing, run)), []).append(expectation)
         everything = [expectation for expectations in asked.values() for expectation in expectations]
         if self.reference is not None:
@@ -260,13 +294,13 @@ class Gate:
             base = run.own_base or shared or find_base(run, given=self.given_base)
         return Measurement.of(self._reference, base, dequantize=self.dequantize)
 
-    def _pair(self, file: Path, explicit: bool) -> Pairing:
+    def _pair(self, candidate: Candidate) -> Pairing:
         try:
-            suite = load_suite(file)
-        except SuiteError:
-            return Pairing(file, None, (), explicit)  # its collection reports what is wrong
-        runs = [name for name, subject in self.subjects.items() if explicit or suite.applies(subject.own_name)]
-        return Pairing(file, suite, tuple(runs), explicit)
+            suite = load_suite(candidate.file)
+        except SuiteError as error:
+            return Pairing(**vars(candidate), error=error)
+        judged = [name for name, one in self.subjects.items() if candidate.named or suite.applies(one.own_name)]
+        return Pairing(**vars(candidate), suite=suite, runs=tuple(judged))
 
     def _require_suites(self) -> None:
         judged = {run for pairing in self.pairings.values() for run in pairing.runs}

@@ -14,15 +14,8 @@ from geomcheck.record.parquet import SUFFIX
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A run that was given on the command line.
-
-    Attributes:
-        name: unique in the session; suites match it with `applies_to`.
-        path: as given.
-        run: the run on disk, or None for a record.
-        record: the record, or None for a run that is still to be measured.
-    """
+class GivenRun:
+    """A run on disk or a record, with the path as it was given and a name that is unique in the session."""
 
     name: str
     path: str
@@ -35,7 +28,7 @@ class Subject:
         return self.run.name if self.run else self.record.run if self.record else self.name
 
 
-def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> list[Subject]:
+def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> list[GivenRun]:
     """Open every run; two that share a directory name are told apart by their parents.
 
     Args:
@@ -46,11 +39,11 @@ def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> l
         UsageError: no such run, or no checkpoints in it.
         RunError: a run cannot be trusted.
     """
-    subjects: dict[str, Subject] = {}
+    subjects: dict[str, GivenRun] = {}
     for path in dict.fromkeys(paths):
         subject = open_subject(path, incomplete=incomplete)
         name = _free_name(subject.own_name, path, subjects)
-        subjects[name] = Subject(name, subject.path, subject.run, subject.record)
+        subjects[name] = GivenRun(name, subject.path, subject.run, subject.record)
     return list(subjects.values())
 
 
@@ -62,7 +55,7 @@ def _free_name(name: str, path: str, taken: Container[str]) -> str:
     return next(candidate for candidate in chain(longer, numbered) if candidate not in taken)
 
 
-def open_subject(path: str, *, incomplete: Incomplete = "skip") -> Subject:
+def open_subject(path: str, *, incomplete: Incomplete = "skip") -> GivenRun:
     """Open a run directory, or a record file. Raises as `open_subjects`."""
     if Path(path).is_file():
         try:
@@ -71,6 +64,6 @@ def open_subject(path: str, *, incomplete: Incomplete = "skip") -> Subject:
             if Path(path).suffix != SUFFIX:
                 raise UsageError(f"{path}: a file, but not a readable record; give the directory of the run") from error
             raise UsageError(str(error)) from error
-        return Subject(record.run, path, record=record)
+        return GivenRun(record.run, path, record=record)
     run = open_run(path, incomplete=incomplete)
-    return Subject(run.name, path, run=run)
+    return GivenRun(run.name, path, run=run)

@@ -10,6 +10,7 @@ import pytest
 
 import geomcheck
 from geomcheck.cli import main
+from geomcheck.options import OPTIONS
 from tests.runs import simple_run
 from tests.stories.conftest import HEALTHY
 
@@ -102,3 +103,29 @@ def test_as_a_module_it_does_what_the_command_does():
     command = [sys.executable, "-m", "geomcheck.cli", "watch", "nowhere", "--suite=opd", "--once"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, "does not exist" in done.stderr) == (4, True)
+
+
+@pytest.mark.parametrize("command", ["measure", "watch", "inspect", "calibrate", "compare", "regime", "report"])
+def test_what_pytest_takes_too_is_said_in_the_same_words(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    taken = [declared for declared in OPTIONS if f" --{declared.name} {declared.value} " in said]
+    assert "base" in [declared.name for declared in taken]
+    for declared in taken:
+        assert f"--{declared.name} {declared.value} {declared.help}" in said
+
+
+def test_home_is_expanded_and_an_empty_value_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (simple_run(tmp_path / "opd") / "base").rename(tmp_path / "anchor")
+    assert main(["inspect", "~/opd", "--base=~/anchor"]) == 0
+    assert main(["measure", "opd", "--base=~/anchor", "--cache=off", "-o", "~/out/r.parquet"]) == 0
+    assert (tmp_path / "out" / "r.parquet").exists()
+    assert not (tmp_path / "~").exists()
+    assert not (tmp_path / "off").exists()
+    assert main(["inspect", "opd", "--base="]) == 4
+    assert capsys.readouterr().err == "geomcheck: --base is empty; is a variable not set?\n"

@@ -1,10 +1,12 @@
-"""From pytest's configuration to a gate."""
+"""From the values of options and ini file to a gate."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import cast
 
 import pytest
 
@@ -12,10 +14,11 @@ from geomcheck.checkpoints import BaseWeights, Incomplete, open_base
 from geomcheck.checkpoints.hub import is_hub_id
 from geomcheck.errors import GeomcheckError, NoBaseline, UsageError
 from geomcheck.gate.arguments import CANDIDATES
-from geomcheck.gate.session import Gate, Planner
-from geomcheck.gate.subjects import Subject, open_subject, open_subjects
+from geomcheck.gate.session import Gate
+from geomcheck.gate.subjects import GivenRun, open_subject, open_subjects
 from geomcheck.measurement import Cache, Resources, parse_workers
 from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outside
+from geomcheck.options import OPTIONS, option
 from geomcheck.record.parquet import SUFFIX
 
 
@@ -26,70 +29,77 @@ def open_gate(config: pytest.Config) -> Gate:
         UsageError: no such run, base or reference, no suite for a run, or a bad value.
         RunError: a run cannot be trusted.
     """
-    option = config.option
-    for flag in ("--geom-run", "--geom-base", "--geom-reference"):
-        value = getattr(option, flag[2:].replace("-", "_"))
-        if value == "" or (isinstance(value, list) and "" in value):
-            raise UsageError(f"{flag}= is empty; is a variable not set?")
-    incomplete: Incomplete = option.geom_incomplete or config.getini("geom_incomplete") or "skip"
+    if CANDIDATES not in config.stash:
+        raise UsageError("the plugin was loaded too late, by a conftest: load it with -p geomcheck.plugin")
+    given = config.option
     resources = Resources(
-        workers=parse_workers(_value(config, "geom_workers"), option="--geom-workers="),
-        device=_value(config, "geom_device") or "auto",
+        workers=parse_workers(setting(config, "workers"), option="--geom-workers="),
+        device=setting(config, "device") or "auto",
     )
     resources.require_device()
+    incomplete = cast(Incomplete, setting(config, "incomplete"))
     missing = _missing_baseline(config)
+    outputs = [declared.output for declared in OPTIONS if declared.output and getattr(given, declared.key)]
     gate = Gate(
-        open_subjects(option.geom_run, incomplete=incomplete),
+        open_subjects(given.geom_run, incomplete=incomplete),
         config.stash[CANDIDATES],
         base=_base(config),
-        reference=_reference(config, incomplete) if option.geom_reference and not missing else None,
+        reference=_reference(given.geom_reference, incomplete) if given.geom_reference and not missing else None,
         missing_baseline=missing,
-        also=_drawn() if option.geom_report else (),
+        also=[resolve_name(output.also) for output in outputs if output.also],
         resources=resources,
-        dequantize=option.geom_dequantize,
+        dequantize=given.geom_dequantize,
     )
     gate.resources = replace(resources, cache=_cache(config, gate))
     return gate
 
 
-def _drawn() -> tuple[Planner, ...]:
-    """What a report draws beside the verdicts; its modules are loaded only for one."""
-    from geomcheck.report.html import wanted
+def setting(config: pytest.Config, name: str) -> str | None:
+    """The value of an option: as given, or else by the ini file, or else its default.
 
-    return (wanted,)
+    Raises:
+        UsageError: the ini file gives a value that is none of its choices.
+    """
+    declared = option(name)
+    in_ini: str = config.getini(declared.ini_key) if declared.ini else ""
+    if in_ini and declared.choices and in_ini not in declared.choices:
+        raise UsageError(f"{declared.ini_key} = {in_ini} in the ini file: write {' or '.join(declared.choices)}")
+    return getattr(config.option, declared.key) or in_ini or declared.default
+
+
+def _in_ini(config: pytest.Config, name: str) -> Path | None:
+    """A path of the ini file, where it counts from the rootdir."""
+    value = config.getini(option(name).ini_key)
+    return config.rootpath / Path(value).expanduser() if value else None
 
 
 def _base(config: pytest.Config) -> BaseWeights | None:
-    """W0 by the option, or else by the ini file, where a path counts from the rootdir."""
-    if config.option.geom_base is not None:
+    """W0 by the option, or else by the ini file: a path, or a Hub id."""
+    if config.option.geom_base:
         return open_base(config.option.geom_base, "--geom-base")
-    in_ini = config.getini("geom_base")
-    if not in_ini:
+    place, text = _in_ini(config, "base"), config.getini("geom_base")
+    if place is None:
         return None
-    local = config.rootpath / in_ini
-    on_hub = not local.exists() and is_hub_id(in_ini)
-    return open_base(in_ini if on_hub else local, "geom_base of the ini file")
+    on_hub = not place.exists() and is_hub_id(text)
+    return open_base(text if on_hub else place, "geom_base of the ini file")
 
 
 def _missing_baseline(config: pytest.Config) -> str | None:
     """The record to compare with, where it is not there and the project says that it may not be. A run may not."""
-    path: str | None = config.option.geom_reference
+    allowed, path = setting(config, "missing-baseline"), config.option.geom_reference
     if path is None or Path(path).suffix != SUFFIX or Path(path).exists():
         return None
-    allowed = _value(config, "geom_missing_baseline")
-    if allowed not in (None, "error", "info"):
-        raise UsageError(f"geom_missing_baseline = {allowed} in the ini file: write error or info")
     if allowed == "info":
-        return path
+        return str(path)
     raise UsageError(
         f"--geom-reference: {NoBaseline(path)}. A project whose baselines may come later says so with "
         "--geom-missing-baseline=info"
     )
 
 
-def _reference(config: pytest.Config, incomplete: Incomplete) -> Subject:
+def _reference(path: str, incomplete: Incomplete) -> GivenRun:
     try:
-        return open_subject(config.option.geom_reference, incomplete=incomplete)
+        return open_subject(path, incomplete=incomplete)
     except GeomcheckError as error:
         raise UsageError(f"--geom-reference: {error}") from None
 
@@ -100,16 +110,16 @@ def _cache(config: pytest.Config, gate: Gate) -> Cache:
     Raises:
         UsageError: it would lie in what is read, or its size is no size.
     """
-    named, in_ini = config.option.geom_cache, config.getini("geom_cache")
-    size = _value(config, "geom_cache_size")
+    named, in_ini = config.option.geom_cache, _in_ini(config, "cache")
+    size = setting(config, "cache-size")
     max_bytes = DEFAULT_BYTES if size is None else parse_size(size)
-    if config.option.collectonly or (named or in_ini) == "off":
+    if config.option.collectonly or setting(config, "cache") == "off":
         return Cache.off()
-    if named or in_ini:
-        directory = config.invocation_params.dir / named if named else config.rootpath / in_ini
-        require_outside(directory, gate.inputs(), option="--geom-cache=" if named else "geom_cache = ")
-    else:
+    directory = config.invocation_params.dir / named if named else in_ini
+    if directory is None:
         directory = _pytest_cache(config, gate)
+    else:
+        require_outside(directory, gate.inputs(), option="--geom-cache=" if named else "geom_cache = ")
     return Cache(directory, max_bytes=max_bytes, tell=gate.notices.append)
 
 
@@ -126,9 +136,3 @@ def _pytest_cache(config: pytest.Config, gate: Gate) -> Path | None:
         gate.notices.append(f"nothing is cached: {error}; name a directory with --geom-cache")
         return None
     return directory
-
-
-def _value(config: pytest.Config, name: str) -> str | None:
-    """The value of an option, or else of the ini value of the same name; None where neither is given."""
-    value: str | None = config.getoption(name) or config.getini(name) or None
-    return value

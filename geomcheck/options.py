@@ -1,0 +1,277 @@
+"""The options of geomcheck, each declared once.
+
+From a declaration follow the option of pytest with its ini value, the option of the same meaning of a ``geomcheck``
+command, what is done to a value, which values must be written with ``=``, and the row of the documentation.
+Imported at every start of pytest, so it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass(frozen=True)
+class Output:
+    """What an option makes a session leave.
+
+    Attributes:
+        label: the file in a word, for the summary.
+        write: the function that writes it, as ``module:function``. It takes the path and what the session found, and
+            returns the paths that it wrote where they are others.
+        also: the function that tells what it needs measured beside the expectations, as ``module:function``.
+    """
+
+    label: str
+    write: str
+    also: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option: ``--geom-NAME`` of pytest, ``--NAME`` of a command.
+
+    Attributes:
+        name: without dashes before it.
+        help: what it means, in one clause.
+        otherwise: what holds where it is not given, in words; by default those of `default`.
+        more: what the documentation adds.
+        metavar: what stands for the value; by default PATH or the choices.
+        path: the value may name a file or directory: ``~`` is expanded, and it is never empty.
+        flag: it takes no value.
+        repeatable: it may be given several times.
+        choices: the values that it takes, where they are few.
+        default: the value where neither the command line nor the ini file gives one.
+        ini: the ini file may give the value too; where it is a list, under a name in the plural.
+        ini_help: what the ini value means, where that is something else.
+        output: what it makes a session write.
+    """
+
+    name: str
+    help: str
+    otherwise: str = ""
+    more: str = ""
+    metavar: str | None = None
+    path: bool = False
+    flag: bool = False
+    repeatable: bool = False
+    choices: tuple[str, ...] = ()
+    default: str | None = None
+    ini: bool = False
+    ini_help: str = ""
+    output: Output | None = None
+
+    @property
+    def flagged(self) -> str:
+        """The option as pytest's command line has it."""
+        return f"--geom-{self.name}"
+
+    @property
+    def key(self) -> str:
+        """Its name in pytest's namespace."""
+        return f"geom_{self.name}".replace("-", "_")
+
+    @property
+    def ini_key(self) -> str:
+        """Its name in the ini file."""
+        return f"{self.key}s" if self.repeatable else self.key
+
+    @property
+    def value(self) -> str:
+        """What stands for the value; empty for a flag."""
+        return "" if self.flag else self.metavar or "|".join(self.choices) or "PATH"
+
+    @property
+    def about(self) -> str:
+        """What it means, what holds where it is not given, and whether it may be given several times."""
+        otherwise = self.otherwise or self.default
+        return f"{self.help}{f' (default: {otherwise})' * bool(otherwise)}{' (repeatable)' * self.repeatable}"
+
+    def add_to(self, add: Callable[..., Any], flag: str, **changes: Any) -> None:
+        """Add it as `flag` to a parser by its method `add`, with `changes` to what `argparse` is told."""
+        told: dict[str, Any] = {"help": self.about, "default": None}
+        if self.flag:
+            told |= {"action": "store_true", "default": False}
+        else:
+            told |= {"choices": self.choices} if self.choices else {"metavar": self.value}
+        if self.repeatable:
+            told |= {"action": "append", "default": []}
+        if self.path:
+            told["type"] = os.path.expanduser
+        add(flag, **told | changes)
+
+
+OPTIONS: list[Option] = [
+    Option(
+        name="run",
+        path=True,
+        repeatable=True,
+        help="run to check: a directory of checkpoints, or a record file",
+        more="write it with `=`",
+    ),
+    Option(
+        name="suite",
+        metavar="NAME-OR-PATH",
+        path=True,
+        repeatable=True,
+        ini=True,
+        help="suite to apply, whatever its applies_to: a shipped name (opd) or a file",
+        more="a suite of the project goes by its file's name, before a shipped one; suite files are also taken as path "
+        "arguments",
+        ini_help="suite files of the project, as globs (default: suites/*.yaml suites/*.yml)",
+    ),
+    Option(
+        name="base",
+        path=True,
+        ini=True,
+        help="where W0 comes from: a model directory, one checkpoint, or a Hub id (org/name@revision)",
+        more='a Hub id needs `pip install "geomcheck[hub]"`; a path in the ini file counts from the rootdir',
+    ),
+    Option(
+        name="reference",
+        path=True,
+        help="run or record that `like: reference` compares with",
+        more="a run for `mask_jaccard`, which needs weights; also the free run of `functional_sufficiency`",
+    ),
+    Option(
+        name="incomplete",
+        choices=("skip", "error"),
+        default="skip",
+        ini=True,
+        help="checkpoints that are not complete: leave them out and say so, or refuse the run",
+    ),
+    Option(
+        name="missing-baseline",
+        choices=("error", "info"),
+        default="error",
+        ini=True,
+        help="a record that --geom-reference names and that is not there: refuse the session, or judge the rest and "
+        "say what was not judged",
+    ),
+    Option(
+        name="json",
+        path=True,
+        help="write the verdicts here",
+        output=Output("verdicts", "geomcheck.gate.outputs:write_document"),
+    ),
+    Option(
+        name="report",
+        path=True,
+        help="write a self-contained HTML report here",
+        more="one file that loads nothing; `geomcheck report RECORD... -o FILE` does it later, and compares several",
+        output=Output("report", "geomcheck.gate.reported:write_page", also="geomcheck.report.html:wanted"),
+    ),
+    Option(
+        name="record",
+        path=True,
+        help="write every per-weight measurement here (Parquet)",
+        output=Output("record", "geomcheck.gate.outputs:write_records"),
+    ),
+    Option(
+        name="workers",
+        metavar="N|ray",
+        ini=True,
+        help="local workers, or your Ray cluster",
+        otherwise="as many as processors and memory allow",
+        more='each has one thread; Ray needs `pip install "geomcheck[ray]"`; on a GPU, groups of weights at work '
+        "(default 2)",
+    ),
+    Option(
+        name="device",
+        metavar="auto|cpu|cuda[:N]",
+        default="auto",
+        ini=True,
+        help="where to compute",
+        otherwise="auto, a GPU where there is one",
+        more="there, weights of one shape are measured together, up to 32, and their factorizations are done as one; "
+        "this was tested on the CPU and has not run on a GPU yet",
+    ),
+    Option(
+        name="cache",
+        metavar="PATH|off",
+        path=True,
+        ini=True,
+        help="directory that remembers what was measured, by content",
+        otherwise="in pytest's cache directory",
+        more="a path in the ini file counts from the rootdir",
+    ),
+    Option(name="cache-size", metavar="SIZE", ini=True, help="what that directory may hold", otherwise="20GB"),
+    Option(name="dequantize", flag=True, help="make fp32 of fp8 weights and their scales, and measure those"),
+    Option(
+        name="fail-on",
+        choices=("error", "warn"),
+        default="error",
+        help="lowest level of a violated expectation that fails the session",
+    ),
+]
+
+
+def option(name: str) -> Option:
+    """The declaration of that name."""
+    return next(declared for declared in OPTIONS if declared.name == name)
+
+
+def register(parser: pytest.Parser) -> None:
+    """Let pytest know the options and their ini values."""
+    group = parser.getgroup("geomcheck", "geometry of training (geomcheck)")
+    for declared in OPTIONS:
+        declared.add_to(group.addoption, declared.flagged)
+        if declared.ini:
+            many: dict[str, Any] = {"type": "args", "default": []} if declared.repeatable else {}
+            parser.addini(declared.ini_key, declared.ini_help or f"{declared.flagged}, where not given", **many)
+
+
+def markdown_table() -> str:
+    """The table of the documentation: a row for each option, with the name of its ini value."""
+    rows = ["| option | meaning | in the ini file |", "|---|---|---|"]
+    for declared in OPTIONS:
+        usage = f"{declared.flagged}{'=' * (not declared.flag)}{declared.value}".replace("|", "\\|")
+        about = "; ".join(filter(None, [declared.about, declared.more]))
+        ini = ": ".join(filter(None, [f"`{declared.ini_key}`" * declared.ini, declared.ini_help]))
+        rows.append(f"| `{usage}` | {about} | {ini} |")
+    return "\n".join(rows)
+
+
+def typed(config: pytest.Config) -> list[str]:
+    """The arguments of this session alone, not those of the ini file: ``PYTEST_ADDOPTS`` and the command line.
+
+    Files of arguments, ``@FILE``, are read.
+    """
+    given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.invocation_params.args)]
+    return list(_read(given, config.invocation_params.dir))
+
+
+def _read(arguments: Iterable[str], directory: Path) -> Iterator[str]:
+    for argument in arguments:
+        file = directory / argument[1:]
+        if argument.startswith("@") and file.is_file():
+            yield from _read(file.read_text(encoding="utf-8", errors="replace").splitlines(), directory)
+        else:
+            yield argument
+
+
+def idle(arguments: Iterable[str]) -> str | None:
+    """The first option of geomcheck among `arguments`, which does nothing where there is no run."""
+    flags = {declared.flagged for declared in OPTIONS}
+    return next((flag for flag in (argument.partition("=")[0] for argument in arguments) if flag in flags), None)
+
+
+def miswritten(arguments: list[str]) -> str | None:
+    """What is wrong with the first path among `arguments` that is empty, or does not follow its option after ``=``.
+
+    pytest looks for its rootdir among values that stand alone, and a run or an output may lie anywhere.
+    """
+    flags = {declared.flagged for declared in OPTIONS if declared.path}
+    for argument, following in zip(arguments, [*arguments[1:], "PATH"], strict=True):
+        if argument in flags:
+            return f"write {argument}={following}, with `=`: a detached path would move pytest's rootdir"
+        if argument.removesuffix("=") in flags:
+            return f"{argument} is empty; is a variable not set?"
+    return None
