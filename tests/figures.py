@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from geomcheck.record import Record
+from geomcheck.record import Figure, Record
+from geomcheck.record.column import Column
 from geomcheck.record.record import Row
 
 IN_FLOAT64, IN_FLOAT32 = 1e-12, 1e-6
@@ -24,3 +26,10 @@ def require_same_figures(one: Record, other: Record, tolerance: float = IN_FLOAT
 
 def _place(row: Row) -> tuple[object, ...]:
     return row.step, row.weight, row.request, row.stat, row.figure.value is None, row.figure.undefined
+
+
+def edit(record: Record, metric: str, figures: Mapping[tuple[int, str], Figure]) -> None:
+    """Replace single figures of a metric in `record`, by step and weight."""
+    for key, column in record.columns.items():
+        if key[0].metric == metric:
+            record.columns[key] = Column.of({**column.figures, **figures})

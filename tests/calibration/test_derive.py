@@ -16,6 +16,7 @@ from geomcheck.record import Record
 from geomcheck.suite import Suite
 from geomcheck.suite.language.places import Place
 from geomcheck.suite.language.selection import Selection
+from tests.figures import edit
 from tests.runs import base_weights, moved, repeats, write_run
 
 FIVE = slice(0, 5)
@@ -163,11 +164,11 @@ def test_names_of_runs_cannot_write_yaml(good: list[Record], tmp_path: Path) -> 
 
 
 def _scale(record: Record, metric: str, factor: float) -> None:
-    for (request, _), cells in record._figures.items():
+    for request, stat in record.measured():
         if request.metric == metric:
-            for key, figure in cells.items():
-                cells[key] = figure._replace(value=min(15.0, (figure.value or 0.0) * factor))
-    record._columns.clear()  # the same figures as arrays
+            figures = record.figures(request, stat).items()
+            scaled = {key: figure._replace(value=min(15.0, (figure.value or 0.0) * factor)) for key, figure in figures}
+            edit(record, metric, scaled)
 
 
 def test_adapters_are_not_calibrated_with_full_weights(good: list[Record]) -> None:
