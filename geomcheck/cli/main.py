@@ -18,7 +18,7 @@ WRONG_USAGE = 4
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: the command's own, else 0; 4 with a message on stderr."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     code = 0
     try:
         code = options.command(options) or 0
@@ -31,13 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line, with a subcommand each."""
+    top = argparse.ArgumentParser(
         prog="geomcheck",
         description="Regression tests for the geometry of training. To check a run: pytest --geom-run=PATH",
     )
-    parser.add_argument("--version", action="version", version=geomcheck.__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    top.add_argument("--version", action="version", version=geomcheck.__version__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     for command in (measure, watch, inspect, calibrate, compare, regime, report):
         command.add_to(commands)
     metrics = commands.add_parser("metrics", help="list the metrics with their definitions and parameters")
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     suites.set_defaults(command=_suites)
     schema = commands.add_parser("schema", help="print the JSON Schema of suites, for editors")
     schema.set_defaults(command=_schema)
-    return parser
+    return top
 
 
 def _metrics(_: argparse.Namespace) -> None:
