@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from docs.generate.examples import MODEL, RUNS, Example, suite_text
+from docs.generate.plain import words
+from docs.generate.sufficiency import about
+from docs.generate.text import cell, prose
 from geomcheck.diagnostics import Metric, Parameter, load_metrics
-from geomcheck.docs.examples import MODEL, RUNS, Example, suite_text
-from geomcheck.docs.sufficiency import about
-from geomcheck.docs.words import cell
 from geomcheck.report.figure import Line, figure
 from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
 
@@ -17,25 +18,40 @@ _OUTCOMES = {"passed": "keeps it", "failed": "violates it", "error": "cannot be 
 
 def overview() -> str:
     """The table of all metrics."""
-    rows = [f"| [`{m.name}`]({m.name}.md) | {cell(m.definition)} | {m.unit.value} |" for m in load_metrics()]
+    rows = [f"| [`{m.name}`]({m.name}.md) | {prose(words(m).shows)} | {m.unit.value} |" for m in load_metrics()]
     rows.append(f"| [`{SUFFICIENCY}`]({SUFFICIENCY}.md) | {cell(about('metric'))} | fraction |")
-    head = ["# Metrics", "", _NOTATION, "", "| metric | definition | unit |", "|---|---|---|"]
-    return "\n".join([*head, *rows, ""])
+    head = ["# Metrics", "", _NOTATION, "", "| metric | what it says | unit |", "|---|---|---|"]
+    listed = ["```{toctree}", ":hidden:", "", *(m.name for m in load_metrics()), SUFFICIENCY, "```"]
+    return "\n".join([*head, *rows, "", *listed, ""])
 
 
 _NOTATION = (
     "`W_0` is a weight matrix before training, `W_t` at checkpoint t, and `D_t = W_t - W_0`. Every figure is computed "
-    "per matrix in float64 and then folded over matrices."
+    "per matrix in float64 and then folded over matrices. The [glossary](../glossary.md) has the terms, and "
+    "[the table of doubts](../reference/trust.md) says when not to trust which figure."
 )
 
 
 def metric_page(example: Example) -> str:
     """The page of one metric."""
     metric = example.metric
-    lines = [f"# {metric.title}", "", f"`{metric.name}`: {cell(metric.definition)}", "", *_facts(metric), ""]
-    lines += [*_parameters(metric), "## What it looks like", "", _drawing(example), "", _explained(example), ""]
+    lines = [f"# {metric.title[:1].upper()}{metric.title[1:]}", "", *_plainly(metric), ""]
+    lines += ["## What it looks like", "", _drawing(example), "", _explained(example), ""]
     lines += ["## An expectation", "", "```yaml", suite_text([example.text]), "```", "", *_outcomes(example), ""]
-    return "\n".join(lines)
+    lines += ["## Definition", "", f"`{metric.name}`: {cell(metric.definition)}", "", *_facts(metric), ""]
+    return "\n".join([*lines, *_parameters(metric)])
+
+
+def _plainly(metric: Metric) -> Iterator[str]:
+    """The metric for readers who have not seen the papers, with when not to trust it."""
+    said = words(metric)
+    yield f"`{metric.name}`: {prose(said.shows)}"
+    yield ""
+    yield f"- Too high: {prose(said.high)}"
+    yield f"- Too low: {prose(said.low)}"
+    if said.doubt:
+        yield ""
+        yield f"**When not to trust it.** {prose(said.doubt)}"
 
 
 def _facts(metric: Metric) -> Iterator[str]:
