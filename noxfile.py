@@ -1,6 +1,7 @@
 """What geomcheck runs with: ``nox -l`` lists the combinations, ``nox -s oldest`` runs one.
 
-Each installs torch, which outside of ``constraints.txt``'s one build brings several gigabytes of CUDA packages.
+Each installs torch. Where only builds with CUDA are served, that brings gigabytes of packages each time: let pip
+look in PyTorch's CPU wheel index too (``PIP_EXTRA_INDEX_URL``), as PyTorch's own install page gives it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,20 @@ def tests(session: nox.Session) -> None:
     """All tests, with what pip chooses."""
     session.install("-e", ".[test]", env={"PIP_CONSTRAINT": "constraints.txt"})
     session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def weekly(session: nox.Session) -> None:
+    """Tests that measure time or start training processes, by themselves, so that nothing else takes the processor."""
+    session.install("-c", "constraints.txt", "-e", ".[test]")
+    session.run("pytest", "-m", "weekly", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def docs(session: nox.Session) -> None:
+    """The documentation, where a warning is an error."""
+    session.install("-c", "constraints.txt", "-e", ".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", *(session.posargs or ["build/docs"]))
 
 
 DISPATCH = {

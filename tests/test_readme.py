@@ -12,20 +12,46 @@ from geomcheck.errors import SuiteError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SUITES = (ROOT / "docs" / "reference" / "suites.md").read_text()
+STUDY = (ROOT / "fixtures" / "defects" / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
-def test_the_example_suite_loads(tmp_path: Path) -> None:
-    (suite,) = (block for block in blocks("yaml") if "geomcheck: 1" in block)
+@pytest.mark.parametrize(("page", "expectations"), [(README, 1), (SUITES, 4)], ids=["README", "suites"])
+def test_the_example_suite_loads(tmp_path: Path, page: str, expectations: int) -> None:
+    (suite,) = (block for block in blocks("yaml", page) if "geomcheck: 1" in block)
     (tmp_path / "suite.yaml").write_text(suite)
-    assert len(geomcheck.load_suite(tmp_path / "suite.yaml").expectations) == 4
+    assert len(geomcheck.load_suite(tmp_path / "suite.yaml").expectations) == expectations
+
+
+def test_the_first_suite_has_five_lines() -> None:
+    (suite,) = (block for block in blocks("yaml") if "geomcheck: 1" in block)
+    assert len(suite.splitlines()) == 5
+
+
+def test_it_is_short() -> None:
+    assert len(README.split()) <= 1400
+
+
+@pytest.mark.parametrize(
+    "defect",
+    [
+        "started from an earlier SFT checkpoint",
+        "first layer frozen",
+        "loss mask covers the prompt",
+        "EMA weights saved instead of the student's",
+    ],
+)
+def test_the_study_caught_at_the_first_checkpoint_what_is_claimed(defect: str) -> None:
+    assert f"| {defect} | 2 of 2 | 1 |" in STUDY
+    assert "the recipe as it is: 0 of 20 fresh clean seeds" in STUDY
 
 
 def test_the_example_of_a_mistake_is_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (shown,) = (block.strip() for block in blocks("console") if "abvoe" in block)
+    (shown,) = (block.strip() for block in blocks("console", SUITES) if "abvoe" in block)
     monkeypatch.chdir(tmp_path)
     suite = tmp_path / "suites" / "mine.yaml"
     suite.parent.mkdir()
@@ -50,7 +76,7 @@ def test_the_transcripts_are_real(pytester: pytest.Pytester, index: int, failing
 
 
 def test_every_test_that_proves_a_layout_is_there() -> None:
-    page = (ROOT / "geomcheck" / "docs" / "pages" / "reference" / "layouts.md").read_text()
+    page = (ROOT / "docs" / "reference" / "layouts.md").read_text()
     table = page[page.index("| layout | written by |") :]
     named = re.findall(r"`([\w/]+\.py)`", table[: table.index("\n\n")])
     assert len(named) >= 9
@@ -58,6 +84,6 @@ def test_every_test_that_proves_a_layout_is_there() -> None:
 
 
 def test_every_link_into_the_project_leads_somewhere() -> None:
-    linked = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert len(linked) >= 8
+    linked = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README)
+    assert len(linked) >= 20
     assert [link for link in linked if not (ROOT / link).exists()] == []

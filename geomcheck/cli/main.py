@@ -19,7 +19,7 @@ WRONG_USAGE = 4
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: the command's own, else 0; 4 with a message on stderr."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     code = 0
     try:
         _require_values(options)
@@ -39,19 +39,20 @@ def _require_values(options: argparse.Namespace) -> None:
         raise UsageError(f"--{empty[0].replace('_', '-')} is empty; is a variable not set?")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line, with a subcommand each."""
+    top = argparse.ArgumentParser(
         prog="geomcheck",
         description="Regression tests for the geometry of training. To check a run: pytest --geom-run=PATH",
     )
-    parser.add_argument("--version", action="version", version=geomcheck.__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    top.add_argument("--version", action="version", version=geomcheck.__version__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     for command in (measure, watch, inspect, calibrate, compare, regime, report):
         command.add_to(commands)
     add_command(commands, "metrics", _metrics, "list the metrics with their definitions and parameters")
     add_command(commands, "suites", _suites, "list the shipped suites")
     add_command(commands, "schema", _schema, "print the JSON Schema of suites, for editors")
-    return parser
+    return top
 
 
 def _metrics(_: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ import geomcheck
 from geomcheck.training import Monitor
 
 ROOT = Path(__file__).parents[3]
-GUIDE = (ROOT / "geomcheck" / "docs" / "pages" / "guides" / "training.md").read_text()
+GUIDE = (ROOT / "docs" / "guides" / "training.md").read_text()
 BLOCKS = re.findall(r"(<!-- runs -->\n)?```python\n(.*?)```", GUIDE, re.DOTALL)
 
 

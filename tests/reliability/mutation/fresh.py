@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-COPIED = ("geomcheck", "tests", "suites", "pyproject.toml", "README.md", "action.yml")
+COPIED = ("geomcheck", "docs", "tests", "suites", "pyproject.toml", "README.md", "action.yml")
 LINKED = ("fixtures",)
 SLOW = ("torch", "numpy", "scipy.sparse.linalg", "pyarrow.parquet", "pydantic", "safetensors.torch", "jinja2", "rich")
 SECONDS = 300.0

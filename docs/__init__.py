@@ -1,0 +1,1 @@
+"""The documentation: pages in Markdown, and in `generate` what writes the rest of them from declarations."""

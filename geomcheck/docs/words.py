@@ -1,8 +1,0 @@
-"""Text for Markdown."""
-
-from __future__ import annotations
-
-
-def cell(text: str) -> str:
-    """`text` literally, also inside a table: characters that Markdown or HTML read otherwise as references."""
-    return "".join(f"&#{ord(c)};" if c in "&\\|*_`<>[]#~^" else c for c in text.replace("\n", " "))
