@@ -146,8 +146,8 @@ PRINCIPAL_ANGLE = Metric(
     when_unchanged=True,
     compute=with_null(_angles),
     words=Words(
-        "How far the main directions of each weight matrix turned: 0° means that they stayed, 90° that they were "
-        "replaced.",
+        "How far the main directions of each weight matrix turned: 0 degrees means that they stayed, 90 that they "
+        "were replaced.",
         "The main directions of the weights turned further than they should have: what the base model had learned "
         "is being moved, not just refined.",
         "The main directions of the weights hardly turned: the update is weaker than this kind of training gives.",
