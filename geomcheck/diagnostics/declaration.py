@@ -107,14 +107,13 @@ Bounds = Callable[[Mapping[str, Any], tuple[int, ...]], tuple[float, float]]
 """The closed range of a figure with these parameters, of a matrix of this shape."""
 
 
-def scalar(figure: Callable[[Update], float]) -> Compute:
-    """A metric with one figure and no parameters."""
-    return lambda update, _params, _run: {"value": figure(update)}
+def scalar(figure: Callable[..., float], *ranks: str) -> Compute:
+    """A metric with one figure: of the update and the parameters, of which `ranks` are resolved for its shape."""
 
+    def computed(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
+        return {"value": figure(update, **{**params, **{k: resolve_rank(params[k], update.shape) for k in ranks}})}
 
-def scalar_of_rank(figure: Callable[[Update, int], float]) -> Compute:
-    """A metric with one figure and the parameter ``k``, a rank."""
-    return lambda update, params, _run: {"value": figure(update, resolve_rank(params["k"], update.shape))}
+    return computed
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from geomcheck.diagnostics.declaration import Follows, Metric, Parameter, RunView, Unit, Words, resolve_rank
+from geomcheck.diagnostics.declaration import Follows, Metric, Parameter, Unit, Words, scalar
 from geomcheck.diagnostics.null import EXCESS_OVER, equally_visible, with_null
 from geomcheck.errors import Undefined
 
@@ -77,15 +76,6 @@ def _require_visible(update: Update) -> None:
         raise Undefined("no entry visibly changed in bf16, so the overlap with a mask is undefined")
 
 
-def _principal(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
-    rank = resolve_rank(params["rank"], update.shape)
-    return {"value": principal_overlap(update, rank=rank, alpha=params["alpha"])}
-
-
-def _low(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
-    return {"value": low_magnitude_overlap(update, alpha=params["alpha"])}
-
-
 PRINCIPAL_OVERLAP = Metric(
     name="principal_overlap",
     title="principal-mask overlap",
@@ -96,7 +86,7 @@ PRINCIPAL_OVERLAP = Metric(
     parameters=(ALPHA, RANK, EXCESS_OVER),
     source="arXiv 2606.07082; arXiv 2511.08567",
     undefined="no entry visibly changed, or W_0 has no unique rank-r truncation",
-    compute=with_null(_principal, equally_visible),
+    compute=with_null(scalar(principal_overlap, "rank"), equally_visible),
     words=Words(
         "How many of the visible changes fall on the weights that matter most to the matrix.",
         "Changes fall on the most important weights more often than they should.",
@@ -119,7 +109,7 @@ LOW_MAGNITUDE_OVERLAP = Metric(
     source="arXiv 2606.07082; arXiv 2511.08567",
     undefined="no entry visibly changed",
     of_entries=True,
-    compute=with_null(_low, equally_visible),
+    compute=with_null(scalar(low_magnitude_overlap), equally_visible),
     words=Words(
         "How many of the visible changes fall on the smallest weights.",
         "Changes favour small weights more than they should.",

@@ -17,7 +17,6 @@ from geomcheck.diagnostics.declaration import (
     Words,
     resolve_rank,
     scalar,
-    scalar_of_rank,
 )
 from geomcheck.errors import Undefined
 
@@ -247,7 +246,7 @@ HILL_EXPONENT = Metric(
     parameters=(HILL_K,),
     source="arXiv 2606.07082 (k not stated there)",
     undefined="D_t = 0, its rank is below k, or its k largest singular values are equal",
-    compute=scalar_of_rank(hill_exponent),
+    compute=scalar(hill_exponent, "k"),
     words=Words(
         "How evenly the strongest directions of the update share it: small means that a few dominate.",
         "The strongest directions of the update are more even than they should be.",
@@ -270,7 +269,7 @@ TOP_ENERGY = Metric(
     parameters=(TOP_K,),
     source="arXiv 2606.13657",
     undefined="D_t = 0",
-    compute=scalar_of_rank(top_energy),
+    compute=scalar(top_energy, "k"),
     words=Words(
         "How much of the update its strongest directions hold.",
         "The update is concentrated in fewer directions than it should be.",

@@ -17,7 +17,7 @@ from geomcheck.diagnostics.declaration import (
     Unit,
     Words,
     resolve_rank,
-    scalar_of_rank,
+    scalar,
 )
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 
@@ -146,8 +146,8 @@ PRINCIPAL_ANGLE = Metric(
     when_unchanged=True,
     compute=with_null(_angles),
     words=Words(
-        "How far the main directions of each weight matrix turned: 0° means that they stayed, 90° that they were "
-        "replaced.",
+        "How far the main directions of each weight matrix turned: 0 degrees means that they stayed, 90 that they "
+        "were replaced.",
         "The main directions of the weights turned further than they should have: what the base model had learned "
         "is being moved, not just refined.",
         "The main directions of the weights hardly turned: the update is weaker than this kind of training gives.",
@@ -172,7 +172,7 @@ PRINCIPAL_ENERGY = Metric(
     parameters=(PRINCIPAL_K, EXCESS_OVER),
     source="arXiv 2606.13657",
     undefined="D_t = 0, or W_0 has no unique top-k subspace",
-    compute=with_null(scalar_of_rank(principal_energy)),
+    compute=with_null(scalar(principal_energy, "k")),
     words=Words(
         "How much of the update lies inside the main directions of the original weights.",
         "The update works on the main directions of the original weights more than it should.",

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geomcheck._lazy import late
-from geomcheck.diagnostics.declaration import (
-    Follows,
-    Level,
-    Metric,
-    Parameter,
-    Published,
-    RunView,
-    Unit,
-    Words,
-    scalar,
-)
+from geomcheck.diagnostics.declaration import Follows, Level, Metric, Parameter, Published, Unit, Words, scalar
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
@@ -101,14 +90,6 @@ def frozen_share(update: Update) -> float:
     return float(update.is_zero)
 
 
-def _sparsity(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
-    return {"value": update_sparsity(update, **params)}
-
-
-def _support(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
-    return {"value": update_support(update, **params)}
-
-
 UPDATE_SPARSITY = Metric(
     name="update_sparsity",
     title="update sparsity",
@@ -120,7 +101,7 @@ UPDATE_SPARSITY = Metric(
     source="arXiv 2606.07082, Table 1; arXiv 2511.08567, Table 1",
     when_unchanged=True,
     of_entries=True,
-    compute=_sparsity,
+    compute=scalar(update_sparsity),
     words=Words("The share of single numbers in the weights that did not visibly change.", high=LESS, low=MORE),
     distrust=DISTRUST,
     inflated_by_rounding=False,
@@ -139,7 +120,7 @@ UPDATE_SUPPORT = Metric(
     source="arXiv 2606.07082, Table 1",
     when_unchanged=True,
     of_entries=True,
-    compute=_support,
+    compute=scalar(update_support),
     words=Words("The share of single numbers in the weights that visibly changed.", high=MORE, low=LESS),
     distrust=DISTRUST,
     inflated_by_rounding=False,
