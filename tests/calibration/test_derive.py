@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -163,11 +164,9 @@ def test_names_of_runs_cannot_write_yaml(good: list[Record], tmp_path: Path) -> 
 
 
 def _scale(record: Record, metric: str, factor: float) -> None:
-    for (request, _), cells in record._figures.items():
-        if request.metric == metric:
-            for key, figure in cells.items():
-                cells[key] = figure._replace(value=min(15.0, (figure.value or 0.0) * factor))
-    record._columns.clear()  # the same figures as arrays
+    for key, column in record.columns.items():
+        if key[0].metric == metric:
+            record.columns[key] = replace(column, values=np.minimum(15.0, column.values * factor))
 
 
 def test_adapters_are_not_calibrated_with_full_weights(good: list[Record]) -> None:

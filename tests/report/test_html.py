@@ -19,7 +19,7 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.record import Figure, Record
 from geomcheck.report.html import Judged, Reported, judged, page, wanted
 from geomcheck.report.html.wanted import MEASURED
-from tests.report.records import mixture_of_experts, record_of
+from tests.report.records import amend, mixture_of_experts, record_of
 from tests.runs import NORM, Q, simple_run
 
 LIMIT = 8 * 2**20
@@ -207,9 +207,7 @@ def test_the_policy_allows_this_style_and_this_script_only() -> None:
 def test_experts_share_a_cell_that_names_the_extreme_ones() -> None:
     names = [f"model.layers.0.mlp.experts.{e}.up_proj.weight" for e in range(8)]
     record = record_of(names, steps=(10, 20))
-    figures = next(cells for (request, _), cells in record._figures.items() if request.metric == "stable_rank")
-    for expert, name in enumerate(names):
-        figures[20, name] = Figure(value=float(expert + 1))
+    amend(record, "stable_rank", {(20, name): Figure(value=float(expert + 1)) for expert, name in enumerate(names)})
     run = Parsed(page([report(record)])).data["runs"][0]
     assert run["cells"] == [{"at": [0, 0], "count": 8, "name": None}]
     (rank,) = [figure for figure in run["figures"] if figure["metric"] == "stable_rank"]
@@ -238,12 +236,10 @@ def test_the_size_is_bounded_even_where_nothing_can_be_folded() -> None:
 
 def test_frozen_skipped_and_rounded_weights_are_told() -> None:
     record = record_of(NAMES)
-    frozen = next(cells for (request, _), cells in record._figures.items() if request.metric == "frozen_share")
-    support = next(cells for (request, _), cells in record._figures.items() if request.metric == "update_support")
     for step in (100, 200, 300, 400, 500):
-        frozen[step, NAMES[0]] = Figure(value=1.0)
-        support[step, NAMES[0]] = Figure(value=0.0)
-        support[step, NAMES[1]] = Figure(undefined="tied at <k>")
+        amend(record, "frozen_share", {(step, NAMES[0]): Figure(value=1.0)})
+        tied = Figure(undefined="tied at <k>")
+        amend(record, "update_support", {(step, NAMES[0]): Figure(value=0.0), (step, NAMES[1]): tied})
     record.skipped["model.layers.0.mlp.odd.weight"] = "stored as F8_E4M3"
     text = Parsed(page([report(record)])).text
     left_out = "They count with an update of 0, and are left out of figures that need one."
@@ -255,9 +251,9 @@ def test_frozen_skipped_and_rounded_weights_are_told() -> None:
 
 def test_a_frozen_weight_has_the_figures_that_an_unchanged_one_has() -> None:
     record = record_of([Q, NAMES[-1]], steps=(10,))
-    for (request, _), cells in record._figures.items():
-        cells[10, Q] = Figure(value=1.0 if request.metric == "frozen_share" else 0.0)
-        cells[10, NAMES[-1]] = Figure(value=0.0 if request.metric == "frozen_share" else 0.25)
+    for metric in record.measured_metrics():
+        unchanged, moved = (1.0, 0.0) if metric == "frozen_share" else (0.0, 0.25)
+        amend(record, metric, {(10, Q): Figure(value=unchanged), (10, NAMES[-1]): Figure(value=moved)})
     run = Parsed(page([report(record)])).data["runs"][0]
     shown = {figure["key"].split()[0]: figure["values"][0] for figure in run["figures"]}
     assert shown["update_support"] == [0.0, 0.25]
@@ -292,9 +288,9 @@ def test_any_number_of_checkpoints(steps: tuple[int, ...], suite: Path) -> None:
 @pytest.mark.parametrize("value", [0.0, 5e-324, 1.7e308], ids=["zero", "smallest", "largest"])
 def test_extreme_figures_are_drawn(value: float, suite: Path) -> None:
     record = record_of(NAMES)
-    for (request, stat), cells in record._figures.items():
+    for (request, _), column in list(record.columns.items()):
         if request.metric in ("stable_rank", "relative_update_norm", "spectral_shift"):
-            record._figures[request, stat] = dict.fromkeys(cells, Figure(value=value))
+            amend(record, request.metric, dict.fromkeys(column.figures, Figure(value=value)))
     text = page([report(record, suite)])
     require_harmless(text)
     assert "nan" not in re.findall(r'(?:cx|cy|y1|points)="([^"]*)"', text)
@@ -302,8 +298,8 @@ def test_extreme_figures_are_drawn(value: float, suite: Path) -> None:
 
 def test_a_metric_that_is_not_installed_is_shown_under_its_name() -> None:
     record = record_of(NAMES)
-    known = next(key for key in record._figures if key[0].metric == "stable_rank")
-    record._figures[known[0]._replace(metric="theirs<x>"), "value"] = record._figures.pop(known)
+    known = next(key for key in record.columns if key[0].metric == "stable_rank")
+    record.columns[known[0]._replace(metric="theirs<x>"), "value"] = record.columns.pop(known)
     parsed = require_harmless(page([report(record)]))
     assert "theirs<x> (value)" in [figure["title"] for figure in parsed.data["runs"][0]["figures"]]
 
