@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from geomcheck.suite.conditions.evidence import evidence_figures
+from geomcheck.suite.conditions.regime import evidence_figures
 
 import geomcheck
 from geomcheck.calibration import calibrate_profile
