@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from geomcheck.suite.conditions.regime import evidence_figures
 
 import geomcheck
 from geomcheck.calibration import calibrate_profile
 from geomcheck.errors import SuiteError, UsageError
 from geomcheck.suite import classify, load_profiles
 from geomcheck.suite.conditions.profile import EVIDENCE
+from geomcheck.suite.conditions.regime import evidence_figures
 from geomcheck.suite.language.places import LAST, At
 from geomcheck.suite.language.selection import DEFAULT
 
