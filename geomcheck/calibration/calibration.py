@@ -1,17 +1,25 @@
-"""What a calibration came to."""
+"""What a calibration came to, and the suite file of it that people read and edit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Any
 
+import geomcheck
 from geomcheck.calibration.statistics import BandRule, Spread
-from geomcheck.diagnostics import Metric
+from geomcheck.diagnostics import Metric, Unit
 from geomcheck.files import replacing
 from geomcheck.suite.language.places import Place
 from geomcheck.suite.language.selection import Selection
+
+WIDTH = 116
+DIGITS = 3
+"""Significant digits of a band's width that are kept when its ends are rounded outwards."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +80,129 @@ class Calibration:
 
     def to_yaml(self) -> str:
         """The suite, with comments that say where each band comes from."""
-        from geomcheck.calibration.writing import suite_text
-
         return suite_text(self)
 
     def write(self, path: str | Path) -> None:
         """Write the suite to `path`. Raises UsageError where that is not possible."""
         with replacing(Path(path)) as partial:
             partial.write_text(self.to_yaml(), encoding="utf-8")
+
+
+def suite_text(calibration: Calibration) -> str:
+    """The suite in YAML."""
+    expectations = [line for expectation in calibration.expectations for line in ("", *_expectation(expectation))]
+    return "\n".join([*_heading(calibration), "", "expect:", *expectations[1:], ""])
+
+
+def _heading(calibration: Calibration) -> Iterator[str]:
+    n = len(calibration.runs)
+    yield from comment(provenance(calibration.runs, calibration.base))
+    yield from comment(
+        f"{calibration.count} weights ({calibration.weights.text}). The figures of other weights, and of other storage "
+        "formats, are other figures: calibrate again."
+    )
+    yield "#"
+    yield from comment("Each band is " + calibration.rule.describe(n=n, bands=calibration.bands))
+    yield from comment(
+        "Bands stay within the range of their figure, hold all N runs, and are rounded outwards. A figure that was "
+        "the same in all runs must stay the same."
+    )
+    for warning in calibration.warnings:
+        yield from comment(f"WARNING: {warning}.")
+    if calibration.left_out:
+        yield "#"
+        yield "# Left out:"
+        for left in calibration.left_out:
+            yield from comment(f"{left.metric}: {left.reason}", indent="  ")
+    yield "geomcheck: 1"
+    yield f"name: {calibration.name}"
+    if calibration.applies_to:
+        yield f"applies_to: {_scalar(list(calibration.applies_to))}"
+    yield f"weights: {_weights(calibration.weights)}"
+    if calibration.storage:
+        yield f"storage: [{', '.join(calibration.storage)}]   # W0, run"
+
+
+def provenance(runs: Sequence[str], base: str) -> str:
+    """Which runs a calibration comes from, in words."""
+    start = f"W0: {base}." if base else "They started from different W0 (--across-bases)."
+    return f"Calibrated by geomcheck {geomcheck.__version__} on N = {len(runs)} runs: {', '.join(runs)}. {start}"
+
+
+def comment(text: str, indent: str = "") -> list[str]:
+    """`text` as YAML comments."""
+    clean = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    return textwrap.wrap(
+        clean, WIDTH, initial_indent=f"# {indent}", subsequent_indent=f"# {indent}  ", break_on_hyphens=False
+    )
+
+
+def _expectation(expectation: Calibrated) -> Iterator[str]:
+    metric = expectation.metric
+    yield f"  - id: {metric.name.replace('_', '-')}"
+    yield f"    metric: {metric.name}"
+    for name, value in expectation.params.items():
+        yield f"    {name}: {_scalar(value)}"
+    if all(band.spread.constant and band.spread == expectation.bands[0].spread for band in expectation.bands):
+        band = expectation.bands[0]
+        yield f"    within: {_ends(band, metric)}   # the same in all {band.spread.n} runs"
+        return
+    yield "    bands:"
+    entries = [f"{{{_place(band.place)}, within: {_ends(band, metric)}}}" for band in expectation.bands]
+    width = max(map(len, entries))
+    for band, entry in zip(expectation.bands, entries, strict=True):
+        yield f"      - {entry:{width}}  # {_origin(band, metric)}"
+
+
+def _ends(band: PlacedBand, metric: Metric) -> str:
+    """The band as YAML, rounded outwards to `DIGITS` digits of its width."""
+    low, high = (Decimal(end) * factor(metric) for end in (band.low, band.high))
+    width = float(high - low)
+    places = DIGITS - 1 - math.floor(math.log10(width)) if width > 0 else 17
+    quantum = Decimal(1).scaleb(-places)
+    ends = (low.quantize(quantum, ROUND_FLOOR), high.quantize(quantum, ROUND_CEILING)) if width > 0 else (low, high)
+    return f"[{', '.join(f'{plain(end)}{suffix(metric)}' for end in ends)}]"
+
+
+def plain(number: Decimal) -> str:
+    """`number` as a YAML number that reads well: 0.0123, 1.2e-05."""
+    if number == 0:
+        return "0"
+    return f"{number.normalize():f}" if 1e-4 <= abs(number) < 1e7 else f"{number.normalize():e}"
+
+
+def _origin(band: PlacedBand, metric: Metric) -> str:
+    spread, scale = band.spread, factor(metric)
+    mean, sd, low, high = (f"{value * scale:.4g}" for value in (spread.mean, spread.sd, spread.low, spread.high))
+    return f"mean {mean}, sd {sd}, N {spread.n}: {low} to {high}"
+
+
+def factor(metric: Metric) -> int:
+    """What figures of `metric` are multiplied with to be written."""
+    return 100 if suffix(metric) == "%" else 1
+
+
+def suffix(metric: Metric) -> str:
+    """The unit behind figures of `metric`."""
+    if metric.unit is Unit.DEGREES:
+        return " deg"
+    return "%" if metric.is_share else ""
+
+
+def _place(place: Place) -> str:
+    return f"step: {place.step}" if place.step is not None else f"progress: {place.progress}"
+
+
+def _weights(selection: Selection) -> str:
+    if not selection.include and not selection.exclude:
+        return selection.role
+    globs = {"include": selection.include, "exclude": selection.exclude}
+    return _scalar({key: list(values) for key, values in globs.items() if values})
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_scalar(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join("'" + item.replace("'", "''") + "'" for item in value) + "]"
+    return str(value)

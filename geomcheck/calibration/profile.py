@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from geomcheck.calibration.calibration import comment, factor, plain, provenance, suffix
 from geomcheck.calibration.runs import require_comparable, told
 from geomcheck.calibration.statistics import Repeatability, Spread
-from geomcheck.calibration.writing import comment, factor, plain, provenance, suffix
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import UsageError
