@@ -1,4 +1,4 @@
-"""What a calibration came to."""
+"""What a calibration came to, and the suite file of it that people read and edit."""
 
 from __future__ import annotations
 
