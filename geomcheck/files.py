@@ -69,7 +69,7 @@ def _umask() -> int:
 
 
 @contextmanager
-def working_in(directory: Path) -> Iterator[None]:
+def working_in(directory: str | Path) -> Iterator[None]:
     """Let `directory` be the working directory inside the context; the one before may have been removed meanwhile."""
     try:
         before = Path.cwd()

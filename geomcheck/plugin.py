@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
     """With ``--geom-run`` and no path arguments, collect the suites and nothing else."""
     if _judges(early_config.known_args_namespace):
-        from geomcheck.gate.arguments import add_suites
+        from geomcheck.gate.candidates import add_suites
 
         add_suites(early_config, args)
 

@@ -54,7 +54,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Calibrate and write the suite or the profile. Raises GeomcheckError."""
-    from geomcheck.cli.arguments import place, selection, slug
+    from geomcheck.cli.values import place, selection, slug
 
     output = Path(options.output)
     require_writable(output, inputs=inputs(options.runs, bases=[options.base]))
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _profile(options: argparse.Namespace, output: Path) -> None:
     from geomcheck.calibration import calibrate_profile
-    from geomcheck.cli.arguments import selection, slug
+    from geomcheck.cli.values import selection, slug
 
     given = {"--rule range": options.rule != "repeatability", "--false-alarms": options.false_alarms}
     given |= {
@@ -115,7 +115,7 @@ def _tell(output: Path, calibration: Calibration) -> None:
 
 def _rule(options: argparse.Namespace) -> BandRule:
     from geomcheck.calibration import Range, Repeatability
-    from geomcheck.cli.arguments import share
+    from geomcheck.cli.values import share
 
     if options.rule == "range":
         if options.false_alarms is not None:

@@ -32,7 +32,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compare and print. Raises GeomcheckError."""
-    from geomcheck.cli.arguments import selection
+    from geomcheck.cli.values import selection
     from geomcheck.comparison import compare
 
     found = compare(options.a, options.b, base=options.base, weights=selection(options.weights))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geomcheck.errors import NoBaseline, RunError, UsageError
+from geomcheck.files import working_in
 from geomcheck.gate.items import Collection
 from geomcheck.gate.session import Gate, Measurement
 from geomcheck.record import Record, read_record, write_record
@@ -29,10 +30,10 @@ class Exchange:
         self._loaded: dict[str, Record] = {}
 
     @staticmethod
-    def announce(directory: Path, gate: Gate) -> None:
-        """Controller: say which suites judge which runs."""
-        plan = {str(file): gate.collection_of(file) for file in gate.pairings}
-        (directory / _PLAN).write_text(json.dumps(plan))
+    def announce(directory: Path, gate: Gate, invoked: Path) -> None:
+        """Controller: say which suites judge which runs, and in which directory pytest was `invoked`."""
+        suites = {str(file): gate.collection_of(file) for file in gate.pairings}
+        (directory / _PLAN).write_text(json.dumps({"suites": suites, "invoked": str(invoked)}))
 
     @staticmethod
     def publish(directory: Path, gate: Gate) -> None:
@@ -49,11 +50,13 @@ class Exchange:
 
     def collection_of(self, file: Path) -> Collection | None:
         """How a suite file is collected; None for a file that is no suite of this session."""
-        return self._plan.get(str(file.resolve()))
+        found: Collection | None = self._plan["suites"].get(str(file.resolve()))
+        return found
 
     def suite_of(self, file: Path) -> Suite:
         """The suite of a file. Raises SuiteError."""
-        return load_suite(file)
+        with working_in(self._plan["invoked"]):
+            return load_suite(file)
 
     def record_of(self, file: Path, run: str) -> Record:
         """The record of a run, for a suite. Raises RunError."""
@@ -73,8 +76,8 @@ class Exchange:
         return self._load({"file": "0.parquet"})
 
     @cached_property
-    def _plan(self) -> dict[str, Collection]:
-        plan: dict[str, Collection] = json.loads((self.directory / _PLAN).read_text())
+    def _plan(self) -> dict[str, Any]:
+        plan: dict[str, Any] = json.loads((self.directory / _PLAN).read_text())
         return plan
 
     @cached_property

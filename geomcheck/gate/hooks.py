@@ -154,8 +154,11 @@ class ControllerHooks(Hooks):
         """Tell a worker of pytest-xdist which runs there are and where records will be."""
         if self._exchange_directory is None:
             self._exchange_directory = Path(tempfile.mkdtemp(prefix="geomcheck-"))
-            Exchange.announce(self._exchange_directory, self.gate)
+            Exchange.announce(self._exchange_directory, self.gate, self.config.invocation_params.dir)
         node.workerinput["geomcheck"] = str(self._exchange_directory)
+        here = self.config.invocation_params.dir
+        if node.gateway.spec.popen and Path.cwd() != here:  # it started where a conftest has gone since
+            node.gateway.remote_exec(f"import os\nos.chdir({str(here)!r})").waitclose()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the verdict that a report carries, and let the report show it."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
-from geomcheck.gate.arguments import is_suite
+from geomcheck.gate.candidates import is_suite
 from geomcheck.record import Record
 from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Expectation, Suite, Verdict, judge, unmeasured

@@ -13,7 +13,7 @@ import pytest
 from geomcheck.checkpoints import BaseWeights, Incomplete, open_base
 from geomcheck.checkpoints.hub import is_hub_id
 from geomcheck.errors import GeomcheckError, NoBaseline, UsageError
-from geomcheck.gate.arguments import CANDIDATES
+from geomcheck.gate.candidates import CANDIDATES
 from geomcheck.gate.session import Gate
 from geomcheck.gate.subjects import GivenRun, open_subject, open_subjects
 from geomcheck.measurement import Cache, Resources, parse_workers

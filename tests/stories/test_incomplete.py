@@ -71,7 +71,7 @@ def test_another_value_is_refused(geom, write_suite, pytester: pytest.Pytester) 
     pytester.makeini("[pytest]\ngeom_incomplete = warn\n")
     result = geom()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "incomplete=warn: give skip or error" in result.stderr.str()
+    assert "geom_incomplete = warn in the ini file: write skip or error" in result.stderr.str()
 
 
 def test_a_w0_that_is_no_hub_id_in_the_ini_file_counts_from_the_rootdir(

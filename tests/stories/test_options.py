@@ -152,6 +152,15 @@ class TestWhereItCounts:
         assert json.loads((pytester.path / "v.json").read_text())["runs"][0]["path"] == "ckpts/opd"
         assert (pytester.path / "cache" / "measurements.sqlite").exists()
 
+    def test_nor_under_xdist(self, geom: Command, write_suite, pytester: pytest.Pytester) -> None:
+        write_suite(STRICT)
+        pytester.makeconftest(WANDERING)
+        texts = []
+        for workers in ((), ("-n1",)):
+            assert geom("--geom-json=v.json", *workers).ret == 1
+            texts.append((pytester.path / "v.json").read_text())
+        assert texts[0] == texts[1]
+
     @pytest.mark.parametrize("hook", ["pytest_sessionstart(session)", "pytest_collection_finish(session)"])
     def test_whenever_it_changes(self, geom: Command, write_suite, pytester: pytest.Pytester, hook: str) -> None:
         write_suite(HEALTHY)
