@@ -27,19 +27,17 @@ class Card:
     """Everything that the page says about one expectation."""
 
     run: str
-    suite: str
     facts: Facts
     symbol: str
     title: str
     shows: str
-    definition: str
     headline: str
     meaning: str
     since: str
     where: str
     chart: Markup | None
     layers: Markup | None
-    worst: Sequence[tuple[str, str, str]]
+    worst: Sequence[tuple[str, str]]
     table: Sequence[tuple[str, str, str, str]]
     rows_left_out: int
     value: str
@@ -56,19 +54,17 @@ def card(run: str, judged: Judged) -> Card:
     form = Form.of_facts(facts)
     return Card(
         run=run,
-        suite=judged.suite,
         facts=facts,
         symbol=SYMBOLS[facts["outcome"]],
         title=title,
         shows=words.shows,
-        definition=metric.definition if metric else "",
         headline=_headline(facts, form, title),
         meaning=_meaning(facts, words.high, words.low),
         since=_since(judged, form),
         where=_where(judged),
         chart=trajectory(judged, form, f"{title}: {facts['message']}") if facts["observed"] else None,
         layers=by_layer(judged, form, title),
-        worst=[(w["weight"], form.show(w["value"]), f"{w['step']:,}") for w in facts["worst"]],
+        worst=[(w["weight"], form.show(w["value"])) for w in facts["worst"]],
         table=[_row(entry, form, "all weights" if facts["fold"] else "this run") for entry in facts["observed"][:ROWS]],
         rows_left_out=max(0, len(facts["observed"]) - ROWS),
         value=_value(facts, form),
@@ -108,12 +104,8 @@ def _meaning(facts: Facts, high: str, low: str) -> str:
         return "This could not be judged, which counts as a failure: nothing was verified."
     if not facts["observed"]:
         return "This was not judged: nothing was verified."
-    by_side = {
-        "above": high,
-        "below": low,
-        None: "The figure is not a finite number, and nothing holds of such a figure.",
-    }
-    return facts["meaning"] or by_side[facts["side"]]
+    neither = "The figure is not a finite number, and nothing holds of such a figure."
+    return str(facts["meaning"] or {"above": high, "below": low}.get(facts["side"], neither))
 
 
 def _since(judged: Judged, form: Form) -> str:
