@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -64,14 +64,15 @@ class Style:
         look = {name: value for word in classes.split() for name, value in _PLAIN.get(word, {}).items()}
         return _element(tag, {**look, **attributes}, (_title(tip) if tip else Markup()) + Markup.escape(text))
 
-    def drawing(self, title: str, width: int, height: int, content: Markup) -> Markup:
+    def drawing(self, title: str, width: int, height: int, parts: Sequence[Markup]) -> Markup:
         """The whole of a chart."""
         if not self.alone:
             named = {"class": "chart", "viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": title}
-            return _element("svg", named, content)
+            return _element("svg", named, Markup("").join(parts))
         box = f"0 {-_HEADING} {width + _BESIDE} {height + _HEADING}"
         heading = _element("text", {"x": 0, "y": -6, "font-weight": "bold"}, Markup.escape(title))
-        return Markup(visible(_element("svg", {"viewBox": box, **_ALONE}, _title(title) + heading + content)))
+        content = Markup("\n").join([_title(title), heading, *parts])
+        return Markup(visible(_element("svg", {"viewBox": box, **_ALONE}, content)))
 
 
 def _title(text: str) -> Markup:
