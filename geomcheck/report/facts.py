@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Facts = Mapping[str, Any]
@@ -26,10 +26,10 @@ def where_judged(facts: Facts) -> str:
     return f"{at}, {fold} over weights" if per == "run" else f"{at}, {fold} over the weights of each {per}"
 
 
-def by_group(facts: Facts) -> dict[str | None, list[Entry]]:
+def by_group(entries: Iterable[Entry]) -> dict[str | None, list[Entry]]:
     """What was observed, by group; the group of a whole run is None."""
     groups: dict[str | None, list[Entry]] = {}
-    for entry in facts["observed"]:
+    for entry in entries:
         groups.setdefault(entry["group"], []).append(entry)
     return groups
 

@@ -35,7 +35,7 @@ LABEL = 13
 def trajectory(judged: Judged, form: Form, title: str, style: Style = PAGE) -> Markup:
     """The figure at every checkpoint against what was demanded; judged checkpoints are marked."""
     facts = judged.facts
-    groups = by_group({**facts, "observed": judged.whole or facts["observed"]})
+    groups = by_group(judged.whole or facts["observed"])
     drawn = _worst_groups(groups, facts)
     lines = [_line(group, groups[group], facts, form) for group in reversed(drawn)]
     lines += _beside(facts, form) if len(groups) == 1 else []

@@ -92,11 +92,7 @@ def _verdict(runs: Sequence[Reported], cards: Sequence[Card], errors: Sequence[s
         text, outcome = "The expectation holds" if len(cards) == 1 else f"All {len(cards)} expectations hold", "passed"
     else:
         text, outcome = "No suite was judged: figures only", "none"
-    return {
-        "text": text,
-        "outcome": outcome,
-        "counts": {outcome: counts[outcome] for outcome in ORDER},
-    }
+    return {"text": text, "outcome": outcome, "counts": {outcome: counts[outcome] for outcome in ORDER}}
 
 
 def _warnings(run: Reported) -> list[Remark]:

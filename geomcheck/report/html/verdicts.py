@@ -168,7 +168,7 @@ def _groups_outside(facts: Facts) -> str:
     if not outside:
         return ""
     allowed = f" ({plain(100 * facts['allow'])}% of them allowed)" if facts["allow"] else ""
-    total = plural(len(by_group(facts)), facts["per"])
+    total = plural(len(by_group(facts["observed"])), facts["per"])
     return f"{len(outside):,} of {total} outside at some checkpoint{allowed}."
 
 

@@ -35,7 +35,7 @@ def grid(facts: Facts, screen: Screen, show: Show, *, margin: int) -> list[str]:
     The groups that violate the condition are listed, the furthest off first, or the closest to it when none does. Of a
     long run the checkpoints in the middle are left out; ``-vv`` shows all, in as many tables as they need.
     """
-    groups, violated = by_group(facts), groups_outside(facts)
+    groups, violated = by_group(facts["observed"]), groups_outside(facts)
     if not groups:
         return []
     listed = sorted(violated or groups, key=lambda group: -_distance(groups[group], facts))[:GROUPS_SHOWN]
