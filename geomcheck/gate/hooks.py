@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from geomcheck.gate.settings import open_gate
 from geomcheck.gate.terminal import annotation_lines, quieten
 from geomcheck.record import Record
 from geomcheck.report.ci.pytest_html import extras
+from geomcheck.report.facts import SessionFacts
 from geomcheck.report.text import summary
 from geomcheck.report.text import verdicts as text
 from geomcheck.report.text.explanation import explain
 from geomcheck.report.text.progress import shown
 from geomcheck.report.text.screen import Screen
 from geomcheck.suite import unmeasured
+from geomcheck.suite.verdict import Outcome
 
 HOOKS = pytest.StashKey["ControllerHooks | WorkerHooks"]()
 
@@ -100,7 +102,7 @@ class ControllerHooks(Hooks):
         self.gate = gate
         self.screen = Screen.of(config)
         self.errors: list[str] = []
-        self._verdicts: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._verdicts: dict[tuple[str, str, str], SessionFacts] = {}
         self._exchange_directory: Path | None = None
         self._complaints: list[str] = []
         self._collected: set[str] = set()
@@ -108,7 +110,7 @@ class ControllerHooks(Hooks):
         self._outputs = Outputs(config, gate)
 
     @property
-    def verdicts(self) -> list[dict[str, Any]]:
+    def verdicts(self) -> list[SessionFacts]:
         """The last of each expectation, in the order of the gate's demands, whatever order workers finished in."""
         keys = [(run, suite.path, expectation.id) for _, suite, run, expectation in self.gate.demands]
         return [self._verdicts[key] for key in keys if key in self._verdicts]
@@ -174,7 +176,7 @@ class ControllerHooks(Hooks):
                 if report.nodeid == f"{pairing.node_id}::{item_name(expectation, run, pairing.runs)}":
                     self._keep(facts(unmeasured(expectation, why), run, suite))
 
-    def _keep(self, verdict: dict[str, Any]) -> None:
+    def _keep(self, verdict: SessionFacts) -> None:
         """Keep a verdict in place of an earlier one, where a plugin runs what failed again."""
         self._verdicts[verdict["run"], verdict["path"], verdict["id"]] = verdict
 
@@ -259,20 +261,23 @@ class ControllerHooks(Hooks):
         return any(choices)
 
 
-def _counted(facts: Mapping[str, Any], report: pytest.TestReport) -> dict[str, Any]:
+def _counted(facts: SessionFacts, report: pytest.TestReport) -> SessionFacts:
     """A verdict as pytest counts its test: xfail, or another plugin, may have overruled it."""
     mark = getattr(report, "wasxfail", None)
     if facts["outcome"] in ("failed", "error"):
         if report.failed:
-            return dict(facts)
+            return facts
         why = "another plugin overruled it" if mark is None else f"marked xfail{f': {mark}' if mark else ''}"
-        outcome, remark = "warned", f"violated, and does not fail the session ({why})"
+        outcome: Outcome = "warned"
+        remark = f"violated, and does not fail the session ({why})"
     elif report.longreprtext.startswith("[XPASS(strict)]"):
-        outcome, remark = "failed", f"the session fails for its mark: {report.longreprtext.strip()}"
+        outcome = "failed"
+        remark = f"the session fails for its mark: {report.longreprtext.strip()}"
     elif facts["outcome"] == "passed" and mark is not None:
-        outcome, remark = "passed", f"it holds, though marked xfail{f': {mark}' if mark else ''}"
+        outcome = "passed"
+        remark = f"it holds, though marked xfail{f': {mark}' if mark else ''}"
     else:
-        return dict(facts)
+        return facts
     return {**facts, "outcome": outcome, "warnings": [*facts["warnings"], remark]}
 
 

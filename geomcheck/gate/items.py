@@ -11,6 +11,7 @@ import pytest
 from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
 from geomcheck.gate.candidates import is_suite
 from geomcheck.record import Record
+from geomcheck.report.facts import SessionFacts
 from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Expectation, Suite, Verdict, judge, unmeasured
 
@@ -82,9 +83,9 @@ def item_name(expectation: Expectation, run: str, runs: Sequence[str]) -> str:
     return expectation.id if len(runs) == 1 else f"{expectation.id}[{text.printable(run)}]"
 
 
-def facts(verdict: Verdict, run: str, suite: Suite) -> dict[str, Any]:
+def facts(verdict: Verdict, run: str, suite: Suite) -> SessionFacts:
     """A verdict with what it is of, in plain builtins."""
-    return {"run": run, "suite": suite.name, "path": suite.path} | verdict.to_dict()
+    return {"run": run, "suite": suite.name, "path": suite.path, **verdict.to_dict()}
 
 
 class ExpectationItem(pytest.Item):

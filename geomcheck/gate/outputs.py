@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from geomcheck.options import OPTIONS, Option, Output
 from geomcheck.record import write_record
 from geomcheck.report import document
 from geomcheck.report.ci import markdown
+from geomcheck.report.facts import SessionFacts
 
 NAME_LENGTH = 100
 """Characters of a run's name in the name of a file."""
@@ -34,7 +34,7 @@ class Found:
     """What a session has found, for whoever writes it down; `errors` are those of suites that could not be read."""
 
     gate: Gate
-    verdicts: Sequence[Mapping[str, Any]]
+    verdicts: Sequence[SessionFacts]
     errors: Sequence[str]
 
 

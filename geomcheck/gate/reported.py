@@ -10,7 +10,7 @@ from geomcheck.errors import RunError
 from geomcheck.gate.outputs import Found
 from geomcheck.gate.session import Gate
 from geomcheck.record import Record
-from geomcheck.report.facts import Facts
+from geomcheck.report.facts import SessionFacts
 from geomcheck.report.html import write_report
 from geomcheck.report.judged import Judged, judged
 from geomcheck.report.session import Reported
@@ -21,7 +21,7 @@ def write_page(path: Path, found: Found) -> None:
     write_report(path, reported(found.gate, found.verdicts), found.errors)
 
 
-def reported(gate: Gate, verdicts: Sequence[Facts]) -> list[Reported]:
+def reported(gate: Gate, verdicts: Sequence[SessionFacts]) -> list[Reported]:
     """Every run of the session with its record and its verdicts, in the order in which they were given."""
     return [
         replace(run, judged=[_judged(gate, run.name, facts) for facts in verdicts if facts["run"] == run.name])
@@ -29,7 +29,7 @@ def reported(gate: Gate, verdicts: Sequence[Facts]) -> list[Reported]:
     ]
 
 
-def _judged(gate: Gate, run: str, verdict: Facts) -> Judged:
+def _judged(gate: Gate, run: str, verdict: SessionFacts) -> Judged:
     """The verdict with its whole trajectory, from the record that its suite was judged on."""
     pairing = next(p for p in gate.pairings.values() if p.suite and p.suite.path == verdict["path"])
     assert pairing.suite is not None

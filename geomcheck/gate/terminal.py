@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
 from geomcheck.report.ci import github
+from geomcheck.report.facts import SessionFacts
 
 
 def quieten(config: pytest.Config) -> None:
@@ -22,7 +22,7 @@ def quieten(config: pytest.Config) -> None:
             config.option.tbstyle = "no"
 
 
-def annotation_lines(config: pytest.Config, verdicts: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> list[str]:
+def annotation_lines(config: pytest.Config, verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> list[str]:
     """Lines that GitHub Actions turns into annotations of the suites; none elsewhere.
 
     Verdicts are left to the plugin that annotates every failed test, where that is installed.

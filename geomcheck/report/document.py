@@ -8,16 +8,16 @@ from typing import Any
 
 import geomcheck
 from geomcheck.record import Record
-from geomcheck.report.facts import Facts
+from geomcheck.report.facts import SessionFacts
 from geomcheck.report.session import Reported, Session
 
 FORMAT = 1
 OUTCOMES = ("passed", "failed", "error", "warned", "info")
 
 
-def document(session: Session, verdicts: Sequence[Facts], errors: Sequence[str]) -> dict[str, Any]:
+def document(session: Session, verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> dict[str, Any]:
     """What ``--geom-json`` holds; `errors` are those of suites that could not be read."""
-    counts = Counter(facts["outcome"] for facts in verdicts)
+    counts = Counter[str](facts["outcome"] for facts in verdicts)
     return {
         "format": FORMAT,
         "geomcheck": geomcheck.__version__,
@@ -27,7 +27,7 @@ def document(session: Session, verdicts: Sequence[Facts], errors: Sequence[str])
     }
 
 
-def _run(run: Reported, verdicts: Sequence[Facts]) -> dict[str, Any]:
+def _run(run: Reported, verdicts: Sequence[SessionFacts]) -> dict[str, Any]:
     suites: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for facts in verdicts:
         if facts["run"] == run.name:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
-Facts = Mapping[str, Any]
-"""A verdict, and in a session its ``run``, ``suite`` and the suite's ``path``."""
+from geomcheck.suite.verdict import Facts, ObservedFacts
 
-Entry = Mapping[str, Any]
-"""One of a verdict's ``observed``: the figure of a group at a checkpoint."""
+
+class SessionFacts(Facts):
+    """A verdict of a session: of which run, by which suite, and the suite's path."""
+
+    run: str
+    suite: str
+    path: str
+
 
 _AT = {"all": "every checkpoint", "first": "the first checkpoint", "last": "the last checkpoint"}
 _FOLD = {"weighted": "mean weighted by size"}
@@ -26,12 +30,17 @@ def where_judged(facts: Facts) -> str:
     return f"{at}, {fold} over weights" if per == "run" else f"{at}, {fold} over the weights of each {per}"
 
 
-def by_group(facts: Facts) -> dict[str | None, list[Entry]]:
+def by_group(entries: Iterable[ObservedFacts]) -> dict[str | None, list[ObservedFacts]]:
     """What was observed, by group; the group of a whole run is None."""
-    groups: dict[str | None, list[Entry]] = {}
-    for entry in facts["observed"]:
+    groups: dict[str | None, list[ObservedFacts]] = {}
+    for entry in entries:
         groups.setdefault(entry["group"], []).append(entry)
     return groups
+
+
+def known(entries: Iterable[ObservedFacts]) -> list[tuple[ObservedFacts, float]]:
+    """The entries that have a figure, each with it."""
+    return [(entry, entry["value"]) for entry in entries if entry["value"] is not None]
 
 
 def groups_outside(facts: Facts) -> list[str | None]:

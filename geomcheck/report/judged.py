@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from geomcheck.record import Record
-from geomcheck.report.facts import Entry, Facts
 from geomcheck.suite import Expectation, judge
 from geomcheck.suite.language.places import ALL
+from geomcheck.suite.verdict import Facts, ObservedFacts
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Judged:
 
     suite: str
     facts: Facts
-    whole: Sequence[Entry] = ()
-    layers: Sequence[Entry] = ()
+    whole: Sequence[ObservedFacts] = ()
+    layers: Sequence[ObservedFacts] = ()
 
 
 def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, reference: Record | None) -> Judged:
@@ -40,5 +40,5 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
     return Judged(suite, facts, whole)
 
 
-def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[Entry]:
+def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[ObservedFacts]:
     return [observed.to_dict() for observed in judge(expectation, record, reference).observed]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from geomcheck._text import plural
 from geomcheck.errors import NoBaseline
 from geomcheck.record import Origin, Record
-from geomcheck.report.facts import Facts
+from geomcheck.report.facts import SessionFacts
 from geomcheck.report.figures import Figures
 from geomcheck.report.judged import Judged
 from geomcheck.report.remarks import notable
@@ -73,7 +73,7 @@ class Session:
             first.setdefault(run.name, run)
         return list(first.values())
 
-    def notes(self, verdicts: Sequence[Facts]) -> list[str]:
+    def notes(self, verdicts: Sequence[SessionFacts]) -> list[str]:
         """A line for all that a reader should know beside the verdicts."""
         notes = [f"note: {run.name}: {note}" for run in self.runs for note in run.notes]
         unjudged = sum(facts["outcome"] == "info" and not facts["observed"] for facts in verdicts)

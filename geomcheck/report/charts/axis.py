@@ -31,10 +31,6 @@ class Axis:
         )
         return round(self.start + share * (self.end - self.start), 1)
 
-    def holds(self, value: float) -> bool:
-        """Whether `value` lies on the axis."""
-        return self.low <= value <= self.high
-
     def ticks(self, count: int = 6) -> list[float]:
         """Round numbers on the axis, about `count`."""
         return _log_ticks(self.low, self.high, count) if self.log else _linear_ticks(self.low, self.high, count)

@@ -99,7 +99,7 @@ def draw(chart: Chart, style: Style = PAGE, over: Sequence[Markup] = ()) -> Mark
     parts += _axes(chart, style)
     parts += [_shade(chart, shade, style) for shade in chart.shades]
     parts += [_line(chart, line, style) for line in chart.lines]
-    return style.chart(chart.title, WIDTH, chart.height, Markup("").join([*parts, *_labels(chart, style), *over]))
+    return style.drawing(chart.title, WIDTH, chart.height, [*parts, *_labels(chart, style), *over])
 
 
 def _shows(chart: Chart, zone: Zone) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geomcheck.diagnostics import Metric, Unit
-from geomcheck.report.facts import Facts
+from geomcheck.suite.verdict import Facts
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -31,55 +31,48 @@ _PLAIN: dict[str, dict[str, object]] = {
 }
 """What each class looks like without a style sheet: colours that do on light and on dark pages."""
 
+_ALONE = {
+    "xmlns": "http://www.w3.org/2000/svg",
+    "width": 640,
+    "role": "img",
+    "style": "max-width:100%;height:auto",
+    "font-family": "sans-serif",
+    "font-size": 12,
+    "fill": "currentColor",
+}
 _HEADING = 22
 _BESIDE = 60
 """Room for longer labels at the right edge of a chart that stands alone."""
 
 
-class Style(Protocol):
-    """Writes the elements of a chart, and the chart around them."""
+@dataclass(frozen=True)
+class Style:
+    """Writes the elements of a chart, and the drawing around them.
+
+    Attributes:
+        alone: by attributes of their own, for pages that are not ours: no style sheet, no script, the title above.
+            Otherwise by classes of the report's style sheet, which its strict content policy allows.
+    """
+
+    alone: bool
 
     def element(self, tag: str, classes: str, tip: str = "", text: str = "", /, **attributes: object) -> Markup:
         """One element; `tip` is what hovering says."""
-        ...
-
-    def chart(self, title: str, width: int, height: int, content: Markup) -> Markup:
-        """The whole drawing."""
-        ...
-
-
-class _Page:
-    """By classes of the report's style sheet, which a strict content policy allows."""
-
-    def element(self, tag: str, classes: str, tip: str = "", text: str = "", /, **attributes: object) -> Markup:
-        named = {"class": classes, **attributes, **({"data-tip": tip} if tip else {})}
-        return _element(tag, named, Markup.escape(text))
-
-    def chart(self, title: str, width: int, height: int, content: Markup) -> Markup:
-        named = {"class": "chart", "viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": title}
-        return _element("svg", named, content)
-
-
-class _Alone:
-    """By attributes, for pages that are not ours: no script, no style sheet, the title above."""
-
-    def element(self, tag: str, classes: str, tip: str = "", text: str = "", /, **attributes: object) -> Markup:
+        if not self.alone:
+            named = {"class": classes, **attributes, **({"data-tip": tip} if tip else {})}
+            return _element(tag, named, Markup.escape(text))
         look = {name: value for word in classes.split() for name, value in _PLAIN.get(word, {}).items()}
         return _element(tag, {**look, **attributes}, (_title(tip) if tip else Markup()) + Markup.escape(text))
 
-    def chart(self, title: str, width: int, height: int, content: Markup) -> Markup:
-        named = {
-            "xmlns": "http://www.w3.org/2000/svg",
-            "viewBox": f"0 {-_HEADING} {width + _BESIDE} {height + _HEADING}",
-            "width": 640,
-            "role": "img",
-            "style": "max-width:100%;height:auto",
-            "font-family": "sans-serif",
-            "font-size": 12,
-            "fill": "currentColor",
-        }
+    def drawing(self, title: str, width: int, height: int, parts: Sequence[Markup]) -> Markup:
+        """The whole of a chart."""
+        if not self.alone:
+            named = {"class": "chart", "viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": title}
+            return _element("svg", named, Markup("").join(parts))
+        box = f"0 {-_HEADING} {width + _BESIDE} {height + _HEADING}"
         heading = _element("text", {"x": 0, "y": -6, "font-weight": "bold"}, Markup.escape(title))
-        return Markup(visible(_element("svg", named, _title(title) + heading + content)))
+        content = Markup("\n").join([_title(title), heading, *parts])
+        return Markup(visible(_element("svg", {"viewBox": box, **_ALONE}, content)))
 
 
 def _title(text: str) -> Markup:
@@ -91,5 +84,4 @@ def _element(tag: str, attributes: Mapping[str, object], content: Markup) -> Mar
     return Markup(f"<{tag}{named}>{content}</{tag}>" if content else f"<{tag}{named}/>")
 
 
-PAGE: Style = _Page()
-ALONE: Style = _Alone()
+PAGE, ALONE = Style(alone=False), Style(alone=True)

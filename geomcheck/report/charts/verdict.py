@@ -14,9 +14,10 @@ from geomcheck.report.charts.axis import Axis, spanning
 from geomcheck.report.charts.chart import HEIGHT, Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.charts.style import PAGE, Style
-from geomcheck.report.facts import Entry, Facts, bounds_of, by_group
+from geomcheck.report.facts import bounds_of, by_group, known
 from geomcheck.report.judged import Judged
 from geomcheck.report.text.screen import elide
+from geomcheck.suite.verdict import Facts, ObservedFacts
 
 GROUPS_DRAWN = 8
 BESIDE: tuple[tuple[Literal["reference", "random"], str], ...] = (
@@ -35,7 +36,7 @@ LABEL = 13
 def trajectory(judged: Judged, form: Form, title: str, style: Style = PAGE) -> Markup:
     """The figure at every checkpoint against what was demanded; judged checkpoints are marked."""
     facts = judged.facts
-    groups = by_group({**facts, "observed": judged.whole or facts["observed"]})
+    groups = by_group(judged.whole or facts["observed"])
     drawn = _worst_groups(groups, facts)
     lines = [_line(group, groups[group], facts, form) for group in reversed(drawn)]
     lines += _beside(facts, form) if len(groups) == 1 else []
@@ -72,7 +73,7 @@ def _own_bands(facts: Facts) -> list[Shade]:
     return [Shade(points, "allowed")] if points else []
 
 
-def _worst_groups(groups: Mapping[str | None, Sequence[Entry]], facts: Facts) -> list[str | None]:
+def _worst_groups(groups: Mapping[str | None, Sequence[ObservedFacts]], facts: Facts) -> list[str | None]:
     """The groups to draw: the one that decided, then those with most points outside."""
 
     def rank(group: str | None) -> tuple[bool, int]:
@@ -81,17 +82,17 @@ def _worst_groups(groups: Mapping[str | None, Sequence[Entry]], facts: Facts) ->
     return sorted(groups, key=rank)[: GROUPS_DRAWN if len(groups) <= GROUPS_DRAWN else 1]
 
 
-def _envelope(groups: Mapping[str | None, Sequence[Entry]]) -> Shade:
+def _envelope(groups: Mapping[str | None, Sequence[ObservedFacts]]) -> Shade:
     """From the lowest to the highest group at each step."""
     by_step: dict[int, list[float]] = {}
-    for entry in (entry for entries in groups.values() for entry in entries if entry["value"] is not None):
-        by_step.setdefault(entry["step"], []).append(entry["value"])
+    for entry, value in (pair for entries in groups.values() for pair in known(entries)):
+        by_step.setdefault(entry["step"], []).append(value)
     return Shade([(float(step), min(found), max(found)) for step, found in sorted(by_step.items())])
 
 
-def _line(group: str | None, entries: Sequence[Entry], facts: Facts, form: Form) -> Line:
+def _line(group: str | None, entries: Sequence[ObservedFacts], facts: Facts, form: Form) -> Line:
     judged = {(e["group"], e["step"]): e["holds"] for e in facts["observed"]}
-    dots = [_dot(e, judged.get((group, e["step"])), form) for e in entries if e["value"] is not None]
+    dots = [_dot(e, value, judged.get((group, e["step"])), form) for e, value in known(entries)]
     return Line(dots, _label(group, facts["per"]), "own" if group == _decisive_group(facts) else "other")
 
 
@@ -99,17 +100,21 @@ def _beside(facts: Facts, form: Form) -> list[Line]:
     """What the run is compared with, where it has a figure of its own at every checkpoint."""
     lines = []
     for name, label in BESIDE:
-        theirs = [(e["step"], e[name]) for e in facts["observed"] if e.get(name) is not None]
-        dots = [Dot(float(step), value, f"{label}, step {step}: {form.show(value)}") for step, value in theirs]
+        theirs = [(entry["step"], entry.get(name)) for entry in facts["observed"]]
+        dots = [
+            Dot(float(step), value, f"{label}, step {step}: {form.show(value)}")
+            for step, value in theirs
+            if value is not None
+        ]
         lines += [Line(dots, label, "null")] if dots else []
     return lines
 
 
-def _dot(entry: Entry, holds: bool | None, form: Form) -> Dot:
+def _dot(entry: ObservedFacts, value: float, holds: bool | None, form: Form) -> Dot:
     group = f"{entry['group']}, " if entry["group"] else ""
     verdict = {True: ": holds", False: ": violated", None: " (not judged)"}[holds]
-    tip = f"{group}step {entry['step']:,}: {form.show(entry['value'])}{verdict}"
-    return Dot(float(entry["step"]), entry["value"], tip, holds)
+    tip = f"{group}step {entry['step']:,}: {form.show(value)}{verdict}"
+    return Dot(float(entry["step"]), value, tip, holds)
 
 
 def _decisive_group(facts: Facts) -> str | None:
@@ -129,11 +134,13 @@ def _label(group: str | None, per: str) -> str:
 def by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
     """The figure of each layer at the step that decided."""
     facts, decisive = judged.facts, judged.facts["decisive"]
-    at = [e for e in judged.layers if decisive and e["step"] == decisive["step"] and e["value"] is not None]
+    if decisive is None:
+        return None
+    at = known(entry for entry in judged.layers if entry["step"] == decisive["step"])
     if len(at) < 2:
         return None
-    dots = [Dot(float(i), e["value"], f"{e['group']}: {form.show(e['value'])}", e["holds"]) for i, e in enumerate(at)]
-    labels = [str(entry["group"]).removeprefix("layer ") for entry in at]
+    dots = [Dot(float(i), y, f"{e['group']}: {form.show(y)}", e["holds"]) for i, (e, y) in enumerate(at)]
+    labels = [str(entry["group"]).removeprefix("layer ") for entry, _ in at]
     chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), 9)).round().astype(int)).tolist()
     bounds = bounds_of(facts)
     zones = [Zone(*bounds, "allowed", "allowed", f"allowed: {expected(bounds, form)}")] if bounds else []

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from geomcheck.report.facts import Facts
+from geomcheck.report.facts import SessionFacts
 from geomcheck.report.text.verdicts import printable
 
 ANNOTATING_PLUGIN = "pytest_github_actions_annotate_failures"
@@ -22,7 +22,7 @@ def wanted() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def of_verdicts(verdicts: Sequence[Facts]) -> Iterator[str]:
+def of_verdicts(verdicts: Sequence[SessionFacts]) -> Iterator[str]:
     """One annotation for each expectation that is violated or could not be judged, on its line of the suite."""
     for verdict in verdicts:
         command = _COMMANDS.get(verdict["outcome"])

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from geomcheck.report.facts import Facts
+from geomcheck.report.facts import SessionFacts
 from geomcheck.report.text.verdicts import OUTCOME_WORDS, printable, shown
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|&~-])")
@@ -14,7 +14,7 @@ _LINKED = re.compile(r"(?<=@)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 """Where GitHub would see somebody's name, an address or a link, though no Markdown says so."""
 
 
-def append_step_summary(verdicts: Sequence[Facts], errors: Sequence[str], notes: Sequence[str] = ()) -> None:
+def append_step_summary(verdicts: Sequence[SessionFacts], errors: Sequence[str], notes: Sequence[str] = ()) -> None:
     """Append the table to the file that ``$GITHUB_STEP_SUMMARY`` names; nothing where it is not set.
 
     `notes` are what a reader should know beside the verdicts.
@@ -25,7 +25,7 @@ def append_step_summary(verdicts: Sequence[Facts], errors: Sequence[str], notes:
             summary.write(table(verdicts, errors) + "".join(f"\n- {escape(line)}\n" for line in notes))
 
 
-def table(verdicts: Sequence[Facts], errors: Sequence[str]) -> str:
+def table(verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> str:
     """One row per expectation, after the errors of suites that could not be read."""
     if not verdicts:
         reasons = "".join(f"- {escape(line)}\n" for error in errors for line in error.splitlines())
@@ -44,7 +44,7 @@ def table(verdicts: Sequence[Facts], errors: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _decisive(verdict: Facts) -> str:
+def _decisive(verdict: SessionFacts) -> str:
     """The figure that decided, with its place; the reason where there is none."""
     decisive = verdict["decisive"]
     if decisive is None:

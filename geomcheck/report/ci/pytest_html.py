@@ -7,9 +7,8 @@ from typing import Any
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.charts.style import ALONE
 from geomcheck.report.charts.verdict import trajectory
-from geomcheck.report.derived import complete
-from geomcheck.report.facts import Facts
 from geomcheck.report.judged import Judged
+from geomcheck.suite.verdict import Facts
 
 
 def extras(facts: Facts) -> list[dict[str, Any]]:
@@ -17,5 +16,5 @@ def extras(facts: Facts) -> list[dict[str, Any]]:
     if all(entry["value"] is None for entry in facts["observed"]):
         return []
     title = f"{facts['metric']}: {facts['condition']}"
-    drawing = trajectory(Judged("", complete(facts)), Form.of_facts(facts), title, ALONE)
+    drawing = trajectory(Judged("", facts), Form.of_facts(facts), title, ALONE)
     return [{"name": None, "format_type": "html", "content": str(drawing), "mime_type": None, "extension": None}]

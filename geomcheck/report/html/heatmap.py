@@ -97,12 +97,8 @@ def _cells(weights: Sequence[Weight]) -> tuple[list[str], list[str], list[tuple[
     ]
     cells = sorted(set(where))
     index = {cell: number for number, cell in enumerate(cells)}
-    return (
-        labels,
-        [elide(module, 24, "…") for module in kept],
-        cells,
-        np.array([index[cell] for cell in where], dtype=int),
-    )
+    member = np.array([index[cell] for cell in where], dtype=int)
+    return labels, [elide(module, 24, "…") for module in kept], cells, member
 
 
 def _in_block(weight: Weight) -> tuple[int, int]:

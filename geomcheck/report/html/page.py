@@ -77,7 +77,7 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
 
 def _verdict(runs: Sequence[Reported], cards: Sequence[Card], errors: Sequence[str]) -> dict[str, Any]:
     """The page's first words."""
-    counts = Counter(card.facts["outcome"] for card in cards)
+    counts = Counter[str](card.facts["outcome"] for card in cards)
     bad = sum(counts[outcome] for outcome in BAD)
     unread = sum(bool(run.problem) for run in runs)
     parts = [f"{bad} of {plural(len(cards), 'expectation')} failed"] if bad else []
@@ -91,11 +91,7 @@ def _verdict(runs: Sequence[Reported], cards: Sequence[Card], errors: Sequence[s
         text, outcome = "The expectation holds" if len(cards) == 1 else f"All {len(cards)} expectations hold", "passed"
     else:
         text, outcome = "No suite was judged: figures only", "none"
-    return {
-        "text": text,
-        "outcome": outcome,
-        "counts": {outcome: counts[outcome] for outcome in ORDER},
-    }
+    return {"text": text, "outcome": outcome, "counts": {outcome: counts[outcome] for outcome in ORDER}}
 
 
 def _warnings(run: Reported) -> list[Remark]:

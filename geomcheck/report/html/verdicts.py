@@ -11,10 +11,10 @@ from geomcheck._text import plural
 from geomcheck.diagnostics import load_metrics
 from geomcheck.report.charts.numbers import Form, enumerated, plain, symbols, times
 from geomcheck.report.charts.verdict import by_layer, expected, trajectory
-from geomcheck.report.derived import complete
-from geomcheck.report.facts import Entry, Facts, bounds_of, by_group, groups_outside, where_judged
+from geomcheck.report.facts import bounds_of, by_group, groups_outside, where_judged
 from geomcheck.report.html.language import plain_words
 from geomcheck.report.judged import Judged
+from geomcheck.suite.verdict import Facts, ObservedFacts
 
 ROWS = 60
 
@@ -27,19 +27,17 @@ class Card:
     """Everything that the page says about one expectation."""
 
     run: str
-    suite: str
     facts: Facts
     symbol: str
     title: str
     shows: str
-    definition: str
     headline: str
     meaning: str
     since: str
     where: str
     chart: Markup | None
     layers: Markup | None
-    worst: Sequence[tuple[str, str, str]]
+    worst: Sequence[tuple[str, str]]
     table: Sequence[tuple[str, str, str, str]]
     rows_left_out: int
     value: str
@@ -48,7 +46,7 @@ class Card:
 
 def card(run: str, judged: Judged) -> Card:
     """The card of one verdict."""
-    judged = replace(judged, facts=complete(judged.facts))
+    judged = replace(judged, facts=judged.facts)
     facts = judged.facts
     metric = load_metrics().get(facts["metric"])
     title = metric.title if metric else facts["metric"].replace("_", " ")
@@ -56,19 +54,17 @@ def card(run: str, judged: Judged) -> Card:
     form = Form.of_facts(facts)
     return Card(
         run=run,
-        suite=judged.suite,
         facts=facts,
         symbol=SYMBOLS[facts["outcome"]],
         title=title,
         shows=words.shows,
-        definition=metric.definition if metric else "",
         headline=_headline(facts, form, title),
         meaning=_meaning(facts, words.high, words.low),
         since=_since(judged, form),
         where=_where(judged),
         chart=trajectory(judged, form, f"{title}: {facts['message']}") if facts["observed"] else None,
         layers=by_layer(judged, form, title),
-        worst=[(w["weight"], form.show(w["value"]), f"{w['step']:,}") for w in facts["worst"]],
+        worst=[(w["weight"], form.show(w["value"])) for w in facts["worst"]],
         table=[_row(entry, form, "all weights" if facts["fold"] else "this run") for entry in facts["observed"][:ROWS]],
         rows_left_out=max(0, len(facts["observed"]) - ROWS),
         value=_value(facts, form),
@@ -108,7 +104,7 @@ def _meaning(facts: Facts, high: str, low: str) -> str:
         return "This could not be judged, which counts as a failure: nothing was verified."
     if not facts["observed"]:
         return "This was not judged: nothing was verified."
-    return facts["meaning"] or {"above": high, "below": low}.get(facts["side"], "")
+    return facts["meaning"] or {"above": high, "below": low, None: ""}[facts["side"]]
 
 
 def _since(judged: Judged, form: Form) -> str:
@@ -171,11 +167,11 @@ def _groups_outside(facts: Facts) -> str:
     if not outside:
         return ""
     allowed = f" ({plain(100 * facts['allow'])}% of them allowed)" if facts["allow"] else ""
-    total = plural(len(by_group(facts)), facts["per"])
+    total = plural(len(by_group(facts["observed"])), facts["per"])
     return f"{len(outside):,} of {total} outside at some checkpoint{allowed}."
 
 
-def _row(entry: Entry, form: Form, whole: str) -> tuple[str, str, str, str]:
+def _row(entry: ObservedFacts, form: Form, whole: str) -> tuple[str, str, str, str]:
     verdict = {True: "holds", False: "violated", None: ""}[entry["holds"]]
     return f"{entry['step']:,}", entry["group"] or whole, form.show(entry["value"], 4), verdict
 

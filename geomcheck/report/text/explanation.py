@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from geomcheck.report.facts import Facts
 from geomcheck.report.text.screen import Screen
 from geomcheck.report.text.verdicts import failure
+from geomcheck.suite.verdict import Facts
 
 if TYPE_CHECKING:
     import pytest

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from geomcheck.report.facts import Entry, Facts, by_group, groups_outside
+from geomcheck.report.facts import by_group, groups_outside
 from geomcheck.report.text.screen import ELLIPSIS, GAP, Screen, aligned, elided
 from geomcheck.report.text.sparkline import sparkline
+from geomcheck.suite.verdict import Facts, ObservedFacts
 
 GROUPS_SHOWN = 8
 CHECKPOINTS_SHOWN = 10
 LABEL_SHARE = 3
 """A group's name keeps at least one part in so many of the screen, and as much more as the figures leave."""
 
-_BESIDE = ("reference", "random", "low", "high")
+_BESIDE: tuple[Literal["reference", "random", "low", "high"], ...] = ("reference", "random", "low", "high")
 """What a figure may be printed beside, where its checkpoint has one of its own."""
 
 Show = Callable[[float | None], str]
@@ -35,7 +37,7 @@ def grid(facts: Facts, screen: Screen, show: Show, *, margin: int) -> list[str]:
     The groups that violate the condition are listed, the furthest off first, or the closest to it when none does. Of a
     long run the checkpoints in the middle are left out; ``-vv`` shows all, in as many tables as they need.
     """
-    groups, violated = by_group(facts), groups_outside(facts)
+    groups, violated = by_group(facts["observed"]), groups_outside(facts)
     if not groups:
         return []
     listed = sorted(violated or groups, key=lambda group: -_distance(groups[group], facts))[:GROUPS_SHOWN]
@@ -49,7 +51,9 @@ def grid(facts: Facts, screen: Screen, show: Show, *, margin: int) -> list[str]:
     return lines
 
 
-def _rows(label: str, found: Mapping[int, Entry], steps: Sequence[int], levels: str, show: Show) -> list[_Series]:
+def _rows(
+    label: str, found: Mapping[int, ObservedFacts], steps: Sequence[int], levels: str, show: Show
+) -> list[_Series]:
     """A group's figures, marked where they violate the condition, and what each is compared with."""
     entries = [found.get(step) for step in steps]
     spark = sparkline([entry["value"] if entry else None for entry in entries], levels=levels)
@@ -60,7 +64,7 @@ def _rows(label: str, found: Mapping[int, Entry], steps: Sequence[int], levels: 
     return rows
 
 
-def _cell(entry: Entry | None, show: Show) -> str:
+def _cell(entry: ObservedFacts | None, show: Show) -> str:
     """A figure, marked where it violates the condition; a dash where the group has none at this checkpoint."""
     if entry is None:
         return "- "
@@ -97,9 +101,10 @@ def _columns(count: int, most: int) -> list[int | None]:
     return [*range(half), None, *range(count - half, count)]
 
 
-def _distance(found: Sequence[Entry], facts: Facts) -> float:
+def _distance(found: Sequence[ObservedFacts], facts: Facts) -> float:
     """How far a group is outside its bounds at its worst, below 0 where it is inside; 0 without fixed bounds."""
-    low, high = (facts["bounds"] or {}).get("low"), (facts["bounds"] or {}).get("high")
+    bounds = facts["bounds"]
+    low, high = (bounds["low"], bounds["high"]) if bounds else (None, None)
     distances = []
     for entry in found:
         value, least, most = entry["value"], entry.get("low", low), entry.get("high", high)

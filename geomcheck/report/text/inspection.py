@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 
 from geomcheck._text import plural
 from geomcheck.inspection import CORE_GFLOPS, Held, Inspection, WeightGroup
-from geomcheck.report.text.screen import aligned, duration, elide
+from geomcheck.report.text.screen import Screen, aligned, duration, elide
 from geomcheck.report.text.verdicts import printable
 
 WIDTH = 80
@@ -118,11 +117,4 @@ def _prose(sentences: Iterable[str]) -> list[str]:
 
 
 def _wrapped(text: str, *, hanging: int = 2) -> list[str]:
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=INDENT,
-        subsequent_indent=INDENT + " " * hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return [INDENT + line for line in Screen(WIDTH).wrapped(text, indent=len(INDENT), hang=hanging)]

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomcheck.report.facts import Facts, groups_outside
+from geomcheck.report.facts import SessionFacts, by_group, groups_outside
 from geomcheck.report.session import Session
 from geomcheck.report.text.screen import GAP, Screen, aligned, elide
 from geomcheck.report.text.sparkline import sparkline
 from geomcheck.report.text.verdicts import OUTCOME_WORDS, details, printable, shown, unit
+from geomcheck.suite.verdict import Facts
 
 if TYPE_CHECKING:
     import pytest
@@ -31,7 +32,7 @@ _MARGIN = len(GAP) + _OUTCOME_WIDTH + 1
 def write_summary(
     terminal: pytest.TerminalReporter,
     session: Session,
-    verdicts: Sequence[Facts],
+    verdicts: Sequence[SessionFacts],
     outputs: Sequence[tuple[str, Path]],
     screen: Screen,
 ) -> None:
@@ -46,7 +47,8 @@ def write_summary(
         for (run, suite), group in _by_suite(verdicts):
             terminal.write_line(elide(printable(f"{run} against {suite}"), screen.width), bold=True)
             for facts, lines in zip(group, table(group, screen), strict=True):
-                terminal.write(f"{GAP}{OUTCOME_WORDS[facts['outcome']]:{_OUTCOME_WIDTH}} ", **_colour(facts))
+                word, colour = OUTCOME_WORDS[facts["outcome"]], _COLOURS[facts["outcome"]]
+                terminal.write(f"{GAP}{word:{_OUTCOME_WIDTH}} ", **{colour: True})
                 for line in [*lines, *_figures(facts, screen)]:
                     terminal.write_line(printable(line))
     for note in notes:
@@ -88,18 +90,16 @@ def _figures(facts: Facts, screen: Screen) -> list[str]:
 def _trajectory(facts: Facts, screen: Screen) -> str:
     """First and last value with a sparkline; the range over groups where there are several."""
     values = [entry["value"] for entry in facts["observed"]]
-    single = len({entry["group"] for entry in facts["observed"]}) == 1
-    drawn = single and len(values) > 1 and any(value is not None for value in values)
+    drawn = len(by_group(facts["observed"])) == 1 < len(values) and any(value is not None for value in values)
     return f"{_span(facts)} {sparkline(values, levels=screen.levels)}" if drawn else _span(facts)
 
 
 def _span(facts: Facts) -> str:
-    observed = facts["observed"]
-    values = [entry["value"] for entry in observed]
+    values = [entry["value"] for entry in facts["observed"]]
     present = [value for value in values if value is not None]
     if not present:
         return "not measured"
-    if len({entry["group"] for entry in observed}) > 1:
+    if len(by_group(facts["observed"])) > 1:
         return f"{shown(min(present), facts)} to {shown(max(present), facts)} over {facts['per']}s"
     return " -> ".join(shown(value, facts) for value in (values[0], values[-1])[: len(values)])
 
@@ -111,17 +111,12 @@ def _condition(facts: Facts) -> str:
         return f"{shown(decisive['low'], facts)} to {shown(decisive['high'], facts)} at step {decisive['step']}"
     if not facts["allow"]:
         return str(facts["condition"])
-    outside = groups_outside(facts)
-    groups = {entry["group"] for entry in facts["observed"]}
-    return f"{facts['condition']}, {len(outside)} of {len(groups)} outside ({100 * facts['allow']:.4g}% allowed)"
+    outside, groups = len(groups_outside(facts)), len(by_group(facts["observed"]))
+    return f"{facts['condition']}, {outside} of {groups} outside ({100 * facts['allow']:.4g}% allowed)"
 
 
-def _by_suite(verdicts: Sequence[Facts]) -> Iterable[tuple[tuple[str, str], list[Facts]]]:
-    groups: dict[tuple[str, str], list[Facts]] = {}
+def _by_suite(verdicts: Sequence[SessionFacts]) -> Iterable[tuple[tuple[str, str], list[SessionFacts]]]:
+    groups: dict[tuple[str, str], list[SessionFacts]] = {}
     for verdict in verdicts:
         groups.setdefault((verdict["run"], verdict["suite"]), []).append(verdict)
     return groups.items()
-
-
-def _colour(facts: Facts) -> dict[str, bool]:
-    return {_COLOURS[facts["outcome"]]: True}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import geomcheck
 from geomcheck.record.points import early_end
-from geomcheck.report.facts import Facts, where_judged
+from geomcheck.report.facts import where_judged
 from geomcheck.report.session import Reported, Session
 from geomcheck.report.text.grid import grid
 from geomcheck.report.text.screen import Screen, elided
+from geomcheck.suite.verdict import Facts
 
 if TYPE_CHECKING:
     from geomcheck.suite import Verdict
@@ -39,9 +40,8 @@ def failure(facts: Facts, screen: Screen = LOG) -> str:
     lines += _field("expected", screen.wrapped(f"{facts['condition']} at {where_judged(facts)}", indent=MARGIN))
     lines += _field("metric", screen.wrapped(f"{facts['metric']}{_parameters(facts)}", indent=MARGIN))
     lines += details(facts, screen, worst=True)
-    lines += _field(
-        "weights", [_counts(facts["weights"])] if facts["observed"] and any(facts["weights"].values()) else []
-    )
+    if facts["observed"] and any(facts["weights"].values()):
+        lines += _field("weights", [", ".join(f"{count} {kind}" for kind, count in facts["weights"].items())])
     lines += _field("why", screen.wrapped(facts["why"], indent=MARGIN))
     lines += _field("warning", [line for text in facts["warnings"] for line in screen.wrapped(text, indent=MARGIN)])
     lines += _field("suite", [f"{facts['position']['path']}:{facts['position']['line']}"])
@@ -108,10 +108,6 @@ def _parameters(facts: Facts) -> str:
 def unit(facts: Facts) -> str:
     """The unit behind a metric's name, where figures do not carry it."""
     return " (deg)" if facts["unit"] == "deg" else ""
-
-
-def _counts(weights: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in weights.items())
 
 
 def _checked(run: Reported) -> str:
