@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
@@ -47,12 +46,6 @@ def record_of(names: list[str], steps: tuple[int, ...] = STEPS, run: str = "synt
         fingerprints={"W0": "00"},
         columns=columns,
     )
-
-
-def amend(record: Record, metric: str, figures: Mapping[tuple[int, str], Figure]) -> None:
-    """Put `figures` of a metric, by (step, weight), in place of those of `record`."""
-    (key,) = (key for key in record.columns if key[0].metric == metric)
-    record.columns[key] = Column.of({**record.columns[key].figures, **figures})
 
 
 def mixture_of_experts() -> Record:
