@@ -1,0 +1,45 @@
+"""Which tests are slow, and which want the machine to themselves: paths below the root, or tests of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+WEEKLY = (
+    "tests/checkpoints/formats/test_dcp.py::test_the_shards_of_two_processes_are_put_together",
+    "tests/checkpoints/formats/torch_save/test_pickle_data.py::test_numbers_whose_hashes_are_equal_are_no_keys",
+    "tests/checkpoints/test_comparable.py::test_46000_experts_take_seconds",
+    "tests/live/loop/test_distributed.py",
+    "tests/projection/test_projection_on_ranks.py",
+    "tests/reliability/test_bounds.py",
+)
+"""They measure time or memory, or start training processes: ``nox -s weekly`` runs them alone. They are slow too."""
+
+SLOW = (
+    *WEEKLY,
+    "tests/bench",
+    "tests/checkpoints/formats/test_pickled.py::test_one_rank_is_not_a_model",
+    "tests/checkpoints/formats/torch_save/test_pickle_data.py::test_plain_values_are_what_pickle_says",
+    "tests/checkpoints/formats/torch_save/test_pickle_data.py::test_tuples_nested_without_end_are_no_key",
+    "tests/checkpoints/test_adapted_models.py",
+    "tests/diagnostics/test_adversaries.py",
+    "tests/diagnostics/test_edges.py",
+    "tests/docs/test_guides.py::test_commands_do_what_the_guide_says",
+    "tests/docs/test_pages.py",
+    "tests/live",
+    "tests/measurement/cache/test_store.py::test_killed_at_any_moment_the_next_session_goes_on",
+    "tests/measurement/executors/test_grouped.py",
+    "tests/measurement/executors/test_ray.py",
+    "tests/projection",
+    "tests/reliability",
+    "tests/report/test_browser.py",
+    "tests/stories",
+    "tests/suite/test_due.py::test_what_is_settled_stays",
+)
+"""What ``pytest -m "not slow"`` leaves out, so that the rest takes less than two minutes."""
+
+
+def marks(test: str) -> Iterator[str]:
+    """The markers of a test, by its id."""
+    for marker, listed in (("slow", SLOW), ("weekly", WEEKLY)):
+        if any(test == entry or test.startswith((f"{entry}/", f"{entry}::", f"{entry}[")) for entry in listed):
+            yield marker
