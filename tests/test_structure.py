@@ -52,6 +52,7 @@ def imports(file: Path) -> Iterator[str]:
                 yield f"{module}.{alias.name}" if f"{module}.{alias.name}" in modules() else module
 
 
+@cache
 def edges() -> dict[str, set[str]]:
     return {module_of(file): set(imports(file)) - {module_of(file)} for file in sorted(PACKAGE.rglob("*.py"))}
 
