@@ -29,6 +29,7 @@ SLOW = (
     "tests/checkpoints/test_one_model_in_every_layout.py",
     "tests/cli/test_commands.py",
     "tests/cli/test_watch.py",
+    "tests/comparison/test_compare.py::test_another_w0_keeps_updates_from_being_compared",
     "tests/diagnostics/test_adversaries.py",
     "tests/diagnostics/test_declarations.py::test_any_update_gives_figures_in_range_or_a_reason",
     "tests/diagnostics/test_edges.py",
@@ -49,9 +50,15 @@ SLOW = (
     "tests/record/test_parquet.py::test_metadata_that_cannot_be_is_refused",
     "tests/reliability",
     "tests/report/test_browser.py",
+    "tests/report/test_html.py::test_46000_experts_stay_small",
+    "tests/report/test_html.py::test_the_size_is_bounded_even_where_nothing_can_be_folded",
+    "tests/report/test_summary.py::test_no_line_is_wider_than_the_screen",
     "tests/stories",
     "tests/suite/test_due.py::test_what_is_settled_stays",
     "tests/suite/test_sufficiency.py",
+    "tests/test_action.py",
+    "tests/test_defects.py",
+    "tests/test_readme.py::test_the_transcripts_are_real",
 )
 """What ``pytest -m "not slow"`` leaves out, so that the rest takes less than two minutes."""
 
