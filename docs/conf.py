@@ -26,6 +26,7 @@ html_copy_source = False
 html_show_copyright = False
 
 myst_heading_anchors = 3
+smartquotes = False  # an option has two hyphens
 default_role = "literal"  # docstrings put names in single backticks
 maximum_signature_line_length = 100
 autodoc_typehints = "signature"

@@ -8,8 +8,17 @@ import pytest
 import tests.preloaded  # noqa: F401
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from tests.runs import age, simple_run
+from tests.slow import marks
 
 Reads = list[tuple[str, str]]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `tests.slow` lists, before ``-m`` selects."""
+    for item in items:
+        for marker in marks(item.nodeid):
+            item.add_marker(marker)
 
 
 @pytest.fixture

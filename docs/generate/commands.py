@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 
-from docs.generate.text import cell
+from docs.generate.text import prose
 from geomcheck.cli.main import parser
 
 
@@ -23,7 +23,7 @@ def summaries() -> Mapping[str, str]:
 
 def command_table() -> str:
     """Every subcommand, with a link to its page."""
-    rows = [f"| [`geomcheck {name}`]({name}.md) | {cell(about)} |" for name, about in summaries().items()]
+    rows = [f"| [`geomcheck {name}`]({name}.md) | {prose(about)} |" for name, about in summaries().items()]
     return "\n".join(["| command | |", "|---|---|", *rows])
 
 
@@ -40,7 +40,7 @@ def _arguments(command: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
         if not isinstance(action, argparse._HelpAction):
             about = (action.help or "").replace("%%", "%")
             choices = f" ({', '.join(map(str, action.choices))})" if action.choices else ""
-            yield _call(action), cell(about + choices)
+            yield _call(action), prose(about + choices)
 
 
 def _call(action: argparse.Action) -> str:

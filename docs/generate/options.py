@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from docs.generate.text import cell
+from docs.generate.text import prose
 from geomcheck.plugin import pytest_addoption
 
 
@@ -34,13 +34,13 @@ def _heard() -> _Heard:
 
 def option_table() -> str:
     """Every ``--geom-...`` option of pytest."""
-    rows = [f"| `{_call(flag, about)}` | {cell(about['help'])} |" for flag, about in _heard().options]
+    rows = [f"| `{_call(flag, about)}` | {prose(about['help'])} |" for flag, about in _heard().options]
     return "\n".join(["| option | meaning |", "|---|---|", *rows])
 
 
 def ini_table() -> str:
     """Every ini value."""
-    rows = [f"| `{name}` | {cell(about)} |" for name, about in _heard().ini]
+    rows = [f"| `{name}` | {prose(about)} |" for name, about in _heard().ini]
     return "\n".join(["| in the ini file | meaning |", "|---|---|", *rows])
 
 

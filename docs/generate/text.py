@@ -11,4 +11,4 @@ def cell(text: str) -> str:
 def prose(text: str) -> str:
     """`text` literally, but for what it has in backticks, which stays code."""
     parts = text.split("`")
-    return "`".join(part if code else cell(part) for code, part in ((i % 2, part) for i, part in enumerate(parts)))
+    return "`".join(part if number % 2 else cell(part) for number, part in enumerate(parts))
