@@ -29,6 +29,9 @@ _HOMES = {
 }
 
 
+__all__ = [*_HOMES]
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'geomcheck.training' has no attribute {name!r}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from docs.generate.examples import MODEL, RUNS, Example, suite_text
-from docs.generate.plain import words
 from docs.generate.sufficiency import about
 from docs.generate.text import cell, prose
 from geomcheck.diagnostics import Metric, Parameter, load_metrics
@@ -19,7 +18,7 @@ _OUTCOMES = {"passed": "keeps it", "failed": "violates it", "error": "cannot be 
 
 def overview() -> str:
     """The table of all metrics."""
-    rows = [f"| [`{m.name}`]({m.name}.md) | {prose(words(m).shows)} | {m.unit.value} |" for m in load_metrics()]
+    rows = [f"| [`{m.name}`]({m.name}.md) | {prose(m.plainly.shows)} | {m.unit.value} |" for m in load_metrics()]
     rows.append(f"| [`{SUFFICIENCY}`]({SUFFICIENCY}.md) | {cell(about('metric'))} | fraction |")
     head = ["# Metrics", "", _NOTATION, "", "| metric | what it says | unit |", "|---|---|---|"]
     listed = ["```{toctree}", ":hidden:", "", *(m.name for m in load_metrics()), SUFFICIENCY, "```"]
@@ -45,14 +44,14 @@ def metric_page(example: Example) -> str:
 
 def _plainly(metric: Metric) -> Iterator[str]:
     """The metric for readers who have not seen the papers, with when not to trust it."""
-    said = words(metric)
+    said = metric.plainly
     yield f"`{metric.name}`: {prose(said.shows)}"
     yield ""
     yield f"- Too high: {prose(said.high)}"
     yield f"- Too low: {prose(said.low)}"
-    if said.doubt:
+    if metric.distrust:
         yield ""
-        yield f"**When not to trust it.** {prose(said.doubt)}"
+        yield f"**When not to trust it.** {prose(metric.distrust)}"
 
 
 def _facts(metric: Metric) -> Iterator[str]:

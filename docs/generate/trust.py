@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from docs.generate.plain import words
 from docs.generate.text import cell, prose
 from geomcheck.diagnostics import load_metrics
 
 
 def trust_table() -> str:
     """One row per metric."""
-    rows = []
-    for metric in load_metrics():
-        said = words(metric)
-        rows.append(f"| [`{metric.name}`](../metrics/{metric.name}.md) | {cell(said.shows)} | {prose(said.doubt)} |")
+    rows = [
+        f"| [`{metric.name}`](../metrics/{metric.name}.md) | {cell(metric.plainly.shows)} | {prose(metric.distrust)} |"
+        for metric in load_metrics()
+    ]
     return "\n".join(["| metric | what it says | when not to trust it |", "|---|---|---|", *rows])

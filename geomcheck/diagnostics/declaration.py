@@ -271,6 +271,11 @@ class Metric:
         return not self.against_reference and not any(parameter.required for parameter in self.parameters)
 
     @property
+    def plainly(self) -> Words:
+        """The metric in plain words, also where it declares none."""
+        return self.words or Words.of(self.title, self.definition)
+
+    @property
     def is_share(self) -> bool:
         """Whether the figure is a share of something, which people write in percent."""
         return self.unit is Unit.FRACTION and self.high == 1.0
