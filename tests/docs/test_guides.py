@@ -42,6 +42,8 @@ def project(tmp_path: Path) -> Path:
     new.rename(tmp_path / "ckpts" / "new")
     (tmp_path / "profiles").mkdir()
     (tmp_path / "suites").mkdir()
+    for suite in (ROOT / "suites").glob("tiny-*.yaml"):
+        shutil.copy(suite, tmp_path / "suites")
     tools = tmp_path / "tools"
     tools.mkdir()
     commands = {
