@@ -31,7 +31,7 @@ def words(metric: Metric) -> Words:
 
 
 def _made(metric: Metric) -> Any:
-    from geomcheck.report.html.language import plain_words
+    from geomcheck.report.html.metrics import plain_words
 
     return plain_words(metric.name, metric.title, metric.definition)
 

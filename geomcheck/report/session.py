@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from geomcheck._text import plural
 from geomcheck.errors import NoBaseline
 from geomcheck.record import Origin, Record
-from geomcheck.report.facts import SessionFacts
+from geomcheck.report.facts import Judged, SessionFacts
 from geomcheck.report.figures import Figures
-from geomcheck.report.judged import Judged
 from geomcheck.report.remarks import notable
 
 

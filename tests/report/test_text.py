@@ -6,6 +6,7 @@ import pytest
 
 import geomcheck
 from geomcheck.report.ci import markdown
+from geomcheck.report.safe import printable
 from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Verdict
 from tests.runs import simple_run
@@ -49,15 +50,15 @@ def test_long_runs_are_shortened_in_the_middle(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["::error file=a::b", "  ::add-mask::x", "\n\t::stop-commands::y", "so ##[error]z"])
 def test_no_line_is_a_command_of_github(command: str) -> None:
     """GitHub's runner takes ``::`` at the start of a line, after blanks, and ``##[`` anywhere in it."""
-    for line in text.printable(f"{command}\n{command}").splitlines():
+    for line in printable(f"{command}\n{command}").splitlines():
         assert not line.lstrip().startswith("::")
         assert "##[" not in line
-    assert text.printable("suites/mine.yaml::rank # [1] a::b") == "suites/mine.yaml::rank # [1] a::b"
+    assert printable("suites/mine.yaml::rank # [1] a::b") == "suites/mine.yaml::rank # [1] a::b"
 
 
 def test_control_characters_are_escaped() -> None:
-    assert text.printable("a\x1b[31mb\x07\u202e") == "a\\x1b[31mb\\x07\\u202e"
-    assert text.printable("two\nlines ▁█ °") == "two\nlines ▁█ °"
+    assert printable("a\x1b[31mb\x07\u202e") == "a\\x1b[31mb\\x07\\u202e"
+    assert printable("two\nlines ▁█ °") == "two\nlines ▁█ °"
 
 
 @pytest.mark.parametrize(

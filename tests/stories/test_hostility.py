@@ -27,7 +27,7 @@ import yaml
 import geomcheck
 from geomcheck.errors import GeomcheckError, SuiteError
 from geomcheck.record import write_record
-from geomcheck.report.text.verdicts import printable
+from geomcheck.report.safe import printable
 from tests.checkpoints import dcp_files
 from tests.checkpoints.formats.hostile import attacks
 from tests.reliability.fuzz import of_records

@@ -14,8 +14,7 @@ from geomcheck.report.charts.axis import Axis, spanning
 from geomcheck.report.charts.chart import HEIGHT, Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.charts.style import PAGE, Style
-from geomcheck.report.facts import bounds_of, by_group, known
-from geomcheck.report.judged import Judged
+from geomcheck.report.facts import Judged, bounds_of, by_group, known
 from geomcheck.report.text.screen import elide
 from geomcheck.suite.verdict import Facts, ObservedFacts
 

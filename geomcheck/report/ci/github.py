@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from geomcheck.report.facts import SessionFacts
-from geomcheck.report.text.verdicts import printable
+from geomcheck.report.safe import printable
 
 ANNOTATING_PLUGIN = "pytest_github_actions_annotate_failures"
 """A pytest plugin that annotates every failed test, ours too."""

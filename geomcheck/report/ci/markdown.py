@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 
 from geomcheck.report.facts import SessionFacts
-from geomcheck.report.text.verdicts import OUTCOME_WORDS, printable, shown
+from geomcheck.report.safe import printable
+from geomcheck.report.text.verdicts import shown
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|&~-])")
 _LINKED = re.compile(r"(?<=@)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
@@ -33,7 +34,7 @@ def table(verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> str:
     lines = ["### geomcheck", "", "| | run | expectation | metric | condition | decided by |", "|---" * 6 + "|"]
     for verdict in verdicts:
         cells = [
-            OUTCOME_WORDS[verdict["outcome"]],
+            verdict["outcome"].upper(),
             verdict["run"],
             f"{verdict['suite']}::{verdict['id']}",
             verdict["metric"],

@@ -13,8 +13,8 @@ import numpy as np
 
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.report.figures import Figures, Statistic
+from geomcheck.report.html.metrics import SPECTRUM, trajectories
 from geomcheck.report.html.trajectories import shows
-from geomcheck.report.html.wanted import SPECTRUM, trajectories
 from geomcheck.report.text.screen import elide
 
 MAX_LAYERS = 120

@@ -15,8 +15,7 @@ from geomcheck.report.charts.chart import Chart, Dot, Line, Shade, Zone, draw, h
 from geomcheck.report.charts.numbers import Form, plain
 from geomcheck.report.charts.verdict import LABEL
 from geomcheck.report.figures import Figures, Statistic
-from geomcheck.report.html.language import plain_words
-from geomcheck.report.html.wanted import trajectories
+from geomcheck.report.html.metrics import plain_words, trajectories
 from geomcheck.report.text.screen import elide
 
 

@@ -11,9 +11,8 @@ from geomcheck._text import plural
 from geomcheck.diagnostics import load_metrics
 from geomcheck.report.charts.numbers import Form, enumerated, plain, symbols, times
 from geomcheck.report.charts.verdict import by_layer, expected, trajectory
-from geomcheck.report.facts import bounds_of, by_group, groups_outside, where_judged
-from geomcheck.report.html.language import plain_words
-from geomcheck.report.judged import Judged
+from geomcheck.report.facts import Judged, bounds_of, by_group, groups_outside, where_judged
+from geomcheck.report.html.metrics import plain_words
 from geomcheck.suite.verdict import Facts, ObservedFacts
 
 ROWS = 60

@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Sequence
 
 from geomcheck._text import plural
 from geomcheck.inspection import CORE_GFLOPS, Held, Inspection, WeightGroup
+from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import Screen, aligned, duration, elide
-from geomcheck.report.text.verdicts import printable
 
 WIDTH = 80
 INDENT = "  "

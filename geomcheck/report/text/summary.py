@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geomcheck.report.facts import SessionFacts, by_group, groups_outside
+from geomcheck.report.safe import printable
 from geomcheck.report.session import Session
 from geomcheck.report.text.screen import GAP, Screen, aligned, elide
 from geomcheck.report.text.sparkline import sparkline
-from geomcheck.report.text.verdicts import OUTCOME_WORDS, details, printable, shown, unit
+from geomcheck.report.text.verdicts import details, shown, unit
 from geomcheck.suite.verdict import Facts
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ INDENT = " " * 7
 """Before the figures that belong to a line."""
 
 _COLOURS = {"passed": "green", "failed": "red", "error": "red", "warned": "yellow", "info": "cyan"}
-_OUTCOME_WIDTH = max(map(len, OUTCOME_WORDS.values()))
+_OUTCOME_WIDTH = max(map(len, _COLOURS))
 _MARGIN = len(GAP) + _OUTCOME_WIDTH + 1
 """Columns before the id of an expectation."""
 
@@ -47,8 +48,8 @@ def write_summary(
         for (run, suite), group in _by_suite(verdicts):
             terminal.write_line(elide(printable(f"{run} against {suite}"), screen.width), bold=True)
             for facts, lines in zip(group, table(group, screen), strict=True):
-                word, colour = OUTCOME_WORDS[facts["outcome"]], _COLOURS[facts["outcome"]]
-                terminal.write(f"{GAP}{word:{_OUTCOME_WIDTH}} ", **{colour: True})
+                outcome = facts["outcome"]
+                terminal.write(f"{GAP}{outcome.upper():{_OUTCOME_WIDTH}} ", **{_COLOURS[outcome]: True})
                 for line in [*lines, *_figures(facts, screen)]:
                     terminal.write_line(printable(line))
     for note in notes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import geomcheck
 from geomcheck.record.points import early_end
 from geomcheck.report.facts import where_judged
+from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported, Session
 from geomcheck.report.text.grid import grid
 from geomcheck.report.text.screen import Screen, elided
@@ -21,17 +21,6 @@ MARGIN = 13
 """Columns before a field's text."""
 
 LOG = Screen()
-
-OUTCOME_WORDS = {"passed": "PASSED", "failed": "FAILED", "error": "ERROR", "warned": "WARNED", "info": "INFO"}
-
-_CI_COMMAND = re.compile(r"(?:(?<!\S):(?=:)|#(?=#\w*\[))")
-
-
-def printable(text: str) -> str:
-    """`text` with control characters escaped, and what a CI system takes for a command (``::error::`` where a word
-    begins, ``##[group]`` and its like anywhere): names in a run's files must drive neither."""
-    seen = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    return _CI_COMMAND.sub(lambda found: f"\\x{ord(found.group()):02x}", seen)
 
 
 def failure(facts: Facts, screen: Screen = LOG) -> str:
