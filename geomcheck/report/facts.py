@@ -34,6 +34,13 @@ def where_judged(facts: Facts) -> str:
     return f"{at}, {fold} over weights" if per == "run" else f"{at}, {fold} over the weights of each {per}"
 
 
+def shown(value: float | None, facts: Facts) -> str:
+    """A figure to four significant digits, in percent where its suite writes percent; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.4g}%" if facts["percent"] else f"{value:.4g}"
+
+
 def by_group(entries: Iterable[ObservedFacts]) -> dict[str | None, list[ObservedFacts]]:
     """What was observed, by group; the group of a whole run is None."""
     groups: dict[str | None, list[ObservedFacts]] = {}

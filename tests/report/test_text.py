@@ -6,6 +6,7 @@ import pytest
 
 import geomcheck
 from geomcheck.report.ci import markdown
+from geomcheck.report.facts import shown
 from geomcheck.report.safe import printable
 from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Verdict
@@ -66,7 +67,7 @@ def test_control_characters_are_escaped() -> None:
     [(0.23456, True, "23.46%"), (0.23456, False, "0.2346"), (None, False, "-"), (None, True, "-")],
 )
 def test_figures_are_shown_as_the_suite_writes_them(value: float | None, percent: bool, expected: str) -> None:
-    assert text.shown(value, {"percent": percent}) == expected
+    assert shown(value, {"percent": percent}) == expected
 
 
 def test_markdown_is_literal() -> None:

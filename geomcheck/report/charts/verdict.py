@@ -19,10 +19,7 @@ from geomcheck.report.text.screen import elide
 from geomcheck.suite.verdict import Facts, ObservedFacts
 
 GROUPS_DRAWN = 8
-BESIDE: tuple[tuple[Literal["reference", "random"], str], ...] = (
-    ("reference", "reference"),
-    ("random", "best random"),
-)
+BESIDE: tuple[tuple[Literal["reference", "random"], str], ...] = (("reference", "reference"), ("random", "best random"))
 """What a figure may be drawn beside, with its label."""
 
 LOW = 160
@@ -84,7 +81,7 @@ def _worst_groups(groups: Mapping[str | None, Sequence[ObservedFacts]], facts: F
 def _envelope(groups: Mapping[str | None, Sequence[ObservedFacts]]) -> Shade:
     """From the lowest to the highest group at each step."""
     by_step: dict[int, list[float]] = {}
-    for entry, value in (pair for entries in groups.values() for pair in known(entries)):
+    for entry, value in known(entry for entries in groups.values() for entry in entries):
         by_step.setdefault(entry["step"], []).append(value)
     return Shade([(float(step), min(found), max(found)) for step, found in sorted(by_step.items())])
 
@@ -100,11 +97,7 @@ def _beside(facts: Facts, form: Form) -> list[Line]:
     lines = []
     for name, label in BESIDE:
         theirs = [(entry["step"], entry.get(name)) for entry in facts["observed"]]
-        dots = [
-            Dot(float(step), value, f"{label}, step {step}: {form.show(value)}")
-            for step, value in theirs
-            if value is not None
-        ]
+        dots = [Dot(float(step), y, f"{label}, step {step}: {form.show(y)}") for step, y in theirs if y is not None]
         lines += [Line(dots, label, "null")] if dots else []
     return lines
 
@@ -146,9 +139,8 @@ def by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
     y = _axis(facts, [dot.y for dot in dots], zones, LOW)
     ticks = [(float(i), labels[i]) for i in chosen]
     name, below = f"{title} by layer at step {decisive['step']}", f"layer, at step {decisive['step']:,}"
-    return draw(
-        Chart(name, horizontal(0, len(at) - 1), y, form, ticks, [Line(dots, joined=False)], (), zones, below, LOW)
-    )
+    lines = [Line(dots, joined=False)]
+    return draw(Chart(name, horizontal(0, len(at) - 1), y, form, ticks, lines, (), zones, below, LOW))
 
 
 def expected(bounds: tuple[float | None, float | None], form: Form) -> str:

@@ -6,9 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
-from geomcheck.report.facts import SessionFacts
+from geomcheck.report.facts import SessionFacts, shown
 from geomcheck.report.safe import printable
-from geomcheck.report.text.verdicts import shown
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|&~-])")
 _LINKED = re.compile(r"(?<=@)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)

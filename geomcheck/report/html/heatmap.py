@@ -37,7 +37,7 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
     shown = sorted((s for s in figures.principal() if s.request.metric not in NOT_SHOWN), key=_familiar)[:MAX_FIGURES]
     per_checkpoint = max(1, len(cells) * len(shown) * runs)
     kept = spaced(len(figures.steps), max(2, MAX_VALUES // per_checkpoint))
-    names = _Names(figures.weights)
+    members, names = [np.flatnonzero(member == i).tolist() for i in range(len(cells))], _Names()
 
     def at_last(metric: str, stat: str) -> list[list[float | None]]:
         found = figures.of(metric, stat)
@@ -55,15 +55,15 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
             if not np.isnan(figures.values(statistic)).all()
         ],
         "cells": [
-            {"at": list(cell), "count": int((member == i).sum()), "name": names.only(member, i)}
-            for i, cell in enumerate(cells)
+            {"at": list(cell), "count": len(held), "name": names[held[0]] if len(held) == 1 else None}
+            for cell, held in zip(cells, members, strict=True)
         ],
         "spectrum": [row for i in range(1, 17) for row in at_last(SPECTRUM, f"s{i:02d}")],
         "angles": {
             side: [row for stat in ("median", "p95", "max") for row in at_last("principal_angle", f"{side}.{stat}")]
             for side in ("left", "right")
         },
-        "names": names.listed,
+        "names": [elide(figures.weights[place].name, NAME_LENGTH, "…") for place in names],
     }
 
 
@@ -87,14 +87,11 @@ def _cells(weights: Sequence[Weight]) -> tuple[list[str], list[str], list[tuple[
     chunks = [layers[i : i + width] for i in range(0, len(layers), width)]
     row = {layer: index for index, chunk in enumerate(chunks) for layer in chunk}
     labels = [str(chunk[0]) if len(chunk) == 1 else f"{chunk[0]}–{chunk[-1]}" for chunk in chunks]
-    if any(weight.layer is None for weight in weights):
-        labels.append(OUTSIDE)
+    labels += [OUTSIDE] if any(weight.layer is None for weight in weights) else []
     modules = list(dict.fromkeys(weight.module for weight in sorted(weights, key=_in_block)))
     kept = modules if len(modules) <= MAX_MODULES else [*modules[: MAX_MODULES - 1], OTHERS]
     place = {module: min(index, len(kept) - 1) for index, module in enumerate(modules)}
-    where = [
-        (len(labels) - 1 if weight.layer is None else row[weight.layer], place[weight.module]) for weight in weights
-    ]
+    where = [(len(labels) - 1 if w.layer is None else row[w.layer], place[w.module]) for w in weights]
     cells = sorted(set(where))
     index = {cell: number for number, cell in enumerate(cells)}
     member = np.array([index[cell] for cell in where], dtype=int)
@@ -154,29 +151,16 @@ def _extremes(values: np.ndarray, member: np.ndarray, cells: int, names: _Names)
         low, high = bounds[cell], bounds[cell + 1] - 1
         if high > low:
             first, last = int(order[low]), int(order[high])
-            found[cell] = [names.place(first), _digits(values[first]), names.place(last), _digits(values[last])]
+            found[cell] = [names[first], _digits(values[first]), names[last], _digits(values[last])]
     return found
 
 
-class _Names:
-    """The weight names that the page needs, each once."""
+class _Names(dict[int, int]):
+    """The weights that the page names, each with its place in the list of names: the order of their first mention."""
 
-    def __init__(self, weights: Sequence[Weight]) -> None:
-        self._weights = weights
-        self._places: dict[int, int] = {}
-        self.listed: list[str] = []
-
-    def place(self, weight: int) -> int:
-        """Where the name of a weight stands in `listed`."""
-        if weight not in self._places:
-            self._places[weight] = len(self.listed)
-            self.listed.append(elide(self._weights[weight].name, NAME_LENGTH, "…"))
-        return self._places[weight]
-
-    def only(self, member: np.ndarray, cell: int) -> int | None:
-        """The place of a cell's name, if it holds one weight."""
-        found = np.nonzero(member == cell)[0]
-        return self.place(int(found[0])) if len(found) == 1 else None
+    def __missing__(self, weight: int) -> int:
+        self[weight] = len(self)
+        return self[weight]
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

@@ -23,12 +23,13 @@ from geomcheck.report.figures import Figures
 from geomcheck.report.html.heatmap import payload
 from geomcheck.report.html.regimes import regime_picture
 from geomcheck.report.html.trajectories import pictures
-from geomcheck.report.html.verdicts import ORDER, Card, card, ordered
+from geomcheck.report.html.verdicts import Card, card
 from geomcheck.report.remarks import Remark, remarks
 from geomcheck.report.safe import embedded, finalized
 from geomcheck.report.session import Reported
 
-BAD = ("failed", "error")
+ORDER = ("failed", "error", "warned", "info", "passed")
+"""Of the verdicts on the page; within an outcome as they came."""
 
 
 def write_report(target: Path, runs: Sequence[Reported], errors: Sequence[str] = ()) -> None:
@@ -45,7 +46,8 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     """The page of one run, or the comparison of several, as HTML."""
     measured = [(run, Figures(run.record)) for run in runs if run.record is not None and run.record.measured()]
     named = [(run.name, figures) for run, figures in measured]
-    cards = ordered([card(run.name, judged) for run in runs for judged in run.judged])
+    cards = [card(run.name, judged) for run in runs for judged in run.judged]
+    cards.sort(key=lambda card: ORDER.index(card.facts["outcome"]))
     style, script = _asset("report.css"), _asset("report.js")
     maps = [payload(name, figures, len(named)) for name, figures in named]
     return (
@@ -78,7 +80,7 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
 def _verdict(runs: Sequence[Reported], cards: Sequence[Card], errors: Sequence[str]) -> dict[str, Any]:
     """The page's first words."""
     counts = Counter[str](card.facts["outcome"] for card in cards)
-    bad = sum(counts[outcome] for outcome in BAD)
+    bad = counts["failed"] + counts["error"]
     unread = sum(bool(run.problem) for run in runs)
     parts = [f"{bad} of {plural(len(cards), 'expectation')} failed"] if bad else []
     parts += [f"{plural(unread, 'run')} could not be measured"] if unread else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from geomcheck.report.text.screen import Screen
 from geomcheck.report.text.verdicts import failure
@@ -12,16 +12,9 @@ from geomcheck.suite.verdict import Facts
 
 if TYPE_CHECKING:
     import pytest
+    from _pytest._io import TerminalWriter  # pytest does not export its name
 
 _VIOLATION = re.compile(r"((?<=\s)[-+.\de]+%?!)")
-
-
-class _Writer(Protocol):
-    """What is used of pytest's terminal writer, whose class is not public."""
-
-    def write(self, msg: str, **markup: bool) -> None: ...
-
-    def line(self, s: str = "", **markup: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -47,15 +40,13 @@ class Explanation:
     """
 
     def __init__(self, facts: Facts, screen: Screen) -> None:
-        self._screen = screen
-        self._facts = facts
-        message = str(self).splitlines()[0]
-        self.reprcrash = Crash(facts["position"]["path"], facts["position"]["line"], message)
+        self._facts, self._screen = facts, screen
+        self.reprcrash = Crash(facts["position"]["path"], facts["position"]["line"], str(self).splitlines()[0])
 
     def __str__(self) -> str:
         return failure(self._facts)
 
-    def toterminal(self, out: _Writer) -> None:
+    def toterminal(self, out: TerminalWriter) -> None:
         """Write it to a terminal: the sentence in bold, violations in red."""
         message, *lines = failure(self._facts, self._screen).splitlines()
         for line in self._screen.sentence(message):

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomcheck.report.facts import SessionFacts, by_group, groups_outside
+from geomcheck.report.facts import SessionFacts, by_group, groups_outside, shown
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Session
 from geomcheck.report.text.screen import GAP, Screen, aligned, elide
 from geomcheck.report.text.sparkline import sparkline
-from geomcheck.report.text.verdicts import details, shown, unit
+from geomcheck.report.text.verdicts import details, unit
 from geomcheck.suite.verdict import Facts
 
 if TYPE_CHECKING:

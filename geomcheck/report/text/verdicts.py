@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import geomcheck
 from geomcheck.record.points import early_end
-from geomcheck.report.facts import where_judged
+from geomcheck.report.facts import shown, where_judged
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported, Session
 from geomcheck.report.text.grid import grid
@@ -39,7 +39,7 @@ def failure(facts: Facts, screen: Screen = LOG) -> str:
 
 def details(facts: Facts, screen: Screen, *, worst: bool) -> list[str]:
     """The figures behind a verdict: a table by checkpoint, and with `worst` the weights that are furthest off."""
-    lines = _field("observed", grid(facts, screen, lambda value: shown(value, facts), margin=MARGIN))
+    lines = _field("observed", grid(facts, screen, margin=MARGIN))
     return lines + (_field("worst", _worst(facts, screen)) if worst else [])
 
 
@@ -65,13 +65,6 @@ def header(session: Session, screen: Screen = LOG) -> list[str]:
     lines = [f"geomcheck {geomcheck.__version__}: {_checked(run)}; suites: {', '.join(run.suites)}" for run in checked]
     lines += [f"geomcheck: {omission}" for omission in session.omissions]
     return [part for line in lines for part in screen.sentence(printable(line), hang=2)]
-
-
-def shown(value: float | None, facts: Facts) -> str:
-    """A figure to four significant digits, in percent where its suite writes percent; a dash where there is none."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.4g}%" if facts["percent"] else f"{value:.4g}"
 
 
 def _worst(facts: Facts, screen: Screen) -> list[str]:
