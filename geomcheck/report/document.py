@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import geomcheck
-from geomcheck.report.facts import SessionFacts
+from geomcheck.report.facts import SessionFacts, grouped
 from geomcheck.report.session import Reported, Session
 
 FORMAT = 1
@@ -33,12 +33,12 @@ def enclosed(runs: list[dict[str, Any]], outcomes: Iterable[str], errors: Sequen
 
 
 def _suites(run: str, verdicts: Sequence[SessionFacts]) -> list[Mapping[str, Any]]:
-    suites: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for facts in verdicts:
-        if facts["run"] == run:
-            own = {key: value for key, value in facts.items() if key not in ("run", "suite", "path")}
-            suites.setdefault((facts["suite"], facts["path"]), []).append(own)
+    suites = grouped(((facts["suite"], facts["path"]), _own(facts)) for facts in verdicts if facts["run"] == run)
     return [{"name": name, "path": path, "expectations": found} for (name, path), found in suites.items()]
+
+
+def _own(facts: SessionFacts) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if key not in ("run", "suite", "path")}
 
 
 def run_of(run: Reported, suites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

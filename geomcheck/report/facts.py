@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from geomcheck.record import Record
 from geomcheck.suite import Expectation, judge
 from geomcheck.suite.language.places import ALL
 from geomcheck.suite.verdict import Bounds, Facts, ObservedFacts
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
 
 
 class SessionFacts(Facts):
@@ -41,12 +45,17 @@ def shown(value: float | None, facts: Facts) -> str:
     return f"{100 * value:.4g}%" if facts["percent"] else f"{value:.4g}"
 
 
+def grouped(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    """The items of each key, all in the order in which they came."""
+    groups: dict[Key, list[Item]] = {}
+    for key, item in pairs:
+        groups.setdefault(key, []).append(item)
+    return groups
+
+
 def by_group(entries: Iterable[ObservedFacts]) -> dict[str | None, list[ObservedFacts]]:
     """What was observed, by group; the group of a whole run is None."""
-    groups: dict[str | None, list[ObservedFacts]] = {}
-    for entry in entries:
-        groups.setdefault(entry["group"], []).append(entry)
-    return groups
+    return grouped((entry["group"], entry) for entry in entries)
 
 
 def known(entries: Iterable[ObservedFacts]) -> list[tuple[ObservedFacts, float]]:

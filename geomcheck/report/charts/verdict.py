@@ -14,7 +14,7 @@ from geomcheck.report.charts.axis import Axis, spanning
 from geomcheck.report.charts.chart import HEIGHT, Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.charts.style import PAGE, Style
-from geomcheck.report.facts import Judged, bounds_of, by_group, known
+from geomcheck.report.facts import Judged, bounds_of, by_group, grouped, known
 from geomcheck.report.text.screen import elide
 from geomcheck.suite.verdict import Facts, ObservedFacts
 
@@ -80,9 +80,8 @@ def _worst_groups(groups: Mapping[str | None, Sequence[ObservedFacts]], facts: F
 
 def _envelope(groups: Mapping[str | None, Sequence[ObservedFacts]]) -> Shade:
     """From the lowest to the highest group at each step."""
-    by_step: dict[int, list[float]] = {}
-    for entry, value in known(entry for entries in groups.values() for entry in entries):
-        by_step.setdefault(entry["step"], []).append(value)
+    entries = (entry for found in groups.values() for entry in found)
+    by_step = grouped((entry["step"], value) for entry, value in known(entries))
     return Shade([(float(step), min(found), max(found)) for step, found in sorted(by_step.items())])
 
 

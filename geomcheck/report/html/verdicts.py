@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from markupsafe import Markup
+from typing import Any
 
 from geomcheck._text import plural
-from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics import Words, load_metrics
 from geomcheck.report.charts.numbers import Form, capitalized, enumerated, plain, symbols
 from geomcheck.report.charts.verdict import by_layer, expected, trajectory
 from geomcheck.report.facts import Judged, bounds_of, by_group, groups_outside, where_judged
@@ -20,51 +17,31 @@ ROWS = 60
 SYMBOLS = {"passed": "✓", "failed": "✕", "error": "!", "warned": "△", "info": "i"}
 
 
-@dataclass(frozen=True)
-class Card:
-    """Everything that the page says about one expectation."""
-
-    run: str
-    facts: Facts
-    symbol: str
-    title: str
-    shows: str
-    headline: str
-    meaning: str
-    since: str
-    where: str
-    chart: Markup | None
-    layers: Markup | None
-    worst: Sequence[tuple[str, str]]
-    table: Sequence[tuple[str, str, str, str]]
-    value: str
-    judged: str
-
-
-def card(run: str, judged: Judged) -> Card:
-    """The card of one verdict."""
+def card(run: str, judged: Judged) -> dict[str, Any]:
+    """Everything that the page says about one expectation, under the names that its template uses."""
     facts = judged.facts
     metric = load_metrics().get(facts["metric"])
     title = metric.title if metric else facts["metric"].replace("_", " ")
     words = plain_words(facts["metric"], title, metric.definition if metric else facts["metric"])
     form = Form.of_facts(facts)
-    return Card(
-        run=run,
-        facts=facts,
-        symbol=SYMBOLS[facts["outcome"]],
-        title=title,
-        shows=words.shows,
-        headline=_headline(facts, form, title),
-        meaning=_meaning(facts, words.high, words.low),
-        since=_since(judged, form),
-        where=_where(judged),
-        chart=trajectory(judged, form, f"{title}: {facts['message']}") if facts["observed"] else None,
-        layers=by_layer(judged, form, title),
-        worst=[(w["weight"], form.show(w["value"])) for w in facts["worst"]],
-        table=[_row(entry, form, "all weights" if facts["fold"] else "this run") for entry in facts["observed"][:ROWS]],
-        value=_value(facts, form),
-        judged=f"{where_judged(facts)}{_tally(facts)}",
-    )
+    whole = "all weights" if facts["fold"] else "this run"
+    return {
+        "run": run,
+        "facts": facts,
+        "symbol": SYMBOLS[facts["outcome"]],
+        "title": title,
+        "shows": words.shows,
+        "headline": _headline(facts, form, title),
+        "meaning": _meaning(facts, words),
+        "since": _since(judged, form),
+        "where": _where(judged),
+        "chart": trajectory(judged, form, f"{title}: {facts['message']}") if facts["observed"] else None,
+        "layers": by_layer(judged, form, title),
+        "worst": [(worst["weight"], form.show(worst["value"])) for worst in facts["worst"]],
+        "table": [_row(entry, form, whole) for entry in facts["observed"][:ROWS]],
+        "value": _value(facts, form),
+        "judged": f"{where_judged(facts)}{_tally(facts)}",
+    }
 
 
 def _tally(facts: Facts) -> str:
@@ -84,7 +61,7 @@ def _headline(facts: Facts, form: Form, title: str) -> str:
     return f"{seen}; expected {expected(bounds, form)}."
 
 
-def _meaning(facts: Facts, high: str, low: str) -> str:
+def _meaning(facts: Facts, words: Words) -> str:
     """What the outcome means, in words for people outside the field."""
     if facts["outcome"] == "passed":
         return ""
@@ -92,7 +69,7 @@ def _meaning(facts: Facts, high: str, low: str) -> str:
         return "This could not be judged, which counts as a failure: nothing was verified."
     if not facts["observed"]:
         return "This was not judged: nothing was verified."
-    return facts["meaning"] or {"above": high, "below": low, None: ""}[facts["side"]]
+    return facts["meaning"] or {"above": words.high, "below": words.low, None: ""}[facts["side"]]
 
 
 def _since(judged: Judged, form: Form) -> str:

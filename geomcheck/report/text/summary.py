@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomcheck.report.facts import SessionFacts, by_group, groups_outside, shown
+from geomcheck.report.facts import SessionFacts, by_group, grouped, groups_outside, shown
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Session
 from geomcheck.report.text.screen import GAP, Screen, aligned, elide
@@ -45,7 +45,7 @@ def write_summary(
     if screen.verbosity >= 0 or notes or outputs:
         terminal.write_sep("=", "geomcheck")
     if screen.verbosity >= 0:
-        for (run, suite), group in _by_suite(verdicts):
+        for (run, suite), group in grouped(((v["run"], v["suite"]), v) for v in verdicts).items():
             terminal.write_line(elide(printable(f"{run} against {suite}"), screen.width), bold=True)
             for facts, lines in zip(group, table(group, screen), strict=True):
                 outcome = facts["outcome"]
@@ -114,10 +114,3 @@ def _condition(facts: Facts) -> str:
         return str(facts["condition"])
     outside, groups = len(groups_outside(facts)), len(by_group(facts["observed"]))
     return f"{facts['condition']}, {outside} of {groups} outside ({100 * facts['allow']:.4g}% allowed)"
-
-
-def _by_suite(verdicts: Sequence[SessionFacts]) -> Iterable[tuple[tuple[str, str], list[SessionFacts]]]:
-    groups: dict[tuple[str, str], list[SessionFacts]] = {}
-    for verdict in verdicts:
-        groups.setdefault((verdict["run"], verdict["suite"]), []).append(verdict)
-    return groups.items()
