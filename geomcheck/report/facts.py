@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from geomcheck.diagnostics import Unit
 from geomcheck.record import Record
 from geomcheck.suite import Expectation, judge
 from geomcheck.suite.language.places import ALL
+from geomcheck.suite.language.quantities import Scale
 from geomcheck.suite.verdict import Bounds, Facts, ObservedFacts
 
 Key = TypeVar("Key")
@@ -39,10 +41,8 @@ def where_judged(facts: Facts) -> str:
 
 
 def shown(value: float | None, facts: Facts) -> str:
-    """A figure to four significant digits, in percent where its suite writes percent; a dash where there is none."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.4g}%" if facts["percent"] else f"{value:.4g}"
+    """A figure in percent where its suite writes percent, else without its unit; a dash where there is none."""
+    return "-" if value is None else Scale(Unit.NUMBER, facts["percent"]).show(value)
 
 
 def grouped(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:

@@ -117,10 +117,8 @@ def _limits(metric: Metric) -> str:
 
 def _policy(style: str, script: str) -> str:
     """Nothing is fetched; only this style and this script, by their digests, apply and run."""
-    return (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    own = f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+    return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _digest(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from geomcheck.report.facts import by_group, groups_outside, shown
+from geomcheck.report.facts import by_group, groups_outside, known, shown
 from geomcheck.report.text.screen import ELLIPSIS, GAP, Screen, aligned, elided
 from geomcheck.report.text.sparkline import sparkline
 from geomcheck.suite.verdict import Facts, ObservedFacts
@@ -55,18 +55,13 @@ def _rows(
     """A group's figures, marked where they violate the condition, and what each is compared with."""
     entries = [found.get(step) for step in steps]
     spark = sparkline([entry["value"] if entry else None for entry in entries], levels=levels)
-    rows = [_Series(label, [_cell(entry, facts) for entry in entries], spark if len(steps) > 1 else "", named=True)]
-    for name in _BESIDE:
-        if any(name in entry for entry in found.values()):
-            rows.append(_Series(name, [f"{shown(entry.get(name) if entry else None, facts)} " for entry in entries]))
-    return rows
-
-
-def _cell(entry: ObservedFacts | None, facts: Facts) -> str:
-    """A figure, marked where it violates the condition; a dash where the group has none at this checkpoint."""
-    if entry is None:
-        return "- "
-    return shown(entry["value"], facts) + ("!" if entry["holds"] is False else " ")
+    marks = ["!" if entry and entry["holds"] is False else " " for entry in entries]
+    cells = [f"{shown(e['value'] if e else None, facts)}{mark}" for e, mark in zip(entries, marks, strict=True)]
+    names = [name for name in _BESIDE if any(name in entry for entry in found.values())]
+    return [
+        _Series(label, cells, spark if len(steps) > 1 else "", named=True),
+        *(_Series(name, [f"{shown(e.get(name) if e else None, facts)} " for e in entries]) for name in names),
+    ]
 
 
 def _laid_out(rows: Sequence[_Series], room: int, *, whole: bool) -> list[str]:
@@ -104,9 +99,8 @@ def _distance(found: Sequence[ObservedFacts], facts: Facts) -> float:
     bounds = facts["bounds"]
     low, high = (bounds["low"], bounds["high"]) if bounds else (None, None)
     distances = []
-    for entry in found:
-        value, least, most = entry["value"], entry.get("low", low), entry.get("high", high)
-        if value is not None:
-            distances += [least - value] if least is not None else []
-            distances += [value - most] if most is not None else []
+    for entry, value in known(found):
+        least, most = entry.get("low", low), entry.get("high", high)
+        distances += [least - value] if least is not None else []
+        distances += [value - most] if most is not None else []
     return max(distances, default=0.0)

@@ -82,9 +82,9 @@ def _field(name: str, lines: Sequence[str]) -> list[str]:
 
 def _parameters(facts: Facts) -> str:
     """The definition behind the figure; a null that was not subtracted is not worth words."""
-    params = {name: value for name, value in facts["params"].items() if (name, value) != ("excess_over", "none")}
-    shown = {name: " ".join(value) if isinstance(value, list) else value for name, value in params.items()}
-    return f" ({', '.join(f'{name}={value}' for name, value in shown.items())})" if shown else ""
+    params = [(name, value) for name, value in facts["params"].items() if (name, value) != ("excess_over", "none")]
+    words = [f"{name}={' '.join(value) if isinstance(value, list) else value}" for name, value in params]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def unit(facts: Facts) -> str:
