@@ -7,6 +7,7 @@ module (experts) are folded here, and only the highest and lowest of a cell keep
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
 
     def at_last(metric: str, stat: str) -> list[list[float | None]]:
         found = figures.of(metric, stat)
-        return [_numbers(row) for row in _per_cell(figures, found, member, len(cells), [-1])] if found else []
+        return [_numbers(row) for row in _per_cell(figures, found, member, [-1])] if found else []
 
     return {
         "name": name,
@@ -50,7 +51,7 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
         "layers": layers,
         "modules": modules,
         "figures": [
-            _figure(figures, statistic, member, len(cells), kept, names)
+            _figure(figures, statistic, member, kept, names)
             for statistic in shown
             if not np.isnan(figures.values(statistic)).all()
         ],
@@ -69,8 +70,8 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
 
 def _familiar(statistic: Statistic) -> tuple[int, Statistic]:
     """The metrics of the trajectories first, in their order."""
-    names, name = trajectories(), statistic.request.metric
-    return names.index(name) if name in names else len(names), statistic
+    name = statistic.request.metric
+    return [*trajectories(), name].index(name), statistic
 
 
 def spaced(count: int, limit: int) -> list[int]:
@@ -100,15 +101,14 @@ def _cells(weights: Sequence[Weight]) -> tuple[list[str], list[str], list[tuple[
 
 def _in_block(weight: Weight) -> tuple[int, int]:
     """Attention before MLP, each in the order in which signals pass."""
-    order = MODULES.index(weight.module) if weight.module in MODULES else len(MODULES)
-    return KINDS.index(weight.kind), order
+    return KINDS.index(weight.kind), [*MODULES, weight.module].index(weight.module)
 
 
 def _figure(
-    figures: Figures, statistic: Statistic, member: np.ndarray, cells: int, kept: Sequence[int], names: _Names
+    figures: Figures, statistic: Statistic, member: np.ndarray, kept: Sequence[int], names: _Names
 ) -> dict[str, Any]:
     """One metric on the map: the folded figure of each cell at each kept checkpoint, its extremes at the last."""
-    folded = _per_cell(figures, statistic, member, cells, kept)
+    folded = _per_cell(figures, statistic, member, kept)
     known, values = folded[~np.isnan(folded)], figures.values(statistic)
     last = np.flatnonzero(~np.isnan(values).all(axis=1))[-1]  # an alignment with the last checkpoint has none there
     return {
@@ -121,36 +121,33 @@ def _figure(
         "degrees": statistic.form.degrees,
         "log": bool(len(known) and known.min() > 0 and known.max() / known.min() > 30),
         "values": [_numbers(row) for row in folded],
-        "extremes": _extremes(values[last], member, cells, names),
+        "extremes": _extremes(values[last], member, names),
     }
 
 
-def _per_cell(
-    figures: Figures, statistic: Statistic, member: np.ndarray, cells: int, kept: Sequence[int]
-) -> np.ndarray:
+def _per_cell(figures: Figures, statistic: Statistic, member: np.ndarray, kept: Sequence[int]) -> np.ndarray:
     """The folded figures of each cell's weights, shape (kept checkpoints, cells); NaN where there is none."""
     rows = figures.values(statistic)[list(kept)]
     if statistic.fold not in ("mean", "weighted"):
-        members: list[list[int]] = [np.flatnonzero(member == cell).tolist() for cell in range(cells)]
+        members = [np.flatnonzero(member == cell).tolist() for cell in range(member.max() + 1)]
         return np.array([figures.folded_of(statistic, places) for places in members]).T[list(kept)]
     sizes = np.array([weight.numel for weight in figures.weights]) if statistic.fold == "weighted" else 1.0
     share = np.where(np.isnan(rows), 0.0, sizes)
-    totals = [np.bincount(member, weights=row, minlength=cells) for row in np.nan_to_num(rows) * share]
-    counts = [np.bincount(member, weights=row, minlength=cells) for row in share]
+    totals = [np.bincount(member, weights=row) for row in np.nan_to_num(rows) * share]
+    counts = [np.bincount(member, weights=row) for row in share]
     with np.errstate(invalid="ignore"):
         return np.array(totals) / np.array(counts)
 
 
-def _extremes(values: np.ndarray, member: np.ndarray, cells: int, names: _Names) -> list[list[Any] | None]:
+def _extremes(values: np.ndarray, member: np.ndarray, names: _Names) -> list[list[Any] | None]:
     """Per cell with several weights: name and figure of the lowest and the highest."""
     order = np.lexsort((values, member))
     order = order[~np.isnan(values[order])]
-    found: list[list[Any] | None] = [None] * cells
-    bounds = np.searchsorted(member[order], np.arange(cells + 1))
-    for cell in range(cells):
-        low, high = bounds[cell], bounds[cell + 1] - 1
-        if high > low:
-            first, last = int(order[low]), int(order[high])
+    bounds = np.searchsorted(member[order], np.arange(member.max() + 2))
+    found: list[list[Any] | None] = [None] * (len(bounds) - 1)
+    for cell, (start, end) in enumerate(pairwise(bounds.tolist())):
+        if end - start > 1:
+            first, last = int(order[start]), int(order[end - 1])
             found[cell] = [names[first], _digits(values[first]), names[last], _digits(values[last])]
     return found
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from markupsafe import Markup
 
 from geomcheck.diagnostics import Level
@@ -52,9 +51,12 @@ def _picture(series: Sequence[tuple[str, Figures, Statistic]]) -> Picture:
         dots = _dots(places, figures, own, before="" if alone else f"{name}, ")
         lines.append(Line(dots, "" if alone else elide(name, LABEL, "…"), "own" if alone else f"run{index % 8}"))
         if alone and len(figures.weights) > 1:
-            shades += _shades(places, figures.quartiles(own))
+            quartiles = zip(places, figures.quartiles(own).tolist(), strict=True)
+            shaded = [(x, low, high) for x, (low, high) in quartiles if not math.isnan(low)]
+            shades += [Shade(shaded)] if len(shaded) > 1 else []
     y = _axis(first, lines, shades, [p for one in levels for p in (one.low, one.high)])
-    x, ticks, below = _horizontal([figures for _, figures, _ in series])
+    x, ticks = step_axis(series[0][1].steps) if alone else (horizontal(0, 100), PERCENT)
+    below = "training step" if alone else "share of the training done"
     zones = [Zone(p.low, p.high, p.regime.upper(), _style(p), f"{p.regime.upper()}: {p.words}") for p in levels]
     chart = Chart(first.title, x, y, first.form, ticks, lines, shades, zones, below)
     cited = first.metric.published.cited() if first.metric and first.metric.published else ""
@@ -71,13 +73,6 @@ def shows(statistic: Statistic) -> str:
     metric, title = statistic.metric, statistic.title
     definition = metric.definition if metric else "a metric of its record"
     return plain_words(statistic.request.metric, title, definition).shows
-
-
-def _shades(places: Sequence[float], quartiles: np.ndarray) -> list[Shade]:
-    points = [
-        (x, float(low), float(high)) for x, (low, high) in zip(places, quartiles, strict=True) if not math.isnan(low)
-    ]
-    return [Shade(points)] if len(points) > 1 else []
 
 
 def _axis(statistic: Statistic, lines: Iterable[Line], shades: Iterable[Shade], published: Sequence[float]) -> Axis:
@@ -103,9 +98,9 @@ def _nulls(name: str, figures: Figures) -> Iterable[Picture]:
             for statistic, what, style in ((observed, "observed", "own"), (null, "chance", "null"))
         ]
         values = [dot.y for line in lines for dot in line.dots]
-        x, ticks, below = _horizontal([figures])
+        x, ticks = step_axis(figures.steps)
         title = excess.metric.title if excess.metric else excess.request.metric
-        chart = Chart(title, x, spanning(values, along=vertical()), form, ticks, lines, below=below)
+        chart = Chart(title, x, spanning(values, along=vertical()), form, ticks, lines, below="training step")
         last = [value for value in figures.folded(excess) if not math.isnan(value)]
         points = f"{plain(100 * last[-1])} points" if last and form.percent else form.show(last[-1] if last else None)
         yield Picture(
@@ -127,11 +122,3 @@ def _dots(
         for x, y, step in zip(places, figures.folded(statistic), figures.steps, strict=True)
         if not math.isnan(y)
     ]
-
-
-def _horizontal(runs: Sequence[Figures]) -> tuple[Axis, list[tuple[float, str]], str]:
-    """The axis, its ticks and its name: steps for one run, progress for several."""
-    if len(runs) == 1:
-        x, ticks = step_axis(runs[0].steps)
-        return x, ticks, "training step"
-    return horizontal(0, 100), PERCENT, "share of the training done"
