@@ -26,7 +26,6 @@ from geomcheck.report.facts import SessionFacts
 from geomcheck.report.safe import printable
 from geomcheck.report.text import summary
 from geomcheck.report.text import verdicts as text
-from geomcheck.report.text.explanation import explain
 from geomcheck.report.text.progress import shown
 from geomcheck.report.text.screen import Screen
 from geomcheck.suite import unmeasured
@@ -170,7 +169,7 @@ class ControllerHooks(Hooks):
             counted = _counted(verdict, report)
             self._keep(counted)
             if counted["outcome"] == verdict["outcome"]:
-                explain(report, verdict, self.screen)
+                text.explain(report, verdict, self.screen)
         elif verdict is None and report.failed:
             why = f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
             for pairing, suite, run, expectation in self.gate.demands:

@@ -87,7 +87,12 @@ def _envelope(groups: Mapping[str | None, Sequence[ObservedFacts]]) -> Shade:
 
 def _line(group: str | None, entries: Sequence[ObservedFacts], facts: Facts, form: Form) -> Line:
     judged = {(e["group"], e["step"]): e["holds"] for e in facts["observed"]}
-    dots = [_dot(e, value, judged.get((group, e["step"])), form) for e, value in known(entries)]
+    own = f"{group}, " if group else ""
+    words = {True: ": holds", False: ": violated", None: " (not judged)"}
+    dots = []
+    for entry, value in known(entries):
+        step, holds = entry["step"], judged.get((group, entry["step"]))
+        dots.append(Dot(float(step), value, f"{own}step {step:,}: {form.show(value)}{words[holds]}", holds))
     return Line(dots, _label(group, facts["per"]), "own" if group == _decisive_group(facts) else "other")
 
 
@@ -99,13 +104,6 @@ def _beside(facts: Facts, form: Form) -> list[Line]:
         dots = [Dot(float(step), y, f"{label}, step {step}: {form.show(y)}") for step, y in theirs if y is not None]
         lines += [Line(dots, label, "null")] if dots else []
     return lines
-
-
-def _dot(entry: ObservedFacts, value: float, holds: bool | None, form: Form) -> Dot:
-    group = f"{entry['group']}, " if entry["group"] else ""
-    verdict = {True: ": holds", False: ": violated", None: " (not judged)"}[holds]
-    tip = f"{group}step {entry['step']:,}: {form.show(value)}{verdict}"
-    return Dot(float(entry["step"]), value, tip, holds)
 
 
 def _decisive_group(facts: Facts) -> str | None:
@@ -125,10 +123,8 @@ def _label(group: str | None, per: str) -> str:
 def by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
     """The figure of each layer at the step that decided."""
     facts, decisive = judged.facts, judged.facts["decisive"]
-    if decisive is None:
-        return None
-    at = known(entry for entry in judged.layers if entry["step"] == decisive["step"])
-    if len(at) < 2:
+    at = known(entry for entry in judged.layers if decisive and entry["step"] == decisive["step"])
+    if decisive is None or len(at) < 2:
         return None
     dots = [Dot(float(i), y, f"{e['group']}: {form.show(y)}", e["holds"]) for i, (e, y) in enumerate(at)]
     labels = [str(entry["group"]).removeprefix("layer ") for entry, _ in at]

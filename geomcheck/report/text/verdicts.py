@@ -1,8 +1,10 @@
-"""Verdicts in words: the text of a failure, and what a reader should know beside the verdicts."""
+"""Verdicts in words: the text of a failure, in logs and as pytest shows it, and the lines above a session."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import geomcheck
@@ -15,12 +17,17 @@ from geomcheck.report.text.screen import Screen, elided
 from geomcheck.suite.verdict import Facts
 
 if TYPE_CHECKING:
+    import pytest
+    from _pytest._io import TerminalWriter  # pytest does not export its name
+
     from geomcheck.suite import Verdict
 
 MARGIN = 13
 """Columns before a field's text."""
 
 LOG = Screen()
+
+_VIOLATION = re.compile(r"((?<=\s)[-+.\de]+%?!)")
 
 
 def failure(facts: Facts, screen: Screen = LOG) -> str:
@@ -41,6 +48,52 @@ def details(facts: Facts, screen: Screen, *, worst: bool) -> list[str]:
     """The figures behind a verdict: a table by checkpoint, and with `worst` the weights that are furthest off."""
     lines = _field("observed", grid(facts, screen, margin=MARGIN))
     return lines + (_field("worst", _worst(facts, screen)) if worst else [])
+
+
+@dataclass(frozen=True)
+class Crash:
+    """What pytest reads of a failure where a traceback would end: a place, here in the suite, and what is wrong."""
+
+    path: str
+    lineno: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.lineno}: {self.message}"
+
+
+class Explanation:
+    """The text of a failure, with the attributes that pytest reads of a traceback.
+
+    A plain string would do on a terminal; on a CI system, and with ``-vv``, the short summary would repeat all of it.
+
+    Args:
+        facts: of the verdict, as `Verdict.to_dict` gives them.
+        screen: where it is read.
+    """
+
+    def __init__(self, facts: Facts, screen: Screen) -> None:
+        self._facts, self._screen = facts, screen
+        self.reprcrash = Crash(facts["position"]["path"], facts["position"]["line"], str(self).splitlines()[0])
+
+    def __str__(self) -> str:
+        return failure(self._facts)
+
+    def toterminal(self, out: TerminalWriter) -> None:
+        """Write it to a terminal: the sentence in bold, violations in red."""
+        message, *lines = failure(self._facts, self._screen).splitlines()
+        for line in self._screen.sentence(message):
+            out.line(line, bold=True)
+        for line in lines:
+            for index, part in enumerate(_VIOLATION.split(line)):
+                out.write(part, red=index % 2 == 1)
+            out.line()
+
+
+def explain(report: pytest.TestReport, facts: Facts, screen: Screen) -> None:
+    """Let a failed report of an expectation show its verdict as an `Explanation`."""
+    if report.failed:
+        report.longrepr = Explanation(facts, screen)  # type: ignore[assignment]
 
 
 def properties(verdict: Verdict, run: str) -> list[tuple[str, object]]:
