@@ -125,8 +125,7 @@ def _axes(chart: Chart, style: Style) -> list[Markup]:
         parts.append(style.element("line", "grid", x1=LEFT, x2=right, y1=y, y2=y))
         parts.append(_text(style, LEFT - 7, y + 4, chart.form.show(value, digits), "tick end"))
     parts.append(style.element("line", "axis", x1=LEFT, x2=right, y1=bottom, y2=bottom))
-    for place, label in chart.ticks:
-        parts.append(_text(style, chart.x.place(place), bottom + 15, label, "tick middle"))
+    parts += [_text(style, chart.x.place(x), bottom + 15, label, "tick middle") for x, label in chart.ticks]
     return [*parts, _text(style, (LEFT + right) / 2, chart.height - 4, chart.below, "tick middle name")]
 
 

@@ -132,9 +132,8 @@ def by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
     bounds = bounds_of(facts)
     zones = [Zone(*bounds, "allowed", "allowed", f"allowed: {expected(bounds, form)}")] if bounds else []
     y = _axis(facts, [dot.y for dot in dots], zones, LOW)
-    ticks = [(float(i), labels[i]) for i in chosen]
+    lines, ticks = [Line(dots, joined=False)], [(float(i), labels[i]) for i in chosen]
     name, below = f"{title} by layer at step {decisive['step']}", f"layer, at step {decisive['step']:,}"
-    lines = [Line(dots, joined=False)]
     return draw(Chart(name, horizontal(0, len(at) - 1), y, form, ticks, lines, (), zones, below, LOW))
 
 

@@ -32,14 +32,12 @@ def regime_picture(runs: Sequence[tuple[str, Figures]]) -> Picture | None:
         Line([Dot(100 * support[r].low, angle[r].low, tip)], r.upper(), f"profile {r}", joined=False)
         for r, tip in tips.items()
     ]
-    lines = [
-        Line(
-            [Dot(100 * x, y, f"{name}, step {step}: {SHARE.show(x)} changed, {ANGLE.show(y)}") for step, x, y in path],
-            "",
-            "own" if len(paths) == 1 else f"run{index % 8}",
-        )
-        for index, (name, path) in enumerate(paths)
-    ]
+    lines = []
+    for index, (name, path) in enumerate(paths):
+        dots = [
+            Dot(100 * x, y, f"{name}, step {step}: {SHARE.show(x)} changed, {ANGLE.show(y)}") for step, x, y in path
+        ]
+        lines.append(Line(dots, "", "own" if len(paths) == 1 else f"run{index % 8}"))
     values = [dot.y for line in (*profiles, *lines) for dot in line.dots]
     y = spanning([*values, 0.25], log=True, along=vertical())
     x, below = horizontal(0, 100), "share of visibly changed numbers"
