@@ -56,6 +56,10 @@ class Form:
             return f"{plain(100 * value, digits)}%"
         return plain(value, digits) + ("°" if self.degrees else "")
 
+    def difference(self, amount: float) -> str:
+        """By how much two figures differ: percentages in points."""
+        return f"{plain(100 * amount)} points" if self.percent else self.show(amount)
+
 
 def capitalized(text: str) -> str:
     """`text` as the start of a sentence or a title; `str.capitalize` would turn what follows to small letters."""

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from geomcheck.diagnostics import Level
 from geomcheck.report.charts.axis import Axis, spanning
 from geomcheck.report.charts.chart import Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
-from geomcheck.report.charts.numbers import capitalized, plain
+from geomcheck.report.charts.numbers import capitalized
 from geomcheck.report.charts.verdict import LABEL
 from geomcheck.report.figures import Figures, Statistic
 from geomcheck.report.html.metrics import plain_words, trajectories
@@ -102,7 +102,6 @@ def _nulls(name: str, figures: Figures) -> Iterable[Picture]:
         title = excess.metric.title if excess.metric else excess.request.metric
         chart = Chart(title, x, spanning(values, along=vertical()), form, ticks, lines, below="training step")
         last = [value for value in figures.folded(excess) if not math.isnan(value)]
-        points = f"{plain(100 * last[-1])} points" if last and form.percent else form.show(last[-1] if last else None)
         yield Picture(
             excess.request.metric,
             capitalized(f"{title} against chance{f', {name}' if name else ''}"),
@@ -110,7 +109,7 @@ def _nulls(name: str, figures: Figures) -> Iterable[Picture]:
             shows(excess),
             "Chance: the same figure of updates of the same sizes without any structure. Where both lines lie on each "
             "other, the figure says how much changed, not where.",
-            f"Excess over chance at the end: {points}." if last else "",
+            f"Excess over chance at the end: {form.difference(last[-1])}." if last else "",
         )
 
 

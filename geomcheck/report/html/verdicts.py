@@ -95,15 +95,11 @@ def _distance(facts: Facts, form: Form) -> str:
     value, (low, high) = decisive["value"], bounds
     if high is not None and value > high:
         ratio = f", {plain(value / high, 2)} times the upper bound" if high > 0 and value >= 1.2 * high else ""
-        return f"off by {_amount(value - high, form)}{ratio}"
+        return f"off by {form.difference(value - high)}{ratio}"
     if low is not None and value < low:
         share = f", {plain(100 * value / low, 2)}% of the lower bound" if low > 0 and 0 < value < low / 1.2 else ""
-        return f"off by {_amount(low - value, form)}{share}"
+        return f"off by {form.difference(low - value)}{share}"
     return ""
-
-
-def _amount(difference: float, form: Form) -> str:
-    return f"{plain(100 * difference)} points" if form.percent else form.show(difference)
 
 
 def _where(judged: Judged) -> str:
