@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from docs.generate.examples import MODEL, RUNS, Example, suite_text
+from docs.generate.figure import figure
 from docs.generate.sufficiency import about
 from docs.generate.text import cell, prose
 from geomcheck.diagnostics import Metric, Parameter, load_metrics
 from geomcheck.report.charts.numbers import Form
-from geomcheck.report.figure import figure
 from geomcheck.suite.conditions.sufficiency import SUFFICIENCY
 
 _LABELS = {"opd": "OPD", "sft": "SFT", "rlvr": "RLVR"}

@@ -11,7 +11,7 @@ import geomcheck
 from geomcheck.cli.options import WEIGHTS, add_command, inputs
 from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
-from geomcheck.report.text.verdicts import printable
+from geomcheck.report.safe import printable
 
 if TYPE_CHECKING:
     from geomcheck.calibration import BandRule, Calibration

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.cli.options import JSON, WEIGHTS, add_command
+from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import aligned
-from geomcheck.report.text.verdicts import printable
 
 if TYPE_CHECKING:
     from geomcheck.comparison import Comparison, Pair

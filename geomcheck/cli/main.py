@@ -12,7 +12,7 @@ import geomcheck
 from geomcheck.cli import calibrate, compare, inspect, measure, regime, report, watch
 from geomcheck.cli.options import add_command
 from geomcheck.errors import GeomcheckError, UsageError
-from geomcheck.report.text.verdicts import printable
+from geomcheck.report.safe import printable
 
 WRONG_USAGE = 4
 

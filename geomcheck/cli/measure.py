@@ -11,7 +11,7 @@ import geomcheck
 from geomcheck.cli.options import add_command, inputs
 from geomcheck.files import require_writable
 from geomcheck.options import option
-from geomcheck.report.text.verdicts import printable
+from geomcheck.report.safe import printable
 
 
 def add_to(commands: Any) -> None:

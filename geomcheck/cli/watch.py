@@ -16,7 +16,7 @@ from geomcheck.cli.options import JSON, add_command, inputs
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.files import require_writable
 from geomcheck.options import option
-from geomcheck.report.text.verdicts import printable
+from geomcheck.report.safe import printable
 
 if TYPE_CHECKING:
     from geomcheck.checkpoints import BaseWeights

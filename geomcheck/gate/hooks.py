@@ -23,9 +23,9 @@ from geomcheck.gate.terminal import annotation_lines, quieten
 from geomcheck.record import Record
 from geomcheck.report.ci.pytest_html import extras
 from geomcheck.report.facts import SessionFacts
+from geomcheck.report.safe import printable
 from geomcheck.report.text import summary
 from geomcheck.report.text import verdicts as text
-from geomcheck.report.text.explanation import explain
 from geomcheck.report.text.progress import shown
 from geomcheck.report.text.screen import Screen
 from geomcheck.suite import unmeasured
@@ -48,7 +48,7 @@ def activate(config: pytest.Config) -> None:
             with working_in(config.invocation_params.dir):
                 hooks = ControllerHooks(config, open_gate(config))
         except (GeomcheckError, OSError) as error:
-            raise pytest.UsageError(f"geomcheck: {text.printable(str(error))}") from None
+            raise pytest.UsageError(f"geomcheck: {printable(str(error))}") from None
     config.stash[HOOKS] = hooks
     config.pluginmanager.register(hooks, "geomcheck-gate")
 
@@ -169,7 +169,7 @@ class ControllerHooks(Hooks):
             counted = _counted(verdict, report)
             self._keep(counted)
             if counted["outcome"] == verdict["outcome"]:
-                explain(report, verdict, self.screen)
+                text.explain(report, verdict, self.screen)
         elif verdict is None and report.failed:
             why = f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
             for pairing, suite, run, expectation in self.gate.demands:
@@ -215,7 +215,7 @@ class ControllerHooks(Hooks):
         session, written = self.gate.reported(), self._outputs.written
         summary.write_summary(terminalreporter, session, self.verdicts, written, self.screen)
         for complaint in self._complaints:
-            terminalreporter.write_line(text.printable(f"geomcheck: {complaint}"), red=True, bold=True)
+            terminalreporter.write_line(printable(f"geomcheck: {complaint}"), red=True, bold=True)
         with working_in(self.config.invocation_params.dir):
             lines = annotation_lines(self.config, self.verdicts, self.errors)
         for line in lines:

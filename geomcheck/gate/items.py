@@ -12,6 +12,7 @@ from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
 from geomcheck.gate.candidates import is_suite
 from geomcheck.record import Record
 from geomcheck.report.facts import SessionFacts
+from geomcheck.report.safe import printable
 from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Expectation, Suite, Verdict, judge, unmeasured
 
@@ -63,7 +64,7 @@ class SuiteFile(pytest.File):
             hint = (
                 "" if is_suite(self.path) else f"\n{self.path.name}: if this is no suite, let geom_suites name others"
             )
-            raise self.CollectError(text.printable(f"{error}{hint}")) from None
+            raise self.CollectError(printable(f"{error}{hint}")) from None
         for run in self.runs:
             for expectation in suite.expectations:
                 name = item_name(expectation, run, self.runs)
@@ -80,7 +81,7 @@ class SuiteFile(pytest.File):
 
 def item_name(expectation: Expectation, run: str, runs: Sequence[str]) -> str:
     """What the item of an expectation on one of `runs` is called: its id, and which run where there are several."""
-    return expectation.id if len(runs) == 1 else f"{expectation.id}[{text.printable(run)}]"
+    return expectation.id if len(runs) == 1 else f"{expectation.id}[{printable(run)}]"
 
 
 def facts(verdict: Verdict, run: str, suite: Suite) -> SessionFacts:
@@ -111,7 +112,7 @@ class ExpectationItem(pytest.Item):
             self.verdict = unmeasured(self.expectation, str(error))
         else:
             self.verdict = judge(self.expectation, record, reference)
-        self.user_properties += text.properties(self.verdict, text.printable(self.run))
+        self.user_properties += text.properties(self.verdict, printable(self.run))
         if self.verdict.outcome in self._failing:
             raise Violated(self.verdict)
         if self.verdict.outcome == "info" and not self.verdict.observed:

@@ -11,9 +11,7 @@ from geomcheck.gate.outputs import Found
 from geomcheck.gate.session import Gate
 from geomcheck.record import Record
 from geomcheck.report.facts import SessionFacts
-from geomcheck.report.html import write_report
-from geomcheck.report.judged import Judged, judged
-from geomcheck.report.session import Reported
+from geomcheck.report.html import Judged, Reported, judged, write_report
 
 
 def write_page(path: Path, found: Found) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import geomcheck
-from geomcheck.record import Record
-from geomcheck.report.facts import SessionFacts
+from geomcheck.report.facts import SessionFacts, grouped
 from geomcheck.report.session import Reported, Session
 
 FORMAT = 1
@@ -17,32 +16,33 @@ OUTCOMES = ("passed", "failed", "error", "warned", "info")
 
 def document(session: Session, verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> dict[str, Any]:
     """What ``--geom-json`` holds; `errors` are those of suites that could not be read."""
-    counts = Counter[str](facts["outcome"] for facts in verdicts)
+    runs = [run_of(run, _suites(run.name, verdicts)) for run in session.each_once]
+    return enclosed(runs, (facts["outcome"] for facts in verdicts), errors)
+
+
+def enclosed(runs: list[dict[str, Any]], outcomes: Iterable[str], errors: Sequence[str] = ()) -> dict[str, Any]:
+    """The document around `runs`, each as `run_of` gives it; `outcomes` are those of all verdicts."""
+    counts = Counter(outcomes)
     return {
         "format": FORMAT,
         "geomcheck": geomcheck.__version__,
-        "runs": [_run(run, verdicts) for run in session.each_once],
+        "runs": runs,
         "errors": list(errors),
         "summary": {outcome: counts[outcome] for outcome in OUTCOMES},
     }
 
 
-def _run(run: Reported, verdicts: Sequence[SessionFacts]) -> dict[str, Any]:
-    suites: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for facts in verdicts:
-        if facts["run"] == run.name:
-            own = {key: value for key, value in facts.items() if key not in ("run", "suite", "path")}
-            suites.setdefault((facts["suite"], facts["path"]), []).append(own)
-    judged = [{"name": name, "path": path, "expectations": found} for (name, path), found in suites.items()]
-    return _entry(run, judged)
+def _suites(run: str, verdicts: Sequence[SessionFacts]) -> list[Mapping[str, Any]]:
+    suites = grouped(((facts["suite"], facts["path"]), _own(facts)) for facts in verdicts if facts["run"] == run)
+    return [{"name": name, "path": path, "expectations": found} for (name, path), found in suites.items()]
 
 
-def run_of(record: Record, *, name: str, path: str, suites: list[dict[str, Any]]) -> dict[str, Any]:
+def _own(facts: SessionFacts) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if key not in ("run", "suite", "path")}
+
+
+def run_of(run: Reported, suites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One entry of ``runs``: what was measured, and the verdicts by suite."""
-    return _entry(Reported(name, path, record), suites)
-
-
-def _entry(run: Reported, suites: list[dict[str, Any]]) -> dict[str, Any]:
     points = run.record.points if run.record else ()
     return {
         "name": run.name,

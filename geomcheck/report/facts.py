@@ -1,10 +1,20 @@
-"""What reports read of a verdict (its facts, as `Verdict.to_dict` gives them), and what several of them ask."""
+"""What reports read of a verdict: its facts, as `Verdict.to_dict` gives them, and what a picture needs beside."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from geomcheck.suite.verdict import Facts, ObservedFacts
+from geomcheck.diagnostics import Unit
+from geomcheck.record import Record
+from geomcheck.suite import Expectation, judge
+from geomcheck.suite.language.places import ALL
+from geomcheck.suite.language.quantities import Scale
+from geomcheck.suite.verdict import Bounds, Facts, ObservedFacts
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
 
 
 class SessionFacts(Facts):
@@ -30,12 +40,22 @@ def where_judged(facts: Facts) -> str:
     return f"{at}, {fold} over weights" if per == "run" else f"{at}, {fold} over the weights of each {per}"
 
 
+def shown(value: float | None, facts: Facts) -> str:
+    """A figure in percent where its suite writes percent, else without its unit; a dash where there is none."""
+    return "-" if value is None else Scale(Unit.NUMBER, facts["percent"]).show(value)
+
+
+def grouped(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    """The items of each key, all in the order in which they came."""
+    groups: dict[Key, list[Item]] = {}
+    for key, item in pairs:
+        groups.setdefault(key, []).append(item)
+    return groups
+
+
 def by_group(entries: Iterable[ObservedFacts]) -> dict[str | None, list[ObservedFacts]]:
     """What was observed, by group; the group of a whole run is None."""
-    groups: dict[str | None, list[ObservedFacts]] = {}
-    for entry in entries:
-        groups.setdefault(entry["group"], []).append(entry)
-    return groups
+    return grouped((entry["group"], entry) for entry in entries)
 
 
 def known(entries: Iterable[ObservedFacts]) -> list[tuple[ObservedFacts, float]]:
@@ -48,8 +68,41 @@ def groups_outside(facts: Facts) -> list[str | None]:
     return list(dict.fromkeys(entry["group"] for entry in facts["observed"] if entry["holds"] is False))
 
 
-def bounds_of(facts: Facts) -> tuple[float | None, float | None] | None:
+def bounds_of(facts: Facts) -> Bounds | None:
     """The allowed band: the condition's, or where every checkpoint has its own, that of the one that decided."""
     bounds, decisive = facts["bounds"], facts["decisive"]
     found = decisive if bounds is None and decisive is not None and "low" in decisive else bounds
     return None if found is None else (found["low"], found["high"])
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One expectation on one run.
+
+    Attributes:
+        suite: name of its suite.
+        facts: the verdict as `Verdict.to_dict` gives it.
+        whole: the folded figure at every checkpoint, judged or not, in the shape of ``observed``.
+        layers: the same per layer, where the expectation is about the run as a whole.
+    """
+
+    suite: str
+    facts: Facts
+    whole: Sequence[ObservedFacts] = ()
+    layers: Sequence[ObservedFacts] = ()
+
+
+def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, reference: Record | None) -> Judged:
+    """Look at `expectation` again, at every checkpoint and layer by layer; its verdict stays as it is."""
+    if facts["outcome"] == "error":
+        return Judged(suite, facts)
+    everywhere = expectation if expectation.condition.own_places is not None else replace(expectation, at=ALL)
+    whole = facts["observed"] if everywhere.at == expectation.at else _observed(everywhere, record, reference)
+    by_layer = expectation.per == "run" and expectation.condition.by_layer
+    if by_layer and facts["outcome"] != "passed":
+        return Judged(suite, facts, whole, _observed(replace(everywhere, per="layer"), record, reference))
+    return Judged(suite, facts, whole)
+
+
+def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[ObservedFacts]:
+    return [observed.to_dict() for observed in judge(expectation, record, reference).observed]

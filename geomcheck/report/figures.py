@@ -39,8 +39,8 @@ class Statistic:
         metric = self.metric
         if metric is None:
             return f"{self.request.metric} ({self.stat})"
-        given = self.request.parameters()
-        own = [f"{name} = {value}" for name, value in given.items() if not _is_default(metric, name, value)]
+        defaults = [(parameter.name, parameter.default) for parameter in metric.parameters]
+        own = [f"{pair[0]} = {pair[1]}" for pair in self.request.parameters().items() if pair not in defaults]
         own = ["excess over chance" if text == "excess_over = shuffled" else text for text in own]
         own += [self.stat.replace(".", ", ")] if self.stat != metric.stat({}) else []
         return f"{metric.title} ({', '.join(own)})" if own else metric.title
@@ -143,8 +143,3 @@ class Figures:
     def principal(self) -> list[Statistic]:
         """Those that stand for their metrics: not the other statistics of a vector, not the terms of an excess."""
         return [own for own in sorted(self._measured) if own.metric is None or own.stat == own.metric.stat({})]
-
-
-def _is_default(metric: Metric, name: str, value: object) -> bool:
-    parameter = metric.parameter(name)
-    return parameter is not None and parameter.default == value

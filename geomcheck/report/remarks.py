@@ -11,6 +11,7 @@ import numpy as np
 from geomcheck._text import plural
 from geomcheck.record import Record
 from geomcheck.report.charts.numbers import Form
+from geomcheck.report.facts import grouped
 from geomcheck.report.figures import Figures
 from geomcheck.suite.sampling import ROUNDING_LIMIT
 
@@ -57,9 +58,7 @@ def remarks(figures: Figures) -> list[Remark]:
 
 
 def _skipped(record: Record) -> Iterable[Remark]:
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in record.skipped.items():
-        by_reason.setdefault(reason, []).append(name)
+    by_reason = grouped((reason, name) for name, reason in record.skipped.items())
     largest = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     cases = [f"{reason}: {_some(names)}" for reason, names in largest[:REASONS]]
     cases += [f"and {plural(len(largest) - REASONS, 'more reason')}"] if len(largest) > REASONS else []

@@ -1,4 +1,4 @@
-"""Texts from files made safe to show: names in a run may hold anything."""
+"""Texts from files made safe to show, on a page and on a terminal: names in a run may hold anything."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from typing import Any
 from markupsafe import Markup
 
 _INVISIBLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_CI_COMMAND = re.compile(r"(?:(?<!\S):(?=:)|#(?=#\w*\[))")
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped, and what a CI system takes for a command (``::error::`` where a word
+    begins, ``##[group]`` and its like anywhere): names in a run's files must drive neither."""
+    seen = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return _CI_COMMAND.sub(lambda found: f"\\x{ord(found.group()):02x}", seen)
 
 
 def visible(text: str) -> str:

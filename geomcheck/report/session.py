@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from geomcheck._text import plural
 from geomcheck.errors import NoBaseline
 from geomcheck.record import Origin, Record
-from geomcheck.report.facts import SessionFacts
+from geomcheck.report.facts import Judged, SessionFacts, grouped
 from geomcheck.report.figures import Figures
-from geomcheck.report.judged import Judged
 from geomcheck.report.remarks import notable
 
 
@@ -68,18 +67,14 @@ class Session:
     @property
     def each_once(self) -> list[Reported]:
         """Every run with the first of its W0."""
-        first: dict[str, Reported] = {}
-        for run in self.runs:
-            first.setdefault(run.name, run)
-        return list(first.values())
+        return [first for first, *_ in grouped((run.name, run) for run in self.runs).values()]
 
     def notes(self, verdicts: Sequence[SessionFacts]) -> list[str]:
         """A line for all that a reader should know beside the verdicts."""
         notes = [f"note: {run.name}: {note}" for run in self.runs for note in run.notes]
         unjudged = sum(facts["outcome"] == "info" and not facts["observed"] for facts in verdicts)
-        if unjudged:
-            reason = NoBaseline(self.missing_baseline or "")
-            notes.append(f"note: {plural(unjudged, 'expectation')} not judged: {reason}")
+        missing = NoBaseline(self.missing_baseline or "")
+        notes += [f"note: {plural(unjudged, 'expectation')} not judged: {missing}"] if unjudged else []
         notes += [f"note: {notice}" for notice in self.notices]
         warnings = (f"warning: {facts['id']}: {warning}" for facts in verdicts for warning in facts["warnings"])
         return [*notes, *dict.fromkeys(warnings)]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
+import geomcheck
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.record import Figure, Origin, Point, Record, Request
 from geomcheck.record.column import Column
+from geomcheck.report.html import Reported, judged
+from geomcheck.suite import Suite
 
 STEPS = (100, 200, 300, 400, 500)
 EXPERTS = 319
@@ -46,6 +50,14 @@ def record_of(names: list[str], steps: tuple[int, ...] = STEPS, run: str = "synt
         fingerprints={"W0": "00"},
         columns=columns,
     )
+
+
+def report(record: Record, suite: Path | Suite | None = None) -> Reported:
+    """`record` as a page shows it, judged by `suite`."""
+    loaded = geomcheck.load_suite(suite) if isinstance(suite, Path) else suite
+    verdicts = [] if loaded is None else zip(loaded.expectations, loaded.evaluate(record), strict=True)
+    found = [judged(loaded.name, verdict.to_dict(), own, record, None) for own, verdict in verdicts if loaded]
+    return Reported(record.run, record.path, record, found)
 
 
 def mixture_of_experts() -> Record:

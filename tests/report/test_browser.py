@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import geomcheck
-from geomcheck.report.html import Judged, Reported, judged, write_report
-from tests.report.records import record_of
+from geomcheck.report.html import write_report
+from tests.report.records import record_of, report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -46,13 +46,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("pages")
     suite = geomcheck.load_suite(FIXTURES.parent / "suites" / "tiny-opd.yaml")
     record = geomcheck.measure(FIXTURES / "tiny-sft", suites=[suite], metrics=["update_spectrum", "principal_angle"])
-    verdicts: list[Judged] = [
-        judged(suite.name, verdict.to_dict(), expectation, record, None)
-        for expectation, verdict in zip(suite.expectations, suite.evaluate(record), strict=True)
-    ]
-    write_report(directory / "failing.html", [Reported("tiny-sft", "runs/tiny-sft", record, verdicts)])
+    write_report(directory / "failing.html", [report(record, suite)])
     records = [record_of([*NAMES, HOSTILE], run=run, seed=seed) for seed, run in enumerate("ab")]
-    write_report(directory / "comparison.html", [Reported(r.run, r.path, r) for r in records])
+    write_report(directory / "comparison.html", [report(record) for record in records])
     return {name: directory / f"{name}.html" for name in ("failing", "comparison")}
 
 

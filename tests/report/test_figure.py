@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from docs.generate.figure import figure
 from geomcheck.report.charts.chart import HEIGHT, WIDTH
 from geomcheck.report.ci.pytest_html import extras
-from geomcheck.report.figure import figure
 
 from .verdicts import facts
 

@@ -16,10 +16,10 @@ import pytest
 
 import geomcheck
 from geomcheck.diagnostics import load_metrics
-from geomcheck.record import Figure, Record
-from geomcheck.report.html import Judged, Reported, drawn, judged, page, wanted
+from geomcheck.record import Figure
+from geomcheck.report.html import Reported, drawn, page, wanted
 from tests.figures import edit
-from tests.report.records import mixture_of_experts, record_of
+from tests.report.records import mixture_of_experts, record_of, report
 from tests.runs import NORM, Q, simple_run
 
 LIMIT = 8 * 2**20
@@ -75,17 +75,6 @@ class Parsed(HTMLParser):
     @property
     def data(self) -> dict[str, list[dict]]:
         return json.loads(self.raw["script"][0])
-
-
-def report(record: Record, suite: Path | None = None) -> Reported:
-    verdicts: list[Judged] = []
-    if suite is not None:
-        loaded = geomcheck.load_suite(suite)
-        verdicts = [
-            judged(loaded.name, verdict.to_dict(), expectation, record, None)
-            for expectation, verdict in zip(loaded.expectations, loaded.evaluate(record), strict=True)
-        ]
-    return Reported(record.run, record.path, record, verdicts)
 
 
 @pytest.fixture

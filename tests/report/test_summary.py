@@ -8,7 +8,7 @@ from geomcheck.report.text.grid import grid
 from geomcheck.report.text.screen import Screen
 from geomcheck.report.text.sparkline import BLOCKS
 from geomcheck.report.text.summary import table
-from geomcheck.report.text.verdicts import failure, shown
+from geomcheck.report.text.verdicts import failure
 
 from .verdicts import facts
 
@@ -47,10 +47,7 @@ def test_names_of_metrics_go_first(tmp_path: Path) -> None:
 def test_every_checkpoint_is_shown_with_vv(tmp_path: Path) -> None:
     steps = range(10, 410, 10)
     verdict = facts(tmp_path, steps=steps)[1]
-    usual, whole = (
-        grid(verdict, Screen(width=80, verbosity=verbosity), lambda v: shown(v, verdict), margin=13)
-        for verbosity in (0, 2)
-    )
+    usual, whole = (grid(verdict, Screen(width=80, verbosity=verbosity), margin=13) for verbosity in (0, 2))
     printed = [word for line in whole if line.startswith("step") for word in line.split()[1:]]
     assert printed == [str(step) for step in steps]
     assert len(usual) == 2
@@ -62,6 +59,6 @@ def test_what_a_figure_is_compared_with_is_beside_it(tmp_path: Path) -> None:
     verdict = facts(tmp_path)[1]
     for entry in verdict["observed"]:
         entry |= {"reference": 7.5, "low": 0.25}
-    lines = grid(verdict, Screen(), lambda v: shown(v, verdict), margin=13)
+    lines = grid(verdict, Screen(), margin=13)
     assert [line.split()[0] for line in lines] == ["step", "value", "reference", "low"]
     assert lines[2].split()[1:] == ["7.5"] * 3

@@ -6,6 +6,8 @@ import pytest
 
 import geomcheck
 from geomcheck.report.ci import markdown
+from geomcheck.report.facts import shown
+from geomcheck.report.safe import printable
 from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Verdict
 from tests.runs import simple_run
@@ -49,15 +51,15 @@ def test_long_runs_are_shortened_in_the_middle(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["::error file=a::b", "  ::add-mask::x", "\n\t::stop-commands::y", "so ##[error]z"])
 def test_no_line_is_a_command_of_github(command: str) -> None:
     """GitHub's runner takes ``::`` at the start of a line, after blanks, and ``##[`` anywhere in it."""
-    for line in text.printable(f"{command}\n{command}").splitlines():
+    for line in printable(f"{command}\n{command}").splitlines():
         assert not line.lstrip().startswith("::")
         assert "##[" not in line
-    assert text.printable("suites/mine.yaml::rank # [1] a::b") == "suites/mine.yaml::rank # [1] a::b"
+    assert printable("suites/mine.yaml::rank # [1] a::b") == "suites/mine.yaml::rank # [1] a::b"
 
 
 def test_control_characters_are_escaped() -> None:
-    assert text.printable("a\x1b[31mb\x07\u202e") == "a\\x1b[31mb\\x07\\u202e"
-    assert text.printable("two\nlines ▁█ °") == "two\nlines ▁█ °"
+    assert printable("a\x1b[31mb\x07\u202e") == "a\\x1b[31mb\\x07\\u202e"
+    assert printable("two\nlines ▁█ °") == "two\nlines ▁█ °"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_control_characters_are_escaped() -> None:
     [(0.23456, True, "23.46%"), (0.23456, False, "0.2346"), (None, False, "-"), (None, True, "-")],
 )
 def test_figures_are_shown_as_the_suite_writes_them(value: float | None, percent: bool, expected: str) -> None:
-    assert text.shown(value, {"percent": percent}) == expected
+    assert shown(value, {"percent": percent}) == expected
 
 
 def test_markdown_is_literal() -> None:

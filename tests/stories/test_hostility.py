@@ -27,7 +27,7 @@ import yaml
 import geomcheck
 from geomcheck.errors import GeomcheckError, SuiteError
 from geomcheck.record import write_record
-from geomcheck.report.text.verdicts import printable
+from geomcheck.report.safe import printable
 from tests.checkpoints import dcp_files
 from tests.checkpoints.formats.hostile import attacks
 from tests.reliability.fuzz import of_records
@@ -431,12 +431,12 @@ class TestBombs:
         pages = self.record(tmp_path / "pages", long.take(pa.array([0] * 20)), times=20, use_dictionary=False)
         code = f"""
 import resource
-import geomcheck.measurement
+import geomcheck.measurement, geomcheck.record
 from geomcheck.errors import RecordError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in {[str(rows), str(texts), str(pages)]!r}:
     try:
-        geomcheck.measurement.read_record(path)
+        geomcheck.record.read_record(path)
     except RecordError as error:
         print(error)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

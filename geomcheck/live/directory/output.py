@@ -15,21 +15,22 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-import geomcheck
 from geomcheck.live.directory.follow import Code, End
 from geomcheck.live.snapshot import Snapshot
 from geomcheck.measurement import Progress
-from geomcheck.report.document import FORMAT, OUTCOMES, run_of
+from geomcheck.report.document import OUTCOMES, enclosed, run_of
+from geomcheck.report.safe import printable
+from geomcheck.report.session import Reported
 from geomcheck.report.text.progress import shown
 from geomcheck.report.text.screen import Screen
 from geomcheck.report.text.sparkline import levels_for
 from geomcheck.report.text.summary import table
-from geomcheck.report.text.verdicts import OUTCOME_WORDS, failure, printable
+from geomcheck.report.text.verdicts import failure
 from geomcheck.suite import SoFar, Suite
 
 _STYLES = {"passed": "green", "failed": "red", "error": "red", "warned": "yellow", "info": "cyan", "": "dim"}
 _STANDING_WIDTH = len("provisional")
-_WORD_WIDTH = max(map(len, OUTCOME_WORDS.values()))
+_WORD_WIDTH = max(map(len, OUTCOMES))
 _MARGIN = 2 + _STANDING_WIDTH + 1 + _WORD_WIDTH + 1
 
 
@@ -148,7 +149,7 @@ def _lines(entries: Sequence[SoFar], screen: Screen) -> Iterator[tuple[str, str]
     for entry in entries:
         outcome = facts[id(entry)]["outcome"] if id(entry) in facts else ""
         rows = tabled.get(id(entry), [f"{entry.due.expectation.id}: waits for {entry.due.waits_for}"])
-        start = f"  {entry.standing:{_STANDING_WIDTH}} {OUTCOME_WORDS.get(outcome, ''):{_WORD_WIDTH}} "
+        start = f"  {entry.standing:{_STANDING_WIDTH}} {outcome.upper():{_WORD_WIDTH}} "
         yield from ((outcome, f"{start if index == 0 else ''}{row}") for index, row in enumerate(rows))
 
 
@@ -169,15 +170,9 @@ def _document(snapshot: Snapshot) -> dict[str, Any]:
         {"name": suite.name, "path": suite.path, "expectations": [_entry(entry) for entry in entries]}
         for suite, entries in snapshot.judged
     ]
-    counts = Counter[str](entry.verdict.outcome for entry in snapshot.entries if entry.verdict is not None)
-    return {
-        "format": FORMAT,
-        "geomcheck": geomcheck.__version__,
-        "runs": [run_of(snapshot.record, name=snapshot.record.run, path=snapshot.record.path, suites=suites)],
-        "errors": [],
-        "summary": {outcome: counts[outcome] for outcome in OUTCOMES},
-        "finished": snapshot.finished,
-    }
+    run = Reported(snapshot.record.run, snapshot.record.path, snapshot.record)
+    outcomes = (entry.verdict.outcome for entry in snapshot.entries if entry.verdict is not None)
+    return {**enclosed([run_of(run, suites)], outcomes), "finished": snapshot.finished}
 
 
 def _entry(entry: SoFar) -> dict[str, Any]:

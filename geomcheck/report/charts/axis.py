@@ -26,9 +26,8 @@ class Axis:
     def place(self, value: float) -> float:
         """Where `value` is drawn, clamped to the drawing."""
         value = min(max(value, self.low), self.high)
-        share = (self._position(value) - self._position(self.low)) / (
-            self._position(self.high) - self._position(self.low)
-        )
+        low, high = self._position(self.low), self._position(self.high)
+        share = (self._position(value) - low) / (high - low)
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self, count: int = 6) -> list[float]:
@@ -62,11 +61,8 @@ def spanning(
         margin = max((high / low) ** 0.08, 1.12)
         return Axis(low / margin, high * margin, *along, log=True)
     margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-    low, high = low - margin, high + margin
-    if floor is not None:
-        low = max(low, floor)
-    if ceiling is not None:
-        high = min(high, ceiling)
+    low = low - margin if floor is None else max(low - margin, floor)
+    high = high + margin if ceiling is None else min(high + margin, ceiling)
     return Axis(low, high, *along) if high > low else Axis(low - 0.5, high + 0.5, *along)
 
 
@@ -83,6 +79,5 @@ def _log_ticks(low: float, high: float, count: int) -> list[float]:
     for multiples in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
         ticks = [m * 10.0**d for d in decades for m in multiples if low <= m * 10.0**d <= high]
         if len(ticks) >= 3:
-            stride = math.ceil(len(ticks) / (count + 2))
-            return ticks[::stride]
+            return ticks[:: math.ceil(len(ticks) / (count + 2))]
     return [low * (high / low) ** share for share in (0.1, 0.5, 0.9)]

@@ -95,16 +95,11 @@ def step_axis(steps: Sequence[float]) -> tuple[Axis, list[tuple[float, str]]]:
 
 def draw(chart: Chart, style: Style = PAGE, over: Sequence[Markup] = ()) -> Markup:
     """The chart as an ``<svg>`` that scales to its container, with the elements `over` on top."""
-    parts = [_zone(chart, zone, style) for zone in chart.zones if _shows(chart, zone)]
+    parts = [_zone(chart, zone, style) for zone in chart.zones if not _beyond(chart.y, zone)]
     parts += _axes(chart, style)
     parts += [_shade(chart, shade, style) for shade in chart.shades]
     parts += [_line(chart, line, style) for line in chart.lines]
     return style.drawing(chart.title, WIDTH, chart.height, [*parts, *_labels(chart, style), *over])
-
-
-def _shows(chart: Chart, zone: Zone) -> bool:
-    beyond = zone.low is not None and zone.low > chart.y.high
-    return not beyond and (zone.high is None or zone.high >= chart.y.low)
 
 
 def _edges(chart: Chart, zone: Zone) -> tuple[float, float]:
@@ -130,8 +125,7 @@ def _axes(chart: Chart, style: Style) -> list[Markup]:
         parts.append(style.element("line", "grid", x1=LEFT, x2=right, y1=y, y2=y))
         parts.append(_text(style, LEFT - 7, y + 4, chart.form.show(value, digits), "tick end"))
     parts.append(style.element("line", "axis", x1=LEFT, x2=right, y1=bottom, y2=bottom))
-    for place, label in chart.ticks:
-        parts.append(_text(style, chart.x.place(place), bottom + 15, label, "tick middle"))
+    parts += [_text(style, chart.x.place(x), bottom + 15, label, "tick middle") for x, label in chart.ticks]
     return [*parts, _text(style, (LEFT + right) / 2, chart.height - 4, chart.below, "tick middle name")]
 
 
@@ -160,27 +154,24 @@ def _mark(x: float, y: float, dot: Dot, line: Line, style: Style) -> Markup:
 
 def _labels(chart: Chart, style: Style) -> list[Markup]:
     """Labels of lines and zones at the right edge, pushed apart where they would collide."""
-    lines = [line for line in chart.lines if line.label and line.dots]
-    wanted = [(chart.y.place(line.dots[-1].y), line.label, f"label {line.style}") for line in lines]
-    for zone in chart.zones:
-        if zone.label:
-            wanted.append((sum(_edges(chart, zone)) / 2, zone.label + _off(chart.y, zone), f"label {zone.style}"))
-    placed = spread(wanted, chart.height - BOTTOM)
-    return [_text(style, WIDTH - RIGHT + 6, y + 4, label, classes) for y, label, classes in placed]
+    lines = [(chart.y.place(own.dots[-1].y), own.label, own.style) for own in chart.lines if own.label and own.dots]
+    zones = [(sum(_edges(chart, z)) / 2, z.label + _beyond(chart.y, z), z.style) for z in chart.zones if z.label]
+    placed = spread([*lines, *zones], chart.height - BOTTOM)
+    return [_text(style, WIDTH - RIGHT + 6, y + 4, label, f"label {look}") for y, label, look in placed]
 
 
 def spread(wanted: list[tuple[float, str, str]], bottom: float) -> list[tuple[float, str, str]]:
-    """(y, label, classes) so that no two labels overlap above `bottom`, each near where it belongs."""
+    """(y, label, style) so that no two labels overlap above `bottom`, each near where it belongs."""
     placed: list[tuple[float, str, str]] = []
-    for y, label, classes in sorted(wanted, key=lambda entry: entry[0]):
-        placed.append((max(y, placed[-1][0] + LINE_HEIGHT if placed else TOP), label, classes))
+    for y, label, look in sorted(wanted, key=lambda entry: entry[0]):
+        placed.append((max(y, placed[-1][0] + LINE_HEIGHT if placed else TOP), label, look))
     raised: list[tuple[float, str, str]] = []
-    for y, label, classes in reversed(placed):
-        raised.append((min(y, raised[-1][0] - LINE_HEIGHT if raised else bottom), label, classes))
+    for y, label, look in reversed(placed):
+        raised.append((min(y, raised[-1][0] - LINE_HEIGHT if raised else bottom), label, look))
     return raised[::-1]
 
 
-def _off(axis: Axis, zone: Zone) -> str:
+def _beyond(axis: Axis, zone: Zone) -> str:
     """An arrow where the zone lies beyond the axis."""
     if zone.low is not None and zone.low > axis.high:
         return " ↑"

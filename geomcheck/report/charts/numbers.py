@@ -22,10 +22,8 @@ def plain(value: float, digits: int = 3) -> str:
     power = int(exponent)
     sign = "−" if value < 0 else ""
     if -2 <= power < 5:
-        text = f"{float(f'{mantissa}e{exponent}'):,.{max(0, digits - 1 - power)}f}"
-        return sign + _trimmed(text)
-    head = _trimmed(mantissa)
-    factor = "" if head == "1" else f"{head}×"
+        return sign + _trimmed(f"{float(f'{mantissa}e{exponent}'):,.{max(0, digits - 1 - power)}f}")
+    factor = "" if _trimmed(mantissa) == "1" else f"{_trimmed(mantissa)}×"
     return f"{sign}{factor}10{str(power).translate(_SUPERSCRIPT)}"
 
 
@@ -58,10 +56,14 @@ class Form:
             return f"{plain(100 * value, digits)}%"
         return plain(value, digits) + ("°" if self.degrees else "")
 
+    def difference(self, amount: float) -> str:
+        """By how much two figures differ: percentages in points."""
+        return f"{plain(100 * amount)} points" if self.percent else self.show(amount)
 
-def times(value: float, bound: float) -> str:
-    """How many times `bound` the larger `value` is, for a sentence: ``66 times``, ``1.4 times``."""
-    return f"{plain(value / bound, 2)} times"
+
+def capitalized(text: str) -> str:
+    """`text` as the start of a sentence or a title; `str.capitalize` would turn what follows to small letters."""
+    return text[:1].upper() + text[1:]
 
 
 def symbols(condition: str) -> str:

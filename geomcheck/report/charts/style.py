@@ -62,7 +62,8 @@ class Style:
             named = {"class": classes, **attributes, **({"data-tip": tip} if tip else {})}
             return _element(tag, named, Markup.escape(text))
         look = {name: value for word in classes.split() for name, value in _PLAIN.get(word, {}).items()}
-        return _element(tag, {**look, **attributes}, (_title(tip) if tip else Markup()) + Markup.escape(text))
+        title = _element("title", {}, Markup.escape(tip)) if tip else Markup()
+        return _element(tag, {**look, **attributes}, title + Markup.escape(text))
 
     def drawing(self, title: str, width: int, height: int, parts: Sequence[Markup]) -> Markup:
         """The whole of a chart."""
@@ -71,12 +72,8 @@ class Style:
             return _element("svg", named, Markup("").join(parts))
         box = f"0 {-_HEADING} {width + _BESIDE} {height + _HEADING}"
         heading = _element("text", {"x": 0, "y": -6, "font-weight": "bold"}, Markup.escape(title))
-        content = Markup("\n").join([_title(title), heading, *parts])
+        content = Markup("\n").join([_element("title", {}, Markup.escape(title)), heading, *parts])
         return Markup(visible(_element("svg", {"viewBox": box, **_ALONE}, content)))
-
-
-def _title(text: str) -> Markup:
-    return _element("title", {}, Markup.escape(text))
 
 
 def _element(tag: str, attributes: Mapping[str, object], content: Markup) -> Markup:

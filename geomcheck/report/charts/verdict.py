@@ -14,16 +14,12 @@ from geomcheck.report.charts.axis import Axis, spanning
 from geomcheck.report.charts.chart import HEIGHT, Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.charts.style import PAGE, Style
-from geomcheck.report.facts import bounds_of, by_group, known
-from geomcheck.report.judged import Judged
+from geomcheck.report.facts import Judged, bounds_of, by_group, grouped, known
 from geomcheck.report.text.screen import elide
 from geomcheck.suite.verdict import Facts, ObservedFacts
 
 GROUPS_DRAWN = 8
-BESIDE: tuple[tuple[Literal["reference", "random"], str], ...] = (
-    ("reference", "reference"),
-    ("random", "best random"),
-)
+BESIDE: tuple[tuple[Literal["reference", "random"], str], ...] = (("reference", "reference"), ("random", "best random"))
 """What a figure may be drawn beside, with its label."""
 
 LOW = 160
@@ -84,15 +80,19 @@ def _worst_groups(groups: Mapping[str | None, Sequence[ObservedFacts]], facts: F
 
 def _envelope(groups: Mapping[str | None, Sequence[ObservedFacts]]) -> Shade:
     """From the lowest to the highest group at each step."""
-    by_step: dict[int, list[float]] = {}
-    for entry, value in (pair for entries in groups.values() for pair in known(entries)):
-        by_step.setdefault(entry["step"], []).append(value)
+    entries = (entry for found in groups.values() for entry in found)
+    by_step = grouped((entry["step"], value) for entry, value in known(entries))
     return Shade([(float(step), min(found), max(found)) for step, found in sorted(by_step.items())])
 
 
 def _line(group: str | None, entries: Sequence[ObservedFacts], facts: Facts, form: Form) -> Line:
     judged = {(e["group"], e["step"]): e["holds"] for e in facts["observed"]}
-    dots = [_dot(e, value, judged.get((group, e["step"])), form) for e, value in known(entries)]
+    own = f"{group}, " if group else ""
+    words = {True: ": holds", False: ": violated", None: " (not judged)"}
+    dots = []
+    for entry, value in known(entries):
+        step, holds = entry["step"], judged.get((group, entry["step"]))
+        dots.append(Dot(float(step), value, f"{own}step {step:,}: {form.show(value)}{words[holds]}", holds))
     return Line(dots, _label(group, facts["per"]), "own" if group == _decisive_group(facts) else "other")
 
 
@@ -101,20 +101,9 @@ def _beside(facts: Facts, form: Form) -> list[Line]:
     lines = []
     for name, label in BESIDE:
         theirs = [(entry["step"], entry.get(name)) for entry in facts["observed"]]
-        dots = [
-            Dot(float(step), value, f"{label}, step {step}: {form.show(value)}")
-            for step, value in theirs
-            if value is not None
-        ]
+        dots = [Dot(float(step), y, f"{label}, step {step}: {form.show(y)}") for step, y in theirs if y is not None]
         lines += [Line(dots, label, "null")] if dots else []
     return lines
-
-
-def _dot(entry: ObservedFacts, value: float, holds: bool | None, form: Form) -> Dot:
-    group = f"{entry['group']}, " if entry["group"] else ""
-    verdict = {True: ": holds", False: ": violated", None: " (not judged)"}[holds]
-    tip = f"{group}step {entry['step']:,}: {form.show(value)}{verdict}"
-    return Dot(float(entry["step"]), value, tip, holds)
 
 
 def _decisive_group(facts: Facts) -> str | None:
@@ -134,10 +123,8 @@ def _label(group: str | None, per: str) -> str:
 def by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
     """The figure of each layer at the step that decided."""
     facts, decisive = judged.facts, judged.facts["decisive"]
-    if decisive is None:
-        return None
-    at = known(entry for entry in judged.layers if entry["step"] == decisive["step"])
-    if len(at) < 2:
+    at = known(entry for entry in judged.layers if decisive and entry["step"] == decisive["step"])
+    if decisive is None or len(at) < 2:
         return None
     dots = [Dot(float(i), y, f"{e['group']}: {form.show(y)}", e["holds"]) for i, (e, y) in enumerate(at)]
     labels = [str(entry["group"]).removeprefix("layer ") for entry, _ in at]
@@ -145,11 +132,9 @@ def by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
     bounds = bounds_of(facts)
     zones = [Zone(*bounds, "allowed", "allowed", f"allowed: {expected(bounds, form)}")] if bounds else []
     y = _axis(facts, [dot.y for dot in dots], zones, LOW)
-    ticks = [(float(i), labels[i]) for i in chosen]
+    lines, ticks = [Line(dots, joined=False)], [(float(i), labels[i]) for i in chosen]
     name, below = f"{title} by layer at step {decisive['step']}", f"layer, at step {decisive['step']:,}"
-    return draw(
-        Chart(name, horizontal(0, len(at) - 1), y, form, ticks, [Line(dots, joined=False)], (), zones, below, LOW)
-    )
+    return draw(Chart(name, horizontal(0, len(at) - 1), y, form, ticks, lines, (), zones, below, LOW))
 
 
 def expected(bounds: tuple[float | None, float | None], form: Form) -> str:

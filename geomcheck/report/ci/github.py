@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from geomcheck.report.facts import SessionFacts
-from geomcheck.report.text.verdicts import printable
+from geomcheck.report.safe import printable
 
 ANNOTATING_PLUGIN = "pytest_github_actions_annotate_failures"
 """A pytest plugin that annotates every failed test, ours too."""
@@ -25,8 +25,7 @@ def wanted() -> bool:
 def of_verdicts(verdicts: Sequence[SessionFacts]) -> Iterator[str]:
     """One annotation for each expectation that is violated or could not be judged, on its line of the suite."""
     for verdict in verdicts:
-        command = _COMMANDS.get(verdict["outcome"])
-        if command is not None:
+        if command := _COMMANDS.get(verdict["outcome"]):
             position = verdict["position"]
             message = "\n\n".join(part for part in (verdict["message"], verdict["why"]) if part)
             yield _command(command, position["path"], position["line"], f"{verdict['run']}: {verdict['id']}", message)

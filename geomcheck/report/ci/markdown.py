@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
-from geomcheck.report.facts import SessionFacts
-from geomcheck.report.text.verdicts import OUTCOME_WORDS, printable, shown
+from geomcheck.report.facts import SessionFacts, shown
+from geomcheck.report.safe import printable
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|&~-])")
 _LINKED = re.compile(r"(?<=@)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
@@ -32,15 +32,9 @@ def table(verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> str:
         return f"### geomcheck\n\nNothing was checked.\n\n{reasons}"
     lines = ["### geomcheck", "", "| | run | expectation | metric | condition | decided by |", "|---" * 6 + "|"]
     for verdict in verdicts:
-        cells = [
-            OUTCOME_WORDS[verdict["outcome"]],
-            verdict["run"],
-            f"{verdict['suite']}::{verdict['id']}",
-            verdict["metric"],
-            verdict["condition"],
-            _decisive(verdict),
-        ]
-        lines.append("| " + " | ".join(escape(cell) for cell in cells) + " |")
+        outcome, name = verdict["outcome"].upper(), f"{verdict['suite']}::{verdict['id']}"
+        cells = (outcome, verdict["run"], name, verdict["metric"], verdict["condition"], _decisive(verdict))
+        lines.append("| " + " | ".join(map(escape, cells)) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -48,7 +42,7 @@ def _decisive(verdict: SessionFacts) -> str:
     """The figure that decided, with its place; the reason where there is none."""
     decisive = verdict["decisive"]
     if decisive is None:
-        return str(verdict["message"])
+        return verdict["message"]
     group = f" in {decisive['group']}" if decisive["group"] else ""
     return f"{shown(decisive['value'], verdict)} at step {decisive['step']}{group}"
 

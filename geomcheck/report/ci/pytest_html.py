@@ -7,7 +7,7 @@ from typing import Any
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.charts.style import ALONE
 from geomcheck.report.charts.verdict import trajectory
-from geomcheck.report.judged import Judged
+from geomcheck.report.facts import Judged
 from geomcheck.suite.verdict import Facts
 
 

@@ -7,14 +7,15 @@ module (experts) are folded here, and only the highest and lowest of a cell keep
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.report.figures import Figures, Statistic
+from geomcheck.report.html.metrics import SPECTRUM, trajectories
 from geomcheck.report.html.trajectories import shows
-from geomcheck.report.html.wanted import SPECTRUM, trajectories
 from geomcheck.report.text.screen import elide
 
 MAX_LAYERS = 120
@@ -37,11 +38,11 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
     shown = sorted((s for s in figures.principal() if s.request.metric not in NOT_SHOWN), key=_familiar)[:MAX_FIGURES]
     per_checkpoint = max(1, len(cells) * len(shown) * runs)
     kept = spaced(len(figures.steps), max(2, MAX_VALUES // per_checkpoint))
-    names = _Names(figures.weights)
+    members, names = [np.flatnonzero(member == i).tolist() for i in range(len(cells))], _Names()
 
     def at_last(metric: str, stat: str) -> list[list[float | None]]:
         found = figures.of(metric, stat)
-        return [_numbers(row) for row in _per_cell(figures, found, member, len(cells), [-1])] if found else []
+        return [_numbers(row) for row in _per_cell(figures, found, member, [-1])] if found else []
 
     return {
         "name": name,
@@ -50,27 +51,27 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
         "layers": layers,
         "modules": modules,
         "figures": [
-            _figure(figures, statistic, member, len(cells), kept, names)
+            _figure(figures, statistic, member, kept, names)
             for statistic in shown
             if not np.isnan(figures.values(statistic)).all()
         ],
         "cells": [
-            {"at": list(cell), "count": int((member == i).sum()), "name": names.only(member, i)}
-            for i, cell in enumerate(cells)
+            {"at": list(cell), "count": len(held), "name": names[held[0]] if len(held) == 1 else None}
+            for cell, held in zip(cells, members, strict=True)
         ],
         "spectrum": [row for i in range(1, 17) for row in at_last(SPECTRUM, f"s{i:02d}")],
         "angles": {
             side: [row for stat in ("median", "p95", "max") for row in at_last("principal_angle", f"{side}.{stat}")]
             for side in ("left", "right")
         },
-        "names": names.listed,
+        "names": [elide(figures.weights[place].name, NAME_LENGTH, "…") for place in names],
     }
 
 
 def _familiar(statistic: Statistic) -> tuple[int, Statistic]:
     """The metrics of the trajectories first, in their order."""
-    names, name = trajectories(), statistic.request.metric
-    return names.index(name) if name in names else len(names), statistic
+    name = statistic.request.metric
+    return [*trajectories(), name].index(name), statistic
 
 
 def spaced(count: int, limit: int) -> list[int]:
@@ -87,14 +88,11 @@ def _cells(weights: Sequence[Weight]) -> tuple[list[str], list[str], list[tuple[
     chunks = [layers[i : i + width] for i in range(0, len(layers), width)]
     row = {layer: index for index, chunk in enumerate(chunks) for layer in chunk}
     labels = [str(chunk[0]) if len(chunk) == 1 else f"{chunk[0]}–{chunk[-1]}" for chunk in chunks]
-    if any(weight.layer is None for weight in weights):
-        labels.append(OUTSIDE)
+    labels += [OUTSIDE] if any(weight.layer is None for weight in weights) else []
     modules = list(dict.fromkeys(weight.module for weight in sorted(weights, key=_in_block)))
     kept = modules if len(modules) <= MAX_MODULES else [*modules[: MAX_MODULES - 1], OTHERS]
     place = {module: min(index, len(kept) - 1) for index, module in enumerate(modules)}
-    where = [
-        (len(labels) - 1 if weight.layer is None else row[weight.layer], place[weight.module]) for weight in weights
-    ]
+    where = [(len(labels) - 1 if w.layer is None else row[w.layer], place[w.module]) for w in weights]
     cells = sorted(set(where))
     index = {cell: number for number, cell in enumerate(cells)}
     member = np.array([index[cell] for cell in where], dtype=int)
@@ -103,15 +101,14 @@ def _cells(weights: Sequence[Weight]) -> tuple[list[str], list[str], list[tuple[
 
 def _in_block(weight: Weight) -> tuple[int, int]:
     """Attention before MLP, each in the order in which signals pass."""
-    order = MODULES.index(weight.module) if weight.module in MODULES else len(MODULES)
-    return KINDS.index(weight.kind), order
+    return KINDS.index(weight.kind), [*MODULES, weight.module].index(weight.module)
 
 
 def _figure(
-    figures: Figures, statistic: Statistic, member: np.ndarray, cells: int, kept: Sequence[int], names: _Names
+    figures: Figures, statistic: Statistic, member: np.ndarray, kept: Sequence[int], names: _Names
 ) -> dict[str, Any]:
     """One metric on the map: the folded figure of each cell at each kept checkpoint, its extremes at the last."""
-    folded = _per_cell(figures, statistic, member, cells, kept)
+    folded = _per_cell(figures, statistic, member, kept)
     known, values = folded[~np.isnan(folded)], figures.values(statistic)
     last = np.flatnonzero(~np.isnan(values).all(axis=1))[-1]  # an alignment with the last checkpoint has none there
     return {
@@ -124,59 +121,43 @@ def _figure(
         "degrees": statistic.form.degrees,
         "log": bool(len(known) and known.min() > 0 and known.max() / known.min() > 30),
         "values": [_numbers(row) for row in folded],
-        "extremes": _extremes(values[last], member, cells, names),
+        "extremes": _extremes(values[last], member, names),
     }
 
 
-def _per_cell(
-    figures: Figures, statistic: Statistic, member: np.ndarray, cells: int, kept: Sequence[int]
-) -> np.ndarray:
+def _per_cell(figures: Figures, statistic: Statistic, member: np.ndarray, kept: Sequence[int]) -> np.ndarray:
     """The folded figures of each cell's weights, shape (kept checkpoints, cells); NaN where there is none."""
     rows = figures.values(statistic)[list(kept)]
     if statistic.fold not in ("mean", "weighted"):
-        members: list[list[int]] = [np.flatnonzero(member == cell).tolist() for cell in range(cells)]
+        members = [np.flatnonzero(member == cell).tolist() for cell in range(member.max() + 1)]
         return np.array([figures.folded_of(statistic, places) for places in members]).T[list(kept)]
     sizes = np.array([weight.numel for weight in figures.weights]) if statistic.fold == "weighted" else 1.0
     share = np.where(np.isnan(rows), 0.0, sizes)
-    totals = [np.bincount(member, weights=row, minlength=cells) for row in np.nan_to_num(rows) * share]
-    counts = [np.bincount(member, weights=row, minlength=cells) for row in share]
+    totals = [np.bincount(member, weights=row) for row in np.nan_to_num(rows) * share]
+    counts = [np.bincount(member, weights=row) for row in share]
     with np.errstate(invalid="ignore"):
         return np.array(totals) / np.array(counts)
 
 
-def _extremes(values: np.ndarray, member: np.ndarray, cells: int, names: _Names) -> list[list[Any] | None]:
+def _extremes(values: np.ndarray, member: np.ndarray, names: _Names) -> list[list[Any] | None]:
     """Per cell with several weights: name and figure of the lowest and the highest."""
     order = np.lexsort((values, member))
     order = order[~np.isnan(values[order])]
-    found: list[list[Any] | None] = [None] * cells
-    bounds = np.searchsorted(member[order], np.arange(cells + 1))
-    for cell in range(cells):
-        low, high = bounds[cell], bounds[cell + 1] - 1
-        if high > low:
-            first, last = int(order[low]), int(order[high])
-            found[cell] = [names.place(first), _digits(values[first]), names.place(last), _digits(values[last])]
+    bounds = np.searchsorted(member[order], np.arange(member.max() + 2))
+    found: list[list[Any] | None] = [None] * (len(bounds) - 1)
+    for cell, (start, end) in enumerate(pairwise(bounds.tolist())):
+        if end - start > 1:
+            first, last = int(order[start]), int(order[end - 1])
+            found[cell] = [names[first], _digits(values[first]), names[last], _digits(values[last])]
     return found
 
 
-class _Names:
-    """The weight names that the page needs, each once."""
+class _Names(dict[int, int]):
+    """The weights that the page names, each with its place in the list of names: the order of their first mention."""
 
-    def __init__(self, weights: Sequence[Weight]) -> None:
-        self._weights = weights
-        self._places: dict[int, int] = {}
-        self.listed: list[str] = []
-
-    def place(self, weight: int) -> int:
-        """Where the name of a weight stands in `listed`."""
-        if weight not in self._places:
-            self._places[weight] = len(self.listed)
-            self.listed.append(elide(self._weights[weight].name, NAME_LENGTH, "…"))
-        return self._places[weight]
-
-    def only(self, member: np.ndarray, cell: int) -> int | None:
-        """The place of a cell's name, if it holds one weight."""
-        found = np.nonzero(member == cell)[0]
-        return self.place(int(found[0])) if len(found) == 1 else None
+    def __missing__(self, weight: int) -> int:
+        self[weight] = len(self)
+        return self[weight]
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

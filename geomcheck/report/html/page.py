@@ -23,12 +23,14 @@ from geomcheck.report.figures import Figures
 from geomcheck.report.html.heatmap import payload
 from geomcheck.report.html.regimes import regime_picture
 from geomcheck.report.html.trajectories import pictures
-from geomcheck.report.html.verdicts import ORDER, Card, card, ordered
+from geomcheck.report.html.verdicts import card
 from geomcheck.report.remarks import Remark, remarks
 from geomcheck.report.safe import embedded, finalized
 from geomcheck.report.session import Reported
+from geomcheck.suite.verdict import Facts
 
-BAD = ("failed", "error")
+ORDER = ("failed", "error", "warned", "info", "passed")
+"""Of the verdicts on the page; within an outcome as they came."""
 
 
 def write_report(target: Path, runs: Sequence[Reported], errors: Sequence[str] = ()) -> None:
@@ -45,7 +47,9 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     """The page of one run, or the comparison of several, as HTML."""
     measured = [(run, Figures(run.record)) for run in runs if run.record is not None and run.record.measured()]
     named = [(run.name, figures) for run, figures in measured]
-    cards = ordered([card(run.name, judged) for run in runs for judged in run.judged])
+    judged = [(run.name, own) for run in runs for own in run.judged]
+    judged.sort(key=lambda entry: ORDER.index(entry[1].facts["outcome"]))
+    verdicts, cards = [own.facts for _, own in judged], [card(name, own) for name, own in judged]
     style, script = _asset("report.css"), _asset("report.js")
     maps = [payload(name, figures, len(named)) for name, figures in named]
     return (
@@ -55,18 +59,18 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
             policy=_policy(style, script),
             style=Markup(style),
             script=Markup(script),
-            data=embedded({"runs": maps, "start": cards[0].facts["metric"] if cards else ""}),
+            data=embedded({"runs": maps, "start": verdicts[0]["metric"] if verdicts else ""}),
             runs=runs,
-            verdict=_verdict(runs, cards, errors),
+            verdict=_verdict(runs, verdicts, errors),
             errors=errors,
             several=len(runs) > 1,
-            cards=[c for c in cards if c.facts["outcome"] != "passed"],
-            passed=[c for c in cards if c.facts["outcome"] == "passed"],
+            cards=[card for card in cards if card["facts"]["outcome"] != "passed"],
+            passed=[card for card in cards if card["facts"]["outcome"] == "passed"],
             pictures=pictures(named),
             regime=regime_picture(named),
             has_map=any(entry["figures"] for entry in maps),
             remarks=[(run, [*_warnings(run), *remarks(figures)]) for run, figures in measured],
-            definitions=_definitions(named, cards),
+            definitions=_definitions(named, verdicts),
             limits=_limits,
             symbols=symbols,
             source=OPD_PAPER,
@@ -75,20 +79,21 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     )
 
 
-def _verdict(runs: Sequence[Reported], cards: Sequence[Card], errors: Sequence[str]) -> dict[str, Any]:
+def _verdict(runs: Sequence[Reported], verdicts: Sequence[Facts], errors: Sequence[str]) -> dict[str, Any]:
     """The page's first words."""
-    counts = Counter[str](card.facts["outcome"] for card in cards)
-    bad = sum(counts[outcome] for outcome in BAD)
+    counts = Counter[str](facts["outcome"] for facts in verdicts)
+    bad = counts["failed"] + counts["error"]
     unread = sum(bool(run.problem) for run in runs)
-    parts = [f"{bad} of {plural(len(cards), 'expectation')} failed"] if bad else []
+    parts = [f"{bad} of {plural(len(verdicts), 'expectation')} failed"] if bad else []
     parts += [f"{plural(unread, 'run')} could not be measured"] if unread else []
     parts += [f"{plural(len(errors), 'suite')} could not be read"] if errors else []
     if parts:
         text, outcome = "; ".join(parts), "failed"
     elif counts["warned"]:
-        text, outcome = f"{counts['warned']} of {plural(len(cards), 'expectation')} warned", "warned"
-    elif cards:
-        text, outcome = "The expectation holds" if len(cards) == 1 else f"All {len(cards)} expectations hold", "passed"
+        text, outcome = f"{counts['warned']} of {plural(len(verdicts), 'expectation')} warned", "warned"
+    elif verdicts:
+        holds = "The expectation holds" if len(verdicts) == 1 else f"All {len(verdicts)} expectations hold"
+        text, outcome = holds, "passed"
     else:
         text, outcome = "No suite was judged: figures only", "none"
     return {"text": text, "outcome": outcome, "counts": {outcome: counts[outcome] for outcome in ORDER}}
@@ -99,9 +104,9 @@ def _warnings(run: Reported) -> list[Remark]:
     return [Remark("Warning", warning, serious=True) for warning in warnings]
 
 
-def _definitions(named: Sequence[tuple[str, Figures]], cards: Sequence[Card]) -> list[Metric]:
+def _definitions(named: Sequence[tuple[str, Figures]], verdicts: Sequence[Facts]) -> list[Metric]:
     used = {request.metric for _, figures in named for request, _ in figures.record.measured()}
-    used |= {card.facts["metric"] for card in cards}
+    used |= {facts["metric"] for facts in verdicts}
     return [metric for metric in load_metrics() if metric.name in used]
 
 
@@ -112,10 +117,8 @@ def _limits(metric: Metric) -> str:
 
 def _policy(style: str, script: str) -> str:
     """Nothing is fetched; only this style and this script, by their digests, apply and run."""
-    return (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    own = f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+    return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _digest(text: str) -> str:

@@ -10,12 +10,12 @@ from markupsafe import Markup
 from geomcheck.diagnostics import OPD_PAPER
 from geomcheck.diagnostics.rotation import PRINCIPAL_ANGLE
 from geomcheck.diagnostics.support import UPDATE_SUPPORT
-from geomcheck.report.charts.axis import Axis, spanning
+from geomcheck.report.charts.axis import spanning
 from geomcheck.report.charts.chart import BOTTOM, HEIGHT, Chart, Dot, Line, draw, horizontal, spread, vertical
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.charts.style import PAGE
 from geomcheck.report.figures import Figures
-from geomcheck.report.html.trajectories import Picture
+from geomcheck.report.html.trajectories import PERCENT, Picture
 from geomcheck.report.text.screen import elide
 
 SHARE, ANGLE = Form(percent=True), Form(degrees=True)
@@ -27,29 +27,21 @@ def regime_picture(runs: Sequence[tuple[str, Figures]]) -> Picture | None:
     if not paths:
         return None
     support, angle = ({p.regime: p for p in metric.levels} for metric in (UPDATE_SUPPORT, PRINCIPAL_ANGLE))
+    tips = {r: f"{r.upper()}: {support[r].words} changed, {angle[r].words}" for r in support}
     profiles = [
-        Line(
-            [Dot(100 * support[r].low, angle[r].low, f"{r.upper()}: {support[r].words} changed, {angle[r].words}")],
-            f"{r.upper()}",
-            f"profile {r}",
-            joined=False,
-        )
-        for r in support
+        Line([Dot(100 * support[r].low, angle[r].low, tip)], r.upper(), f"profile {r}", joined=False)
+        for r, tip in tips.items()
     ]
-    lines = [
-        Line(
-            [Dot(100 * x, y, f"{name}, step {step}: {SHARE.show(x)} changed, {ANGLE.show(y)}") for step, x, y in path],
-            "",
-            "own" if len(paths) == 1 else f"run{index % 8}",
-        )
-        for index, (name, path) in enumerate(paths)
-    ]
+    lines = []
+    for index, (name, path) in enumerate(paths):
+        dots = [
+            Dot(100 * x, y, f"{name}, step {step}: {SHARE.show(x)} changed, {ANGLE.show(y)}") for step, x, y in path
+        ]
+        lines.append(Line(dots, "", "own" if len(paths) == 1 else f"run{index % 8}"))
     values = [dot.y for line in (*profiles, *lines) for dot in line.dots]
-    y: Axis = spanning([*values, 0.25], log=True, along=vertical())
-    ticks = [(share, f"{share}%") for share in (0, 25, 50, 75, 100)]
-    chart = Chart(
-        "Regime picture", horizontal(0, 100), y, ANGLE, ticks, lines, below="share of visibly changed numbers"
-    )
+    y = spanning([*values, 0.25], log=True, along=vertical())
+    x, below = horizontal(0, 100), "share of visibly changed numbers"
+    chart = Chart("Regime picture", x, y, ANGLE, PERCENT, lines, below=below)
     marks = [_profile(chart, line) for line in profiles] + _ends(chart, lines, [name for name, _ in paths])
     points = "; ".join(f"{r.upper()} {support[r].words} and {angle[r].words}" for r in support)
     return Picture(

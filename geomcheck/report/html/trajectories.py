@@ -6,18 +6,19 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from markupsafe import Markup
 
 from geomcheck.diagnostics import Level
 from geomcheck.report.charts.axis import Axis, spanning
 from geomcheck.report.charts.chart import Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
-from geomcheck.report.charts.numbers import Form, plain
+from geomcheck.report.charts.numbers import capitalized
 from geomcheck.report.charts.verdict import LABEL
 from geomcheck.report.figures import Figures, Statistic
-from geomcheck.report.html.language import plain_words
-from geomcheck.report.html.wanted import trajectories
+from geomcheck.report.html.metrics import plain_words, trajectories
 from geomcheck.report.text.screen import elide
+
+PERCENT: list[tuple[float, str]] = [(share, f"{share}%") for share in (0, 25, 50, 75, 100)]
+"""Ticks of an axis from 0 to 100%."""
 
 
 @dataclass(frozen=True)
@@ -34,34 +35,32 @@ class Picture:
 
 def pictures(runs: Sequence[tuple[str, Figures]]) -> list[Picture]:
     """One picture per metric that any run was measured for, then one per figure that has a null."""
-    drawn = []
-    for metric in trajectories():
-        found = [(name, figures, figures.of(metric)) for name, figures in runs]
-        series = [(name, figures, statistic) for name, figures, statistic in found if statistic is not None]
-        if series:
-            drawn.append(_picture(series))
-    return drawn + [picture for name, figures in runs for picture in _nulls(name if len(runs) > 1 else "", figures)]
+    found = [[(*run, own) for run in runs if (own := run[1].of(metric)) is not None] for metric in trajectories()]
+    nulls = [picture for name, figures in runs for picture in _nulls(name if len(runs) > 1 else "", figures)]
+    return [*(_picture(series) for series in found if series), *nulls]
 
 
 def _picture(series: Sequence[tuple[str, Figures, Statistic]]) -> Picture:
     alone = len(series) == 1
     first = series[0][2]
-    published = first.metric.published if first.metric else None
     levels = first.metric.levels if first.metric else ()
     shades: list[Shade] = []
     lines: list[Line] = []
     for index, (name, figures, own) in enumerate(series):
-        places = [float(step) for step in figures.steps] if alone else progress(figures)
+        places = [float(p.step) if alone else 100 * p.progress for p in figures.record.points]
         dots = _dots(places, figures, own, before="" if alone else f"{name}, ")
         lines.append(Line(dots, "" if alone else elide(name, LABEL, "…"), "own" if alone else f"run{index % 8}"))
         if alone and len(figures.weights) > 1:
-            shades += _shades(places, figures.quartiles(own))
+            quartiles = zip(places, figures.quartiles(own).tolist(), strict=True)
+            shaded = [(x, low, high) for x, (low, high) in quartiles if not math.isnan(low)]
+            shades += [Shade(shaded)] if len(shaded) > 1 else []
     y = _axis(first, lines, shades, [p for one in levels for p in (one.low, one.high)])
-    x, ticks, below = _horizontal([figures for _, figures, _ in series])
+    x, ticks = step_axis(series[0][1].steps) if alone else (horizontal(0, 100), PERCENT)
+    below = "training step" if alone else "share of the training done"
     zones = [Zone(p.low, p.high, p.regime.upper(), _style(p), f"{p.regime.upper()}: {p.words}") for p in levels]
     chart = Chart(first.title, x, y, first.form, ticks, lines, shades, zones, below)
-    cited = published.cited() if published else ""
-    return Picture(first.request.metric, _titled(first.title), draw(chart), shows(first), cited)
+    cited = first.metric.published.cited() if first.metric and first.metric.published else ""
+    return Picture(first.request.metric, capitalized(first.title), draw(chart), shows(first), cited)
 
 
 def _style(level: Level) -> str:
@@ -74,13 +73,6 @@ def shows(statistic: Statistic) -> str:
     metric, title = statistic.metric, statistic.title
     definition = metric.definition if metric else "a metric of its record"
     return plain_words(statistic.request.metric, title, definition).shows
-
-
-def _shades(places: Sequence[float], quartiles: np.ndarray) -> list[Shade]:
-    points = [
-        (x, float(low), float(high)) for x, (low, high) in zip(places, quartiles, strict=True) if not math.isnan(low)
-    ]
-    return [Shade(points)] if len(points) > 1 else []
 
 
 def _axis(statistic: Statistic, lines: Iterable[Line], shades: Iterable[Shade], published: Sequence[float]) -> Axis:
@@ -102,55 +94,30 @@ def _nulls(name: str, figures: Figures) -> Iterable[Picture]:
             continue
         form, places = excess.form, [float(step) for step in figures.steps]
         lines = [
-            Line(_dots(places, figures, statistic, form, after=f" ({what})"), what, style)
+            Line(_dots(places, figures, statistic, after=f" ({what})"), what, style)
             for statistic, what, style in ((observed, "observed", "own"), (null, "chance", "null"))
         ]
         values = [dot.y for line in lines for dot in line.dots]
-        x, ticks, below = _horizontal([figures])
+        x, ticks = step_axis(figures.steps)
         title = excess.metric.title if excess.metric else excess.request.metric
-        chart = Chart(title, x, spanning(values, along=vertical()), form, ticks, lines, below=below)
+        chart = Chart(title, x, spanning(values, along=vertical()), form, ticks, lines, below="training step")
         last = [value for value in figures.folded(excess) if not math.isnan(value)]
-        points = f"{plain(100 * last[-1])} points" if last and form.percent else form.show(last[-1] if last else None)
         yield Picture(
             excess.request.metric,
-            _titled(f"{title} against chance{f', {name}' if name else ''}"),
+            capitalized(f"{title} against chance{f', {name}' if name else ''}"),
             draw(chart),
             shows(excess),
             "Chance: the same figure of updates of the same sizes without any structure. Where both lines lie on each "
             "other, the figure says how much changed, not where.",
-            f"Excess over chance at the end: {points}." if last else "",
+            f"Excess over chance at the end: {form.difference(last[-1])}." if last else "",
         )
 
 
 def _dots(
-    places: Sequence[float],
-    figures: Figures,
-    statistic: Statistic,
-    form: Form | None = None,
-    *,
-    before: str = "",
-    after: str = "",
+    places: Sequence[float], figures: Figures, statistic: Statistic, *, before: str = "", after: str = ""
 ) -> list[Dot]:
-    shown = (form or statistic.form).show
     return [
-        Dot(x, y, f"{before}step {step}: {shown(y)}{after}")
+        Dot(x, y, f"{before}step {step}: {statistic.form.show(y)}{after}")
         for x, y, step in zip(places, figures.folded(statistic), figures.steps, strict=True)
         if not math.isnan(y)
     ]
-
-
-def progress(figures: Figures) -> list[float]:
-    """The share of training at each checkpoint, in percent."""
-    return [100 * point.progress for point in figures.record.points]
-
-
-def _horizontal(runs: Sequence[Figures]) -> tuple[Axis, list[tuple[float, str]], str]:
-    """The axis, its ticks and its name: steps for one run, progress for several."""
-    if len(runs) == 1:
-        x, ticks = step_axis(runs[0].steps)
-        return x, ticks, "training step"
-    return horizontal(0, 100), [(share, f"{share}%") for share in (0, 25, 50, 75, 100)], "share of the training done"
-
-
-def _titled(title: str) -> str:
-    return title[:1].upper() + title[1:]

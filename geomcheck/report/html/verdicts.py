@@ -2,101 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-from markupsafe import Markup
+from typing import Any
 
 from geomcheck._text import plural
-from geomcheck.diagnostics import load_metrics
-from geomcheck.report.charts.numbers import Form, enumerated, plain, symbols, times
+from geomcheck.diagnostics import Words, load_metrics
+from geomcheck.report.charts.numbers import Form, capitalized, enumerated, plain, symbols
 from geomcheck.report.charts.verdict import by_layer, expected, trajectory
-from geomcheck.report.facts import bounds_of, by_group, groups_outside, where_judged
-from geomcheck.report.html.language import plain_words
-from geomcheck.report.judged import Judged
+from geomcheck.report.facts import Judged, bounds_of, by_group, groups_outside, where_judged
+from geomcheck.report.html.metrics import plain_words
 from geomcheck.suite.verdict import Facts, ObservedFacts
 
 ROWS = 60
 
 SYMBOLS = {"passed": "✓", "failed": "✕", "error": "!", "warned": "△", "info": "i"}
-ORDER = ("failed", "error", "warned", "info", "passed")
 
 
-@dataclass(frozen=True)
-class Card:
-    """Everything that the page says about one expectation."""
-
-    run: str
-    facts: Facts
-    symbol: str
-    title: str
-    shows: str
-    headline: str
-    meaning: str
-    since: str
-    where: str
-    chart: Markup | None
-    layers: Markup | None
-    worst: Sequence[tuple[str, str]]
-    table: Sequence[tuple[str, str, str, str]]
-    rows_left_out: int
-    value: str
-    judged: str
-
-
-def card(run: str, judged: Judged) -> Card:
-    """The card of one verdict."""
-    judged = replace(judged, facts=judged.facts)
+def card(run: str, judged: Judged) -> dict[str, Any]:
+    """Everything that the page says about one expectation, under the names that its template uses."""
     facts = judged.facts
     metric = load_metrics().get(facts["metric"])
     title = metric.title if metric else facts["metric"].replace("_", " ")
     words = plain_words(facts["metric"], title, metric.definition if metric else facts["metric"])
     form = Form.of_facts(facts)
-    return Card(
-        run=run,
-        facts=facts,
-        symbol=SYMBOLS[facts["outcome"]],
-        title=title,
-        shows=words.shows,
-        headline=_headline(facts, form, title),
-        meaning=_meaning(facts, words.high, words.low),
-        since=_since(judged, form),
-        where=_where(judged),
-        chart=trajectory(judged, form, f"{title}: {facts['message']}") if facts["observed"] else None,
-        layers=by_layer(judged, form, title),
-        worst=[(w["weight"], form.show(w["value"])) for w in facts["worst"]],
-        table=[_row(entry, form, "all weights" if facts["fold"] else "this run") for entry in facts["observed"][:ROWS]],
-        rows_left_out=max(0, len(facts["observed"]) - ROWS),
-        value=_value(facts, form),
-        judged=f"{where_judged(facts)}{_tally(facts)}",
-    )
+    whole = "all weights" if facts["fold"] else "this run"
+    return {
+        "run": run,
+        "facts": facts,
+        "symbol": SYMBOLS[facts["outcome"]],
+        "title": title,
+        "shows": words.shows,
+        "headline": _headline(facts, form, title),
+        "meaning": _meaning(facts, words),
+        "since": _since(judged, form),
+        "where": _where(judged),
+        "chart": trajectory(judged, form, f"{title}: {facts['message']}") if facts["observed"] else None,
+        "layers": by_layer(judged, form, title),
+        "worst": [(worst["weight"], form.show(worst["value"])) for worst in facts["worst"]],
+        "table": [_row(entry, form, whole) for entry in facts["observed"][:ROWS]],
+        "value": _value(facts, form),
+        "judged": f"{where_judged(facts)}{_tally(facts)}",
+    }
 
 
 def _tally(facts: Facts) -> str:
     """How many weights the figure is of."""
     counts = facts["weights"]
-    left_out = [f"{counts[kind]:,} {kind}" for kind in ("frozen", "skipped") if counts[kind]]
-    tally = ", ".join([f"{plural(counts['measured'], 'weight')} measured", *left_out])
-    return f" ({tally})" if facts["fold"] else ""
-
-
-def ordered(cards: Sequence[Card]) -> list[Card]:
-    """Failures first; within an outcome as they came."""
-    return sorted(cards, key=lambda card: ORDER.index(card.facts["outcome"]))
+    left_out = "".join(f", {counts[kind]:,} {kind}" for kind in ("frozen", "skipped") if counts[kind])
+    return f" ({plural(counts['measured'], 'weight')} measured{left_out})" if facts["fold"] else ""
 
 
 def _headline(facts: Facts, form: Form, title: str) -> str:
     """What was seen against what was expected, in one line."""
     decisive, bounds = facts["decisive"], bounds_of(facts)
     if decisive is None or decisive["value"] is None or bounds is None:
-        message = symbols(str(facts["message"])).replace(facts["metric"], title, 1)
-        return message[:1].upper() + message[1:]
+        return capitalized(symbols(facts["message"]).replace(facts["metric"], title, 1))
     group = f" in {decisive['group']}" if decisive["group"] else ""
     seen = f"{form.show(decisive['value'])} at step {decisive['step']:,}{group}"
     return f"{seen}; expected {expected(bounds, form)}."
 
 
-def _meaning(facts: Facts, high: str, low: str) -> str:
+def _meaning(facts: Facts, words: Words) -> str:
     """What the outcome means, in words for people outside the field."""
     if facts["outcome"] == "passed":
         return ""
@@ -104,7 +69,7 @@ def _meaning(facts: Facts, high: str, low: str) -> str:
         return "This could not be judged, which counts as a failure: nothing was verified."
     if not facts["observed"]:
         return "This was not judged: nothing was verified."
-    return facts["meaning"] or {"above": high, "below": low, None: ""}[facts["side"]]
+    return facts["meaning"] or {"above": words.high, "below": words.low, None: ""}[facts["side"]]
 
 
 def _since(judged: Judged, form: Form) -> str:
@@ -115,16 +80,12 @@ def _since(judged: Judged, form: Form) -> str:
     entries = judged.whole or facts["observed"]
     outside = sorted({entry["step"] for entry in entries if entry["holds"] is False})
     steps = sorted({entry["step"] for entry in entries})
-    parts = []
-    if outside and bounds_of(facts) is not None:
-        if outside == steps and len(steps) > 1:
-            parts.append(f"outside at every checkpoint, from step {steps[0]:,} on")
-        elif len(steps) > 1:
-            parts.append(f"first outside at step {outside[0]:,}, {len(outside)} of {plural(len(steps), 'checkpoint')}")
-    if far := _distance(facts, form):
-        parts.append(far)
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    since = ""
+    if outside and len(steps) > 1 and bounds_of(facts) is not None:
+        since = f"first outside at step {outside[0]:,}, {len(outside)} of {plural(len(steps), 'checkpoint')}"
+        since = f"outside at every checkpoint, from step {steps[0]:,} on" if outside == steps else since
+    text = "; ".join(filter(None, (since, _distance(facts, form))))
+    return f"{capitalized(text)}." if text else ""
 
 
 def _distance(facts: Facts, form: Form) -> str:
@@ -133,16 +94,12 @@ def _distance(facts: Facts, form: Form) -> str:
         return ""
     value, (low, high) = decisive["value"], bounds
     if high is not None and value > high:
-        ratio = f", {times(value, high)} the upper bound" if high > 0 and value >= 1.2 * high else ""
-        return f"off by {_amount(value - high, form)}{ratio}"
+        ratio = f", {plain(value / high, 2)} times the upper bound" if high > 0 and value >= 1.2 * high else ""
+        return f"off by {form.difference(value - high)}{ratio}"
     if low is not None and value < low:
         share = f", {plain(100 * value / low, 2)}% of the lower bound" if low > 0 and 0 < value < low / 1.2 else ""
-        return f"off by {_amount(low - value, form)}{share}"
+        return f"off by {form.difference(low - value)}{share}"
     return ""
-
-
-def _amount(difference: float, form: Form) -> str:
-    return f"{plain(100 * difference)} points" if form.percent else form.show(difference)
 
 
 def _where(judged: Judged) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from geomcheck.report.facts import by_group, groups_outside
+from geomcheck.report.facts import by_group, groups_outside, known, shown
 from geomcheck.report.text.screen import ELLIPSIS, GAP, Screen, aligned, elided
 from geomcheck.report.text.sparkline import sparkline
 from geomcheck.suite.verdict import Facts, ObservedFacts
@@ -19,8 +19,6 @@ LABEL_SHARE = 3
 _BESIDE: tuple[Literal["reference", "random", "low", "high"], ...] = ("reference", "random", "low", "high")
 """What a figure may be printed beside, where its checkpoint has one of its own."""
 
-Show = Callable[[float | None], str]
-
 
 @dataclass(frozen=True)
 class _Series:
@@ -31,7 +29,7 @@ class _Series:
     """Whether the label is the name of a group, which may be elided."""
 
 
-def grid(facts: Facts, screen: Screen, show: Show, *, margin: int) -> list[str]:
+def grid(facts: Facts, screen: Screen, *, margin: int) -> list[str]:
     """The table in lines that fit beside `margin`; nothing where nothing was observed.
 
     The groups that violate the condition are listed, the furthest off first, or the closest to it when none does. Of a
@@ -44,7 +42,7 @@ def grid(facts: Facts, screen: Screen, show: Show, *, margin: int) -> list[str]:
     steps = sorted({entry["step"] for entry in facts["observed"]})
     rows = [_Series("step", [f"{step} " for step in steps])]
     for group in listed:
-        rows += _rows(group or "value", {entry["step"]: entry for entry in groups[group]}, steps, screen.levels, show)
+        rows += _rows(group or "value", {entry["step"]: entry for entry in groups[group]}, steps, screen.levels, facts)
     lines = _laid_out(rows, screen.width - margin, whole=screen.verbosity > 1)
     if len(violated) > len(listed):
         lines.append(f"and {len(violated) - len(listed)} more {facts['per']}s of {len(groups)}")
@@ -52,23 +50,18 @@ def grid(facts: Facts, screen: Screen, show: Show, *, margin: int) -> list[str]:
 
 
 def _rows(
-    label: str, found: Mapping[int, ObservedFacts], steps: Sequence[int], levels: str, show: Show
+    label: str, found: Mapping[int, ObservedFacts], steps: Sequence[int], levels: str, facts: Facts
 ) -> list[_Series]:
     """A group's figures, marked where they violate the condition, and what each is compared with."""
     entries = [found.get(step) for step in steps]
     spark = sparkline([entry["value"] if entry else None for entry in entries], levels=levels)
-    rows = [_Series(label, [_cell(entry, show) for entry in entries], spark if len(steps) > 1 else "", named=True)]
-    for name in _BESIDE:
-        if any(name in entry for entry in found.values()):
-            rows.append(_Series(name, [f"{show(entry.get(name) if entry else None)} " for entry in entries]))
-    return rows
-
-
-def _cell(entry: ObservedFacts | None, show: Show) -> str:
-    """A figure, marked where it violates the condition; a dash where the group has none at this checkpoint."""
-    if entry is None:
-        return "- "
-    return show(entry["value"]) + ("!" if entry["holds"] is False else " ")
+    marks = ["!" if entry and entry["holds"] is False else " " for entry in entries]
+    cells = [f"{shown(e['value'] if e else None, facts)}{mark}" for e, mark in zip(entries, marks, strict=True)]
+    names = [name for name in _BESIDE if any(name in entry for entry in found.values())]
+    return [
+        _Series(label, cells, spark if len(steps) > 1 else "", named=True),
+        *(_Series(name, [f"{shown(e.get(name) if e else None, facts)} " for e in entries]) for name in names),
+    ]
 
 
 def _laid_out(rows: Sequence[_Series], room: int, *, whole: bool) -> list[str]:
@@ -106,9 +99,8 @@ def _distance(found: Sequence[ObservedFacts], facts: Facts) -> float:
     bounds = facts["bounds"]
     low, high = (bounds["low"], bounds["high"]) if bounds else (None, None)
     distances = []
-    for entry in found:
-        value, least, most = entry["value"], entry.get("low", low), entry.get("high", high)
-        if value is not None:
-            distances += [least - value] if least is not None else []
-            distances += [value - most] if most is not None else []
+    for entry, value in known(found):
+        least, most = entry.get("low", low), entry.get("high", high)
+        distances += [least - value] if least is not None else []
+        distances += [value - most] if most is not None else []
     return max(distances, default=0.0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 
 from geomcheck._text import plural
 from geomcheck.inspection import CORE_GFLOPS, Held, Inspection, WeightGroup
+from geomcheck.report.facts import grouped
+from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import Screen, aligned, duration, elide
-from geomcheck.report.text.verdicts import printable
 
 WIDTH = 80
 INDENT = "  "
@@ -35,7 +35,7 @@ def _facts(found: Inspection) -> list[str]:
         base = found.base
         stored = ", ".join(part for part in (base.format, _dtypes(base), _size(base.bytes)) if part)
         facts |= {"W0": base.name + (f" ({stored})" if stored else ""), "": base.path}
-    text = [line for name, fact in facts.items() if fact for line in _wrapped(f"{name:10}  {fact}", hanging=12)]
+    text = _prose((f"{name:10}  {fact}" for name, fact in facts.items() if fact), hang=12)
     missing = found.base_missing.splitlines()
     return text + ([f"{INDENT}W0          none", *_prose(missing)] if missing else [])
 
@@ -52,10 +52,7 @@ def _group(group: WeightGroup) -> list[str]:
 
 def _unmeasured(groups: Iterable[WeightGroup]) -> list[str]:
     """A line per reason: how many weights, and one of them."""
-    by_reason: dict[str, list[WeightGroup]] = defaultdict(list)
-    for group in groups:
-        if group.reason is not None:
-            by_reason[group.reason].append(group)
+    by_reason = grouped((group.reason, group) for group in groups if group.reason is not None)
     return _prose(
         f"{sum(group.count for group in found)}, such as {found[0].example}: {reason}"
         for reason, found in by_reason.items()
@@ -71,9 +68,9 @@ def _frozen(found: Inspection) -> list[str]:
 
 
 def _cost(found: Inspection) -> list[str]:
-    if found.cost is None:
-        return []
     cost = found.cost
+    if cost is None:
+        return []
     return [
         f"{cost.weights} attention and MLP matrices x {plural(len(found.checkpoints), 'checkpoint')}, "
         f"{_size(cost.bytes_read) or '0 B'} to read, {cost.gflop:,.3g} GFLOP for every metric: about "
@@ -112,9 +109,6 @@ def _table(rows: Sequence[Sequence[str]], *, right: Container[int]) -> list[str]
     return [INDENT + line for line in aligned(rows, right=right)]
 
 
-def _prose(sentences: Iterable[str]) -> list[str]:
-    return [line for sentence in sentences for line in _wrapped(sentence)]
-
-
-def _wrapped(text: str, *, hanging: int = 2) -> list[str]:
-    return [INDENT + line for line in Screen(WIDTH).wrapped(text, indent=len(INDENT), hang=hanging)]
+def _prose(sentences: Iterable[str], *, hang: int = 2) -> list[str]:
+    wrapped = Screen(WIDTH).wrapped
+    return [INDENT + line for text in sentences for line in wrapped(text, indent=len(INDENT), hang=hang)]

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from geomcheck.measurement import Progress as Report
+from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import Screen, duration, elide
-from geomcheck.report.text.verdicts import printable
 
 LOG_EVERY = 30.0
 """Seconds between two lines in a log."""

@@ -57,14 +57,9 @@ class Screen:
 
         Lines break at blanks only: never inside a figure, a name or a path.
         """
-        width = self.width - indent
-        return [
-            line
-            for part in text.splitlines()
-            for line in textwrap.wrap(
-                part, width, subsequent_indent=" " * hang, break_long_words=False, break_on_hyphens=False
-            )
-        ]
+        wrapper = textwrap.TextWrapper(self.width - indent, subsequent_indent=" " * hang)
+        wrapper.break_long_words = wrapper.break_on_hyphens = False
+        return [line for part in text.splitlines() for line in wrapper.wrap(part)]
 
     def sentence(self, text: str, *, hang: int = 0) -> list[str]:
         """`text` wrapped on a terminal; as it is in a log, where lines are searched for."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomcheck.report.facts import SessionFacts, by_group, groups_outside
+from geomcheck.report.facts import SessionFacts, by_group, grouped, groups_outside, shown
+from geomcheck.report.safe import printable
 from geomcheck.report.session import Session
 from geomcheck.report.text.screen import GAP, Screen, aligned, elide
 from geomcheck.report.text.sparkline import sparkline
-from geomcheck.report.text.verdicts import OUTCOME_WORDS, details, printable, shown, unit
+from geomcheck.report.text.verdicts import details, unit
 from geomcheck.suite.verdict import Facts
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ INDENT = " " * 7
 """Before the figures that belong to a line."""
 
 _COLOURS = {"passed": "green", "failed": "red", "error": "red", "warned": "yellow", "info": "cyan"}
-_OUTCOME_WIDTH = max(map(len, OUTCOME_WORDS.values()))
+_OUTCOME_WIDTH = max(map(len, _COLOURS))
 _MARGIN = len(GAP) + _OUTCOME_WIDTH + 1
 """Columns before the id of an expectation."""
 
@@ -44,11 +45,11 @@ def write_summary(
     if screen.verbosity >= 0 or notes or outputs:
         terminal.write_sep("=", "geomcheck")
     if screen.verbosity >= 0:
-        for (run, suite), group in _by_suite(verdicts):
+        for (run, suite), group in grouped(((v["run"], v["suite"]), v) for v in verdicts).items():
             terminal.write_line(elide(printable(f"{run} against {suite}"), screen.width), bold=True)
             for facts, lines in zip(group, table(group, screen), strict=True):
-                word, colour = OUTCOME_WORDS[facts["outcome"]], _COLOURS[facts["outcome"]]
-                terminal.write(f"{GAP}{word:{_OUTCOME_WIDTH}} ", **{colour: True})
+                outcome = facts["outcome"]
+                terminal.write(f"{GAP}{outcome.upper():{_OUTCOME_WIDTH}} ", **{_COLOURS[outcome]: True})
                 for line in [*lines, *_figures(facts, screen)]:
                     terminal.write_line(printable(line))
     for note in notes:
@@ -113,10 +114,3 @@ def _condition(facts: Facts) -> str:
         return str(facts["condition"])
     outside, groups = len(groups_outside(facts)), len(by_group(facts["observed"]))
     return f"{facts['condition']}, {outside} of {groups} outside ({100 * facts['allow']:.4g}% allowed)"
-
-
-def _by_suite(verdicts: Sequence[SessionFacts]) -> Iterable[tuple[tuple[str, str], list[SessionFacts]]]:
-    groups: dict[tuple[str, str], list[SessionFacts]] = {}
-    for verdict in verdicts:
-        groups.setdefault((verdict["run"], verdict["suite"]), []).append(verdict)
-    return groups.items()

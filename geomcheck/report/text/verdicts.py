@@ -1,20 +1,25 @@
-"""Verdicts in words: the text of a failure, and what a reader should know beside the verdicts."""
+"""Verdicts in words: the text of a failure, in logs and as pytest shows it, and the lines above a session."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import geomcheck
 from geomcheck.record.points import early_end
-from geomcheck.report.facts import where_judged
+from geomcheck.report.facts import shown, where_judged
+from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported, Session
 from geomcheck.report.text.grid import grid
 from geomcheck.report.text.screen import Screen, elided
 from geomcheck.suite.verdict import Facts
 
 if TYPE_CHECKING:
+    import pytest
+    from _pytest._io import TerminalWriter  # pytest does not export its name
+
     from geomcheck.suite import Verdict
 
 MARGIN = 13
@@ -22,16 +27,7 @@ MARGIN = 13
 
 LOG = Screen()
 
-OUTCOME_WORDS = {"passed": "PASSED", "failed": "FAILED", "error": "ERROR", "warned": "WARNED", "info": "INFO"}
-
-_CI_COMMAND = re.compile(r"(?:(?<!\S):(?=:)|#(?=#\w*\[))")
-
-
-def printable(text: str) -> str:
-    """`text` with control characters escaped, and what a CI system takes for a command (``::error::`` where a word
-    begins, ``##[group]`` and its like anywhere): names in a run's files must drive neither."""
-    seen = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    return _CI_COMMAND.sub(lambda found: f"\\x{ord(found.group()):02x}", seen)
+_VIOLATION = re.compile(r"((?<=\s)[-+.\de]+%?!)")
 
 
 def failure(facts: Facts, screen: Screen = LOG) -> str:
@@ -50,8 +46,54 @@ def failure(facts: Facts, screen: Screen = LOG) -> str:
 
 def details(facts: Facts, screen: Screen, *, worst: bool) -> list[str]:
     """The figures behind a verdict: a table by checkpoint, and with `worst` the weights that are furthest off."""
-    lines = _field("observed", grid(facts, screen, lambda value: shown(value, facts), margin=MARGIN))
+    lines = _field("observed", grid(facts, screen, margin=MARGIN))
     return lines + (_field("worst", _worst(facts, screen)) if worst else [])
+
+
+@dataclass(frozen=True)
+class Crash:
+    """What pytest reads of a failure where a traceback would end: a place, here in the suite, and what is wrong."""
+
+    path: str
+    lineno: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.lineno}: {self.message}"
+
+
+class Explanation:
+    """The text of a failure, with the attributes that pytest reads of a traceback.
+
+    A plain string would do on a terminal; on a CI system, and with ``-vv``, the short summary would repeat all of it.
+
+    Args:
+        facts: of the verdict, as `Verdict.to_dict` gives them.
+        screen: where it is read.
+    """
+
+    def __init__(self, facts: Facts, screen: Screen) -> None:
+        self._facts, self._screen = facts, screen
+        self.reprcrash = Crash(facts["position"]["path"], facts["position"]["line"], str(self).splitlines()[0])
+
+    def __str__(self) -> str:
+        return failure(self._facts)
+
+    def toterminal(self, out: TerminalWriter) -> None:
+        """Write it to a terminal: the sentence in bold, violations in red."""
+        message, *lines = failure(self._facts, self._screen).splitlines()
+        for line in self._screen.sentence(message):
+            out.line(line, bold=True)
+        for line in lines:
+            for index, part in enumerate(_VIOLATION.split(line)):
+                out.write(part, red=index % 2 == 1)
+            out.line()
+
+
+def explain(report: pytest.TestReport, facts: Facts, screen: Screen) -> None:
+    """Let a failed report of an expectation show its verdict as an `Explanation`."""
+    if report.failed:
+        report.longrepr = Explanation(facts, screen)  # type: ignore[assignment]
 
 
 def properties(verdict: Verdict, run: str) -> list[tuple[str, object]]:
@@ -78,13 +120,6 @@ def header(session: Session, screen: Screen = LOG) -> list[str]:
     return [part for line in lines for part in screen.sentence(printable(line), hang=2)]
 
 
-def shown(value: float | None, facts: Facts) -> str:
-    """A figure to four significant digits, in percent where its suite writes percent; a dash where there is none."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.4g}%" if facts["percent"] else f"{value:.4g}"
-
-
 def _worst(facts: Facts, screen: Screen) -> list[str]:
     """The weights that are furthest off, names elided where the screen is narrow."""
     figures = [f"{shown(w['value'], facts)} at step {w['step']}" for w in facts["worst"]]
@@ -100,9 +135,9 @@ def _field(name: str, lines: Sequence[str]) -> list[str]:
 
 def _parameters(facts: Facts) -> str:
     """The definition behind the figure; a null that was not subtracted is not worth words."""
-    params = {name: value for name, value in facts["params"].items() if (name, value) != ("excess_over", "none")}
-    shown = {name: " ".join(value) if isinstance(value, list) else value for name, value in params.items()}
-    return f" ({', '.join(f'{name}={value}' for name, value in shown.items())})" if shown else ""
+    params = [(name, value) for name, value in facts["params"].items() if (name, value) != ("excess_over", "none")]
+    words = [f"{name}={' '.join(value) if isinstance(value, list) else value}" for name, value in params]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def unit(facts: Facts) -> str:

@@ -1,4 +1,4 @@
-"""Trajectories as a small static SVG of its own: no script, no style sheet, for documentation and papers."""
+"""Trajectories as a small static SVG of its own: no script, no style sheet."""
 
 from __future__ import annotations
 
