@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from geomcheck.api import RunOrRecord, records_of
 from geomcheck.calibration import choice
 from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
 from geomcheck.calibration.runs import common_places, require_comparable, told
@@ -13,7 +14,6 @@ from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric
 from geomcheck.errors import UsageError
 from geomcheck.record import Record
-from geomcheck.sources import Source, records_of
 from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.selection import DEFAULT, Selection
 from geomcheck.suite.verdict import Unanswerable
@@ -31,7 +31,7 @@ TOO_FEW = "{} runs say little about how runs differ: the bands are very wide; ca
 
 
 def calibrate(
-    runs: Sequence[Source],
+    runs: Sequence[RunOrRecord],
     *,
     base: BaseWeights | str | Path | None = None,
     rule: BandRule | None = None,
