@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ Ends = tuple[float | str, float | str]
 
 OPD_PAPER = "arXiv 2606.07082, Qwen3-8B on mathematics"
 """The source of published figures, unless they name another."""
-
 
 REQUIRED = object()
 """The default of a parameter that has none."""
@@ -98,10 +98,8 @@ class RunView(Protocol):
 Compute = Callable[["Update", Mapping[str, Any], RunView], Mapping[str, float]]
 """Figures of one weight at one checkpoint, by statistic name."""
 
-
 Chance = Callable[[Mapping[str, Any], tuple[int, ...], tuple[float, float]], float]
 """What chance gives, with these parameters, for a matrix of this shape and the visible densities of two updates."""
-
 
 Bounds = Callable[[Mapping[str, Any], tuple[int, ...]], tuple[float, float]]
 """The closed range of a figure with these parameters, of a matrix of this shape."""
@@ -172,8 +170,8 @@ class Published:
 class Metric:
     """One diagnostic: what it is called, what its figure means, and the function that computes it.
 
-    All of geomcheck's own give `words`, `distrust`, `inflated_by_rounding` and `example`, which tests hold. Another
-    package's metric may leave them out, and has the defaults that are named here.
+    All of geomcheck's own give `words`, `distrust` and `example`, which tests hold. Another package's metric may leave
+    them out, and has the defaults that are named here.
 
     Attributes:
         name: the key that suites write.
@@ -305,6 +303,10 @@ class Metric:
     def measured_parameters(self) -> tuple[Parameter, ...]:
         """The parameters that change what is measured."""
         return tuple(parameter for parameter in self.parameters if not parameter.selects)
+
+
+share = partial(Metric, unit=Unit.FRACTION, high=1.0)
+"""Declares a metric that is a share of something, 0..1."""
 
 
 @dataclass

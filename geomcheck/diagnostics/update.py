@@ -28,6 +28,7 @@ from geomcheck.diagnostics.linalg import (
     principal_angles,
     spectral_shift_norm,
 )
+from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, difference, difference_norm, frobenius_norm, scaled
 from geomcheck.diagnostics.lowrank import LowRank, LowRankFactorization
 from geomcheck.diagnostics.masks import MagnitudeMask
@@ -204,8 +205,16 @@ class Update:
         if self.is_zero:
             raise Undefined("W_t equals W0")
 
-    def energy(self, image: Tensor) -> float:
-        """Share ``|image|_F^2 / |D_t|_F^2`` of a product with `delta.matrix`, of any shape: 0..1."""
+    def energy(self, right: Tensor, left: Tensor | None = None) -> float:
+        """Share ``|D_t right|_F^2 / |D_t|_F^2``, or ``|left^T D_t right|_F^2 / |D_t|_F^2``: 0..1.
+
+        Args:
+            right, left: orthonormal columns, shapes (in, any) and (out, any).
+        """
+        delta = self.delta.matrix
+        image = product(delta, right.to(delta.dtype))
+        if left is not None:
+            image = product(left.to(delta.dtype).T, image)
         inside = torch.linalg.vector_norm(image, dtype=torch.float64).item() * self.delta.factor
         return min(1.0, (inside / self.norm) ** 2)
 
