@@ -54,9 +54,8 @@ def equally_visible(update: Update, seed: int) -> Update:
     if update.wt.dtype != torch.bfloat16 or update.density == 0:
         return shuffled(update, seed)
     before = update.base.matrix
-    noise = torch.randn(update.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
-        before.device
-    )
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(update.shape, generator=generator, dtype=torch.float64).to(before.device)
     stored = before.to(torch.bfloat16)
     neighbour = torch.nextafter(stored, noise.sign().to(torch.bfloat16) * torch.inf)
     # torch casts fp64 to bf16 by way of fp32: two fp32 steps past the middle are sure to round away from `stored`

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from geomcheck._compat import cached_property
-from geomcheck.diagnostics.linalg.kernels import eigenpairs, finds_leading, gram, leading_eigenpairs, svd
+from geomcheck.diagnostics.linalg.kernels import by_numpy, eigenpairs, gram, leading_eigenpairs, svd
 from geomcheck.errors import Undefined
 
 EPS = torch.finfo(torch.float64).eps
@@ -72,7 +72,7 @@ class Factorization:
 
     def _eigen(self, count: int) -> tuple[Tensor, Tensor]:
         """At least `count` leading singular values and eigenvectors of the Gram matrix."""
-        few = count <= LEADING <= self.size // 4 and finds_leading(self.matrix)
+        few = count <= LEADING <= self.size // 4 and by_numpy(self.matrix)
         return self._leading if few else self._all  # whatever was asked before: the last bits differ
 
     @cached_property

@@ -11,16 +11,8 @@ from torch import Tensor
 from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
-from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, orthonormal, product
-from geomcheck.diagnostics.linalg.krylov import (
-    BLOCK,
-    GUARDS,
-    LARGEST_K,
-    BlockKrylov,
-    Ritz,
-    errors,
-    verified,
-)
+from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenpairs, orthonormal, product
+from geomcheck.diagnostics.linalg.krylov import BLOCK, GUARDS, LARGEST_K, BlockKrylov, Ritz, errors, verified
 from geomcheck.diagnostics.linalg.scaling import Scaled
 
 SMALL = 256
@@ -153,7 +145,7 @@ class UpdateSpectrum:
     def _vectors(self, route: Route, k: int) -> Tensor | None:
         if (route, k) not in self._leading:
             iterated = route is Route.KRYLOV
-            vectors = self._iterated(k) if iterated else leading_eigenvectors(self._square, k + 1 + GUARDS)
+            vectors = self._iterated(k) if iterated else leading_eigenpairs(self._square, k + 1 + GUARDS)[1]
             self._leading[route, k] = vectors
         return self._leading[route, k]
 
