@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from geomcheck.report.html.numbers import Form
+from geomcheck.report.charts.numbers import Form
 from safetensors.torch import load_file
 
 from tests.runs import DOWN, K, Q, base_weights, moved, write_run
