@@ -50,8 +50,7 @@ class Base:
 
     def __init__(self, w0: Tensor) -> None:
         self.w0 = w0.contiguous()
-        self._low: dict[float, MagnitudeMask] = {}
-        self._principal: dict[tuple[int, float], MagnitudeMask] = {}
+        self._masks: dict[tuple[int | None, float], MagnitudeMask] = {}
 
     @classmethod
     def from_state(cls, w0: Tensor, state: Mapping[str, Tensor]) -> Base:
@@ -123,18 +122,18 @@ class Base:
 
     def low_magnitude_mask(self, alpha: float) -> MagnitudeMask:
         """The alpha smallest entries of W0 by magnitude."""
-        if alpha not in self._low:
-            self._low[alpha] = MagnitudeMask.smallest(magnitude_keys(self.w0), alpha)
-        return self._low[alpha]
+        if (None, alpha) not in self._masks:
+            self._masks[None, alpha] = MagnitudeMask.smallest(magnitude_keys(self.w0), alpha)
+        return self._masks[None, alpha]
 
     def principal_mask(self, rank: int, alpha: float) -> MagnitudeMask:
         """The alpha largest entries, by magnitude, of the rank-`rank` truncated SVD of W0."""
-        if (rank, alpha) not in self._principal:
+        if (rank, alpha) not in self._masks:
             entries = self.truncated(rank)
             noise = MASK_NOISE * torch.finfo(entries.dtype).eps * float(entries.abs().max())
             entries = torch.where(entries.abs() > noise, entries, 0.0)  # where the truth is zero, all are tied
-            self._principal[rank, alpha] = MagnitudeMask.largest(magnitude_keys(entries), alpha)
-        return self._principal[rank, alpha]
+            self._masks[rank, alpha] = MagnitudeMask.largest(magnitude_keys(entries), alpha)
+        return self._masks[rank, alpha]
 
 
 class Update:
