@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from geomcheck.diagnostics.declaration import Level, Metric, Published, Unit, Words, scalar, share
+from geomcheck.diagnostics.declaration import Metric, Unit, scalar, share
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
+from geomcheck.diagnostics.reading import Level, Published, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:

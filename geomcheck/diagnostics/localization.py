@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from geomcheck.diagnostics.declaration import Follows, Parameter, Words, scalar, share
+from geomcheck.diagnostics.declaration import Parameter, scalar, share
 from geomcheck.diagnostics.null import EXCESS_OVER, equally_visible, with_null
+from geomcheck.diagnostics.reading import Follows, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from geomcheck._lazy import torch
-from geomcheck.diagnostics.declaration import Parameter, Published, RunView, Words, resolve_rank, share
+from geomcheck.diagnostics.declaration import Parameter, RunView, resolve_rank, share
+from geomcheck.diagnostics.reading import Published, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:

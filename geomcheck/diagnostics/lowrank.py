@@ -56,11 +56,6 @@ class LowRankFactorization:
         """Frobenius norm."""
         return torch.linalg.vector_norm(self._core.matrix).item()
 
-    @property
-    def operator_norm(self) -> float:
-        """sigma_1."""
-        return self._core.operator_norm
-
     def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
         """The k largest singular values, descending, shape (min(k, r, out, in),): all others are zero."""
         return self._core.top_values(min(k, self._core.size), within=within)

@@ -7,18 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from geomcheck._lazy import late, torch
-from geomcheck.diagnostics.declaration import (
-    Follows,
-    Level,
-    Metric,
-    Parameter,
-    Published,
-    Unit,
-    Words,
-    resolve_rank,
-    scalar,
-    share,
-)
+from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, resolve_rank, scalar, share
+from geomcheck.diagnostics.reading import Follows, Level, Published, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
@@ -99,7 +89,7 @@ def stable_rank(update: Update) -> float:
         Undefined: D_t is zero.
     """
     update.require_change()
-    return max(1.0, (update.norm / update.spectrum.operator_norm) ** 2)
+    return max(1.0, (update.norm / float(update.spectrum.top_values(1)[0])) ** 2)
 
 
 def hill_exponent(update: Update, k: int = 16) -> float:

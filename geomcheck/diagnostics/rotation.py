@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geomcheck._lazy import torch
-from geomcheck.diagnostics.declaration import (
-    Level,
-    Metric,
-    Parameter,
-    Published,
-    RunView,
-    Unit,
-    Words,
-    resolve_rank,
-    scalar,
-    share,
-)
+from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar, share
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
+from geomcheck.diagnostics.reading import Level, Published, Words
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from geomcheck._lazy import late
-from geomcheck.diagnostics.declaration import Follows, Level, Parameter, Published, Words, scalar, share
+from geomcheck.diagnostics.declaration import Parameter, scalar, share
+from geomcheck.diagnostics.reading import Follows, Level, Published, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:

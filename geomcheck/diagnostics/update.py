@@ -16,20 +16,12 @@ import torch
 from torch import Tensor
 
 from geomcheck._compat import cached_property
-from geomcheck.diagnostics.linalg import (
-    ANGLE_FLOOR,
-    SMALL,
-    Basis,
-    Certificate,
-    Factorization,
-    Perturbation,
-    Route,
-    UpdateSpectrum,
-    principal_angles,
-    spectral_shift_norm,
-)
+from geomcheck.diagnostics.linalg import ANGLE_FLOOR, SMALL, Basis, Certificate, Factorization, Perturbation, Route
+from geomcheck.diagnostics.linalg.angles import principal_angles
+from geomcheck.diagnostics.linalg.dense import spectral_shift_norm
 from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, difference, difference_norm, frobenius_norm, scaled
+from geomcheck.diagnostics.linalg.spectrum import UpdateSpectrum
 from geomcheck.diagnostics.lowrank import LowRank, LowRankFactorization
 from geomcheck.diagnostics.masks import MagnitudeMask
 from geomcheck.diagnostics.storage import Array, count, magnitude_keys, size, visibly_changed
@@ -160,8 +152,6 @@ class Update:
         spectrum = self.__dict__.get("spectrum")
         return self._own_routes | (spectrum.routes if spectrum else {})
 
-    # ---- the update itself
-
     @cached_property
     def wt(self) -> Tensor:
         """W_t as stored, shape (out, in); where D_t is, W0 + D_t in fp32 or better, as merging an adapter gives it."""
@@ -205,11 +195,7 @@ class Update:
             raise Undefined("W_t equals W0")
 
     def energy(self, right: Tensor, left: Tensor | None = None) -> float:
-        """Share ``|D_t right|_F^2 / |D_t|_F^2``, or ``|left^T D_t right|_F^2 / |D_t|_F^2``: 0..1.
-
-        Args:
-            right, left: orthonormal columns, shapes (in, any) and (out, any).
-        """
+        """Share ``|left^T D_t right|_F^2 / |D_t|_F^2``, 0..1; orthonormal columns, shapes (out, any) and (in, any)."""
         delta = self.delta.matrix
         image = product(delta, right.to(delta.dtype))
         if left is not None:
@@ -228,8 +214,6 @@ class Update:
     def factorization(self) -> Factorization:
         """Singular values and subspaces of D_t, in float64."""
         return Factorization(self.matrix)
-
-    # ---- W_t against W0
 
     @cached_property
     def current(self) -> Factorization:
@@ -280,8 +264,6 @@ class Update:
                 return float(torch.linalg.vector_norm(shift)) * 2.0**self.base.basis.exponent
         self._own_routes["spectral shift"] = DENSE_SHIFT
         return spectral_shift_norm(self.base.factorization, self.current)
-
-    # ---- entries
 
     @cached_property
     def changed(self) -> Array:

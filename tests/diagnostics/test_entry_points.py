@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from geomcheck.report.charts.numbers import Form
 from safetensors.torch import load_file
 
+from geomcheck.report.charts.numbers import Form
 from tests.runs import DOWN, K, Q, base_weights, moved, write_run
 
 PACKAGE = """

@@ -93,11 +93,6 @@ class Factorization:
         """All singular values, descending, shape (min(out, in),), by SVD; absolute error of order eps sigma_1."""
         return self._svd[1]
 
-    @property
-    def operator_norm(self) -> float:
-        """sigma_1."""
-        return float(self._eigen(1)[0][0])
-
     def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
         """The k largest singular values, descending, shape (k,), each to `within` relative, or to 1e-15 sigma_1."""
         values = self._eigen(k)[0][:k]

@@ -90,8 +90,6 @@ class Perturbation:
         delta = self.basis.tall(self.delta.matrix)
         return Rounding.of(self.basis.values, self.moved, delta, self._half, self.ratio)
 
-    # ---- singular values
-
     def shift(self) -> tuple[Tensor, Certificate]:
         """sigma(W_t) - sigma(W0), shape (n,), by the first certified route.
 
@@ -145,8 +143,6 @@ class Perturbation:
         pairs = zip(blocks_of(self.basis.w0), blocks_of(self.delta.matrix), strict=True)
         grown = ((2 * scale * w0.double() + self.ratio * delta) @ delta.double() for w0, delta in pairs)
         return self.ratio * sum(map(float, grown))
-
-    # ---- subspaces
 
     def angles(self, k: int) -> tuple[tuple[Tensor, Tensor], Certificate] | None:
         """Principal angles of the top-k singular subspaces, (left, right) of the tall W0.

@@ -58,11 +58,6 @@ class UpdateSpectrum:
         self._found: dict[tuple[Route, int, torch.dtype], Ritz | None] = {}
         self._leading: dict[tuple[Route, int], Tensor | None] = {}
 
-    @property
-    def operator_norm(self) -> float:
-        """sigma_1."""
-        return float(self.top_values(1)[0])
-
     def top_values(self, k: int, *, within: float = ACCEPTED_VALUE) -> Tensor:
         """The k largest singular values, descending, float64, shape (k,), each to `within` relative."""
         found = self._certified(LARGEST_K, subspace=False) if k <= LARGEST_K else None

@@ -102,7 +102,8 @@ def windowed_eigenvalues(diagonal: Tensor, change: Tensor) -> Windowed | None:
     if count < SMALLEST:
         return None
     energies, change = _ordered(diagonal + change.diagonal(), change)
-    halo, end = _halo(count), _end(count)
+    halo = max(16, math.isqrt(count) // 2)  # neighbours on each side: couplings grow as sqrt(n) against distances
+    end = max(2 * CENTER, count // 13)  # found together: at the lower end singular values are nearly zero
     spans = _spans(energies.tolist(), halo, end)
     if len(spans) > MOST_WINDOWS * count / CENTER:
         return None
@@ -150,16 +151,6 @@ def _spans(energies: list[float], halo: int, end: int) -> list[slice]:
         spans.append(slice(start, stop))
         start = stop
     return [*spans, slice(last, len(energies))]
-
-
-def _halo(count: int) -> int:
-    """Neighbours on each side that take part in a window exactly: couplings grow as sqrt(n) against distances."""
-    return max(16, math.isqrt(count) // 2)
-
-
-def _end(count: int) -> int:
-    """Eigenvalues that are found together at the lower end, where singular values are nearly zero."""
-    return max(2 * CENTER, count // 13)
 
 
 @dataclass(frozen=True)
