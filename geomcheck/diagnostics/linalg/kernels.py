@@ -119,5 +119,5 @@ def svdvals(matrix: Tensor) -> Tensor:
 
 
 def by_numpy(matrix: Tensor) -> bool:
-    """Whether numpy and scipy answer. The largest eigenpairs cost less than all there alone: torch finds all."""
+    """Whether numpy and scipy answer, whatever the shape: they find the largest eigenpairs alone, torch finds all."""
     return NUMPY_ON_CPU and matrix.device.type == "cpu"

@@ -156,13 +156,9 @@ class UpdateSpectrum:
                 return vectors
             if steps == last or not _in_range(values.sqrt(), k):
                 return None
-            steps = min(last, steps + _blocks_to_go(angle_error))
-            before = angle_error
-
-
-def _blocks_to_go(angle_error: float) -> int:
-    """Blocks until the next look, if each gains half a digit."""
-    return math.ceil(2 * math.log10(angle_error / ANGLE_ERROR)) if angle_error <= 1 else UNDECIDED
+            # each block gains half a digit
+            more = math.ceil(2 * math.log10(angle_error / ANGLE_ERROR)) if angle_error <= 1 else UNDECIDED
+            steps, before = min(last, steps + more), angle_error
 
 
 def _in_range(values: Tensor, k: int) -> bool:
