@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TypeGuard
 
 from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_base, open_run
 from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Cache, Resources, measure_record, parse_workers, survey
 from geomcheck.measurement.cache import require_outside
-from geomcheck.record import Record, Request, merge
+from geomcheck.measurement.provenance import require_measured_against
+from geomcheck.record import Record, Request, merge, read_record
 from geomcheck.suite import Suite
 from geomcheck.suite.language.selection import Selection
 
-__all__ = ["measure", "open_run"]
+__all__ = ["RunOrRecord", "has_weights", "measure", "open_run", "records_of"]
+
+RunOrRecord = Run | Record | str | Path
 
 
 def measure(
@@ -57,7 +61,9 @@ def measure(
         RunError: the files cannot be read or trusted: one tensor that is not finite is enough, measured or not.
     """
     opened = run if isinstance(run, Run) else open_run(run)
-    opened, w0 = comparable(opened, _base(opened, base, suites), dequantize=dequantize)
+    given = open_base(base, "the given base") if isinstance(base, str | Path) else base
+    of_suite = next((suite.base for suite in suites if suite.base is not None), None)
+    opened, w0 = comparable(opened, find_base(opened, given=given, suite=of_suite), dequantize=dequantize)
     record = survey(opened, w0)
     known = load_metrics()
     chosen = _chosen(metrics, known, default_all=not suites)
@@ -75,17 +81,44 @@ def measure(
     return record
 
 
+def records_of(
+    sources: Sequence[RunOrRecord],
+    *,
+    base: BaseWeights | str | Path | None = None,
+    metrics: Sequence[str | Request] | None = None,
+    weights: Selection | None = None,
+    workers: int | None = None,
+) -> list[Record]:
+    """The record of each source: as given, read from its file, or measured with default parameters.
+
+    Raises:
+        UsageError: no such run or W0.
+        RunError: a run cannot be read or trusted, or a record is of another W0 than the one given.
+        RecordError: a record file is damaged.
+    """
+    records = []
+    for source in sources:
+        if has_weights(source):
+            records.append(measure(source, base=base, metrics=metrics, weights=weights, workers=workers))
+            continue
+        assert not isinstance(source, Run)
+        records.append(source if isinstance(source, Record) else read_record(source))
+        if base is not None:
+            given = base if isinstance(base, BaseWeights) else open_base(base, "the given base")
+            require_measured_against(records[-1], given)
+    return records
+
+
+def has_weights(source: RunOrRecord) -> TypeGuard[Run | str | Path]:
+    """Whether `source` is a run or its directory, rather than a record or its file."""
+    return isinstance(source, Run) or (isinstance(source, str | Path) and not Path(source).is_file())
+
+
 def _cache(directory: str | Path | None, inputs: Sequence[Path]) -> Cache:
     if directory is None:
         return Cache.off()
     require_outside(Path(directory), [(str(place), place) for place in inputs])
     return Cache(Path(directory))
-
-
-def _base(run: Run, base: BaseWeights | str | Path | None, suites: Sequence[Suite]) -> BaseWeights:
-    of_suite = next((suite.base for suite in suites if suite.base is not None), None)
-    given = open_base(base, "the given base") if isinstance(base, str | Path) else base
-    return find_base(run, given=given, suite=of_suite)
 
 
 def _chosen(wanted: Sequence[str | Request] | None, known: Registry, *, default_all: bool) -> list[Request]:

@@ -19,7 +19,7 @@ ROOMS = (
     ("record",),
     ("measurement",),
     ("suite",),
-    ("api", "sources"),
+    ("api",),
     ("calibration", "comparison", "inspection"),
     ("report",),
     ("live",),
@@ -29,7 +29,7 @@ ROOMS = (
 )
 """From the ground floor up; rooms of one floor do not know each other, but for what `WITHIN` lists."""
 
-WITHIN = {("files", "errors"), ("sources", "api")}
+WITHIN = {("files", "errors")}
 
 
 def module_of(file: Path) -> str:

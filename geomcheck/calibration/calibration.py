@@ -37,7 +37,6 @@ class Calibrated:
     """A metric with its bands, in the order of training."""
 
     metric: Metric
-    params: Mapping[str, Any]
     bands: tuple[PlacedBand, ...]
 
 
@@ -54,14 +53,11 @@ class Calibration:
     """Bands for the next run of a recipe.
 
     Attributes:
-        name: of the suite.
         runs: name and content of the runs, in the order given.
         base: content of W0; empty where the runs started from different weights.
         weights: the weights that figures are folded over, and their number.
         storage: formats of W0 and of the runs; empty where weights differ in them.
         applies_to: patterns of run names; empty for all.
-        expectations: one per metric.
-        left_out: metrics without an expectation.
         warnings: what makes the bands less trustworthy than they look.
     """
 
@@ -80,18 +76,13 @@ class Calibration:
 
     def to_yaml(self) -> str:
         """The suite, with comments that say where each band comes from."""
-        return suite_text(self)
+        expectations = [line for expectation in self.expectations for line in ("", *_expectation(expectation))]
+        return "\n".join([*_heading(self), "", "expect:", *expectations[1:], ""])
 
     def write(self, path: str | Path) -> None:
         """Write the suite to `path`. Raises UsageError where that is not possible."""
         with replacing(Path(path)) as partial:
             partial.write_text(self.to_yaml(), encoding="utf-8")
-
-
-def suite_text(calibration: Calibration) -> str:
-    """The suite in YAML."""
-    expectations = [line for expectation in calibration.expectations for line in ("", *_expectation(expectation))]
-    return "\n".join([*_heading(calibration), "", "expect:", *expectations[1:], ""])
 
 
 def _heading(calibration: Calibration) -> Iterator[str]:
@@ -132,16 +123,15 @@ def provenance(runs: Sequence[str], base: str) -> str:
 def comment(text: str, indent: str = "") -> list[str]:
     """`text` as YAML comments."""
     clean = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
-    return textwrap.wrap(
-        clean, WIDTH, initial_indent=f"# {indent}", subsequent_indent=f"# {indent}  ", break_on_hyphens=False
-    )
+    start = f"# {indent}"
+    return textwrap.wrap(clean, WIDTH, initial_indent=start, subsequent_indent=f"{start}  ", break_on_hyphens=False)
 
 
 def _expectation(expectation: Calibrated) -> Iterator[str]:
     metric = expectation.metric
     yield f"  - id: {metric.name.replace('_', '-')}"
     yield f"    metric: {metric.name}"
-    for name, value in expectation.params.items():
+    for name, value in metric.defaults.items():
         yield f"    {name}: {_scalar(value)}"
     if all(band.spread.constant and band.spread == expectation.bands[0].spread for band in expectation.bands):
         band = expectation.bands[0]
@@ -179,7 +169,7 @@ def _origin(band: PlacedBand, metric: Metric) -> str:
 
 def factor(metric: Metric) -> int:
     """What figures of `metric` are multiplied with to be written."""
-    return 100 if suffix(metric) == "%" else 1
+    return 100 if metric.is_share else 1
 
 
 def suffix(metric: Metric) -> str:

@@ -5,33 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from geomcheck.calibration import choice
+from geomcheck.api import RunOrRecord, records_of
 from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
 from geomcheck.calibration.runs import common_places, require_comparable, told
 from geomcheck.calibration.statistics import BandRule, Repeatability, Spread
 from geomcheck.checkpoints import BaseWeights
-from geomcheck.diagnostics import Metric
+from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.record import Record
-from geomcheck.sources import Source, records_of
+from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import Place, Places
+from geomcheck.suite.language.quantities import did_you_mean
 from geomcheck.suite.language.selection import DEFAULT, Selection
+from geomcheck.suite.sampling import default_sample
 from geomcheck.suite.verdict import Unanswerable
 
 FEW = 3
 """Below this number of runs the spread between runs is hardly known."""
 
+STABLE = 0.15
+"""Largest sd / |mean|, at any checkpoint, of a metric that is stable across runs."""
+
 ROUNDING = 1e-6
 """By which a band is wider on either side, of the mean: a figure that cannot vary still has rounding errors."""
 
 WHOLE_RANGE = "its band would cover the whole range of the figure and could not fail: too few runs for their spread"
-
-
 TOO_FEW = "{} runs say little about how runs differ: the bands are very wide; calibrate on 3 or more"
 
 
 def calibrate(
-    runs: Sequence[Source],
+    runs: Sequence[RunOrRecord],
     *,
     base: BaseWeights | str | Path | None = None,
     rule: BandRule | None = None,
@@ -63,7 +66,7 @@ def calibrate(
     """
     if len(runs) < 2:
         raise UsageError(f"calibration needs two runs or more, best five; {len(runs)} given")
-    wanted = choice.candidates(metrics)
+    wanted = _candidates(metrics)
     records = records_of(runs, base=base, metrics=[m.name for m in wanted], weights=weights, workers=workers)
     require_comparable(records, weights, across_bases=across_bases)
     places = common_places(records, at)
@@ -76,24 +79,44 @@ def calibrate(
         if idle:
             left_out.append(Omitted(f"{metric.name} at {', '.join(idle)}" if bands else metric.name, WHOLE_RANGE))
         if bands:
-            expectations.append(Calibrated(metric, metric.defaults, bands))
+            expectations.append(Calibrated(metric, bands))
     if not expectations:
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
+    used = weights.select(records[0].weights)
+    formats = {weight.dtypes for weight in used}
     return Calibration(
         name=name,
         applies_to=tuple(applies_to),
         runs=tuple(map(told, records)),
         base="" if across_bases else records[0].fingerprints.get("W0", ""),
         weights=weights,
-        count=len(weights.select(records[0].weights)),
-        storage=_storage(records[0], weights),
+        count=len(used),
+        storage=formats.pop() if len(formats) == 1 else (),
         rule=rule,
         bands=count,
         expectations=tuple(expectations),
         left_out=tuple(left_out),
         warnings=(TOO_FEW.format(len(records)),) if len(records) < FEW else (),
     )
+
+
+def _candidates(names: Sequence[str] | None) -> list[Metric]:
+    """The metrics called `names`; by default all that need no reference run.
+
+    Raises:
+        UsageError: there is no such metric, or it compares with a reference run.
+    """
+    known = load_metrics()
+    if names is None:
+        return [metric for metric in known if metric.measured_by_default]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known.names())
+            raise UsageError(f"no metric is called {name!r}; there are {', '.join(known.names())}{hint}")
+        if known[name].against_reference:
+            raise UsageError(f"{name} compares with a reference run, so runs by themselves say nothing about it")
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def _spreads(
@@ -104,27 +127,44 @@ def _spreads(
     left_out = []
     for metric in wanted:
         try:
-            found[metric.name] = choice.spreads(metric, records, weights, places)
+            found[metric.name] = _spread(metric, records, weights, places)
         except Unanswerable as error:
             left_out.append(Omitted(metric.name, str(error)))
     if chosen_by_hand:
         return found, left_out
-    unstable = {name: reason for name, by_place in found.items() if (reason := _unstable(by_place))}
-    stable = found.keys() - unstable.keys()
+    worst = {name: max(spread.relative for spread in by_place.values()) for name, by_place in found.items()}
+    stable = {name for name, relative in worst.items() if relative <= STABLE}
     for metric in (metric for metric in wanted if metric.name in found):
-        reason = unstable.get(metric.name) or choice.follows(metric, stable)
-        if reason:
-            left_out.append(Omitted(metric.name, reason))
-            del found[metric.name]
+        told_by = metric.follows
+        if metric.name not in stable:
+            by = f"they vary by {worst[metric.name]:.1%} of the mean (at most {STABLE:.0%})"
+            left_out.append(Omitted(metric.name, f"it is not stable across the runs: {by}"))
+        elif told_by and (not told_by.leader or told_by.leader in stable):
+            left_out.append(Omitted(metric.name, told_by.why))
+        else:
+            continue
+        del found[metric.name]
     return found, left_out
 
 
-def _unstable(by_place: Mapping[int, Spread]) -> str | None:
-    """Why a metric is not stable across the runs, or None."""
-    worst = max(spread.relative for spread in by_place.values())
-    if worst <= choice.STABLE:
-        return None
-    return f"it is not stable across the runs: they vary by {worst:.1%} of the mean (at most {choice.STABLE:.0%})"
+def _spread(metric: Metric, records: Sequence[Record], weights: Selection, places: Places) -> dict[int, Spread]:
+    """The spread of a metric over `records`, by index into `places`; without places where it is fixed by definition.
+
+    Raises:
+        Unanswerable: it has no figure in one of the runs.
+    """
+    by_run = [_figures(metric, record, weights, places) for record in records]
+    indices = sorted(set(by_run[0]).intersection(*by_run))
+    if not indices:
+        raise Unanswerable("it is fixed by definition at every calibrated checkpoint")
+    return {index: Spread.of([figures[index] for figures in by_run]) for index in indices}
+
+
+def _figures(metric: Metric, record: Record, weights: Selection, places: Places) -> dict[int, float]:
+    """The folded figures of one run, as an expectation would fold them, by index into `places`."""
+    found = default_sample(metric, record, weights, places)
+    cells = [found.cells.get(point.step) for point in places.locate(record.points)]
+    return {index: fold(cell, metric.fold, found.used) for index, cell in enumerate(cells) if cell is not None}
 
 
 def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tuple[float, float]:
@@ -147,9 +187,3 @@ def _bands(
         else:
             placed.append(PlacedBand(place, low, high, spread))
     return tuple(placed), idle
-
-
-def _storage(record: Record, weights: Selection) -> tuple[str, ...]:
-    """Formats of W0 and of the run, where all weights agree on them; else nothing."""
-    formats = {weight.dtypes for weight in weights.select(record.weights)}
-    return formats.pop() if len(formats) == 1 else ()

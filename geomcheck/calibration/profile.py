@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from geomcheck.api import RunOrRecord, records_of
 from geomcheck.calibration.calibration import comment, factor, plain, provenance, suffix
 from geomcheck.calibration.runs import require_comparable, told
 from geomcheck.calibration.statistics import Repeatability, Spread
@@ -17,7 +18,6 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing
 from geomcheck.record import Record
-from geomcheck.sources import Source, records_of
 from geomcheck.suite.conditions.profile import EVIDENCE, Profile
 from geomcheck.suite.conditions.regime import evidence_figures
 from geomcheck.suite.language.places import LAST, At
@@ -68,7 +68,7 @@ class CalibratedProfile:
 
 
 def calibrate_profile(
-    runs: Sequence[Source],
+    runs: Sequence[RunOrRecord],
     *,
     name: str,
     base: BaseWeights | str | Path | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import combinations
 
 from geomcheck.checkpoints.formats.adapter import Adapter
@@ -72,19 +71,22 @@ def common_places(records: Sequence[Record], at: Sequence[Place] = ()) -> Places
 
 def _every_place(records: Sequence[Record]) -> Places:
     first = records[0].points
-    if all(_steps(record) == _steps(records[0]) for record in records):
+    steps = [[point.step for point in record.points] for record in records]
+    if all(those == steps[0] for those in steps):
         return Places(tuple(Place(step=point.step) for point in first))
-    for record in records[1:]:
-        if len(record.points) != len(first) or not all(map(_together, record.points, first)):
+    for record, those in zip(records, steps, strict=True):
+        near = (matches(point, other.progress) for point, other in zip(record.points, first, strict=False))
+        if len(those) != len(first) or not all(near):
+            shown = " against ".join(" ".join(map(str, listed)) for listed in (steps[0], those))
             raise UsageError(
-                f"{records[0].path} and {record.path} have other checkpoints: steps {_shown(records[0])} against "
-                f"{_shown(record)}. Name those that all runs have, with --at"
+                f"{records[0].path} and {record.path} have other checkpoints: steps {shown}. Name those that all runs "
+                "have, with --at"
             )
-    return Places(tuple(Place(progress=share_text(round(point.progress, 4))) for point in first))
+    return Places(tuple(map(_by_progress, first)))
 
 
-def _together(one: Point, other: Point) -> bool:
-    return matches(one, other.progress)
+def _by_progress(point: Point) -> Place:
+    return Place(progress=share_text(round(point.progress, 4)))
 
 
 def _fixed(place: Place, records: Sequence[Record]) -> Place:
@@ -93,13 +95,5 @@ def _fixed(place: Place, records: Sequence[Record]) -> Place:
         return place
     points = [record.points[place.index(record.points)] for record in records]
     if len({point.step for point in points}) == 1:
-        return replace(place, word=None, step=points[0].step)
-    return replace(place, word=None, progress=share_text(round(points[0].progress, 4)))
-
-
-def _steps(record: Record) -> list[int]:
-    return [point.step for point in record.points]
-
-
-def _shown(record: Record) -> str:
-    return " ".join(str(step) for step in _steps(record))
+        return Place(step=points[0].step)
+    return _by_progress(points[0])

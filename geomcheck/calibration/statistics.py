@@ -52,12 +52,10 @@ class BandRule(Protocol):
     """From the spread of good runs to the band of the next one."""
 
     def band(self, spread: Spread, *, bands: int) -> tuple[float, float]:
-        """(low, high) for a suite that holds `bands` bands in all."""
-        ...
+        """(low, high) for a suite that holds `bands` bands in all; never narrower than the runs themselves."""
 
     def describe(self, *, n: int, bands: int) -> str:
         """The rule in one or two sentences, for a suite of `bands` bands from `n` runs."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class Repeatability:
         return max(REPEATABILITY, quantile * math.sqrt(1 + 1 / n))
 
     def band(self, spread: Spread, *, bands: int) -> tuple[float, float]:
-        """See `BandRule.band`; never narrower than the runs themselves."""
+        """See `BandRule.band`."""
         limit = self.factor(spread.n, bands) * spread.sd
         return min(spread.low, spread.mean - limit), max(spread.high, spread.mean + limit)
 

@@ -40,8 +40,8 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Classify a run and print the evidence. Raises GeomcheckError."""
+    from geomcheck.api import records_of
     from geomcheck.cli.values import place, selection
-    from geomcheck.sources import records_of
     from geomcheck.suite import classify, load_profiles
     from geomcheck.suite.conditions.regime import evidence_figures
     from geomcheck.suite.language.places import At

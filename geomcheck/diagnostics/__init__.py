@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from geomcheck.diagnostics.declaration import (
-    FOLDS,
-    OPD_PAPER,
-    Fold,
-    Follows,
-    Level,
-    Metric,
-    Parameter,
-    Published,
-    Registry,
-    RunView,
-    Unit,
-    Words,
-    resolve_rank,
-)
+from geomcheck.diagnostics.declaration import FOLDS, Fold, Metric, Parameter, Registry, RunView, Unit, resolve_rank
+from geomcheck.diagnostics.reading import OPD_PAPER, Follows, Level, Published, Words
 from geomcheck.diagnostics.registry import load_metrics
 
 if TYPE_CHECKING:

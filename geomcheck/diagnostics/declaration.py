@@ -8,7 +8,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from geomcheck.diagnostics.reading import Follows, Level, Published, Words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,10 +32,6 @@ FOLDS: tuple[Fold, ...] = ("mean", "median", "max", "min", "p95", "weighted")
 
 Ends = tuple[float | str, float | str]
 """The two ends of a band as suites write them: numbers, or text with a unit (``30%``, ``1 deg``)."""
-
-OPD_PAPER = "arXiv 2606.07082, Qwen3-8B on mathematics"
-"""The source of published figures, unless they name another."""
-
 
 REQUIRED = object()
 """The default of a parameter that has none."""
@@ -98,10 +97,8 @@ class RunView(Protocol):
 Compute = Callable[["Update", Mapping[str, Any], RunView], Mapping[str, float]]
 """Figures of one weight at one checkpoint, by statistic name."""
 
-
 Chance = Callable[[Mapping[str, Any], tuple[int, ...], tuple[float, float]], float]
 """What chance gives, with these parameters, for a matrix of this shape and the visible densities of two updates."""
-
 
 Bounds = Callable[[Mapping[str, Any], tuple[int, ...]], tuple[float, float]]
 """The closed range of a figure with these parameters, of a matrix of this shape."""
@@ -116,71 +113,18 @@ def scalar(figure: Callable[..., float], *ranks: str) -> Compute:
     return computed
 
 
-@dataclass(frozen=True)
-class Words:
-    """A metric in plain words, for readers who have not seen the papers: one sentence each."""
-
-    shows: str
-    high: str
-    low: str
-
-    @classmethod
-    def of(cls, title: str, definition: str) -> Words:
-        """The words for a metric that declares none."""
-        shows = f"{title[:1].upper()}{title[1:]}: {definition}."
-        return cls(shows, f"The {title} is larger than it should be.", f"The {title} is smaller than it should be.")
-
-
-@dataclass(frozen=True)
-class Follows:
-    """Why a metric adds nothing to a suite: it repeats the metric called `leader`, or "" where it never does."""
-
-    leader: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Level:
-    """What a paper reports of one training regime, and how it words it: a figure, or the interval up to `until`."""
-
-    regime: str
-    words: str
-    low: float
-    until: float | None = None
-
-    @property
-    def high(self) -> float:
-        """The other end; equal to `low` of a figure."""
-        return self.low if self.until is None else self.until
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """Published figures that stand beside a run's own; `remark` says what the source reports without figures."""
-
-    levels: tuple[Level, ...] = ()
-    remark: str = ""
-    source: str = OPD_PAPER
-
-    def cited(self) -> str:
-        """The figures in a sentence with their source."""
-        figures = "; ".join(f"{level.regime.upper()} {level.words}" for level in self.levels)
-        return " ".join(filter(None, (f"Published ({self.source}):", figures and f"{figures}.", self.remark)))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """One diagnostic: what it is called, what its figure means, and the function that computes it.
 
-    All of geomcheck's own give `words`, `distrust`, `inflated_by_rounding` and `example`, which tests hold. Another
-    package's metric may leave them out, and has the defaults that are named here.
+    All of geomcheck's own give `words`, `distrust` and `example`, which tests hold. Another package's metric may leave
+    them out, and has the defaults that are named here.
 
     Attributes:
         name: the key that suites write.
         title: what reports print.
         definition: the formula, in one line.
-        unit: of the figure; suites may write a FRACTION as a percentage, and must write ``deg`` or ``rad``
-            behind DEGREES.
+        unit: of the figure; suites may write a FRACTION in percent, and must write ``deg`` or ``rad`` behind DEGREES.
         low, high: the closed range of the figure whatever the matrix; `high` is None where there is no bound.
         bounds: its closed range for a shape, where that is narrower; see `range`.
         at_most: what bounds the figure by the shape, in words, where nothing else does.
@@ -192,8 +136,8 @@ class Metric:
         source: paper and, where known, table or equation.
         of_entries: whether the computation compares entries alone, and factorizes nothing.
         when_unchanged: whether the figure exists for a matrix that did not change (D = 0).
-        across: the computation looks at other checkpoints of the same weight.
-        against_reference: the computation needs the weights of a reference run.
+        across: whether the computation looks at other checkpoints of the same weight.
+        against_reference: whether the computation needs the weights of a reference run.
         compute: figures of one weight at one checkpoint, by statistic name ("value" for scalars).
         trivial_at: the ``checkpoint`` parameter that names where the figure is fixed by definition (a
             checkpoint compared with itself): it is neither measured nor judged there.
@@ -201,8 +145,7 @@ class Metric:
         words: the metric in plain words; by default they are made of title and definition.
         distrust: when not to trust the figure, in one or two sentences; by default nothing is said.
         inflated_by_rounding: whether rounding of W_t to its storage format changes the figure out of proportion to its
-            share of the update, so that verdicts warn; as it does where a figure is one of D_t's spectrum or subspaces,
-            or of angles. By default it is taken to.
+            share of the update, so that verdicts warn: by default, and of D_t's spectrum, its subspaces, and angles.
         follows: why calibration leaves the metric out beside another one; by default it does not.
         drawn: what every report measures of it and draws: its "trajectory" (mean over weights), or the statistics of
             each weight as a "spectrum"; by default only what suites ask for is shown.
@@ -310,6 +253,10 @@ class Metric:
     def measured_parameters(self) -> tuple[Parameter, ...]:
         """The parameters that change what is measured."""
         return tuple(parameter for parameter in self.parameters if not parameter.selects)
+
+
+share = partial(Metric, unit=Unit.FRACTION, high=1.0)
+"""Declares a metric that is a share of something, 0..1."""
 
 
 @dataclass

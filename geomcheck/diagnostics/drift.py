@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from geomcheck.diagnostics.declaration import Level, Metric, Published, Unit, Words, scalar
+from geomcheck.diagnostics.declaration import Metric, Unit, scalar, share
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
+from geomcheck.diagnostics.reading import Level, Published, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
@@ -69,12 +70,10 @@ SPECTRAL_SHIFT = Metric(
     example=(5e-5, 5e-4),
 )
 
-SPECTRAL_SHARE = Metric(
+SPECTRAL_SHARE = share(
     name="spectral_share",
     title="spectral share",
     definition="|sigma(W_t) - sigma(W_0)|_2 / |D_t|_F",
-    unit=Unit.FRACTION,
-    high=1.0,
     parameters=(EXCESS_OVER,),
     source="geomcheck; bounded by Mirsky's inequality",
     undefined="D_t = 0",
@@ -86,6 +85,5 @@ SPECTRAL_SHARE = Metric(
     ),
     distrust="Even an update without structure has some, about 0.03 for matrices 1024 wide and more for smaller ones "
     "(0.17 to 0.28 inside the principal subspace): judge the excess, with excess_over: shuffled.",
-    inflated_by_rounding=True,
     example=("15%", "30%"),
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from geomcheck.diagnostics.declaration import Follows, Metric, Parameter, Unit, Words, scalar
+from geomcheck.diagnostics.declaration import Parameter, scalar, share
 from geomcheck.diagnostics.null import EXCESS_OVER, equally_visible, with_null
+from geomcheck.diagnostics.reading import Follows, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
@@ -76,12 +77,10 @@ def _require_visible(update: Update) -> None:
         raise Undefined("no entry visibly changed in bf16, so the overlap with a mask is undefined")
 
 
-PRINCIPAL_OVERLAP = Metric(
+PRINCIPAL_OVERLAP = share(
     name="principal_overlap",
     title="principal-mask overlap",
     definition="|M_princ & M| / |M|; M_princ: top-alpha entries of the rank-r truncated SVD of W_0",
-    unit=Unit.FRACTION,
-    high=1.0,
     baseline="alpha, if changes ignored the size of the weights they hit",
     parameters=(ALPHA, RANK, EXCESS_OVER),
     source="arXiv 2606.07082; arXiv 2511.08567",
@@ -98,12 +97,10 @@ PRINCIPAL_OVERLAP = Metric(
     example=("15%", "29%"),
 )
 
-LOW_MAGNITUDE_OVERLAP = Metric(
+LOW_MAGNITUDE_OVERLAP = share(
     name="low_magnitude_overlap",
     title="low-magnitude-mask overlap",
     definition="|M_low & M| / |M|; M_low: bottom-alpha entries of |W_0|",
-    unit=Unit.FRACTION,
-    high=1.0,
     baseline="alpha, if changes ignored the size of the weights they hit",
     parameters=(ALPHA, EXCESS_OVER),
     source="arXiv 2606.07082; arXiv 2511.08567",

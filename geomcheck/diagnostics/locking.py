@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from geomcheck._lazy import late
-from geomcheck.diagnostics.declaration import Metric, Parameter, Published, RunView, Unit, Words, resolve_rank
+from geomcheck._lazy import torch
+from geomcheck.diagnostics.declaration import Parameter, RunView, resolve_rank, share
+from geomcheck.diagnostics.reading import Published, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-    from geomcheck.diagnostics.linalg import kernels
     from geomcheck.diagnostics.update import Update
-else:
-    torch, kernels = late("torch"), late("geomcheck.diagnostics.linalg.kernels")
 
 CHANNEL_K = Parameter(name="k", kind="rank", default=16, about="Dimension K of the channel V_K.")
 CHANNEL_SIDE = Parameter(
@@ -26,12 +23,7 @@ CHANNEL_SIDE = Parameter(
     default="right",
     about="Right singular subspaces V_K (the paper's), or left ones U_K.",
 )
-TO = Parameter(
-    name="to",
-    kind="checkpoint",
-    default="last",
-    about="The checkpoint whose channel is the reference.",
-)
+TO = Parameter(name="to", kind="checkpoint", default="last", about="The checkpoint whose channel is the reference.")
 FROM = Parameter(
     name="from",
     kind="checkpoint",
@@ -80,8 +72,7 @@ def subspace_energy(update: Update, channel: Tensor) -> float:
         Undefined: D_t is zero.
     """
     update.require_change()
-    delta = update.delta.matrix
-    return update.energy(kernels.product(delta, channel.to(delta.dtype)))
+    return update.energy(channel)
 
 
 def top_channel(update: Update, k: int, side: str) -> Tensor:
@@ -114,12 +105,10 @@ def _aligned_with_reference(update: Update, params: Mapping[str, Any], run: RunV
     return {"value": alignment(top_channel(update, k, side), top_channel(run.reference(), k, side))}
 
 
-SUBSPACE_ALIGNMENT = Metric(
+SUBSPACE_ALIGNMENT = share(
     name="subspace_alignment",
     title="subspace alignment",
     definition="Sim_K(t, s) = |V_K(t)^T V_K(s)|_F^2 / K, V_K: top-K right singular vectors of D_t",
-    unit=Unit.FRACTION,
-    high=1.0,
     bounds=_alignment_bounds,
     baseline="K / in",
     parameters=(CHANNEL_K, TO, CHANNEL_SIDE),
@@ -135,7 +124,6 @@ SUBSPACE_ALIGNMENT = Metric(
     ),
     distrust="It rises to 1 at the checkpoint that it compares with, by construction: only early values say something. "
     "Chance gives K / in, which is much in small matrices.",
-    inflated_by_rounding=True,
     drawn="trajectory",
     published=Published(
         remark="OPD is high from the first checkpoint on, SFT and RLVR rise gradually (no figures given)."
@@ -143,12 +131,10 @@ SUBSPACE_ALIGNMENT = Metric(
     example=("60%", "90%"),
 )
 
-SUBSPACE_ENERGY = Metric(
+SUBSPACE_ENERGY = share(
     name="subspace_energy",
     title="energy in an early channel",
     definition="|D_t V V^T|_F^2 / |D_t|_F^2, V = V_K of an early checkpoint",
-    unit=Unit.FRACTION,
-    high=1.0,
     baseline="K / in",
     parameters=(CHANNEL_K, FROM),
     source="arXiv 2606.07082",
@@ -162,17 +148,14 @@ SUBSPACE_ENERGY = Metric(
     ),
     distrust="Near the channel's own checkpoint it is high by construction. Chance gives K / in, which is much in "
     "small matrices.",
-    inflated_by_rounding=True,
     example=("50%", "90%"),
 )
 
-REFERENCE_ALIGNMENT = Metric(
+REFERENCE_ALIGNMENT = share(
     name="reference_alignment",
     title="alignment with the reference",
     definition="Sim_K(D_t, D'_t) = |V_K^T V'_K|_F^2 / K, V_K: top-K right singular vectors of this run's update and "
     "of the reference's at matching progress",
-    unit=Unit.FRACTION,
-    high=1.0,
     bounds=_alignment_bounds,
     baseline="K / in",
     parameters=(CHANNEL_K, CHANNEL_SIDE),
@@ -187,6 +170,5 @@ REFERENCE_ALIGNMENT = Metric(
         "The two runs went along different directions: they did not take the same path.",
     ),
     distrust="Chance gives K / in, which is much in small matrices; and both runs must start from the same W0.",
-    inflated_by_rounding=True,
     example=("30%", "80%"),
 )

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg import Certificate, Factorization, Route
-from geomcheck.diagnostics.linalg.dense import EPS, GRAM_VALUE_ERROR
-from geomcheck.errors import Undefined
+from geomcheck.diagnostics.linalg.dense import EPS, GRAM_VALUE_ERROR, rank_below
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,14 +37,10 @@ class LowRank:
 
 
 class LowRankFactorization:
-    """What `Factorization` gives of a matrix, for left right: from QR of both factors and their small core.
+    """What `Factorization` gives of a matrix, for the D of `LowRank`: from QR of both factors and their small core.
 
     With left = Q_l R_l and right^T = Q_r R_r, the singular values are those of R_l R_r^T, and the singular vectors
     are those of R_l R_r^T, turned by Q_l and Q_r. Every other singular value is zero.
-
-    Args:
-        left: float64, shape (out, r), finite.
-        right: float64, shape (r, in), finite.
     """
 
     routes: Mapping[str, Certificate] = {"singular values and channels of D": Certificate(Route.FACTORS, 1e-9)}
@@ -60,11 +55,6 @@ class LowRankFactorization:
     def norm(self) -> float:
         """Frobenius norm."""
         return torch.linalg.vector_norm(self._core.matrix).item()
-
-    @property
-    def operator_norm(self) -> float:
-        """sigma_1."""
-        return self._core.operator_norm
 
     def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
         """The k largest singular values, descending, shape (min(k, r, out, in),): all others are zero."""
@@ -88,4 +78,4 @@ class LowRankFactorization:
         """Refuse a subspace that rounding of the product would decide, by the rule for dense matrices."""
         values = self.top_values(k)
         if len(values) < k or values[-1] <= self._longest * EPS * values[0]:
-            raise Undefined(f"the matrix has rank below k = {k}, so it has no top-{k} subspace")
+            raise rank_below(k)

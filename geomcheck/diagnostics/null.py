@@ -12,19 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomcheck._lazy import late
+from geomcheck._lazy import late, torch
 from geomcheck.diagnostics.declaration import Compute, Parameter, RunView
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
-    import torch
-
     from geomcheck.diagnostics import storage
     from geomcheck.diagnostics import update as updates
     from geomcheck.diagnostics.update import Update
 else:
-    torch, storage = late("torch"), late("geomcheck.diagnostics.storage")
-    updates = late("geomcheck.diagnostics.update")
+    storage, updates = late("geomcheck.diagnostics.storage"), late("geomcheck.diagnostics.update")
 
 SHUFFLES = 4
 """Structureless updates behind one null; seeds 0..SHUFFLES-1."""
@@ -43,7 +40,7 @@ Null = Callable[["Update", int], "Update"]
 
 def shuffled(update: Update, seed: int) -> Update:
     """The same entries of D_t at random places of the matrix, not rounded again: norm and sizes stay exact."""
-    order = torch.randperm(update.matrix.numel(), generator=_generator(seed)).to(update.wt.device)
+    order = torch.randperm(update.matrix.numel(), generator=torch.Generator().manual_seed(seed)).to(update.wt.device)
     return updates.Update(update.base, update.base.matrix + update.matrix.flatten()[order].view(update.shape))
 
 
@@ -57,7 +54,8 @@ def equally_visible(update: Update, seed: int) -> Update:
     if update.wt.dtype != torch.bfloat16 or update.density == 0:
         return shuffled(update, seed)
     before = update.base.matrix
-    noise = torch.randn(update.shape, generator=_generator(seed), dtype=torch.float64).to(before.device)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(update.shape, generator=generator, dtype=torch.float64).to(before.device)
     stored = before.to(torch.bfloat16)
     neighbour = torch.nextafter(stored, noise.sign().to(torch.bfloat16) * torch.inf)
     # torch casts fp64 to bf16 by way of fp32: two fp32 steps past the middle are sure to round away from `stored`
@@ -90,7 +88,3 @@ def with_null(compute: Compute, null: Null = shuffled) -> Compute:
         return figures
 
     return computed
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)

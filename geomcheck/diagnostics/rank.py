@@ -6,27 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from geomcheck._lazy import late
-from geomcheck.diagnostics.declaration import (
-    Follows,
-    Level,
-    Metric,
-    Parameter,
-    Published,
-    Unit,
-    Words,
-    resolve_rank,
-    scalar,
-)
+from geomcheck._lazy import late, torch
+from geomcheck.diagnostics.declaration import Metric, Parameter, Unit, resolve_rank, scalar, share
+from geomcheck.diagnostics.reading import Follows, Level, Published, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
-    import torch
-
     from geomcheck.diagnostics import storage
     from geomcheck.diagnostics.update import Update
 else:
-    torch, storage = late("torch"), late("geomcheck.diagnostics.storage")
+    storage = late("geomcheck.diagnostics.storage")
 
 TOP_K = Parameter(name="k", kind="rank", default=16, about="How many of the largest singular values.")
 HILL_K = Parameter(
@@ -45,7 +34,6 @@ VALUE_ERRORS = (1e-5, 1e-9, 1e-14)
 
 SPECTRUM = tuple(f"s{number:02d}" for number in range(1, 17))
 """Statistics of `update_spectrum`: the first singular value, the second, ..."""
-
 
 FARTHER = Words(
     "How large the whole change of a weight matrix is.",
@@ -101,7 +89,7 @@ def stable_rank(update: Update) -> float:
         Undefined: D_t is zero.
     """
     update.require_change()
-    return max(1.0, (update.norm / update.spectrum.operator_norm) ** 2)
+    return max(1.0, (update.norm / float(update.spectrum.top_values(1)[0])) ** 2)
 
 
 def hill_exponent(update: Update, k: int = 16) -> float:
@@ -194,7 +182,6 @@ STABLE_RANK = Metric(
     ),
     distrust="Rounding to bf16 is full-rank and inflates it where updates are small: a true 6.7 read 23.3 at 11% "
     "support. Prefer fp32 checkpoints.",
-    inflated_by_rounding=True,
     drawn="trajectory",
     published=Published(
         levels=(Level("sft", "grows from about 20 to 75", 20, 75), Level("opd", "flat, about 20 to 30", 20, 30)),
@@ -253,18 +240,15 @@ HILL_EXPONENT = Metric(
         "A few directions dominate the update more than they should.",
     ),
     distrust="It depends on k, which the paper does not state: compare figures of one k alone.",
-    inflated_by_rounding=True,
     drawn="trajectory",
     published=Published(remark="The paper draws this figure without stating its k: no reference values."),
     example=(1, 3),
 )
 
-TOP_ENERGY = Metric(
+TOP_ENERGY = share(
     name="top_energy",
     title="top-k energy",
     definition="sum of the k largest sigma_i(D_t)^2 / |D_t|_F^2",
-    unit=Unit.FRACTION,
-    high=1.0,
     bounds=_energy_bounds,
     parameters=(TOP_K,),
     source="arXiv 2606.13657",
@@ -276,16 +260,13 @@ TOP_ENERGY = Metric(
         "The update is spread over more directions than it should be.",
     ),
     distrust="The largest k of n directions hold at least k / n of any update, which is much in small matrices.",
-    inflated_by_rounding=True,
     example=("40%", "60%"),
 )
 
-UPDATE_SPECTRUM = Metric(
+UPDATE_SPECTRUM = share(
     name="update_spectrum",
     title="singular spectrum of the update",
     definition="sigma_i(D_t) / |D_t|_F for the 16 largest singular values",
-    unit=Unit.FRACTION,
-    high=1.0,
     bounds=_spectrum_bounds,
     parameters=(
         Parameter(
@@ -306,18 +287,15 @@ UPDATE_SPECTRUM = Metric(
         "This direction of the update is weaker than it should be.",
     ),
     distrust="It is meant for reports; bands are better put around stable_rank or top_energy, which sum it up.",
-    inflated_by_rounding=True,
     follows=Follows("stable_rank", "its first value is 1 / sqrt(stable_rank)"),
     drawn="spectrum",
     example=("18%", "22%"),
 )
 
-ROUNDING_SHARE = Metric(
+ROUNDING_SHARE = share(
     name="rounding_share",
     title="rounding-noise share",
     definition="sum of ulp(w_t)^2 / 12 / |D_t|_F^2, at most 1",
-    unit=Unit.FRACTION,
-    high=1.0,
     source="geomcheck",
     undefined="D_t = 0",
     of_entries=True,

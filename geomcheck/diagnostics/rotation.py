@@ -7,28 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomcheck._lazy import late
-from geomcheck.diagnostics.declaration import (
-    Level,
-    Metric,
-    Parameter,
-    Published,
-    RunView,
-    Unit,
-    Words,
-    resolve_rank,
-    scalar,
-)
+from geomcheck._lazy import torch
+from geomcheck.diagnostics.declaration import Metric, Parameter, RunView, Unit, resolve_rank, scalar, share
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
+from geomcheck.diagnostics.reading import Level, Published, Words
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-    from geomcheck.diagnostics.linalg import kernels
     from geomcheck.diagnostics.update import Update
-else:
-    torch, kernels = late("torch"), late("geomcheck.diagnostics.linalg.kernels")
 
 SIDES = ("left", "right", "both")
 SUMMARIES = ("max", "mean", "median", "p95")
@@ -101,17 +88,13 @@ def principal_energy(update: Update, k: int) -> float:
     """
     update.require_change()
     left, right = update.base.principal(k)
-    delta = update.delta.matrix
-    return update.energy(kernels.product(left.to(delta.dtype).T, kernels.product(delta, right.to(delta.dtype))))
+    return update.energy(right, left)
 
 
 def _angles(update: Update, params: Mapping[str, Any], _: RunView) -> Mapping[str, float]:
     k = resolve_rank(params["k"], update.shape)
-    return {
-        f"{side}.{name}": value
-        for side, angles in rotation_angles(update, k).items()
-        for name, value in summaries(angles).items()
-    }
+    sides = {side: summaries(angles) for side, angles in rotation_angles(update, k).items()}
+    return {f"{side}.{name}": value for side, found in sides.items() for name, value in found.items()}
 
 
 PRINCIPAL_ANGLE = Metric(
@@ -162,12 +145,10 @@ PRINCIPAL_ANGLE = Metric(
     example=("0.5 deg", "1.5 deg"),
 )
 
-PRINCIPAL_ENERGY = Metric(
+PRINCIPAL_ENERGY = share(
     name="principal_energy",
     title="principal energy",
     definition="|U0_k^T D_t V0_k|_F^2 / |D_t|_F^2",
-    unit=Unit.FRACTION,
-    high=1.0,
     baseline="k^2 / (out in)",
     parameters=(PRINCIPAL_K, EXCESS_OVER),
     source="arXiv 2606.13657",
@@ -179,6 +160,5 @@ PRINCIPAL_ENERGY = Metric(
         "The update avoids the main directions of the original weights more than it should.",
     ),
     distrust="Compare it with chance, k^2 / (out in), or judge the excess, with excess_over: shuffled.",
-    inflated_by_rounding=True,
     example=("2%", "10%"),
 )

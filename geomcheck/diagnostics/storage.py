@@ -11,19 +11,11 @@ from torch import Tensor
 
 from geomcheck.diagnostics.formats import FORMATS
 
-_FORMATS = {
-    # explicit mantissa bits, smallest normal exponent
-    torch.bfloat16: (7, -126),
-    torch.float16: (10, -14),
-    torch.float32: (23, -126),
-    torch.float64: (52, -1022),
-}
-
-_INTEGERS = {
-    torch.bfloat16: torch.int16,
-    torch.float16: torch.int16,
-    torch.float32: torch.int32,
-    torch.float64: torch.int64,
+_FORMATS = {  # explicit mantissa bits, smallest normal exponent, integers of the same size
+    torch.bfloat16: (7, -126, torch.int16),
+    torch.float16: (10, -14, torch.int16),
+    torch.float32: (23, -126, torch.int32),
+    torch.float64: (52, -1022, torch.int64),
 }
 
 BLOCK = 1 << 16
@@ -31,7 +23,6 @@ BLOCK = 1 << 16
 
 DTYPE_NAMES = dict(zip(_FORMATS, FORMATS, strict=True))
 """The storage formats that are measured, under the short names that users write."""
-
 
 Array = np.ndarray | Tensor
 """Entries of a matrix: of one on the CPU as a numpy array, the comparisons of which are several times faster."""
@@ -102,11 +93,11 @@ def rounding_energy(wt: Tensor) -> float:
     Raises:
         OverflowError: it is beyond the range of float64.
     """
-    mantissa_bits, smallest = _FORMATS[wt.dtype]
-    infinity = torch.tensor(torch.inf, dtype=wt.dtype).view(_INTEGERS[wt.dtype])  # the bits of the exponent
+    mantissa_bits, smallest, integers = _FORMATS[wt.dtype]
+    infinity = torch.tensor(torch.inf, dtype=wt.dtype).view(integers)  # the bits of the exponent
     energy = 0.0
     for block in blocks_of(wt):
-        powers = (block.view(_INTEGERS[wt.dtype]) & infinity.item()).view(wt.dtype).double()
+        powers = (block.view(integers) & infinity.item()).view(wt.dtype).double()
         powers = powers.clamp_min(2.0**smallest)  # 2^exponent of each entry; subnormals have that of the smallest
         energy += float(powers @ powers)
     if math.isinf(energy):
@@ -120,4 +111,4 @@ def blocks_of(matrix: Tensor) -> tuple[Tensor, ...]:
 
 
 def _bits(w: Tensor) -> Array:
-    return array(w.contiguous().view(_INTEGERS[w.dtype]))
+    return array(w.contiguous().view(_FORMATS[w.dtype][2]))

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from geomcheck._lazy import late
-from geomcheck.diagnostics.declaration import Follows, Level, Metric, Parameter, Published, Unit, Words, scalar
+from geomcheck.diagnostics.declaration import Parameter, scalar, share
+from geomcheck.diagnostics.reading import Follows, Level, Published, Words
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
@@ -90,12 +91,10 @@ def frozen_share(update: Update) -> float:
     return float(update.is_zero)
 
 
-UPDATE_SPARSITY = Metric(
+UPDATE_SPARSITY = share(
     name="update_sparsity",
     title="update sparsity",
     definition="share of entries with |w_t - w_0| <= eta max(|w_0|, |w_t|) after a cast of both to bf16",
-    unit=Unit.FRACTION,
-    high=1.0,
     parameters=(CAST, ETA),
     fold="weighted",
     source="arXiv 2606.07082, Table 1; arXiv 2511.08567, Table 1",
@@ -109,12 +108,10 @@ UPDATE_SPARSITY = Metric(
     example=("45%", "60%"),
 )
 
-UPDATE_SUPPORT = Metric(
+UPDATE_SUPPORT = share(
     name="update_support",
     title="update support",
     definition="1 - update sparsity: share of entries that visibly changed",
-    unit=Unit.FRACTION,
-    high=1.0,
     parameters=(CAST, ETA),
     fold="weighted",
     source="arXiv 2606.07082, Table 1",
@@ -131,12 +128,10 @@ UPDATE_SUPPORT = Metric(
     example=("40%", "55%"),
 )
 
-MASK_JACCARD = Metric(
+MASK_JACCARD = share(
     name="mask_jaccard",
     title="mask Jaccard overlap",
     definition="|M & M'| / |M | M'| of the visible-update masks of this run and the reference",
-    unit=Unit.FRACTION,
-    high=1.0,
     baseline="p q / (p + q - p q) for mask densities p, q",
     source="arXiv 2511.08567 (0.55 to 0.60 for five runs from one base, chance 0.43 to 0.45)",
     undefined="neither run visibly changed the matrix",
@@ -155,12 +150,10 @@ MASK_JACCARD = Metric(
     example=("50%", "65%"),
 )
 
-FROZEN_SHARE = Metric(
+FROZEN_SHARE = share(
     name="frozen_share",
     title="frozen share",
     definition="share of weights whose W_t equals W_0 in every entry",
-    unit=Unit.FRACTION,
-    high=1.0,
     source="geomcheck",
     when_unchanged=True,
     of_entries=True,

@@ -16,19 +16,12 @@ import torch
 from torch import Tensor
 
 from geomcheck._compat import cached_property
-from geomcheck.diagnostics.linalg import (
-    ANGLE_FLOOR,
-    SMALL,
-    Basis,
-    Certificate,
-    Factorization,
-    Perturbation,
-    Route,
-    UpdateSpectrum,
-    principal_angles,
-    spectral_shift_norm,
-)
+from geomcheck.diagnostics.linalg import ANGLE_FLOOR, SMALL, Basis, Certificate, Factorization, Perturbation, Route
+from geomcheck.diagnostics.linalg.angles import principal_angles
+from geomcheck.diagnostics.linalg.dense import spectral_shift_norm
+from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, difference, difference_norm, frobenius_norm, scaled
+from geomcheck.diagnostics.linalg.spectrum import UpdateSpectrum
 from geomcheck.diagnostics.lowrank import LowRank, LowRankFactorization
 from geomcheck.diagnostics.masks import MagnitudeMask
 from geomcheck.diagnostics.storage import Array, count, magnitude_keys, size, visibly_changed
@@ -49,8 +42,7 @@ class Base:
 
     def __init__(self, w0: Tensor) -> None:
         self.w0 = w0.contiguous()
-        self._low: dict[float, MagnitudeMask] = {}
-        self._principal: dict[tuple[int, float], MagnitudeMask] = {}
+        self._masks: dict[tuple[int | None, float], MagnitudeMask] = {}
 
     @classmethod
     def from_state(cls, w0: Tensor, state: Mapping[str, Tensor]) -> Base:
@@ -122,18 +114,18 @@ class Base:
 
     def low_magnitude_mask(self, alpha: float) -> MagnitudeMask:
         """The alpha smallest entries of W0 by magnitude."""
-        if alpha not in self._low:
-            self._low[alpha] = MagnitudeMask.smallest(magnitude_keys(self.w0), alpha)
-        return self._low[alpha]
+        if (None, alpha) not in self._masks:
+            self._masks[None, alpha] = MagnitudeMask.smallest(magnitude_keys(self.w0), alpha)
+        return self._masks[None, alpha]
 
     def principal_mask(self, rank: int, alpha: float) -> MagnitudeMask:
         """The alpha largest entries, by magnitude, of the rank-`rank` truncated SVD of W0."""
-        if (rank, alpha) not in self._principal:
+        if (rank, alpha) not in self._masks:
             entries = self.truncated(rank)
             noise = MASK_NOISE * torch.finfo(entries.dtype).eps * float(entries.abs().max())
             entries = torch.where(entries.abs() > noise, entries, 0.0)  # where the truth is zero, all are tied
-            self._principal[rank, alpha] = MagnitudeMask.largest(magnitude_keys(entries), alpha)
-        return self._principal[rank, alpha]
+            self._masks[rank, alpha] = MagnitudeMask.largest(magnitude_keys(entries), alpha)
+        return self._masks[rank, alpha]
 
 
 class Update:
@@ -159,8 +151,6 @@ class Update:
         """What answered so far, by quantity, with its certificate."""
         spectrum = self.__dict__.get("spectrum")
         return self._own_routes | (spectrum.routes if spectrum else {})
-
-    # ---- the update itself
 
     @cached_property
     def wt(self) -> Tensor:
@@ -204,8 +194,12 @@ class Update:
         if self.is_zero:
             raise Undefined("W_t equals W0")
 
-    def energy(self, image: Tensor) -> float:
-        """Share ``|image|_F^2 / |D_t|_F^2`` of a product with `delta.matrix`, of any shape: 0..1."""
+    def energy(self, right: Tensor, left: Tensor | None = None) -> float:
+        """Share ``|left^T D_t right|_F^2 / |D_t|_F^2``, 0..1; orthonormal columns, shapes (out, any) and (in, any)."""
+        delta = self.delta.matrix
+        image = product(delta, right.to(delta.dtype))
+        if left is not None:
+            image = product(left.to(delta.dtype).T, image)
         inside = torch.linalg.vector_norm(image, dtype=torch.float64).item() * self.delta.factor
         return min(1.0, (inside / self.norm) ** 2)
 
@@ -220,8 +214,6 @@ class Update:
     def factorization(self) -> Factorization:
         """Singular values and subspaces of D_t, in float64."""
         return Factorization(self.matrix)
-
-    # ---- W_t against W0
 
     @cached_property
     def current(self) -> Factorization:
@@ -272,8 +264,6 @@ class Update:
                 return float(torch.linalg.vector_norm(shift)) * 2.0**self.base.basis.exponent
         self._own_routes["spectral shift"] = DENSE_SHIFT
         return spectral_shift_norm(self.base.factorization, self.current)
-
-    # ---- entries
 
     @cached_property
     def changed(self) -> Array:

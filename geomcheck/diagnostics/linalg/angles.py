@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg.kernels import cholesky, eigvalsh, gram64, solve_triangular, svdvals
+from geomcheck.diagnostics.linalg.kernels import cholesky, eigvalsh, gram, solve_triangular, svdvals
 
 
 def principal_angles(before: Tensor, after: Tensor) -> Tensor:
@@ -48,8 +48,8 @@ def angles_from_parts(inside: Tensor, outside: Tensor) -> Tensor:
     Raises:
         torch.linalg.LinAlgError: the columns of X are linearly dependent.
     """
-    lost = gram64(outside)
-    factor = cholesky(lost + gram64(inside))
+    lost = gram(outside.double())
+    factor = cholesky(lost + gram(inside.double()))
     half = solve_triangular(factor, lost, upper=False)
     squared_sines = eigvalsh(solve_triangular(factor, half.T, upper=False))
     return torch.arcsin(squared_sines.clamp(0, 1).sqrt())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from geomcheck._compat import cached_property
-from geomcheck.diagnostics.linalg.kernels import eigenpairs, finds_leading, gram, leading_eigenpairs, svd
+from geomcheck.diagnostics.linalg.kernels import by_numpy, eigenpairs, gram, leading_eigenpairs, svd
 from geomcheck.errors import Undefined
 
 EPS = torch.finfo(torch.float64).eps
@@ -50,8 +50,7 @@ class Factorization:
     def __init__(self, matrix: Tensor) -> None:
         self.matrix = matrix
         self.size = min(matrix.shape)
-        self._tops: dict[int, tuple[Tensor, Tensor]] = {}
-        self._errors: dict[int, float] = {}
+        self._tops: dict[int, tuple[Tensor, Tensor, float]] = {}
 
     def _gram(self) -> Tensor:
         """The smaller Gram matrix."""
@@ -72,7 +71,7 @@ class Factorization:
 
     def _eigen(self, count: int) -> tuple[Tensor, Tensor]:
         """At least `count` leading singular values and eigenvectors of the Gram matrix."""
-        few = count <= LEADING <= self.size // 4 and finds_leading(self.matrix)
+        few = count <= LEADING <= self.size // 4 and by_numpy(self.matrix)
         return self._leading if few else self._all  # whatever was asked before: the last bits differ
 
     @cached_property
@@ -93,11 +92,6 @@ class Factorization:
     def exact_values(self) -> Tensor:
         """All singular values, descending, shape (min(out, in),), by SVD; absolute error of order eps sigma_1."""
         return self._svd[1]
-
-    @property
-    def operator_norm(self) -> float:
-        """sigma_1."""
-        return float(self._eigen(1)[0][0])
 
     def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
         """The k largest singular values, descending, shape (k,), each to `within` relative, or to 1e-15 sigma_1."""
@@ -140,50 +134,48 @@ class Factorization:
 
     def rotation_error(self, k: int) -> float:
         """Rotation (rad) of the top-k singular subspaces that rounding may cause. Raises as `right`."""
-        self._top(k)
-        return self._errors[k]
+        return self._top(k)[2]
 
     @property
     def _rounding(self) -> float:
         """Singular values below it are nothing but rounding."""
         return max(self.matrix.shape) * EPS * float(self.exact_values[0])
 
-    def _top(self, k: int) -> tuple[Tensor, Tensor]:
-        """(U_k, V_k)."""
+    def _top(self, k: int) -> tuple[Tensor, Tensor, float]:
+        """(U_k, V_k), and the rotation of them that rounding may cause."""
         if k not in self._tops:
             self._tops[k] = self._computed_top(k)
         return self._tops[k]
 
-    def _computed_top(self, k: int) -> tuple[Tensor, Tensor]:
-        """(U_k, V_k), from the Gram matrix where rounding allows, from the SVD elsewhere."""
+    def _computed_top(self, k: int) -> tuple[Tensor, Tensor, float]:
+        """From the Gram matrix where rounding allows, from the SVD elsewhere."""
         if k > self.size:
-            raise _rank_below(k)
+            raise rank_below(k)
         values, vectors = self._eigen(k + 1)
         following = float(values[k]) if k < self.size else 0.0
         gap = float(values[k - 1]) ** 2 - following**2
         if gap * GRAM_ANGLE_ERROR >= EPS * float(values[0]) ** 2 and values[0] > 0:
-            self._errors[k] = EPS * float(values[0]) ** 2 / gap
-            side = vectors[:, :k]
+            side, error = vectors[:, :k], EPS * float(values[0]) ** 2 / gap
             if self.matrix.shape[0] >= self.matrix.shape[1]:
-                return (self.matrix @ side) / values[:k], side
-            return side, (self.matrix.T @ side) / values[:k]
+                return (self.matrix @ side) / values[:k], side, error
+            return side, (self.matrix.T @ side) / values[:k], error
         return self._top_by_svd(k)
 
-    def _top_by_svd(self, k: int) -> tuple[Tensor, Tensor]:
+    def _top_by_svd(self, k: int) -> tuple[Tensor, Tensor, float]:
         left, values, right = self._svd
         largest, kth = float(values[0]), float(values[k - 1])
         if kth <= self._rounding:
-            raise _rank_below(k)
+            raise rank_below(k)
         following = float(values[k]) if k < self.size else 0.0
         if (kth - following) * TIED_ANGLE_ERROR <= EPS * largest:
             raise Undefined(
                 f"singular values {k} and {k + 1} are tied ({kth:.6g}), so the top-{k} subspace is not unique"
             )
-        self._errors[k] = EPS * largest / (kth - following)
-        return left[:, :k], right[:k].T
+        return left[:, :k], right[:k].T, EPS * largest / (kth - following)
 
 
-def _rank_below(k: int) -> Undefined:
+def rank_below(k: int) -> Undefined:
+    """The error of a top-k subspace that the rank does not allow."""
     return Undefined(f"the matrix has rank below k = {k}, so it has no top-{k} subspace")
 
 

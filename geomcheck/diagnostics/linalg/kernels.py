@@ -41,7 +41,7 @@ def products(left: Tensor, right: Tensor) -> Tensor:
 
 def gram(tall: Tensor) -> Tensor:
     """``A^T A``, shape (n, n), in the dtype of A, shape (m, n)."""
-    if _by_numpy(tall):
+    if by_numpy(tall):
         matrix = tall.numpy()
         with np.errstate(over="ignore", invalid="ignore"):  # seen by whoever gets a figure that is not finite
             square = tall.new_empty(tall.shape[1], tall.shape[1])  # aligned as other tensors: same bits every time
@@ -50,15 +50,10 @@ def gram(tall: Tensor) -> Tensor:
     return tall.T @ tall
 
 
-def gram64(tall: Tensor) -> Tensor:
-    """``A^T A``, shape (n, n), in float64, of A of shape (m, n)."""
-    return gram(tall.double())
-
-
 @stackable(cost=16)
 def eigenpairs(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     """All eigenvalues, descending, and their eigenvectors as columns, shapes (n,) and (n, n); for large matrices."""
-    if _by_numpy(symmetric):
+    if by_numpy(symmetric):
         values, vectors = map(torch.from_numpy, np.linalg.eigh(symmetric.numpy()))
     else:
         values, vectors = torch.linalg.eigh(symmetric)
@@ -75,32 +70,21 @@ def eigh(symmetric: Tensor) -> tuple[Tensor, Tensor]:
 @stackable(cost=8)
 def eigvalsh(symmetric: Tensor) -> Tensor:
     """All eigenvalues, ascending, shape (n,)."""
-    if _by_numpy(symmetric):
+    if by_numpy(symmetric):
         return torch.from_numpy(np.linalg.eigvalsh(symmetric.numpy()))
     return torch.linalg.eigvalsh(symmetric)
 
 
 def leading_eigenpairs(symmetric: Tensor, count: int, *, overwrite: bool = False) -> tuple[Tensor, Tensor]:
     """The `count` largest eigenvalues, descending, and their eigenvectors, shapes (count,) and (n, count)."""
-    if not finds_leading(symmetric):
+    if not by_numpy(symmetric):
         values, vectors = eigenpairs(symmetric)
         return values[:count], vectors[:, :count]
-    size = len(symmetric)
-    wanted = (size - count, size - 1)
+    wanted = (len(symmetric) - count, len(symmetric) - 1)
     values, vectors = scipy.linalg.eigh(
         symmetric.numpy(), subset_by_index=wanted, driver="evr", overwrite_a=overwrite, check_finite=False
     )
     return torch.from_numpy(values).flip(0), torch.from_numpy(vectors).flip(1)
-
-
-def leading_eigenvectors(symmetric: Tensor, count: int) -> Tensor:
-    """Eigenvectors of the `count` largest eigenvalues, descending, as columns, shape (n, count)."""
-    return leading_eigenpairs(symmetric, count)[1]
-
-
-def finds_leading(symmetric: Tensor) -> bool:
-    """Whether the largest eigenpairs cost less than all, whatever the shape: scipy finds a part, torch finds all."""
-    return _by_numpy(symmetric)
 
 
 @stackable(cost=1)
@@ -134,5 +118,6 @@ def svdvals(matrix: Tensor) -> Tensor:
     return torch.linalg.svdvals(matrix)
 
 
-def _by_numpy(matrix: Tensor) -> bool:
+def by_numpy(matrix: Tensor) -> bool:
+    """Whether numpy and scipy answer, whatever the shape: they find the largest eigenpairs alone, torch finds all."""
     return NUMPY_ON_CPU and matrix.device.type == "cpu"

@@ -71,11 +71,6 @@ class BlockKrylov:
         self.projected = self.basis.T @ self.images
         self._looks: dict[int, tuple[Tensor, Tensor]] = {}
 
-    @property
-    def steps(self) -> int:
-        """Blocks in the space."""
-        return self.basis.shape[1] // BLOCK
-
     def extend(self) -> None:
         """Add ``A^T A`` times the last block, orthogonalized against all others."""
         block = self.images[:, -BLOCK:]
@@ -94,9 +89,9 @@ class BlockKrylov:
             The values, descending, shape (count,), their vectors, and their residuals, shape (n, count), float32; the
             same to the last bit whether or not the space is larger by now.
         """
-        while self.steps < steps:
-            self.extend()
         width = steps * BLOCK
+        while self.basis.shape[1] < width:
+            self.extend()
         if steps not in self._looks:
             projected = self.projected[:width, :width].contiguous()
             self._looks[steps] = eigh((projected + projected.T) / 2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +26,6 @@ from geomcheck.diagnostics.storage import blocks_of
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -60, 10
 """Powers of two between the largest entries of D and of W0 at which a perturbation of W0 is worth trying."""
 
-
 EIGENVALUE_ERROR = 4 * torch.finfo(torch.float64).eps
 """Error of each eigenvalue in float64, relative to the largest of all."""
 
@@ -35,16 +33,9 @@ WINDOWS_FROM = 1280
 """Size from which windows take less time than all eigenvalues at once (1.5 times less at 2048, 3 times at 4096)."""
 
 
-class Side(NamedTuple):
-    """Principal angles of the left, or of the right, singular subspaces.
-
-    Attributes:
-        angles: radians, ascending, float64.
-        rounding: typical error of them, in radians, by the products that they come from.
-    """
-
-    angles: Tensor
-    rounding: float
+Side = tuple[Tensor, float]
+"""Principal angles of the left, or of the right, singular subspaces, in radians, ascending, float64; and their typical
+error by the products that they come from."""
 
 
 class Perturbation:
@@ -98,8 +89,6 @@ class Perturbation:
     def _rounding(self) -> Rounding:
         delta = self.basis.tall(self.delta.matrix)
         return Rounding.of(self.basis.values, self.moved, delta, self._half, self.ratio)
-
-    # ---- singular values
 
     def shift(self) -> tuple[Tensor, Certificate]:
         """sigma(W_t) - sigma(W0), shape (n,), by the first certified route.
@@ -155,8 +144,6 @@ class Perturbation:
         grown = ((2 * scale * w0.double() + self.ratio * delta) @ delta.double() for w0, delta in pairs)
         return self.ratio * sum(map(float, grown))
 
-    # ---- subspaces
-
     def angles(self, k: int) -> tuple[tuple[Tensor, Tensor], Certificate] | None:
         """Principal angles of the top-k singular subspaces, (left, right) of the tall W0.
 
@@ -168,13 +155,13 @@ class Perturbation:
             return None
         for route, graph in self._graphs(k):
             try:
-                sides = self._left(graph, k), self._right(graph)
+                sides = self._left(graph, k), (angles_from_parts(graph.top, graph.rest), 0.0)
             except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # W_t has no k independent directions
                 return None
             certificate = Certificate(route, self._angle_error(graph, sides, k))
             if certificate.met:
-                left, right = sides
-                return (left.angles, right.angles), certificate
+                (left, _), (right, _) = sides
+                return (left, right), certificate
         return None
 
     def _graphs(self, k: int) -> Iterator[tuple[Route, Graph]]:
@@ -185,20 +172,15 @@ class Perturbation:
         values, vectors = self._eigen
         yield Route.BASIS_EIGEN, Graph(vectors[:k, :k].float(), vectors[k:, :k].float(), values, 0.0)
 
-    def _right(self, graph: Graph) -> Side:
-        """Angles between the base's subspace and that of ``X = V [top; rest]``."""
-        return Side(angles_from_parts(graph.top, graph.rest), 0.0)
-
     def _left(self, graph: Graph, k: int) -> Side:
-        """Angles between the base's subspace and that of ``W_t X``."""
+        """Angles between the base's subspace and that of ``W_t X``, where ``X = V [top; rest]``."""
         basis = self.basis.left(k)
         moved = product(self.moved, torch.cat([graph.top, graph.rest])).mul_(self.ratio)
         within = product(basis.T, moved)
         inside = self.basis.values[:k, None].float() * graph.top + within
         outside = product(self.basis.images[:, k:], graph.rest) + moved - product(basis, within)
         scale = self.basis.values[:k].float()
-        rounding = ROUNDING * spectral_norm(moved / scale)
-        return Side(angles_from_parts(inside / scale, outside / scale), rounding)
+        return angles_from_parts(inside / scale, outside / scale), ROUNDING * spectral_norm(moved / scale)
 
     def _angle_error(self, graph: Graph, sides: tuple[Side, Side], k: int) -> float:
         """Estimated relative error of the angles (with the floor of 0.01 degrees).
@@ -213,16 +195,10 @@ class Perturbation:
         at_cut = SAFETY * float(turned[-1, 0])
         turned[-1, 0] = 0.0
         # One entry may be far from what is typical; the norm of many is not.
-        lost = (
-            graph.error
-            + ROUNDING * spectral_norm(graph.rest)
-            + SAFETY * float(turned.max())
-            + 2 * spectral_norm(turned)
-        )
+        lost = graph.error + ROUNDING * spectral_norm(graph.rest) + SAFETY * float(turned.max())
+        lost += 2 * spectral_norm(turned)
         return max(
-            max(
-                (lost + SAFETY * rounding) / max(ANGLE_FLOOR, float(angles[0])),
-                at_cut / max(ANGLE_FLOOR, float(angles[-1])),
-            )
+            (lost + SAFETY * rounding if end == 0 else at_cut) / max(ANGLE_FLOOR, float(angles[end]))
             for angles, rounding in sides
+            for end in (0, -1)
         )

@@ -56,7 +56,8 @@ def invariant_graph(diagonal: Tensor, change: Tensor, k: int) -> Graph | None:
         None where the iteration does not converge.
     """
     start, stop = max(0, k - HALF_WINDOW), min(len(diagonal), k + HALF_WINDOW)
-    values, vectors = _window(diagonal, change, start, stop)
+    values, vectors = eigh(change[start:stop, start:stop].double() + torch.diag(diagonal[start:stop]))
+    values, vectors = values.flip(0), vectors.flip(1)  # of the window, descending, float64
     energies, coupling = _rotated(diagonal, change, values, vectors, start, stop)
     distance = energies[None, :k] - energies[k:, None]
     if float(distance.min()) <= 0:
@@ -66,13 +67,6 @@ def invariant_graph(diagonal: Tensor, change: Tensor, k: int) -> Graph | None:
         return None
     slope, error = solved
     return Graph(*_rotated_back(slope, vectors.float(), k, start, stop), energies, error)
-
-
-def _window(diagonal: Tensor, change: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, descending, and eigenvectors of the block [start, stop), float64."""
-    block = change[start:stop, start:stop].double() + torch.diag(diagonal[start:stop])
-    values, vectors = eigh(block)
-    return values.flip(0), vectors.flip(1)
 
 
 def _rotated(

@@ -11,16 +11,8 @@ from torch import Tensor
 from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
-from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenvectors, orthonormal, product
-from geomcheck.diagnostics.linalg.krylov import (
-    BLOCK,
-    GUARDS,
-    LARGEST_K,
-    BlockKrylov,
-    Ritz,
-    errors,
-    verified,
-)
+from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenpairs, orthonormal, product
+from geomcheck.diagnostics.linalg.krylov import BLOCK, GUARDS, LARGEST_K, BlockKrylov, Ritz, errors, verified
 from geomcheck.diagnostics.linalg.scaling import Scaled
 
 SMALL = 256
@@ -65,11 +57,6 @@ class UpdateSpectrum:
         self.routes: dict[str, Certificate] = {}
         self._found: dict[tuple[Route, int, torch.dtype], Ritz | None] = {}
         self._leading: dict[tuple[Route, int], Tensor | None] = {}
-
-    @property
-    def operator_norm(self) -> float:
-        """sigma_1."""
-        return float(self.top_values(1)[0])
 
     def top_values(self, k: int, *, within: float = ACCEPTED_VALUE) -> Tensor:
         """The k largest singular values, descending, float64, shape (k,), each to `within` relative."""
@@ -153,7 +140,7 @@ class UpdateSpectrum:
     def _vectors(self, route: Route, k: int) -> Tensor | None:
         if (route, k) not in self._leading:
             iterated = route is Route.KRYLOV
-            vectors = self._iterated(k) if iterated else leading_eigenvectors(self._square, k + 1 + GUARDS)
+            vectors = self._iterated(k) if iterated else leading_eigenpairs(self._square, k + 1 + GUARDS)[1]
             self._leading[route, k] = vectors
         return self._leading[route, k]
 
@@ -169,13 +156,9 @@ class UpdateSpectrum:
                 return vectors
             if steps == last or not _in_range(values.sqrt(), k):
                 return None
-            steps = min(last, steps + _blocks_to_go(angle_error))
-            before = angle_error
-
-
-def _blocks_to_go(angle_error: float) -> int:
-    """Blocks until the next look, if each gains half a digit."""
-    return math.ceil(2 * math.log10(angle_error / ANGLE_ERROR)) if angle_error <= 1 else UNDECIDED
+            # each block gains half a digit
+            more = math.ceil(2 * math.log10(angle_error / ANGLE_ERROR)) if angle_error <= 1 else UNDECIDED
+            steps, before = min(last, steps + more), angle_error
 
 
 def _in_range(values: Tensor, k: int) -> bool:

@@ -102,19 +102,21 @@ def windowed_eigenvalues(diagonal: Tensor, change: Tensor) -> Windowed | None:
     if count < SMALLEST:
         return None
     energies, change = _ordered(diagonal + change.diagonal(), change)
-    halo, end = _halo(count), _end(count)
+    halo = max(16, math.isqrt(count) // 2)  # neighbours on each side: couplings grow as sqrt(n) against distances
+    end = max(2 * CENTER, count // 13)  # found together: at the lower end singular values are nearly zero
     spans = _spans(energies.tolist(), halo, end)
     if len(spans) > MOST_WINDOWS * count / CENTER:
         return None
-    places = [_Place.of(span, count, 4 * halo if span.stop == count else halo) for span in spans]
+    halos = [4 * halo if span.stop == count else halo for span in spans]
+    places = [_Place(max(0, s.start - h), min(count, s.stop + h), s) for s, h in zip(spans, halos, strict=True)]
     answers = _Answers(energies)
     some = {*range(0, len(spans), SOME), len(spans) - 1}
     for chosen in (some, set(range(len(spans))) - some):
-        for indices in _alike(places, chosen):
-            windows = _Windows(energies, change, [places[index] for index in indices])
+        for alike in _alike(places, chosen):
+            windows = _Windows(energies, change, alike)
             if not windows.are_weakly_coupled(_room(energies, halo)):
                 return None
-            answers.add([spans[index] for index in indices], windows)
+            answers.add(windows)
         if not answers.windowed().relative_error(diagonal.sqrt()) <= ACCURACY:
             return None
     return answers.held_against(change)
@@ -151,47 +153,27 @@ def _spans(energies: list[float], halo: int, end: int) -> list[slice]:
     return [*spans, slice(last, len(energies))]
 
 
-def _halo(count: int) -> int:
-    """Neighbours on each side that take part in a window exactly: couplings grow as sqrt(n) against distances."""
-    return max(16, math.isqrt(count) // 2)
-
-
-def _end(count: int) -> int:
-    """Eigenvalues that are found together at the lower end, where singular values are nearly zero."""
-    return max(2 * CENTER, count // 13)
-
-
 @dataclass(frozen=True)
 class _Place:
-    """Where a window lies: coordinates [low, high), of which it answers for `central`, counted from `low`."""
+    """Where a window lies: coordinates [low, high), of which it answers for `span`."""
 
     low: int
     high: int
-    central: slice
-
-    @classmethod
-    def of(cls, span: slice, count: int, halo: int) -> _Place:
-        low = max(0, span.start - halo)
-        return cls(low, min(count, span.stop + halo), slice(span.start - low, span.stop - low))
+    span: slice
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Equal of places whose windows can be done at once."""
-        return self.high - self.low, self.central.start, self.central.stop
-
-    @property
-    def middle(self) -> int:
-        """The coordinate whose energy stands for the window's."""
-        return self.low + (self.central.start + self.central.stop) // 2
+        """Equal of places whose windows can be done at once: the size, and `span` counted from `low`."""
+        return self.high - self.low, self.span.start - self.low, self.span.stop - self.low
 
 
-def _alike(places: Sequence[_Place], chosen: Collection[int]) -> Iterator[list[int]]:
+def _alike(places: Sequence[_Place], chosen: Collection[int]) -> Iterator[list[_Place]]:
     """Those of the `chosen` windows that can be done at once, as they are of one shape; the smallest first."""
-    groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int, int], list[_Place]] = defaultdict(list)
     for index in sorted(chosen):
-        groups[places[index].shape].append(index)
-    for _, indices in sorted(groups.items()):
-        yield from (indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE))
+        groups[places[index].shape].append(places[index])
+    for shape in sorted(groups):
+        yield from (groups[shape][start : start + AT_ONCE] for start in range(0, len(groups[shape]), AT_ONCE))
 
 
 class _Answers:
@@ -203,11 +185,11 @@ class _Answers:
         self.strength = torch.zeros_like(energies)
         self.ratio = 0.0
 
-    def add(self, spans: Sequence[slice], windows: _Windows) -> None:
+    def add(self, windows: _Windows) -> None:
         """Take in what some windows say."""
         eigenvalues, strength, ratio = windows.solved()
-        for span, values, strengths in zip(spans, eigenvalues, strength, strict=True):
-            self.eigenvalues[span], self.strength[span] = values, strengths
+        for place, values, strengths in zip(windows.places, eigenvalues, strength, strict=True):
+            self.eigenvalues[place.span], self.strength[place.span] = values, strengths
         self.ratio = max(self.ratio, ratio)
 
     def windowed(self, trace_defect: float = 0.0, square_defect: float = 0.0) -> Windowed:
@@ -229,9 +211,9 @@ class _Windows:
     """The effective eigenproblems of windows at `places` of one shape, energies relative to the window's."""
 
     def __init__(self, energies: Tensor, change: Tensor, places: Sequence[_Place]) -> None:
-        self.change = change
-        self.central = central = places[0].central
-        self.energy = torch.stack([energies[place.middle] for place in places])[:, None]
+        self.change, self.places = change, places
+        self.central = slice(*places[0].shape[1:])
+        self.energy = torch.stack([energies[(p.span.start + p.span.stop) // 2] for p in places])[:, None]
         inside = torch.zeros(len(places), len(energies), dtype=torch.bool)
         for row, place in zip(inside, places, strict=True):
             row[place.low : place.high] = True
@@ -244,7 +226,6 @@ class _Windows:
         own = torch.stack([energies[place.low : place.high] for place in places])
         block.diagonal(dim1=-2, dim2=-1).copy_(own - self.energy)
         self.block = block + products(outside, self.couplings.mT).double()
-        self.starts = [place.low + central.start for place in places]
 
     def are_weakly_coupled(self, room: Tensor) -> bool:
         """Whether perturbation theory applies: little lies outside, and no eigenvalue moves past too many others.
@@ -255,7 +236,7 @@ class _Windows:
         self.mixing = float(self.metric.diagonal(dim1=-2, dim2=-1)[:, self.central].max())
         couplings = self.block - torch.diag_embed(self.block.diagonal(dim1=-2, dim2=-1))
         moves = torch.linalg.vector_norm(couplings[:, self.central], dim=-1)
-        rooms = torch.stack([room[start : start + moves.shape[1]] for start in self.starts])
+        rooms = torch.stack([room[place.span] for place in self.places])
         return self.mixing <= MIXING and bool((moves <= rooms).all())
 
     def solved(self) -> tuple[Tensor, Tensor, float]:
@@ -273,7 +254,8 @@ class _Windows:
         offset = values.float()[..., None]
         gaps = offset + self.distance[:, None]
         first = reached / gaps
-        image = torch.addcmul(self._image(first), first, self.change.diagonal(), value=-1)
+        image = product(first.flatten(0, 1), self.change).view(first.shape)
+        image = torch.addcmul(image, first, self.change.diagonal(), value=-1)
         second = image / gaps
         # `block` has the dependence on lambda to first order; this is what is left of it
         curved = (first * reached * (offset / self.distance[:, None]) ** 2).sum(-1).double()
@@ -283,6 +265,3 @@ class _Windows:
         sizes = [torch.linalg.matrix_norm(tails).clamp_min(1e-30) for tails in (first, second)]
         ratio = max(float((sizes[1] / sizes[0]).max()), self.mixing**0.5)
         return corrected, torch.linalg.vector_norm(series, dim=-1), ratio
-
-    def _image(self, rows: Tensor) -> Tensor:
-        return product(rows.flatten(0, 1), self.change).view(rows.shape)

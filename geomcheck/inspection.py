@@ -36,7 +36,6 @@ processor time, on a core that multiplies float64 matrices at 46 GFLOP/s."""
 CORE_GFLOPS = 46.0
 """Speed of that core."""
 
-
 NO_MATRIX = "a vector or a number: no diagnostic applies"
 
 
@@ -65,13 +64,10 @@ class Held:
 
 @dataclass(frozen=True)
 class WeightGroup:
-    """Weights that share a module, a shape, and a fate.
+    """Weights of one role (attention, mlp, ...) that share a module, a shape, and a fate.
 
     Attributes:
-        kind: role in the network (attention, mlp, ...).
         module: last component of their names.
-        shape: of each.
-        count: how many there are.
         example: the first of their names.
         reason: why none of them is measured; None where they are.
     """
@@ -89,7 +85,6 @@ class Cost:
     """An estimate of measuring every attention and MLP matrix with every metric.
 
     Attributes:
-        weights: number of matrices.
         bytes_read: of W0 and all checkpoints; metrics that compare checkpoints read the checkpoints twice.
         gflop: float64 operations, in 10^9.
         core_hours: on a core of `CORE_GFLOPS`.
@@ -107,11 +102,8 @@ class Inspection:
 
     Attributes:
         kind: ``run`` or ``record``.
-        name: of the run.
-        path: as given.
         framework: what wrote the run's directories; empty for a record.
         layout: how its weights are stored.
-        checkpoints: in the order of training.
         left_out: (name, reason) of step directories that are not checkpoints.
         notes: what a reader should know, of `left_out` too.
         base: W0; None where there is none.
@@ -143,7 +135,7 @@ class Inspection:
 
 
 def inspect(path: str | Path, *, base: str | Path | None = None) -> Inspection:
-    """Look at a run directory or a record file; opens headers only.
+    """Look at a run directory or a record file, opening headers only.
 
     Args:
         path: the run or record.
@@ -185,12 +177,8 @@ def _matched(found: Inspection, run: Run, w0: BaseWeights | None, against: BaseW
     """`found` with the weights of `run` under their canonical names, matched with those of `against`."""
     run, against = comparable(run, against)
     record = survey(run, against)
-    return replace(
-        found,
-        notes=run.notes,
-        groups=_groups(record),
-        cost=_cost(found, run, against if w0 else None, record),
-    )
+    cost = _cost(found, run, against if w0 else None, record)
+    return replace(found, notes=run.notes, groups=_groups(record), cost=cost)
 
 
 def _without_base(run: Run, path: str | Path, missing: str) -> Inspection:
@@ -221,15 +209,9 @@ def _of_record(record: Record, path: str | Path) -> Inspection:
 
 def _held(name: str, source: WeightSource, checkpoint: Checkpoint | None = None) -> Held:
     stored = source.weights.values()
-    return Held(
-        name,
-        str(source.path),
-        checkpoint.step if checkpoint else None,
-        checkpoint.progress if checkpoint else None,
-        source.layout,
-        dict(Counter(entry.dtype for entry in stored).most_common()),
-        sum(map(_bytes, stored)),
-    )
+    step, progress = (checkpoint.step, checkpoint.progress) if checkpoint else (None, None)
+    dtypes = dict(Counter(entry.dtype for entry in stored).most_common())
+    return Held(name, str(source.path), step, progress, source.layout, dtypes, sum(map(_bytes, stored)))
 
 
 def _bytes(stored: Stored) -> int:
@@ -266,9 +248,5 @@ def _cost(found: Inspection, run: Run, w0: BaseWeights | None, record: Record) -
     sources = [*([w0.source] if w0 else []), *(checkpoint.source for checkpoint in run.checkpoints)]
     held = [*([found.base] if found.base else []), *found.checkpoints]
     wanted = (sum(_bytes(source.weights[weight.name]) for weight in weights) for source in sources)
-    return Cost(
-        weights=len(weights),
-        bytes_read=sum(min(there.bytes, size) for there, size in zip(held, wanted, strict=True)),
-        gflop=gflop,
-        core_hours=gflop / CORE_GFLOPS / 3600,
-    )
+    bytes_read = sum(min(there.bytes, size) for there, size in zip(held, wanted, strict=True))
+    return Cost(len(weights), bytes_read, gflop, core_hours=gflop / CORE_GFLOPS / 3600)

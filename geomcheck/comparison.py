@@ -1,19 +1,20 @@
-"""Compare two runs, metric by metric at matching progress."""
+"""Two runs side by side: every figure at matching progress, the layers that moved, what their updates share."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from geomcheck.api import measure
+from geomcheck.api import RunOrRecord, has_weights, measure, records_of
 from geomcheck.checkpoints import BaseWeights
-from geomcheck.comparison.contrast import Comparison, LayerPair, MetricPairs, Pair, Shared
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.record import Point, Record
 from geomcheck.record.points import matches, nearest
-from geomcheck.sources import Source, records_of
 from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.selection import DEFAULT, Selection
@@ -21,15 +22,135 @@ from geomcheck.suite.likeness import differences, start_difference
 from geomcheck.suite.sampling import Sample, default_sample
 from geomcheck.suite.verdict import Unanswerable
 
+__all__ = ["Comparison", "LayerPair", "MetricPairs", "Pair", "Shared", "compare"]
+
 MOVEMENT = "relative_update_norm"
 DENSITY = "update_support"
 
 Matched = Sequence[tuple[Point, Point]]
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A figure of both runs at checkpoints of matching progress, folded over weights.
+
+    Attributes:
+        step, other_step: of the first and the second run.
+        progress: of the first run's checkpoint.
+        ours, theirs: the first and the second run's figure, in the metric's unit.
+    """
+
+    step: int
+    other_step: int
+    progress: float
+    ours: float
+    theirs: float
+
+    @property
+    def difference(self) -> float:
+        """The second run's figure minus the first's."""
+        return self.theirs - self.ours
+
+    @property
+    def relative(self) -> float:
+        """The difference as a share of the first run's figure; 0 between equals, infinite above a zero."""
+        if self.difference == 0:
+            return 0.0
+        return self.difference / abs(self.ours) if self.ours else math.copysign(math.inf, self.difference)
+
+    def to_dict(self) -> dict[str, Any]:
+        """In plain builtins."""
+        relative = self.relative if math.isfinite(self.relative) else None
+        facts = {"step": self.step, "other_step": self.other_step, "progress": self.progress}
+        return facts | {"a": self.ours, "b": self.theirs, "difference": self.difference, "relative": relative}
+
+
+@dataclass(frozen=True)
+class MetricPairs:
+    """One metric at every pair of checkpoints, in the order of training."""
+
+    metric: Metric
+    pairs: tuple[Pair, ...]
+
+    @property
+    def widest(self) -> Pair:
+        """The pair with the largest relative difference; of several, the first."""
+        return max(self.pairs, key=lambda pair: abs(pair.relative))
+
+
+@dataclass(frozen=True)
+class LayerPair:
+    """How far a layer moved in both runs at the last matching checkpoints: mean relative update norm."""
+
+    layer: str
+    ours: float
+    theirs: float
+
+    @property
+    def ratio(self) -> float:
+        """The second run's over the first's: 1 between equals, infinite over zero."""
+        if self.ours == self.theirs:
+            return 1.0
+        return self.theirs / self.ours if self.ours else math.inf
+
+    @property
+    def contrast(self) -> float:
+        """``|log(ratio)|``: infinite where one run alone left the layer as it was."""
+        return abs(math.log(self.ratio)) if 0 < self.ratio < math.inf else math.inf
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the two updates have in common at one pair of checkpoints, beside what chance gives, if that is known."""
+
+    metric: Metric
+    step: int
+    value: float
+    chance: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two runs of one model, `a` and `b`.
+
+    Attributes:
+        rows: metrics that both have.
+        layers: the layers whose update norms differ most, first.
+        shared: overlap of the updates; empty where it cannot be told.
+        unanswered: (what, why) of everything that could not be compared.
+        notes: what a reader should know before the figures.
+    """
+
+    a: str
+    b: str
+    rows: tuple[MetricPairs, ...]
+    layers: tuple[LayerPair, ...]
+    shared: tuple[Shared, ...]
+    unanswered: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """In plain builtins; differences are `b` minus `a`, relative ones null where `a` is zero."""
+        return {
+            "format": 1,
+            "a": self.a,
+            "b": self.b,
+            "metrics": [
+                {"metric": row.metric.name, "params": row.metric.defaults, "pairs": [p.to_dict() for p in row.pairs]}
+                for row in self.rows
+            ],
+            "layers": [{"layer": pair.layer, "a": pair.ours, "b": pair.theirs} for pair in self.layers],
+            "shared": [
+                {"metric": s.metric.name, "step": s.step, "value": s.value, "chance": s.chance} for s in self.shared
+            ],
+            "notes": list(self.notes),
+            "unanswered": [{"what": what, "why": why} for what, why in self.unanswered],
+        }
+
+
 def compare(
-    a: Source,
-    b: Source,
+    a: RunOrRecord,
+    b: RunOrRecord,
     *,
     base: BaseWeights | str | Path | None = None,
     weights: Selection = DEFAULT,
@@ -51,19 +172,20 @@ def compare(
     difference = next(differences(ours, theirs, weights), None)
     if difference is not None:
         raise UsageError(f"{ours.path} and {theirs.path} cannot be compared: {difference}")
-    matched = _matched(ours, theirs)
-    metrics = [metric for metric in load_metrics() if metric.measured_by_default]
+    matched, start = _matched(ours, theirs), start_difference(ours, theirs)
     overlaps = [metric for metric in load_metrics() if metric.against_reference]
     rows, shared, unanswered = [], [], []
-    for metric in metrics:
+    for metric in (metric for metric in load_metrics() if metric.measured_by_default):
         try:
             rows.append(_pairs(metric, ours, theirs, matched, weights))
         except Unanswerable as error:
             unanswered.append((metric.name, str(error)))
-    reason = _no_overlap(a, b, ours, theirs)
-    if reason is None:
-        assert not isinstance(a, Record)
-        assert not isinstance(b, Record)
+    if not (has_weights(a) and has_weights(b)):
+        reason = "needs the weights of both runs, and a record holds none; give run directories"
+        unanswered += [(metric.name, reason) for metric in overlaps]
+    elif start is not None:
+        unanswered += [(metric.name, str(start)) for metric in overlaps]
+    else:
         names = [metric.name for metric in overlaps]
         overlap = measure(a, base=base, metrics=names, weights=weights, reference=b, workers=workers)
         for metric in overlaps:
@@ -71,9 +193,6 @@ def compare(
                 shared.append(_shared(metric, overlap, (ours, theirs), matched[-1], weights))
             except Unanswerable as error:
                 unanswered.append((metric.name, str(error)))
-    else:
-        unanswered += [(metric.name, reason) for metric in overlaps]
-    start = start_difference(ours, theirs)
     return Comparison(
         a=ours.path,
         b=theirs.path,
@@ -111,7 +230,7 @@ def _pairs(metric: Metric, ours: Record, theirs: Record, matched: Matched, weigh
     ]
     if not pairs:
         raise Unanswerable("it is fixed by definition at every matching checkpoint")
-    return MetricPairs(metric, metric.defaults, tuple(pairs))
+    return MetricPairs(metric, tuple(pairs))
 
 
 def _folded(found: Sample, point: Point, metric: Metric) -> float:
@@ -139,14 +258,6 @@ def _by_layer(record: Record, point: Point, weights: Selection) -> dict[str, flo
         layer = found.used[name].layer
         layers.setdefault("outside layers" if layer is None else f"layer {layer}", []).append(value)
     return {layer: statistics.fmean(values) for layer, values in layers.items()}
-
-
-def _no_overlap(a: Source, b: Source, ours: Record, theirs: Record) -> str | None:
-    """Why the overlap of the updates cannot be told, or None."""
-    if any(isinstance(one, Record) or (isinstance(one, str | Path) and Path(one).is_file()) for one in (a, b)):
-        return "needs the weights of both runs, and a record holds none; give run directories"
-    difference = start_difference(ours, theirs)
-    return None if difference is None else str(difference)
 
 
 def _shared(
