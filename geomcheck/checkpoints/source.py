@@ -123,16 +123,8 @@ class Wrapped:
 
     def __init__(self, source: WeightSource) -> None:
         self._source = source
-
-    @property
-    def path(self) -> Path:
-        """See `WeightSource`."""
-        return self._source.path
-
-    @property
-    def layout(self) -> str:
-        """See `WeightSource`."""
-        return self._source.layout
+        self.path: Path = source.path
+        self.layout: str = source.layout
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from geomcheck._lazy import torch
+from geomcheck.checkpoints.canonical.rows import Rows
 from geomcheck.checkpoints.source import Change, Stored, WeightSource, Wrapped
 from geomcheck.errors import RunError
 
@@ -32,6 +33,17 @@ class Part:
     stored: Stored
     at: tuple[int, ...] = ()
     take: Callable[[Tensor], Tensor] | None = None
+
+    def each(self) -> Iterator[Part]:
+        """What lies at each index of the leading dimension, which there must be; this is without `take`."""
+        inner = replace(self.stored, shape=self.stored.shape[1:])
+        return (Part(self.tensor, inner, (*self.at, index)) for index in range(self.stored.shape[0]))
+
+    def rows(self, start: int, stop: int) -> Part:
+        """The rows from `start` to `stop`; this is without `take`."""
+        count, *rest = self.stored.shape
+        taken = replace(self.stored, shape=(stop - start, *rest))
+        return Part(self.tensor, taken, self.at, Rows(1, count, start, stop))
 
 
 class PartsOf(Wrapped):

@@ -87,8 +87,7 @@ def _parts(source: WeightSource, model: Mapping[str, Any], name: str, stored: St
             yield f"{where}.self_attn.{letter}_proj.weight", part
         return
     if (experts := _EXPERTS.fullmatch(rest)) and len(stored.shape) == 3 and prod(stored.shape):
-        for expert in range(stored.shape[0]):
-            part = Part(name, Stored(stored.shape[1:], stored.dtype), (expert,))
+        for expert, part in enumerate(Part(name, stored).each()):
             yield f"{where}.mlp.experts.{expert}.{_PROJECTIONS[experts[1]]}.weight", part
         return
     suffix = renamed(rest, _IN_LAYER)
