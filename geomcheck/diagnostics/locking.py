@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from geomcheck._lazy import late
+from geomcheck._lazy import late, torch
 from geomcheck.diagnostics.declaration import Metric, Parameter, Published, RunView, Unit, Words, resolve_rank
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from geomcheck.diagnostics.linalg import kernels
     from geomcheck.diagnostics.update import Update
 else:
-    torch, kernels = late("torch"), late("geomcheck.diagnostics.linalg.kernels")
+    kernels = late("geomcheck.diagnostics.linalg.kernels")
 
 CHANNEL_K = Parameter(name="k", kind="rank", default=16, about="Dimension K of the channel V_K.")
 CHANNEL_SIDE = Parameter(

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomcheck._lazy import late
+from geomcheck._lazy import late, torch
 from geomcheck.diagnostics.declaration import Compute, Parameter, RunView
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
-    import torch
-
     from geomcheck.diagnostics import storage
     from geomcheck.diagnostics import update as updates
     from geomcheck.diagnostics.update import Update
 else:
-    torch, storage = late("torch"), late("geomcheck.diagnostics.storage")
+    storage = late("geomcheck.diagnostics.storage")
     updates = late("geomcheck.diagnostics.update")
 
 SHUFFLES = 4

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from geomcheck._lazy import late
+from geomcheck._lazy import late, torch
 from geomcheck.diagnostics.declaration import (
     Follows,
     Level,
@@ -21,12 +21,10 @@ from geomcheck.diagnostics.declaration import (
 from geomcheck.errors import Undefined
 
 if TYPE_CHECKING:
-    import torch
-
     from geomcheck.diagnostics import storage
     from geomcheck.diagnostics.update import Update
 else:
-    torch, storage = late("torch"), late("geomcheck.diagnostics.storage")
+    storage = late("geomcheck.diagnostics.storage")
 
 TOP_K = Parameter(name="k", kind="rank", default=16, about="How many of the largest singular values.")
 HILL_K = Parameter(

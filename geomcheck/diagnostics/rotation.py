@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomcheck._lazy import late
+from geomcheck._lazy import late, torch
 from geomcheck.diagnostics.declaration import (
     Level,
     Metric,
@@ -22,13 +22,12 @@ from geomcheck.diagnostics.declaration import (
 from geomcheck.diagnostics.null import EXCESS_OVER, with_null
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from geomcheck.diagnostics.linalg import kernels
     from geomcheck.diagnostics.update import Update
 else:
-    torch, kernels = late("torch"), late("geomcheck.diagnostics.linalg.kernels")
+    kernels = late("geomcheck.diagnostics.linalg.kernels")
 
 SIDES = ("left", "right", "both")
 SUMMARIES = ("max", "mean", "median", "p95")
