@@ -8,19 +8,16 @@ from contextlib import closing
 
 from geomcheck.checkpoints import BaseWeights, Run
 from geomcheck.checkpoints.canonical import is_fp8
-from geomcheck.diagnostics import Metric, Registry, load_metrics
+from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError
 from geomcheck.measurement.cache import Recall
 from geomcheck.measurement.content import fingerprint
-from geomcheck.measurement.measured import W0, Answer, Measured, Snapshot
+from geomcheck.measurement.measured import W0, Measured, Snapshot
 from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, NotEnoughMemory, Sources
-from geomcheck.record.column import Figure
-from geomcheck.record.points import is_trivial
-from geomcheck.record.record import Point, Record, Row, columns_of
-from geomcheck.record.request import Plan, Request
+from geomcheck.record import Figure, Plan, Point, Record, Request, Row, columns_of, is_trivial
 from geomcheck.record.routes import tally
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
@@ -180,14 +177,12 @@ def _unmeasured(sources: Sources, recall: Recall, measured: Collection[str]) -> 
 def _rows(record: Record, name: str, measured: Measured, metrics: Registry) -> Iterator[Row]:
     """The figures of one weight."""
     for (index, request), answer in sorted(measured.answers.items(), key=lambda item: item[0]):
-        for stat, figure in _figures(metrics[request.metric], answer):
+        if isinstance(answer, str):
+            figures = {stat: Figure(undefined=answer) for stat in metrics[request.metric].stats}
+        else:
+            figures = {stat: Figure(value) for stat, value in answer.items()}
+        for stat, figure in figures.items():
             yield Row(record.points[index].step, name, request, stat, figure)
-
-
-def _figures(metric: Metric, answer: Answer) -> list[tuple[str, Figure]]:
-    if isinstance(answer, str):
-        return [(stat, Figure(undefined=answer)) for stat in metric.stats]
-    return [(stat, Figure(value=value)) for stat, value in answer.items()]
 
 
 def _describe(record: Record, digests: Mapping[str, Mapping[Snapshot, str]], metrics: Registry) -> None:

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from geomcheck._lazy import late
-from geomcheck.checkpoints import BaseWeights, Run, comparable
+from geomcheck.checkpoints import BaseWeights, Change, Run, Stored, WeightSource, comparable
 from geomcheck.checkpoints.inside import file_identity
-from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.measured import REFERENCE_W0, W0, BaseStates, Measured, Snapshot
+from geomcheck.record import Point, Request
 from geomcheck.record.points import matches, nearest
-from geomcheck.record.record import Point
-from geomcheck.record.request import Request
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -218,12 +216,10 @@ class MeasureWeight:
         return found
 
 
-_LACK_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
-
-
 def _is_lack_of_memory(error: Exception) -> bool:
     """Whether it is numpy's MemoryError, or a RuntimeError of torch that says so in its own or CUDA's words."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _LACK_OF_MEMORY)
+    signs = ("allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 @dataclass(frozen=True)

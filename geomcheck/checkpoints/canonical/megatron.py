@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from typing import Any
 
-from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
+from geomcheck.checkpoints.canonical.fused import split_grouped_qkv
 from geomcheck.checkpoints.canonical.names import renamed
 from geomcheck.checkpoints.canonical.parts import Part
 from geomcheck.checkpoints.source import WeightSource
@@ -63,12 +63,8 @@ def parts(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str
 
     Embedding and head lose the rows that pad the vocabulary: their number depends on the tensor parallelism.
 
-    Args:
-        source: the checkpoint; what its own config says of attention goes before `config`.
-        config: W0's, in the terms of ``config.json``; what it says of the vocabulary goes before the checkpoint's.
-
-    Raises:
-        RunError: neither config says what a split needs, or a shape does not fit it.
+    What the checkpoint's own config says of attention goes before W0's, `config`, which goes first on the vocabulary.
+    Raises RunError where neither says what a split needs, or a shape does not fit it.
     """
     model = _Model(source, config)
     for name in source.weights:

@@ -42,15 +42,8 @@ def holds_adapter(directory: Path) -> bool:
 
 
 def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
-    """The adapter in a directory, as PEFT saves it.
-
-    Args:
-        path: the directory.
-        root: no file outside this directory is opened.
-
-    Raises:
-        RunError: its files are missing, or of a kind that cannot be read.
-    """
+    """The adapter in a directory, as PEFT saves it; no file outside `root` is opened. Raises RunError where its files
+    are missing, or of a kind that cannot be read."""
     resolved = storage_root(root or path)
     settings = read_settings(path, resolved)
     if any((path / name).is_file() for name in SAFETENSORS):
@@ -111,11 +104,8 @@ class Adapter(Wrapped):
         return {**changed, **replaced, **tokens}
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
-        """The change of one weight, or the weight itself where it was saved whole.
-
-        Raises:
-            RunError: it cannot be read, or no factor of the adapter has been trained.
-        """
+        """The change of one weight, or the weight itself where it was saved whole. Raises RunError where it cannot be
+        read, or no factor of the adapter has been trained."""
         if name in self._keys.whole:
             return self._source.read(self._keys.whole[name], at)
         if name in self._keys.tokens:

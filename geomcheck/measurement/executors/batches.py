@@ -105,12 +105,8 @@ def run_in_batches(
     """Do `tasks` in batches of equal shape, each task in a thread of its own.
 
     Weights for which the device has not enough memory are tried once more, in batches of half the size with nothing
-    beside them.
-
-    Args:
-        tasks: the largest first, all for one device.
-        in_flight: how many batches are at work at a time.
-        memory: what they may take. By default most of what is free on the device, and half of the host's.
+    beside them. The tasks come with the largest first, all for one device; `in_flight` batches are at work at a time,
+    and take `memory`: by default most of what is free on the device, and half of the host's.
     """
     if not tasks:
         return

@@ -28,7 +28,6 @@ class Needs(Protocol):
     @property
     def bytes(self) -> int:
         """Bytes at the peak."""
-        ...
 
 
 U = TypeVar("U", bound=Needs)
@@ -38,14 +37,8 @@ K = TypeVar("K", bound=Task)
 def run_locally(
     tasks: Sequence[K], sources: Sources, *, workers: int | None = None, budget: int | None = None
 ) -> Iterator[tuple[K, Outcome]]:
-    """Do `tasks` in single-threaded workers.
-
-    Args:
-        tasks: the largest first.
-        workers: by default one per processor.
-        budget: bytes that running tasks may need together; a task that needs more runs alone. By default half of
-            what is available.
-    """
+    """Do `tasks`, given the largest first, in single-threaded workers, by default one per processor. Running tasks may
+    need `budget` bytes together, by default half of what is available; a task that needs more runs alone."""
     budget = int(MEMORY_SHARE * available_memory()) if budget is None else budget
     workers = workers or processors()
     with prepared(torch.device("cpu")), single_threaded(workers) as pool:
@@ -53,14 +46,8 @@ def run_locally(
 
 
 class Work(Generic[U, K]):
-    """Units that wait, and those at work in the threads of a pool; a unit is a task, or several that go together.
-
-    Args:
-        waiting: the units, in their order.
-        calls: the tasks of a unit, and what does each of them.
-        most: how many units may be at work.
-        budget: bytes that they may need together.
-    """
+    """Units that wait, and those at work in the threads of a pool: `most` of them, of `budget` bytes together. A unit
+    is a task, or several that go together: `calls` gives its tasks, and what does each of them."""
 
     def __init__(
         self,
