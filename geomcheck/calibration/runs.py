@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from geomcheck.checkpoints.formats.adapter import Adapter
+from geomcheck.checkpoints.formats import adapter
 from geomcheck.errors import UsageError
 from geomcheck.record import Point, Record
 from geomcheck.record.points import matches
@@ -39,7 +39,7 @@ def _differences(one: Record, other: Record, weights: Selection, across_bases: b
     start = start_difference(one, other)
     if not across_bases and start is not None:
         yield start
-    trained = ["an adapter" if record.layout == Adapter.layout else "all weights" for record in (one, other)]
+    trained = ["an adapter" if record.layout == adapter.LAYOUT else "all weights" for record in (one, other)]
     if trained[0] != trained[1]:
         yield Difference("what they train", *trained)
 

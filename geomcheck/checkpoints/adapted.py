@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.source import Change, Stored, WeightSource, Wrapped
 from geomcheck.checkpoints.weights import describe
+from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,12 +17,8 @@ if TYPE_CHECKING:
 
 
 class Adapted(Wrapped):
-    """All weights of W0 with the changes of an adapter. A weight that the adapter leaves alone is W0's own: frozen.
-
-    Args:
-        base: W0, under canonical names.
-        adapter: the changes, under canonical names.
-    """
+    """All weights of W0 with the changes of an adapter, both under canonical names. A weight that the adapter leaves
+    alone is W0's own: frozen."""
 
     def __init__(self, base: WeightSource, adapter: WeightSource) -> None:
         super().__init__(adapter)
@@ -39,12 +36,8 @@ class Adapted(Wrapped):
 
     @cached_property
     def weights(self) -> Mapping[str, Stored]:
-        """Every weight of the model; one that changes counts as fp32.
-
-        Raises:
-            RunError: a header cannot be read.
-            UsageError: W0 is quantized, or of another model than the adapter.
-        """
+        """Every weight of the model; one that changes counts as fp32. Raises RunError where a header cannot be read;
+        UsageError where W0 is quantized, or of another model than the adapter."""
         before, after = self._base.weights, self._source.weights
         self._require_same_model(before, after)
         return {**before, **after}
@@ -61,7 +54,7 @@ class Adapted(Wrapped):
         """
         kinds = {name: describe(name, stored.shape).kind for name, stored in after.items() if len(stored.shape) > 1}
         in_layers = sorted(name for name, kind in kinds.items() if kind in ("attention", "mlp"))
-        quantized = any(name in before and before[name].dtype not in _FULL_PRECISION for name in in_layers)
+        quantized = any(name in before and before[name].dtype not in FORMATS for name in in_layers)
         alien = [name for name in in_layers if name not in before or before[name].shape != after[name].shape]
         if quantized or (alien and self._base.config.get("quantization_config")):
             raise UsageError(
@@ -76,6 +69,3 @@ class Adapted(Wrapped):
                 f"{after[alien[0]].shape} in the adapter, {there} in W0. Give the model that this run started from, "
                 "with --geom-base, or merge the adapter"
             )
-
-
-_FULL_PRECISION = ("bf16", "fp16", "fp32", "fp64")

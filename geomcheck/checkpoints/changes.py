@@ -33,25 +33,26 @@ class Added:
 
     left: Tensor
     right: Tensor
-
-    @property
-    def kind(self) -> str:
-        """See `Change`."""
-        return "added"
+    kind = "added"
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """See `Change`."""
         return self.left, self.right
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the weight."""
+        return self.left.shape[0], self.right.shape[1]
+
     def taken(self, take: Take) -> Added:
         """See `Change`: rows of left, columns of right, exchanged where `take` transposes."""
-        return self.at(_places(take, (self.left.shape[0], self.right.shape[1])))
+        return self.at(*_places(take, self.shape))
 
-    def at(self, places: Entries) -> Added:
-        """The change of the entries at `places`."""
-        left, right = self.left[places.rows], self.right[:, places.columns]
-        return Added(right.T, left.T) if places.transposed else Added(left, right)
+    def at(self, rows: Tensor, columns: Tensor, transposed: bool) -> Added:
+        """The change of the entries in `rows` and `columns`, indices of shape (out,) and (in,)."""
+        left, right = self.left[rows], self.right[:, columns]
+        return Added(right.T, left.T) if transposed else Added(left, right)
 
     def of(self, w0: Tensor) -> Tensor | LowRank:
         """See `Change`."""
@@ -84,12 +85,11 @@ class Rescaled:
 
     def taken(self, take: Take) -> Rescaled:
         """See `Change`. Raises RunError where `take` cuts through rows whose length is what is stored."""
-        shape = self.added.left.shape[0], self.added.right.shape[1]
-        places = _places(take, shape)
-        kept, whole = (places.rows, places.columns) if self.axis == 0 else (places.columns, places.rows)
-        if not torch.equal(whole.sort().values, torch.arange(shape[1 - self.axis])):
+        rows, columns, transposed = _places(take, self.added.shape)
+        kept, whole = (rows, columns) if self.axis == 0 else (columns, rows)
+        if not torch.equal(whole.sort().values, torch.arange(self.added.shape[1 - self.axis])):
             raise RunError("a DoRA adapter of a weight that is split across its inputs cannot be read; merge it first")
-        return Rescaled(self.added.at(places), self.lengths[kept], self.axis ^ places.transposed)
+        return Rescaled(self.added.at(rows, columns, transposed), self.lengths[kept], self.axis ^ transposed)
 
     def of(self, w0: Tensor) -> Tensor | LowRank:
         """See `Change`."""
@@ -110,11 +110,7 @@ class RowsReplaced:
 
     indices: tuple[int, ...]
     rows: Tensor
-
-    @property
-    def kind(self) -> str:
-        """See `Change`."""
-        return "rows replaced"
+    kind = "rows replaced"
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -141,26 +137,13 @@ def whole(stored: Tensor | Change) -> Tensor:
     return stored
 
 
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """Which rows and columns of a tensor make up a weight, before it is transposed, if it is.
-
-    Attributes:
-        rows, columns: int64 indices, shape (out,) and (in,).
-        transposed: whether the weight is transposed then.
-    """
-
-    rows: Tensor
-    columns: Tensor
-    transposed: bool
-
-
-def _places(take: Take, shape: tuple[int, int]) -> Entries:
-    """Where `take` finds the entries of its result: it is shown the row, then the column of every entry. Raises
-    RunError if it does not keep rows and columns together, so that factors cannot follow."""
+def _places(take: Take, shape: tuple[int, int]) -> tuple[Tensor, Tensor, bool]:
+    """The rows and columns, as int64 indices, of which `take` makes its result, and whether it transposes them then: it
+    is shown the row, then the column of every entry. Raises RunError where it does not keep rows and columns together,
+    so that factors cannot follow."""
     rows = take(torch.arange(shape[0], dtype=torch.int32).unsqueeze(1).expand(shape))
     columns = take(torch.arange(shape[1], dtype=torch.int32).unsqueeze(0).expand(shape))
     for transposed, (of_rows, of_columns) in enumerate([(rows, columns), (rows.T, columns.T)]):
         if (of_rows == of_rows[:, :1]).all() and (of_columns == of_columns[:1]).all():
-            return Entries(of_rows[:, 0].long(), of_columns[0].long(), bool(transposed))
+            return of_rows[:, 0].long(), of_columns[0].long(), bool(transposed)
     raise RunError("an adapter of a weight that is split across rows and columns cannot be read; merge it first")

@@ -20,12 +20,8 @@ _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
 
 class Comparable(Wrapped):
-    """A source that `comparable` has been through. It goes through once: W0 may serve several runs.
-
-    Args:
-        source: with canonical weights.
-        config: the architecture by which they were made, the checkpoint's own or a borrowed one.
-    """
+    """A source that `comparable` has been through, and the config by which that made its weights, its own or a borrowed
+    one. It goes through once: W0 may serve several runs."""
 
     def __init__(self, source: WeightSource, config: Mapping[str, Any]) -> None:
         super().__init__(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 from geomcheck.checkpoints.formats import held, open_weights
@@ -33,20 +34,11 @@ def cached(hub_id: str) -> Path | None:
 
 
 def fetched(hub_id: str, how: str) -> Path:
-    """The model's snapshot, downloaded where the local cache lacks it.
-
-    Args:
-        hub_id: ``org/name`` or ``org/name@revision``.
-        how: who asks, for messages.
-
-    Raises:
-        UsageError: there is no such model, or it cannot be had.
-    """
+    """The model's snapshot, downloaded where the local cache lacks it; `how` it was named is for messages. Raises
+    UsageError where there is no such model, or it cannot be had."""
     asked = f"W0: {hub_id} ({how}) is not a directory, and as a model of the Hugging Face Hub it"
     try:
-        snapshot = _snapshot(hub_id, local_files_only=True)
-        if snapshot is None:
-            snapshot = _snapshot(hub_id, local_files_only=False)
+        snapshot = _snapshot(hub_id, local_files_only=True) or _snapshot(hub_id, local_files_only=False)
     except ImportError:
         raise UsageError(f"{asked} needs huggingface_hub: pip install 'geomcheck[hub]'") from None
     except (OSError, ValueError) as error:
@@ -63,12 +55,8 @@ def fetched(hub_id: str, how: str) -> Path:
 
 
 def _snapshot(hub_id: str, *, local_files_only: bool) -> Path | None:
-    """The directory of a snapshot that holds a whole model; None where it does not.
-
-    Raises:
-        ImportError: huggingface_hub is not installed.
-        OSError, ValueError: the Hub, the network or the id is at fault.
-    """
+    """The directory of a snapshot that holds a whole model; None where it does not. Raises ImportError where
+    huggingface_hub is not installed; OSError, ValueError where the Hub, the network or the id is at fault."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -76,13 +64,10 @@ def _snapshot(hub_id: str, *, local_files_only: bool) -> Path | None:
     match = _HUB_ID.fullmatch(hub_id)
     assert match is not None
     repository, revision = match.groups()
+    download = partial(snapshot_download, repository, revision=revision, local_files_only=local_files_only)
     for patterns in WANTED:
         try:
-            snapshot = Path(
-                snapshot_download(
-                    repository, revision=revision, allow_patterns=list(patterns), local_files_only=local_files_only
-                )
-            )
+            snapshot = Path(download(allow_patterns=list(patterns)))
         except LocalEntryNotFoundError:
             if not local_files_only:
                 raise

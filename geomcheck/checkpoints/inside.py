@@ -1,4 +1,7 @@
-"""Open only files that a run may be trusted with: regular ones inside its directory, of a sensible size."""
+"""Open only files that a run may be trusted with: regular ones inside its directory, of a sensible size.
+
+Nothing is mapped: if a mapped file is truncated, reading it kills the process (SIGBUS).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,13 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import torch
 from geomcheck.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _REPOSITORY = re.compile("(?:models|datasets|spaces)--")
 
@@ -87,3 +94,28 @@ def storage_root(path: Path) -> Path:
     if resolved.parent.name == "snapshots" and _REPOSITORY.match(repository.name) and (repository / "blobs").is_dir():
         return repository
     return resolved
+
+
+def read_bytes(path: Path, offset: int, nbytes: int) -> Tensor:
+    """`nbytes` bytes from `offset` on: uint8, shape (nbytes,), in memory that is aligned for every dtype. Raises
+    OSError where the file cannot be read; ValueError where it ends before."""
+    content = torch.empty(nbytes, dtype=torch.uint8)
+    _fill(content.numpy().data, path, offset)
+    return content
+
+
+def plain_bytes(path: Path, offset: int, nbytes: int) -> bytearray:
+    """The same as a bytearray, for a header. Raises as `read_bytes`."""
+    content = bytearray(nbytes)
+    _fill(memoryview(content), path, offset)
+    return content
+
+
+def _fill(left: memoryview, path: Path, offset: int) -> None:
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while left:
+            count = file.readinto(left)
+            if not count:
+                raise ValueError(f"ends {len(left)} bytes before its content does; it was cut while it was read")
+            left = left[count:]

@@ -54,11 +54,8 @@ class Account:
 def account_of(
     run: Path, checkpoints: Iterable[tuple[int, Path]], states: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Account:
-    """The account of the directory `run` and of its `checkpoints`, (step, directory) each.
-
-    Args:
-        states: their ``trainer_state.json`` by the name of the directory, where they have been read.
-    """
+    """The account of the directory `run` and of its `checkpoints`, (step, directory) each; `states` are their
+    ``trainer_state.json`` by the name of the directory, where they have been read."""
     root, faults = run.resolve(), list[str]()
     constraints: dict[int, Constraint | None] = {}
     scores: dict[str, dict[int, float]] = {}

@@ -35,28 +35,18 @@ class Change(Protocol):
     @property
     def kind(self) -> str:
         """What the `tensors` mean: changes of one kind with equal tensors are equal."""
-        ...
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Everything that it is made of; the shapes depend on the kind."""
-        ...
 
     def taken(self, take: Callable[[Tensor], Tensor]) -> Change:
-        """The change of the weight that `take` makes of the stored tensor.
-
-        Raises:
-            RunError: there is no such thing.
-        """
-        ...
+        """The change of the weight that `take` makes of the stored tensor. Raises RunError where there is no such
+        thing."""
 
     def of(self, w0: Tensor) -> Tensor | LowRank:
-        """W_t, of the shape (out, in) of `w0`; or W_t - W0 by its factors, where those are known.
-
-        Raises:
-            RunError: it is not a change of this W0.
-        """
-        ...
+        """W_t, of the shape (out, in) of `w0`; or W_t - W0 by its factors, where those are known. Raises RunError where
+        it is not a change of this W0."""
 
 
 class WeightSource(Protocol):
@@ -69,37 +59,25 @@ class WeightSource(Protocol):
     @property
     def path(self) -> Path:
         """The directory that holds them."""
-        ...
 
     @property
     def layout(self) -> str:
         """What the format is called, for people."""
-        ...
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that decides the content of a weight, its config among them, sorted: where none has changed,
         no weight has."""
-        ...
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """What the checkpoint says of its architecture, under the keys of a Hugging Face ``config.json``; empty
-        where it says nothing.
-
-        Raises:
-            RunError: there is a config that cannot be read.
-        """
-        ...
+        """What the checkpoint says of its architecture, under the keys of a Hugging Face ``config.json``; empty where
+        it says nothing. Raises RunError where there is a config that cannot be read."""
 
     @property
     def weights(self) -> Mapping[str, Stored]:
-        """Every tensor by name, from headers alone.
-
-        Raises:
-            RunError: a file is missing, truncated, or not what it should be.
-        """
-        ...
+        """Every tensor by name, from headers alone. Raises RunError where a file is missing, truncated, or not what it
+        should be."""
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """One tensor on the CPU, in its storage dtype and in memory of its own: files may change under a mapping.
@@ -115,7 +93,6 @@ class WeightSource(Protocol):
         Raises:
             RunError: it cannot be read.
         """
-        ...
 
 
 class Wrapped:
@@ -123,16 +100,8 @@ class Wrapped:
 
     def __init__(self, source: WeightSource) -> None:
         self._source = source
-
-    @property
-    def path(self) -> Path:
-        """See `WeightSource`."""
-        return self._source.path
-
-    @property
-    def layout(self) -> str:
-        """See `WeightSource`."""
-        return self._source.layout
+        self.path: Path = source.path
+        self.layout: str = source.layout
 
     @property
     def files(self) -> tuple[Path, ...]:

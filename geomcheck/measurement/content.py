@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from geomcheck._lazy import torch
-from geomcheck.checkpoints.source import Change
+from geomcheck.checkpoints import Change
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
@@ -26,15 +26,8 @@ def tensors_of(stored: Tensor | Change) -> tuple[Tensor, ...]:
 
 
 def require_finite(stored: Tensor | Change, where: str, name: str = "") -> None:
-    """Refuse NaN and infinity, by the extremes: they are NaN where any entry is.
-
-    Args:
-        where: the checkpoint.
-        name: of the tensor, where the message must say it; a mask may hold -inf.
-
-    Raises:
-        RunError: an entry is not finite.
-    """
+    """Refuse NaN and infinity, by the extremes: they are NaN where any entry is. A tensor whose `name` is a mask's may
+    hold -inf. Raises RunError with the checkpoint, `where`, and the name where it is given."""
     lowest = -math.inf if _MASK.search(name) else -sys.float_info.max
     of = f" of {name}" if name else ""
     hence = ": no model runs with these, so the checkpoint is damaged, or training had diverged" if name else ""

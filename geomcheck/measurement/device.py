@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -76,31 +76,16 @@ def prepared(device: torch.device) -> Iterator[None]:
 @contextmanager
 def _full_precision() -> Iterator[None]:
     """Multiply float32 in float32, and restore the setting afterwards."""
-    try:
-        precision = torch.get_float32_matmul_precision()
-    except RuntimeError:  # a training set it by backend, as Transformers does for tf32: it has no one name then
-        with _full_precision_by_backend():
-            yield
-        return
-    if precision == "highest":  # to say so once more would overrule what a training sets later for all backends
+    with ExitStack() as afterwards:
+        try:
+            precision = torch.get_float32_matmul_precision()
+        except RuntimeError:  # a training set it by backend, as Transformers does for tf32: it has no one name then
+            of: Any = torch.backends
+            for backend in (of.cuda.matmul, of.mkldnn.matmul):
+                afterwards.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+                backend.fp32_precision = "ieee"
+        else:
+            if precision != "highest":  # to say so once more would overrule what a training sets later for all backends
+                afterwards.callback(torch.set_float32_matmul_precision, precision)
+                torch.set_float32_matmul_precision("highest")
         yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-
-
-@contextmanager
-def _full_precision_by_backend() -> Iterator[None]:
-    of: Any = torch.backends
-    backends = (of.cuda.matmul, of.mkldnn.matmul)
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 
 from geomcheck.checkpoints import BaseWeights, Run
-from geomcheck.diagnostics import Metric, Registry, load_metrics
+from geomcheck.checkpoints.canonical import is_fp8
+from geomcheck.diagnostics import Registry, load_metrics
+from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError
 from geomcheck.measurement.cache import Recall
 from geomcheck.measurement.content import fingerprint
-from geomcheck.measurement.measured import W0, Answer, Measured, Snapshot
+from geomcheck.measurement.measured import W0, Measured, Snapshot
 from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.soundness import require_sound
-from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Sources
-from geomcheck.measurement.unmeasured import unmeasured
-from geomcheck.record.column import Figure
-from geomcheck.record.points import is_trivial
-from geomcheck.record.record import Point, Record, Row, columns_of
-from geomcheck.record.request import Plan, Request
+from geomcheck.measurement.task import DigestWeight, MeasureWeight, NotEnoughMemory, Sources
+from geomcheck.record import Figure, Plan, Point, Record, Request, Row, columns_of, is_trivial
 from geomcheck.record.routes import tally
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
@@ -124,7 +123,7 @@ def _find(
         if isinstance(contents, Measured):  # measuring says why a weight cannot be digested
             recall.learn(probe.name, contents)
     found = recall.look_up(tasks)
-    others = unmeasured(sources, recall, {task.name for task in tasks})
+    others = _unmeasured(sources, recall, {task.name for task in tasks})
     left = [left for task in tasks if (left := task.without(found[task.name].answers)) is not None]
     total = sum(task.numel for task in tasks) + SHARE_OF_ENTRIES * sum(other.numel for other in others)
     done: float = sum(task.numel for task in tasks) - sum(task.numel for task in left)
@@ -159,17 +158,31 @@ def _find(
     yield found
 
 
+def _unmeasured(sources: Sources, recall: Recall, measured: Collection[str]) -> list[DigestWeight]:
+    """What is to be read of W0 and of every checkpoint beside the `measured` weights, as each entry must be finite; the
+    largest first. What lies in files that have not changed since it was found to be finite is not read again."""
+    snapshots: dict[str, list[Snapshot]] = {}
+    sizes: dict[str, int] = {}
+    for snapshot, weights in sources.stored.items():
+        for name, stored in weights.items() if snapshot[0] != "reference" else ():
+            floating = stored.dtype in FORMATS or is_fp8(stored)
+            lent = snapshot != W0 and stored is sources.stored[W0].get(name)  # an adapter leaves it as it is in W0
+            if name not in measured and floating and not lent and not recall.knows(name, snapshot):
+                snapshots.setdefault(name, []).append(snapshot)
+                sizes[name] = max(math.prod(stored.shape), sizes.get(name, 0))
+    tasks = [DigestWeight(name, sizes[name], tuple(held)) for name, held in snapshots.items()]
+    return sorted(tasks, key=lambda task: (-task.numel, task.name))
+
+
 def _rows(record: Record, name: str, measured: Measured, metrics: Registry) -> Iterator[Row]:
     """The figures of one weight."""
     for (index, request), answer in sorted(measured.answers.items(), key=lambda item: item[0]):
-        for stat, figure in _figures(metrics[request.metric], answer):
+        if isinstance(answer, str):
+            figures = {stat: Figure(undefined=answer) for stat in metrics[request.metric].stats}
+        else:
+            figures = {stat: Figure(value) for stat, value in answer.items()}
+        for stat, figure in figures.items():
             yield Row(record.points[index].step, name, request, stat, figure)
-
-
-def _figures(metric: Metric, answer: Answer) -> list[tuple[str, Figure]]:
-    if isinstance(answer, str):
-        return [(stat, Figure(undefined=answer)) for stat in metric.stats]
-    return [(stat, Figure(value=value)) for stat, value in answer.items()]
 
 
 def _describe(record: Record, digests: Mapping[str, Mapping[Snapshot, str]], metrics: Registry) -> None:

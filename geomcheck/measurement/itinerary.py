@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from geomcheck.diagnostics import Registry, resolve_rank
+from geomcheck.record import Point, Request
 from geomcheck.record.points import partners
-from geomcheck.record.record import Point
-from geomcheck.record.request import Request
 
 
 @dataclass(frozen=True)
@@ -17,9 +16,7 @@ class Itinerary:
     """One visit of each checkpoint at which something is requested.
 
     Args:
-        points: the checkpoints of the run.
-        requests: what to measure at each of them.
-        metrics: the metrics that the requests name.
+        requests: what to measure at each of `points`.
         later: requests at checkpoints that are yet to come, whose figures may be compared with these.
     """
 

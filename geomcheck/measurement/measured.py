@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from geomcheck.record.request import Request
+from geomcheck.record import Request
 from geomcheck.record.routes import Routes
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ class BaseStates(Protocol):
 
     def base_state(self, digest: str) -> Mapping[str, Tensor] | None:
         """The tensors that `geomcheck.diagnostics.Base.from_state` takes; None where there are none."""
-        ...
 
     def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
         """Store the tensors that `geomcheck.diagnostics.Base.state` gives, if there is room."""
-        ...

@@ -7,7 +7,7 @@ from geomcheck.checkpoints import BaseWeights, WeightSource
 from geomcheck.checkpoints.canonical import canonical
 from geomcheck.errors import RunError
 from geomcheck.measurement.content import digest, fingerprint
-from geomcheck.record.record import Record
+from geomcheck.record import Record
 
 _FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
 
@@ -19,14 +19,8 @@ def require_measured_against(record: Record, base: BaseWeights, *, dequantize: b
 
 
 def require_measured_on(record: Record, where: str, source: WeightSource) -> None:
-    """Refuse weights that are not those that a record was measured on.
-
-    Args:
-        where: ``W0``, or the name of the checkpoint.
-        source: what is taken for it, with canonical names.
-
-    Raises:
-        RunError: one of them is another, or absent, or the record does not say what it measured.
+    """Refuse weights, with canonical names, that are not those that a record was measured on as `where`: ``W0``, or the
+    name of a checkpoint. Raises RunError where one is another, or absent, or the record does not say what it measured.
     """
     held = record.measured_weights()
     if missing := sorted(held - source.weights.keys()):

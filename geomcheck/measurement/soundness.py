@@ -12,9 +12,8 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.content import fingerprint
 from geomcheck.measurement.measured import W0, Snapshot
-from geomcheck.record.record import Record
-from geomcheck.record.request import Request
-from geomcheck.record.table import Table
+from geomcheck.record import Record, Request
+from geomcheck.record.column import Table
 
 ANOTHER_MODEL = 1.0
 """Relative update norm from which W_t counts as another model than W0; two unrelated models are sqrt(2) apart."""
@@ -115,8 +114,7 @@ def _of_another_model(record: Record, base: BaseWeights) -> Iterator[str]:
         if median >= ANOTHER_MODEL:
             raise RunError(
                 f"W0 ({base.source.path}, {base.how}) and {point.name} are different models: half of the weights "
-                f"differ by {median:.2f} times their own norm or more. Give the model that this run started "
-                "from"
+                f"differ by {median:.2f} times their own norm or more. Give the model that this run started from"
             )
     foreign = in_layers & (norms >= np.maximum(ANOTHER_MODEL, FOREIGN * usual)[:, None])
     if not foreign.any():
@@ -141,7 +139,7 @@ def _standing_still(record: Record, digests: Digests) -> Iterator[str]:
     names = sorted(record.measured_weights())
     moved = _table(record, "frozen_share", names).values == 0
     seen: dict[tuple[str, str], int] = {}
-    repeats: dict[int, dict[int, list[str]]] = {}
+    repeats: dict[tuple[int, int], list[str]] = {}
     for index in range(len(record.points)):
         here = digests.get(("run", index), {})
         for name, has_moved in zip(names, moved[index].tolist(), strict=True):
@@ -149,15 +147,12 @@ def _standing_still(record: Record, digests: Digests) -> Iterator[str]:
                 continue
             before = seen.get((name, here[name]))
             if before is not None:
-                repeats.setdefault(index, {}).setdefault(before, []).append(name)
+                repeats.setdefault((index, before), []).append(name)
             seen[name, here[name]] = index
     if not repeats:
         return
-    index, before = max(
-        ((index, before) for index, found in repeats.items() for before in found),
-        key=lambda pair: (len(repeats[pair[0]][pair[1]]), -pair[0]),
-    )
-    still, others = repeats[index][before], len(repeats) - 1
+    index, before = max(repeats, key=lambda pair: (len(repeats[pair]), -pair[0]))
+    still, others = repeats[index, before], len({at for at, _ in repeats}) - 1
     more = f" (and so at {others} more checkpoint{'s' if others > 1 else ''})" if others else ""
     yield (
         f"{record.points[index].name}: {len(still)} of {int(moved[before].sum())} weights are those of "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from geomcheck._gc import lasting
-from geomcheck.checkpoints import BaseWeights, Run, Stored
+from geomcheck.checkpoints import BaseWeights, Run, Stored, Weight
 from geomcheck.checkpoints.canonical import is_fp8, layer_count
-from geomcheck.checkpoints.weights import Weight, describe
+from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
-from geomcheck.record.record import Origin, Point, Record
+from geomcheck.record import Origin, Point, Record
 
 MAX_NAME = 1000
 """Characters in the name of a weight."""

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from geomcheck._lazy import late
-from geomcheck.checkpoints import BaseWeights, Run, comparable
+from geomcheck.checkpoints import BaseWeights, Change, Run, Stored, WeightSource, comparable
 from geomcheck.checkpoints.inside import file_identity
-from geomcheck.checkpoints.source import Change, Stored, WeightSource
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.measured import REFERENCE_W0, W0, BaseStates, Measured, Snapshot
+from geomcheck.record import Point, Request
 from geomcheck.record.points import matches, nearest
-from geomcheck.record.record import Point
-from geomcheck.record.request import Request
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,20 +94,15 @@ class Sources:
         """The weights of each snapshot."""
         found: dict[Snapshot, WeightSource] = {W0: self.base.source}
         found |= {("run", index): checkpoint.source for index, checkpoint in enumerate(self.run.checkpoints)}
-        if self.reference is not None:
-            others = enumerate(self.reference.checkpoints)
-            found |= {("reference", index): checkpoint.source for index, checkpoint in others}
-        if self._reference_base is not None:
-            found[REFERENCE_W0] = self._reference_base
-        return found
+        others = self.reference.checkpoints if self.reference is not None else ()
+        found |= {("reference", index): checkpoint.source for index, checkpoint in enumerate(others)}
+        return found if self._reference_base is None else found | {REFERENCE_W0: self._reference_base}
 
     @cached_property
     def _reference_base(self) -> WeightSource | None:
         """The W0 that the reference brings itself, where that is not this run's directory of it."""
-        if self.reference is None or self.reference.own_base is None:
-            return None
-        own = self.reference.own_base
-        if own.source.path.samefile(self.base.source.path):
+        own = self.reference.own_base if self.reference is not None else None
+        if self.reference is None or own is None or own.source.path.samefile(self.base.source.path):
             return None
         return comparable(self.reference, own, dequantize=self.reference.dequantized)[1].source
 
@@ -216,23 +209,17 @@ class MeasureWeight:
             if not _is_lack_of_memory(error):
                 raise
             error.__traceback__ = None  # it would keep all that is in memory
-            raise NotEnoughMemory(f"not enough memory to measure shape {self.shape}; {self._remedy}") from error
+            on_gpu = f"end other programs on {self.device}, or try --geom-workers=1 or --geom-device=cpu"
+            remedy = "try --geom-workers=1" if self.device == "cpu" else on_gpu
+            raise NotEnoughMemory(f"not enough memory to measure shape {self.shape}; {remedy}") from error
         sources.require_unchanged()
         return found
-
-    @property
-    def _remedy(self) -> str:
-        if self.device == "cpu":
-            return "try --geom-workers=1"
-        return f"end other programs on {self.device}, or try --geom-workers=1 or --geom-device=cpu"
-
-
-_LACK_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
     """Whether it is numpy's MemoryError, or a RuntimeError of torch that says so in its own or CUDA's words."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _LACK_OF_MEMORY)
+    signs = ("allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,7 @@ from geomcheck.measurement.itinerary import Itinerary, channels_of
 from geomcheck.measurement.measured import REFERENCE_W0, W0, Answer, BaseStates, Measured, Snapshot
 from geomcheck.measurement.readahead import reading_ahead
 from geomcheck.measurement.soundness import ANOTHER_MODEL
-from geomcheck.record.points import locate
-from geomcheck.record.record import Point
-from geomcheck.record.request import Request
+from geomcheck.record import Point, Request, locate
 from geomcheck.record.routes import routes_of
 
 CPU = torch.device("cpu")

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 import geomcheck
 from geomcheck._gc import lasting
+from geomcheck.checkpoints import Account, Weight
 from geomcheck.checkpoints.constraint import Constraint
-from geomcheck.checkpoints.scores import Account
-from geomcheck.checkpoints.weights import Weight, describe
+from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
@@ -28,8 +28,7 @@ from geomcheck.record.column import Column, used
 from geomcheck.record.record import Origin, Point, Record
 from geomcheck.record.request import Request
 from geomcheck.record.routes import Tally
-from geomcheck.record.seal import COLUMNS, digest_of_rows
-from geomcheck.record.tabular import SCHEMA, table_of
+from geomcheck.record.tabular import COLUMNS, SCHEMA, digest_of_rows, table_of
 
 FORMAT = 1
 SUFFIX = ".parquet"
@@ -63,12 +62,10 @@ def write_record(record: Record, path: str | Path) -> None:
     Columns: step, weight, layer, module, numel, metric, params (JSON), stat, value (null where there is no
     figure) and undefined (then the reason).
     """
-    target = Path(path)
     table = table_of(record)
     metadata = json.dumps(_metadata(record) | {"rows": digest_of_rows(table)}).encode()
-    described = {_KEY: metadata, _DIGEST: hashlib.blake2b(metadata).hexdigest().encode()}
-    table = table.replace_schema_metadata(described)
-    with replacing(target) as partial:
+    table = table.replace_schema_metadata({_KEY: metadata, _DIGEST: hashlib.blake2b(metadata).hexdigest().encode()})
+    with replacing(Path(path)) as partial:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
@@ -125,8 +122,7 @@ def _metadata(record: Record) -> dict[str, Any]:
         "format": FORMAT,
         "versions": {
             "geomcheck": geomcheck.__version__,
-            "torch": version("torch"),
-            "safetensors": version("safetensors"),
+            **{name: version(name) for name in ("torch", "safetensors")},
         },
         "run": record.run,
         "path": record.path,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from geomcheck.checkpoints import Checkpoint
 from geomcheck.diagnostics import Metric
 from geomcheck.record.record import Point
 
@@ -12,16 +13,7 @@ MATCHING_PROGRESS = 0.05
 """How far a checkpoint may be, in progress, from what is meant: a share of the training, or one of another run."""
 
 
-class InProgress(Protocol):
-    """Anything at a known share of its training: a checkpoint, or a point of a record."""
-
-    @property
-    def progress(self) -> float:
-        """0..1."""
-        ...
-
-
-P = TypeVar("P", bound=InProgress)
+P = TypeVar("P", Point, Checkpoint)
 
 
 def locate(points: Sequence[Point], at: Any, index: int) -> int | None:
@@ -59,7 +51,7 @@ def nearest(candidates: Sequence[P], progress: float) -> P:
     return min(candidates, key=lambda candidate: round(abs(candidate.progress - progress), 9))
 
 
-def matches(candidate: InProgress, progress: float) -> bool:
+def matches(candidate: Point | Checkpoint, progress: float) -> bool:
     """Whether a checkpoint is near enough to this progress to stand for it."""
     return abs(candidate.progress - progress) <= MATCHING_PROGRESS + 1e-9
 

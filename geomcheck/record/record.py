@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from geomcheck.checkpoints.scores import Account
-from geomcheck.checkpoints.weights import Weight
+from geomcheck.checkpoints import Account, Weight
 from geomcheck.errors import RecordError
 from geomcheck.record.column import Column, Figure
 from geomcheck.record.request import Request
@@ -99,11 +98,8 @@ class Record:
     columns: Columns = field(default_factory=dict, repr=False)
 
     def take_figures(self, other: Record) -> None:
-        """Take over everything that was measured for `other`.
-
-        Raises:
-            RecordError: it is not a record of the same weights and checkpoints.
-        """
+        """Take over everything that was measured for `other`. Raises RecordError where it is not a record of the same
+        weights and checkpoints."""
         places = {"W0", *(point.name for point in self.points)}
         same = self.points == other.points and self.weights.keys() == other.weights.keys()
         if not same or other.fingerprints.keys() != places:
@@ -113,11 +109,7 @@ class Record:
         self.routes, self.device = other.routes, other.device
 
     def column(self, request: Request, stat: str) -> Column:
-        """All figures of one statistic, as arrays.
-
-        Raises:
-            RecordError: it was not measured.
-        """
+        """All figures of one statistic, as arrays. Raises RecordError where it was not measured."""
         if (request, stat) not in self.columns:
             measured = ", ".join(sorted({f"{known.metric} {known.params}" for known, _ in self.columns}))
             raise RecordError(

@@ -11,7 +11,7 @@ import numpy as np
 
 from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.record import Record, Request
-from geomcheck.record.table import Table
+from geomcheck.record.column import Table
 from geomcheck.report.charts.numbers import Form
 from geomcheck.suite.folds import fold
 

@@ -14,10 +14,10 @@ import numpy as np
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError
+from geomcheck.record.column import Table
 from geomcheck.record.points import is_trivial
 from geomcheck.record.record import Point, Record
 from geomcheck.record.request import Request
-from geomcheck.record.table import Table
 from geomcheck.suite.language.places import PREVIOUS, At, Place, Places, parse_place
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.verdict import Counts, Unanswerable

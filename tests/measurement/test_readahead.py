@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import geomcheck
-from geomcheck.checkpoints.formats import raw
+from geomcheck.checkpoints import inside
 from geomcheck.errors import RunError
 from geomcheck.measurement.readahead import reading_ahead
 from tests.runs import simple_run
@@ -75,7 +75,7 @@ def test_one_checkpoint_takes_no_thread() -> None:
 
 
 def test_checkpoints_of_a_run_are_read_by_threads_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads, read_bytes = [], raw.read_bytes
+    threads, read_bytes = [], inside.read_bytes
 
     def noted(path: Path, offset: int, nbytes: int) -> torch.Tensor:
         threads.append((path.parent.name, threading.current_thread().name.split("_")[0]))

@@ -9,8 +9,7 @@ import random
 import pytest
 
 from geomcheck.record import Figure, Origin, Record, Request, Row, columns_of
-from geomcheck.record.column import Column
-from geomcheck.record.table import Table
+from geomcheck.record.column import Column, Table
 
 STEPS, NAMES = [10, 20, 30, 40], ["a", "b", "c", "d", "e"]
 

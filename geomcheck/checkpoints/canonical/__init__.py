@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from geomcheck.checkpoints.canonical import megatron, torchtitan
 from geomcheck.checkpoints.canonical.experts import single_experts
 from geomcheck.checkpoints.canonical.fused import projections, upright
 from geomcheck.checkpoints.canonical.names import plain
 from geomcheck.checkpoints.canonical.numbers import layer_count
-from geomcheck.checkpoints.canonical.parts import Part, parts_of
+from geomcheck.checkpoints.canonical.parts import parts_of
 from geomcheck.checkpoints.canonical.quantized import holds_scaled_fp8, is_fp8, unquantized
 from geomcheck.checkpoints.canonical.tied import tied_once, ties
 from geomcheck.checkpoints.source import WeightSource
 
-__all__ = ["DIALECTS", "Dialect", "canonical", "holds_scaled_fp8", "is_fp8", "layer_count", "tied_once", "ties"]
+__all__ = ["canonical", "holds_scaled_fp8", "is_fp8", "layer_count", "tied_once", "ties"]
 
 
-class Dialect(NamedTuple):
-    """A framework that has names of its own.
-
-    Attributes:
-        speaks: whether these are its names.
-        parts: its tensors under the names of the Hugging Face model, given the config. Raises RunError.
-    """
-
-    speaks: Callable[[Collection[str]], bool]
-    parts: Callable[[WeightSource, Mapping[str, Any]], Iterable[tuple[str, Part]]]
-
-
-DIALECTS = (Dialect(megatron.speaks, megatron.parts), Dialect(torchtitan.speaks, torchtitan.parts))
+DIALECTS = ((megatron.speaks, megatron.parts), (torchtitan.speaks, torchtitan.parts))
+"""Of each framework with names of its own: whether these are they, and its tensors under Hugging Face's names."""
 
 
 def canonical(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool = False) -> WeightSource:
@@ -46,7 +35,7 @@ def canonical(source: WeightSource, config: Mapping[str, Any], *, dequantize: bo
     Raises:
         RunError: two tensors are one weight, weights are quantized, or a tensor is a placeholder.
     """
-    dialect = next((dialect for dialect in DIALECTS if dialect.speaks(source.weights)), None)
-    seen = parts_of(source, dialect.parts(source, config)) if dialect is not None else plain(source, config)
+    parts = next((parts for speaks, parts in DIALECTS if speaks(source.weights)), None)
+    seen = plain(source, config) if parts is None else parts_of(source, parts(source, config))
     seen = unquantized(seen, config, dequantize=dequantize)
     return projections(upright(single_experts(seen, config), config), config)

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import Unsplittable, model_types
-from geomcheck.checkpoints.canonical.parts import Part, Pieces, taken_apart
-from geomcheck.checkpoints.canonical.rows import RowLayout, transpose
+from geomcheck.checkpoints.canonical.parts import Part, Pieces, RowLayout, taken_apart, transpose
 from geomcheck.checkpoints.source import Stored, WeightSource
 
 MAX_EXPERTS = 4096

@@ -7,17 +7,20 @@ values of a fused matrix are not those of its parts, and a wrong split has neith
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types, section
-from geomcheck.checkpoints.canonical.parts import Part, Pieces, taken_apart
-from geomcheck.checkpoints.canonical.rows import RowLayout, transpose
+from geomcheck.checkpoints.canonical.parts import Part, Pieces, RowLayout, taken_apart, transpose
 from geomcheck.checkpoints.canonical.rules import RULES, Shape, SplitRule, is_conv1d
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.checkpoints.weights import describe, scope_of
 from geomcheck.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FUSED = re.compile(r"qkv|query_key_value|w_?pack|c_attn|gate_up_proj|^in_proj_weight$", re.IGNORECASE)
 _DBRX_EXPERTS = re.compile(r"ffn\.experts\.mlp\.[wv][12]$")
@@ -95,9 +98,43 @@ def _looks_fused(path: str, stored: Stored) -> bool:
 
 
 def _rule(path: str, config: Mapping[str, Any]) -> SplitRule | None:
-    for rule in _BY_MODULE.get(path.rpartition(".")[2], ()):
-        scope = scope_of(path)
-        here = rule.scope == scope and f".{path}".endswith(f".{rule.module}")
-        if here and rule.types & model_types(config, scope):
-            return rule
-    return None
+    rules = _BY_MODULE.get(path.rpartition(".")[2], ())
+    here = (rule for rule in rules if rule.scope == scope_of(path) and f".{path}".endswith(f".{rule.module}"))
+    return next((rule for rule in here if rule.types & model_types(config, rule.scope)), None)
+
+
+def split_grouped_qkv(fused: Part, *, heads: Any, groups: Any, size: Any) -> dict[str, Part] | None:
+    """The parts ``q``, ``k`` and ``v`` of a fused weight or bias.
+
+    Megatron and torchtitan store it as (groups, queries per group + 2, size, in). Where attention has an output
+    gate, which shows in the number of rows, the gates of a group follow its queries; Hugging Face has each query head
+    followed by its own gate.
+
+    Args:
+        fused: the whole of it, without `take`.
+        heads, groups, size: numbers of query heads, of keys, and of rows per head, whatever the config says they are.
+
+    Returns:
+        The parts, or None where these are no such numbers, or do not fit the number of rows.
+    """
+    if any(type(number) is not int or number < 1 for number in (heads, groups, size)) or heads % groups:
+        return None
+    rows, *rest = fused.stored.shape or (0,)
+    own = heads // groups * size
+    layouts = [RowLayout(groups, (("q", queries), ("k", size), ("v", size))) for queries in (own, 2 * own)]
+    layout = next((layout for layout in layouts if layout.rows == rows), None)
+    if layout is None:
+        return None
+    parts = {}
+    for letter, count, taken in layout.split():
+        own_gates = letter == "q" and layout is layouts[1]
+        take = partial(_with_own_gates, queries=taken, groups=groups, size=size) if own_gates else taken
+        parts[letter] = replace(fused, stored=Stored((count, *rest), fused.stored.dtype), take=take)
+    return parts
+
+
+def _with_own_gates(tensor: Tensor, *, queries: Callable[[Tensor], Tensor], groups: int, size: int) -> Tensor:
+    """Each query head followed by its gate, (2 heads * size, in), where a group has all queries before all gates."""
+    heads = queries(tensor)
+    rest = heads.shape[1:]
+    return heads.reshape(groups, 2, -1, size, *rest).transpose(1, 2).reshape(-1, *rest)

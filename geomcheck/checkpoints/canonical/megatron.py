@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
+from geomcheck.checkpoints.canonical.fused import split_grouped_qkv
 from geomcheck.checkpoints.canonical.names import renamed
 from geomcheck.checkpoints.canonical.parts import Part
-from geomcheck.checkpoints.canonical.rows import Rows
-from geomcheck.checkpoints.source import Stored, WeightSource
+from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError
 
 MAX_STACK = 10_000
@@ -65,46 +63,12 @@ def parts(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str
 
     Embedding and head lose the rows that pad the vocabulary: their number depends on the tensor parallelism.
 
-    Args:
-        source: the checkpoint; what its own config says of attention goes before `config`.
-        config: W0's, in the terms of ``config.json``; what it says of the vocabulary goes before the checkpoint's.
-
-    Raises:
-        RunError: neither config says what a split needs, or a shape does not fit it.
+    What the checkpoint's own config says of attention goes before W0's, `config`, which goes first on the vocabulary.
+    Raises RunError where neither says what a split needs, or a shape does not fit it.
     """
     model = _Model(source, config)
     for name in source.weights:
         yield from model.parts(name)
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A stored tensor, or what lies at `at` in it."""
-
-    tensor: str
-    stored: Stored
-    at: tuple[int, ...] = ()
-
-    def __iter__(self) -> Iterator[_Block]:
-        """What lies at each index of the leading dimension."""
-        inner = Stored(self.stored.shape[1:], self.stored.dtype)
-        return (_Block(self.tensor, inner, (*self.at, index)) for index in range(self.stored.shape[0]))
-
-    @property
-    def is_stack(self) -> bool:
-        """Whether the leading dimension can be that of layers or experts, which need elements and are not many."""
-        return prod(self.stored.shape) > 0 and len(self.stored.shape) > 0 and self.stored.shape[0] <= MAX_STACK
-
-    @property
-    def rows(self) -> int:
-        return self.stored.shape[0]
-
-    def whole(self) -> Part:
-        return Part(self.tensor, self.stored, self.at)
-
-    def rows_between(self, start: int, stop: int) -> Part:
-        stored = Stored((stop - start, *self.stored.shape[1:]), self.stored.dtype)
-        return Part(self.tensor, stored, self.at, Rows(1, self.rows, start, stop))
 
 
 class _Model:
@@ -125,7 +89,7 @@ class _Model:
         """The canonical weights in one stored tensor."""
         if ".adapter." in name or ".to_wrap." in name:
             raise RunError(f"{self._source.path}: {name} belongs to a LoRA adapter; export it merged, as a whole model")
-        block = _Block(name, self._weights[name])
+        block = Part(name, self._weights[name])
         layer = _LAYER.fullmatch(name)
         if layer is None:
             yield self._outside_layers(name, block)
@@ -134,29 +98,29 @@ class _Model:
         first = self._layers if stack == "mtp" else 0
         if index is not None:
             yield from self._in_layer(first + int(index), rest, block)
-        elif not block.is_stack:
-            yield name, block.whole()
+        elif not _is_stack(block.stored.shape):
+            yield name, block
         else:
-            for number, inner in enumerate(block, start=first):
+            for number, inner in enumerate(block.each(), start=first):
                 yield from self._in_layer(number, rest, inner)
 
-    def _outside_layers(self, name: str, block: _Block) -> tuple[str, Part]:
+    def _outside_layers(self, name: str, block: Part) -> tuple[str, Part]:
         if name not in _VOCABULARY:
-            return renamed(name, _TOP), block.whole()
+            return renamed(name, _TOP), block
         used = self._number("vocab_size", name, self._vocabulary)
-        if not block.stored.shape or used > block.rows:
+        if not block.stored.shape or used > block.stored.shape[0]:
             raise RunError(
                 f"{self._source.path}: {name} of shape {list(block.stored.shape)} has fewer rows than the vocabulary "
                 f"of {used}; is W0 another model?"
             )
-        return _VOCABULARY[name], block.whole() if used == block.rows else block.rows_between(0, used)
+        return _VOCABULARY[name], block if block.stored.shape[0] == used else block.rows(0, used)
 
-    def _in_layer(self, layer: int, rest: str, block: _Block) -> Iterator[tuple[str, Part]]:
+    def _in_layer(self, layer: int, rest: str, block: Part) -> Iterator[tuple[str, Part]]:
         rest = _MTP_LAYER.sub("", rest, count=1)
         for suffix, part in self._suffixes(rest, block):
             yield f"model.layers.{layer}.{suffix}", part
 
-    def _suffixes(self, rest: str, block: _Block) -> Iterator[tuple[str, Part]]:
+    def _suffixes(self, rest: str, block: Part) -> Iterator[tuple[str, Part]]:
         """Names within the layer."""
         if match := _QKV.fullmatch(rest):
             yield from self._qkv(match[1], block)
@@ -166,37 +130,37 @@ class _Model:
         elif match := _EXPERT.fullmatch(rest):
             yield from self._experts(match, block)
         elif match := _OWN_ATTENTION.fullmatch(rest):
-            yield match[1], block.whole()
+            yield match[1], block
         elif rest.startswith("mlp.shared_experts.linear_fc2."):
-            yield rest.replace("shared_experts.linear_fc2", f"{self._shared}.down_proj"), block.whole()
+            yield rest.replace("shared_experts.linear_fc2", f"{self._shared}.down_proj"), block
         elif rest.startswith("self_attention.q_layernorm.") and self._has_latent_queries(block.tensor):
-            yield rest.replace("self_attention.q_layernorm", "self_attn.q_a_layernorm"), block.whole()
+            yield rest.replace("self_attention.q_layernorm", "self_attn.q_a_layernorm"), block
         else:
-            yield renamed(rest, _RENAMED), block.whole()
+            yield renamed(rest, _RENAMED), block
 
-    def _experts(self, match: re.Match[str], block: _Block) -> Iterator[tuple[str, Part]]:
+    def _experts(self, match: re.Match[str], block: Part) -> Iterator[tuple[str, Part]]:
         number = match[1] or match[3]
-        if number is None and not block.is_stack:
-            yield match[0], block.whole()
+        if number is None and not _is_stack(block.stored.shape):
+            yield match[0], block
             return
-        for expert, inner in [(int(number), block)] if number is not None else enumerate(block):
+        for expert, inner in [(int(number), block)] if number is not None else enumerate(block.each()):
             where = f"mlp.experts.{expert}"
             if match[2] == "fc1":
                 yield from self._fc1(where, "weight", match[4], inner)
             else:
-                yield f"{where}.down_proj.weight", inner.whole()
+                yield f"{where}.down_proj.weight", inner
 
-    def _fc1(self, where: str, kind: str, half: str | None, block: _Block) -> Iterator[tuple[str, Part]]:
+    def _fc1(self, where: str, kind: str, half: str | None, block: Part) -> Iterator[tuple[str, Part]]:
         """Gate and up, as rows of one tensor [gate; up], as two tensors, or up alone where nothing gates it."""
         if half is not None:
-            yield f"{where}.{_HALVES[half]}.{kind}", block.whole()
+            yield f"{where}.{_HALVES[half]}.{kind}", block
             return
         width = self._width_of_mlp(block.tensor)
         if block.stored.shape[:1] == (width,):
-            yield f"{where}.up_proj.{kind}", block.whole()
+            yield f"{where}.up_proj.{kind}", block
         elif block.stored.shape[:1] == (2 * width,):
-            yield f"{where}.gate_proj.{kind}", block.rows_between(0, width)
-            yield f"{where}.up_proj.{kind}", block.rows_between(width, 2 * width)
+            yield f"{where}.gate_proj.{kind}", block.rows(0, width)
+            yield f"{where}.up_proj.{kind}", block.rows(width, 2 * width)
         else:
             raise self._misfit(block, f"an MLP of width {width}")
 
@@ -207,17 +171,17 @@ class _Model:
             raise RunError(f"{self._source.path}: {fc1} is there but {fc2} is not: the checkpoint is incomplete")
         return self._weights[fc2].shape[-1]
 
-    def _qkv(self, kind: str, block: _Block) -> Iterator[tuple[str, Part]]:
+    def _qkv(self, kind: str, block: Part) -> Iterator[tuple[str, Part]]:
         heads = self._number("num_attention_heads", block.tensor)
         groups = self._config.get("num_key_value_heads") or heads
         size = self._config.get("head_dim") or self._number("hidden_size", block.tensor) // heads
-        split = split_grouped_qkv(block.whole(), heads=heads, groups=groups, size=size)
+        split = split_grouped_qkv(block, heads=heads, groups=groups, size=size)
         if split is None:
             raise self._misfit(block, f"{heads} heads of {size} in {groups} groups")
         for letter, part in split.items():
             yield f"self_attn.{letter}_proj.{kind}", part
 
-    def _misfit(self, block: _Block, what: str) -> RunError:
+    def _misfit(self, block: Part, what: str) -> RunError:
         return RunError(
             f"{self._source.path}: {block.tensor} of shape {list(block.stored.shape)} does not fit {what}; "
             "the config is of another model"
@@ -243,6 +207,11 @@ class _Model:
 
     def _has_latent_queries(self, name: str) -> bool:
         return f"{name.partition('q_layernorm.')[0]}linear_q_up_proj.weight" in self._weights
+
+
+def _is_stack(shape: tuple[int, ...]) -> bool:
+    """Whether the leading dimension can be that of layers or experts, which need elements and are not many."""
+    return prod(shape) > 0 and len(shape) > 0 and shape[0] <= MAX_STACK
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

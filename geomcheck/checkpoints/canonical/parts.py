@@ -1,9 +1,10 @@
-"""Canonical weights as parts of stored tensors: a source behind a table of names."""
+"""Canonical weights as parts of stored tensors: a source behind a table of names, and layouts of several projections in
+the rows of one matrix."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -32,6 +33,17 @@ class Part:
     stored: Stored
     at: tuple[int, ...] = ()
     take: Callable[[Tensor], Tensor] | None = None
+
+    def each(self) -> Iterator[Part]:
+        """What lies at each index of the leading dimension, which there must be; this is without `take`."""
+        inner = replace(self.stored, shape=self.stored.shape[1:])
+        return (Part(self.tensor, inner, (*self.at, index)) for index in range(self.stored.shape[0]))
+
+    def rows(self, start: int, stop: int) -> Part:
+        """The rows from `start` to `stop`; this is without `take`."""
+        count, *rest = self.stored.shape
+        taken = replace(self.stored, shape=(stop - start, *rest))
+        return Part(self.tensor, taken, self.at, Rows(1, count, start, stop))
 
 
 class PartsOf(Wrapped):
@@ -92,3 +104,54 @@ def taken_apart(source: WeightSource, pieces: Callable[[str, Stored], Pieces | N
             [(name, Part(name, source.weights[name]))] if parts is None else parts for name, parts in found.items()
         ),
     )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Takes rows `start` to `stop` of each of `groups` equal groups of rows.
+
+    Attributes:
+        groups: how many groups the rows form.
+        size: rows of one group.
+        start, stop: the rows of a group that are taken.
+        transposed: the matrix is stored as (in, out).
+    """
+
+    groups: int
+    size: int
+    start: int
+    stop: int
+    transposed: bool = False
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """The rows of a tensor (rows, ...); a view where they are contiguous."""
+        matrix = tensor.mT if self.transposed else tensor
+        if self.groups == 1:
+            return matrix[self.start : self.stop]
+        grouped = matrix.reshape(self.groups, self.size, *matrix.shape[1:])
+        return grouped[:, self.start : self.stop].flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Rows in `groups` equal groups; each holds, one after another, so many rows of each of `projections`."""
+
+    groups: int
+    projections: tuple[tuple[str, int], ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return self.groups * sum(count for _, count in self.projections)
+
+    def split(self, *, transposed: bool = False) -> Iterator[tuple[str, int, Rows]]:
+        """(projection, its rows in all, how to take them)."""
+        size, start = sum(count for _, count in self.projections), 0
+        for name, count in self.projections:
+            yield name, self.groups * count, Rows(self.groups, size, start, start + count, transposed)
+            start += count
+
+
+def transpose(tensor: Tensor) -> Tensor:
+    """A matrix of shape (in, out) as (out, in), or a stack of such."""
+    return tensor.mT

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.parts import Part, Pieces, taken_apart
@@ -42,7 +41,11 @@ def is_fp8(stored: Stored) -> bool:
 def unquantized(source: WeightSource, config: Mapping[str, Any], *, dequantize: bool) -> WeightSource:
     """`source` without the tensors that only scale others; fp8 as fp32 where `dequantize` asks for it. Raises RunError
     if weights are quantized in another format, or a scale does not fit its weight."""
-    _refuse(source)
+    for name, what in _quantized(source.weights):
+        raise RunError(
+            f"{source.path}: {name}: quantized ({what}): its rounding is far above a training update. "
+            "Give the model in bf16, fp16 or fp32: the weights that were quantized, not those read back from this"
+        )
     if not any(is_fp8(stored) for stored in source.weights.values()):
         return source
 
@@ -76,24 +79,10 @@ class Dequantize:
         return quantized.float() * spread
 
 
-def _refuse(source: WeightSource) -> None:
-    found = next(chain(_named(source.weights), _shaped(source.weights)), None)
-    if found is not None:
-        name, what = found
-        raise RunError(
-            f"{source.path}: {name}: quantized ({what}): its rounding is far above a training update. "
-            "Give the model in bf16, fp16 or fp32: the weights that were quantized, not those read back from this"
-        )
-
-
-def _named(weights: Mapping[str, Stored]) -> Iterator[tuple[str, str]]:
-    """(tensor, format) where the name alone says it."""
+def _quantized(weights: Mapping[str, Stored]) -> Iterator[tuple[str, str]]:
+    """(tensor, format) where the name alone says it, or a tensor beside it."""
     for pattern, what in _FORMATS:
         yield from ((name, what) for name in weights if pattern.search(name))
-
-
-def _shaped(weights: Mapping[str, Stored]) -> Iterator[tuple[str, str]]:
-    """(tensor, format) where a tensor beside it says it."""
     for name, stored in weights.items():
         if name.endswith("_blocks") and f"{name.removesuffix('_blocks')}_scales" in weights:
             yield name, "MXFP4"

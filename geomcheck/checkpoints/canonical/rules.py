@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types
-from geomcheck.checkpoints.canonical.rows import RowLayout
+from geomcheck.checkpoints.canonical.parts import RowLayout
 
 Shape = tuple[int, ...]
 
@@ -70,7 +70,7 @@ def _one_kv_head(numbers: Numbers, _: Shape) -> RowLayout:
 def _falcon(numbers: Numbers, shape: Shape) -> RowLayout:
     if numbers.flag("new_decoder_architecture", default=False):
         return _per_kv_head(numbers, shape)
-    return _one_kv_head(numbers, shape) if numbers.flag("multi_query") else _per_head(numbers, shape)
+    return _bigcode(numbers, shape)
 
 
 def _bigcode(numbers: Numbers, shape: Shape) -> RowLayout:

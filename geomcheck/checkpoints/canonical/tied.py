@@ -31,11 +31,8 @@ def ties(config: Mapping[str, Any]) -> bool:
 def tied_once(sources: Sequence[WeightSource]) -> list[WeightSource]:
     """`sources` of models that tie, with the head left out where it is the embedding in all of them.
 
-    The head is read only where a source has both. If they differ anywhere the head is a weight of its own, and a
-    source that leaves it out has the embedding in its place.
-
-    Raises:
-        RunError: a tensor cannot be read.
+    The head is read only where a source has both. If they differ anywhere the head is a weight of its own, and a source
+    that leaves it out has the embedding in its place. Raises RunError where a tensor cannot be read.
     """
     names = set().union(*(source.weights for source in sources))
     pair = next(((head, e) for head in _HEADS for e in _EMBEDDINGS if {head, e} <= names), None)

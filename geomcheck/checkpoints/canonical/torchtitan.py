@@ -8,7 +8,7 @@ from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from geomcheck.checkpoints.canonical.grouped_qkv import split_grouped_qkv
+from geomcheck.checkpoints.canonical.fused import split_grouped_qkv
 from geomcheck.checkpoints.canonical.names import renamed
 from geomcheck.checkpoints.canonical.parts import Part
 from geomcheck.checkpoints.source import Stored, WeightSource
@@ -56,12 +56,8 @@ def parts(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str
     Llama's queries and keys have the rows of each head in another order than Hugging Face's, whose rotary
     embedding pairs the first half of a head with the second instead of neighbours. Their rows are put in that order.
 
-    Args:
-        source: the checkpoint, which has no config of its own as a rule.
-        config: W0's, in the terms of ``config.json``.
-
-    Raises:
-        RunError: no config says which model this is, or it is none whose names and rows are known.
+    Raises RunError where neither the checkpoint's config nor W0's, `config`, says which model this is, or it is none
+    whose names and rows are known.
     """
     model = {**config, **source.config}
     kind = model.get("model_type")
@@ -87,8 +83,7 @@ def _parts(source: WeightSource, model: Mapping[str, Any], name: str, stored: St
             yield f"{where}.self_attn.{letter}_proj.weight", part
         return
     if (experts := _EXPERTS.fullmatch(rest)) and len(stored.shape) == 3 and prod(stored.shape):
-        for expert in range(stored.shape[0]):
-            part = Part(name, Stored(stored.shape[1:], stored.dtype), (expert,))
+        for expert, part in enumerate(Part(name, stored).each()):
             yield f"{where}.mlp.experts.{expert}.{_PROJECTIONS[experts[1]]}.weight", part
         return
     suffix = renamed(rest, _IN_LAYER)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from geomcheck.checkpoints.discovery.adapted_base import disagreement
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.discovery.layouts import LAYOUTS
 from geomcheck.checkpoints.discovery.steps import places
 from geomcheck.checkpoints.formats import held, open_weights
@@ -16,6 +16,7 @@ from geomcheck.checkpoints.hub import cached, fetched, is_hub_id
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.run import BaseWeights, Run
 from geomcheck.checkpoints.source import WeightSource
+from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
 
 MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/consolidated", "model")
@@ -130,7 +131,7 @@ def _require_adapted(run: Run, base: BaseWeights) -> None:
     for name in sorted(_named_by_adapters(run)):
         try:
             named = at_hand(name, HOW_ADAPTERS)
-            odd = None if named is None else disagreement(run, ours, named.source)
+            odd = None if named is None else _disagreement(run, ours, named.source)
         except (RunError, UsageError):
             continue
         if named is not None and odd is not None:
@@ -139,6 +140,33 @@ def _require_adapted(run: Run, base: BaseWeights) -> None:
                 f"another in {named.source.path}, which base_model_name_or_path in adapter_config.json names. Give "
                 "that one, or correct the name"
             )
+
+
+def _disagreement(run: Run, ours: WeightSource, theirs: WeightSource) -> str | None:
+    """A weight that an adapter of the run changes and that two models do not have in common; None where there is none.
+
+    Weights are compared in the coarser of both formats. Quantized ones are not: such a model may be named, and the one
+    that it was made from be given. Raises RunError.
+    """
+    same_repository = ours.path.parent == theirs.path.parent and ours.path.parent.name == "snapshots"
+    if ours.path.samefile(theirs.path) or same_repository:  # of the Hub's cache: another revision was asked for
+        return None
+    for name in _adapted(run, ours.weights.keys() & theirs.weights.keys()):
+        if not {ours.weights[name].dtype, theirs.weights[name].dtype} <= set(FORMATS):
+            continue
+        one, other = ours.read(name), theirs.read(name)
+        if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+            continue
+        if not torch.equal(one.to(other.dtype), other) and not torch.equal(one, other.to(one.dtype)):
+            return name
+    return None
+
+
+def _adapted(run: Run, names: Iterable[str]) -> list[str]:
+    """Which of `names` of W0 an adapter changes; a bare model's lack the first parts of what the adapter calls them."""
+    parts = (name.split(".") for name in run.checkpoints[0].source.weights)
+    tails = {".".join(name[start:]) for name in parts for start in range(len(name))}
+    return sorted(tails.intersection(names))
 
 
 def _named_by_adapters(run: Run) -> set[str]:

@@ -31,11 +31,8 @@ class Steps:
 
 
 def find_steps(root: Path) -> Steps | None:
-    """The step directories of the run in `root`; None where there are none.
-
-    Raises:
-        UsageError: there are several versions of a run, or several layouts, or one that cannot be a run.
-        RunError: two directories claim one step.
+    """The step directories of the run in `root`; None where there are none. Raises UsageError where there are several
+    versions of a run, or several layouts, or one that cannot be a run; RunError where two directories claim one step.
     """
     found = recognise(root)
     frameworks = {steps.layout.framework for steps in found}

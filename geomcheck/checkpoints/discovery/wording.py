@@ -39,13 +39,8 @@ def incomplete_run(directory: Path, absent: Sequence[SkippedStep], *, any_comple
 
 
 def omissions(absent: Sequence[SkippedStep], *, last: int, name: str) -> tuple[str, ...]:
-    """What to say of directories that were left out; first of one that would have been the last checkpoint.
-
-    Args:
-        absent: what was left out.
-        last: step of the last checkpoint that is judged.
-        name: its name.
-    """
+    """What to say of the directories that are `absent`; first of one that would have been the last checkpoint, instead
+    of the one called `name` at step `last`."""
     newest = max(absent, key=lambda entry: entry.step, default=None)
     if newest is None or newest.step <= last:
         return tuple(f"left out {line}" for line in _grouped(absent))
@@ -55,13 +50,7 @@ def omissions(absent: Sequence[SkippedStep], *, last: int, name: str) -> tuple[s
 
 
 def notes(directory: Path, steps: Steps, states: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Other oddities that a reader should know of.
-
-    Args:
-        directory: the run.
-        steps: its step directories.
-        states: ``trainer_state.json`` by checkpoint name.
-    """
+    """Other oddities that a reader should know of; `states` are ``trainer_state.json`` by checkpoint name."""
     for name, state in states.items():
         number = next(step for step, path in steps.directories if path.name == name)
         if state.get("global_step", number) != number:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from geomcheck.checkpoints.formats.adapter import holds_adapter, open_adapter
 from geomcheck.checkpoints.formats.dcp import DistributedCheckpoint, holds_dcp
@@ -18,19 +18,11 @@ from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError
 
 
-class Opener(Protocol):
-    """What a reader's constructor looks like."""
-
-    def __call__(self, path: Path, /, *, root: Path | None) -> WeightSource:
-        """Open `path`; no file outside `root` (by default `path`) is ever read."""
-        ...
-
-
 class Format(NamedTuple):
-    """A format: whether a directory holds it, by the names in it alone, and its reader."""
+    """A format: whether a directory holds it, by the names in it alone, and its reader: ``open(path, root=root)``."""
 
     holds: Callable[[Path], bool]
-    open: Opener
+    open: Callable[..., WeightSource]
 
 
 FORMATS: tuple[Format, ...] = (

@@ -21,12 +21,13 @@ from geomcheck.checkpoints.formats.adapter_keys import Factors, Keys, sort_keys
 from geomcheck.checkpoints.formats.pickled import PickledDirectory
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from geomcheck.checkpoints.inside import storage_root
-from geomcheck.checkpoints.source import Change, Stored, WeightSource
+from geomcheck.checkpoints.source import Change, Stored, WeightSource, Wrapped
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LAYOUT = "PEFT LoRA"
 STEM = "adapter_model"
 BIN = f"{STEM}.bin"
 SAFETENSORS = (f"{STEM}.safetensors", f"{STEM}.safetensors.index.json")
@@ -41,15 +42,8 @@ def holds_adapter(directory: Path) -> bool:
 
 
 def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
-    """The adapter in a directory, as PEFT saves it.
-
-    Args:
-        path: the directory.
-        root: no file outside this directory is opened.
-
-    Raises:
-        RunError: its files are missing, or of a kind that cannot be read.
-    """
+    """The adapter in a directory, as PEFT saves it; no file outside `root` is opened. Raises RunError where its files
+    are missing, or of a kind that cannot be read."""
     resolved = storage_root(root or path)
     settings = read_settings(path, resolved)
     if any((path / name).is_file() for name in SAFETENSORS):
@@ -59,7 +53,7 @@ def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
     raise RunError(f"{path}: {CONFIG}, but neither {SAFETENSORS[0]} nor {BIN}; the save was not finished")
 
 
-class Adapter:
+class Adapter(Wrapped):
     """A LoRA adapter as a source of changes.
 
     Args:
@@ -69,8 +63,6 @@ class Adapter:
         base: W0, once it is known: it says how a weight is stored.
     """
 
-    layout = "PEFT LoRA"
-
     def __init__(
         self,
         tensors: WeightSource,
@@ -78,14 +70,15 @@ class Adapter:
         settings_files: tuple[Path, ...],
         base: WeightSource | None = None,
     ) -> None:
-        self._tensors = tensors
+        super().__init__(tensors)
+        self.layout = LAYOUT
         self._settings = settings
         self._settings_files = settings_files
         self._base = base
 
     def on(self, base: WeightSource) -> Adapter:
         """The same adapter with W0, under its stored names, to tell how weights are stored."""
-        return Adapter(self._tensors, self._settings, self._settings_files, base)
+        return Adapter(self._source, self._settings, self._settings_files, base)
 
     @property
     def scaling(self) -> LoraSettings:
@@ -93,14 +86,9 @@ class Adapter:
         return replace(self._settings, where=Path())
 
     @property
-    def path(self) -> Path:
-        """See `WeightSource`."""
-        return self._tensors.path
-
-    @property
     def files(self) -> tuple[Path, ...]:
         """The factors and the settings."""
-        return tuple(sorted({*self._tensors.files, *self._settings_files}))
+        return tuple(sorted({*self._source.files, *self._settings_files}))
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -111,22 +99,22 @@ class Adapter:
     def weights(self) -> Mapping[str, Stored]:
         """Every weight that changes, under its name and in its orientation in memory. Raises RunError."""
         changed = {name: Stored(self._shape(name, factors), "fp32") for name, factors in self._keys.factors.items()}
-        replaced = {name: self._tensors.weights[key] for name, key in self._keys.whole.items()}
+        replaced = {name: self._source.weights[key] for name, key in self._keys.whole.items()}
         tokens = {name: Stored(self._embedding(name), "fp32") for name in self._keys.tokens}
         return {**changed, **replaced, **tokens}
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
-        """The change of one weight, or the weight itself where it was saved whole.
-
-        Raises:
-            RunError: it cannot be read, or no factor of the adapter has been trained.
-        """
+        """The change of one weight, or the weight itself where it was saved whole. Raises RunError where it cannot be
+        read, or no factor of the adapter has been trained."""
         if name in self._keys.whole:
-            return self._tensors.read(self._keys.whole[name], at)
+            return self._source.read(self._keys.whole[name], at)
         if name in self._keys.tokens:
             key, rows = self._keys.tokens[name]
             return RowsReplaced(rows, self._tensor(key))
-        self._require_trained()
+        if not self._any_trained:
+            raise RunError(
+                f"{self.path}: lora_B is zero: the adapter has not been trained, or another one was saved over it"
+            )
         factors = self._keys.factors[name]
         added = self._added(name, factors, at)
         if factors.lengths is None:
@@ -136,10 +124,10 @@ class Adapter:
 
     @cached_property
     def _keys(self) -> Keys:
-        return sort_keys({name: stored.shape for name, stored in self._tensors.weights.items()}, self._settings)
+        return sort_keys({name: stored.shape for name, stored in self._source.weights.items()}, self._settings)
 
     def _tensor(self, key: str) -> Tensor:
-        tensor = self._tensors.read(key)
+        tensor = self._source.read(key)
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
             raise RunError(f"{self.path}: {key} holds no numbers in floating point; is the adapter quantized?")
         return tensor
@@ -148,27 +136,17 @@ class Adapter:
         a, b = self._tensor(factors.a), self._tensor(factors.b)
         if factors.experts is not None:
             if len(at) != 1:
-                raise RunError(
-                    f"{name}: an adapter of all experts at once, which can be read one expert at a time only"
-                )
+                raise RunError(f"{name}: an adapter of all experts at once can be read one expert at a time only")
             a = a.reshape(factors.experts, factors.rank, -1)[at[0]]
             b = b.reshape(len(b), factors.rank, factors.experts)[:, :, at[0]]
         a, b = a.double(), b.double() * factors.scaling
         return Added(a.T, b.T) if self._transposed(name, factors) else Added(b, a)
 
-    def _require_trained(self) -> None:
-        if not self._any_trained:
-            raise RunError(
-                f"{self.path}: lora_B is zero: the adapter has not been trained, or another one was saved over it"
-            )
-
     @cached_property
     def _any_trained(self) -> bool:
         """Whether B A can be other than zero anywhere."""
-        return any(
-            bool(self._tensor(factors.b).any()) and bool(self._tensor(factors.a).any())
-            for factors in self._keys.factors.values()
-        )
+        pairs = ((factors.b, factors.a) for factors in self._keys.factors.values())
+        return any(all(bool(self._tensor(key).any()) for key in pair) for pair in pairs)
 
     def _shape(self, name: str, factors: Factors) -> tuple[int, ...]:
         matrix = (factors.in_, factors.out) if self._transposed(name, factors) else (factors.out, factors.in_)
@@ -182,15 +160,13 @@ class Adapter:
         last = stored.shape[-2:] if stored is not None else ()
         if factors.out != factors.in_ and last in ((factors.out, factors.in_), (factors.in_, factors.out)):
             return last == (factors.in_, factors.out)
-        return (
-            self.config.get("model_type") in INPUT_MAJOR_EXPERTS
-            if factors.experts is not None
-            else self._settings.transposed
-        )
+        if factors.experts is None:
+            return self._settings.transposed
+        return self.config.get("model_type") in INPUT_MAJOR_EXPERTS
 
     def _embedding(self, name: str) -> tuple[int, ...]:
         """The shape of an embedding of which some rows are stored."""
-        width = self._tensors.weights[self._keys.tokens[name][0]].shape[-1]
+        width = self._source.weights[self._keys.tokens[name][0]].shape[-1]
         known = self._base.weights.items() if self._base else ()
         alike = [stored.shape for other, stored in known if f".{name}".endswith(f".{other}")]  # GPT-2: bare wte.weight
         return alike[0] if len(alike) == 1 else (max(self._keys.tokens[name][1]) + 1, width)

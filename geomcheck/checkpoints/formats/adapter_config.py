@@ -101,23 +101,6 @@ def lora_settings(config: Mapping[str, Any], where: Path) -> LoraSettings:
     """The settings in the fields of a PEFT ``LoraConfig``; `where` they are from, for messages. Raises RunError if they
     are those of an adapter that cannot be read."""
     _refuse_variants(config, where)
-    return _settings(config, where)
-
-
-def verl_settings(meta: Mapping[str, Any], where: Path) -> LoraSettings:
-    """The settings in verl's ``lora_train_meta.json`` (``r``, ``lora_alpha``). Raises RunError."""
-    return _settings(meta, where)
-
-
-def named_base(directory: Path, root: Path) -> str | None:
-    """``base_model_name_or_path`` of an adapter directory: a path or a Hub id, None where it names none. Raises
-    RunError if the config cannot be read."""
-    where = directory / CONFIG
-    name = read_json(where, root, max_bytes=MAX_CONFIG_BYTES).get("base_model_name_or_path") if where.exists() else None
-    return name if isinstance(name, str) and name else None
-
-
-def _settings(config: Mapping[str, Any], where: Path) -> LoraSettings:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if rank is None or not _is_rank(rank):
         raise RunError(f"{where}: r is {rank!r}, where a rank of at least 1 is expected")
@@ -140,6 +123,14 @@ def _settings(config: Mapping[str, Any], where: Path) -> LoraSettings:
         parameters=tuple(sorted(set(parameters))),
         tokens=_tokens(config.get("trainable_token_indices"), where),
     )
+
+
+def named_base(directory: Path, root: Path) -> str | None:
+    """``base_model_name_or_path`` of an adapter directory: a path or a Hub id, None where it names none. Raises
+    RunError if the config cannot be read."""
+    where = directory / CONFIG
+    name = read_json(where, root, max_bytes=MAX_CONFIG_BYTES).get("base_model_name_or_path") if where.exists() else None
+    return name if isinstance(name, str) and name else None
 
 
 def _refuse_variants(config: Mapping[str, Any], where: Path) -> None:

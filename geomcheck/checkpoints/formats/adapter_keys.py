@@ -186,17 +186,8 @@ def _joined(
     if lengths is not None and shapes[lengths] != (b[0],):
         raise RunError(f"{where}: {lengths} is {shapes[lengths]}, where ({b[0]},) is expected")
     rank, experts = _rank(target, a[0], settings)
-    return Factors(
-        a=sides["A"],
-        b=sides["B"],
-        out=b[0],
-        in_=a[1],
-        rank=rank,
-        scaling=settings.scaling(target, rank),
-        experts=experts,
-        lengths=lengths,
-        embedding=embedding,
-    )
+    scaling = settings.scaling(target, rank)
+    return Factors(sides["A"], sides["B"], b[0], a[1], rank, scaling, experts, lengths, embedding)
 
 
 def _rank(target: str, rows: int, settings: LoraSettings) -> tuple[int, int | None]:

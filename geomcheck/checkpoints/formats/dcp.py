@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.dcp_metadata import Chunk, Entry, Metadata, read_metadata
 from geomcheck.checkpoints.formats.directory import CONFIG, ModelDirectory, read_config
+from geomcheck.checkpoints.formats.sharding import assembled
 from geomcheck.checkpoints.formats.torch_save.file import find_tensor, read_object_pickle
 from geomcheck.checkpoints.inside import OpenedFile, require_regular
 from geomcheck.checkpoints.source import Stored
@@ -60,24 +61,13 @@ class DistributedCheckpoint(ModelDirectory):
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor, from the chunks that `at` touches, in its storage dtype. Raises RunError."""
         entry = self._entries[name]
-        shape = entry.shape[len(at) :]
-        if len(at) > len(entry.shape) or not all(0 <= i < size for i, size in zip(at, entry.shape, strict=False)):
-            raise IndexError(f"{name} of shape {entry.shape} has no {at}")
-        covering = [
-            chunk
-            for chunk in entry.chunks
-            if all(o <= i < o + n for i, o, n in zip(at, chunk.offsets, chunk.shape, strict=False))
-        ]
+        blocks = ((c.offsets, c.shape, partial(self._read_chunk, name, entry, c)) for c in entry.chunks)
         try:
-            if len(covering) == 1:
-                return self._read_chunk(name, entry, covering[0], at)
-            weight = torch.empty(shape, dtype=getattr(torch, entry.dtype.name))
-            for chunk in covering:
-                block = tuple(slice(o, o + n) for o, n in zip(chunk.offsets, chunk.shape, strict=True))[len(at) :]
-                weight[block] = self._read_chunk(name, entry, chunk, at)
+            if not entry.chunks:
+                return torch.empty(entry.shape, dtype=getattr(torch, entry.dtype.name))[at]
+            return assembled(name, entry.shape, at, blocks)
         except (MemoryError, RuntimeError) as error:
             raise RunError(f"{self.path}: cannot read {name}: {error or 'out of memory'}") from error
-        return weight
 
     def read_object(self, name: str, *, max_bytes: int) -> bytes | None:
         """The pickle of an object that is no tensor, unread, or None where there is none. Raises RunError."""
@@ -99,9 +89,8 @@ class DistributedCheckpoint(ModelDirectory):
                 return read_config(place, self._root)
         return {}
 
-    def _read_chunk(self, name: str, entry: Entry, chunk: Chunk, at: tuple[int, ...]) -> Tensor:
+    def _read_chunk(self, name: str, entry: Entry, chunk: Chunk, inner: tuple[int, ...]) -> Tensor:
         path = self._open(chunk.place.file)
-        inner = tuple(index - offset for index, offset in zip(at, chunk.offsets, strict=False))
         try:
             with path.open("rb") as file:
                 found = find_tensor(file, chunk.place.within)

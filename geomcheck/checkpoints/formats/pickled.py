@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomcheck.checkpoints.formats.directory import ModelDirectory
-from geomcheck.checkpoints.formats.index import read_index
+from geomcheck.checkpoints.formats.directory import ModelDirectory, read_index
 from geomcheck.checkpoints.formats.torch_save.file import TorchFile
 from geomcheck.checkpoints.formats.torch_save.tensors import Packed
 from geomcheck.checkpoints.source import Stored
@@ -45,11 +44,7 @@ class PickledDirectory(ModelDirectory):
     """The weights of one state dict of torch.save.
 
     ``pytorch_model.bin`` goes before its index, and both before a plain ``.pt`` or ``.pth``, of which there must
-    be one.
-
-    Args:
-        path, root: see `ModelDirectory`.
-        single: the name that goes before all others.
+    be one. A file called `single` goes before all others.
     """
 
     layout = "PyTorch pickle"

@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomcheck.checkpoints.formats.directory import CONFIG, ModelDirectory
-from geomcheck.checkpoints.formats.index import read_index
+from geomcheck.checkpoints.formats.directory import CONFIG, ModelDirectory, read_index
 from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
@@ -29,11 +28,7 @@ class SafetensorsDirectory(ModelDirectory):
     """The weights of one Hugging Face model directory.
 
     ``model.safetensors`` goes before the index, as in transformers: saving a model again in one file leaves a
-    stale index behind.
-
-    Args:
-        path, root: see `ModelDirectory`.
-        stem: what the files are called, before ``.safetensors``.
+    stale index behind. The files are called `stem`, before ``.safetensors``.
     """
 
     layout = "safetensors"

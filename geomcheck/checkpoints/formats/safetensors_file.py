@@ -12,8 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.dtypes import SAFETENSORS
-from geomcheck.checkpoints.formats.raw import plain_bytes, read_bytes
-from geomcheck.checkpoints.inside import OpenedFile
+from geomcheck.checkpoints.inside import OpenedFile, plain_bytes, read_bytes
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -35,14 +34,8 @@ class SafetensorsFile:
     """The tensors of one file.
 
     The safetensors library judges the header, and is done with the file then: what it maps would kill the process
-    where the file is cut.
-
-    Args:
-        path: the file.
-        root: nothing outside this directory is opened, whatever links say.
-
-    Raises:
-        RunError: it is truncated, or no safetensors file.
+    where the file is cut. Nothing outside `root` is opened, whatever links say. Raises RunError where the file is
+    truncated, or no safetensors file.
     """
 
     def __init__(self, path: Path, *, root: Path) -> None:
@@ -61,19 +54,14 @@ class SafetensorsFile:
         }
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
-        """``tensor[at]``, of shape ``shape[len(at):]``, in its storage dtype.
-
-        Raises:
-            IndexError: there is no such part.
-            RunError: it cannot be read.
-        """
+        """``tensor[at]``, of shape ``shape[len(at):]``, in its storage dtype. Raises IndexError where there is no such
+        part; RunError where it cannot be read."""
         entry = self._entries[name]
         part = entry.shape[len(at) :]
         if len(at) > len(entry.shape) or any(not 0 <= i < n for i, n in zip(at, entry.shape, strict=False)):
             raise IndexError(f"{name}: {at} lies outside {entry.shape}")
-        if (
-            dtype := getattr(torch, SAFETENSORS[entry.dtype].name, None) if entry.dtype in SAFETENSORS else None
-        ) is None:
+        dtype = getattr(torch, SAFETENSORS[entry.dtype].name, None) if entry.dtype in SAFETENSORS else None
+        if dtype is None:
             raise RunError(f"{self.path}: {name} is stored as {entry.dtype}, which is not read")
         self._file.require_unchanged()
         first = sum(i * math.prod(entry.shape[axis + 1 :]) for axis, i in enumerate(at))

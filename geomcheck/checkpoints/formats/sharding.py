@@ -1,14 +1,19 @@
-"""Put weights together from the parts that ranks hold."""
+"""Put weights together from the parts that ranks hold, or from blocks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.torch_save.pickle_data import Call
 from geomcheck.checkpoints.formats.torch_save.tensors import Distributed, Packed
 from geomcheck.checkpoints.source import Stored
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,32 @@ class Whole:
     dim: int | None
     parts: tuple[tuple[int, Packed], ...]
     copies: tuple[tuple[int, Packed], ...] = ()
+
+
+Block = tuple[tuple[int, ...], tuple[int, ...], Callable[[tuple[int, ...]], "Tensor"]]
+"""A box of a tensor: its offsets, its shape, and what reads the part of it at some leading indices."""
+
+
+def assembled(name: str, shape: tuple[int, ...], at: tuple[int, ...], blocks: Iterable[Block]) -> Tensor:
+    """``tensor[at]`` of the tensor of this `shape` that `blocks` tile, of which those that `at` touches are read one
+    by one. Raises IndexError where there is no such part, and as reading does."""
+    if len(at) > len(shape) or not all(0 <= i < size for i, size in zip(at, shape, strict=False)):
+        raise IndexError(f"{name}: {at} lies outside {shape}")
+    touched = [
+        (offsets, sizes, read)
+        for offsets, sizes, read in blocks
+        if all(o <= i < o + n for i, o, n in zip(at, offsets, sizes, strict=False))
+    ]
+    whole: Tensor | None = None
+    for offsets, sizes, read in touched:
+        block = read(tuple(i - o for i, o in zip(at, offsets, strict=False)))
+        if len(touched) == 1:
+            return block
+        whole = torch.empty(shape[len(at) :], dtype=block.dtype) if whole is None else whole
+        whole[tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))[len(at) :]] = block
+    if whole is None:
+        raise IndexError(f"{name}: no block holds {at}")
+    return whole
 
 
 class ShardingProblem(Exception):

@@ -7,13 +7,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.directory import ModelDirectory
 from geomcheck.checkpoints.formats.safetensors_file import SafetensorsFile
+from geomcheck.checkpoints.formats.sharding import assembled
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -47,10 +47,6 @@ class _Slice:
         sides = zip(self.begin, self.end, other.begin, other.end, strict=True)
         return all(max(a, c) < min(b, d) for a, b, c, d in sides)
 
-    def holds(self, at: tuple[int, ...]) -> bool:
-        """Whether it has entries at these leading indices."""
-        return all(a <= i < b for i, a, b in zip(at, self.begin, self.end, strict=False))
-
 
 class SlicedSafetensors(ModelDirectory):
     """The weights of a distributed checkpoint in safetensors, each put together from its slices.
@@ -73,18 +69,8 @@ class SlicedSafetensors(ModelDirectory):
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor:
         """One tensor, from the slices that hold it, in its storage dtype. Raises RunError."""
-        shape = self.weights[name].shape
-        slices = [piece for piece in self._slices[name] if piece.holds(at)]
-        if len(at) > len(shape) or not slices:
-            raise IndexError(f"{name}: {at} lies outside {shape}")
-        pieces = [_inside(piece, name, at) for piece in slices]
-        if len(pieces) == 1:
-            return pieces[0]
-        whole = torch.empty(shape[len(at) :], dtype=pieces[0].dtype)
-        for piece, tensor in zip(slices, pieces, strict=True):
-            box = tuple(slice(a, b) for a, b in zip(piece.begin[len(at) :], piece.end[len(at) :], strict=True))
-            whole[box] = tensor
-        return whole
+        blocks = ((piece.begin, piece.stored.shape, partial(piece.file.read, name)) for piece in self._slices[name])
+        return assembled(name, self.weights[name].shape, at, blocks)
 
     @cached_property
     def _slices(self) -> Mapping[str, Sequence[_Slice]]:
@@ -146,11 +132,6 @@ def _begins(file: SafetensorsFile) -> dict[str, tuple[int, ...]]:
     if any(type(offset) is not int or offset < 0 for begin in begins.values() for offset in begin):
         raise RunError(f"{file.path}: {OFFSETS} has an offset that is no index")
     return begins
-
-
-def _inside(piece: _Slice, name: str, at: tuple[int, ...]) -> Tensor:
-    local = tuple(index - begin for index, begin in zip(at, piece.begin, strict=False))
-    return piece.file.read(name, local)
 
 
 def _extent(pieces: Sequence[_Slice]) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ tensors. A file that does not match is removed. Threads may share a shelf.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from geomcheck._lazy import late
 from geomcheck.measurement.cache.identity import code
 from geomcheck.measurement.cache.shelf import Shelf
-from geomcheck.measurement.content import digest
+from geomcheck.measurement.content import digest, fingerprint
 
 if TYPE_CHECKING:
     from safetensors import torch as files
@@ -62,5 +61,4 @@ def _name(weight: str) -> str:
 
 
 def _content(state: Mapping[str, Tensor]) -> str:
-    parts = "".join(f"{name}={digest(state[name])}\n" for name in sorted(state))
-    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
+    return fingerprint({name: digest(tensor) for name, tensor in state.items()})

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import geomcheck
-from geomcheck.checkpoints.source import WeightSource
+from geomcheck.checkpoints import WeightSource
 from geomcheck.errors import RunError
 
 SETTLED_NS = 2_000_000_000
@@ -32,14 +32,8 @@ def code() -> str:
 
 
 def identity(source: WeightSource, *, settled_at: int) -> str | None:
-    """What changes whenever a weight of `source` may have: size, inode and times of each of its files, its config.
-
-    Args:
-        settled_at: nanoseconds since the epoch; files must have been left alone for `SETTLED_NS` before.
-
-    Returns:
-        A digest, or None where the files are gone or too young to be identified.
-    """
+    """A digest that changes whenever a weight of `source` may have: of size, inode, times of each of its files, and its
+    config. None where a file is gone, or changed less than `SETTLED_NS` before `settled_at`, in ns of the epoch."""
     content = hashlib.blake2b(digest_size=16)
     try:
         content.update(json.dumps(source.config, sort_keys=True, default=str).encode())

@@ -12,13 +12,11 @@ from typing import Any
 from geomcheck.diagnostics import Metric, Registry
 from geomcheck.errors import RecordError, RunError, Undefined
 from geomcheck.measurement.cache.cache import Cache
-from geomcheck.measurement.cache.entries import decoded_digests, decoded_entry
 from geomcheck.measurement.cache.identity import code, identity
 from geomcheck.measurement.measured import REFERENCE_W0, W0, Measured, Snapshot
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, Sources
-from geomcheck.record.parquet import SUFFIX, read_record, write_record
-from geomcheck.record.record import Record
-from geomcheck.record.request import Request
+from geomcheck.record import Record, Request, read_record, write_record
+from geomcheck.record.parquet import SUFFIX
 from geomcheck.record.routes import RouteTaken
 
 REMEMBER_SECONDS = 30.0
@@ -37,10 +35,10 @@ class Recall:
     Which contents lie in a file is remembered as long as its identity stays the same.
 
     Args:
-        cache: where it is stored.
-        sources: the opened files.
-        metrics: the metrics that requests name.
         device: kind of device that measures (``cpu``, ``cuda``).
+
+    Attributes:
+        digests: the known digests of weights, by snapshot and name. What was digested is finite.
     """
 
     def __init__(self, cache: Cache, sources: Sources, metrics: Registry, device: str) -> None:
@@ -55,14 +53,9 @@ class Recall:
         self._identities = self._identify()
         found = self._store.get(self._identities.values())
         keys = {snapshot: self._identities.get(snapshot, b"") for snapshot in sources.snapshots()}
-        self._digests = {snapshot: decoded_digests(found.get(key)) for snapshot, key in keys.items()}
-        self._known = {snapshot: frozenset(digests) for snapshot, digests in self._digests.items()}
+        self.digests = {snapshot: decoded_digests(found.get(key)) for snapshot, key in keys.items()}
+        self._known = {snapshot: frozenset(digests) for snapshot, digests in self.digests.items()}
         self._labels: dict[Request, str] = {}
-
-    @property
-    def digests(self) -> Mapping[Snapshot, Mapping[str, str]]:
-        """The known digests of weights, by snapshot and name. What was digested is finite."""
-        return self._digests
 
     def whole(self, record: Record, tasks: Sequence[MeasureWeight]) -> bool:
         """Take the figures of exactly these tasks on exactly these files into `record`; False where there are none."""
@@ -84,7 +77,7 @@ class Recall:
             self._records.keep(self._whole, lambda path: write_record(record, path), size=size)
 
     def _whole_key(self, tasks: Sequence[MeasureWeight]) -> str | None:
-        if self._identities.keys() != self._digests.keys():
+        if self._identities.keys() != self.digests.keys():
             return None
         labels = {
             requests: _key([sorted(map(self._label, at_point)) for at_point in requests]).hex()
@@ -101,7 +94,7 @@ class Recall:
         The smallest weight of each new snapshot is digested to find out. Where that weight is not known, neither are
         the others likely to be, and they are digested while they are measured.
         """
-        new = [snapshot for snapshot, digests in self._digests.items() if not digests]
+        new = [snapshot for snapshot, digests in self.digests.items() if not digests]
         if not new or not tasks or not self._store.works:
             return []
         smallest = min(tasks, key=lambda task: (task.numel, task.name))
@@ -123,13 +116,13 @@ class Recall:
 
     def knows(self, name: str, snapshot: Snapshot) -> bool:
         """Whether the digest of a weight in a snapshot is known."""
-        return name in self._digests[snapshot]
+        return name in self.digests[snapshot]
 
     def learn(self, name: str, measured: Measured) -> None:
         """Note the digests of a weight. Raises RunError if they are not what an earlier session read from files that
         have not changed since."""
         for snapshot, digest in measured.digests.items():
-            if self._digests[snapshot].setdefault(name, digest) != digest:
+            if self.digests[snapshot].setdefault(name, digest) != digest:
                 where = self._sources.snapshots()[snapshot].path
                 raise RunError(
                     f"{where}: {name} has changed, though its file has the size, inode and times of before; "
@@ -185,7 +178,7 @@ class Recall:
         """Store the digests in files that have not changed until now, so that a session that is killed can go on."""
         self._remembered = time.monotonic()
         now = self._identify()
-        for snapshot, digests in self._digests.items():
+        for snapshot, digests in self.digests.items():
             unchanged = snapshot in now and now[snapshot] == self._identities.get(snapshot)
             if unchanged and digests.keys() != self._known[snapshot]:
                 kept = decoded_digests(self._store.get([now[snapshot]]).get(now[snapshot]))
@@ -201,7 +194,7 @@ class Recall:
         return {s: _key("contents", base, own) for s, own in known.items() if base is not None and own is not None}
 
     def _contents(self, name: str) -> dict[Snapshot, str]:
-        return {snapshot: digests[name] for snapshot, digests in self._digests.items() if name in digests}
+        return {snapshot: digests[name] for snapshot, digests in self.digests.items() if name in digests}
 
     def _keys(self, task: MeasureWeight) -> list[dict[str, bytes]]:
         """By checkpoint, then by scope: the key of the task's answers, where the contents are known."""
@@ -216,7 +209,7 @@ class Recall:
                 if None not in along:
                     scopes["across"] = _key("across", contents[W0], along, steps, index)
                 other = self._matched(contents, point.progress)
-                start = contents.get(REFERENCE_W0 if REFERENCE_W0 in self._digests else W0)
+                start = contents.get(REFERENCE_W0 if REFERENCE_W0 in self.digests else W0)
                 if other is not None and start is not None:
                     scopes |= {f"{scope} reference": _key(key.hex(), other, start) for scope, key in scopes.items()}
             keys.append(scopes)
@@ -245,3 +238,39 @@ class Recall:
 
 def _key(*parts: object) -> bytes:
     return hashlib.blake2b(repr((code(), *parts)).encode(), digest_size=16).digest()
+
+
+def decoded_digests(value: bytes | None) -> dict[str, str]:
+    """Digests by weight; none where `value` is something else."""
+    found = _decoded(value)
+    return found if all(isinstance(digest, str) for digest in found.values()) else {}
+
+
+def decoded_entry(value: bytes | None) -> dict[str, Any]:
+    """``{"answers": {label: figures or reason}, "routes": {quantity: [how, certificate]}}``, each of them optional."""
+    found = _decoded(value)
+    answers, routes = found.get("answers", {}), found.get("routes", {})
+    proper = isinstance(answers, dict) and isinstance(routes, dict)
+    if not proper or not all(map(_is_answer, answers.values())) or not all(map(_is_route, routes.values())):
+        return {}
+    return found
+
+
+def _decoded(value: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads(value) if value else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_answer(answer: object) -> bool:
+    if not isinstance(answer, dict):
+        return isinstance(answer, str)
+    return all(type(figure) is float and math.isfinite(figure) for figure in answer.values())
+
+
+def _is_route(route: object) -> bool:
+    return (
+        isinstance(route, list) and len(route) == 2 and type(route[0]) is str and type(route[1]) in (float, type(None))
+    )

@@ -16,13 +16,8 @@ FREE_SHARE = 0.1
 
 
 class Shelf:
-    """Files by name. A failure is no error: it is reported once, and from then on nothing is stored.
-
-    Args:
-        directory: made when needed; None keeps nothing.
-        max_bytes: above it, the files that were not used for longest are removed.
-        tell: gets the sentence that says why nothing is kept.
-    """
+    """Files by name, in a `directory` that is made when needed; None keeps nothing. Above `max_bytes`, the files that
+    were not used for longest are removed. A failure is no error: `tell` gets a sentence, and nothing is stored then."""
 
     def __init__(self, directory: Path | None, *, max_bytes: int, tell: Callable[[str], None]) -> None:
         self._directory = directory

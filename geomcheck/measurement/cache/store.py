@@ -26,15 +26,11 @@ T = TypeVar("T")
 
 
 class Store:
-    """Bytes by key. A failure is no error: it is reported once, and from then on the store is empty.
+    """Bytes by key. A failure is no error: `tell` gets a sentence once, and from then on the store is empty.
 
     The file is made on first use. It has a rollback journal and no write-ahead log: that is as safe,
     and works on network file systems. Each value carries a checksum; one that does not match is as good as absent.
-
-    Args:
-        path: the SQLite file, made when needed; None for a store that keeps nothing.
-        max_bytes: above it, the entries that were not used for longest are dropped.
-        tell: gets the sentence that says why the store is not used.
+    Above `max_bytes`, the entries that were not used for longest are dropped. A `path` of None keeps nothing.
     """
 
     def __init__(self, path: Path | None, *, max_bytes: int, tell: Callable[[str], None]) -> None:

@@ -6,18 +6,17 @@ Two batches are at work at a time: while one computes, the other reads its files
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 import torch
 
 from geomcheck._compat import cached_property
 from geomcheck.diagnostics.linalg.lockstep import Lockstep
-from geomcheck.errors import RunError
 from geomcheck.measurement.device import free_memory, parse_device, prepared
-from geomcheck.measurement.executors.local import MEMORY_SHARE, next_that_fits, single_threaded
+from geomcheck.measurement.executors.local import MEMORY_SHARE, Work, single_threaded
 from geomcheck.measurement.machine import available_memory, processors
 from geomcheck.measurement.measured import Measured
 from geomcheck.measurement.task import MeasureWeight, NotEnoughMemory, Outcome, Sources
@@ -56,12 +55,14 @@ class Batch(Generic[K]):
         bytes: what they need on the device.
         at_once: how many of them may compute at the same time, on the host.
         again: whether they did not fit into a larger batch.
+        short: those of them for which there was not enough memory.
     """
 
     tasks: Sequence[K]
     bytes: int
     at_once: int
     again: bool = False
+    short: list[K] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _ = self.lockstep  # before threads ask for it
@@ -104,12 +105,8 @@ def run_in_batches(
     """Do `tasks` in batches of equal shape, each task in a thread of its own.
 
     Weights for which the device has not enough memory are tried once more, in batches of half the size with nothing
-    beside them.
-
-    Args:
-        tasks: the largest first, all for one device.
-        in_flight: how many batches are at work at a time.
-        memory: what they may take. By default most of what is free on the device, and half of the host's.
+    beside them. The tasks come with the largest first, all for one device; `in_flight` batches are at work at a time,
+    and take `memory`: by default most of what is free on the device, and half of the host's.
     """
     if not tasks:
         return
@@ -117,79 +114,32 @@ def run_in_batches(
     in_flight = in_flight or IN_FLIGHT
     memory = memory or Memory.free(device)
     with prepared(device), single_threaded(in_flight * LARGEST) as pool:
-        work = _Work(batches_of(tasks, memory, in_flight), sources, pool, memory, in_flight)
+        work = _Batches(pool, batches_of(tasks, memory, in_flight), partial(_calls, sources), in_flight, memory.device)
         try:
-            work.submit()
-            while work.is_going_on:
-                outcomes = work.finished()
-                work.submit()  # before the outcomes are looked at, so that the device does not wait for that
-                yield from outcomes
+            yield from work.outcomes()
         finally:
-            work.cancel()
+            for batch in work.at_work:
+                batch.lockstep.cancel()
 
 
-class _Work(Generic[K]):
-    """Batches that wait, and those at work in the threads of `pool`."""
+def _calls(sources: Sources, batch: Batch[K]) -> Iterator[tuple[K, Callable[[], Measured]]]:
+    return ((task, partial(batch.measured, index, sources)) for index, task in enumerate(batch.tasks))
 
-    def __init__(
-        self, waiting: list[Batch[K]], sources: Sources, pool: Executor, memory: Memory, in_flight: int
-    ) -> None:
-        self.waiting, self.sources, self.pool, self.memory, self.in_flight = waiting, sources, pool, memory, in_flight
-        self._running: dict[Future[Measured], tuple[K, Batch[K]]] = {}
-        self._short: dict[Batch[K], list[K]] = defaultdict(list)  # what did not fit, by batches at work
 
-    @property
-    def is_going_on(self) -> bool:
-        """Whether any batch is at work."""
-        return bool(self._running)
+class _Batches(Work[Batch[K], K]):
+    """Batches; what does not fit into one is put into batches of half the size, each to be given all memory."""
 
-    def submit(self) -> None:
-        """Start batches as long as there are threads and memory."""
-        batches = self._batches()
-        while len(batches) < self.in_flight and (index := self._next(batches)) is not None:
-            batch = self.waiting.pop(index)
-            batches.append(batch)
-            for member, task in enumerate(batch.tasks):
-                self._running[self.pool.submit(batch.measured, member, self.sources)] = task, batch
-
-    def finished(self) -> list[tuple[K, Outcome]]:
-        """What is done once anything is, but for what will be tried again. Raises what is no error of one weight."""
-        futures, _ = wait(self._running, return_when=FIRST_COMPLETED)
-        done = [(*self._running.pop(future), _outcome(future)) for future in futures]
+    def settled(self, done: list[tuple[Batch[K], K, Outcome]]) -> list[tuple[K, Outcome]]:
+        """The outcomes but for what will be tried again."""
         outcomes = []
-        for task, batch, outcome in done:
+        for batch, task, outcome in done:
             if isinstance(outcome, NotEnoughMemory) and not batch.again:
-                self._short[batch].append(task)
+                batch.short.append(task)
             else:
                 outcomes.append((task, outcome))
-        self._halve()
+        at_work = self.at_work
+        for batch in dict.fromkeys(batch for batch, _, _ in done if batch not in at_work):
+            size = max(1, len(batch.tasks) // 2)
+            parts = [batch.short[start : start + size] for start in range(0, len(batch.short), size)]
+            self.waiting += [Batch(part, self.budget, batch.at_once, again=True) for part in parts]
         return outcomes
-
-    def cancel(self) -> None:
-        """Let the batches at work end soon."""
-        for batch in self._batches():
-            batch.lockstep.cancel()
-
-    def _next(self, batches: list[Batch[K]]) -> int | None:
-        return next_that_fits(self.waiting, batches, self.memory.device)
-
-    def _batches(self) -> list[Batch[K]]:
-        return list(dict.fromkeys(batch for _, batch in self._running.values()))
-
-    def _halve(self) -> None:
-        """Put what did not fit into batches of half the size, each to be given all memory."""
-        at_work = self._batches()
-        for batch in [batch for batch in self._short if batch not in at_work]:
-            tasks, size = self._short.pop(batch), max(1, len(batch.tasks) // 2)
-            parts = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-            self.waiting += [Batch(part, self.memory.device, batch.at_once, again=True) for part in parts]
-
-
-def _outcome(future: Future[Measured]) -> Outcome:
-    """What came of a task. Raises what is not an error of that weight alone."""
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, RunError):
-        return error
-    raise error

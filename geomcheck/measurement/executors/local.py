@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -17,8 +18,6 @@ from geomcheck.measurement.machine import available_memory, keep_freed_memory, p
 from geomcheck.measurement.measured import Measured
 from geomcheck.measurement.task import Outcome, Sources, Task
 
-K = TypeVar("K", bound=Task)
-
 MEMORY_SHARE = 0.5
 """Share of the available memory that running tasks may take."""
 
@@ -29,40 +28,74 @@ class Needs(Protocol):
     @property
     def bytes(self) -> int:
         """Bytes at the peak."""
-        ...
+
+
+U = TypeVar("U", bound=Needs)
+K = TypeVar("K", bound=Task)
 
 
 def run_locally(
     tasks: Sequence[K], sources: Sources, *, workers: int | None = None, budget: int | None = None
 ) -> Iterator[tuple[K, Outcome]]:
-    """Do `tasks` in single-threaded workers.
-
-    Args:
-        tasks: the largest first.
-        workers: by default one per processor.
-        budget: bytes that running tasks may need together; a task that needs more runs alone. By default half of
-            what is available.
-    """
+    """Do `tasks`, given the largest first, in single-threaded workers, by default one per processor. Running tasks may
+    need `budget` bytes together, by default half of what is available; a task that needs more runs alone."""
     budget = int(MEMORY_SHARE * available_memory()) if budget is None else budget
     workers = workers or processors()
-    waiting, running = list(tasks), dict[Future[Measured], K]()
-
-    def submit() -> None:
-        while len(running) < workers and (index := next_that_fits(waiting, running.values(), budget)) is not None:
-            task = waiting.pop(index)
-            running[pool.submit(task, sources)] = task
-
     with prepared(torch.device("cpu")), single_threaded(workers) as pool:
-        submit()
-        while running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            done = {future: running.pop(future) for future in finished}
-            submit()  # before the outcomes are looked at, so that no worker waits for that
-            for future, task in done.items():
-                error = future.exception()
-                if error is not None and not isinstance(error, RunError):
-                    raise error
-                yield task, error if isinstance(error, RunError) else future.result()
+        yield from Work(pool, tasks, lambda task: [(task, partial(task, sources))], workers, budget).outcomes()
+
+
+class Work(Generic[U, K]):
+    """Units that wait, and those at work in the threads of a pool: `most` of them, of `budget` bytes together. A unit
+    is a task, or several that go together: `calls` gives its tasks, and what does each of them."""
+
+    def __init__(
+        self,
+        pool: Executor,
+        waiting: Iterable[U],
+        calls: Callable[[U], Iterable[tuple[K, Callable[[], Measured]]]],
+        most: int,
+        budget: int,
+    ) -> None:
+        self.waiting = list(waiting)
+        self.budget = budget
+        self._pool, self._calls, self._most = pool, calls, most
+        self._running: dict[Future[Measured], tuple[U, K]] = {}
+
+    @property
+    def at_work(self) -> list[U]:
+        """The units of which some task is not done yet."""
+        return list({id(unit): unit for unit, _ in self._running.values()}.values())
+
+    def outcomes(self) -> Iterator[tuple[K, Outcome]]:
+        """Each task with its outcome, as soon as it is done. Raises what is no error of one weight."""
+        self._submit()
+        while self._running:
+            futures, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            done = self.settled([(*self._running.pop(future), _outcome(future)) for future in futures])
+            self._submit()  # before the outcomes are looked at, so that nobody waits for that
+            yield from done
+
+    def settled(self, done: list[tuple[U, K, Outcome]]) -> list[tuple[K, Outcome]]:
+        """The outcomes that count: here all of them."""
+        return [(task, outcome) for _, task, outcome in done]
+
+    def _submit(self) -> None:
+        """Start units as long as there are threads and memory."""
+        units = self.at_work
+        while len(units) < self._most and (index := next_that_fits(self.waiting, units, self.budget)) is not None:
+            units.append(self.waiting.pop(index))
+            self._running |= {self._pool.submit(call): (units[-1], task) for task, call in self._calls(units[-1])}
+
+
+def _outcome(future: Future[Measured]) -> Outcome:
+    """What came of a task. Raises what is not an error of that weight alone."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, RunError):
+        return error
+    raise error
 
 
 def next_that_fits(waiting: Sequence[Needs], running: Collection[Needs], budget: int) -> int | None:

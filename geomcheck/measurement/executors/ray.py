@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -26,11 +26,9 @@ K = TypeVar("K", bound=Task)
 def run_on_ray(tasks: Sequence[K], sources: Sources) -> Iterator[tuple[K, Outcome]]:
     """Do `tasks` on the user's cluster: the one at ``RAY_ADDRESS``, one that runs here, or else a local one.
 
-    Each task takes one processor, one thread, and the memory that it needs.
-
-    Raises:
-        UsageError: Ray is not installed, or the cluster cannot be reached.
-        RunError: a node does not see the files, or the worker of one task was lost again and again.
+    Each task takes one processor, one thread, and the memory that it needs. Raises UsageError where Ray is not
+    installed, or the cluster cannot be reached; RunError where a node does not see the files, or the worker of one task
+    was lost again and again.
     """
     if not tasks:
         return
@@ -69,14 +67,13 @@ def _work(task: Task, opening: Opening) -> Outcome:
 
 def _outcome(ray: ModuleType, reference: Any, task: Task) -> Outcome:
     try:
-        outcome: Outcome = ray.get(reference)
+        return cast("Outcome", ray.get(reference))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, GeomcheckError):
             raise RunError(str(error.cause)) from None
         raise
     except ray.exceptions.RayError as error:
         raise RunError(f"{task.name}: its Ray worker was lost {RETRIES + 1} times ({error})") from error
-    return outcome
 
 
 def _connected() -> ModuleType:

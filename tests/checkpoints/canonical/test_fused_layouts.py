@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from geomcheck.checkpoints.canonical.rows import RowLayout
+from geomcheck.checkpoints.canonical.parts import RowLayout
 from geomcheck.errors import RunError
 from tests.checkpoints.canonical.models import projected, stored
 

@@ -32,7 +32,7 @@ from geomcheck.checkpoints import Stored, WeightSource
 from geomcheck.checkpoints.adapted import Adapted
 from geomcheck.checkpoints.canonical.parts import Part, PartsOf
 from geomcheck.checkpoints.formats.adapter import Adapter, holds_adapter, open_adapter
-from geomcheck.checkpoints.formats.adapter_config import named_base, verl_settings
+from geomcheck.checkpoints.formats.adapter_config import lora_settings, named_base
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from geomcheck.cli import main
 from geomcheck.diagnostics import Base, Update
@@ -180,7 +180,7 @@ def test_a_wrapped_models_state_dict_holds_the_same_adapter(case: str, tmp_path:
     (tmp_path / "state").mkdir()
     save_file({name: t.contiguous().clone() for name, t in whole.items()}, tmp_path / "state" / "model.safetensors")
     written = json.loads((trained.adapter / "adapter_config.json").read_text())
-    settings = verl_settings(written, tmp_path / "state" / "lora_train_meta.json")
+    settings = lora_settings(written, tmp_path / "state" / "lora_train_meta.json")
     wrapped = Adapter(SafetensorsDirectory(tmp_path / "state"), settings, ()).on(trained.w0)
     saved = trained.source
     assert set(wrapped.weights) >= {name for name in saved.weights if len(saved.weights[name].shape) > 1}

@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from geomcheck.checkpoints.formats import raw, safetensors_file
+from geomcheck.checkpoints import inside
+from geomcheck.checkpoints.formats import safetensors_file
 from geomcheck.checkpoints.formats.pickled import PickledDirectory
-from geomcheck.checkpoints.formats.raw import read_bytes
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from geomcheck.checkpoints.formats.torch_save import tensors
+from geomcheck.checkpoints.inside import read_bytes
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import RunError
 
@@ -50,7 +51,7 @@ def test_a_file_that_is_cut_while_it_is_read_does_not_kill_the_process(
 
     def cut_first(path: Path, offset: int, nbytes: int) -> torch.Tensor:
         os.truncate(file, 1000)  # after the file was found to be unchanged, before its first byte is read
-        return raw.read_bytes(path, offset, nbytes)
+        return inside.read_bytes(path, offset, nbytes)
 
     for module in (safetensors_file, tensors):
         monkeypatch.setattr(module, "read_bytes", cut_first)
@@ -64,7 +65,9 @@ def test_parts_of_a_stack_are_read_alone(tmp_path: Path, monkeypatch: pytest.Mon
     source = SafetensorsDirectory(tmp_path)
     counts: list[int] = []
     monkeypatch.setattr(
-        safetensors_file, "read_bytes", lambda path, at, count: counts.append(count) or raw.read_bytes(path, at, count)
+        safetensors_file,
+        "read_bytes",
+        lambda path, at, count: counts.append(count) or inside.read_bytes(path, at, count),
     )
     _ = source.weights
     counts.clear()

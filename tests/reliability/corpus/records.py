@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geomcheck.record.seal import digest_of_rows
+from geomcheck.record.tabular import digest_of_rows
 from tests.reliability.corpus.case import Bytes, Case, Kit, Outcome, edited, nothing
 from tests.reliability.corpus.project import Project
 from tests.runs import Q

@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from geomcheck.inspection import inspect
 from geomcheck.measurement.cache import Cache
-from geomcheck.measurement.cache.entries import decoded_digests, decoded_entry
+from geomcheck.measurement.cache.recall import decoded_digests, decoded_entry
 from geomcheck.measurement.cache.store import Store
 from geomcheck.record import Record, read_record, write_record
 from geomcheck.report.html import Reported, judged, page

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import struct
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from geomcheck.checkpoints.formats.torch_save.archive import ZIP, Archive, ByteRange, read_archive
-from geomcheck.checkpoints.formats.torch_save.legacy import read_legacy_archive
+from geomcheck.checkpoints.formats.torch_save.archive import MAX_PICKLE_BYTES, ZIP, Archive, ByteRange, read_archive
 from geomcheck.checkpoints.formats.torch_save.pickle_data import Call, ForbiddenName, PickleProblem, read_pickle
 from geomcheck.checkpoints.formats.torch_save.tensors import (
     Distributed,
     Packed,
+    element_bytes,
     is_of_state_dicts,
     is_of_tensors,
+    storage_key,
     tensor_of,
 )
 from geomcheck.checkpoints.inside import OpenedFile
@@ -27,16 +29,16 @@ if TYPE_CHECKING:
 MAX_TENSOR_PICKLE_BYTES = 64 * 2**10
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict")
 
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+_COUNT = struct.Struct("<q")
+
 
 class TorchFile:
     """A file of torch.save.
 
     Its pickle is read as data, so that no code in it can run, and whatever version of torch wrote it need not be
-    installed. Storages are read when they are asked for.
-
-    Args:
-        path: the file.
-        root: nothing outside this directory is opened, whatever links say.
+    installed. Storages are read when they are asked for. Nothing outside `root` is opened, whatever links say.
     """
 
     def __init__(self, path: Path, *, root: Path) -> None:
@@ -70,7 +72,7 @@ class TorchFile:
                 nbytes = self._file.resolved.stat().st_size
                 if file.read(len(ZIP)) == ZIP:
                     return read_archive(file, ByteRange(0, nbytes))
-                return read_legacy_archive(file, nbytes, is_of_state_dicts)
+                return _read_legacy_archive(file, nbytes, is_of_state_dicts)
         except OSError as error:
             raise PickleProblem(f"cannot be read ({error})") from error
 
@@ -99,6 +101,40 @@ def find_tensor(file: BinaryIO, within: ByteRange) -> Packed:
 def read_object_pickle(file: BinaryIO, within: ByteRange, *, max_bytes: int) -> bytes:
     """The pickle of the object at a place in `file`, unread. Raises PickleProblem."""
     return read_archive(file, within, max_pickle_bytes=max_bytes).pickle
+
+
+def _read_legacy_archive(file: BinaryIO, nbytes: int, allowed: Callable[[str], bool]) -> Archive:
+    """The records of a file of `nbytes` from before torch 1.6; no storage is read.
+
+    The pickles are a magic number, the protocol, the system, the content and the storages' keys. For each key, a count
+    of elements and the elements follow. Raises PickleProblem where it is truncated, contradicts itself, or was not
+    written by torch.save.
+    """
+    file.seek(0)
+    head = io.BytesIO(file.read(MAX_PICKLE_BYTES))
+    magic, protocol, system = (read_pickle(head, allowed).content for _ in range(3))
+    if magic != _MAGIC or protocol != _PROTOCOL:
+        raise PickleProblem("not written by torch.save, or by a torch before 0.4")
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise PickleProblem("was written on a big-endian machine")
+    start = head.tell()
+    references = read_pickle(head, allowed).references
+    pickle = head.getvalue()[start : head.tell()]
+    sizes = {storage_key(reference): element_bytes(reference) for reference in references}
+    keys = read_pickle(head, allowed).content
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(sizes):
+        raise PickleProblem("its list of storages does not fit its tensors")
+    storages: dict[str, ByteRange] = {}
+    offset = head.tell()
+    for key in keys:
+        file.seek(offset)
+        count = file.read(_COUNT.size)
+        length = _COUNT.unpack(count)[0] * sizes[key] if len(count) == _COUNT.size else -1
+        storages[key] = ByteRange(offset + _COUNT.size, length)
+        offset += _COUNT.size + length
+        if length < 0 or offset > nbytes:
+            raise PickleProblem("truncated: its last storages are missing")
+    return Archive(pickle, storages)
 
 
 def _state_dict(top: object, storages: Mapping[str, ByteRange]) -> Mapping[str, Packed | Distributed]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.dtypes import DTYPES, STORAGES, UNTYPED, Dtype, dtype_named
-from geomcheck.checkpoints.formats.raw import read_bytes
 from geomcheck.checkpoints.formats.torch_save.archive import ByteRange
 from geomcheck.checkpoints.formats.torch_save.pickle_data import Call, Global, PickleProblem, Reference
+from geomcheck.checkpoints.inside import read_bytes
 from geomcheck.checkpoints.source import Stored
 
 if TYPE_CHECKING:
@@ -69,12 +69,8 @@ class Packed:
         return ByteRange(self.place.offset + self.offset * self.dtype.nbytes, nbytes)
 
     def read(self, path: Path) -> Tensor:
-        """The tensor, of this `shape`, from the file in which it lies.
-
-        Raises:
-            OSError: the file cannot be read.
-            ValueError: it ends before.
-        """
+        """The tensor, of this `shape`, from the file in which it lies. Raises OSError where the file cannot be read;
+        ValueError where it ends before."""
         dtype, span = getattr(torch, self.dtype.name), self.span
         if span.nbytes == 0:
             return torch.empty(self.shape, dtype=dtype)
