@@ -11,15 +11,7 @@ from geomcheck.diagnostics import Unit
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, Offence, near
 from geomcheck.suite.conditions.companion import companion_of
-from geomcheck.suite.conditions.figure import (
-    NO_OFFENCE,
-    Case,
-    FigureCondition,
-    Key,
-    read_tolerance,
-    unless_finite,
-    value_of,
-)
+from geomcheck.suite.conditions.figure import NO_OFFENCE, Case, FigureCondition, Key, read_tolerance, unless_finite
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import word, word_schema
 from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
@@ -29,12 +21,7 @@ REFERENCES = {"reference": "The run or record of --geom-reference, at the checkp
 
 
 def _key(name: str, about: str) -> Key:
-    return Key(
-        name=name,
-        about=about,
-        read=lambda raw, _unit: word(raw, REFERENCES),
-        schema=lambda _metric: word_schema(REFERENCES),
-    )
+    return Key(name, about, lambda raw, _unit: word(raw, REFERENCES), lambda _metric: word_schema(REFERENCES))
 
 
 @dataclass(frozen=True)
@@ -94,7 +81,7 @@ class Like(FigureCondition):
             return NO_OFFENCE if other is None else self.offence(value, other)
 
         observed = tuple(observe(*figure) for figure in case.figures())
-        extreme = max(observed, key=lambda o: self.offence(value_of(o), _reference(o)))
+        extreme = max(observed, key=lambda o: self.offence(o.value, _reference(o)))
         theirs, match = _reference(extreme), companion.matched[extreme.step]
         held = wording.within_allowance(observed, expectation.allow)
         sentence = wording.in_band(
@@ -107,8 +94,8 @@ class Like(FigureCondition):
             extreme,
             case.worst(extreme.step, weight_offence),
             companion.warnings,
-            side=self._side(value_of(extreme), theirs),
-            meaning=self._meaning(value_of(extreme)),
+            side=self._side(extreme.value, theirs),
+            meaning=self._meaning(extreme.value),
         )
 
     def _covers(self, low: float, high: float) -> bool:

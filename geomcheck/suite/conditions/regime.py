@@ -10,7 +10,6 @@ from pydantic import Field
 
 from geomcheck.diagnostics import load_metrics
 from geomcheck.record import Record
-from geomcheck.suite.conditions.figure import value_of
 from geomcheck.suite.conditions.profile import EVIDENCE, PAPER, Profile, classify
 from geomcheck.suite.conditions.subject import SubjectCondition
 from geomcheck.suite.expectation import Expectation, Finding
@@ -82,7 +81,7 @@ class Regime(SubjectCondition):
             Observed(step, None, result.distances[self.name], result.name == self.name)
             for step, result in classified.items()
         )
-        extreme = max(observed, key=lambda o: (not o.holds, value_of(o)))
+        extreme = max(observed, key=lambda o: (not o.holds, o.value))
         verb = "is" if extreme.holds else "expected"
         message = f"regime {verb} {self.name}; at step {extreme.step}: {classified[extreme.step].describe()}"
         warnings = fused_warning(expectation.weights.select(record.weights))

@@ -19,7 +19,6 @@ from geomcheck.diagnostics import Unit
 from geomcheck.record import Record
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, Offence, bounds
-from geomcheck.suite.conditions.figure import value_of
 from geomcheck.suite.conditions.gain import Gain, Retention, retention
 from geomcheck.suite.conditions.profile import Profile
 from geomcheck.suite.conditions.subject import SubjectCondition
@@ -232,13 +231,13 @@ class Sufficiency(SubjectCondition):
             return Observed(step, None, share, not self.offence(share, best)[0], random=best)
 
         observed = tuple(observe(step, share) for step, share in found.own.shares.items())
-        extreme = max(observed, key=lambda o: self.offence(value_of(o), found.best(o.step).shares[o.step]))
+        extreme = max(observed, key=lambda o: self.offence(o.value, found.best(o.step).shares[o.step]))
         beside = ((found.own, "learned"), *((control, "random") for control in found.controls))
         worst = tuple(
             Worst(extreme.step, f"{run.name} ({how}, K = {found.constraint.k})", run.shares[extreme.step])
             for run, how in beside
         )
-        side = self.band.side(value_of(extreme))
+        side = self.band.side(extreme.value)
         holds = all(o.holds for o in observed)
         return Finding(holds, self._sentence(found, observed, extreme), observed, extreme, worst, side=side)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Offence
-from geomcheck.suite.conditions.figure import NO_OFFENCE, Case, FigureCondition, Key, by_group, read_tolerance, value_of
+from geomcheck.suite.conditions.figure import NO_OFFENCE, Case, FigureCondition, Key, by_group, read_tolerance
 from geomcheck.suite.expectation import Expectation, Finding
 from geomcheck.suite.language.fields import word, word_schema
 from geomcheck.suite.language.places import At
@@ -52,8 +52,8 @@ class Trend(FigureCondition):
     by_layer = False
     keys = (
         Key(
-            name="trend",
-            about="How the figure moves over the checkpoints.",
+            "trend",
+            "How the figure moves over the checkpoints.",
             read=lambda raw, _unit: word(raw, DIRECTIONS),
             schema=lambda _metric: word_schema(DIRECTIONS),
         ),
@@ -176,7 +176,7 @@ class Trend(FigureCondition):
     def broken_for_good(self, observed: Sequence[Observed], allow: float) -> bool:
         """Each group's last figure counts, and holds unless its series cannot be mended any more."""
         series = by_group(observed).values()
-        last = tuple(replace(s[-1], holds=not self.broken([o.value for o in s if o.value is not None])) for s in series)
+        last = tuple(replace(s[-1], holds=not self.broken([o.value for o in s])) for s in series)
         return not wording.within_allowance(last, allow)
 
     def _sentence(
@@ -194,7 +194,7 @@ class Trend(FigureCondition):
 
     def _course(self, own: list[Observed], extreme: Observed) -> str:
         """The course of one group's figures, as far as it shows why the condition holds or not."""
-        values = [value_of(o) for o in own]
+        values = [o.value for o in own]
         show = self.scale.show
         if self.direction == "flat":
             low, high = show(min(values)), show(max(values))

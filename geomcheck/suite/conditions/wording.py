@@ -57,7 +57,7 @@ def _outside(
 
 
 def _kept(expectation: Expectation, observed: tuple[Observed, ...], scale: Scale, weights: int) -> str:
-    values = [o.value for o in observed if o.value is not None]
+    values = [o.value for o in observed]
     low, high = scale.show(min(values)), scale.show(max(values))
     shown = low if low == high else f"{low} to {high}"
     steps = sorted({o.step for o in observed})
@@ -95,10 +95,9 @@ def how(expectation: Expectation, weights: int) -> str:
 
 def against(observed: Observed, band: Band) -> str:
     """The value with enough digits to be told from the bound that it violates."""
-    value = math.nan if observed.value is None else observed.value
     edges = [edge for edge in (band.low, band.high) if math.isfinite(edge)]
     for digits in _DIGITS:
-        shown = band.scale.show(value, digits)
-        if all(value == edge or shown != band.scale.show(edge, digits) for edge in edges):
+        shown = band.scale.show(observed.value, digits)
+        if all(observed.value == edge or shown != band.scale.show(edge, digits) for edge in edges):
             break
     return shown

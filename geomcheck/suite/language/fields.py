@@ -57,8 +57,8 @@ def word(raw: Any, words: Collection[str]) -> str:
     raise Refusal(f"found {spelled(raw)}; allowed: {', '.join(words)}{hint}")
 
 
-def quantity_schema(metric: Metric, end: int) -> Schema:
-    """The schema of a figure of `metric`, with one `end` of its example band."""
+def quantity_schema(metric: Metric, end: int = 0) -> Schema:
+    """The schema of a figure of `metric`, with one `end` (0 or 1) of its example band."""
     return {**_figure(metric.unit), "examples": [_example(metric)[end]]}
 
 
