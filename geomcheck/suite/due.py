@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from geomcheck.record.points import is_trivial
-from geomcheck.record.record import Point, Record
+from geomcheck.record import Point, Record, is_trivial
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judge import judge
 from geomcheck.suite.language.places import LAST, PREVIOUS, At, Place, Places

@@ -8,12 +8,13 @@ is the control: without it the finding could be that any K directions do.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field
 
 from geomcheck.diagnostics import Unit
 from geomcheck.record import Record
@@ -52,26 +53,20 @@ def _controls(raw: Any) -> list[str]:
     return paths
 
 
-def _share(raw: Any) -> Quantity:
-    return quantity(raw, Unit.FRACTION)
-
-
 def _number(raw: Any) -> float:
     return quantity(raw, Unit.NUMBER).value
 
 
-def _not_negative(value: float, what: str, raw: Any) -> float:
+def _not_negative(read: Callable[[Any], float], what: str, raw: Any) -> float:
+    value = read(raw)
     if value < 0:
         raise Refusal(f"{what} is not negative; found {spelled(raw)}")
     return value
 
 
-def _gain(raw: Any) -> float:
-    return _not_negative(_number(raw), "a gain that is asked for", raw)
-
-
-def _margin(raw: Any) -> float:
-    return _not_negative(ratio(raw), "a margin above random channels", raw)
+_SHARE = fields.read_by(partial(quantity, unit=Unit.FRACTION), fields.RATIO_SCHEMA)
+_GAIN = fields.read_by(partial(_not_negative, _number, "a gain that is asked for"), {"type": "number", "minimum": 0})
+_MARGIN = fields.read_by(partial(_not_negative, ratio, "a margin above random channels"), fields.RATIO_SCHEMA)
 
 
 class SufficiencyStatement(Statement):
@@ -92,30 +87,28 @@ class SufficiencyStatement(Statement):
         description="The run without constraint, or its record, relative to this file. Default: --geom-reference.",
         examples=["../opd-free"],
     )
-    random: Annotated[list[str], PlainValidator(_controls), WithJsonSchema({"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA]})] = (
-        Field(
-            description="Runs in random channels of the same K, or their records, relative to this file.",
-            examples=[["../opd-random-0", "../opd-random-1"]],
-        )
+    random: Annotated[list[str], *fields.read_by(_controls, {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA]})] = Field(
+        description="Runs in random channels of the same K, or their records, relative to this file.",
+        examples=[["../opd-random-0", "../opd-random-1"]],
     )
-    start: Annotated[float | None, PlainValidator(_number), WithJsonSchema({"type": "number"})] = Field(
+    start: Annotated[float | None, *fields.read_by(_number, {"type": "number"})] = Field(
         None, description="The score before training. Default: each run's own at step 0.", examples=[0.11]
     )
     since: Annotated[str, *fields.one_of(SINCE)] = Field(
         "start", description="Where the gain is counted from: `start` of the training, or `constraint`. Default: start."
     )
-    min_gain: Annotated[float, PlainValidator(_gain), WithJsonSchema({"type": "number", "minimum": 0})] = Field(
+    min_gain: Annotated[float, *_GAIN] = Field(
         0.0,
         description="What the free run must have gained for a share of it to mean anything. Default: 0.",
         examples=[0.02],
     )
-    above: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+    above: Annotated[Quantity | None, *_SHARE] = Field(
         None, description="More of the gain is kept; may be combined with `below`."
     )
-    below: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+    below: Annotated[Quantity | None, *_SHARE] = Field(
         None, description="Less of the gain is kept; may be combined with `above`."
     )
-    over_random: Annotated[float | None, PlainValidator(_margin), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+    over_random: Annotated[float | None, *_MARGIN] = Field(
         None, description="By how much the best random channel must be exceeded. Default: 0 with `above`."
     )
     at: Annotated[At, *fields.AT] = Field(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from geomcheck.suite.language import fields
 from geomcheck.suite.language.places import ALL, At
 from geomcheck.suite.language.quantities import Refusal, spelled
-from geomcheck.suite.language.selection import Selection, parse_selection
+from geomcheck.suite.language.selection import Selection
 
 LEVELS = {
     "error": "A violation fails the session.",
@@ -39,9 +39,8 @@ def _text(raw: Any) -> str:
 TEXT_SCHEMA = {"type": "string", "minLength": 1}
 TEXTS_SCHEMA = {"type": "array", "items": TEXT_SCHEMA, "minItems": 1}
 
-Slug = Annotated[str, PlainValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG.pattern}$"})]
-Text = Annotated[str, PlainValidator(_text), WithJsonSchema(TEXT_SCHEMA)]
-Weights = Annotated[Selection, PlainValidator(parse_selection), WithJsonSchema(fields.WEIGHTS_SCHEMA)]
+Slug = Annotated[str, *fields.read_by(_slug, {"type": "string", "pattern": f"^{_SLUG.pattern}$"})]
+Text = Annotated[str, *fields.read_by(_text, TEXT_SCHEMA)]
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, populate_by_name=False)
 
@@ -55,9 +54,7 @@ class Statement(BaseModel):
         description="Name of the expectation, unique in the suite.", examples=["stable-rank-band", "rotation"]
     )
     at: Annotated[At, *fields.AT] = Field(ALL, description="The checkpoints; each must hold. Default: all.")
-    weights: Annotated[Selection | None, PlainValidator(parse_selection), WithJsonSchema(fields.WEIGHTS_SCHEMA)] = (
-        Field(None, description="Overrides the suite's `weights`.")
-    )
+    weights: Annotated[Selection | None, *fields.WEIGHTS] = Field(None, description="Overrides the suite's `weights`.")
     level: Annotated[str, *fields.one_of(LEVELS)] = Field(
         "error", description="What a violation is: a failure, a warning, or information."
     )
