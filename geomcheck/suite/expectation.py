@@ -88,11 +88,6 @@ class Condition(ABC):
         return False
 
     @property
-    def of_weights(self) -> bool:
-        """Whether it is about figures of weights, which a training can measure, and not about anything else."""
-        return True
-
-    @property
     def parties(self) -> tuple[Path, ...]:
         """Other runs and records that it reads."""
         return ()

@@ -49,8 +49,7 @@ def _in_network(weight: Weight) -> tuple[str, float, str]:
 def gaps(groups: Groups, found: Sample, expectation: Expectation) -> tuple[str, ...]:
     """A sentence on groups that have no figure at some judged checkpoint.
 
-    Raises:
-        Unanswerable: there are some of which no weight ever changed, and the metric has no figure of these.
+    Raises Unanswerable where no weight of a group ever changed, and the metric has no figure of unchanged ones.
     """
     if expectation.per == "run":
         return ()

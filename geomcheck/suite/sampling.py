@@ -50,8 +50,7 @@ class Question:
     def settle(self, record: Record) -> Subject:
         """The weights and checkpoints of `record` that this is about; looks at no figure.
 
-        Raises:
-            Unanswerable: there are none, or a figure of them would be fixed whatever happened.
+        Raises Unanswerable where there are none, or a figure of them would be fixed whatever happened.
         """
         judgeable = self.judgeable(record)
         selected = self.at.select(record.points)

@@ -11,7 +11,7 @@ from geomcheck.record import Point
 from geomcheck.suite.conditions.band import Band, within
 from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
 from geomcheck.suite.expectation import Finding
-from geomcheck.suite.language.fields import PROGRESS_SCHEMA, STEP_SCHEMA, pair_schema
+from geomcheck.suite.language.fields import pair_schema, place_objects
 from geomcheck.suite.language.places import At, Place, Places, parse_place
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, quantity_pair, spelled
 from geomcheck.suite.verdict import Observed, Unanswerable
@@ -37,16 +37,7 @@ def _read(raw: Any, unit: Unit) -> dict[Place, tuple[Quantity, Quantity]]:
 
 def _schema(metric: Metric) -> dict[str, Any]:
     band = {**pair_schema(metric), "description": "The band at this checkpoint."}
-    entry = [
-        {
-            "type": "object",
-            "properties": {**place, "within": band},
-            "required": [*place, "within"],
-            "additionalProperties": False,
-        }
-        for place in (STEP_SCHEMA, PROGRESS_SCHEMA)
-    ]
-    return {"type": "array", "items": {"anyOf": entry}, "minItems": 1}
+    return {"type": "array", "items": {"anyOf": place_objects(within=band)}, "minItems": 1}
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,7 @@ def companion_of(
 ) -> Companion:
     """The reference's figures at the checkpoints that match those of `found`.
 
-    Raises:
-        Unanswerable: the reference lacks them, holds other weights, or has no checkpoint near enough.
+    Raises Unanswerable where the reference lacks them, holds other weights, or has no checkpoint near enough.
     """
     prefix = f"reference {reference.run!r}"
     everywhere = Question(metric=question.metric, params=question.params, weights=question.weights, at=ALL)

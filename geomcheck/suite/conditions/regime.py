@@ -100,11 +100,7 @@ def evidence_questions(weights: Selection, at: At | Places) -> list[Question]:
 
 
 def evidence_figures(record: Record, weights: Selection, at: At | Places) -> dict[int, dict[str, float]]:
-    """By step, the folded figure of each diagnostic of the profiles.
-
-    Raises:
-        Unanswerable, RecordError: the record does not hold them.
-    """
+    """By step, the folded figure of each diagnostic. Raises Unanswerable or RecordError where the record has none."""
     figures: dict[int, dict[str, float]] = {}
     for question, evidence in zip(evidence_questions(weights, at), EVIDENCE, strict=True):
         found = sample(question, record, question.settle(record))

@@ -194,10 +194,6 @@ class Sufficiency(SubjectCondition):
         return self.gain.free is None
 
     @property
-    def of_weights(self) -> bool:
-        return False
-
-    @property
     def parties(self) -> tuple[Path, ...]:
         return (*([self.gain.free] if self.gain.free else []), *self.gain.random)
 

@@ -96,14 +96,16 @@ def _example(metric: Metric) -> tuple[float | str, float | str]:
     return metric.example or usual[metric.unit]
 
 
+def place_objects(**further: Schema) -> list[Schema]:
+    """The schemas of ``{step: N}`` and ``{progress: P%}``, with `further` keys, all of them required."""
+    objects = ({**place, **further} for place in (STEP_SCHEMA, PROGRESS_SCHEMA))
+    return [{"type": "object", "properties": o, "required": [*o], "additionalProperties": False} for o in objects]
+
+
 def place_schema(*others: str) -> Schema:
     """The schema of one checkpoint: ``first``, ``last``, a step, a progress, or one of `others`."""
-    objects = [
-        {"type": "object", "properties": place, "required": list(place), "additionalProperties": False}
-        for place in (STEP_SCHEMA, PROGRESS_SCHEMA)
-    ]
     words = {word: PLACES[word] for word in ("all", "first", "last", "previous") if word in ("first", "last", *others)}
-    return {"anyOf": [word_schema(words), *objects], "examples": ["last", {"progress": "20%"}]}
+    return {"anyOf": [word_schema(words), *place_objects()], "examples": ["last", {"progress": "20%"}]}
 
 
 def _at_schema() -> Schema:

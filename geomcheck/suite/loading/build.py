@@ -35,7 +35,8 @@ def build(node: Node, selection: Selection, profiles: tuple[Profile, ...] = PAPE
     if not isinstance(node.value, dict):
         found = spelled(node.plain())
         return None, [Problem(node.position, f"an expectation is a mapping with `id` and `metric`; found {found}")]
-    what = _name(node)
+    name = node.text("id")
+    what = "this expectation" if name is None else f"expectation {spelled(name)}"
     unsettled = _unsettled(node, what)
     if unsettled is not None:
         return None, [unsettled, *validate(unsettled_model(), node, what=what)[1]]
@@ -45,24 +46,18 @@ def build(node: Node, selection: Selection, profiles: tuple[Profile, ...] = PAPE
     return _about_figure(load_metrics()[node.value["metric"].value], node, selection, what)
 
 
-def _name(node: Node) -> str:
-    identifier = node.value.get("id")
-    if identifier is None or not isinstance(identifier.value, str):
-        return "this expectation"
-    return f"expectation {spelled(identifier.value)}"
-
-
 def _unsettled(node: Node, what: str) -> Problem | None:
     """Why it is open what the expectation is about, or None: it has one known metric, or a key that stands for one."""
     conditions = load_conditions()
     names = (*load_metrics().names(), *conditions.metric_names)
-    instead = [kind.keyword for kind in conditions.of_subjects if kind.instead_of_metric]
-    given, other = node.value.get("metric"), next((node.value[key] for key in instead if key in node.value), None)
+    given = node.value.get("metric")
+    other = next((key for key in conditions.instead if key in node.value), None)
+    if other is not None and given is not None:
+        return Problem(node.value[other].key, f"`{other}` stands instead of `metric`; remove one")
     if other is not None:
-        key = next(key for key in instead if key in node.value)
-        return Problem(other.key, f"`{key}` stands instead of `metric`; remove one") if given is not None else None
+        return None
     if given is None:
-        listed = " or ".join(f"`{key}`" for key in instead)
+        listed = " or ".join(f"`{key}`" for key in conditions.instead)
         return Problem(node.position, f"{what} needs `metric` (or {listed}); metrics: {', '.join(names)}")
     if given.value in names:
         return None

@@ -163,8 +163,7 @@ class MetricStatement(Statement):
 def statement_model(name: str) -> type[MetricStatement]:
     """The model of expectations about the metric called `name`.
 
-    Raises:
-        UsageError: its declaration calls a parameter as a key that every expectation has.
+    Raises UsageError where its declaration calls a parameter as a key that every expectation has.
     """
     metric = load_metrics()[name]
     _require_free_names(metric)

@@ -87,7 +87,6 @@ def _read(path: Path, chain: tuple[Path, ...]) -> _Layer:
     layer.problems = [*(parent.problems if parent else []), *problems]
     if heading is not None:
         _adopt(heading, layer, path)
-        _adopt_profiles(heading, layer, path)
     layer.defaults = _defaults(root, layer)
     layer.statements = _statements(root, layer)
     return layer
@@ -101,13 +100,9 @@ def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
     layer.applies_to = heading.applies_to if "applies_to" in given else layer.applies_to
     layer.weights = heading.weights if "weights" in given else layer.weights
     layer.storage = tuple(heading.storage) if "storage" in given else layer.storage
-
-
-def _adopt_profiles(heading: Heading, layer: _Layer, path: Path) -> None:
-    if "profiles" not in heading.model_fields_set:
-        return
     try:
-        layer.profiles = load_profiles(heading.profiles, beside=path.parent)
+        if "profiles" in given:
+            layer.profiles = load_profiles(heading.profiles, beside=path.parent)
     except UsageError as error:
         layer.problems.append(Problem(layer.root.value["profiles"].position, f"`profiles`: {error}"))
     except SuiteError as error:
@@ -115,11 +110,12 @@ def _adopt_profiles(heading: Heading, layer: _Layer, path: Path) -> None:
 
 
 def _parent(root: Node, path: Path, chain: tuple[Path, ...], problems: list[Problem]) -> _Layer | None:
-    node = root.value.get("extends")
-    if node is None or not isinstance(node.value, str) or not node.value.strip():
+    source = root.text("extends")
+    if source is None or not source.strip():
         return None
+    node = root.value["extends"]
     try:
-        found = find_suite(node.value, beside=path.parent)
+        found = find_suite(source, beside=path.parent)
         if len(chain) > MAX_CHAIN:
             problems.append(Problem(node.position, f"`extends`: more than {MAX_CHAIN} suites in a row"))
             return None
@@ -178,7 +174,7 @@ def _statements(root: Node, layer: _Layer) -> dict[str, Node]:
         return merged
     seen: dict[str, Node] = {}
     for item in node.value:
-        key = _identifier(item)
+        key = item.text("id")
         if key is None:
             merged[f"\0{item.position}"] = item  # for what is wrong with it
         elif key in seen:
@@ -190,13 +186,6 @@ def _statements(root: Node, layer: _Layer) -> dict[str, Node]:
             seen[key] = item.value["id"]
             merged[key] = _override(merged[key], item) if key in merged else item
     return merged
-
-
-def _identifier(item: Node) -> str | None:
-    if not isinstance(item.value, dict) or "id" not in item.value:
-        return None
-    identifier = item.value["id"].value
-    return identifier if isinstance(identifier, str) else None
 
 
 def _override(inherited: Node, item: Node) -> Node:
@@ -218,21 +207,14 @@ def _override(inherited: Node, item: Node) -> Node:
 
 def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
     built = []
-    subjects = {"metric", *(k.keyword for k in load_conditions().of_subjects if k.instead_of_metric)}
+    subjects = {"metric", *load_conditions().instead}
     for node in layer.statements.values():
         if layer.orphaned and isinstance(node.value, dict) and not subjects & set(node.value):
             continue
-        expectation, found = build(_with_defaults(node, layer.defaults), layer.weights, layer.profiles)
+        defaults = layer.defaults.get(node.text("metric") or "")
+        complete = Node({**defaults, **node.value}, node.position, node.key) if defaults else node
+        expectation, found = build(complete, layer.weights, layer.profiles)
         problems += found
         if expectation is not None:
             built.append(replace(expectation, storage=layer.storage))
     return built
-
-
-def _with_defaults(node: Node, defaults: Defaults) -> Node:
-    if not isinstance(node.value, dict) or "metric" not in node.value:
-        return node
-    metric = node.value["metric"].value
-    if not isinstance(metric, str) or metric not in defaults:
-        return node
-    return Node({**defaults[metric], **node.value}, node.position, node.key)
