@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from geomcheck.diagnostics import Metric, Unit
-from geomcheck.record import Point
 from geomcheck.suite.conditions.band import Band, within
 from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
 from geomcheck.suite.expectation import Finding
@@ -93,13 +92,9 @@ class Bands(FigureCondition):
                 path=("bands",),
             )
 
-    def by_step(self, points: Sequence[Point]) -> Mapping[int, Band]:
-        """The band of each checkpoint that has one. Raises Unanswerable where the run lacks one of them."""
-        steps = [point.step for point in self.own_places.locate(points)]
-        return dict(zip(steps, self.bands.values(), strict=True))
-
     def find(self, case: Case) -> Finding:
-        by_step = self.by_step(case.record.points)
+        steps = [point.step for point in self.own_places.locate(case.record.points)]
+        by_step = dict(zip(steps, self.bands.values(), strict=True))
         fixed = sorted(by_step.keys() - case.found.cells.keys())
         if fixed:
             metric = case.expectation.metric
@@ -110,7 +105,7 @@ class Bands(FigureCondition):
         )
         extreme = max(observed, key=lambda o: by_step[o.step].relative_offence(o.value))
         band = by_step[extreme.step]
-        return case.against(observed, extreme, band, further=f"; the band of step {extreme.step} is {band.text}")
+        return case.in_band(observed, extreme, band, further=f"; the band of step {extreme.step} is {band.text}")
 
     def so_far(self, reached: Callable[[Place], bool]) -> Self | None:
         come = {place: band for place, band in self.bands.items() if reached(place)}

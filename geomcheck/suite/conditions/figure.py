@@ -69,14 +69,27 @@ class Case:
         wrong = [name for name in ordered if offences[name][0]]
         return tuple(Worst(step, name, values[name]) for name in (wrong or ordered)[:WORST])
 
-    def against(self, observed: tuple[Observed, ...], extreme: Observed, band: Band, *, further: str = "") -> Finding:
-        """The finding that figures are in their bands or not, told of the `extreme` figure and its `band`."""
+    def in_band(
+        self,
+        observed: tuple[Observed, ...],
+        extreme: Observed,
+        band: Band,
+        *,
+        further: str = "",
+        offence: Callable[[str, float], Offence] | None = None,
+    ) -> Finding:
+        """The finding that figures are in their bands or not, told of the `extreme` figure and its `band`.
+
+        Args:
+            further: the end of the sentence.
+            offence: of a weight's own figure, where it is held against another band.
+        """
         return Finding(
             wording.within_allowance(observed, self.expectation.allow),
             wording.in_band(self.expectation, observed, extreme, band, len(self.found.used)) + further,
             observed,
             extreme,
-            self.worst(extreme.step, lambda _name, value: band.offence(value)),
+            self.worst(extreme.step, offence or (lambda _name, value: band.offence(value))),
             side=band.side(extreme.value),
             meaning=unless_finite(extreme.value),
         )

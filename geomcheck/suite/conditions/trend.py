@@ -50,6 +50,7 @@ class Trend(FigureCondition):
     tolerant = True
     series = True
     by_layer = False
+    verbs = ("is", "is not")
     keys = (
         Key(
             "trend",
@@ -183,11 +184,11 @@ class Trend(FigureCondition):
         self, expectation: Expectation, observed: tuple[Observed, ...], extreme: Observed, weights: int
     ) -> str:
         """The verdict in a sentence; `extreme` is the point that breaks the trend, or the last."""
-        held = wording.within_allowance(observed, expectation.allow)
-        subject = f"{expectation.metric} {'is' if held else 'is not'} {self.phrase}"
+        subject = f"{wording.subject(expectation, observed)} {self.phrase}"
         if expectation.per != "run":
             subject += f" in {wording.groups(expectation, observed)}"
             if not extreme.holds:
+                held = wording.within_allowance(observed, expectation.allow)
                 subject += f", {'not' if held else 'as'} in {extreme.group}"
         own = [o for o in observed if o.group == extreme.group]
         return f"{subject}{self._course(own, extreme)} ({wording.how(expectation, weights)})"

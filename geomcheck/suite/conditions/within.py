@@ -40,7 +40,7 @@ class InBand(FigureCondition):
     def find(self, case: Case) -> Finding:
         band = self.band
         observed = tuple(Observed(step, group, value, band.holds(value)) for step, group, value in case.figures())
-        return case.against(observed, max(observed, key=lambda o: band.offence(o.value)), band)
+        return case.in_band(observed, max(observed, key=lambda o: band.offence(o.value)), band)
 
 
 class Within(InBand):

@@ -146,13 +146,13 @@ class Places:
 
         Raises Unanswerable where it has no such step, none near such a progress, or one checkpoint for two places.
         """
-        found: dict[int, Place] = {}
+        found: dict[Point, Place] = {}
         for place in self.places:
             point = points[place.index(points)]
-            if point.step in found:
-                raise Unanswerable(f"{found[point.step].text} and {place.text} are one checkpoint, step {point.step}")
-            found[point.step] = place
-        return [next(point for point in points if point.step == step) for step in found]
+            if point in found:
+                raise Unanswerable(f"{found[point].text} and {place.text} are one checkpoint, step {point.step}")
+            found[point] = place
+        return list(found)
 
     def select(self, points: Sequence[Point]) -> list[Point]:
         """The checkpoints of a run, ascending by step. Raises as `locate`."""

@@ -14,8 +14,7 @@ from geomcheck.suite.language.document import Node
 from geomcheck.suite.language.places import FIRST, PREVIOUS, parse_place
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, closest, did_you_mean, spelled
 from geomcheck.suite.language.selection import Selection
-from geomcheck.suite.language.statement import Statement
-from geomcheck.suite.language.validation import keys_of, validate
+from geomcheck.suite.language.statement import Statement, keys_of, validate
 from geomcheck.suite.loading.grammar import MetricStatement, statement_model, unsettled_model
 
 BF16_ETA = 2.0**-8

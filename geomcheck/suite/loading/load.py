@@ -15,14 +15,12 @@ from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.language.document import Node, read_document
 from geomcheck.suite.language.quantities import did_you_mean, spelled
 from geomcheck.suite.language.selection import DEFAULT, Selection
-from geomcheck.suite.language.validation import validate
+from geomcheck.suite.language.statement import Statement, validate
 from geomcheck.suite.loading.build import build
 from geomcheck.suite.loading.grammar import Heading, defaults_model
 from geomcheck.suite.loading.profiles import load_profiles
 from geomcheck.suite.loading.shipped import find_suite
 from geomcheck.suite.suite import Suite
-
-_COMMON = ("id", "at", "weights", "level", "why")
 
 MAX_CHAIN = 16
 
@@ -199,7 +197,7 @@ def _override(inherited: Node, item: Node) -> Node:
     metric = item.value.get("metric")
     changed = metric is not None and "metric" in old and metric.value != old["metric"].value
     if changed or any(issubclass(kind, SubjectCondition) for kind in kinds):
-        old = {key: node for key, node in old.items() if key in _COMMON}
+        old = {key: node for key, node in old.items() if key in Statement.model_fields}
     elif kinds and kinds != {by_key[key] for key in old if key in by_key}:
         old = {key: node for key, node in old.items() if key not in by_key and key != "tolerance"}
     return Node({**old, **item.value}, item.position, item.key)

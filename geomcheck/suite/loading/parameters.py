@@ -104,9 +104,5 @@ def _bounded(value: Any, parameter: Parameter) -> Any:
 
 
 def _range_schema(kind: str, parameter: Parameter) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": kind}
-    if parameter.low is not None:
-        schema["minimum"] = parameter.low
-    if parameter.high is not None:
-        schema["maximum"] = parameter.high
-    return schema
+    bounds = {"minimum": parameter.low, "maximum": parameter.high}
+    return {"type": kind, **{key: bound for key, bound in bounds.items() if bound is not None}}
