@@ -317,7 +317,7 @@ def figure_expectations(draw, conditions):
         metric=metric,
         params=filled(metric, draw(st.sampled_from(METRICS[metric]))),
         condition=condition,
-        at=condition.places if isinstance(condition, Bands) else draw(places),
+        at=condition.own_places if isinstance(condition, Bands) else draw(places),
         per=per,
         fold=draw(st.sampled_from(["mean", "median", "max", "min", "p95"])),
         weights=Selection(),
