@@ -53,9 +53,10 @@ def gaps(groups: Groups, found: Sample, expectation: Expectation) -> tuple[str, 
     """
     if expectation.per == "run":
         return ()
-    members = {**found.used, **found.frozen}.values()
-    expected = dict.fromkeys(_group(weight, expectation.per) for weight in sorted(members, key=_in_network))
-    frozen = [label for label in expected if label not in {_group(w, expectation.per) for w in found.used.values()}]
+    members = sorted({**found.used, **found.frozen}.values(), key=_in_network)
+    expected = dict.fromkeys(_group(weight, expectation.per) for weight in members)
+    used = {_group(weight, expectation.per) for weight in found.used.values()}
+    frozen = [label for label in expected if label not in used]
     if frozen:
         raise Unanswerable(
             f"{frozen[0]}{and_more(len(frozen))} never changed, and has no {expectation.metric}: exclude it with "

@@ -64,9 +64,9 @@ class Retention:
     scores: Mapping[int, tuple[float, float]]
     origin: int
 
-    def best(self, step: int) -> Retained:
-        """The control that kept most at `step`."""
-        return max(self.controls, key=lambda control: control.shares[step])
+    def best(self, step: int) -> float:
+        """What the control that kept most kept at `step`."""
+        return max(control.shares[step] for control in self.controls)
 
 
 def retention(

@@ -164,15 +164,10 @@ class Sufficiency(SubjectCondition):
 
     @classmethod
     def params(cls, statement: SufficiencyStatement) -> dict[str, Any]:
-        given = {
-            "score": statement.score,
-            "better": statement.better,
-            "since": statement.since,
-            "free": statement.free or "--geom-reference",
-        }
-        optional = {"start": statement.start, "min_gain": statement.min_gain or None}
-        told = {key: value for key, value in optional.items() if value is not None}
-        return {**given, "random": statement.random, **told}
+        free = statement.free or "--geom-reference"
+        given = {"score": statement.score, "better": statement.better, "since": statement.since, "free": free}
+        optional = {"random": statement.random, "start": statement.start, "min_gain": statement.min_gain or None}
+        return given | {key: value for key, value in optional.items() if value is not None}
 
     @property
     def text(self) -> str:
@@ -216,11 +211,11 @@ class Sufficiency(SubjectCondition):
         found = retention(self.gain, record, reference, steps, expectation.weights)
 
         def observe(step: int, share: float) -> Observed:
-            best = found.best(step).shares[step]
+            best = found.best(step)
             return Observed(step, None, share, not self.offence(share, best)[0], random=best)
 
         observed = tuple(observe(step, share) for step, share in found.own.shares.items())
-        extreme = max(observed, key=lambda o: self.offence(o.value, found.best(o.step).shares[o.step]))
+        extreme = max(observed, key=lambda o: self.offence(o.value, found.best(o.step)))
         beside = ((found.own, "learned"), *((control, "random") for control in found.controls))
         worst = tuple(
             Worst(extreme.step, f"{run.name} ({how}, K = {found.constraint.k})", run.shares[extreme.step])
@@ -238,13 +233,13 @@ class Sufficiency(SubjectCondition):
         free_path = f"{free:.4g}" if free_start == start else f"{free_start:.4g} to {free:.4g}"
         broken = sum(not o.holds for o in observed)
         many = f" at {broken} of {len(observed)} checkpoints, furthest" if broken > 1 else ""
-        best, count = found.best(step), len(found.controls)
+        count = len(found.controls)
         controls = "the random channel keeps" if count == 1 else f"the best of {count} random channels keeps"
         return (
             f"{SUFFICIENCY} {'left' if broken else 'keeps'} {self.text}{many} at step {step}: "
             f"{wording.against(extreme, self.band)} of the free run's {whose} is kept inside K = "
             f"{found.constraint.k} directions learned by step {found.constraint.start_step}, {controls} "
-            f"{self.band.scale.show(best.shares[step])} ({start:.4g} to {own:.4g}; free {free_path})"
+            f"{self.band.scale.show(found.best(step))} ({start:.4g} to {own:.4g}; free {free_path})"
         )
 
 

@@ -36,11 +36,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Trend(FigureCondition):
-    """A series over the checkpoints rises, falls, or stays flat.
-
-    Rising: every figure is at least the previous one minus the tolerance, and the last is above the first.
-    Falling mirrors it. Flat: ``(max - min) / |mean|`` is at most the tolerance.
-    """
+    """A series over the checkpoints rises, falls, or stays flat, as `DIRECTIONS` defines it."""
 
     direction: Literal["rising", "falling", "flat"]
     tolerance: Tolerance

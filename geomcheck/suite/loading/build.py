@@ -51,10 +51,9 @@ def _unsettled(node: Node, what: str) -> Problem | None:
     names = (*load_metrics().names(), *conditions.metric_names)
     given = node.value.get("metric")
     other = next((key for key in conditions.instead if key in node.value), None)
-    if other is not None and given is not None:
-        return Problem(node.value[other].key, f"`{other}` stands instead of `metric`; remove one")
     if other is not None:
-        return None
+        message = f"`{other}` stands instead of `metric`; remove one"
+        return None if given is None else Problem(node.value[other].key, message)
     if given is None:
         listed = " or ".join(f"`{key}`" for key in conditions.instead)
         return Problem(node.position, f"{what} needs `metric` (or {listed}); metrics: {', '.join(names)}")
@@ -92,7 +91,8 @@ def _about_figure(metric: Metric, node: Node, selection: Selection, what: str) -
     try:
         condition = kind.of(given, statement.tolerance, metric.unit, scale)
     except Refusal as refusal:
-        return None, [Problem(node.locate(refusal.path), f"`{refusal.path[0]}`: {refusal}")]
+        key = f"`{refusal.path[0]}`: " if refusal.path else ""
+        return None, [Problem(node.locate(refusal.path), f"{key}{refusal}")]
     problems = [
         Problem(node.locate(refusal.path, key=True), str(refusal))
         for refusal in (
@@ -164,13 +164,9 @@ def _idle_conditions(
 ) -> Iterable[Refusal]:
     fault = condition.fault(*metric.range(params))
     if fault:
-        yield Refusal(f"`{condition.text}` {fault}{_forgotten_percent(metric, figures)}", path=(_stated(node)[0],))
-
-
-def _forgotten_percent(metric: Metric, figures: list[Quantity]) -> str:
-    """How to write the first figure that may be meant in percent, or nothing."""
-    meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and metric.is_share]
-    return f"; {meant[0]} percent is `{meant[0]}%`" if meant else ""
+        meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and metric.is_share]
+        hint = f"; {meant[0]} percent is `{meant[0]}%`" if meant else ""
+        yield Refusal(f"`{condition.text}` {fault}{hint}", path=(_stated(node)[0],))
 
 
 def _idle_keys(statement: MetricStatement, condition: FigureCondition) -> Iterable[Refusal]:

@@ -108,23 +108,19 @@ def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
 
 
 def _parent(root: Node, path: Path, chain: tuple[Path, ...], problems: list[Problem]) -> _Layer | None:
-    source = root.text("extends")
-    if source is None or not source.strip():
+    source = root.text("extends") or ""
+    if not source.strip():
         return None
-    node = root.value["extends"]
     try:
         found = find_suite(source, beside=path.parent)
         if len(chain) > MAX_CHAIN:
-            problems.append(Problem(node.position, f"`extends`: more than {MAX_CHAIN} suites in a row"))
-            return None
+            raise UsageError(f"more than {MAX_CHAIN} suites in a row")
         if found.resolve() in chain:
             links = [*chain[chain.index(found.resolve()) :], found.resolve()]
-            circle = " -> ".join(displayed(link) for link in links)
-            problems.append(Problem(node.position, f"`extends`: a suite cannot extend itself: {circle}"))
-            return None
+            raise UsageError(f"a suite cannot extend itself: {' -> '.join(map(displayed, links))}")
         return _read(found, chain)
     except UsageError as error:
-        problems.append(Problem(node.position, f"`extends`: {error}"))
+        problems.append(Problem(root.locate(["extends"]), f"`extends`: {error}"))
     except SuiteError as error:
         problems += error.problems
     return None

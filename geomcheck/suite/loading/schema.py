@@ -106,10 +106,10 @@ def _dispatch(metrics: Registry) -> Schema:
             then = {"$ref": f"#/definitions/{kind.keyword}"}
             otherwise = {"if": {"required": [kind.keyword]}, "then": then, "else": otherwise}
     without = {"if": {"not": has_metric}, "then": otherwise}
-    about = {kind.keyword: str(kind.statement.model_fields["metric"].description) for kind in named.values()}
+    about = [str(kind.statement.model_fields["metric"].description) for kind in named.values()]
     choice = {
         "enum": [*metrics.names(), *named],
-        "enumDescriptions": [*(_about_metric(metric) for metric in metrics), *about.values()],
+        "enumDescriptions": [*(_about_metric(metric) for metric in metrics), *about],
         "description": "What is measured; each metric has its own parameters and unit.",
         "examples": ["stable_rank", "update_support"],
     }
