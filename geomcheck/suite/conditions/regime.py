@@ -94,8 +94,7 @@ def evidence_questions(weights: Selection, at: At | Places) -> list[Question]:
     asked = []
     for evidence in EVIDENCE:
         metric = load_metrics()[evidence.metric]
-        params = {p.name: evidence.params.get(p.name, p.default) for p in metric.parameters}
-        asked.append(Question(metric=metric, params=params, weights=weights, at=at))
+        asked.append(Question(metric=metric, params={**metric.defaults, **evidence.params}, weights=weights, at=at))
     return asked
 
 
