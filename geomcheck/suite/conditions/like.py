@@ -122,8 +122,9 @@ class Unlike(Like):
         return not wrong, -far
 
     def find(self, case: Case) -> Finding:
-        meaning = "The run follows the reference more closely than it should."
-        return replace(super().find(case), side=None, meaning=meaning)
+        finding = super().find(case)
+        meaning = finding.meaning or "The run follows the reference more closely than it should."
+        return replace(finding, side=None, meaning=meaning)
 
 
 @dataclass(frozen=True)
