@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from geomcheck.record.points import is_trivial
-from geomcheck.record.record import Point, Record
+from geomcheck.record import Point, Record, is_trivial
 from geomcheck.suite.expectation import Expectation
-from geomcheck.suite.judge import judge
+from geomcheck.suite.judge import VIOLATED, judge
 from geomcheck.suite.language.places import LAST, PREVIOUS, At, Place, Places
 from geomcheck.suite.verdict import Unanswerable, Verdict
 
 Standing = Literal["settled", "provisional", "not due yet"]
 """What later checkpoints can do to a judgement: nothing; turn it; or there is none yet."""
-
-VIOLATED = ("failed", "warned", "info")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +60,7 @@ class Due:
 
     def _beyond_repair(self, verdict: Verdict) -> bool:
         """Whether a violation stays one whatever the later checkpoints are."""
-        if verdict.outcome not in VIOLATED:
+        if verdict.outcome not in VIOLATED.values():
             return False
         condition = self.expectation.condition
         if self.expectation.allow and (verdict.counts.frozen or condition.own_places is not None):

@@ -19,14 +19,7 @@ from geomcheck.suite.verdict import Area, Bounds, Observed, Side, Unanswerable, 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a judgement rests on.
-
-    Attributes:
-        observed: by group, then by step.
-        decisive: the one of `observed` that decided.
-        side: on which side of the demand the decisive figure is, where it violates it.
-        meaning: what a violation means to people, where the side alone does not tell.
-    """
+    """What a judgement rests on, as `Verdict` says it; `side` and `meaning` are those of a violation, if it is one."""
 
     holds: bool
     message: str
@@ -48,6 +41,7 @@ class Condition(ABC):
         by_layer: whether it means something for each layer alone.
         folds: whether figures of several weights are folded into one.
         answers_later: whether what it needs may be written after the checkpoints that it judges.
+        verbs: what a metric does with the condition where it holds, and where it does not.
     """
 
     keyword: ClassVar[str]
@@ -56,6 +50,7 @@ class Condition(ABC):
     by_layer: ClassVar[bool] = True
     folds: ClassVar[bool] = True
     answers_later: ClassVar[bool] = False
+    verbs: ClassVar[tuple[str, str]] = ("keeps", "left")
 
     @property
     @abstractmethod
@@ -86,11 +81,6 @@ class Condition(ABC):
     def compares(self) -> bool:
         """Whether it needs the record of a reference run."""
         return False
-
-    @property
-    def of_weights(self) -> bool:
-        """Whether it is about figures of weights, which a training can measure, and not about anything else."""
-        return True
 
     @property
     def parties(self) -> tuple[Path, ...]:

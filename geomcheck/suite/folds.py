@@ -19,28 +19,24 @@ def fold(values: Mapping[str, float], how: Fold, weights: Mapping[str, Weight]) 
         raise ValueError("nothing to fold")
     figures = [values[name] for name in sorted(values)]
     try:
-        if how == "weighted":
-            counts = [weights[name].numel for name in sorted(values)]
-            return math.fsum(v * n for v, n in zip(figures, counts, strict=True)) / sum(counts)
-        return _plain(figures, how)
+        match how:
+            case "mean":
+                return math.fsum(figures) / len(figures)
+            case "weighted":
+                counts = [weights[name].numel for name in sorted(values)]
+                return math.fsum(v * n for v, n in zip(figures, counts, strict=True)) / sum(counts)
+            case "median":
+                return statistics.median(figures)
+            case "max":
+                return max(figures)
+            case "min":
+                return min(figures)
+            case "p95":
+                return quantile(figures, 0.95)
+            case _:
+                raise ValueError(f"unknown fold {how!r}")
     except OverflowError:
         return math.inf
-
-
-def _plain(figures: list[float], how: Fold) -> float:
-    match how:
-        case "mean":
-            return math.fsum(figures) / len(figures)
-        case "median":
-            return statistics.median(figures)
-        case "max":
-            return max(figures)
-        case "min":
-            return min(figures)
-        case "p95":
-            return quantile(figures, 0.95)
-        case _:
-            raise ValueError(f"unknown fold {how!r}")
 
 
 def quantile(figures: list[float], q: float) -> float:

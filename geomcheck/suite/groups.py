@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from geomcheck._text import plural
+from geomcheck._text import and_more, plural
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.folds import fold
@@ -49,19 +49,18 @@ def _in_network(weight: Weight) -> tuple[str, float, str]:
 def gaps(groups: Groups, found: Sample, expectation: Expectation) -> tuple[str, ...]:
     """A sentence on groups that have no figure at some judged checkpoint.
 
-    Raises:
-        Unanswerable: there are some of which no weight ever changed, and the metric has no figure of these.
+    Raises Unanswerable where no weight of a group ever changed, and the metric has no figure of unchanged ones.
     """
     if expectation.per == "run":
         return ()
-    members = {**found.used, **found.frozen}.values()
-    expected = dict.fromkeys(_group(weight, expectation.per) for weight in sorted(members, key=_in_network))
-    frozen = [label for label in expected if label not in {_group(w, expectation.per) for w in found.used.values()}]
+    members = sorted({**found.used, **found.frozen}.values(), key=_in_network)
+    expected = dict.fromkeys(_group(weight, expectation.per) for weight in members)
+    used = {_group(weight, expectation.per) for weight in found.used.values()}
+    frozen = [label for label in expected if label not in used]
     if frozen:
-        more = f" (and {len(frozen) - 1} more)" if len(frozen) > 1 else ""
         raise Unanswerable(
-            f"{frozen[0]}{more} never changed, and has no {expectation.metric}: exclude it with `weights`, or judge "
-            "what an unchanged weight has: relative_update_norm, update_support, frozen_share"
+            f"{frozen[0]}{and_more(len(frozen))} never changed, and has no {expectation.metric}: exclude it with "
+            "`weights`, or judge what an unchanged weight has: relative_update_norm, update_support, frozen_share"
         )
     partial = [label for label in expected if len(groups.get(label, {})) < len(found.cells)]
     if not partial:

@@ -14,7 +14,8 @@ from geomcheck.suite.verdict import Counts, Outcome, Unanswerable, Verdict
 
 UNKNOWN = Counts()
 
-_VIOLATED: dict[str, Outcome] = {"error": "failed", "warn": "warned", "info": "info"}
+VIOLATED: dict[str, Outcome] = {"error": "failed", "warn": "warned", "info": "info"}
+"""What a violation comes to, by the level of its expectation."""
 
 
 def judge(expectation: Expectation, record: Record, reference: Record | None = None, *, ended: bool = True) -> Verdict:
@@ -29,7 +30,7 @@ def judge(expectation: Expectation, record: Record, reference: Record | None = N
         return unmeasured(expectation, str(error), tally)
     if ended:
         finding = replace(finding, warnings=(*_end_warning(expectation, record), *finding.warnings))
-    outcome: Outcome = "passed" if finding.holds else _VIOLATED[expectation.level]
+    outcome: Outcome = "passed" if finding.holds else VIOLATED[expectation.level]
     return _verdict(expectation, finding, outcome, tally)
 
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from geomcheck._text import and_more
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError
+from geomcheck.record import Point, Record, Request, is_trivial
 from geomcheck.record.column import Table
-from geomcheck.record.points import is_trivial
-from geomcheck.record.record import Point, Record
-from geomcheck.record.request import Request
 from geomcheck.suite.language.places import PREVIOUS, At, Place, Places, parse_place
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.verdict import Counts, Unanswerable
@@ -51,8 +50,7 @@ class Question:
     def settle(self, record: Record) -> Subject:
         """The weights and checkpoints of `record` that this is about; looks at no figure.
 
-        Raises:
-            Unanswerable: there are none, or a figure of them would be fixed whatever happened.
+        Raises Unanswerable where there are none, or a figure of them would be fixed whatever happened.
         """
         judgeable = self.judgeable(record)
         selected = self.at.select(record.points)
@@ -67,9 +65,8 @@ class Question:
         chosen = self.weights.select(record.weights)
         skipped = [weight.name for weight in chosen if weight.name in record.skipped]
         if skipped:
-            more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
             raise Unanswerable(
-                f"{skipped[0]} cannot be measured: {record.skipped[skipped[0]]}{more}; "
+                f"{skipped[0]} cannot be measured: {record.skipped[skipped[0]]}{and_more(len(skipped))}; "
                 "repair the run, or exclude such weights"
             )
         first: dict[tuple[int, ...], Weight] = {}
@@ -197,10 +194,9 @@ def fused_warning(weights: Iterable[Weight]) -> tuple[str, ...]:
     fused = sorted((weight for weight in weights if weight.fused), key=lambda weight: weight.name)
     if not fused:
         return ()
-    more = f" (and {len(fused) - 1} more)" if len(fused) > 1 else ""
     return (
-        f"{fused[0].name}{more} holds several projections, measured as one matrix, whose figures are not those of "
-        f"its parts: {fused[0].fused}",
+        f"{fused[0].name}{and_more(len(fused))} holds several projections, measured as one matrix, whose figures are "
+        f"not those of its parts: {fused[0].fused}",
     )
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from geomcheck.record.record import Record
-from geomcheck.record.request import Request, merge
+from geomcheck.record import Record, Request, merge
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judge import judge
 from geomcheck.suite.language.selection import Selection

@@ -93,7 +93,7 @@ class Observed:
 
     step: int
     group: str | None
-    value: float | None
+    value: float
     holds: bool | None
     reference: float | None = None
     band: tuple[float, float] | None = None
@@ -103,8 +103,8 @@ class Observed:
         """In plain builtins; ``reference``, ``random``, ``low`` and ``high`` only where there are such."""
         holds = None if self.holds is None else bool(self.holds)
         facts = ObservedFacts(step=int(self.step), group=self.group, value=_finite(self.value), holds=holds)
-        if reason := _reason(self.value):
-            facts["reason"] = reason
+        if not math.isfinite(self.value):
+            facts["reason"] = _not_finite(self.value)
         if self.reference is not None:
             facts["reference"] = _finite(self.reference)
         if self.random is not None:
@@ -120,13 +120,13 @@ class Worst:
 
     step: int
     weight: str
-    value: float | None
+    value: float
 
     def to_dict(self) -> WorstFacts:
         """In plain builtins."""
         facts = WorstFacts(step=int(self.step), weight=self.weight, value=_finite(self.value))
-        if reason := _reason(self.value):
-            facts["reason"] = reason
+        if not math.isfinite(self.value):
+            facts["reason"] = _not_finite(self.value)
         return facts
 
 
@@ -229,15 +229,13 @@ class Verdict:
         }
 
 
-def _reason(value: float | None) -> str | None:
-    """Why a figure is null in JSON; None where it is not."""
-    if value is None:
-        return "no figure"
-    return None if math.isfinite(value) else f"{float(value)} is not a finite number"
+def _not_finite(value: float) -> str:
+    """Why a figure is null in JSON."""
+    return f"{float(value)} is not a finite number"
 
 
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _builtin(value: Any) -> Any:

@@ -26,7 +26,7 @@ from geomcheck.suite.conditions.regime import Regime
 from geomcheck.suite.conditions.trend import Trend
 from geomcheck.suite.conditions.within import Within
 from geomcheck.suite.due import due, judge_so_far
-from geomcheck.suite.language.places import ALL, FIRST, LAST, At, Place, Places
+from geomcheck.suite.language.places import ALL, FIRST, LAST, At, Place
 from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
 from geomcheck.suite.language.selection import Selection
 from tests.confined import LEARNED, Confined, family
@@ -302,7 +302,7 @@ BAND = st.tuples(LEVEL, LEVEL).map(sorted).map(lambda edges: within(*map(Quantit
 TREND = st.builds(Trend, st.sampled_from(["rising", "falling", "flat"]), TOLERANCE, st.just(SCALE))
 LIKE = st.one_of(st.builds(kind, TOLERANCE, st.just(SCALE)) for kind in (Like, Unlike))
 BANDS = st.lists(st.tuples(PLACE, BAND), min_size=1, max_size=3, unique_by=lambda pair: pair[0]).map(
-    lambda pairs: Bands(Places(tuple(place for place, _ in pairs)), tuple(band for _, band in pairs), SCALE)
+    lambda pairs: Bands(dict(pairs), SCALE)
 )
 
 
@@ -317,7 +317,7 @@ def figure_expectations(draw, conditions):
         metric=metric,
         params=filled(metric, draw(st.sampled_from(METRICS[metric]))),
         condition=condition,
-        at=condition.places if isinstance(condition, Bands) else draw(places),
+        at=condition.own_places if isinstance(condition, Bands) else draw(places),
         per=per,
         fold=draw(st.sampled_from(["mean", "median", "max", "min", "p95"])),
         weights=Selection(),

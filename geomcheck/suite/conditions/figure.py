@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self
 
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.record import Record
-from geomcheck.suite.conditions.band import Offence
+from geomcheck.suite.conditions import wording
+from geomcheck.suite.conditions.band import Band, Offence
 from geomcheck.suite.expectation import Condition, Expectation, Finding
 from geomcheck.suite.groups import Groups, fold_groups, gaps
 from geomcheck.suite.language.places import At
@@ -26,7 +27,7 @@ NOT_FINITE = "The figure is not a finite number, and nothing holds of such a fig
 NO_OFFENCE: Offence = (False, -math.inf)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Key:
     """One key of a condition, as a suite writes it.
 
@@ -67,6 +68,31 @@ class Case:
         ordered = sorted(offences, key=lambda name: offences[name], reverse=True)
         wrong = [name for name in ordered if offences[name][0]]
         return tuple(Worst(step, name, values[name]) for name in (wrong or ordered)[:WORST])
+
+    def in_band(
+        self,
+        observed: tuple[Observed, ...],
+        extreme: Observed,
+        band: Band,
+        *,
+        further: str = "",
+        offence: Callable[[str, float], Offence] | None = None,
+    ) -> Finding:
+        """The finding that figures are in their bands or not, told of the `extreme` figure and its `band`.
+
+        Args:
+            further: the end of the sentence.
+            offence: of a weight's own figure, where it is held against another band.
+        """
+        return Finding(
+            wording.within_allowance(observed, self.expectation.allow),
+            wording.in_band(self.expectation, observed, extreme, band, len(self.found.used)) + further,
+            observed,
+            extreme,
+            self.worst(extreme.step, offence or (lambda _name, value: band.offence(value))),
+            side=band.side(extreme.value),
+            meaning=unless_finite(extreme.value),
+        )
 
 
 class FigureCondition(Condition):
@@ -134,11 +160,6 @@ def read_tolerance(raw: Any, unit: Unit) -> Tolerance:
     """The value of `tolerance`. Raises Refusal at that key."""
     with Refusal.at("tolerance"):
         return tolerance(raw, unit)
-
-
-def value_of(observed: Observed) -> float:
-    """The figure; NaN where there is none."""
-    return math.nan if observed.value is None else observed.value
 
 
 def unless_finite(value: float) -> str:

@@ -9,17 +9,8 @@ from pathlib import Path
 
 from geomcheck.checkpoints.constraint import Constraint
 from geomcheck.record import Record
-from geomcheck.suite.conditions.parties import (
-    Party,
-    constraint_of,
-    named_party,
-    party_of,
-    require_another,
-    require_confined,
-    require_controls,
-    require_free,
-    require_in_force,
-)
+from geomcheck.suite.conditions import parties
+from geomcheck.suite.conditions.parties import Party, constraint_of, named_party, party_of
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.verdict import Unanswerable
 
@@ -73,9 +64,9 @@ class Retention:
     scores: Mapping[int, tuple[float, float]]
     origin: int
 
-    def best(self, step: int) -> Retained:
-        """The control that kept most at `step`."""
-        return max(self.controls, key=lambda control: control.shares[step])
+    def best(self, step: int) -> float:
+        """What the control that kept most kept at `step`."""
+        return max(control.shares[step] for control in self.controls)
 
 
 def retention(
@@ -88,18 +79,17 @@ def retention(
         steps: the checkpoints that are judged.
         weights: what must have been confined, and to fewer directions than it has inputs.
 
-    Raises:
-        Unanswerable: a score is missing or no number, the free run did not gain, the run or a control was not
-            constrained as it should be, or the free run was.
+    Raises Unanswerable where a score is missing or no number, the free run did not gain, the run or a control was not
+    constrained as it should be, or the free run was.
     """
     own = party_of(f"run {record.run!r}", record.run, record.account)
     free = _free(asked, reference)
     controls = [named_party("random", path) for path in asked.random]
     constraint = constraint_of(own, "learned")
-    require_confined(constraint, record, weights)
-    require_free(free, constraint.start_step)
-    require_another(own, free, constraint.start_step)
-    require_controls(constraint, controls)
+    parties.require_confined(constraint, record, weights)
+    parties.require_free(free, constraint.start_step)
+    parties.require_another(own, free, constraint.start_step)
+    parties.require_controls(constraint, controls)
     after = [step for step in steps if step > constraint.start_step]
     if not after:
         raise Unanswerable(
@@ -107,7 +97,7 @@ def retention(
             "run was free itself; judge later ones, such as `at: last`"
         )
     for party in (own, *controls):
-        require_in_force(party, constraint.start_step, max(after))
+        parties.require_in_force(party, constraint.start_step, max(after))
     origin = constraint.start_step if asked.since_constraint else 0
     _require_likely_start(asked, (own, free, *controls))
     scores = {party.name: _scores(party, asked, (origin, *after)) for party in (own, free, *controls)}
@@ -152,9 +142,9 @@ def _scores(party: Party, asked: Gain, steps: Sequence[int]) -> dict[int, float]
     return found
 
 
-def _require_likely_start(asked: Gain, parties: Sequence[Party]) -> None:
+def _require_likely_start(asked: Gain, several: Sequence[Party]) -> None:
     """Raise Unanswerable where the score before training that the suite gives is none that the runs could have had."""
-    told = [party.account.scores.get(asked.score, {}) for party in parties]
+    told = [party.account.scores.get(asked.score, {}) for party in several]
     known = [by_step[0] for by_step in told if 0 in by_step]
     if asked.start is not None and known and not min(known) <= asked.start <= max(known):
         raise Unanswerable(

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from geomcheck.diagnostics import Unit
-from geomcheck.suite.conditions import wording
+from geomcheck.errors import RecordError
+from geomcheck.record import Point, Record
+from geomcheck.record.points import MATCHING_PROGRESS, matches, nearest
 from geomcheck.suite.conditions.band import Band, Offence, near
-from geomcheck.suite.conditions.companion import companion_of
-from geomcheck.suite.conditions.figure import (
-    NO_OFFENCE,
-    Case,
-    FigureCondition,
-    Key,
-    read_tolerance,
-    unless_finite,
-    value_of,
-)
-from geomcheck.suite.expectation import Finding
+from geomcheck.suite.conditions.figure import NO_OFFENCE, Case, FigureCondition, Key, read_tolerance
+from geomcheck.suite.expectation import Expectation, Finding
+from geomcheck.suite.groups import Groups, fold_groups
 from geomcheck.suite.language.fields import word, word_schema
+from geomcheck.suite.language.places import ALL
 from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
-from geomcheck.suite.verdict import Observed, Side, Unanswerable
+from geomcheck.suite.likeness import start_difference, weight_difference
+from geomcheck.suite.sampling import Question, Sample, Subject, sample
+from geomcheck.suite.verdict import Observed, Unanswerable
 
 REFERENCES = {"reference": "The run or record of --geom-reference, at the checkpoint of the same progress."}
 
 
 def _key(name: str, about: str) -> Key:
-    return Key(
-        name=name,
-        about=about,
-        read=lambda raw, _unit: word(raw, REFERENCES),
-        schema=lambda _metric: word_schema(REFERENCES),
-    )
+    return Key(name, about, lambda raw, _unit: word(raw, REFERENCES), lambda _metric: word_schema(REFERENCES))
 
 
 @dataclass(frozen=True)
@@ -82,52 +74,35 @@ class Like(FigureCondition):
             raise Unanswerable(
                 f"`{self.keyword}: reference` needs a reference run; give one with --geom-reference=PATH"
             )
-        expectation = case.expectation
-        companion = companion_of(expectation, case.question, case.record, case.reference, case.found)
+        companion = _companion(case.expectation, case.question, case.record, case.reference, case.found)
 
         def observe(step: int, group: str | None, value: float) -> Observed:
             theirs = companion.figure(step, group)
             return Observed(step, group, value, not self.offence(value, theirs)[0], theirs)
+
+        def offence(one: Observed) -> Offence:
+            return self.offence(one.value, companion.figure(one.step, one.group))
 
         def weight_offence(name: str, value: float) -> Offence:
             other = companion.cells[companion.matched[extreme.step].step].get(name)
             return NO_OFFENCE if other is None else self.offence(value, other)
 
         observed = tuple(observe(*figure) for figure in case.figures())
-        extreme = max(observed, key=lambda o: self.offence(value_of(o), _reference(o)))
-        theirs, match = _reference(extreme), companion.matched[extreme.step]
-        held = wording.within_allowance(observed, expectation.allow)
-        sentence = wording.in_band(
-            expectation, observed, extreme, self.around(theirs), len(case.found.used), verb=self._verb(held)
-        )
-        return Finding(
-            held,
-            f"{sentence}; the reference has {self.scale.show(theirs)} at step {match.step}",
-            observed,
-            extreme,
-            case.worst(extreme.step, weight_offence),
-            companion.warnings,
-            side=self._side(value_of(extreme), theirs),
-            meaning=self._meaning(value_of(extreme)),
-        )
+        extreme = max(observed, key=offence)
+        theirs = companion.figure(extreme.step, extreme.group)
+        further = f"; the reference has {self.scale.show(theirs)} at step {companion.matched[extreme.step].step}"
+        finding = case.in_band(observed, extreme, self.around(theirs), further=further, offence=weight_offence)
+        return replace(finding, warnings=companion.warnings)
 
     def _covers(self, low: float, high: float) -> bool:
         return not self.tolerance.relative and self.tolerance.amount >= high - low
-
-    def _verb(self, held: bool) -> str:
-        return "keeps" if held else "left"
-
-    def _side(self, value: float, reference: float) -> Side | None:
-        return ("above" if value > reference else "below") if math.isfinite(value) else None
-
-    def _meaning(self, value: float) -> str:
-        return unless_finite(value)
 
 
 class Unlike(Like):
     """A figure differs from the reference run's at matching progress by more than the tolerance."""
 
     keyword = "unlike"
+    verbs = ("is", "is not")
     keys = (_key("unlike", "Differ from the reference run at matching progress by more than `tolerance`."),)
 
     @property
@@ -146,15 +121,73 @@ class Unlike(Like):
         wrong, far = super().offence(value, reference)
         return not wrong, -far
 
-    def _verb(self, held: bool) -> str:
-        return "is" if held else "is not"
-
-    def _side(self, value: float, reference: float) -> Side | None:
-        return None
-
-    def _meaning(self, value: float) -> str:
-        return "The run follows the reference more closely than it should."
+    def find(self, case: Case) -> Finding:
+        finding = super().find(case)
+        meaning = finding.meaning or "The run follows the reference more closely than it should."
+        return replace(finding, side=None, meaning=meaning)
 
 
-def _reference(observed: Observed) -> float:
-    return math.nan if observed.reference is None else observed.reference
+@dataclass(frozen=True)
+class _Companion:
+    """The reference run's side of ``like``: its figures at the checkpoints that match."""
+
+    groups: Groups
+    cells: Mapping[int, Mapping[str, float]]
+    matched: Mapping[int, Point]
+    warnings: tuple[str, ...]
+
+    def figure(self, step: int, group: str | None) -> float:
+        """The reference's folded figure of `group` at the checkpoint that matches `step`. Raises Unanswerable."""
+        match = self.matched[step].step
+        try:
+            return self.groups[group][match]
+        except KeyError:
+            raise Unanswerable(f"the reference has no figure of {group or 'the run'} at step {match}") from None
+
+
+def _companion(
+    expectation: Expectation, question: Question, record: Record, reference: Record, found: Sample
+) -> _Companion:
+    """The reference's figures at the checkpoints that match those of `found`.
+
+    Raises Unanswerable where the reference lacks them, holds other weights, or has no checkpoint near enough.
+    """
+    prefix = f"reference {reference.run!r}"
+    everywhere = Question(metric=question.metric, params=question.params, weights=question.weights, at=ALL)
+    try:
+        subject = everywhere.settle(reference)
+        matched = {point.step: _match(point, subject.points) for point in record.points if point.step in found.cells}
+        wanted = tuple(sorted(set(matched.values()), key=lambda point: point.step))
+        theirs = sample(everywhere, reference, Subject(subject.weights, wanted))
+    except (Unanswerable, RecordError) as error:
+        raise Unanswerable(f"{prefix}: {error}") from None
+    ours = {*found.used, *found.frozen}
+    others = {*theirs.used, *theirs.frozen}
+    if ours != others:
+        odd = sorted(ours ^ others)[0]
+        where = "only this run" if odd in ours else "only the reference"
+        raise Unanswerable(f"{prefix} has other weights: {where} has {odd}; compare runs of one model")
+    for name in sorted(found.used.keys() & theirs.used.keys()):
+        difference = weight_difference(found.used[name], theirs.used[name])
+        if difference is not None:
+            raise Unanswerable(f"{prefix} cannot be compared with: {difference}")
+    warnings: tuple[str, ...] = ()
+    if theirs.frozen.keys() != found.frozen.keys():
+        odd = sorted(theirs.frozen.keys() ^ found.frozen.keys())[0]
+        warnings = (f"this run and the reference froze different weights, such as {odd}",)
+    start = start_difference(record, reference)
+    if start is not None:
+        warnings = (f"{start}: sizes can be compared with {prefix}, what they changed cannot", *warnings)
+    return _Companion(fold_groups(theirs, expectation), theirs.cells, matched, warnings)
+
+
+def _match(point: Point, candidates: tuple[Point, ...]) -> Point:
+    match = nearest(candidates, point.progress)
+    if not matches(match, point.progress):
+        apart = abs(match.progress - point.progress)
+        raise Unanswerable(
+            f"no checkpoint matches step {point.step} (progress {point.progress:.0%}): the nearest is step "
+            f"{match.step} at {match.progress:.0%}, {apart * 100:.0f} points away "
+            f"(at most {MATCHING_PROGRESS * 100:.0f}); judge checkpoints that both have, with `at`"
+        )
+    return match

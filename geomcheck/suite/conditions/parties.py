@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from geomcheck._text import and_more
 from geomcheck.checkpoints import Account, open_account
 from geomcheck.checkpoints.constraint import Constraint, Drawn
 from geomcheck.errors import GeomcheckError
@@ -51,8 +52,7 @@ def party_of(name: str, title: str, account: Account | None) -> Party:
             "geomcheck measure RUN -o FILE"
         )
     if account.faults:
-        more = f" (and {len(account.faults) - 1} more)" if len(account.faults) > 1 else ""
-        raise Unanswerable(f"{name}: {account.faults[0]}{more}")
+        raise Unanswerable(f"{name}: {account.faults[0]}{and_more(len(account.faults))}")
     return Party(name, title, account)
 
 

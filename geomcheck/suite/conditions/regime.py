@@ -10,7 +10,6 @@ from pydantic import Field
 
 from geomcheck.diagnostics import load_metrics
 from geomcheck.record import Record
-from geomcheck.suite.conditions.figure import value_of
 from geomcheck.suite.conditions.profile import EVIDENCE, PAPER, Profile, classify
 from geomcheck.suite.conditions.subject import SubjectCondition
 from geomcheck.suite.expectation import Expectation, Finding
@@ -82,7 +81,7 @@ class Regime(SubjectCondition):
             Observed(step, None, result.distances[self.name], result.name == self.name)
             for step, result in classified.items()
         )
-        extreme = max(observed, key=lambda o: (not o.holds, value_of(o)))
+        extreme = max(observed, key=lambda o: (not o.holds, o.value))
         verb = "is" if extreme.holds else "expected"
         message = f"regime {verb} {self.name}; at step {extreme.step}: {classified[extreme.step].describe()}"
         warnings = fused_warning(expectation.weights.select(record.weights))
@@ -95,17 +94,12 @@ def evidence_questions(weights: Selection, at: At | Places) -> list[Question]:
     asked = []
     for evidence in EVIDENCE:
         metric = load_metrics()[evidence.metric]
-        params = {p.name: evidence.params.get(p.name, p.default) for p in metric.parameters}
-        asked.append(Question(metric=metric, params=params, weights=weights, at=at))
+        asked.append(Question(metric=metric, params={**metric.defaults, **evidence.params}, weights=weights, at=at))
     return asked
 
 
 def evidence_figures(record: Record, weights: Selection, at: At | Places) -> dict[int, dict[str, float]]:
-    """By step, the folded figure of each diagnostic of the profiles.
-
-    Raises:
-        Unanswerable, RecordError: the record does not hold them.
-    """
+    """By step, the folded figure of each diagnostic. Raises Unanswerable or RecordError where the record has none."""
     figures: dict[int, dict[str, float]] = {}
     for question, evidence in zip(evidence_questions(weights, at), EVIDENCE, strict=True):
         found = sample(question, record, question.settle(record))

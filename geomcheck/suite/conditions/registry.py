@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 
 from geomcheck.errors import UsageError
@@ -38,6 +38,11 @@ class Conditions:
         return (key for kind in self.of_figures for key in kind.keys)
 
     @property
+    def instead(self) -> list[str]:
+        """The keys that stand instead of `metric`."""
+        return [kind.keyword for kind in self.of_subjects if kind.instead_of_metric]
+
+    @cached_property
     def by_key(self) -> dict[str, type[FigureCondition] | type[SubjectCondition]]:
         """The kind that each key states."""
         figures = {key.name: kind for kind in self.of_figures for key in kind.keys}
@@ -58,8 +63,7 @@ class Conditions:
 def load_conditions() -> Conditions:
     """The conditions that suites may state.
 
-    Raises:
-        UsageError: an entry point of group ``geomcheck.conditions`` is no condition, or takes a key in use.
+    Raises UsageError where an entry point of group ``geomcheck.conditions`` is no condition, or takes a key in use.
     """
     figures: list[type[FigureCondition]] = [Within, Bands, AboveBelow, Near, Trend, Like, Unlike]
     subjects: list[type[SubjectCondition]] = [Regime, Sufficiency]

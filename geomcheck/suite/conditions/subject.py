@@ -29,10 +29,7 @@ class SubjectCondition(Condition):
     @classmethod
     def states(cls, node: Node) -> bool:
         """Whether an expectation states it."""
-        if cls.instead_of_metric:
-            return cls.keyword in node.value
-        metric = node.value.get("metric")
-        return metric is not None and metric.value == cls.keyword
+        return cls.keyword in node.value if cls.instead_of_metric else node.text("metric") == cls.keyword
 
     @classmethod
     @abstractmethod

@@ -8,18 +8,18 @@ is the control: without it the finding could be that any K directions do.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field
 
 from geomcheck.diagnostics import Unit
 from geomcheck.record import Record
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, Offence, bounds
-from geomcheck.suite.conditions.figure import value_of
 from geomcheck.suite.conditions.gain import Gain, Retention, retention
 from geomcheck.suite.conditions.profile import Profile
 from geomcheck.suite.conditions.subject import SubjectCondition
@@ -53,26 +53,20 @@ def _controls(raw: Any) -> list[str]:
     return paths
 
 
-def _share(raw: Any) -> Quantity:
-    return quantity(raw, Unit.FRACTION)
-
-
 def _number(raw: Any) -> float:
     return quantity(raw, Unit.NUMBER).value
 
 
-def _not_negative(value: float, what: str, raw: Any) -> float:
+def _not_negative(read: Callable[[Any], float], what: str, raw: Any) -> float:
+    value = read(raw)
     if value < 0:
         raise Refusal(f"{what} is not negative; found {spelled(raw)}")
     return value
 
 
-def _gain(raw: Any) -> float:
-    return _not_negative(_number(raw), "a gain that is asked for", raw)
-
-
-def _margin(raw: Any) -> float:
-    return _not_negative(ratio(raw), "a margin above random channels", raw)
+_SHARE = fields.read_by(partial(quantity, unit=Unit.FRACTION), fields.RATIO_SCHEMA)
+_GAIN = fields.read_by(partial(_not_negative, _number, "a gain that is asked for"), {"type": "number", "minimum": 0})
+_MARGIN = fields.read_by(partial(_not_negative, ratio, "a margin above random channels"), fields.RATIO_SCHEMA)
 
 
 class SufficiencyStatement(Statement):
@@ -93,30 +87,28 @@ class SufficiencyStatement(Statement):
         description="The run without constraint, or its record, relative to this file. Default: --geom-reference.",
         examples=["../opd-free"],
     )
-    random: Annotated[list[str], PlainValidator(_controls), WithJsonSchema({"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA]})] = (
-        Field(
-            description="Runs in random channels of the same K, or their records, relative to this file.",
-            examples=[["../opd-random-0", "../opd-random-1"]],
-        )
+    random: Annotated[list[str], *fields.read_by(_controls, {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA]})] = Field(
+        description="Runs in random channels of the same K, or their records, relative to this file.",
+        examples=[["../opd-random-0", "../opd-random-1"]],
     )
-    start: Annotated[float | None, PlainValidator(_number), WithJsonSchema({"type": "number"})] = Field(
+    start: Annotated[float | None, *fields.read_by(_number, {"type": "number"})] = Field(
         None, description="The score before training. Default: each run's own at step 0.", examples=[0.11]
     )
     since: Annotated[str, *fields.one_of(SINCE)] = Field(
         "start", description="Where the gain is counted from: `start` of the training, or `constraint`. Default: start."
     )
-    min_gain: Annotated[float, PlainValidator(_gain), WithJsonSchema({"type": "number", "minimum": 0})] = Field(
+    min_gain: Annotated[float, *_GAIN] = Field(
         0.0,
         description="What the free run must have gained for a share of it to mean anything. Default: 0.",
         examples=[0.02],
     )
-    above: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+    above: Annotated[Quantity | None, *_SHARE] = Field(
         None, description="More of the gain is kept; may be combined with `below`."
     )
-    below: Annotated[Quantity | None, PlainValidator(_share), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+    below: Annotated[Quantity | None, *_SHARE] = Field(
         None, description="Less of the gain is kept; may be combined with `above`."
     )
-    over_random: Annotated[float | None, PlainValidator(_margin), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+    over_random: Annotated[float | None, *_MARGIN] = Field(
         None, description="By how much the best random channel must be exceeded. Default: 0 with `above`."
     )
     at: Annotated[At, *fields.AT] = Field(
@@ -172,15 +164,10 @@ class Sufficiency(SubjectCondition):
 
     @classmethod
     def params(cls, statement: SufficiencyStatement) -> dict[str, Any]:
-        given = {
-            "score": statement.score,
-            "better": statement.better,
-            "since": statement.since,
-            "free": statement.free or "--geom-reference",
-        }
-        optional = {"start": statement.start, "min_gain": statement.min_gain or None}
-        told = {key: value for key, value in optional.items() if value is not None}
-        return {**given, "random": statement.random, **told}
+        free = statement.free or "--geom-reference"
+        given = {"score": statement.score, "better": statement.better, "since": statement.since, "free": free}
+        optional = {"random": statement.random, "start": statement.start, "min_gain": statement.min_gain or None}
+        return given | {key: value for key, value in optional.items() if value is not None}
 
     @property
     def text(self) -> str:
@@ -200,10 +187,6 @@ class Sufficiency(SubjectCondition):
     @property
     def compares(self) -> bool:
         return self.gain.free is None
-
-    @property
-    def of_weights(self) -> bool:
-        return False
 
     @property
     def parties(self) -> tuple[Path, ...]:
@@ -228,17 +211,17 @@ class Sufficiency(SubjectCondition):
         found = retention(self.gain, record, reference, steps, expectation.weights)
 
         def observe(step: int, share: float) -> Observed:
-            best = found.best(step).shares[step]
+            best = found.best(step)
             return Observed(step, None, share, not self.offence(share, best)[0], random=best)
 
         observed = tuple(observe(step, share) for step, share in found.own.shares.items())
-        extreme = max(observed, key=lambda o: self.offence(value_of(o), found.best(o.step).shares[o.step]))
+        extreme = max(observed, key=lambda o: self.offence(o.value, found.best(o.step)))
         beside = ((found.own, "learned"), *((control, "random") for control in found.controls))
         worst = tuple(
             Worst(extreme.step, f"{run.name} ({how}, K = {found.constraint.k})", run.shares[extreme.step])
             for run, how in beside
         )
-        side = self.band.side(value_of(extreme))
+        side = self.band.side(extreme.value)
         holds = all(o.holds for o in observed)
         return Finding(holds, self._sentence(found, observed, extreme), observed, extreme, worst, side=side)
 
@@ -250,13 +233,13 @@ class Sufficiency(SubjectCondition):
         free_path = f"{free:.4g}" if free_start == start else f"{free_start:.4g} to {free:.4g}"
         broken = sum(not o.holds for o in observed)
         many = f" at {broken} of {len(observed)} checkpoints, furthest" if broken > 1 else ""
-        best, count = found.best(step), len(found.controls)
+        count = len(found.controls)
         controls = "the random channel keeps" if count == 1 else f"the best of {count} random channels keeps"
         return (
             f"{SUFFICIENCY} {'left' if broken else 'keeps'} {self.text}{many} at step {step}: "
             f"{wording.against(extreme, self.band)} of the free run's {whose} is kept inside K = "
             f"{found.constraint.k} directions learned by step {found.constraint.start_step}, {controls} "
-            f"{self.band.scale.show(best.shares[step])} ({start:.4g} to {own:.4g}; free {free_path})"
+            f"{self.band.scale.show(found.best(step))} ({start:.4g} to {own:.4g}; free {free_path})"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Offence
-from geomcheck.suite.conditions.figure import NO_OFFENCE, Case, FigureCondition, Key, by_group, read_tolerance, value_of
+from geomcheck.suite.conditions.figure import NO_OFFENCE, Case, FigureCondition, Key, by_group, read_tolerance
 from geomcheck.suite.expectation import Expectation, Finding
 from geomcheck.suite.language.fields import word, word_schema
 from geomcheck.suite.language.places import At
@@ -36,11 +36,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Trend(FigureCondition):
-    """A series over the checkpoints rises, falls, or stays flat.
-
-    Rising: every figure is at least the previous one minus the tolerance, and the last is above the first.
-    Falling mirrors it. Flat: ``(max - min) / |mean|`` is at most the tolerance.
-    """
+    """A series over the checkpoints rises, falls, or stays flat, as `DIRECTIONS` defines it."""
 
     direction: Literal["rising", "falling", "flat"]
     tolerance: Tolerance
@@ -50,10 +46,11 @@ class Trend(FigureCondition):
     tolerant = True
     series = True
     by_layer = False
+    verbs = ("is", "is not")
     keys = (
         Key(
-            name="trend",
-            about="How the figure moves over the checkpoints.",
+            "trend",
+            "How the figure moves over the checkpoints.",
             read=lambda raw, _unit: word(raw, DIRECTIONS),
             schema=lambda _metric: word_schema(DIRECTIONS),
         ),
@@ -176,25 +173,25 @@ class Trend(FigureCondition):
     def broken_for_good(self, observed: Sequence[Observed], allow: float) -> bool:
         """Each group's last figure counts, and holds unless its series cannot be mended any more."""
         series = by_group(observed).values()
-        last = tuple(replace(s[-1], holds=not self.broken([o.value for o in s if o.value is not None])) for s in series)
+        last = tuple(replace(s[-1], holds=not self.broken([o.value for o in s])) for s in series)
         return not wording.within_allowance(last, allow)
 
     def _sentence(
         self, expectation: Expectation, observed: tuple[Observed, ...], extreme: Observed, weights: int
     ) -> str:
         """The verdict in a sentence; `extreme` is the point that breaks the trend, or the last."""
-        held = wording.within_allowance(observed, expectation.allow)
-        subject = f"{expectation.metric} {'is' if held else 'is not'} {self.phrase}"
+        subject = f"{wording.subject(expectation, observed)} {self.phrase}"
         if expectation.per != "run":
             subject += f" in {wording.groups(expectation, observed)}"
             if not extreme.holds:
+                held = wording.within_allowance(observed, expectation.allow)
                 subject += f", {'not' if held else 'as'} in {extreme.group}"
         own = [o for o in observed if o.group == extreme.group]
         return f"{subject}{self._course(own, extreme)} ({wording.how(expectation, weights)})"
 
     def _course(self, own: list[Observed], extreme: Observed) -> str:
         """The course of one group's figures, as far as it shows why the condition holds or not."""
-        values = [value_of(o) for o in own]
+        values = [o.value for o in own]
         show = self.scale.show
         if self.direction == "flat":
             low, high = show(min(values)), show(max(values))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from geomcheck.diagnostics import Unit
-from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, bounds, near, within
-from geomcheck.suite.conditions.figure import Case, FigureCondition, Key, read_tolerance, unless_finite, value_of
+from geomcheck.suite.conditions.figure import Case, FigureCondition, Key, read_tolerance
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import pair_schema, quantity_schema
 from geomcheck.suite.language.quantities import Quantity, Scale, quantity, quantity_pair
@@ -38,33 +38,16 @@ class InBand(FigureCondition):
         return self.band.fault(low, high)
 
     def find(self, case: Case) -> Finding:
-        band, expectation = self.band, case.expectation
+        band = self.band
         observed = tuple(Observed(step, group, value, band.holds(value)) for step, group, value in case.figures())
-        extreme = max(observed, key=lambda o: band.offence(value_of(o)))
-        message = wording.in_band(expectation, observed, extreme, band, len(case.found.used))
-        return Finding(
-            wording.within_allowance(observed, expectation.allow),
-            message,
-            observed,
-            extreme,
-            case.worst(extreme.step, lambda _name, value: band.offence(value)),
-            side=band.side(value_of(extreme)),
-            meaning=unless_finite(value_of(extreme)),
-        )
+        return case.in_band(observed, max(observed, key=lambda o: band.offence(o.value)), band)
 
 
 class Within(InBand):
     """``within: [low, high]``, the bounds included."""
 
     keyword = "within"
-    keys = (
-        Key(
-            name="within",
-            about="The figure lies between two values, or on them.",
-            read=quantity_pair,
-            schema=pair_schema,
-        ),
-    )
+    keys = (Key("within", "The figure lies between two values, or on them.", quantity_pair, pair_schema),)
 
     @classmethod
     def quantities(cls, given: Mapping[str, Any]) -> Iterable[Quantity]:
@@ -81,18 +64,8 @@ class AboveBelow(InBand):
 
     keyword = "above"
     keys = (
-        Key(
-            name="above",
-            about="The figure is larger; may be combined with `below`.",
-            read=quantity,
-            schema=lambda metric: quantity_schema(metric, 0),
-        ),
-        Key(
-            name="below",
-            about="The figure is smaller; may be combined with `above`.",
-            read=quantity,
-            schema=lambda metric: quantity_schema(metric, 1),
-        ),
+        Key("above", "The figure is larger; may be combined with `below`.", quantity, quantity_schema),
+        Key("below", "The figure is smaller; may be combined with `above`.", quantity, partial(quantity_schema, end=1)),
     )
 
     @classmethod
@@ -105,14 +78,7 @@ class Near(InBand):
 
     keyword = "near"
     tolerant = True
-    keys = (
-        Key(
-            name="near",
-            about="The figure is this, within `tolerance`.",
-            read=quantity,
-            schema=lambda metric: quantity_schema(metric, 0),
-        ),
-    )
+    keys = (Key("near", "The figure is this, within `tolerance`.", quantity, quantity_schema),)
 
     @classmethod
     def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:

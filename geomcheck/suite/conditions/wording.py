@@ -14,25 +14,20 @@ _DIGITS = (4, 7, 10, 17)
 
 
 def in_band(
-    expectation: Expectation,
-    observed: tuple[Observed, ...],
-    extreme: Observed,
-    band: Band,
-    weights: int,
-    *,
-    verb: str = "",
+    expectation: Expectation, observed: tuple[Observed, ...], extreme: Observed, band: Band, weights: int
 ) -> str:
-    """The sentence for figures against a band; `extreme` is the furthest on the wrong side, or the closest to a bound.
-
-    Args:
-        verb: what the metric does with the condition, where it neither keeps nor leaves it.
-    """
+    """The sentence for figures against a band; `extreme` is the furthest outside, or the closest to a bound."""
     if extreme.holds:
         found = _kept(expectation, observed, band.scale, weights)
     else:
         found = _outside(expectation, observed, extreme, against(extreme, band), weights)
-    kept = "keeps" if within_allowance(observed, expectation.allow) else "left"
-    return f"{expectation.metric} {verb or kept} {expectation.condition.text}{found}"
+    return f"{subject(expectation, observed)} {expectation.condition.text}{found}"
+
+
+def subject(expectation: Expectation, observed: tuple[Observed, ...]) -> str:
+    """The metric, and what it does with the condition."""
+    kept, left = expectation.condition.verbs
+    return f"{expectation.metric} {kept if within_allowance(observed, expectation.allow) else left}"
 
 
 def within_allowance(observed: tuple[Observed, ...], allow: float) -> bool:
@@ -57,7 +52,7 @@ def _outside(
 
 
 def _kept(expectation: Expectation, observed: tuple[Observed, ...], scale: Scale, weights: int) -> str:
-    values = [o.value for o in observed if o.value is not None]
+    values = [o.value for o in observed]
     low, high = scale.show(min(values)), scale.show(max(values))
     shown = low if low == high else f"{low} to {high}"
     steps = sorted({o.step for o in observed})
@@ -95,10 +90,9 @@ def how(expectation: Expectation, weights: int) -> str:
 
 def against(observed: Observed, band: Band) -> str:
     """The value with enough digits to be told from the bound that it violates."""
-    value = math.nan if observed.value is None else observed.value
     edges = [edge for edge in (band.low, band.high) if math.isfinite(edge)]
     for digits in _DIGITS:
-        shown = band.scale.show(value, digits)
-        if all(value == edge or shown != band.scale.show(edge, digits) for edge in edges):
+        shown = band.scale.show(observed.value, digits)
+        if all(observed.value == edge or shown != band.scale.show(edge, digits) for edge in edges):
             break
     return shown

@@ -53,6 +53,11 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
+    def text(self, key: str) -> str | None:
+        """The text under `key`; None where this is no mapping, or has no text there."""
+        found = self.value.get(key) if isinstance(self.value, dict) else None
+        return found.value if found is not None and isinstance(found.value, str) else None
+
     def locate(self, path: Iterable[str | int], *, key: bool = False) -> Position:
         """The place of the value at `path`, or of its key; of the last value on the way that exists."""
         node = self
@@ -94,12 +99,11 @@ def parse_document(text: str, *, shown: str) -> Node:
     try:
         root: yaml.Node | None = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = _mark(error)
-        place = Position(shown, mark.line + 1, mark.column + 1) if mark else start
-        _refuse(place, _sentence(error, text))
+        # Of a mistake in an alias, the place where it begins.
+        mark = error.context_mark if error.context == _IN_ALIAS else error.problem_mark or error.context_mark
+        _refuse(_position(shown, mark) if mark else start, _sentence(error, mark, text))
     except (ValueError, OverflowError) as error:  # PyYAML hands escapes such as "\UFFFFFFFF" to chr() unchecked
-        mark = loader.get_mark()
-        _refuse(Position(shown, mark.line + 1, mark.column + 1), f"not valid YAML: {error}")
+        _refuse(_position(shown, loader.get_mark()), f"not valid YAML: {error}")
     finally:
         loader.dispose()
     if root is None:
@@ -136,26 +140,19 @@ def _require_printable(text: str, shown: str) -> None:
         _refuse(Position(shown, line, column), f"character U+{ord(bad.group()):04X} may not stand in a YAML file")
 
 
-def _mark(error: yaml.MarkedYAMLError) -> yaml.Mark | None:
-    """Where the mistake is; of an alias, where it begins."""
-    if error.context == _IN_ALIAS:
-        return error.context_mark
-    return error.problem_mark or error.context_mark
+def _position(shown: str, mark: yaml.Mark) -> Position:
+    return Position(shown, mark.line + 1, mark.column + 1)
 
 
-def _sentence(error: yaml.MarkedYAMLError, text: str) -> str:
-    parts = [part for part in (error.context, error.problem) if part]
-    return "not valid YAML: " + ", ".join(parts) + _advice(error, text)
-
-
-def _advice(error: yaml.MarkedYAMLError, text: str) -> str:
-    mark = _mark(error)
+def _sentence(error: yaml.MarkedYAMLError, mark: yaml.Mark | None, text: str) -> str:
+    """What the parser found wrong, with advice on what trips people in suites."""
+    sentence = "not valid YAML: " + ", ".join(filter(None, (error.context, error.problem)))
     word = _WORD.match(text, mark.index) if mark else None
     if word and word.group().startswith("*"):
-        return f'; a `*` begins a YAML alias: quote the pattern, "{word.group()}"'
+        return f'{sentence}; a `*` begins a YAML alias: quote the pattern, "{word.group()}"'
     if error.problem == "mapping values are not allowed here":
-        return "; a `: ` inside a text needs quotes, or the indentation is off"
-    return ""
+        return f"{sentence}; a `: ` inside a text needs quotes, or the indentation is off"
+    return sentence
 
 
 def _refuse(position: Position, message: str) -> NoReturn:
@@ -193,7 +190,7 @@ class _Reader:
     _count: int = 0
 
     def convert(self, node: yaml.Node, depth: int, key: Position | None = None) -> Node:
-        place = self._place(node)
+        place = _position(self.shown, node.start_mark)
         self._count += 1
         if self._count > MAX_NODES or depth > MAX_DEPTH:
             bound = f"{MAX_NODES:,} values or {MAX_DEPTH} levels"
@@ -210,7 +207,7 @@ class _Reader:
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Node]:
         found: dict[str, Node] = {}
         for key_node, value_node in node.value:
-            place = self._place(key_node)
+            place = _position(self.shown, key_node.start_mark)
             key = self._scalar(key_node, place) if isinstance(key_node, yaml.ScalarNode) else None
             child = self.convert(value_node, depth + 1, place)
             if not isinstance(key, str):
@@ -245,6 +242,3 @@ class _Reader:
         if any("\ud800" <= character <= "\udfff" for character in text):
             self.problems.append(Problem(place, "half of a surrogate pair is not a character"))
         return text
-
-    def _place(self, node: yaml.Node) -> Position:
-        return Position(self.shown, node.start_mark.line + 1, node.start_mark.column + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -10,7 +10,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.suite.language.places import PLACES, parse_at
 from geomcheck.suite.language.quantities import Refusal, did_you_mean, spelled
-from geomcheck.suite.language.selection import ROLES
+from geomcheck.suite.language.selection import ROLES, parse_selection
 
 Schema = dict[str, Any]
 
@@ -44,9 +44,14 @@ def word_schema(words: Collection[str]) -> Schema:
     return {"enum": list(words), **meanings}
 
 
+def read_by(read: Callable[[Any], Any], schema: Schema) -> tuple[Any, Any]:
+    """Annotations of a field: what reads its plain YAML value (it raises Refusal), and the schema of that."""
+    return PlainValidator(read), WithJsonSchema(schema)
+
+
 def one_of(words: Collection[str]) -> tuple[Any, Any]:
     """Annotations of a field that holds one of `words`."""
-    return PlainValidator(lambda raw: word(raw, words)), WithJsonSchema(word_schema(words))
+    return read_by(lambda raw: word(raw, words), word_schema(words))
 
 
 def word(raw: Any, words: Collection[str]) -> str:
@@ -57,8 +62,8 @@ def word(raw: Any, words: Collection[str]) -> str:
     raise Refusal(f"found {spelled(raw)}; allowed: {', '.join(words)}{hint}")
 
 
-def quantity_schema(metric: Metric, end: int) -> Schema:
-    """The schema of a figure of `metric`, with one `end` of its example band."""
+def quantity_schema(metric: Metric, end: int = 0) -> Schema:
+    """The schema of a figure of `metric`, with one `end` (0 or 1) of its example band."""
     return {**_figure(metric.unit), "examples": [_example(metric)[end]]}
 
 
@@ -91,14 +96,16 @@ def _example(metric: Metric) -> tuple[float | str, float | str]:
     return metric.example or usual[metric.unit]
 
 
+def place_objects(**further: Schema) -> list[Schema]:
+    """The schemas of ``{step: N}`` and ``{progress: P%}``, with `further` keys, all of them required."""
+    objects = ({**place, **further} for place in (STEP_SCHEMA, PROGRESS_SCHEMA))
+    return [{"type": "object", "properties": o, "required": [*o], "additionalProperties": False} for o in objects]
+
+
 def place_schema(*others: str) -> Schema:
     """The schema of one checkpoint: ``first``, ``last``, a step, a progress, or one of `others`."""
-    objects = [
-        {"type": "object", "properties": place, "required": list(place), "additionalProperties": False}
-        for place in (STEP_SCHEMA, PROGRESS_SCHEMA)
-    ]
     words = {word: PLACES[word] for word in ("all", "first", "last", "previous") if word in ("first", "last", *others)}
-    return {"anyOf": [word_schema(words), *objects], "examples": ["last", {"progress": "20%"}]}
+    return {"anyOf": [word_schema(words), *place_objects()], "examples": ["last", {"progress": "20%"}]}
 
 
 def _at_schema() -> Schema:
@@ -140,5 +147,5 @@ def _weights_schema() -> Schema:
     return {"anyOf": [word_schema(ROLES), chosen], "examples": ["attention", {"include": ["*.q_proj.weight"]}]}
 
 
-AT = (PlainValidator(parse_at), WithJsonSchema(_at_schema()))
-WEIGHTS_SCHEMA = _weights_schema()
+AT = read_by(parse_at, _at_schema())
+WEIGHTS = read_by(parse_selection, _weights_schema())

@@ -64,8 +64,7 @@ class Place:
     def index(self, points: Sequence[Point]) -> int:
         """The index of this checkpoint; of two that are equally near a progress, the earlier.
 
-        Raises:
-            Unanswerable: the run has no such step, or none near such a progress.
+        Raises Unanswerable where the run has no such step, or none near such a progress.
         """
         index = locate(points, self.canonical, 0)
         if index is not None:
@@ -116,11 +115,7 @@ class At:
         return f"checkpoints from {self.start.phrase} to {self.stop.phrase}"
 
     def select(self, points: Sequence[Point]) -> list[Point]:
-        """The selected checkpoints, ascending by step.
-
-        Raises:
-            Unanswerable: a step is not in the run, or the span is empty.
-        """
+        """The selected checkpoints, ascending. Raises Unanswerable where a step is missing, or the span is empty."""
         if self.single:
             return [points[self.start.index(points)]]
         first, last = self.start.bound(points, opens=True), self.stop.bound(points, opens=False)
@@ -149,16 +144,15 @@ class Places:
     def locate(self, points: Sequence[Point]) -> list[Point]:
         """The checkpoints of a run, in the order of `places`.
 
-        Raises:
-            Unanswerable: the run has no such step, none near such a progress, or one checkpoint for two places.
+        Raises Unanswerable where it has no such step, none near such a progress, or one checkpoint for two places.
         """
-        found: dict[int, Place] = {}
+        found: dict[Point, Place] = {}
         for place in self.places:
             point = points[place.index(points)]
-            if point.step in found:
-                raise Unanswerable(f"{found[point.step].text} and {place.text} are one checkpoint, step {point.step}")
-            found[point.step] = place
-        return [next(point for point in points if point.step == step) for step in found]
+            if point in found:
+                raise Unanswerable(f"{found[point].text} and {place.text} are one checkpoint, step {point.step}")
+            found[point] = place
+        return list(found)
 
     def select(self, points: Sequence[Point]) -> list[Point]:
         """The checkpoints of a run, ascending by step. Raises as `locate`."""

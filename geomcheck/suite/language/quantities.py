@@ -88,7 +88,8 @@ def quantity(raw: Any, unit: Unit) -> Quantity:
     value, suffix = _split(raw, _HINTS[unit])
     if unit is Unit.DEGREES:
         if suffix not in _ANGLES:
-            raise Refusal(_unitless(raw, value, suffix))
+            found = f"has the unit `{suffix}`, which is not one of angles" if suffix else "has no unit"
+            raise Refusal(f"`{raw}` {found}; write `{value:g} deg`, `{value:g}°` or `{math.radians(value):.3g} rad`")
         return Quantity(value * _ANGLES[suffix])
     if suffix == "%" and unit is Unit.FRACTION:
         return Quantity(percent(value), percent=True)
@@ -115,7 +116,10 @@ def tolerance(raw: Any, unit: Unit) -> Tolerance:
     if value < 0:
         raise Refusal(f"`{raw}`: a tolerance is not negative")
     if suffix == "%":
-        return Tolerance(_relative(percent(value), raw), relative=True)
+        share = percent(value)
+        if share > 1:
+            raise Refusal(f"{spelled(raw)}: a tolerance above 100% tolerates everything; allowed: 0% to 100%")
+        return Tolerance(share, relative=True)
     return Tolerance(quantity(raw, unit).value)
 
 
@@ -128,12 +132,6 @@ def flatness(raw: Any) -> Tolerance:
     if value < 0:
         raise Refusal(f"{spelled(raw)}: a tolerance is not negative")
     return Tolerance(value, relative=True)
-
-
-def _relative(share: float, raw: Any) -> float:
-    if share > 1:
-        raise Refusal(f"{spelled(raw)}: a tolerance above 100% tolerates everything; allowed: 0% to 100%")
-    return share
 
 
 def ratio(raw: Any) -> float:
@@ -192,8 +190,3 @@ def _split(raw: Any, hint: str) -> tuple[float, str]:
     if not math.isfinite(value):
         raise Refusal(f"{spelled(raw)} is not a finite number; expected {hint}")
     return value, suffix
-
-
-def _unitless(raw: Any, value: float, suffix: str) -> str:
-    found = f"has the unit `{suffix}`, which is not one of angles" if suffix else "has no unit"
-    return f"`{raw}` {found}; write `{value:g} deg`, `{value:g}°` or `{math.radians(value):.3g} rad`"

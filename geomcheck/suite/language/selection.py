@@ -42,11 +42,7 @@ class Selection:
         return "; ".join(parts)
 
     def select(self, weights: Mapping[str, Weight]) -> list[Weight]:
-        """The selected matrices, by name.
-
-        Raises:
-            Unanswerable: a glob matches no weight, or nothing is selected.
-        """
+        """The selected matrices, by name. Raises Unanswerable where there are none, or a glob matches no weight."""
         matrices = [weight for _, weight in sorted(weights.items()) if weight.is_matrix]
         for glob in (*self.include, *self.exclude):
             _require_match(glob, matrices, weights)

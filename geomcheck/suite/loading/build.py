@@ -14,8 +14,7 @@ from geomcheck.suite.language.document import Node
 from geomcheck.suite.language.places import FIRST, PREVIOUS, parse_place
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, closest, did_you_mean, spelled
 from geomcheck.suite.language.selection import Selection
-from geomcheck.suite.language.statement import Statement
-from geomcheck.suite.language.validation import keys_of, validate
+from geomcheck.suite.language.statement import Statement, keys_of, validate
 from geomcheck.suite.loading.grammar import MetricStatement, statement_model, unsettled_model
 
 BF16_ETA = 2.0**-8
@@ -35,7 +34,8 @@ def build(node: Node, selection: Selection, profiles: tuple[Profile, ...] = PAPE
     if not isinstance(node.value, dict):
         found = spelled(node.plain())
         return None, [Problem(node.position, f"an expectation is a mapping with `id` and `metric`; found {found}")]
-    what = _name(node)
+    name = node.text("id")
+    what = "this expectation" if name is None else f"expectation {spelled(name)}"
     unsettled = _unsettled(node, what)
     if unsettled is not None:
         return None, [unsettled, *validate(unsettled_model(), node, what=what)[1]]
@@ -45,24 +45,17 @@ def build(node: Node, selection: Selection, profiles: tuple[Profile, ...] = PAPE
     return _about_figure(load_metrics()[node.value["metric"].value], node, selection, what)
 
 
-def _name(node: Node) -> str:
-    identifier = node.value.get("id")
-    if identifier is None or not isinstance(identifier.value, str):
-        return "this expectation"
-    return f"expectation {spelled(identifier.value)}"
-
-
 def _unsettled(node: Node, what: str) -> Problem | None:
     """Why it is open what the expectation is about, or None: it has one known metric, or a key that stands for one."""
     conditions = load_conditions()
     names = (*load_metrics().names(), *conditions.metric_names)
-    instead = [kind.keyword for kind in conditions.of_subjects if kind.instead_of_metric]
-    given, other = node.value.get("metric"), next((node.value[key] for key in instead if key in node.value), None)
+    given = node.value.get("metric")
+    other = next((key for key in conditions.instead if key in node.value), None)
     if other is not None:
-        key = next(key for key in instead if key in node.value)
-        return Problem(other.key, f"`{key}` stands instead of `metric`; remove one") if given is not None else None
+        message = f"`{other}` stands instead of `metric`; remove one"
+        return None if given is None else Problem(node.value[other].key, message)
     if given is None:
-        listed = " or ".join(f"`{key}`" for key in instead)
+        listed = " or ".join(f"`{key}`" for key in conditions.instead)
         return Problem(node.position, f"{what} needs `metric` (or {listed}); metrics: {', '.join(names)}")
     if given.value in names:
         return None
@@ -98,7 +91,8 @@ def _about_figure(metric: Metric, node: Node, selection: Selection, what: str) -
     try:
         condition = kind.of(given, statement.tolerance, metric.unit, scale)
     except Refusal as refusal:
-        return None, [Problem(node.locate(refusal.path), f"`{refusal.path[0]}`: {refusal}")]
+        key = f"`{refusal.path[0]}`: " if refusal.path else ""
+        return None, [Problem(node.locate(refusal.path), f"{key}{refusal}")]
     problems = [
         Problem(node.locate(refusal.path, key=True), str(refusal))
         for refusal in (
@@ -170,13 +164,9 @@ def _idle_conditions(
 ) -> Iterable[Refusal]:
     fault = condition.fault(*metric.range(params))
     if fault:
-        yield Refusal(f"`{condition.text}` {fault}{_forgotten_percent(metric, figures)}", path=(_stated(node)[0],))
-
-
-def _forgotten_percent(metric: Metric, figures: list[Quantity]) -> str:
-    """How to write the first figure that may be meant in percent, or nothing."""
-    meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and metric.is_share]
-    return f"; {meant[0]} percent is `{meant[0]}%`" if meant else ""
+        meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and metric.is_share]
+        hint = f"; {meant[0]} percent is `{meant[0]}%`" if meant else ""
+        yield Refusal(f"`{condition.text}` {fault}{hint}", path=(_stated(node)[0],))
 
 
 def _idle_keys(statement: MetricStatement, condition: FigureCondition) -> Iterable[Refusal]:

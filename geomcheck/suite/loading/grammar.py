@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from geomcheck.diagnostics import FOLDS, Metric, load_metrics
 from geomcheck.diagnostics.formats import FORMATS
@@ -13,8 +13,8 @@ from geomcheck.errors import UsageError
 from geomcheck.suite.conditions import FigureCondition, Key, load_conditions
 from geomcheck.suite.language import fields
 from geomcheck.suite.language.quantities import Refusal, ratio, spelled
-from geomcheck.suite.language.selection import Selection
-from geomcheck.suite.language.statement import STRICT, TEXTS_SCHEMA, Slug, Statement, Text, Weights
+from geomcheck.suite.language.selection import DEFAULT, Selection
+from geomcheck.suite.language.statement import STRICT, TEXTS_SCHEMA, Slug, Statement, Text
 from geomcheck.suite.loading.parameters import parameters_of
 
 FORMAT = 1
@@ -66,9 +66,8 @@ def _sources(raw: Any) -> list[str]:
 
 
 def _formats(raw: Any) -> list[str]:
-    known = FORMATS
-    if not isinstance(raw, list) or not raw or not all(isinstance(name, str) and name in known for name in raw):
-        raise Refusal(f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(known)}")
+    if not isinstance(raw, list) or not raw or not all(isinstance(name, str) and name in FORMATS for name in raw):
+        raise Refusal(f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(FORMATS)}")
     return list(dict.fromkeys(raw))
 
 
@@ -86,19 +85,16 @@ class Heading(BaseModel):
 
     model_config = STRICT
 
-    geomcheck: Annotated[
-        int,
-        PlainValidator(_version),
-        WithJsonSchema({"const": FORMAT}),
-        Field(description="Version of the suite format.", examples=[FORMAT]),
-    ]
+    geomcheck: Annotated[int, *fields.read_by(_version, {"const": FORMAT})] = Field(
+        description="Version of the suite format.", examples=[FORMAT]
+    )
     name: Slug = Field("", description="Name of the suite; the file's name where it is left out.", examples=["opd-8b"])
     about: Text = Field(
         "",
         description="What the figures are for and where they come from.",
         examples=["On-policy distillation of our 8B student; bands from the five runs of May."],
     )
-    applies_to: Annotated[tuple[str, ...], PlainValidator(_patterns), WithJsonSchema(TEXTS_SCHEMA)] = Field(
+    applies_to: Annotated[tuple[str, ...], *fields.read_by(_patterns, TEXTS_SCHEMA)] = Field(
         ("*",), description="Patterns of run directory names; `!` excludes.", examples=[["*opd*", "!tiny-*"]]
     )
     base: Text = Field(
@@ -107,27 +103,27 @@ class Heading(BaseModel):
         examples=["../models/anchor", "Qwen/Qwen3-8B@main"],
     )
     storage: Annotated[
-        list[str],
-        PlainValidator(_formats),
-        WithJsonSchema({"type": "array", "items": fields.word_schema(_FORMATS), "minItems": 1}),
+        list[str], *fields.read_by(_formats, {"type": "array", "items": fields.word_schema(_FORMATS), "minItems": 1})
     ] = Field(
         [],
         description="Storage formats, W0's first, that the figures are for; a run in others is an error.",
         examples=[["bf16", "bf16"]],
     )
-    profiles: Annotated[list[str], PlainValidator(_sources), WithJsonSchema(TEXTS_SCHEMA)] = Field(
+    profiles: Annotated[list[str], *fields.read_by(_sources, TEXTS_SCHEMA)] = Field(
         ["paper"],
         description="What `regime` compares with: `paper`, profile files, directories of them.",
         examples=[["paper", "profiles/mine.yaml"]],
     )
-    weights: Weights = Field(Selection(), description="The weights that expectations look at by default.")
+    weights: Annotated[Selection, *fields.WEIGHTS] = Field(
+        DEFAULT, description="The weights that expectations look at by default."
+    )
     defaults: dict[str, Any] = Field(
         default_factory=dict, description="Parameters per metric.", examples=[{"subspace_alignment": {"k": 32}}]
     )
     extends: Text = Field(
         "", description="A shipped suite or a path; expectations override its by `id`.", examples=["opd", "./team.yaml"]
     )
-    expect: Annotated[list[Any], PlainValidator(_expectations), WithJsonSchema({"type": "array"})] = Field(
+    expect: Annotated[list[Any], *fields.read_by(_expectations, {"type": "array"})] = Field(
         default_factory=list,
         description="The expectations.",
         examples=[[{"id": "support", "metric": "update_support", "below": "30%", "at": "last"}]],
@@ -144,7 +140,7 @@ class MetricStatement(Statement):
     fold: Annotated[str | None, *fields.one_of({fold: _FOLDS[fold] for fold in FOLDS})] = Field(
         None, description="How the figures of a group's weights become one. Default: as the source does it."
     )
-    allow: Annotated[float | None, PlainValidator(_allowance), WithJsonSchema(fields.RATIO_SCHEMA)] = Field(
+    allow: Annotated[float | None, *fields.read_by(_allowance, fields.RATIO_SCHEMA)] = Field(
         None, description="Share of the groups that may violate the condition."
     )
 
@@ -167,15 +163,13 @@ class MetricStatement(Statement):
 def statement_model(name: str) -> type[MetricStatement]:
     """The model of expectations about the metric called `name`.
 
-    Raises:
-        UsageError: its declaration calls a parameter as a key that every expectation has.
+    Raises UsageError where its declaration calls a parameter as a key that every expectation has.
     """
     metric = load_metrics()[name]
     _require_free_names(metric)
     return create_model(
         f"Expect_{name}",
         __base__=MetricStatement,
-        __doc__=f"{metric.title}: {metric.definition}",
         metric=(Annotated[str, *fields.one_of((name,))], Field(description=metric.definition)),
         **_conditions(metric),
         **parameters_of(metric),
@@ -208,18 +202,14 @@ def _conditions(metric: Metric) -> dict[str, Any]:
     """The fields of all conditions, whose values are in the unit of `metric`, and of their tolerance."""
     conditions = load_conditions()
     *others, last = (f"`{name}`" for name in conditions.tolerant)
-    tolerance = Key(
-        name="tolerance",
-        about=f"For {', '.join(others)} and {last}: an amount, or a percentage of the target.",
-        read=lambda raw, _unit: raw,
-        schema=lambda metric: fields.amount_schema(metric.unit),
-    )
+    about = f"For {', '.join(others)} and {last}: an amount, or a percentage of the target."
+    tolerance = Key("tolerance", about, lambda raw, _unit: raw, lambda metric: fields.amount_schema(metric.unit))
     return {f"condition_{key.name}": _field(key, metric) for key in (*conditions.keys, tolerance)}
 
 
 def _field(key: Key, metric: Metric) -> tuple[Any, Any]:
-    read = PlainValidator(lambda raw: key.read(raw, metric.unit))
-    return Annotated[Any, read, WithJsonSchema(key.schema(metric))], Field(None, alias=key.name, description=key.about)
+    annotations = fields.read_by(lambda raw: key.read(raw, metric.unit), key.schema(metric))
+    return Annotated[Any, *annotations], Field(None, alias=key.name, description=key.about)
 
 
 def _require_free_names(metric: Metric) -> None:

@@ -15,14 +15,12 @@ from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.language.document import Node, read_document
 from geomcheck.suite.language.quantities import did_you_mean, spelled
 from geomcheck.suite.language.selection import DEFAULT, Selection
-from geomcheck.suite.language.validation import validate
+from geomcheck.suite.language.statement import Statement, validate
 from geomcheck.suite.loading.build import build
 from geomcheck.suite.loading.grammar import Heading, defaults_model
 from geomcheck.suite.loading.profiles import load_profiles
 from geomcheck.suite.loading.shipped import find_suite
 from geomcheck.suite.suite import Suite
-
-_COMMON = ("id", "at", "weights", "level", "why")
 
 MAX_CHAIN = 16
 
@@ -87,7 +85,6 @@ def _read(path: Path, chain: tuple[Path, ...]) -> _Layer:
     layer.problems = [*(parent.problems if parent else []), *problems]
     if heading is not None:
         _adopt(heading, layer, path)
-        _adopt_profiles(heading, layer, path)
     layer.defaults = _defaults(root, layer)
     layer.statements = _statements(root, layer)
     return layer
@@ -101,13 +98,9 @@ def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
     layer.applies_to = heading.applies_to if "applies_to" in given else layer.applies_to
     layer.weights = heading.weights if "weights" in given else layer.weights
     layer.storage = tuple(heading.storage) if "storage" in given else layer.storage
-
-
-def _adopt_profiles(heading: Heading, layer: _Layer, path: Path) -> None:
-    if "profiles" not in heading.model_fields_set:
-        return
     try:
-        layer.profiles = load_profiles(heading.profiles, beside=path.parent)
+        if "profiles" in given:
+            layer.profiles = load_profiles(heading.profiles, beside=path.parent)
     except UsageError as error:
         layer.problems.append(Problem(layer.root.value["profiles"].position, f"`profiles`: {error}"))
     except SuiteError as error:
@@ -115,22 +108,19 @@ def _adopt_profiles(heading: Heading, layer: _Layer, path: Path) -> None:
 
 
 def _parent(root: Node, path: Path, chain: tuple[Path, ...], problems: list[Problem]) -> _Layer | None:
-    node = root.value.get("extends")
-    if node is None or not isinstance(node.value, str) or not node.value.strip():
+    source = root.text("extends") or ""
+    if not source.strip():
         return None
     try:
-        found = find_suite(node.value, beside=path.parent)
+        found = find_suite(source, beside=path.parent)
         if len(chain) > MAX_CHAIN:
-            problems.append(Problem(node.position, f"`extends`: more than {MAX_CHAIN} suites in a row"))
-            return None
+            raise UsageError(f"more than {MAX_CHAIN} suites in a row")
         if found.resolve() in chain:
             links = [*chain[chain.index(found.resolve()) :], found.resolve()]
-            circle = " -> ".join(displayed(link) for link in links)
-            problems.append(Problem(node.position, f"`extends`: a suite cannot extend itself: {circle}"))
-            return None
+            raise UsageError(f"a suite cannot extend itself: {' -> '.join(map(displayed, links))}")
         return _read(found, chain)
     except UsageError as error:
-        problems.append(Problem(node.position, f"`extends`: {error}"))
+        problems.append(Problem(root.locate(["extends"]), f"`extends`: {error}"))
     except SuiteError as error:
         problems += error.problems
     return None
@@ -178,7 +168,7 @@ def _statements(root: Node, layer: _Layer) -> dict[str, Node]:
         return merged
     seen: dict[str, Node] = {}
     for item in node.value:
-        key = _identifier(item)
+        key = item.text("id")
         if key is None:
             merged[f"\0{item.position}"] = item  # for what is wrong with it
         elif key in seen:
@@ -192,13 +182,6 @@ def _statements(root: Node, layer: _Layer) -> dict[str, Node]:
     return merged
 
 
-def _identifier(item: Node) -> str | None:
-    if not isinstance(item.value, dict) or "id" not in item.value:
-        return None
-    identifier = item.value["id"].value
-    return identifier if isinstance(identifier, str) else None
-
-
 def _override(inherited: Node, item: Node) -> Node:
     """The keys of `item` over those of `inherited`, without what they replace as a whole.
 
@@ -210,7 +193,7 @@ def _override(inherited: Node, item: Node) -> Node:
     metric = item.value.get("metric")
     changed = metric is not None and "metric" in old and metric.value != old["metric"].value
     if changed or any(issubclass(kind, SubjectCondition) for kind in kinds):
-        old = {key: node for key, node in old.items() if key in _COMMON}
+        old = {key: node for key, node in old.items() if key in Statement.model_fields}
     elif kinds and kinds != {by_key[key] for key in old if key in by_key}:
         old = {key: node for key, node in old.items() if key not in by_key and key != "tolerance"}
     return Node({**old, **item.value}, item.position, item.key)
@@ -218,21 +201,14 @@ def _override(inherited: Node, item: Node) -> Node:
 
 def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
     built = []
-    subjects = {"metric", *(k.keyword for k in load_conditions().of_subjects if k.instead_of_metric)}
+    subjects = {"metric", *load_conditions().instead}
     for node in layer.statements.values():
         if layer.orphaned and isinstance(node.value, dict) and not subjects & set(node.value):
             continue
-        expectation, found = build(_with_defaults(node, layer.defaults), layer.weights, layer.profiles)
+        defaults = layer.defaults.get(node.text("metric") or "")
+        complete = Node({**defaults, **node.value}, node.position, node.key) if defaults else node
+        expectation, found = build(complete, layer.weights, layer.profiles)
         problems += found
         if expectation is not None:
             built.append(replace(expectation, storage=layer.storage))
     return built
-
-
-def _with_defaults(node: Node, defaults: Defaults) -> Node:
-    if not isinstance(node.value, dict) or "metric" not in node.value:
-        return node
-    metric = node.value["metric"].value
-    if not isinstance(metric, str) or metric not in defaults:
-        return node
-    return Node({**defaults[metric], **node.value}, node.position, node.key)

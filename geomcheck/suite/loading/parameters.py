@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field
 
 from geomcheck.diagnostics import Metric, Parameter, Unit
-from geomcheck.suite.language.fields import PERCENT_SCHEMA, place_schema, word, word_schema
+from geomcheck.suite.language.fields import PERCENT_SCHEMA, place_schema, read_by, word, word_schema
 from geomcheck.suite.language.places import parse_place
 from geomcheck.suite.language.quantities import Refusal, percent, quantity, share_text, spelled
 
@@ -38,7 +38,7 @@ def _parameter(parameter: Parameter, required: bool) -> tuple[Any, Any]:
     default = ... if required else (None if parameter.required else reader(parameter.default))
     about = parameter.about if parameter.required else f"{parameter.about} Default: {_shown(parameter.default)}."
     field = Field(default, alias=parameter.name, description=about, examples=_EXAMPLES.get(parameter.name))
-    return Annotated[Any, PlainValidator(reader), WithJsonSchema(schema)], field
+    return Annotated[Any, *read_by(reader, schema)], field
 
 
 def _shown(default: Any) -> str:
@@ -104,9 +104,5 @@ def _bounded(value: Any, parameter: Parameter) -> Any:
 
 
 def _range_schema(kind: str, parameter: Parameter) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": kind}
-    if parameter.low is not None:
-        schema["minimum"] = parameter.low
-    if parameter.high is not None:
-        schema["maximum"] = parameter.high
-    return schema
+    bounds = {"minimum": parameter.low, "maximum": parameter.high}
+    return {"type": kind, **{key: bound for key, bound in bounds.items() if bound is not None}}

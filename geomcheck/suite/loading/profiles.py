@@ -15,8 +15,7 @@ from geomcheck.files import displayed
 from geomcheck.suite.conditions.profile import EVIDENCE, PAPER, Profile
 from geomcheck.suite.language.document import read_document
 from geomcheck.suite.language.quantities import Refusal, quantity, spelled
-from geomcheck.suite.language.statement import STRICT, Slug, Text
-from geomcheck.suite.language.validation import validate
+from geomcheck.suite.language.statement import STRICT, Slug, Text, validate
 
 FORMAT = 1
 BUILT_IN = "paper"

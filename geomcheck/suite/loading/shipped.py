@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from geomcheck.errors import UsageError
@@ -36,9 +35,9 @@ def find_suite(source: str | Path, *, beside: Path | None = None) -> Path:
         return shipped[source]
     path = Path(os.path.expanduser(source))
     path = path if beside is None else beside / path
-    if _is(path, Path.is_file):
+    if os.path.isfile(path):  # as Path.is_file, but False of a name that is too long
         return path
-    if _is(path, Path.is_dir):
+    if os.path.isdir(path):
         raise UsageError(f"suite {source} is a directory; give a suite file, or a shipped suite: {_listed(shipped)}")
     hint = _suffix_hint(source, path)
     if isinstance(source, str) and _is_name(source):
@@ -47,18 +46,11 @@ def find_suite(source: str | Path, *, beside: Path | None = None) -> Path:
     raise UsageError(f"no suite file {path}; shipped suites: {_listed(shipped)}{hint}")
 
 
-def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
-    try:
-        return kind(path)
-    except OSError:  # a name that is too long, a directory that may not be read
-        return False
-
-
 def _suffix_hint(source: str | Path, path: Path) -> str:
     tried = [(f"{source}{suffix}", Path(f"{path}{suffix}")) for suffix in SUFFIXES]
     if _is_name(str(source)):
         tried += [(f"{PROJECT}/{name}", path.parent / PROJECT / name) for name, _ in tried]
-    there = (name for name, file in tried if _is(file, Path.is_file))
+    there = (name for name, file in tried if os.path.isfile(file))
     return next((f"; did you mean `{name}`?" for name in there), "")
 
 
