@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain, count
 from pathlib import Path
 
@@ -42,8 +42,8 @@ def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> l
     subjects: dict[str, GivenRun] = {}
     for path in dict.fromkeys(paths):
         subject = open_subject(path, incomplete=incomplete)
-        name = _free_name(subject.own_name, path, subjects)
-        subjects[name] = GivenRun(name, subject.path, subject.run, subject.record)
+        name = _free_name(subject.name, path, subjects)
+        subjects[name] = replace(subject, name=name)
     return list(subjects.values())
 
 
