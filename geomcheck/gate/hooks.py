@@ -146,7 +146,9 @@ class ControllerHooks(Hooks):
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Measure before the first test: output is not captured here, so progress shows."""
-        if not self.config.option.collectonly and not session.testsfailed:
+        option = self.config.option
+        starts = option.continue_on_collection_errors or not session.testsfailed
+        if starts and not option.collectonly:
             if self._exchange_directory is None:
                 self._measure(_selected(session, self.gate))
             else:

@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+import geomcheck.gate.hooks
+import geomcheck.report.html  # noqa: F401  (a session finds it imported)
 import tests.preloaded  # noqa: F401
 from geomcheck.measurement.cache import recall, store
 from tests.reliability.faults.library import Fault, arm, obey_permissions
