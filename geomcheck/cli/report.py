@@ -12,7 +12,8 @@ from geomcheck.cli.options import add_command, inputs
 from geomcheck.files import require_writable
 from geomcheck.gate.subjects import GivenRun, open_subject, open_subjects
 from geomcheck.record import Record
-from geomcheck.report.html import Reported, drawn, judged, write_report
+from geomcheck.report.judged import judged
+from geomcheck.report.session import Reported
 from geomcheck.suite import Suite, load_suite
 
 
@@ -25,6 +26,8 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the page of one run, or the comparison of several. Raises GeomcheckError."""
+    from geomcheck.report.html import drawn, write_report  # with jinja2
+
     output, base = Path(options.output), options.base
     loaded = [load_suite(source) for source in options.suite]
     subjects = open_subjects(options.runs)

@@ -121,11 +121,7 @@ def write_page(path: Path, found: Found) -> None:
 
 
 def write_records(path: Path, found: Found) -> list[Path]:
-    """Write one record to `path`; several are told apart by a number and their run's name.
-
-    Raises:
-        UsageError: nothing was measured that a record could hold.
-    """
+    """Write one record to `path`, or several by number and run beside it. Raises UsageError where there is none."""
     records = [measurement.record for measurement in found.gate.measurements if measurement.record]
     if not records:
         raise UsageError(f"{path}: no run could be measured, so there is no record")

@@ -84,18 +84,17 @@ class Ranks:
         dist.all_gather_object(facts, fact)
         return facts
 
-    def _lead(self, lead: Callable[[], T]) -> T:
+    def _lead(self, lead: Callable[[], T]) -> Any:
         outcome = _Outcome(error="it was interrupted")
         try:
-            result = lead()
-            outcome = _Outcome(result)
+            outcome = _Outcome(lead())
         except Exception as error:
             outcome = _Outcome(error=_described(error))
             raise
         finally:
             if self.count > 1:
                 _broadcast(outcome)
-        return result
+        return outcome.result
 
     def _follow(self, gather: Gather) -> Any:
         failed: Exception | None = None

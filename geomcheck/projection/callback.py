@@ -149,11 +149,7 @@ class ConstrainUpdates(TrainerCallback):
 
 
 def start_step(at: Moment, max_steps: int) -> int:
-    """Optimizer steps after which the constraint begins.
-
-    Raises:
-        UsageError: it is no share or step, or leaves nothing to constrain.
-    """
+    """Optimizer steps after which the constraint begins. Raises UsageError where none are left to constrain."""
     step = at if type(at) is int else None
     if isinstance(at, str) and at.endswith("%"):
         with suppress(ValueError, OverflowError):

@@ -77,14 +77,8 @@ def resume_constraint(model: nn.Module, checkpoint: str | Path, *, optimizer: An
     there = channel.drawn, channel.k, channel.seed, len(channel.vectors)
     if there != (known.channel, known.k, known.seed, known.weights):
         raise RunError(f"{checkpoint}: {CHANNEL_FILE} is not the channel that the constraint speaks of")
-    return Projection(
-        model,
-        channel,
-        how=known.how,
-        unselected=known.unselected,
-        optimizer=optimizer,
-        start_step=known.start_step,
-    )
+    how, unselected, step = known.how, known.unselected, known.start_step
+    return Projection(model, channel, how=how, unselected=unselected, optimizer=optimizer, start_step=step)
 
 
 def _taken(

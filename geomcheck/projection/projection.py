@@ -13,9 +13,8 @@ from geomcheck.checkpoints.constraint import Constraint, How, Unselected
 from geomcheck.errors import UsageError
 from geomcheck.live.loop.parameters import has_adapter
 from geomcheck.projection.channel import Channel
-from geomcheck.projection.hooks import confined_gradients, confined_steps, frozen
+from geomcheck.projection.hooks import confined_gradients, confined_steps, frozen, local
 from geomcheck.projection.parameters import matrices
-from geomcheck.projection.subspace import local
 
 _constrained: Any = WeakTensorKeyDictionary()
 

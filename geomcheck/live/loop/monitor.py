@@ -15,6 +15,7 @@ from geomcheck.checkpoints.formats.adapter_config import lora_settings
 from geomcheck.checkpoints.run import share_done
 from geomcheck.errors import RunError, UsageError
 from geomcheck.files import require_writable
+from geomcheck.live.figures import figures_of
 from geomcheck.live.loop.history import History
 from geomcheck.live.loop.live_weights import LiveWeights, NamedTensors
 from geomcheck.live.loop.measure import Means, complete, measure_step
@@ -214,15 +215,18 @@ class Monitor:
         if self._path is not None:
             write_record(record, self._path)
         suites = [self._wanted.suite] if self._wanted.suite else []
-        snapshot = Snapshot.take(
-            suites, record, finished=finished, planned=self._total_steps, reference=self._reference
-        )
-        return Observation.of(
-            snapshot,
-            self._wanted.requests,
-            stops=self._stops,
-            seconds=time.perf_counter() - began,
-            watched=len(self._history.observed),
+        found = Snapshot.take(suites, record, finished=finished, planned=self._total_steps, reference=self._reference)
+        seconds, watched = time.perf_counter() - began, len(self._history.observed)
+        violations = found.settled("failed")
+        return Observation(
+            step=point.step,
+            figures=figures_of(found, self._wanted.requests, seconds=seconds, watched_weights=float(watched)),
+            violations=tuple(entry.verdict for entry in violations if entry.verdict),
+            unjudged=tuple(entry.verdict for entry in found.settled("error") if entry.verdict),
+            open=tuple(entry.due.expectation.id for entry in found.open),
+            stop=bool(violations) and self._stops,
+            seconds=seconds,
+            watched=watched,
             weights=len(asked),
         )
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from geomcheck.live.figures import figures_of
-from geomcheck.live.snapshot import Snapshot
-from geomcheck.record import Request
 from geomcheck.suite import Verdict
 
 
@@ -47,21 +44,3 @@ class Observation:
     seconds: float = 0.0
     watched: int = 0
     weights: int = 0
-
-    @classmethod
-    def of(
-        cls, snapshot: Snapshot, requests: Sequence[Request], *, stops: bool, seconds: float, watched: int, weights: int
-    ) -> Observation:
-        """What a snapshot says; `stops`: whether a violation stops the training."""
-        violations = tuple(entry.verdict for entry in snapshot.settled("failed") if entry.verdict)
-        return cls(
-            step=snapshot.record.points[-1].step,
-            figures=figures_of(snapshot, requests, seconds=seconds, watched_weights=float(watched)),
-            violations=violations,
-            unjudged=tuple(entry.verdict for entry in snapshot.settled("error") if entry.verdict),
-            open=tuple(entry.due.expectation.id for entry in snapshot.open),
-            stop=bool(violations) and stops,
-            seconds=seconds,
-            watched=watched,
-            weights=weights,
-        )

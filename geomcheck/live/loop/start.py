@@ -59,11 +59,7 @@ def named_base(name: str | None, revision: str | None = None) -> BaseWeights:
 
 
 def write_start(live: LiveWeights, directory: Path) -> BaseWeights:
-    """The weights as they are now, written to `directory` as a model in safetensors. On rank 0.
-
-    Raises:
-        UsageError: it cannot be written there.
-    """
+    """Write the weights as they are now to `directory`, as a model in safetensors. On rank 0. Raises UsageError."""
     shards = _shards(live)
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
