@@ -228,17 +228,6 @@ def register(parser: pytest.Parser) -> None:
             parser.addini(declared.ini_key, declared.ini_help or f"{declared.flagged}, where not given", **many)
 
 
-def markdown_table() -> str:
-    """The table of the documentation: a row for each option, with the name of its ini value."""
-    rows = ["| option | meaning | in the ini file |", "|---|---|---|"]
-    for declared in OPTIONS:
-        usage = f"{declared.flagged}{'=' * (not declared.flag)}{declared.value}".replace("|", "\\|")
-        about = "; ".join(filter(None, [declared.about, declared.more]))
-        ini = ": ".join(filter(None, [f"`{declared.ini_key}`" * declared.ini, declared.ini_help]))
-        rows.append(f"| `{usage}` | {about} | {ini} |")
-    return "\n".join(rows)
-
-
 def typed(config: pytest.Config) -> list[str]:
     """The arguments of this session alone, not those of the ini file: ``PYTEST_ADDOPTS`` and the command line.
 

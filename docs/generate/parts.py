@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from docs.generate.commands import command_options, command_table
 from docs.generate.factors import factor_table
-from docs.generate.options import ini_table, option_table
+from docs.generate.options import option_table
 from docs.generate.python import api
 from docs.generate.trust import trust_table
 
@@ -16,7 +16,6 @@ KINDS: Mapping[str, Callable[[str], str]] = {
     "command": command_options,
     "commands": lambda _: command_table(),
     "factors": lambda _: factor_table(),
-    "ini": lambda _: ini_table(),
     "options": lambda _: option_table(),
     "trust": lambda _: trust_table(),
 }

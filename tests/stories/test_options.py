@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.options import OPTIONS, Option, Output, markdown_table, option
+from docs.generate.options import option_table
+from geomcheck.options import OPTIONS, Option, Output, option
 from tests.runs import simple_run
 from tests.stories.conftest import HEALTHY, STRICT
 
@@ -67,7 +68,7 @@ class TestOneDeclaration:
 
     def test_is_explained(self, pytester: pytest.Pytester) -> None:
         pytester.runpytest_inprocess("--help").stdout.fnmatch_lines(["*--geom-count=PATH*number of verdicts here"])
-        assert "| `--geom-count=PATH` | write the number of verdicts here |" in markdown_table()
+        assert "| `--geom-count=PATH` | write the number of verdicts here |" in option_table()
 
 
 def test_each_output_has_a_writer() -> None:
@@ -79,7 +80,7 @@ def test_each_output_has_a_writer() -> None:
 
 
 def test_every_option_has_a_row_in_the_documentation() -> None:
-    rows = markdown_table().splitlines()[2:]
+    rows = option_table().splitlines()[2:]
     assert [row.split("`")[1].partition("=")[0] for row in rows] == [declared.flagged for declared in OPTIONS]
     assert all(row.replace("\\|", "").count("|") == 4 for row in rows)
     assert "| `geom_base` |" in rows[OPTIONS.index(option("base"))]

@@ -181,7 +181,6 @@ def _document(snapshot: Snapshot) -> dict[str, Any]:
 
 def _entry(entry: SoFar) -> dict[str, Any]:
     expectation = entry.due.expectation
-    facts = {"id": expectation.id, "metric": expectation.metric, "level": expectation.level, "outcome": None}
-    if entry.verdict is not None:
-        facts = entry.verdict.to_dict()
+    unjudged = {"id": expectation.id, "metric": expectation.metric, "level": expectation.level, "outcome": None}
+    facts = unjudged if entry.verdict is None else entry.verdict.to_dict()
     return {**facts, "standing": entry.standing, "waits_for": entry.due.waits_for}

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 from geomcheck.checkpoints import BaseWeights, open_base
 from geomcheck.errors import RunError, UsageError
 from geomcheck.live.loop.live_weights import LiveWeights
-from geomcheck.live.loop.monitor import Monitor, OnViolation, require_sensible
-from geomcheck.live.loop.observation import Observation
+from geomcheck.live.loop.monitor import Monitor, Observation, OnViolation, require_sensible
 from geomcheck.live.loop.parameters import Parameters, parameters_of
 from geomcheck.live.loop.plan import Wanted, WeightsOption
 from geomcheck.live.loop.start import named_base, start_base, write_start
