@@ -24,19 +24,15 @@ class Provider(Protocol):
 
     def collection_of(self, file: Path) -> Collection | None:
         """The node id of a suite file and the runs that it judges; None for a file that is no suite of this session."""
-        ...
 
     def suite_of(self, file: Path) -> Suite:
         """The suite of a file. Raises SuiteError."""
-        ...
 
     def record_of(self, file: Path, run: str) -> Record:
         """The record of a run, for a suite. Raises RunError."""
-        ...
 
     def reference_record(self) -> Record | None:
         """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
-        ...
 
 
 class Violated(Exception):

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -39,15 +39,8 @@ class Found:
     errors: Sequence[str]
 
 
-Write = Callable[[Path, Found], Iterable[Path] | None]
-
-
 class Outputs:
-    """The outputs that the options name.
-
-    Args:
-        config: of the session; files that an earlier session left are removed, unless it only collects.
-        gate: what is judged.
+    """The outputs that the options name; files that an earlier session left are removed, unless it only collects.
 
     Raises:
         UsageError: two outputs are one file, or one lies in a run or W0, is a suite, or cannot be written.
@@ -74,10 +67,10 @@ class Outputs:
             found.gate.notices.append(f"no summary is written for the step: {error}")
         lost = []
         for output, path in self._places:
-            write: Write = resolve_name(output.write)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self.written += [(output.label, place) for place in write(path, found) or [path]]
+                paths: Iterable[Path] = resolve_name(output.write)(path, found) or [path]
+                self.written += [(output.label, place) for place in paths]
             except (GeomcheckError, OSError) as error:
                 lost.append(str(error))
         return lost

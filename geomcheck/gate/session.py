@@ -19,6 +19,8 @@ from geomcheck.report.session import Reported, Session
 from geomcheck.suite import Expectation, Suite, load_suite
 
 Show = Callable[[GivenRun], AbstractContextManager[Progress]]
+"""For a run, a context that yields whom to tell how far it is."""
+
 Planner = Callable[[Record], Plan]
 
 
@@ -88,13 +90,10 @@ class Gate:
     """Everything that a session with ``--geom-run`` knows.
 
     Args:
-        subjects: the runs.
-        candidates: suite files.
         base: W0, where the user gave it.
         reference: the run to compare with.
         missing_baseline: the record to compare with, where the user named one that is not there yet.
         also: what to measure of every run beside its expectations, for a report.
-        resources: what measuring may use.
         dequantize: make fp32 of fp8 weights and their scales, and measure those.
 
     Raises:
@@ -238,10 +237,6 @@ class Gate:
         """Measure what `demands` ask of their runs, each weight once.
 
         A run that cannot be read keeps its error: every expectation on it ends in that error.
-
-        Args:
-            demands: the expectations that are judged.
-            show: for a run, a context that yields whom to tell how far it is.
         """
         asked: dict[int, list[Expectation]] = {}
         for pairing, _, run, expectation in demands:

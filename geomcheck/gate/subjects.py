@@ -29,11 +29,7 @@ class GivenRun:
 
 
 def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> list[GivenRun]:
-    """Open every run; two that share a directory name are told apart by their parents.
-
-    Args:
-        paths: run directories and record files.
-        incomplete: what to do about checkpoints that are not complete, see `open_run`.
+    """Open run directories and record files; two that share a name are told apart by their parents.
 
     Raises:
         UsageError: no such run, or no checkpoints in it.

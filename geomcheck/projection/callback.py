@@ -14,10 +14,9 @@ from geomcheck.checkpoints.constraint import Constraint, How, Unselected
 from geomcheck.errors import RunError, UsageError
 from geomcheck.live.ranks import Ranks
 from geomcheck.projection.channel import Channel
-from geomcheck.projection.constrain import constrain_updates, resume_constraint
 from geomcheck.projection.learned import Moment, require_same_weights
 from geomcheck.projection.parameters import matrices, selected, shapes_of
-from geomcheck.projection.projection import Projection
+from geomcheck.projection.projection import Projection, constrain_updates, resume_constraint
 from geomcheck.suite.language.selection import DEFAULT, Selection
 
 

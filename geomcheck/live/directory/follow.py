@@ -58,15 +58,12 @@ class Output(Protocol):
 
     def show(self, run: str) -> AbstractContextManager[Progress]:
         """Show how far the measurement of a run is, as long as the context lasts."""
-        ...
 
     def waits(self, reason: str) -> None:
         """There is nothing new; `reason` is the same as before in most calls."""
-        ...
 
     def took(self, snapshot: Snapshot) -> None:
         """Something was measured and judged."""
-        ...
 
 
 def follow(run: FollowedRun, pace: Pace, output: Output) -> End:
