@@ -13,11 +13,7 @@ from geomcheck.errors import UsageError
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target`, which is renamed to it when the context ends without an error.
-
-    Raises:
-        UsageError: the place cannot be written to.
-    """
+    """A path beside `target`, which is renamed to it where the context ends without an error. Raises UsageError."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

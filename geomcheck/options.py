@@ -166,7 +166,7 @@ OPTIONS: list[Option] = [
         path=True,
         help="write a self-contained HTML report here",
         more="one file that loads nothing; `geomcheck report RECORD... -o FILE` does it later, and compares several",
-        output=Output("report", "geomcheck.gate.reported:write_page", also="geomcheck.report.html:wanted"),
+        output=Output("report", "geomcheck.gate.outputs:write_page", also="geomcheck.report.html:wanted"),
     ),
     Option(
         name="record",

@@ -9,23 +9,23 @@ if TYPE_CHECKING:
     from geomcheck.live.loop.callback import GeometryCallback as GeometryCallback
     from geomcheck.live.loop.live_weights import Sharded as Sharded
     from geomcheck.live.loop.monitor import Monitor as Monitor
-    from geomcheck.live.loop.observation import Observation as Observation
+    from geomcheck.live.loop.monitor import Observation as Observation
     from geomcheck.projection.callback import ConstrainUpdates as ConstrainUpdates
     from geomcheck.projection.channel import Channel as Channel
-    from geomcheck.projection.constrain import constrain_updates as constrain_updates
-    from geomcheck.projection.constrain import resume_constraint as resume_constraint
     from geomcheck.projection.projection import Projection as Projection
+    from geomcheck.projection.projection import constrain_updates as constrain_updates
+    from geomcheck.projection.projection import resume_constraint as resume_constraint
 
 _HOMES = {
     "Channel": "geomcheck.projection.channel",
     "ConstrainUpdates": "geomcheck.projection.callback",
     "GeometryCallback": "geomcheck.live.loop.callback",
     "Monitor": "geomcheck.live.loop.monitor",
-    "Observation": "geomcheck.live.loop.observation",
+    "Observation": "geomcheck.live.loop.monitor",
     "Projection": "geomcheck.projection.projection",
     "Sharded": "geomcheck.live.loop.live_weights",
-    "constrain_updates": "geomcheck.projection.constrain",
-    "resume_constraint": "geomcheck.projection.constrain",
+    "constrain_updates": "geomcheck.projection.projection",
+    "resume_constraint": "geomcheck.projection.projection",
 }
 
 

@@ -1,8 +1,8 @@
-"""The table of options, from their declarations."""
+"""The options of pytest and their ini values, as they are declared."""
 
 from __future__ import annotations
 
-from docs.generate.text import cell
+from docs.generate.text import prose
 from geomcheck.options import OPTIONS
 
 
@@ -12,6 +12,6 @@ def option_table() -> str:
     for declared in OPTIONS:
         usage = f"{declared.flagged}{'=' * (not declared.flag)}{declared.value}".replace("|", "\\|")
         about = "; ".join(filter(None, [declared.about, declared.more]))
-        ini = ": ".join(filter(None, [f"`{declared.ini_key}`" * declared.ini, cell(declared.ini_help)]))
-        rows.append(f"| `{usage}` | {cell(about)} | {ini} |")
+        ini = ": ".join(filter(None, [f"`{declared.ini_key}`" * declared.ini, declared.ini_help]))
+        rows.append(f"| `{usage}` | {prose(about)} | {prose(ini)} |")
     return "\n".join(rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
-from geomcheck.cli.options import WEIGHTS, add_command, inputs
+from geomcheck.cli.options import WEIGHTS, add_command, inputs, place, selection, share, slug
 from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
 from geomcheck.report.safe import printable
@@ -54,8 +54,6 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Calibrate and write the suite or the profile. Raises GeomcheckError."""
-    from geomcheck.cli.values import place, selection, slug
-
     output = Path(options.output)
     require_writable(output, inputs=inputs(options.runs, bases=[options.base]))
     if options.profile:
@@ -77,18 +75,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _profile(options: argparse.Namespace, output: Path) -> None:
-    from geomcheck.calibration import calibrate_profile
-    from geomcheck.cli.values import selection, slug
+    from geomcheck.calibration import calibrate_profile  # with scipy, which takes a second
 
-    given = {"--rule range": options.rule != "repeatability", "--false-alarms": options.false_alarms}
-    given |= {
-        "--margin": options.margin,
-        "--metrics": options.metrics,
-        "--at": options.at,
-        "--applies-to": options.applies_to,
-        "--name": options.name,
-    }
-    idle = [option for option, value in given.items() if value]
+    of_suites = ("false_alarms", "margin", "metrics", "at", "applies_to", "name")
+    idle = ["--rule range"] * (options.rule != "repeatability")
+    idle += [f"--{name.replace('_', '-')}" for name in of_suites if getattr(options, name)]
     if idle:
         raise UsageError(f"{idle[0]} goes with suites, not with --profile")
     profile = calibrate_profile(
@@ -104,9 +95,9 @@ def _profile(options: argparse.Namespace, output: Path) -> None:
 
 
 def _tell(output: Path, calibration: Calibration) -> None:
-    count = len(calibration.runs)
-    print(f"{output}: {len(calibration.expectations)} expectations, {calibration.bands} bands from {count} runs")
-    lines = [f"each band is {calibration.rule.describe(n=len(calibration.runs), bands=calibration.bands)}"]
+    count, bands = len(calibration.runs), calibration.bands
+    print(f"{output}: {len(calibration.expectations)} expectations, {bands} bands from {count} runs")
+    lines = [f"each band is {calibration.rule.describe(n=count, bands=bands)}"]
     lines += [f"left out {left.metric}: {left.reason}" for left in calibration.left_out]
     lines += [f"warning: {warning}" for warning in calibration.warnings]
     for line in lines:
@@ -115,7 +106,6 @@ def _tell(output: Path, calibration: Calibration) -> None:
 
 def _rule(options: argparse.Namespace) -> BandRule:
     from geomcheck.calibration import Range, Repeatability
-    from geomcheck.cli.values import share
 
     if options.rule == "range":
         if options.false_alarms is not None:

@@ -7,16 +7,13 @@ import json
 import math
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from geomcheck.cli.options import JSON, WEIGHTS, add_command
+from geomcheck.cli.options import JSON, WEIGHTS, add_command, selection
+from geomcheck.comparison import Comparison, Pair, compare
 from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import aligned
-
-if TYPE_CHECKING:
-    from geomcheck.comparison import Comparison, Pair
-    from geomcheck.diagnostics import Metric
-    from geomcheck.suite.language.quantities import Scale
+from geomcheck.suite.language.quantities import Scale
 
 LAYERS = 5
 MULTIPLE = 10
@@ -32,9 +29,6 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compare and print. Raises GeomcheckError."""
-    from geomcheck.cli.values import selection
-    from geomcheck.comparison import compare
-
     found = compare(options.a, options.b, base=options.base, weights=selection(options.weights))
     if options.json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
@@ -58,9 +52,10 @@ def _metrics(found: Comparison) -> list[str]:
         return []
     rows = [["metric", "A", "B", "B - A", "relative", "largest"]]
     for row in found.rows:
-        last, scale = row.pairs[-1], _scale(row.metric)
-        figures = [scale.show(last.ours), scale.show(last.theirs), _signed(last.difference, scale)]
-        rows.append([row.metric.name, *figures, _share(last), f"{_share(row.widest)} at {row.widest.step}"])
+        last, scale = row.pairs[-1], Scale(row.metric.unit, percent=row.metric.is_share)
+        difference = f"{last.difference * (100 if scale.percent else 1):+.3g}"
+        figures = [scale.show(last.ours), scale.show(last.theirs), difference, _share(last)]
+        rows.append([row.metric.name, *figures, f"{_share(row.widest)} at {row.widest.step}"])
     ends = max((row.pairs[-1] for row in found.rows), key=lambda pair: pair.step)
     count = max(len(row.pairs) for row in found.rows)
     about = [
@@ -78,23 +73,13 @@ def _layers(found: Comparison) -> list[str]:
 
 def _overlap(found: Comparison) -> list[str]:
     rows = [["what the updates share", "value", "by chance"]]
-    shown = [(s.metric.name, f"{s.value:.1%}", "" if s.chance is None else f"{s.chance:.1%}") for s in found.shared]
-    return aligned([*rows, *map(list, shown)], right=range(1, 4)) if found.shared else []
+    rows += [[s.metric.name, f"{s.value:.1%}", "" if s.chance is None else f"{s.chance:.1%}"] for s in found.shared]
+    return aligned(rows, right=range(1, 4)) if found.shared else []
 
 
 def _unanswered(found: Comparison) -> list[str]:
     sentences = [f"not compared: {what}: {why}" for what, why in found.unanswered]
     return [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH, subsequent_indent="  ")]
-
-
-def _scale(metric: Metric) -> Scale:
-    from geomcheck.suite.language.quantities import Scale
-
-    return Scale(metric.unit, percent=metric.is_share)
-
-
-def _signed(difference: float, scale: Scale) -> str:
-    return f"{difference * (100 if scale.percent else 1):+.3g}"
 
 
 def _share(pair: Pair) -> str:

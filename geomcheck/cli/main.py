@@ -9,10 +9,15 @@ import sys
 from collections.abc import Sequence
 
 import geomcheck
-from geomcheck.cli import calibrate, compare, inspect, measure, regime, report, watch
-from geomcheck.cli.options import add_command
+from geomcheck.cli import calibrate, compare, measure, regime, report, watch
+from geomcheck.cli.options import JSON, add_command
+from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import GeomcheckError, UsageError
+from geomcheck.inspection import inspect
 from geomcheck.report.safe import printable
+from geomcheck.report.text.inspection import lines
+from geomcheck.suite import json_schema, shipped_suites
+from geomcheck.suite.conditions.sufficiency import SufficiencyStatement
 
 WRONG_USAGE = 4
 
@@ -47,17 +52,25 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=geomcheck.__version__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for command in (measure, watch, inspect, calibrate, compare, regime, report):
+    for command in (measure, watch):
         command.add_to(commands)
+    about = "say what is in a run and what would be read, from headers only"
+    held = "directory of checkpoints, or a record file"
+    add_command(commands, "inspect", _inspect, about, "base", JSON, run=held)
+    for other in (calibrate, compare, regime, report):
+        other.add_to(commands)
     add_command(commands, "metrics", _metrics, "list the metrics with their definitions and parameters")
     add_command(commands, "suites", _suites, "list the shipped suites")
     add_command(commands, "schema", _schema, "print the JSON Schema of suites, for editors")
     return top
 
 
-def _metrics(_: argparse.Namespace) -> None:
-    from geomcheck.diagnostics import load_metrics
+def _inspect(options: argparse.Namespace) -> None:
+    found = inspect(options.run, base=options.base)
+    print(json.dumps(found.to_dict(), indent=1) if options.json else "\n".join(lines(found)))
 
+
+def _metrics(_: argparse.Namespace) -> None:
     for metric in load_metrics():
         print(f"{metric.name}: {metric.definition}")
         print(f"    unit {metric.unit.value}, {metric.limits}; fold {metric.fold}; source: {metric.source}")
@@ -78,13 +91,8 @@ def _metrics(_: argparse.Namespace) -> None:
 
 def _sufficiency() -> None:
     """What is judged of scores, not of weights."""
-    from geomcheck.suite.conditions.sufficiency import SufficiencyStatement
-
-    own = {
-        name: field
-        for name, field in SufficiencyStatement.model_fields.items()
-        if name in SufficiencyStatement.__annotations__
-    }
+    fields = SufficiencyStatement.model_fields
+    own = {name: field for name, field in fields.items() if name in SufficiencyStatement.__annotations__}
     print(f"functional_sufficiency: {own.pop('metric').description}")
     print("    unit fraction, (constrained - start) / (free - start) of a score; source: arXiv 2606.07082")
     for name, about in own.items():
@@ -92,8 +100,6 @@ def _sufficiency() -> None:
 
 
 def _suites(_: argparse.Namespace) -> None:
-    from geomcheck.suite import shipped_suites
-
     for name, path in sorted(shipped_suites().items()):
         suite = geomcheck.load_suite(path)
         print(f"{name:12} {len(suite.expectations)} expectations, applies to {' '.join(suite.applies_to)}")
@@ -101,6 +107,4 @@ def _suites(_: argparse.Namespace) -> None:
 
 
 def _schema(_: argparse.Namespace) -> None:
-    from geomcheck.suite import json_schema
-
     print(json.dumps(json_schema(), indent=2))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import geomcheck
+from geomcheck.checkpoints import find_base, open_base
 from geomcheck.cli.options import add_command, inputs
 from geomcheck.files import require_writable
 from geomcheck.options import option
@@ -30,8 +31,6 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure and write the record. Raises GeomcheckError."""
-    from geomcheck.checkpoints import find_base, open_base
-
     output = Path(options.output)
     suites = [geomcheck.load_suite(source) for source in options.suite]
     opened = geomcheck.open_run(options.run)

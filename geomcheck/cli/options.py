@@ -1,17 +1,22 @@
-"""What commands share: how one is declared, the options that several take, and what no output of theirs may replace."""
+"""What commands share: how one is declared, options and the reading of values, and what no output may replace."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from geomcheck.errors import UsageError
 from geomcheck.options import Option, option
+from geomcheck.suite import Suite
+from geomcheck.suite.language.places import Place, parse_place
+from geomcheck.suite.language.quantities import Refusal, ratio
+from geomcheck.suite.language.selection import Selection, parse_selection
 
-if TYPE_CHECKING:
-    from geomcheck.suite import Suite
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 JSON = Option(name="json", flag=True, help="print JSON")
 WEIGHTS = Option(name="weights", metavar="ROLE", default="linear", help="attention, mlp, linear or all")
@@ -41,12 +46,12 @@ def add_command(
     """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=description)
     parser.set_defaults(command=do)
-    path: dict[str, Any] = {"type": os.path.expanduser}
+    path: Any = os.path.expanduser
     for what, said in given.items():
         count = "+" if what == "runs" else None
-        parser.add_argument(what, metavar=what.upper().removesuffix("S"), nargs=count, help=said, **path)
+        parser.add_argument(what, metavar=what.upper().removesuffix("S"), nargs=count, help=said, type=path)
     if output:
-        parser.add_argument("-o", "--output", required=True, metavar="FILE", help=output, **path)
+        parser.add_argument("-o", "--output", required=True, metavar="FILE", help=output, type=path)
     for declared in (option(one) if isinstance(one, str) else one for one in options):
         default = {} if declared.flag or declared.repeatable else {"default": declared.default}
         declared.add_to(parser.add_argument, f"--{declared.name}", **default)
@@ -62,3 +67,39 @@ def inputs(
     named += [("the suite", suite.file) for suite in suites]
     named += [("the reference", reference)]
     return [(f"{what} {place}", Path(str(place))) for what, place in named if place is not None]
+
+
+def share(option: str, text: str, *, high: float) -> float:
+    """A share above 0 and at most `high`. Raises UsageError."""
+    try:
+        value = ratio(text)
+    except Refusal as refusal:
+        raise UsageError(f"{option}: {refusal}") from None
+    if not 0 < value <= high:
+        raise UsageError(f"{option}={text}: give more than 0% and at most {high:.0%}")
+    return value
+
+
+def place(text: str) -> Place:
+    """A checkpoint: ``first``, ``last``, a step, or a progress such as ``20%``. Raises UsageError."""
+    try:
+        if text.isdecimal():
+            return parse_place({"step": int(text)})
+        return parse_place({"progress": text} if text.endswith("%") else text, allowed="first, last, a step or 20%")
+    except (Refusal, ValueError) as error:
+        raise UsageError(f"--at={text}: {error}") from None
+
+
+def selection(text: str) -> Selection:
+    """A role of weights. Raises UsageError."""
+    try:
+        return parse_selection(text)
+    except Refusal as refusal:
+        raise UsageError(f"--weights: {refusal}") from None
+
+
+def slug(option: str, text: str) -> str:
+    """A name as suites allow it. Raises UsageError."""
+    if not _SLUG.fullmatch(text):
+        raise UsageError(f"{option}: {text!r} is not a slug: lower-case letters, digits, `_`, `.` and `-`")
+    return text

@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from geomcheck.cli.options import JSON, WEIGHTS, add_command
+from geomcheck.api import records_of
+from geomcheck.cli.options import JSON, WEIGHTS, add_command, place, selection
+from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import GeomcheckError
 from geomcheck.options import Option
+from geomcheck.record import Point, Record, Request
 from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import aligned
-
-if TYPE_CHECKING:
-    from geomcheck.record import Point, Record
-    from geomcheck.suite import Classification
-    from geomcheck.suite.language.places import At
-    from geomcheck.suite.language.selection import Selection
+from geomcheck.suite import Classification, classify, load_profiles
+from geomcheck.suite.conditions.profile import EVIDENCE, decades
+from geomcheck.suite.conditions.regime import evidence_figures
+from geomcheck.suite.folds import fold
+from geomcheck.suite.language.places import At
+from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.sampling import Question, sample
 
 OVERLAP = "low_magnitude_overlap"
 
@@ -40,17 +44,13 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Classify a run and print the evidence. Raises GeomcheckError."""
-    from geomcheck.api import records_of
-    from geomcheck.cli.values import place, selection
-    from geomcheck.suite import classify, load_profiles
-    from geomcheck.suite.conditions.regime import evidence_figures
-    from geomcheck.suite.language.places import At
-
     sources = options.profiles or ["paper"]
     profiles = load_profiles(sources)
     weights, where = selection(options.weights), place(options.at)
     at = At(where, where, single=True)
-    (record,) = records_of([options.run], base=options.base, metrics=_requests(), weights=weights)
+    overlap = Request.of(load_metrics()[OVERLAP], {"excess_over": "shuffled"})
+    asked = [*(evidence.request for evidence in EVIDENCE), overlap]
+    (record,) = records_of([options.run], base=options.base, metrics=asked, weights=weights)
     ((step, figures),) = evidence_figures(record, weights, at).items()
     found = classify(figures, profiles)
     point = next(point for point in record.points if point.step == step)
@@ -61,21 +61,8 @@ def run(options: argparse.Namespace) -> None:
         print(printable("\n".join(_table(record, point, found, sources, null))))
 
 
-def _requests() -> list[Any]:
-    from geomcheck.diagnostics import load_metrics
-    from geomcheck.record import Request
-    from geomcheck.suite.conditions.profile import EVIDENCE
-
-    overlap = Request.of(load_metrics()[OVERLAP], {"excess_over": "shuffled"})
-    return [*(evidence.request for evidence in EVIDENCE), overlap]
-
-
 def _null(record: Record, weights: Selection, at: At) -> dict[str, float] | str:
     """The low-magnitude overlap, observed and of the null; or why there is none."""
-    from geomcheck.diagnostics import load_metrics
-    from geomcheck.suite.folds import fold
-    from geomcheck.suite.sampling import Question, sample
-
     metric = load_metrics()[OVERLAP]
     params = {p.name: p.default for p in metric.parameters} | {"excess_over": "shuffled"}
     question = Question(metric=metric, params=params, weights=weights, at=at)
@@ -94,8 +81,6 @@ def _null(record: Record, weights: Selection, at: At) -> dict[str, float] | str:
 def _table(
     record: Record, point: Point, found: Classification, sources: list[str], null: dict[str, float] | str
 ) -> list[str]:
-    from geomcheck.suite.conditions.profile import EVIDENCE, decades
-
     names = [profile.name for profile, _ in found.ranking]
     rows = [["diagnostic", "this run", *names, "nearest"]]
     for evidence in EVIDENCE:
@@ -105,21 +90,15 @@ def _table(
         rows.append([evidence.metric, evidence.show(figure), *map(evidence.show, centres), names[nearest]])
     rows.append(["distance, decades", "", *(f"{distance:.2f}" for _, distance in found.ranking), names[0]])
     rows.append(["reach, decades", "", *(f"{profile.reach:.2f}" for profile, _ in found.ranking), ""])
-    lines = [
-        f"{record.run} at step {point.step} ({point.progress:.0%}): {found.result}",
-        f"profiles: {', '.join(sources)}",
-        "",
-    ]
-    return [*lines, *aligned(rows), "", *_about_null(null)]
-
-
-def _about_null(null: dict[str, float] | str) -> list[str]:
-    if isinstance(null, str):
-        return [f"{OVERLAP}: {null}"]
-    return [
-        f"Not counted: {OVERLAP} is {null['observed']:.1%}, and {null['null']:.1%} for a structureless update of the",
-        "same density. It follows the density of the update, as update_support does.",
-    ]
+    about = [f"{OVERLAP}: {null}"]
+    if not isinstance(null, str):
+        observed, chance = (f"{null[name]:.1%}" for name in ("observed", "null"))
+        about = [
+            f"Not counted: {OVERLAP} is {observed}, and {chance} for a structureless update of the",
+            "same density. It follows the density of the update, as update_support does.",
+        ]
+    head = f"{record.run} at step {point.step} ({point.progress:.0%}): {found.result}"
+    return [head, f"profiles: {', '.join(sources)}", "", *aligned(rows), "", *about]
 
 
 def _document(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from geomcheck.api import measure
 from geomcheck.cli.options import add_command, inputs
 from geomcheck.files import require_writable
-
-if TYPE_CHECKING:
-    from geomcheck.gate.subjects import GivenRun
-    from geomcheck.record import Record
-    from geomcheck.report.html import Reported
-    from geomcheck.suite import Suite
+from geomcheck.gate.subjects import GivenRun, open_subject, open_subjects
+from geomcheck.record import Record
+from geomcheck.report.facts import judged
+from geomcheck.report.session import Reported
+from geomcheck.suite import Suite, load_suite
 
 
 def add_to(commands: Any) -> None:
@@ -26,10 +26,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the page of one run, or the comparison of several. Raises GeomcheckError."""
-    from geomcheck.api import measure
-    from geomcheck.gate.subjects import open_subject, open_subjects
-    from geomcheck.report.html import drawn, write_report
-    from geomcheck.suite import load_suite
+    from geomcheck.report.html import drawn, write_report  # with jinja2
 
     output, base = Path(options.output), options.base
     loaded = [load_suite(source) for source in options.suite]
@@ -58,16 +55,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _reported(subject: GivenRun, record: Record, suites: Sequence[Suite], reference: Record | None) -> Reported:
-    from geomcheck.report.html import Reported, judged
-
     verdicts = [
         judged(suite.name, verdict.to_dict(), expectation, record, reference)
         for suite in suites
         for expectation, verdict in zip(suite.expectations, suite.evaluate(record, reference), strict=True)
     ]
-    return Reported(
-        name=subject.name,
-        path=subject.path,
-        record=record,
-        judged=verdicts,
-    )
+    return Reported(name=subject.name, path=subject.path, record=record, judged=verdicts)

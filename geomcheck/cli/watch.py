@@ -9,19 +9,20 @@ import tempfile
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import geomcheck
+from geomcheck.checkpoints import BaseWeights, open_base
 from geomcheck.cli.options import JSON, add_command, inputs
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.files import require_writable
+from geomcheck.live.directory import FollowedRun, Pace, follow
+from geomcheck.live.directory.output import Documents, Lines
+from geomcheck.measurement import Cache, Resources, parse_workers
+from geomcheck.measurement.cache import require_outside
 from geomcheck.options import option
 from geomcheck.report.safe import printable
-
-if TYPE_CHECKING:
-    from geomcheck.checkpoints import BaseWeights
-    from geomcheck.live.directory import Pace
-    from geomcheck.suite import Suite
+from geomcheck.suite import Suite
 
 VIOLATED = 1
 INVALID_SUITE = 2
@@ -52,10 +53,6 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Follow the run; returns the exit code. Raises GeomcheckError where the usage is wrong."""
-    from geomcheck.live.directory import FollowedRun, follow
-    from geomcheck.live.directory.output import Documents, Lines
-    from geomcheck.measurement import Cache, Resources, parse_workers
-
     pace = _pace(options)
     try:
         suites = [geomcheck.load_suite(source) for source in options.suite]
@@ -94,8 +91,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _pace(options: argparse.Namespace) -> Pace:
-    from geomcheck.live.directory import Pace
-
     for name, value in (("--every", options.every), ("--idle", options.idle)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UsageError(f"{name}={value:g}: give a number above 0")
@@ -109,13 +104,9 @@ def _pace(options: argparse.Namespace) -> Pace:
 
 def _base(options: argparse.Namespace, suites: list[Suite]) -> BaseWeights | None:
     """W0 where it was given, after checking that no output would overwrite an input."""
-    from geomcheck.checkpoints import open_base
-
     read = inputs([options.run], bases=[options.base], suites=suites, reference=options.reference)
     if options.record:
         require_writable(Path(options.record), inputs=read, option="--record=")
     if options.cache not in (None, "off"):
-        from geomcheck.measurement.cache import require_outside
-
         require_outside(Path(options.cache), read, option="--cache=")
     return open_base(options.base, "the given base") if options.base else None

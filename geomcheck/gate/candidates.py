@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -47,9 +46,10 @@ def add_suites(config: pytest.Config, args: list[str]) -> None:
     """
     if problem := miswritten(typed(config)):
         raise pytest.UsageError(problem)
-    paths = [_absolute(config, argument) for argument in config.known_args_namespace.file_or_dir]
+    here, known = config.invocation_params.dir, config.known_args_namespace
+    paths = [here / str(argument).split("::", maxsplit=1)[0] for argument in known.file_or_dir]
     try:
-        named = {_named_suite(config, source): True for source in config.known_args_namespace.geom_suite}
+        named = {_named_suite(config, source): True for source in known.geom_suite}
         candidates = _under(paths, config) if paths else {}
         if not paths and not named:
             candidates = dict.fromkeys(_unnamed_suites(config), False)
@@ -87,12 +87,8 @@ def _named_suite(config: pytest.Config, source: str) -> Path:
 
 def _under(paths: list[Path], config: pytest.Config) -> dict[Path, bool]:
     """Suite files among path arguments: files named outright, and the project's suites below directories."""
-    found = {
-        suite: False
-        for suite in _project_suites(config)
-        for path in paths
-        if path.is_dir() and _real(suite).is_relative_to(_real(path))
-    }
+    directories = [_real(path) for path in paths if path.is_dir()]
+    found = {suite: False for suite in _project_suites(config) if any(map(_real(suite).is_relative_to, directories))}
     return found | {path: True for path in paths if path.suffix in {".yaml", ".yml"} and path.is_file()}
 
 
@@ -111,11 +107,7 @@ def _matching(root: Path, globs: Iterable[str]) -> list[Path]:
 
 
 def _unnamed_suites(config: pytest.Config) -> Iterable[Path]:
-    """The suites of the project, or else the shipped ones.
-
-    Raises:
-        UsageError: pytest's rootdir is not the project.
-    """
+    """The suites of the project, or the shipped ones. Raises UsageError where pytest's rootdir is not the project."""
     found = _project_suites(config)
     if not found:
         _refuse_passed_over(config)
@@ -132,7 +124,7 @@ def _unnamed_suites(config: pytest.Config) -> Iterable[Path]:
 
 def _refuse_passed_over(config: pytest.Config, names: Container[str] | None = None) -> None:
     """Refuse a shipped suite in place of one, of these `names`, in a directory around the rootdir or the user's."""
-    around = chain.from_iterable(map(_inside_repository, (config.invocation_params.dir, config.rootpath)))
+    around = [*_inside_repository(config.invocation_params.dir), *_inside_repository(config.rootpath)]
     for directory in dict.fromkeys(around):
         suites = [p for p in _matching(directory, DEFAULT_GLOBS) if names is None or p.stem in names]
         marked = [(path, SUITE, f"such as {path.name}") for path in suites]
@@ -171,7 +163,3 @@ def _holds(path: Path, mark: re.Pattern[bytes]) -> bool:
 def _real(path: Path) -> Path:
     """`path` with links followed; other than `Path.resolve`, it takes a circle of links as it is."""
     return Path(os.path.realpath(path))
-
-
-def _absolute(config: pytest.Config, argument: str) -> Path:
-    return config.invocation_params.dir / str(argument).split("::", maxsplit=1)[0]

@@ -43,15 +43,14 @@ class Exchange:
             str(file): {run: places[id(gate.measurement(pairing, run))] for run in pairing.runs}
             for file, pairing in gate.pairings.items()
         }
-        reference = _lay_out(gate.reference, directory, "reference.parquet") if gate.reference else None
-        if gate.missing_baseline:
-            reference = {"missing": gate.missing_baseline}
+        reference = {"missing": gate.missing_baseline} if gate.missing_baseline else None
+        if gate.reference:
+            reference = _lay_out(gate.reference, directory, "reference.parquet")
         (directory / _RECORDS).write_text(json.dumps({"records": records, "reference": reference}))
 
     def collection_of(self, file: Path) -> Collection | None:
         """How a suite file is collected; None for a file that is no suite of this session."""
-        found: Collection | None = self._plan["suites"].get(str(file.resolve()))
-        return found
+        return self._plan["suites"].get(str(file.resolve()))
 
     def suite_of(self, file: Path) -> Suite:
         """The suite of a file. Raises SuiteError."""
@@ -77,13 +76,11 @@ class Exchange:
 
     @cached_property
     def _plan(self) -> dict[str, Any]:
-        plan: dict[str, Any] = json.loads((self.directory / _PLAN).read_text())
-        return plan
+        return json.loads((self.directory / _PLAN).read_text())
 
     @cached_property
     def _records(self) -> dict[str, Any]:
-        records: dict[str, Any] = json.loads((self.directory / _RECORDS).read_text())
-        return records
+        return json.loads((self.directory / _RECORDS).read_text())
 
     def _load(self, place: dict[str, str]) -> Record:
         if "error" in place:

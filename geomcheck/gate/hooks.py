@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from geomcheck.api import measure
-from geomcheck.checkpoints import Run
 from geomcheck.errors import GeomcheckError
 from geomcheck.files import working_in
 from geomcheck.gate.exchange import Exchange
@@ -19,8 +18,8 @@ from geomcheck.gate.items import ExpectationItem, Provider, SuiteFile, facts, it
 from geomcheck.gate.outputs import Found, Outputs
 from geomcheck.gate.session import Demand, Gate
 from geomcheck.gate.settings import open_gate
-from geomcheck.gate.terminal import annotation_lines, quieten
 from geomcheck.record import Record
+from geomcheck.report.ci import github
 from geomcheck.report.ci.pytest_html import extras
 from geomcheck.report.facts import SessionFacts
 from geomcheck.report.safe import printable
@@ -29,7 +28,6 @@ from geomcheck.report.text import verdicts as text
 from geomcheck.report.text.progress import shown
 from geomcheck.report.text.screen import Screen
 from geomcheck.suite import unmeasured
-from geomcheck.suite.verdict import Outcome
 
 HOOKS = pytest.StashKey["ControllerHooks | WorkerHooks"]()
 
@@ -112,8 +110,7 @@ class ControllerHooks(Hooks):
     @property
     def verdicts(self) -> list[SessionFacts]:
         """The last of each expectation, in the order of the gate's demands, whatever order workers finished in."""
-        keys = [(run, suite.path, expectation.id) for _, suite, run, expectation in self.gate.demands]
-        return [self._verdicts[key] for key in keys if key in self._verdicts]
+        return [self._verdicts[demand.key] for demand in self.gate.demands if demand.key in self._verdicts]
 
     def pytest_report_header(self) -> list[str]:
         """What is checked against what."""
@@ -132,18 +129,27 @@ class ControllerHooks(Hooks):
 
     def first_record(self) -> Record:
         """The record of the first run: what its suites ask, or everything where no suite judges it."""
-        if not self.gate.measurements:
-            subject = next(iter(self.gate.subjects.values()))
-            return subject.record or self._measured(subject.run or subject.path)
-        measurement = self.gate.measurements[0]
-        if not measurement.done:
-            self._measure(self.gate.demands)
-        return measurement.result()
+        if self.gate.measurements:
+            measurement = self.gate.measurements[0]
+            if not measurement.done:
+                self._measure(self.gate.demands)
+            return measurement.result()
+        subject, used = next(iter(self.gate.subjects.values())), self.gate.resources
+        return subject.record or measure(
+            subject.run or subject.path,
+            base=self.gate.given_base,
+            workers=used.workers,
+            device=used.device,
+            cache=used.cache.directory,
+            dequantize=self.gate.dequantize,
+        )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Measure before the first test: output is not captured here, so progress shows."""
-        if not self.config.option.collectonly and not session.testsfailed:
+        option = self.config.option
+        starts = option.continue_on_collection_errors or not session.testsfailed
+        if starts and not option.collectonly:
             if self._exchange_directory is None:
                 self._measure(_selected(session, self.gate))
             else:
@@ -206,7 +212,7 @@ class ControllerHooks(Hooks):
             if lost:
                 self._complaints += [f"an output could not be written: {why}" for why in lost]
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
-            quieten(self.config)
+            _quieten(self.config)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line per expectation, what was left out, and where the outputs are."""
@@ -217,8 +223,8 @@ class ControllerHooks(Hooks):
         for complaint in self._complaints:
             terminalreporter.write_line(printable(f"geomcheck: {complaint}"), red=True, bold=True)
         with working_in(self.config.invocation_params.dir):
-            lines = annotation_lines(self.config, self.verdicts, self.errors)
-        for line in lines:
+            annotations = _annotations(self.config, self.verdicts, self.errors)
+        for line in annotations:
             terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
@@ -231,54 +237,34 @@ class ControllerHooks(Hooks):
         with working_in(self.config.invocation_params.dir):
             self.gate.measure(wanted, lambda subject: shown(subject.name, self.screen))
 
-    def _measured(self, run: Run | str) -> Record:
-        """Everything about a run that no suite judges."""
-        resources = self.gate.resources
-        return measure(
-            run,
-            base=self.gate.given_base,
-            workers=resources.workers,
-            device=resources.device,
-            cache=resources.cache.directory,
-            dequantize=self.gate.dequantize,
-        )
-
     def _uncollected(self) -> list[str]:
-        """What to say of suites that judge a run and that pytest passed over."""
+        """What to say of suites that judge a run and that pytest passed over, unless the user left tests out."""
+        option = self.config.option
+        left_out = (option.keyword, option.markexpr, option.deselect, option.ignore, option.ignore_glob)
         return [
             f"{pairing.file} {'was named' if pairing.named else 'applies'}, but pytest did not collect it: "
             "its directory is one that pytest does not enter, or pytest (before 9) took another argument below the "
             "same directory instead. Name the suite without a directory that contains it"
             for pairing in self.gate.pairings.values()
             if pairing.node_id not in self._collected
-            if pairing.named or (pairing.runs and not self._chosen())
+            if pairing.named or (pairing.runs and not any(left_out))
         ]
 
-    def _chosen(self) -> bool:
-        """Whether the user left tests out on purpose."""
-        option = self.config.option
-        choices = (option.keyword, option.markexpr, option.deselect, option.ignore, option.ignore_glob)
-        return any(choices)
 
-
-def _counted(facts: SessionFacts, report: pytest.TestReport) -> SessionFacts:
+def _counted(verdict: SessionFacts, report: pytest.TestReport) -> SessionFacts:
     """A verdict as pytest counts its test: xfail, or another plugin, may have overruled it."""
-    mark = getattr(report, "wasxfail", None)
-    if facts["outcome"] in ("failed", "error"):
-        if report.failed:
-            return facts
-        why = "another plugin overruled it" if mark is None else f"marked xfail{f': {mark}' if mark else ''}"
-        outcome: Outcome = "warned"
-        remark = f"violated, and does not fail the session ({why})"
-    elif report.longreprtext.startswith("[XPASS(strict)]"):
-        outcome = "failed"
-        remark = f"the session fails for its mark: {report.longreprtext.strip()}"
-    elif facts["outcome"] == "passed" and mark is not None:
-        outcome = "passed"
-        remark = f"it holds, though marked xfail{f': {mark}' if mark else ''}"
+    mark, outcome = getattr(report, "wasxfail", None), verdict["outcome"]
+    marked = f"marked xfail{f': {mark}' if mark else ''}"
+    if outcome in ("failed", "error") and not report.failed:
+        why = "another plugin overruled it" if mark is None else marked
+        outcome, remark = "warned", f"violated, and does not fail the session ({why})"
+    elif outcome not in ("failed", "error") and report.longreprtext.startswith("[XPASS(strict)]"):
+        outcome, remark = "failed", f"the session fails for its mark: {report.longreprtext.strip()}"
+    elif outcome == "passed" and mark is not None:
+        remark = f"it holds, though {marked}"
     else:
-        return facts
-    return {**facts, "outcome": outcome, "warnings": [*facts["warnings"], remark]}
+        return verdict
+    return {**verdict, "outcome": outcome, "warnings": [*verdict["warnings"], remark]}
 
 
 def _selected(session: pytest.Session, gate: Gate) -> list[Demand]:
@@ -288,3 +274,26 @@ def _selected(session: pytest.Session, gate: Gate) -> list[Demand]:
         for item in session.items
         if isinstance(item, ExpectationItem)
     ]
+
+
+def _quieten(config: pytest.Config) -> None:
+    """With ``-q``, expectations have their line in the short summary alone; ``--tb`` brings their text back.
+
+    Where anything else failed too, everything is shown: tracebacks of other tests are not ours to hide.
+    """
+    reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None and reporter.verbosity < 0 and config.option.tbstyle == "auto":
+        ours = all(hasattr(report, "geomcheck") for report in reporter.stats.get("failed", []))
+        if ours and not reporter.stats.get("error"):
+            config.option.tbstyle = "no"
+
+
+def _annotations(config: pytest.Config, verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> list[str]:
+    """Lines that GitHub Actions turns into annotations of the suites; none elsewhere.
+
+    Verdicts are left to the plugin that annotates every failed test, where that is installed.
+    """
+    if not github.wanted():
+        return []
+    covered = config.pluginmanager.hasplugin(github.ANNOTATING_PLUGIN)
+    return [*github.of_errors(errors), *github.of_verdicts([] if covered else verdicts)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,27 +18,23 @@ from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Expectation, Suite, Verdict, judge, unmeasured
 
 Collection = tuple[str, Sequence[str]]
-"""How a suite file is collected: under which node id, and for which runs."""
+"""The node id of a suite file, and the runs that it judges."""
 
 
 class Provider(Protocol):
     """Where suite files and their items find suites, and what was measured."""
 
     def collection_of(self, file: Path) -> Collection | None:
-        """How a file is collected; None for a file that is no suite of this session."""
-        ...
+        """The node id of a suite file and the runs that it judges; None for a file that is no suite of this session."""
 
     def suite_of(self, file: Path) -> Suite:
         """The suite of a file. Raises SuiteError."""
-        ...
 
     def record_of(self, file: Path, run: str) -> Record:
         """The record of a run, for a suite. Raises RunError."""
-        ...
 
     def reference_record(self) -> Record | None:
         """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
-        ...
 
 
 class Violated(Exception):
@@ -61,22 +58,12 @@ class SuiteFile(pytest.File):
         try:
             suite = self.source.suite_of(self.path)
         except SuiteError as error:
-            hint = (
-                "" if is_suite(self.path) else f"\n{self.path.name}: if this is no suite, let geom_suites name others"
-            )
-            raise self.CollectError(printable(f"{error}{hint}")) from None
-        for run in self.runs:
-            for expectation in suite.expectations:
-                name = item_name(expectation, run, self.runs)
-                yield ExpectationItem.from_parent(
-                    self,
-                    name=name,
-                    nodeid=f"{self.nodeid}::{name}",
-                    suite=suite,
-                    run=run,
-                    expectation=expectation,
-                    source=self.source,
-                )
+            hint = f"\n{self.path.name}: if this is no suite, let geom_suites name others"
+            raise self.CollectError(printable(f"{error}{'' if is_suite(self.path) else hint}")) from None
+        for run, expectation in product(self.runs, suite.expectations):
+            name = item_name(expectation, run, self.runs)
+            known = {"suite": suite, "run": run, "expectation": expectation, "source": self.source}
+            yield ExpectationItem.from_parent(self, name=name, nodeid=f"{self.nodeid}::{name}", **known)
 
 
 def item_name(expectation: Expectation, run: str, runs: Sequence[str]) -> str:
@@ -113,15 +100,11 @@ class ExpectationItem(pytest.Item):
         else:
             self.verdict = judge(self.expectation, record, reference)
         self.user_properties += text.properties(self.verdict, printable(self.run))
-        if self.verdict.outcome in self._failing:
+        failing = ("failed", "error", *(("warned",) if self.config.option.geom_fail_on == "warn" else ()))
+        if self.verdict.outcome in failing:
             raise Violated(self.verdict)
         if self.verdict.outcome == "info" and not self.verdict.observed:
             pytest.skip(self.verdict.message)
-
-    @property
-    def _failing(self) -> tuple[str, ...]:
-        warned = ("warned",) if self.config.option.geom_fail_on == "warn" else ()
-        return ("failed", "error", *warned)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The verdict in words."""
@@ -131,5 +114,4 @@ class ExpectationItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """The suite's line, so that annotations point at it."""
-        position = self.expectation.position
-        return self.path, position.line - 1, self.name
+        return self.path, self.expectation.position.line - 1, self.name

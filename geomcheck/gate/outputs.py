@@ -6,8 +6,8 @@ import json
 import os
 import re
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -16,11 +16,11 @@ import pytest
 from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.files import replacing, require_writable
 from geomcheck.gate.session import Gate
-from geomcheck.options import OPTIONS, Option, Output
+from geomcheck.options import OPTIONS
 from geomcheck.record import write_record
 from geomcheck.report import document
 from geomcheck.report.ci import markdown
-from geomcheck.report.facts import SessionFacts
+from geomcheck.report.facts import Judged, SessionFacts, judged
 
 NAME_LENGTH = 100
 """Characters of a run's name in the name of a file."""
@@ -38,51 +38,41 @@ class Found:
     errors: Sequence[str]
 
 
-Write = Callable[[Path, Found], Iterable[Path] | None]
-
-
 class Outputs:
-    """The outputs that the options name.
-
-    Args:
-        config: of the session; files that an earlier session left are removed, unless it only collects.
-        gate: what is judged.
+    """The outputs that the options name; files that an earlier session left are removed, unless it only collects.
 
     Raises:
         UsageError: two outputs are one file, or one lies in a run or W0, is a suite, or cannot be written.
     """
 
     def __init__(self, config: pytest.Config, gate: Gate) -> None:
-        named = {declared: getattr(config.option, declared.key) for declared in OPTIONS if declared.output}
-        self._places = {declared: Path(path) for declared, path in named.items() if path is not None}
+        given = {declared: getattr(config.option, declared.key) for declared in OPTIONS if declared.output}
+        named = {declared.flagged: Path(path) for declared, path in given.items() if path is not None}
+        self._places = [(one.output, named[one.flagged]) for one in given if one.output and one.flagged in named]
         self.written: list[tuple[str, Path]] = []
-        _require_different(config.option, {one.flagged: path for one, path in self._places.items()})
-        for declared, path in self._places.items():
-            require_writable(path, inputs=gate.inputs(), option=f"{declared.flagged}=")
+        _require_different(config.option, named)
+        for flag, path in named.items():
+            require_writable(path, inputs=gate.inputs(), option=f"{flag}=")
             if not config.option.collectonly:
                 path.unlink(missing_ok=True)  # what an earlier session wrote must not pass for this one's
 
     def write(self, found: Found) -> list[str]:
         """Write everything, each by itself; returns what went wrong. A summary that fails is a notice of the gate."""
         session = found.gate.reported()
-        notes = [*session.omissions, *session.notes(found.verdicts)]
         try:
+            notes = [*session.omissions, *session.notes(found.verdicts)]
             markdown.append_step_summary(found.verdicts, found.errors, notes)
         except OSError as error:
             found.gate.notices.append(f"no summary is written for the step: {error}")
-        return [problem for declared in self._places if (problem := self._try(declared, found))]
-
-    def _try(self, declared: Option, found: Found) -> str | None:
-        output, path = declared.output, self._places[declared]
-        assert isinstance(output, Output)
-        write: Write = resolve_name(output.write)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            paths = write(path, found) or [path]
-        except (GeomcheckError, OSError) as error:
-            return f"{error}"
-        self.written += [(output.label, path) for path in paths]
-        return None
+        lost = []
+        for output, path in self._places:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                paths: Iterable[Path] = resolve_name(output.write)(path, found) or [path]
+                self.written += [(output.label, place) for place in paths]
+            except (GeomcheckError, OSError) as error:
+                lost.append(str(error))
+        return lost
 
 
 def _require_different(options: Namespace, ours: Mapping[str, Path]) -> None:
@@ -102,12 +92,28 @@ def write_document(path: Path, found: Found) -> None:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_records(path: Path, found: Found) -> list[Path]:
-    """Write one record to `path`; several are told apart by a number and their run's name.
+def write_page(path: Path, found: Found) -> None:
+    """Write the page of every run of the session with its record and its verdicts, in the order of the command line."""
+    from geomcheck.report.html import write_report  # most sessions write none
 
-    Raises:
-        UsageError: nothing was measured that a record could hold.
-    """
+    gate = found.gate
+    reference = gate.reference.record if gate.reference else None
+    demands = {demand.key: demand for demand in gate.demands}
+
+    def looked_at(verdict: SessionFacts) -> Judged:
+        demand = demands[verdict["run"], verdict["path"], verdict["id"]]
+        record = gate.measurement(demand.pairing, demand.run).record
+        if record is None:
+            return Judged(verdict["suite"], verdict)
+        return judged(verdict["suite"], verdict, demand.expectation, record, reference)
+
+    runs = gate.reported().each_once
+    of_run = {run.name: [looked_at(facts) for facts in found.verdicts if facts["run"] == run.name] for run in runs}
+    write_report(path, [replace(run, judged=of_run[run.name]) for run in runs], found.errors)
+
+
+def write_records(path: Path, found: Found) -> list[Path]:
+    """Write one record to `path`, or several by number and run beside it. Raises UsageError where there is none."""
     records = [measurement.record for measurement in found.gate.measurements if measurement.record]
     if not records:
         raise UsageError(f"{path}: no run could be measured, so there is no record")

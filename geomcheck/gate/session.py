@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from geomcheck.report.session import Reported, Session
 from geomcheck.suite import Expectation, Suite, load_suite
 
 Show = Callable[[GivenRun], AbstractContextManager[Progress]]
+"""For a run, a context that yields whom to tell how far it is."""
+
 Planner = Callable[[Record], Plan]
 
 
@@ -60,33 +62,6 @@ class Measurement:
         except RunError as error:
             return cls(subject, base=base, error=error, done=True)
 
-    def fill(
-        self, requests: Plan, *, reference: Run | None, resources: Resources, dequantize: bool, show: Show
-    ) -> None:
-        """Measure `requests`; what keeps the run from being measured becomes `error`.
-
-        Of a record it is asked only whether `base` is the W0 that it was measured against.
-        """
-        self.done = True
-        assert self.record is not None
-        assert self.base is not None
-        try:
-            if self.run is None:
-                require_measured_against(self.record, self.base, dequantize=dequantize)
-                return
-            with show(self.subject) as progress:
-                measure_record(
-                    self.record,
-                    self.run,
-                    self.base,
-                    requests,
-                    reference=reference,
-                    resources=resources,
-                    progress=progress,
-                )
-        except RunError as error:
-            self.record, self.error = None, error
-
 
 @dataclass(frozen=True)
 class Pairing(Candidate):
@@ -105,18 +80,20 @@ class Demand(NamedTuple):
     run: str
     expectation: Expectation
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What its verdict is known by: the run, the suite's path and the expectation's id."""
+        return self.run, self.suite.path, self.expectation.id
+
 
 class Gate:
     """Everything that a session with ``--geom-run`` knows.
 
     Args:
-        subjects: the runs.
-        candidates: suite files.
         base: W0, where the user gave it.
         reference: the run to compare with.
         missing_baseline: the record to compare with, where the user named one that is not there yet.
         also: what to measure of every run beside its expectations, for a report.
-        resources: what measuring may use.
         dequantize: make fp32 of fp8 weights and their scales, and measure those.
 
     Raises:
@@ -210,21 +187,24 @@ class Gate:
         of_suite = pairing.suite.base if pairing.suite else None
         if (run, of_suite) not in self._by_base:
             subject = self.subjects[run]
-            if subject.run is not None:
-                base: BaseWeights | None = find_base(subject.run, given=self.given_base, suite=of_suite)
-            else:
-                base = self.given_base or self._of_record(run, of_suite)
+            base = self._base_of(subject, of_suite)
             key = (run, str(base.source.path.resolve()) if base else "")
             if key not in self._measurements:
                 self._measurements[key] = Measurement.of(subject, base, dequantize=self.dequantize)
             self._by_base[run, of_suite] = self._measurements[key]
         return self._by_base[run, of_suite]
 
-    def _of_record(self, run: str, of_suite: str | None) -> BaseWeights | None:
-        """The W0 that a suite names, to compare with that of a record: which can be judged without it."""
-        found = None if of_suite is None else at_hand(of_suite, "the suite's base")
-        if found is None and of_suite is not None:
-            self.notices.append(f"{run}: the suite's base, {of_suite}, is not here to compare the record's W0 with")
+    def _base_of(self, subject: GivenRun, of_suite: str | None) -> BaseWeights | None:
+        """W0 of a run; of a record the one to compare its own with, if any is named and here: it is judged anyway."""
+        if subject.run is not None:
+            return find_base(subject.run, given=self.given_base, suite=of_suite)
+        if self.given_base or of_suite is None:
+            return self.given_base
+        found = at_hand(of_suite, "the suite's base")
+        if found is None:
+            self.notices.append(
+                f"{subject.name}: the suite's base, {of_suite}, is not here to compare the record's W0 with"
+            )
         return found
 
     def reported(self) -> Session:
@@ -253,33 +233,39 @@ class Gate:
                 problem=str(found.error or ""),
             )
 
-    def measure(self, demands: Iterable[Demand], show: Show) -> None:
+    def measure(self, demands: Sequence[Demand], show: Show) -> None:
         """Measure what `demands` ask of their runs, each weight once.
 
         A run that cannot be read keeps its error: every expectation on it ends in that error.
-
-        Args:
-            demands: the expectations that are judged.
-            show: for a run, a context that yields whom to tell how far it is.
         """
         asked: dict[int, list[Expectation]] = {}
         for pairing, _, run, expectation in demands:
             asked.setdefault(id(self.measurement(pairing, run)), []).append(expectation)
-        everything = [expectation for expectations in asked.values() for expectation in expectations]
         if self.reference is not None:
-            self._fill(self.reference, [e.reference_requests for e in everything if e.compares], None, show)
+            compared = [demand.expectation for demand in demands if demand.expectation.compares]
+            self._fill(self.reference, [e.reference_requests for e in compared], None, show)
         against = self.reference.run if self.reference else None
         for measurement in self.measurements:
             planners = [*(e.requests for e in asked.get(id(measurement), [])), *self._also]
             self._fill(measurement, planners, against, show)
 
     def _fill(self, measurement: Measurement, planners: list[Planner], reference: Run | None, show: Show) -> None:
-        """Measure what `plans` ask of a run that has not been measured."""
-        if not measurement.done and measurement.record is not None:
-            requests = merge(planner(measurement.record) for planner in planners)
-            measurement.fill(
-                requests, reference=reference, resources=self.resources, dequantize=self.dequantize, show=show
-            )
+        """Measure what `planners` ask of a run, once; of a record, see only that it was measured against this W0."""
+        record, run, base = measurement.record, measurement.run, measurement.base
+        if measurement.done or record is None or base is None:
+            return
+        measurement.done = True
+        plan = merge(planner(record) for planner in planners)
+        try:
+            if run is None:
+                require_measured_against(record, base, dequantize=self.dequantize)
+                return
+            with show(measurement.subject) as progress:
+                measure_record(
+                    record, run, base, plan, reference=reference, resources=self.resources, progress=progress
+                )
+        except RunError as error:
+            measurement.record, measurement.error = None, error
 
     def _survey_reference(self) -> Measurement | None:
         """The reference run against its own W0, or else that of the runs compared with it."""

@@ -55,11 +55,7 @@ def open_gate(config: pytest.Config) -> Gate:
 
 
 def setting(config: pytest.Config, name: str) -> str | None:
-    """The value of an option: as given, or else by the ini file, or else its default.
-
-    Raises:
-        UsageError: the ini file gives a value that is none of its choices.
-    """
+    """The value of an option: as given, by the ini file, or its default. Raises UsageError where it is no choice."""
     declared = option(name)
     in_ini: str = config.getini(declared.ini_key) if declared.ini else ""
     if in_ini and declared.choices and in_ini not in declared.choices:
@@ -105,11 +101,7 @@ def _reference(path: str, incomplete: Incomplete) -> GivenRun:
 
 
 def _cache(config: pytest.Config, gate: Gate) -> Cache:
-    """The cache of the session: by the option, by the ini file, or else in pytest's own cache directory.
-
-    Raises:
-        UsageError: it would lie in what is read, or its size is no size.
-    """
+    """The cache by option, ini file, or in pytest's own. Raises UsageError where it lies in what is read."""
     named, in_ini = config.option.geom_cache, _in_ini(config, "cache")
     size = setting(config, "cache-size")
     max_bytes = DEFAULT_BYTES if size is None else parse_size(size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain, count
 from pathlib import Path
 
@@ -29,11 +29,7 @@ class GivenRun:
 
 
 def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> list[GivenRun]:
-    """Open every run; two that share a directory name are told apart by their parents.
-
-    Args:
-        paths: run directories and record files.
-        incomplete: what to do about checkpoints that are not complete, see `open_run`.
+    """Open run directories and record files; two that share a name are told apart by their parents.
 
     Raises:
         UsageError: no such run, or no checkpoints in it.
@@ -42,8 +38,8 @@ def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> l
     subjects: dict[str, GivenRun] = {}
     for path in dict.fromkeys(paths):
         subject = open_subject(path, incomplete=incomplete)
-        name = _free_name(subject.own_name, path, subjects)
-        subjects[name] = GivenRun(name, subject.path, subject.run, subject.record)
+        name = _free_name(subject.name, path, subjects)
+        subjects[name] = replace(subject, name=name)
     return list(subjects.values())
 
 

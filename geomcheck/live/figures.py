@@ -11,7 +11,6 @@ from geomcheck.errors import RecordError
 from geomcheck.live.snapshot import Snapshot
 from geomcheck.record import Record, Request
 from geomcheck.suite import Observed, SoFar, Unanswerable, judge
-from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.folds import fold
 from geomcheck.suite.groups import fold_groups
 from geomcheck.suite.language.places import At, Place
@@ -80,12 +79,10 @@ def _of_expectation(entry: SoFar, snapshot: Snapshot) -> Iterator[tuple[str, flo
 def _at(place: Place, entry: SoFar, snapshot: Snapshot) -> tuple[Observed, tuple[float | None, float | None] | None]:
     """What was observed at one checkpoint, of the group that is furthest off, and the bounds that hold there.
 
-    Raises:
-        Unanswerable: there is no figure.
-        RecordError: it was not measured.
+    Raises Unanswerable where there is no figure, RecordError where it was not measured.
     """
     record, here = snapshot.record, replace(entry.due.expectation, at=At(place, place, single=True))
-    if not _needs_certain_checkpoints(here):
+    if here.condition.own_places is None and not here.condition.series:  # it can be judged at any one checkpoint
         verdict = judge(here, record, snapshot.reference, ended=False)
         if verdict.decisive is None:
             raise Unanswerable(verdict.message)
@@ -96,13 +93,6 @@ def _at(place: Place, entry: SoFar, snapshot: Snapshot) -> tuple[Observed, tuple
         if (observed.step, observed.group) == (place.step, group):
             return observed, None
     question = replace(here.questions()[0], series=False)
-    series = fold_groups(sample(question, record, question.settle(record)), here).get(group, {})
-    for step, value in series.items():
+    for step, value in fold_groups(sample(question, record, question.settle(record)), here).get(group, {}).items():
         return Observed(step, group, value, None), None
     raise Unanswerable(f"{group or 'the run'} has no figure at {place.text}")
-
-
-def _needs_certain_checkpoints(expectation: Expectation) -> bool:
-    """Whether the condition cannot be judged at just any one checkpoint: it names its own, or is a trend."""
-    condition = expectation.condition
-    return condition.own_places is not None or condition.series

@@ -29,11 +29,7 @@ class _Outcome:
 
 
 class Ranks:
-    """All processes of this training; a process alone is rank 0 of 1.
-
-    Args:
-        alone: whether this process goes without the others, if there are any.
-    """
+    """All processes of this training; one that goes `alone`, without the others if there are any, is rank 0 of 1."""
 
     def __init__(self, *, alone: bool = False) -> None:
         there = not alone and dist.is_available() and dist.is_initialized()
@@ -46,11 +42,7 @@ class Ranks:
             _broadcast(name)
 
     def together(self, lead: Callable[[], T], gather: Gather = lambda _: None) -> T:
-        """What `lead` gives on rank 0, on every rank.
-
-        Args:
-            lead: runs on rank 0, which may `call` meanwhile.
-            gather: what the others do when they are called.
+        """What `lead` gives on rank 0, on every rank; it may `call`, and the others `gather` then.
 
         Raises:
             RunError: on the other ranks, where `lead` raised on rank 0; there its own error is raised.
@@ -63,10 +55,9 @@ class Ranks:
             raise RunError(f"the ranks differ in {what}: give every rank the same tensors, whole or as DTensors")
 
     def all_do(self, act: Callable[[], T]) -> T:
-        """What `act` gives here, once it has succeeded on every rank: none may go on and wait for one that failed.
+        """What `act` gives or raises here, once every rank has done it: none may wait for one that failed.
 
-        Raises:
-            RunError: it raised on another rank; what it raises here is raised here.
+        Raises RunError where it raised on another rank.
         """
         try:
             result = act()
@@ -84,18 +75,17 @@ class Ranks:
         dist.all_gather_object(facts, fact)
         return facts
 
-    def _lead(self, lead: Callable[[], T]) -> T:
+    def _lead(self, lead: Callable[[], T]) -> Any:
         outcome = _Outcome(error="it was interrupted")
         try:
-            result = lead()
-            outcome = _Outcome(result)
+            outcome = _Outcome(lead())
         except Exception as error:
             outcome = _Outcome(error=_described(error))
             raise
         finally:
             if self.count > 1:
                 _broadcast(outcome)
-        return result
+        return outcome.result
 
     def _follow(self, gather: Gather) -> Any:
         failed: Exception | None = None

@@ -14,10 +14,9 @@ from geomcheck.checkpoints.constraint import Constraint, How, Unselected
 from geomcheck.errors import RunError, UsageError
 from geomcheck.live.ranks import Ranks
 from geomcheck.projection.channel import Channel
-from geomcheck.projection.constrain import constrain_updates, resume_constraint
 from geomcheck.projection.learned import Moment, require_same_weights
 from geomcheck.projection.parameters import matrices, selected, shapes_of
-from geomcheck.projection.projection import Projection
+from geomcheck.projection.projection import Projection, constrain_updates, resume_constraint
 from geomcheck.suite.language.selection import DEFAULT, Selection
 
 
@@ -149,11 +148,7 @@ class ConstrainUpdates(TrainerCallback):
 
 
 def start_step(at: Moment, max_steps: int) -> int:
-    """Optimizer steps after which the constraint begins.
-
-    Raises:
-        UsageError: it is no share or step, or leaves nothing to constrain.
-    """
+    """Optimizer steps after which the constraint begins. Raises UsageError where none are left to constrain."""
     step = at if type(at) is int else None
     if isinstance(at, str) and at.endswith("%"):
         with suppress(ValueError, OverflowError):

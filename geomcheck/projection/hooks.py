@@ -1,6 +1,6 @@
-"""What confines a training while it goes on: hooks on gradients and on the optimizer's steps.
+"""What confines a training while it goes on: ``D V V^T`` of gradients, and of what the optimizer's steps add.
 
-Each function registers hooks and returns their handles. `Confined` are parameters (out, in), each with its V (in, k).
+Functions that take `Confined`, parameters (out, in) with their V (in, k), register hooks and return the handles.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geomcheck.projection.subspace import local, project_, projected
+from geomcheck.errors import UsageError
 
 LINEAR_STATE = ("momentum_buffer", "exp_avg")
 """Optimizer state that is a linear combination of gradients."""
@@ -92,3 +92,36 @@ def _project_momentum(confined: Confined, optimizer: Any) -> None:
 def _zero_gradient(parameter: Tensor) -> None:
     if parameter.grad is not None:
         parameter.grad.zero_()
+
+
+def projected(rows: Tensor, v: Tensor) -> Tensor:
+    """``rows V V^T``: the part of each row inside the channel.
+
+    Args:
+        rows: shape (any, in); all rows of a matrix or some of them, for the projection acts on columns.
+        v: orthonormal columns, shape (in, k).
+
+    Returns:
+        In the dtype of `rows`, computed in fp32 at least.
+    """
+    dtype = torch.promote_types(rows.dtype, v.dtype)
+    v = v.to(dtype)
+    return ((rows.to(dtype) @ v) @ v.T).to(rows.dtype)
+
+
+def project_(tensor: Tensor, v: Tensor) -> None:
+    """Project a matrix (out, in) in place, by the rows that lie on this rank. Raises as `local`."""
+    rows = local(tensor)
+    rows.copy_(projected(rows, v))
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The rows of a matrix that lie on this rank. Raises UsageError where they are not whole on any rank."""
+    distributed: Any = tensor
+    for placement in getattr(tensor, "placements", ()):
+        if not (placement.is_replicate() or placement.is_shard(0)):
+            raise UsageError(
+                f"a parameter of shape {tuple(tensor.shape)} is placed as {placement}: a projection needs whole rows; "
+                "shard by rows (dimension 0), as fully_shard does by default"
+            )
+    return distributed.to_local() if hasattr(tensor, "placements") else tensor

@@ -9,8 +9,8 @@ import geomcheck
 from geomcheck.checkpoints.constraint import CHANNEL_FILE
 from geomcheck.errors import RunError, UsageError
 from geomcheck.projection.channel import Channel
-from geomcheck.projection.constrain import constrain_updates
 from geomcheck.projection.parameters import shapes_of
+from geomcheck.projection.projection import constrain_updates
 from geomcheck.suite.language.selection import Selection
 from tests.models import Tiny, save
 from tests.runs import DOWN, EMBED, K, Q, base_weights, moved, simple_run, write_model, write_run

@@ -11,8 +11,8 @@ from fixtures.experiments.measured import share_outside
 from geomcheck.checkpoints.constraint import Constraint
 from geomcheck.errors import RunError, UsageError
 from geomcheck.projection.channel import Channel
-from geomcheck.projection.constrain import constrain_updates, resume_constraint
 from geomcheck.projection.parameters import shapes_of
+from geomcheck.projection.projection import constrain_updates, resume_constraint
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.verdict import Unanswerable
 from tests.models import DOWN, UP, Tiny, copies, loss, train

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from geomcheck.projection.channel import Channel
-from geomcheck.projection.constrain import constrain_updates
 from geomcheck.projection.parameters import shapes_of
+from geomcheck.projection.projection import constrain_updates
 from tests.models import Tiny, copies, loss, save
 
 RANKS = 2

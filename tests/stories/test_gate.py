@@ -160,6 +160,12 @@ def test_collect_only_reads_no_weights(geom, write_suite, monkeypatch: pytest.Mo
     result.stdout.fnmatch_lines(["suites/mine.yaml::support", "suites/mine.yaml::rank"])
 
 
+def test_the_other_suites_are_judged_where_pytest_goes_on_after_a_broken_one(geom, write_suite) -> None:
+    write_suite(HEALTHY)
+    write_suite("geomcheck: 1\nexpect: nothing", "broken")
+    geom("--continue-on-collection-errors").assert_outcomes(passed=2, errors=1)
+
+
 def test_only_what_is_selected_is_measured(geom, write_suite, monkeypatch: pytest.MonkeyPatch) -> None:
     write_suite(HEALTHY)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -58,15 +58,12 @@ class Output(Protocol):
 
     def show(self, run: str) -> AbstractContextManager[Progress]:
         """Show how far the measurement of a run is, as long as the context lasts."""
-        ...
 
     def waits(self, reason: str) -> None:
         """There is nothing new; `reason` is the same as before in most calls."""
-        ...
 
     def took(self, snapshot: Snapshot) -> None:
         """Something was measured and judged."""
-        ...
 
 
 def follow(run: FollowedRun, pace: Pace, output: Output) -> End:
@@ -211,13 +208,9 @@ def _read_files(run: Path) -> object:
 
 def _files(place: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and times of all files below a directory: the same where nothing was written in between."""
-    return tuple(sorted(_stats(place)))
-
-
-def _stats(place: Path) -> Iterator[tuple[str, int, int]]:
+    found = []
     for path in place.rglob("*"):
-        try:
+        with suppress(OSError):  # removed meanwhile
             stat = path.stat()
-        except OSError:  # removed meanwhile
-            continue
-        yield str(path.relative_to(place)), stat.st_size, stat.st_mtime_ns
+            found.append((str(path.relative_to(place)), stat.st_size, stat.st_mtime_ns))
+    return tuple(sorted(found))

@@ -120,16 +120,15 @@ class Documents:
 
     def took(self, snapshot: Snapshot) -> None:
         """Print the verdicts so far."""
-        _print(_document(snapshot) | {"end": None})
+        self._print(snapshot, None)
 
     def ended(self, end: End) -> None:
         """Print the verdicts in the end, and how it came to it."""
-        document = {} if end.snapshot is None else _document(end.snapshot)
-        _print(document | {"end": {"code": int(end.code), "why": end.why}})
+        self._print(end.snapshot, {"code": int(end.code), "why": end.why})
 
-
-def _print(document: dict[str, Any]) -> None:
-    print(json.dumps(document, allow_nan=False), flush=True)
+    def _print(self, snapshot: Snapshot | None, end: dict[str, Any] | None) -> None:
+        document = {} if snapshot is None else _document(snapshot)
+        print(json.dumps({**document, "end": end}, allow_nan=False), flush=True)
 
 
 def _heading(snapshot: Snapshot) -> str:
@@ -177,9 +176,6 @@ def _document(snapshot: Snapshot) -> dict[str, Any]:
 
 def _entry(entry: SoFar) -> dict[str, Any]:
     expectation = entry.due.expectation
-    facts = (
-        entry.verdict.to_dict()
-        if entry.verdict is not None
-        else {"id": expectation.id, "metric": expectation.metric, "level": expectation.level, "outcome": None}
-    )
+    unjudged = {"id": expectation.id, "metric": expectation.metric, "level": expectation.level, "outcome": None}
+    facts = unjudged if entry.verdict is None else entry.verdict.to_dict()
     return {**facts, "standing": entry.standing, "waits_for": entry.due.waits_for}

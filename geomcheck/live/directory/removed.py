@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from geomcheck.checkpoints.run import Run, share_done
-from geomcheck.checkpoints.scores import Account
-from geomcheck.checkpoints.weights import Weight
+from geomcheck.checkpoints import Account, Run, Weight
+from geomcheck.checkpoints.run import share_done
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.record import Point, Record, Row, columns_of
 from geomcheck.record.points import partners
@@ -18,12 +17,8 @@ from geomcheck.record.points import partners
 def with_removed(known: Record, fresh: Record, run: Run) -> Record:
     """One record of what is there now, and of what was removed before.
 
-    A figure is kept where it would be the same if nothing had been removed: one that compares checkpoints, only while
-    it compares the same ones.
-
-    Args:
-        known: what this gave before.
-        fresh: the measurement of the checkpoints of `run`.
+    A figure of `known`, what this gave before, is kept where it would be the same if nothing had been removed: one that
+    compares checkpoints, only while it compares the same ones. `fresh` is the measurement of the checkpoints of `run`.
     """
     total = fresh.points[-1].step if run.planned is None else run.planned
     gone = tuple(

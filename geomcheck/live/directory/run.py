@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from geomcheck.measurement import Progress, Resources, measure_record, require_s
 from geomcheck.record import Plan, Point, Record, Request, merge, read_record
 from geomcheck.suite import Expectation, SoFar, Suite, Unanswerable
 from geomcheck.suite.language.places import ALL
-from geomcheck.suite.sampling import Question
 
 ShowProgress = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a measurement, of the run of that name."""
@@ -174,7 +173,9 @@ def _lost(entry: SoFar, record: Record) -> str | None:
             points = question.settle(record).points if question.metric.across else ()
         except Unanswerable:
             continue  # the verdict says so
-        measured = _measured_steps(question, record)
+        measured: set[int] = set()
+        with suppress(RecordError):
+            measured = {step for step, _ in record.figures(question.request, question.metric.stat(question.params))}
         lost = [point.name for point in points if point.step not in measured]
         if lost:
             return (
@@ -182,10 +183,3 @@ def _lost(entry: SoFar, record: Record) -> str | None:
                 "them were there at once. Let the training keep all of them to the end (save_total_limit)"
             )
     return None
-
-
-def _measured_steps(question: Question, record: Record) -> set[int]:
-    try:
-        return {step for step, _ in record.figures(question.request, question.metric.stat(question.params))}
-    except RecordError:
-        return set()

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 from geomcheck.checkpoints import BaseWeights, open_base
 from geomcheck.errors import RunError, UsageError
 from geomcheck.live.loop.live_weights import LiveWeights
-from geomcheck.live.loop.monitor import Monitor, OnViolation, require_sensible
-from geomcheck.live.loop.observation import Observation
+from geomcheck.live.loop.monitor import Monitor, Observation, OnViolation, require_sensible
 from geomcheck.live.loop.parameters import Parameters, parameters_of
 from geomcheck.live.loop.plan import Wanted, WeightsOption
 from geomcheck.live.loop.start import named_base, start_base, write_start
@@ -132,7 +131,6 @@ class GeometryCallback(TrainerCallback):
         """Find W0, and make sure that there is something to measure."""
         self._monitor, self._record_path, self._seen = None, None, None
         self._begun_at = self._observed = state.global_step
-        self._find_trainer()
         try:
             self._monitor = self._begun(args, state, model)
         except Exception as error:
@@ -193,7 +191,7 @@ class GeometryCallback(TrainerCallback):
 
     def _own(self, record: Path) -> Path:
         """`record`, unless another callback of this training writes its own there: each would overwrite the other's."""
-        trainer = self._trainer() if self._trainer else None
+        trainer = self._find_trainer()
         others = trainer.callback_handler.callbacks if trainer else []
         if any(isinstance(c, GeometryCallback) and c is not self and c._record_path == record for c in others):
             raise UsageError(f"two callbacks keep their record in {record}; give one of them another, with record=PATH")
@@ -227,7 +225,7 @@ class GeometryCallback(TrainerCallback):
 
     def _log(self, state: Any, control: Any, figures: Mapping[str, float]) -> None:
         """Log with Trainer's own method: overriding ones, as TRL's, would also log and reset what they average."""
-        trainer = self._trainer() if self._trainer else None
+        trainer = self._find_trainer()
         if trainer is None:
             state.log_history.append({**figures, "epoch": state.epoch, "step": state.global_step})
             self._warn_once("the trainer was not found: figures are in its state and in the record, but in no tracker")
@@ -241,17 +239,17 @@ class GeometryCallback(TrainerCallback):
         logger.info("geometry at step %d: %s in %.2f s", seen.step, partly, seen.seconds)
         if seen.watched < seen.weights:
             self._warn_once(f"the geometry of {partly} is watched: no more can be measured in the budget")
-        for verdict in seen.violations:
-            ending = ", and the training is stopped" if seen.stop else ""
-            head = f"{verdict.id} is violated at step {seen.step}{ending}"
-            self._warn_once(f"{head}\n{failure(verdict.to_dict())}", key=verdict.id)
-        for verdict in seen.unjudged:
-            head = f"{verdict.id} cannot be judged at step {seen.step}"
-            self._warn_once(f"{head}\n{failure(verdict.to_dict())}", key=f"{verdict.id}: {verdict.message}")
+        violated = f"is violated at step {seen.step}{', and the training is stopped' if seen.stop else ''}"
+        told = [(verdict, violated, verdict.id) for verdict in seen.violations]
+        unjudged = f"cannot be judged at step {seen.step}"
+        told += [(verdict, unjudged, f"{verdict.id}: {verdict.message}") for verdict in seen.unjudged]
+        for verdict, what, key in told:
+            self._warn_once(f"{verdict.id} {what}\n{failure(verdict.to_dict())}", key=key)
 
-    def _find_trainer(self) -> None:
+    def _find_trainer(self) -> Trainer | None:
         if self._trainer is None and (found := _calling_trainer(self)) is not None:
             self._trainer = weakref.ref(found)
+        return self._trainer() if self._trainer else None
 
     def _failed(self, what: str, error: Exception, *, level: int = logging.WARNING) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -138,11 +138,8 @@ class History:
             try:
                 self.steps = _resumed([file for step, file in files if step <= last], asked, total_steps)
             except RunError as error:
-                logger.warning(
-                    "the record starts anew at step %d: what was kept of the steps before cannot be used: %s",
-                    last,
-                    error,
-                )
+                why = "what was kept of the steps before cannot be used"
+                logger.warning("the record starts anew at step %d: %s: %s", last, why, error)
         for step, file in files:
             if last is None or step > last or not self.steps:
                 file.unlink(missing_ok=True)
@@ -156,9 +153,7 @@ class History:
 def _resumed(files: Sequence[Path], asked: WeightPlan, total_steps: int) -> list[Step]:
     """The observations in `files`, in a training that takes `total_steps`.
 
-    Raises:
-        RunError: they are damaged, something else was asked of them, or their figures were of a training of another
-            length.
+    Raises RunError where they are damaged, answer something else, or go by the progress of a training of other length.
     """
     steps = [_read(file) for file in files]
     other = next((step for step in steps if step.asked != signature(asked)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,10 @@ from geomcheck.checkpoints.formats.adapter_config import lora_settings
 from geomcheck.checkpoints.run import share_done
 from geomcheck.errors import RunError, UsageError
 from geomcheck.files import require_writable
+from geomcheck.live.figures import figures_of
 from geomcheck.live.loop.history import History
 from geomcheck.live.loop.live_weights import LiveWeights, NamedTensors
 from geomcheck.live.loop.measure import Means, complete, measure_step
-from geomcheck.live.loop.observation import Beginning, Observation
 from geomcheck.live.loop.plan import Wanted, WeightPlan, WeightsOption, plan
 from geomcheck.live.loop.start import departures, require_untrained
 from geomcheck.live.ranks import Gather, Ranks
@@ -27,7 +27,7 @@ from geomcheck.measurement import Cache, require_sound, survey
 from geomcheck.measurement.cache import require_outside
 from geomcheck.measurement.device import parse_device
 from geomcheck.record import Point, Record, Request, read_record, write_record
-from geomcheck.suite import Suite
+from geomcheck.suite import Suite, Verdict
 
 logger = logging.getLogger("geomcheck.training")
 
@@ -35,6 +35,44 @@ OnViolation = Literal["warn", "stop"]
 
 Readable = NamedTensors | str | Path
 """Tensors as a training holds them, or a directory with the weights of a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a training begins with.
+
+    Attributes:
+        weights: how many will be measured, as far as the budget allows.
+        departures: those of a few that are not as in W0; there should be none.
+    """
+
+    weights: int
+    departures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What came of one observation of the model.
+
+    Attributes:
+        figures: what a tracker shows, by name.
+        violations: verdicts that no later checkpoint can mend, of expectations of level ``error``.
+        unjudged: verdicts on expectations that cannot be judged, as things stand.
+        open: names of the expectations that later checkpoints still decide.
+        stop: whether the training should stop.
+        seconds: how long it took.
+        watched, weights: of how many weights figures are known, and of how many they are wanted.
+    """
+
+    step: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+    violations: tuple[Verdict, ...] = ()
+    unjudged: tuple[Verdict, ...] = ()
+    open: tuple[str, ...] = ()
+    stop: bool = False
+    seconds: float = 0.0
+    watched: int = 0
+    weights: int = 0
 
 
 class Monitor:
@@ -214,15 +252,18 @@ class Monitor:
         if self._path is not None:
             write_record(record, self._path)
         suites = [self._wanted.suite] if self._wanted.suite else []
-        snapshot = Snapshot.take(
-            suites, record, finished=finished, planned=self._total_steps, reference=self._reference
-        )
-        return Observation.of(
-            snapshot,
-            self._wanted.requests,
-            stops=self._stops,
-            seconds=time.perf_counter() - began,
-            watched=len(self._history.observed),
+        found = Snapshot.take(suites, record, finished=finished, planned=self._total_steps, reference=self._reference)
+        seconds, watched = time.perf_counter() - began, len(self._history.observed)
+        violations = found.settled("failed")
+        return Observation(
+            step=point.step,
+            figures=figures_of(found, self._wanted.requests, seconds=seconds, watched_weights=float(watched)),
+            violations=tuple(entry.verdict for entry in violations if entry.verdict),
+            unjudged=tuple(entry.verdict for entry in found.settled("error") if entry.verdict),
+            open=tuple(entry.due.expectation.id for entry in found.open),
+            stop=bool(violations) and self._stops,
+            seconds=seconds,
+            watched=watched,
             weights=len(asked),
         )
 

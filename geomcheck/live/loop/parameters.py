@@ -36,11 +36,7 @@ class Parameters:
 
 
 def parameters_of(model: nn.Module) -> Parameters:
-    """The parameters of `model`. Under FSDP1 every rank must ask, since that gathers shapes.
-
-    Raises:
-        UsageError: its adapter cannot be followed.
-    """
+    """The parameters of `model`; under FSDP1 every rank must ask. Raises UsageError: its adapter cannot be followed."""
     inner = unwrapped(model)
     if has_adapter(inner):
         return _of_adapter(inner)

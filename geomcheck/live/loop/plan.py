@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from geomcheck.checkpoints.weights import Weight
+from geomcheck.checkpoints import Weight
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement.execute import ALWAYS
@@ -32,13 +32,7 @@ WeightPlan = Mapping[str, frozenset[Request]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a training is to be observed for.
-
-    Attributes:
-        requests: figures that are wanted whatever a suite asks.
-        weights: of which weights.
-        suite: what must hold besides.
-    """
+    """What a training is to be observed for: `requests` of `weights`, and besides what the suite asks."""
 
     requests: tuple[Request, ...]
     weights: Selection

@@ -34,14 +34,9 @@ INDEX = "model.safetensors.index.json"
 
 
 def named_base(name: str | None, revision: str | None = None) -> BaseWeights:
-    """W0 by the name that the model was loaded under, if it is on this machine; nothing is downloaded.
+    """W0 by the directory or Hub id that the model was loaded from; nothing is downloaded.
 
-    Args:
-        name: a directory, or a Hub id.
-        revision: of the Hub id, where it is known.
-
-    Raises:
-        UsageError: it is not on this machine.
+    Raises UsageError where it is not on this machine.
     """
     how = "what the model was loaded from"
     if name and Path(name).is_dir():
@@ -59,11 +54,7 @@ def named_base(name: str | None, revision: str | None = None) -> BaseWeights:
 
 
 def write_start(live: LiveWeights, directory: Path) -> BaseWeights:
-    """The weights as they are now, written to `directory` as a model in safetensors. On rank 0.
-
-    Raises:
-        UsageError: it cannot be written there.
-    """
+    """Write the weights as they are now to `directory`, as a model in safetensors. On rank 0. Raises UsageError."""
     shards = _shards(live)
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 
 import geomcheck.gate.hooks
-import geomcheck.gate.reported
 import geomcheck.report.html  # noqa: F401  (a session finds it imported)
 import tests.preloaded  # noqa: F401
 from geomcheck.measurement.cache import recall, store
