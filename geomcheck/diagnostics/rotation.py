@@ -21,10 +21,7 @@ SIDES = ("left", "right", "both")
 SUMMARIES = ("max", "mean", "median", "p95")
 
 PRINCIPAL_K = Parameter(
-    name="k",
-    kind="rank",
-    default="12.5%",
-    about="Dimension of the principal subspace; the paper uses 512 of 4096.",
+    name="k", kind="rank", default="12.5%", about="Dimension of the principal subspace; the paper uses 512 of 4096."
 )
 
 

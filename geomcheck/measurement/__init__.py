@@ -6,12 +6,4 @@ from geomcheck.measurement.resources import Resources, parse_workers
 from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.survey import survey
 
-__all__ = [
-    "Cache",
-    "Progress",
-    "Resources",
-    "measure_record",
-    "parse_workers",
-    "require_sound",
-    "survey",
-]
+__all__ = ["Cache", "Progress", "Resources", "measure_record", "parse_workers", "require_sound", "survey"]

@@ -45,14 +45,7 @@ class Projection:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        channel: Channel,
-        *,
-        how: How,
-        unselected: Unselected,
-        optimizer: Any,
-        start_step: int,
+        self, model: nn.Module, channel: Channel, *, how: How, unselected: Unselected, optimizer: Any, start_step: int
     ) -> None:
         if type(start_step) is not int or start_step < 0:
             raise UsageError(f"start_step={start_step!r}: give the number of optimizer steps done, 0 or more")

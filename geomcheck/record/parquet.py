@@ -120,10 +120,7 @@ def _require_sensible(table: Any, *, nbytes: int) -> None:
 def _metadata(record: Record) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "versions": {
-            "geomcheck": geomcheck.__version__,
-            **{name: version(name) for name in ("torch", "safetensors")},
-        },
+        "versions": {"geomcheck": geomcheck.__version__, **{name: version(name) for name in ("torch", "safetensors")}},
         "run": record.run,
         "path": record.path,
         "layout": record.layout,

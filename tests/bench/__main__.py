@@ -32,10 +32,7 @@ PAPER_CHECKPOINTS = {"0.6b": 99, "4096": 1}
 """Checkpoints on which the dear protocols run; their times are scaled to all."""
 
 DEAR = ("paper", "peer")
-TARGETS = {
-    "0.6b": {"cold": 8.5, "cached": 10.0, "update-only": 35.0},
-    "4096": {"cached": 20.0},
-}
+TARGETS = {"0.6b": {"cold": 8.5, "cached": 10.0, "update-only": 35.0}, "4096": {"cached": 20.0}}
 ACCURACY = 1e-3
 FLOORS = defaultdict(lambda: 1e-12, principal_angle=0.01)
 """Magnitudes below which a relative error is taken against the floor (angles: 0.01 degrees)."""

@@ -99,10 +99,7 @@ def scales(shapes: Sequence[Shape]) -> Iterator[Edge]:
         for dtype in (torch.float64, torch.float32, torch.bfloat16):
             for power in POWERS:
                 yield Edge(
-                    "scales 1e-30 to 1e30",
-                    f"{shape} {dtype} {power:.0e}",
-                    *moving(shape, dtype, power),
-                    ks_of(shape),
+                    "scales 1e-30 to 1e30", f"{shape} {dtype} {power:.0e}", *moving(shape, dtype, power), ks_of(shape)
                 )
 
 

@@ -13,17 +13,7 @@ from hypothesis import strategies as st
 
 import geomcheck
 from geomcheck.api import _chosen
-from geomcheck.diagnostics import (
-    FOLDS,
-    Base,
-    Metric,
-    Parameter,
-    Registry,
-    Unit,
-    Update,
-    load_metrics,
-    resolve_rank,
-)
+from geomcheck.diagnostics import FOLDS, Base, Metric, Parameter, Registry, Unit, Update, load_metrics, resolve_rank
 from geomcheck.diagnostics import registry as registry_module
 from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channel
 from geomcheck.diagnostics.rank import rounding_share

@@ -11,17 +11,7 @@ from geomcheck.diagnostics.drift import spectral_share, spectral_shift
 from geomcheck.diagnostics.rank import relative_update_norm
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
-from tests.diagnostics.cases import (
-    DTYPES,
-    SEEDS,
-    Case,
-    cases,
-    make,
-    orthonormal,
-    shapes,
-    update_of,
-    with_values,
-)
+from tests.diagnostics.cases import DTYPES, SEEDS, Case, cases, make, orthonormal, shapes, update_of, with_values
 
 
 @given(cases())

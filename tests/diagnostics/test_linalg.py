@@ -12,18 +12,7 @@ from hypothesis import strategies as st
 from geomcheck.diagnostics.linalg import Factorization, principal_angles, spectral_shift_norm
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
-from tests.diagnostics.cases import (
-    SEEDS,
-    STEPS,
-    Case,
-    cases,
-    gap,
-    make,
-    numbers,
-    orthonormal,
-    shapes,
-    with_values,
-)
+from tests.diagnostics.cases import SEEDS, STEPS, Case, cases, gap, make, numbers, orthonormal, shapes, with_values
 
 
 def factor(matrix: oracle.Array) -> Factorization:

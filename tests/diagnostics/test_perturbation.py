@@ -243,10 +243,7 @@ def test_the_error_of_windows_does_not_depend_on_the_scale() -> None:
     windowed = windowed_eigenvalues(diagonal, change)
     assert windowed is not None
     small = Windowed(
-        windowed.eigenvalues * 1e-6,
-        windowed.error * 1e-6,
-        windowed.trace_defect * 1e-6,
-        windowed.square_defect * 1e-12,
+        windowed.eigenvalues * 1e-6, windowed.error * 1e-6, windowed.trace_defect * 1e-6, windowed.square_defect * 1e-12
     )
     before = diagonal.sqrt()
     assert small.relative_error(before * 1e-3) == pytest.approx(windowed.relative_error(before))

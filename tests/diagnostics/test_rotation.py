@@ -12,18 +12,7 @@ from geomcheck.diagnostics import Base, Update
 from geomcheck.diagnostics.rotation import principal_energy, rotation_angles, summaries
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
-from tests.diagnostics.cases import (
-    DTYPES,
-    SEEDS,
-    Case,
-    cases,
-    gap,
-    make,
-    orthonormal,
-    shapes,
-    update_of,
-    with_values,
-)
+from tests.diagnostics.cases import DTYPES, SEEDS, Case, cases, gap, make, orthonormal, shapes, update_of, with_values
 
 FLOOR = 0.01
 """Degrees from which an angle must be right to 1e-4 relative."""

@@ -26,10 +26,7 @@ def bf16(bits: list[int]) -> torch.Tensor:
     return torch.tensor(np.array(bits, dtype=np.uint16).view(np.int16)).view(torch.bfloat16)
 
 
-@given(
-    st.lists(st.tuples(BITS, st.integers(-2, 2)), min_size=1, max_size=60),
-    st.floats(0, 2**-8, exclude_max=True),
-)
+@given(st.lists(st.tuples(BITS, st.integers(-2, 2)), min_size=1, max_size=60), st.floats(0, 2**-8, exclude_max=True))
 def test_eta_below_2_to_minus_8_is_bit_equality(pairs: list[tuple[int, int]], eta: float) -> None:
     """Neighbouring bit patterns, over all of bf16: subnormals, powers of two, both zeros."""
     before = [bits for bits, _ in pairs]
@@ -84,16 +81,7 @@ def test_relative_changes_match_the_literal_formula(case: Case, eta: float) -> N
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_keys_order_as_magnitudes_do(dtype: torch.dtype) -> None:
     info = torch.finfo(dtype)
-    edges = [
-        0.0,
-        -0.0,
-        info.smallest_normal / 4,
-        info.smallest_normal,
-        info.max,
-        -info.max,
-        -1.0,
-        1 + info.eps,
-    ]
+    edges = [0.0, -0.0, info.smallest_normal / 4, info.smallest_normal, info.max, -info.max, -1.0, 1 + info.eps]
     noise = torch.randn(200, generator=torch.Generator().manual_seed(1))
     values = torch.cat([torch.tensor(edges, dtype=dtype), noise.to(dtype)])
     magnitudes = np.abs(numbers(values))

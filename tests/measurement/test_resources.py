@@ -102,10 +102,7 @@ def test_routes_are_counted_with_their_worst_certificate() -> None:
         {"angles": RouteTaken("riccati", 1e-7)},
         {"angles": RouteTaken("svd")},
     ]
-    assert tally(routes) == {
-        "D_t": {"gram": Tally(1)},
-        "angles": {"riccati": Tally(2, 1e-7), "svd": Tally(1)},
-    }
+    assert tally(routes) == {"D_t": {"gram": Tally(1)}, "angles": {"riccati": Tally(2, 1e-7), "svd": Tally(1)}}
 
 
 def test_the_record_says_which_algorithm_answered(tmp_path: Path) -> None:

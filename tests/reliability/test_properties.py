@@ -93,11 +93,7 @@ def test_headers_of_safetensors(step: int, name: str, changes: list[tuple[str, f
     require_refused_or_harmless("plain", judged("plain", spoil))
 
 
-STRUCTURE = {
-    "shards": "model.safetensors.index.json",
-    "dcp": ".metadata",
-    "adapter": "adapter_config.json",
-}
+STRUCTURE = {"shards": "model.safetensors.index.json", "dcp": ".metadata", "adapter": "adapter_config.json"}
 
 
 @pytest.mark.parametrize("seed", STRUCTURE)

@@ -578,7 +578,7 @@ class TestNames:
         root = ElementTree.parse(project / "j.xml").getroot()
         assert len(root.findall(".//testcase")) == 3
         assert {element.tag for element in root.iter()} == {
-            *("testsuites", "testsuite", "properties", "property", "testcase", "failure"),
+            *("testsuites", "testsuite", "properties", "property", "testcase", "failure")
         }
 
     def test_json(self, project: Path) -> None:

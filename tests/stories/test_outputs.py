@@ -174,9 +174,7 @@ def test_an_expectation_that_another_plugin_failed_is_an_error_in_the_json(
     geom, write_suite, pytester: pytest.Pytester
 ) -> None:
     write_suite(HEALTHY)
-    pytester.makeconftest(
-        "def pytest_runtest_setup(item):\n    assert item.name != 'rank', 'out of time'\n",
-    )
+    pytester.makeconftest("def pytest_runtest_setup(item):\n    assert item.name != 'rank', 'out of time'\n")
     assert geom("--geom-json=v.json").ret == 1
     verdicts = json.loads((pytester.path / "v.json").read_text())
     assert verdicts["summary"] == {"passed": 1, "failed": 0, "error": 1, "warned": 0, "info": 0}

@@ -14,8 +14,7 @@ VALUES = {"a": 1.0, "b": 2.0, "c": 6.0}
 
 
 @pytest.mark.parametrize(
-    ("how", "value"),
-    [("mean", 3.0), ("median", 2.0), ("max", 6.0), ("min", 1.0), ("p95", 5.6), ("weighted", 88 / 26)],
+    ("how", "value"), [("mean", 3.0), ("median", 2.0), ("max", 6.0), ("min", 1.0), ("p95", 5.6), ("weighted", 88 / 26)]
 )
 def test_folds(how, value):
     assert fold(VALUES, how, WEIGHTS) == pytest.approx(value, rel=1e-15)

@@ -28,11 +28,7 @@ def ramping(make_record):
 JUDGED = [
     ("within: [20, 30]", "passed", "keeps 20 <= value <= 30 at 3 checkpoints: 22.5 to 26.5 (mean of 4 weights)"),
     ("within: [20, 25]", "failed", "left 20 <= value <= 25 at step 300: 26.5 (mean of 4 weights)"),
-    (
-        "below: 24",
-        "failed",
-        "left value < 24 at 2 of 3 checkpoints, furthest at step 300: 26.5 (mean of 4 weights)",
-    ),
+    ("below: 24", "failed", "left value < 24 at 2 of 3 checkpoints, furthest at step 300: 26.5 (mean of 4 weights)"),
     ("below: 24\nat: first", "passed", "keeps value < 24 at step 100: 22.5 (mean of 4 weights)"),
     ("below: 24\nlevel: warn", "warned", "left value < 24"),
     ("below: 24\nlevel: info", "info", "left value < 24"),
@@ -361,8 +357,7 @@ class TestFrozen:
 
     def test_unchanged_at_one_checkpoint_is_left_out_there(self, judge, make_record):
         record = make_record(
-            {(RANK, "value"): lambda s, n: 20.0 + ("k_proj" in n)},
-            frozen=lambda s, n: s == 100 and "k_proj" in n,
+            {(RANK, "value"): lambda s, n: 20.0 + ("k_proj" in n)}, frozen=lambda s, n: s == 100 and "k_proj" in n
         )
         verdict = judge("metric: stable_rank\nabove: 3", record)
         assert [o.value for o in verdict.observed] == [20.0, 20.5, 20.5]

@@ -285,11 +285,7 @@ class TestSources:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-@given(
-    st.integers(0, len(CONTRACT)),
-    st.integers(0, 12),
-    st.text(alphabet="[]{}:,-&*!#%'\" \n0a1.\0|>?", max_size=6),
-)
+@given(st.integers(0, len(CONTRACT)), st.integers(0, 12), st.text(alphabet="[]{}:,-&*!#%'\" \n0a1.\0|>?", max_size=6))
 def test_a_mutated_suite_loads_or_says_why(tmp_path, start, length, inserted):
     path = tmp_path / "mutated.yaml"
     path.write_text(CONTRACT[:start] + inserted + CONTRACT[start + length :], encoding="utf-8")

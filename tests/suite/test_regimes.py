@@ -39,11 +39,7 @@ def test_far_from_all_is_outside():
 @pytest.fixture
 def like_opd(make_record):
     return make_record(
-        {
-            ("update_support", "value"): 0.45,
-            ("principal_angle", "both.median"): 1.1,
-            ("spectral_shift", "value"): 1e-4,
-        }
+        {("update_support", "value"): 0.45, ("principal_angle", "both.median"): 1.1, ("spectral_shift", "value"): 1e-4}
     )
 
 

@@ -332,10 +332,7 @@ def test_paths_count_from_the_file_that_names_them(suite_file, tmp_path):
         (KEYS + "    below: 60%\n    over_random: 5%\n", "`over_random` goes with `above`"),
         (KEYS + "    above: 60%\n    below: 50%\n", "can never hold"),
         (KEYS + "    above: 60 deg\n", "`above`: `60 deg` has the unit `deg`"),
-        (
-            KEYS + "    above: 60%\n    over_random: -5%\n",
-            "`over_random`: a margin above random",
-        ),
+        (KEYS + "    above: 60%\n    over_random: -5%\n", "`over_random`: a margin above random"),
         (KEYS + "    above: 60%\n    min_gain: -1\n", "`min_gain`: a gain that is asked for is not negative"),
         (KEYS + "    above: 60%\n    better: more\n", "`better`: found `more`; allowed: higher, lower"),
         (KEYS + "    above: 60%\n    start: .nan\n", "`start`"),

@@ -192,26 +192,14 @@ LAYOUTS = (
         "epoch_0_step_100/model",
         weights=("model", "model/consolidated"),
     ),
-    Layout(
-        "torchtitan",
-        re.compile(f"step-{_N}"),
-        "step-100",
-        below=(SELF, "checkpoint"),
-        weights=(SELF, "sharded"),
-    ),
+    Layout("torchtitan", re.compile(f"step-{_N}"), "step-100", below=(SELF, "checkpoint"), weights=(SELF, "sharded")),
     Layout(
         "OpenRLHF",
         re.compile(f"global_step{_N}_hf"),
         "global_step100_hf",
         remark="with enable_ema, OpenRLHF's _hf directories hold the averaged model, not the actor",
     ),
-    Layout(
-        "DeepSpeed",
-        re.compile(f"global_step{_N}"),
-        "global_step100",
-        below=(SELF, "_actor"),
-        yields_to="OpenRLHF",
-    ),
+    Layout("DeepSpeed", re.compile(f"global_step{_N}"), "global_step100", below=(SELF, "_actor"), yields_to="OpenRLHF"),
     Layout(
         "AReaL",
         re.compile(f"epoch[0-9]{{1,15}}epochstep[0-9]{{1,15}}globalstep{_N}"),

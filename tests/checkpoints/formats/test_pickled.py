@@ -113,7 +113,7 @@ def test_shards_with_an_index(tmp_path: Path) -> None:
     assert holds_pickled(tmp_path)
     _require_equal(source, weights)
     assert [file.name for file in source.files] == [
-        *("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", INDEX),
+        *("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", INDEX)
     ]
 
 

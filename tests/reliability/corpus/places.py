@@ -56,11 +56,7 @@ OPENED = ("a-link-outside", "a-sparse-terabyte")
 """Regular files: it takes opening them to see what they are."""
 
 LOST = ("a-link-to-nowhere", "a-link-in-a-circle")
-SUITES = {
-    "a-directory": Outcome.NOTHING,
-    "a-link-outside": Outcome.INVALID,
-    "a-sparse-terabyte": Outcome.INVALID,
-}
+SUITES = {"a-directory": Outcome.NOTHING, "a-link-outside": Outcome.INVALID, "a-sparse-terabyte": Outcome.INVALID}
 
 
 def cases() -> Iterator[Case]:
