@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
-from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics import Words, load_metrics
 from geomcheck.record import Record
 from geomcheck.suite.conditions.profile import EVIDENCE, PAPER, Profile, classify
 from geomcheck.suite.conditions.subject import SubjectCondition
@@ -46,6 +46,10 @@ class Regime(SubjectCondition):
     keyword = "regime"
     instead_of_metric = True
     statement = RegimeStatement
+    words = Words(
+        "How far the run is from the published profile, in decades: 1 is a factor of ten.",
+        *["By its geometry the run looks like another kind of training than it claims to be."] * 2,
+    )
 
     @classmethod
     def of(cls, statement: RegimeStatement, node: Node, profiles: Sequence[Profile]) -> Self:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
+from geomcheck.diagnostics import Words
 from geomcheck.suite.conditions.profile import Profile
 from geomcheck.suite.expectation import Condition
 from geomcheck.suite.language.document import Node
@@ -19,12 +20,13 @@ class SubjectCondition(Condition):
         keyword: the value of `metric`, or the key instead of it, that states it.
         instead_of_metric: whether the keyword is a key of its own.
         statement: the grammar of its expectations.
-        summary: what it is, in a line for lists of metrics; empty where `instead_of_metric`.
+        words: what its figures say, in plain words.
     """
 
     by_layer = False
     instead_of_metric: ClassVar[bool] = False
     statement: ClassVar[type[Statement]]
+    words: ClassVar[Words]
 
     @classmethod
     def states(cls, node: Node) -> bool:

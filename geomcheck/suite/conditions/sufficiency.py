@@ -16,7 +16,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from geomcheck.diagnostics import Unit
+from geomcheck.diagnostics import Unit, Words
 from geomcheck.record import Record
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, Offence, bounds
@@ -138,6 +138,12 @@ class Sufficiency(SubjectCondition):
     folds = False
     answers_later = True
     statement = SufficiencyStatement
+    words = Words(
+        "How much of the free run's gain in a score is kept when training may only move in a few directions, learned "
+        "early in the run. Random directions are the control.",
+        "A few early directions suffice for this training, which they should not.",
+        "A few early directions do not suffice for this training, or random ones do as well.",
+    )
 
     @classmethod
     def of(cls, statement: SufficiencyStatement, node: Node, profiles: Sequence[Profile]) -> Self:
