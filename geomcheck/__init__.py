@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from geomcheck._version import VERSION
+
 if TYPE_CHECKING:
     from geomcheck.api import measure, open_run
     from geomcheck.calibration import BandRule, Calibration, calibrate
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from geomcheck.suite import Expectation, Observed, Suite, Verdict, Worst, load_suite
     from geomcheck.suite.language.selection import Selection
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "geomcheck.api": ("measure", "open_run"),

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import geomcheck
+from geomcheck._version import VERSION
 from geomcheck.checkpoints import (
     BaseWeights,
     Checkpoint,
@@ -131,7 +131,7 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON."""
-        return {"format": 1, "geomcheck": geomcheck.__version__} | asdict(self)
+        return {"format": 1, "geomcheck": VERSION} | asdict(self)
 
 
 def inspect(path: str | Path, *, base: str | Path | None = None) -> Inspection:

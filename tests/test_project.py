@@ -19,8 +19,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 def test_the_version_is_written_once() -> None:
     assert PROJECT["project"]["dynamic"] == ["version"]
-    assert PROJECT["tool"]["hatch"]["version"]["path"] == "geomcheck/__init__.py"
-    assert f'__version__ = "{geomcheck.__version__}"' in (ROOT / "geomcheck" / "__init__.py").read_text()
+    assert PROJECT["tool"]["hatch"]["version"]["path"] == "geomcheck/_version.py"
+    assert f'VERSION = "{geomcheck.__version__}"' in (ROOT / "geomcheck" / "_version.py").read_text()
 
 
 def test_the_licence_is_that_of_the_field() -> None:

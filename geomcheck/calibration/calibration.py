@@ -10,7 +10,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Any
 
-import geomcheck
+from geomcheck._version import VERSION
 from geomcheck.calibration.statistics import BandRule, Spread
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.files import replacing
@@ -117,7 +117,7 @@ def _heading(calibration: Calibration) -> Iterator[str]:
 def provenance(runs: Sequence[str], base: str) -> str:
     """Which runs a calibration comes from, in words."""
     start = f"W0: {base}." if base else "They started from different W0 (--across-bases)."
-    return f"Calibrated by geomcheck {geomcheck.__version__} on N = {len(runs)} runs: {', '.join(runs)}. {start}"
+    return f"Calibrated by geomcheck {VERSION} on N = {len(runs)} runs: {', '.join(runs)}. {start}"
 
 
 def comment(text: str, indent: str = "") -> list[str]:

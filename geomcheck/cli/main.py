@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import geomcheck
+from geomcheck._version import VERSION
 from geomcheck.cli import calibrate, compare, measure, regime, report, watch
 from geomcheck.cli.options import JSON, add_command
 from geomcheck.diagnostics import load_metrics
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         prog="geomcheck",
         description="Regression tests for the geometry of training. To check a run: pytest --geom-run=PATH",
     )
-    top.add_argument("--version", action="version", version=geomcheck.__version__)
+    top.add_argument("--version", action="version", version=VERSION)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for command in (measure, watch):
         command.add_to(commands)

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import geomcheck
 from geomcheck._gc import lasting
+from geomcheck._version import VERSION
 from geomcheck.checkpoints import Account, Weight
 from geomcheck.checkpoints.constraint import Constraint
 from geomcheck.checkpoints.weights import describe
@@ -120,7 +120,7 @@ def _require_sensible(table: Any, *, nbytes: int) -> None:
 def _metadata(record: Record) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "versions": {"geomcheck": geomcheck.__version__, **{name: version(name) for name in ("torch", "safetensors")}},
+        "versions": {"geomcheck": VERSION, **{name: version(name) for name in ("torch", "safetensors")}},
         "run": record.run,
         "path": record.path,
         "layout": record.layout,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import geomcheck
+from geomcheck._version import VERSION
 from geomcheck.report.facts import SessionFacts, grouped
 from geomcheck.report.session import Reported, Session
 
@@ -25,7 +25,7 @@ def enclosed(runs: list[dict[str, Any]], outcomes: Iterable[str], errors: Sequen
     counts = Counter(outcomes)
     return {
         "format": FORMAT,
-        "geomcheck": geomcheck.__version__,
+        "geomcheck": VERSION,
         "runs": runs,
         "errors": list(errors),
         "summary": {outcome: counts[outcome] for outcome in OUTCOMES},

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import geomcheck
+from geomcheck._version import VERSION
 from geomcheck.checkpoints import WeightSource
 from geomcheck.errors import RunError
 
@@ -23,9 +23,9 @@ DECISIVE = ("checkpoints", "diagnostics", "measurement", "record")
 @cache
 def code() -> str:
     """Identity of everything installed that decides a figure: the code of geomcheck, and the libraries' versions."""
-    libraries = (geomcheck.__version__, *map(version, ("torch", "numpy", "scipy")))
+    libraries = (VERSION, *map(version, ("torch", "numpy", "scipy")))
     content = hashlib.blake2b(repr(libraries).encode(), digest_size=16)
-    package = Path(geomcheck.__file__).parent
+    package = Path(__file__).parents[2]
     for path in sorted(path for part in DECISIVE for path in (package / part).rglob("*.py")):
         content.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
     return content.hexdigest()

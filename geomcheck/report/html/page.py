@@ -14,8 +14,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-import geomcheck
 from geomcheck._text import plural
+from geomcheck._version import VERSION
 from geomcheck.diagnostics import OPD_PAPER, Metric, load_metrics
 from geomcheck.files import replacing
 from geomcheck.report.charts.numbers import plain, symbols
@@ -74,7 +74,7 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
             limits=_limits,
             symbols=symbols,
             source=OPD_PAPER,
-            version=geomcheck.__version__,
+            version=VERSION,
         )
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import geomcheck
+from geomcheck._version import VERSION
 from geomcheck.record.points import early_end
 from geomcheck.report.facts import shown, where_judged
 from geomcheck.report.safe import printable
@@ -115,7 +115,7 @@ def properties(verdict: Verdict, run: str) -> list[tuple[str, object]]:
 def header(session: Session, screen: Screen = LOG) -> list[str]:
     """Lines for the top of the session: what is checked against what."""
     checked = [run for run in session.runs if run.suites]
-    lines = [f"geomcheck {geomcheck.__version__}: {_checked(run)}; suites: {', '.join(run.suites)}" for run in checked]
+    lines = [f"geomcheck {VERSION}: {_checked(run)}; suites: {', '.join(run.suites)}" for run in checked]
     lines += [f"geomcheck: {omission}" for omission in session.omissions]
     return [part for line in lines for part in screen.sentence(printable(line), hang=2)]
 
