@@ -18,7 +18,7 @@ from geomcheck.inspection import inspect
 from geomcheck.report.safe import printable
 from geomcheck.report.text.inspection import lines
 from geomcheck.suite import json_schema, shipped_suites
-from geomcheck.suite.conditions.sufficiency import SufficiencyStatement
+from geomcheck.suite.conditions import SubjectCondition, load_conditions
 
 WRONG_USAGE = 4
 
@@ -87,15 +87,16 @@ def _metrics(_: argparse.Namespace) -> None:
             default = "required" if parameter.required else parameter.default
             choices = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
             print(f"    {parameter.name} = {default}{choices}: {parameter.about}")
-    _sufficiency()
+    for kind in load_conditions().of_subjects:
+        if not kind.instead_of_metric:
+            _subject(kind)
 
 
-def _sufficiency() -> None:
-    """What is judged of scores, not of weights."""
-    fields = SufficiencyStatement.model_fields
-    own = {name: field for name, field in fields.items() if name in SufficiencyStatement.__annotations__}
-    print(f"functional_sufficiency: {own.pop('metric').description}")
-    print("    unit fraction, (constrained - start) / (free - start) of a score; source: arXiv 2606.07082")
+def _subject(kind: type[SubjectCondition]) -> None:
+    """What is judged of something else than weights, under a name that stands for a metric's."""
+    own = {name: kind.statement.model_fields[name] for name in kind.statement.__annotations__}
+    print(f"{kind.keyword}: {own.pop('metric').description}")
+    print(f"    {kind.words.shows}")
     for name, about in own.items():
         print(f"    {name}: {about.description}")
 

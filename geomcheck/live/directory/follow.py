@@ -53,7 +53,7 @@ class End:
     snapshot: Snapshot | None
 
 
-class Output(Protocol):
+class Listener(Protocol):
     """Where the course of a followed run is shown."""
 
     def show(self, run: str) -> AbstractContextManager[Progress]:
@@ -66,7 +66,7 @@ class Output(Protocol):
         """Something was measured and judged."""
 
 
-def follow(run: FollowedRun, pace: Pace, output: Output) -> End:
+def follow(run: FollowedRun, pace: Pace, output: Listener) -> End:
     """Measure and judge a run until it has ended, a binding expectation is violated for good, or the user interrupts.
 
     A run has ended when its last checkpoint is at the last step of the training, as far as that is known, or when
@@ -89,7 +89,7 @@ def follow(run: FollowedRun, pace: Pace, output: Output) -> End:
 class _Course:
     """What is remembered between two readings of the directory."""
 
-    def __init__(self, run: FollowedRun, pace: Pace, output: Output) -> None:
+    def __init__(self, run: FollowedRun, pace: Pace, output: Listener) -> None:
         self.last: Snapshot | None = None
         self._run = run
         self._pace = pace
