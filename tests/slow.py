@@ -44,7 +44,7 @@ SLOW = (
     "tests/live",
     "tests/measurement/cache/test_recall.py",
     "tests/measurement/cache/test_store.py::test_killed_at_any_moment_the_next_session_goes_on",
-    "tests/measurement/executors/test_grouped.py",
+    "tests/measurement/executors/test_batches.py",
     "tests/measurement/executors/test_ray.py",
     "tests/measurement/test_real_run.py",
     "tests/measurement/test_soundness.py",
