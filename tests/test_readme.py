@@ -65,6 +65,7 @@ def test_the_example_of_a_mistake_is_what_is_said(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(("index", "failing"), [(0, False), (1, True)])
 def test_the_transcripts_are_real(pytester: pytest.Pytester, index: int, failing: bool) -> None:
     transcript = [block for block in blocks("console") if block.startswith("$ pytest")][index].splitlines()
+    (pytester.path / "suites").symlink_to(ROOT / "suites")
     arguments = [word.replace("=fixtures/", f"={ROOT}/fixtures/") for word in transcript[0].split()[2:]]
     result = pytester.runpytest_inprocess(*arguments, "-p", "no:cacheprovider")
     assert result.ret == int(failing)

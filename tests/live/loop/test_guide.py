@@ -30,6 +30,7 @@ def test_every_example_is_python_with_arguments_that_there_are() -> None:
 def test_the_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transformers = pytest.importorskip("transformers")
     shutil.copytree(ROOT / "fixtures" / "tiny-opd" / "base", tmp_path / "ckpts" / "tiny-opd" / "base")
+    (tmp_path / "suites").symlink_to(ROOT / "suites")
     monkeypatch.chdir(tmp_path)
     model = transformers.AutoModelForCausalLM.from_pretrained("ckpts/tiny-opd/base", dtype=torch.float32)
 

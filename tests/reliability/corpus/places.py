@@ -91,7 +91,7 @@ def cases() -> Iterator[Case]:
     yield kit("the-run-is-one-checkpoint", nothing, Outcome.USAGE, "opd/checkpoint-10", run="opd/checkpoint-10")
     yield kit("the-run-with-a-slash", nothing, Outcome.SAME, run="opd/")
     yield kit("two-runs-in-one-value", nothing, Outcome.USAGE, "opd,opd", run="opd,opd")
-    yield kit("a-tilde", nothing, Outcome.USAGE, "~nobody/opd", run="~nobody/opd")
+    yield kit("a-tilde", nothing, Outcome.USAGE, "~no-such-user/opd", run="~no-such-user/opd")
     yield kit("a-newline-in-the-path", nothing, Outcome.USAGE, "opd\\n", run="opd\n::error::x")
     yield kit("a-null-character-in-the-path", nothing, Outcome.USAGE, run="opd\0")
     yield kit("a-very-long-path", nothing, Outcome.USAGE, run="x" * 5000)
