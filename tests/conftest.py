@@ -14,11 +14,16 @@ Reads = list[tuple[str, str]]
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `tests.slow` lists, before ``-m`` selects."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what `tests.slow` lists, before ``-m`` selects; a run of everything leaves the weekly ones to nox."""
     for item in items:
         for marker in marks(item.nodeid):
             item.add_marker(marker)
+    whole = {config.rootpath, config.rootpath / "tests"}
+    if not config.option.markexpr and all((config.rootpath / argument).resolve() in whole for argument in config.args):
+        weekly = [item for item in items if item.get_closest_marker("weekly")]
+        items[:] = [item for item in items if item not in weekly]
+        config.hook.pytest_deselected(items=weekly)
 
 
 @pytest.fixture
