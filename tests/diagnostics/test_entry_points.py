@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from geomcheck.report.charts.numbers import Form
+from tests.extensions.installed import install
 from tests.runs import DOWN, K, Q, base_weights, moved, write_run
 
 PACKAGE = """
@@ -97,14 +98,8 @@ class Project:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
-    (root / "site" / "toy").mkdir(parents=True)
-    (root / "site" / "toy" / "__init__.py").write_text(PACKAGE)
-    info = root / "site" / "toy-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[geomcheck.metrics]\nlargest_change = toy:METRIC\nmoved_beyond = toy:MOVED\n"
-    )
+    metrics_of_toy = {"largest_change": "METRIC", "moved_beyond": "MOVED"}
+    site = install(root / "site", "toy", PACKAGE, {"geomcheck.metrics": metrics_of_toy})
     base = base_weights()
     base[Q] /= 16  # so that its changes are rounded less: the largest of all weights is not their mean
     for seed in range(3):
@@ -112,7 +107,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         write_run(root / f"run-{seed}", base, steps)
     (root / "suites").mkdir()
     (root / "suites" / "toy.yaml").write_text(SUITE)
-    search = os.pathsep.join([str(root / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    search = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
 
     def python(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1"}

@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def install(site: Path, module: Path, entries: Mapping[str, str]) -> Path:
-    """Put `module` and a distribution that announces it into `site`, to be put on PYTHONPATH.
+def install(site: Path, name: str, source: str, entries: Mapping[str, Mapping[str, str]]) -> Path:
+    """Put the module called `name` and a distribution that announces it into `site`, to be put on PYTHONPATH.
 
     Args:
-        entries: the object in `module` by entry point group.
+        source: of the module.
+        entries: by entry point group, the objects in the module by the name of their entry point.
     """
-    site.mkdir(parents=True, exist_ok=True)
-    (site / module.name).write_text(module.read_text(encoding="utf-8"), encoding="utf-8")
-    info = site / f"{module.stem}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.stem}\nVersion: 1.0\n")
-    lines = [f"[{group}]\n{module.stem} = {module.stem}:{name}\n" for group, name in entries.items()]
-    (info / "entry_points.txt").write_text("".join(lines))
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / f"{name}.py").write_text(source, encoding="utf-8")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = [
+        line
+        for group, objects in entries.items()
+        for line in (f"[{group}]", *(f"{entry} = {name}:{found}" for entry, found in objects.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join([*lines, ""]))
     return site

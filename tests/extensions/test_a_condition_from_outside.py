@@ -30,7 +30,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """Run a module of Python in a project with a run and the suite, where the extension is installed."""
-    site = install(tmp_path / "site", HERE / "grows_by.py", {"geomcheck.conditions": "GrowsBy"})
+    source = (HERE / "grows_by.py").read_text(encoding="utf-8")
+    site = install(tmp_path / "site", "grows_by", source, {"geomcheck.conditions": {"grows_by": "GrowsBy"}})
     project = tmp_path / "project"
     simple_run(project / "ckpts" / "opd")
     (project / "suites").mkdir()
