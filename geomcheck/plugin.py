@@ -25,15 +25,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     register(parser)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """With ``--geom-run`` and no path arguments, collect the suites and nothing else."""
-    if _judges(early_config.known_args_namespace):
-        from geomcheck.gate.candidates import add_suites
-
-        add_suites(early_config, args)
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start the gate when there is a run to check: last, when it is known what the terminal can show.
@@ -57,7 +48,7 @@ def _judges(options: Namespace) -> bool:
 def geom_record(request: pytest.FixtureRequest) -> Record:
     """Everything measured of the run given with ``--geom-run``, for tests written in Python."""
     if not request.config.option.geom_run:
-        raise pytest.UsageError("the fixture geom_record needs a run: pytest --geom-run=PATH")
+        pytest.skip("geom_record needs a run: pytest --geom-run=PATH")
     from geomcheck.gate.hooks import recorded
 
     return recorded(request.config)

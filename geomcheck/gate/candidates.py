@@ -1,29 +1,21 @@
-"""From the command line to suite files: which are candidates, and which were named on purpose."""
+"""What the user asked to be judged by: suite files, which of them were named on purpose, and directories."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from glob import glob
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from geomcheck.errors import UsageError
-from geomcheck.options import miswritten, typed
+from geomcheck.gate.project import project_suites, refuse_passed_over, suites_in
 from geomcheck.suite import find_suite, shipped_suites
 
-DEFAULT_GLOBS = ["suites/*.yaml", "suites/*.yml"]
-
-INI_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
-
-SUITE = re.compile(rb"""(?m)^[{\s]*["']?geomcheck["']?\s*:""")
-"""What tells a suite from other YAML files."""
-
-SETTING = re.compile(rb"""(?m)^\s*["']?geom_suites["']?\s*=""")
-"""What an ini file has that says where suites are."""
+SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -35,31 +27,58 @@ class Candidate:
     named: bool
 
 
-CANDIDATES = pytest.StashKey[list[Candidate]]()
+class Asked(NamedTuple):
+    """What the command line asks for: suite files, and the directories that it names."""
+
+    candidates: Sequence[Candidate]
+    directories: Sequence[Path]
 
 
-def add_suites(config: pytest.Config, args: list[str]) -> None:
-    """Find the candidate suites, remember them, and add those that the user did not name to `args`.
+def asked(config: pytest.Config) -> Asked:
+    """Find the candidate suites.
 
     Raises:
-        pytest.UsageError: a path that does not follow its option after ``=``, or no such suite.
+        UsageError: there is no such suite, or pytest's rootdir is not the project.
     """
-    if problem := miswritten(typed(config)):
-        raise pytest.UsageError(problem)
-    here, known = config.invocation_params.dir, config.known_args_namespace
-    paths = [here / str(argument).split("::", maxsplit=1)[0] for argument in known.file_or_dir]
-    try:
-        named = {_named_suite(config, source): True for source in known.geom_suite}
-        candidates = _under(paths, config) if paths else {}
-        if not paths and not named:
-            candidates = dict.fromkeys(_unnamed_suites(config), False)
-    except UsageError as error:
-        raise pytest.UsageError(f"geomcheck: {error}") from None
-    files = {_real(path): explicit for path, explicit in {**candidates, **named}.items()}
-    ids = _node_ids(files, _real(config.rootpath))
-    config.stash[CANDIDATES] = [Candidate(file, ids[file], explicit) for file, explicit in files.items()]
-    covered = {_real(path) for path in (*paths, *candidates)} if paths else set()
-    args += [str(file) for file in files if file not in covered]
+    here, option = config.invocation_params.dir, config.option
+    paths = [path_of(argument, here)[0] for argument in option.file_or_dir]
+    named = {_named_suite(config, source): True for source in option.geom_suite}
+    candidates = _among(paths, config) if paths else {}
+    if not paths and not named:
+        candidates = dict.fromkeys(_unnamed_suites(config), False)
+    kept = {path: on_purpose for path, on_purpose in candidates.items() if on_purpose or not _ignored(path, config)}
+    if candidates and not paths and not kept:
+        raise UsageError("every suite is left out, by --ignore, --ignore-glob or a conftest: no run would be judged")
+    files = {real(path): on_purpose for path, on_purpose in {**kept, **named}.items()}
+    ids = _node_ids(files, real(config.rootpath))
+    return Asked(
+        [Candidate(file, ids[file], on_purpose) for file, on_purpose in files.items()],
+        [real(path) for path in paths if path.is_dir()],
+    )
+
+
+def path_of(argument: str, here: Path) -> tuple[Path, str]:
+    """The path of an argument of pytest, and what selects in it: a path that exists may contain ``::`` itself."""
+    parts = argument.split("::")
+    heads = ("::".join(parts[:count]) for count in range(len(parts), 0, -1))
+    head = next((head for head in heads if os.path.exists(here / head)), parts[0])
+    return here / head, argument[len(head) :]
+
+
+def real(path: Path) -> Path:
+    """`path` with links followed; other than `Path.resolve`, it takes a circle of links as it is."""
+    return Path(os.path.realpath(path))
+
+
+def _ignored(path: Path, config: pytest.Config) -> bool:
+    """Whether ``--ignore`` or ``--ignore-glob`` leave out a file or a directory above it, or a conftest the file."""
+    here, option = config.invocation_params.dir, config.option
+    places = [real(path), *real(path).parents]
+    ignored = {real(here / place) for place in option.ignore or ()}
+    globs = [str(here / glob) for glob in option.ignore_glob or ()]
+    if ignored.intersection(places) or any(fnmatch(str(place), glob) for place in places for glob in globs):
+        return True
+    return bool(config.hook.pytest_ignore_collect(collection_path=path, config=config))
 
 
 def _node_ids(files: Collection[Path], root: Path) -> dict[Path, str]:
@@ -79,87 +98,35 @@ def _node_ids(files: Collection[Path], root: Path) -> dict[Path, str]:
 def _named_suite(config: pytest.Config, source: str) -> Path:
     """The suite that ``--geom-suite`` names: a file, or a suite of the project before a shipped one."""
     here = config.invocation_params.dir / source
-    own = [here] if here.is_file() else [path for path in _project_suites(config) if path.stem == source]
+    own = [here] if here.is_file() else [path for path in project_suites(config) if path.stem == source]
     if not own and source in shipped_suites():
-        _refuse_passed_over(config, {source})
+        refuse_passed_over(config, {source})
     return own[0] if own else find_suite(source, beside=config.invocation_params.dir)
 
 
-def _under(paths: list[Path], config: pytest.Config) -> dict[Path, bool]:
-    """Suite files among path arguments: files named outright, and the project's suites below directories."""
-    directories = [_real(path) for path in paths if path.is_dir()]
-    found = {suite: False for suite in _project_suites(config) if any(map(_real(suite).is_relative_to, directories))}
-    return found | {path: True for path in paths if path.suffix in {".yaml", ".yml"} and path.is_file()}
+def _among(paths: Sequence[Path], config: pytest.Config) -> dict[Path, bool]:
+    """Suite files among path arguments: files named outright, and the suites of directories.
 
-
-def _project_suites(config: pytest.Config) -> list[Path]:
-    """The suites of the project. Raises UsageError where the ini file says where they are, and they are not there."""
-    configured = [os.path.expanduser(pattern) for pattern in config.getini("geom_suites")]
-    found = _matching(config.rootpath, configured or DEFAULT_GLOBS)
-    if configured and not found:
-        raise UsageError(f"geom_suites = {' '.join(configured)} in the ini file matches no file in {config.rootpath}")
-    return found
-
-
-def _matching(root: Path, globs: Iterable[str]) -> list[Path]:
-    found = {root / name for pattern in globs for name in glob(pattern, root_dir=root)}
-    return sorted(path for path in found if path.is_file())
+    Those are the project's below them; a directory that has none of these has the suites that lie in it.
+    """
+    project, found = project_suites(config), dict[Path, bool]()
+    for directory in (path for path in paths if path.is_dir()):
+        below = [suite for suite in project if real(suite).is_relative_to(real(directory))]
+        found |= dict.fromkeys(below or suites_in(directory), False)
+    return found | {path: True for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()}
 
 
 def _unnamed_suites(config: pytest.Config) -> Iterable[Path]:
     """The suites of the project, or the shipped ones. Raises UsageError where pytest's rootdir is not the project."""
-    found = _project_suites(config)
+    found = project_suites(config)
     if not found:
-        _refuse_passed_over(config)
+        refuse_passed_over(config)
         return shipped_suites().values()
-    here, known = config.invocation_params.dir, config.known_args_namespace
-    if not (known.rootdir or known.inifilename or _real(here).is_relative_to(_real(config.rootpath))):
+    here, option = config.invocation_params.dir, config.option
+    if not (option.rootdir or option.inifilename or real(here).is_relative_to(real(config.rootpath))):
         raise UsageError(
             f"pytest's rootdir is {config.rootpath}, because of a path that stands alone, such as the value of an "
             f"option: the suites there would judge the run, and not those of {here}. Write that option with `=`, or "
             f"run pytest with --rootdir"
         )
     return found
-
-
-def _refuse_passed_over(config: pytest.Config, names: Container[str] | None = None) -> None:
-    """Refuse a shipped suite in place of one, of these `names`, in a directory around the rootdir or the user's."""
-    around = [*_inside_repository(config.invocation_params.dir), *_inside_repository(config.rootpath)]
-    for directory in dict.fromkeys(around):
-        suites = [p for p in _matching(directory, DEFAULT_GLOBS) if names is None or p.stem in names]
-        marked = [(path, SUITE, f"such as {path.name}") for path in suites]
-        marked += [(directory / name, SETTING, f"which {name} names") for name in INI_FILES if names is None]
-        for path, mark, such in marked:
-            if path != config.inipath and _holds(path, mark):
-                raise UsageError(
-                    f"pytest's rootdir is {config.rootpath}{f', by {config.inipath}' if config.inipath else ''}, which "
-                    f"has no {DEFAULT_GLOBS[0]}: the suites of {directory}, {such}, would be passed over for shipped "
-                    "ones. Write the values of options with `=`, run pytest with "
-                    f"--rootdir={directory}, set geom_suites in the ini file, or name the suite with --geom-suite=FILE"
-                )
-
-
-def _inside_repository(directory: Path) -> Iterator[Path]:
-    """`directory` and those above it, up to the one that holds ``.git``."""
-    for above in (directory, *directory.parents):
-        yield above
-        if (above / ".git").exists():
-            return
-
-
-def is_suite(path: Path) -> bool:
-    """Whether a file is meant as a suite, and is no other YAML file."""
-    return _holds(path, SUITE)
-
-
-def _holds(path: Path, mark: re.Pattern[bytes]) -> bool:
-    try:
-        with path.open("rb") as file:
-            return mark.search(file.read(1 << 16)) is not None
-    except OSError:
-        return False
-
-
-def _real(path: Path) -> Path:
-    """`path` with links followed; other than `Path.resolve`, it takes a circle of links as it is."""
-    return Path(os.path.realpath(path))

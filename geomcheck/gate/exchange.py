@@ -7,12 +7,15 @@ it hands out the first test, so workers never wait and never measure.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from geomcheck.errors import NoBaseline, RunError, UsageError
-from geomcheck.files import working_in
+from geomcheck.files import replacing, working_in
 from geomcheck.gate.items import Collection
 from geomcheck.gate.session import Gate, Measurement
 from geomcheck.record import Record, read_record, write_record
@@ -20,6 +23,7 @@ from geomcheck.suite import Suite, load_suite
 
 _PLAN = "plan.json"
 _RECORDS = "records.json"
+_COLLECTED = "collected.json"
 
 
 class Exchange:
@@ -30,10 +34,11 @@ class Exchange:
         self._loaded: dict[str, Record] = {}
 
     @staticmethod
-    def announce(directory: Path, gate: Gate, invoked: Path) -> None:
-        """Controller: say which suites judge which runs, and in which directory pytest was `invoked`."""
+    def announce(directory: Path, gate: Gate, config: pytest.Config) -> None:
+        """Controller: say which suites judge which runs, what to collect, and in which directory pytest was invoked."""
         suites = {str(file): gate.collection_of(file) for file in gate.pairings}
-        (directory / _PLAN).write_text(json.dumps({"suites": suites, "invoked": str(invoked)}))
+        plan = {"suites": suites, "arguments": config.args, "invoked": str(config.invocation_params.dir)}
+        (directory / _PLAN).write_text(json.dumps(plan))
 
     @staticmethod
     def publish(directory: Path, gate: Gate) -> None:
@@ -47,6 +52,22 @@ class Exchange:
         if gate.reference:
             reference = _lay_out(gate.reference, directory, "reference.parquet")
         (directory / _RECORDS).write_text(json.dumps({"records": records, "reference": reference}))
+
+    @property
+    def arguments(self) -> list[str]:
+        """Worker: what to collect."""
+        arguments: list[str] = self._plan["arguments"]
+        return arguments
+
+    def note_collected(self, files: Iterable[Path]) -> None:
+        """Worker: say which files were collected, each worker the same."""
+        with replacing(self.directory / _COLLECTED) as partial:
+            partial.write_text(json.dumps([str(file) for file in files]))
+
+    @property
+    def collected(self) -> set[Path]:
+        """Controller: the files that workers have collected."""
+        return {Path(file) for file in json.loads((self.directory / _COLLECTED).read_text())}
 
     def collection_of(self, file: Path) -> Collection | None:
         """How a suite file is collected; None for a file that is no suite of this session."""

@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 
 from geomcheck.api import measure
-from geomcheck.errors import GeomcheckError
+from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.files import working_in
+from geomcheck.gate.arguments import collect_suites
+from geomcheck.gate.candidates import asked, real
 from geomcheck.gate.exchange import Exchange
-from geomcheck.gate.items import ExpectationItem, Provider, SuiteFile, facts, item_name
+from geomcheck.gate.items import ExpectationItem, Provider, SuiteFile, facts
+from geomcheck.gate.ledger import Ledger
 from geomcheck.gate.outputs import Found, Outputs
 from geomcheck.gate.session import Demand, Gate
 from geomcheck.gate.settings import open_gate
+from geomcheck.options import miswritten, typed
 from geomcheck.record import Record
 from geomcheck.report.ci import github
 from geomcheck.report.ci.pytest_html import extras
@@ -40,11 +44,17 @@ def activate(config: pytest.Config) -> None:
     """
     hooks: ControllerHooks | WorkerHooks
     if hasattr(config, "workerinput"):
-        hooks = WorkerHooks(Exchange(Path(config.workerinput["geomcheck"])))
+        exchange = Exchange(Path(config.workerinput["geomcheck"]))
+        hooks, config.args = WorkerHooks(exchange), exchange.arguments
     else:
         try:
+            if problem := miswritten(typed(config)):
+                raise UsageError(problem)
             with working_in(config.invocation_params.dir):
-                hooks = ControllerHooks(config, open_gate(config))
+                wanted = asked(config)
+                gate = open_gate(config, wanted.candidates)
+                hooks = ControllerHooks(config, gate, Ledger(gate, wanted.directories))
+                collect_suites(config, wanted)
         except (GeomcheckError, OSError) as error:
             raise pytest.UsageError(f"geomcheck: {printable(str(error))}") from None
     config.stash[HOOKS] = hooks
@@ -62,6 +72,7 @@ class Hooks:
 
     def __init__(self, source: Provider) -> None:
         self.source = source
+        self.collected: set[Path] = set()
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
         """Collect the candidate suites; one that judges no run has no items, a broken one says so."""
@@ -70,6 +81,21 @@ class Hooks:
             return None
         node_id, runs = plan
         return SuiteFile.from_parent(parent, path=file_path, nodeid=node_id, runs=runs, source=self.source)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
+        """Look into every suite: ``--lf`` passes over files that it cannot find by the path of a node id."""
+        if not isinstance(collector, SuiteFile):
+            return None
+        report: pytest.CollectReport = collector.config.pluginmanager.getplugin("runner").pytest_make_collect_report(
+            collector
+        )
+        return report
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note the files that were collected."""
+        found = (node for node in report.result or () if isinstance(node, pytest.File | pytest.Item))
+        self.collected |= {real(node.path) for node in found}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -88,14 +114,21 @@ class WorkerHooks(Hooks):
 
     def __init__(self, exchange: Exchange) -> None:
         super().__init__(exchange)
+        self._exchange = exchange
         self.first_record = exchange.first_record
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self) -> None:
+        """Tell the controller which files were collected, before it hears of the tests in them."""
+        self._exchange.note_collected(self.collected)
 
 
 class ControllerHooks(Hooks):
     """In the main process: measures, collects verdicts, writes outputs, decides the exit status."""
 
-    def __init__(self, config: pytest.Config, gate: Gate) -> None:
+    def __init__(self, config: pytest.Config, gate: Gate, ledger: Ledger) -> None:
         super().__init__(gate)
+        self.ledger = ledger
         self.config = config
         self.gate = gate
         self.screen = Screen.of(config)
@@ -103,9 +136,9 @@ class ControllerHooks(Hooks):
         self._verdicts: dict[tuple[str, str, str], SessionFacts] = {}
         self._exchange_directory: Path | None = None
         self._complaints: list[str] = []
-        self._collected: set[str] = set()
         self._cut_short = False
         self._outputs = Outputs(config, gate)
+        ledger.collected = self.collected
 
     @property
     def verdicts(self) -> list[SessionFacts]:
@@ -118,12 +151,18 @@ class ControllerHooks(Hooks):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
-        """Note the suites that workers collected."""
-        self._collected |= {name.partition("::")[0] for name in ids}
+        """Note what a worker collected, and is to run."""
+        assert self._exchange_directory is not None
+        self.collected |= Exchange(self._exchange_directory).collected
+        self.ledger.selected |= set(ids)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note what is to run."""
+        self.ledger.selected |= {item.nodeid for item in session.items}
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note the suites that were collected, and for the outputs what is wrong with them."""
-        self._collected.add(report.nodeid)
+        """Note also, for the outputs, what is wrong with a suite."""
+        super().pytest_collectreport(report)
         if report.failed:
             self.errors.append(str(report.longrepr))
 
@@ -151,7 +190,7 @@ class ControllerHooks(Hooks):
         starts = option.continue_on_collection_errors or not session.testsfailed
         if starts and not option.collectonly:
             if self._exchange_directory is None:
-                self._measure(_selected(session, self.gate))
+                self._measure(self.ledger.demands)
             else:
                 self._measure(self.gate.demands)
                 Exchange.publish(self._exchange_directory, self.gate)
@@ -162,7 +201,7 @@ class ControllerHooks(Hooks):
         """Tell a worker of pytest-xdist which runs there are and where records will be."""
         if self._exchange_directory is None:
             self._exchange_directory = Path(tempfile.mkdtemp(prefix="geomcheck-"))
-            Exchange.announce(self._exchange_directory, self.gate, self.config.invocation_params.dir)
+            Exchange.announce(self._exchange_directory, self.gate, self.config)
         node.workerinput["geomcheck"] = str(self._exchange_directory)
         here = self.config.invocation_params.dir
         if node.gateway.spec.popen and Path.cwd() != here:  # it started where a conftest has gone since
@@ -176,11 +215,13 @@ class ControllerHooks(Hooks):
             self._keep(counted)
             if counted["outcome"] == verdict["outcome"]:
                 text.explain(report, verdict, self.screen)
-        elif verdict is None and report.failed:
-            why = f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
-            for pairing, suite, run, expectation in self.gate.demands:
-                if report.nodeid == f"{pairing.node_id}::{item_name(expectation, run, pairing.runs)}":
-                    self._keep(facts(unmeasured(expectation, why), run, suite))
+        elif verdict is None and not report.passed:
+            last = (report.longreprtext.strip().splitlines() or ["no reason given"])[-1]
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else last
+            for demand in (demand for demand in self.gate.demands if demand.node_id == report.nodeid):
+                why, expectation = f"it was not judged: {reason}", demand.expectation
+                verdict = unmeasured(expectation, why, outcome="error" if report.failed else "info")
+                self._keep(facts(verdict, demand.run, demand.suite))
 
     def _keep(self, verdict: SessionFacts) -> None:
         """Keep a verdict in place of an earlier one, where a plugin runs what failed again."""
@@ -201,12 +242,11 @@ class ControllerHooks(Hooks):
             self._complaints.append("cut short: no verdicts, record or report are written")
         elif not self.config.option.collectonly:
             verdicts = self.verdicts
-            self._complaints += self._uncollected()
-            judged = any(verdict["observed"] for verdict in verdicts)
-            if verdicts and not judged and exitstatus == pytest.ExitCode.OK:
-                self._complaints.append("no expectation was judged")
-            if exitstatus == pytest.ExitCode.OK and (not judged or self._complaints):
-                session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+            self._complaints += self.ledger.uncollected()
+            if exitstatus == pytest.ExitCode.OK:
+                self._complaints += self.ledger.unjudged(verdicts)
+                if self._complaints:
+                    session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
             with working_in(self.config.invocation_params.dir):
                 lost = self._outputs.write(Found(self.gate, verdicts, self.errors))
             if lost:
@@ -237,19 +277,6 @@ class ControllerHooks(Hooks):
         with working_in(self.config.invocation_params.dir):
             self.gate.measure(wanted, lambda subject: shown(subject.name, self.screen))
 
-    def _uncollected(self) -> list[str]:
-        """What to say of suites that judge a run and that pytest passed over, unless the user left tests out."""
-        option = self.config.option
-        left_out = (option.keyword, option.markexpr, option.deselect, option.ignore, option.ignore_glob)
-        return [
-            f"{pairing.file} {'was named' if pairing.named else 'applies'}, but pytest did not collect it: "
-            "its directory is one that pytest does not enter, or pytest (before 9) took another argument below the "
-            "same directory instead. Name the suite without a directory that contains it"
-            for pairing in self.gate.pairings.values()
-            if pairing.node_id not in self._collected
-            if pairing.named or (pairing.runs and not any(left_out))
-        ]
-
 
 def _counted(verdict: SessionFacts, report: pytest.TestReport) -> SessionFacts:
     """A verdict as pytest counts its test: xfail, or another plugin, may have overruled it."""
@@ -265,15 +292,6 @@ def _counted(verdict: SessionFacts, report: pytest.TestReport) -> SessionFacts:
     else:
         return verdict
     return {**verdict, "outcome": outcome, "warnings": [*verdict["warnings"], remark]}
-
-
-def _selected(session: pytest.Session, gate: Gate) -> list[Demand]:
-    """The expectations that are left after -k, -m and --lf."""
-    return [
-        Demand(gate.pairings[item.path.resolve()], item.suite, item.run, item.expectation)
-        for item in session.items
-        if isinstance(item, ExpectationItem)
-    ]
 
 
 def _quieten(config: pytest.Config) -> None:

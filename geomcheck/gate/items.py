@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
-from geomcheck.gate.candidates import is_suite
+from geomcheck.gate.project import is_suite
 from geomcheck.record import Record
 from geomcheck.report.facts import SessionFacts
 from geomcheck.report.safe import printable
@@ -114,4 +114,4 @@ class ExpectationItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """The suite's line, so that annotations point at it."""
-        return self.path, self.expectation.position.line - 1, self.name
+        return self.suite.file, self.expectation.position.line - 1, self.name

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from geomcheck.checkpoints import BaseWeights, Run, at_hand, comparable, find_base
 from geomcheck.errors import NoBaseline, RunError, SuiteError, UsageError
 from geomcheck.gate.candidates import Candidate
+from geomcheck.gate.items import item_name
 from geomcheck.gate.subjects import GivenRun
 from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.provenance import require_measured_against
@@ -85,6 +86,11 @@ class Demand(NamedTuple):
         """What its verdict is known by: the run, the suite's path and the expectation's id."""
         return self.run, self.suite.path, self.expectation.id
 
+    @property
+    def node_id(self) -> str:
+        """What pytest knows it by."""
+        return f"{self.pairing.node_id}::{item_name(self.expectation, self.run, self.pairing.runs)}"
+
 
 class Gate:
     """Everything that a session with ``--geom-run`` knows.
@@ -103,7 +109,7 @@ class Gate:
     def __init__(
         self,
         subjects: list[GivenRun],
-        candidates: list[Candidate],
+        candidates: Sequence[Candidate],
         *,
         base: BaseWeights | None = None,
         reference: GivenRun | None = None,
@@ -285,7 +291,7 @@ class Gate:
             suite = load_suite(candidate.file)
         except SuiteError as error:
             return Pairing(**vars(candidate), error=error)
-        judged = [name for name, one in self.subjects.items() if candidate.named or suite.applies(one.own_name)]
+        judged = [name for name, one in self.subjects.items() if candidate.named or suite.applies(*one.names)]
         return Pairing(**vars(candidate), suite=suite, runs=tuple(judged))
 
     def _require_suites(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -13,7 +14,8 @@ import pytest
 from geomcheck.checkpoints import BaseWeights, Incomplete, open_base
 from geomcheck.checkpoints.hub import is_hub_id
 from geomcheck.errors import GeomcheckError, NoBaseline, UsageError
-from geomcheck.gate.candidates import CANDIDATES
+from geomcheck.gate.candidates import Candidate
+from geomcheck.gate.project import expanded
 from geomcheck.gate.session import Gate
 from geomcheck.gate.subjects import GivenRun, open_subject, open_subjects
 from geomcheck.measurement import Cache, Resources, parse_workers
@@ -22,15 +24,13 @@ from geomcheck.options import OPTIONS, option
 from geomcheck.record.parquet import SUFFIX
 
 
-def open_gate(config: pytest.Config) -> Gate:
+def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
     """Open the runs that the options name; surveys them, reads no weights.
 
     Raises:
         UsageError: no such run, base or reference, no suite for a run, or a bad value.
         RunError: a run cannot be trusted.
     """
-    if CANDIDATES not in config.stash:
-        raise UsageError("the plugin was loaded too late, by a conftest: load it with -p geomcheck.plugin")
     given = config.option
     resources = Resources(
         workers=parse_workers(setting(config, "workers"), option="--geom-workers="),
@@ -42,7 +42,7 @@ def open_gate(config: pytest.Config) -> Gate:
     outputs = [declared.output for declared in OPTIONS if declared.output and getattr(given, declared.key)]
     gate = Gate(
         open_subjects(given.geom_run, incomplete=incomplete),
-        config.stash[CANDIDATES],
+        candidates,
         base=_base(config),
         reference=_reference(given.geom_reference, incomplete) if given.geom_reference and not missing else None,
         missing_baseline=missing,
@@ -66,7 +66,7 @@ def setting(config: pytest.Config, name: str) -> str | None:
 def _in_ini(config: pytest.Config, name: str) -> Path | None:
     """A path of the ini file, where it counts from the rootdir."""
     value = config.getini(option(name).ini_key)
-    return config.rootpath / Path(value).expanduser() if value else None
+    return config.rootpath / expanded(value, option(name).ini_key) if value else None
 
 
 def _base(config: pytest.Config) -> BaseWeights | None:

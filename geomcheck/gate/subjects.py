@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, count
@@ -23,9 +24,11 @@ class GivenRun:
     record: Record | None = None
 
     @property
-    def own_name(self) -> str:
-        """The name of the run's directory, which is not always unique."""
-        return self.run.name if self.run else self.record.run if self.record else self.name
+    def names(self) -> tuple[str, ...]:
+        """What `applies_to` may match: the name of its directory, and that of the link by which it was given."""
+        if self.run is None:
+            return (self.record.run if self.record else self.name,)
+        return tuple({self.run.name, Path(os.path.abspath(self.path)).name})
 
 
 def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> list[GivenRun]:

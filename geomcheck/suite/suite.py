@@ -40,13 +40,13 @@ class Suite:
         conditions = (expectation.condition for expectation in self.expectations)
         return tuple(path for condition in conditions for path in condition.parties)
 
-    def applies(self, run_name: str) -> bool:
-        """Whether the patterns let a run of this name in; where all exclude, every other run is let in."""
+    def applies(self, *names: str) -> bool:
+        """Whether the patterns let a run of these names in; where all exclude, every other run is let in."""
         excluded = [pattern[1:] for pattern in self.applies_to if pattern.startswith("!")]
         included = [pattern for pattern in self.applies_to if not pattern.startswith("!")]
-        if any(fnmatchcase(run_name, pattern) for pattern in excluded):
+        if any(fnmatchcase(name, pattern) for name in names for pattern in excluded):
             return False
-        return not included or any(fnmatchcase(run_name, pattern) for pattern in included)
+        return not included or any(fnmatchcase(name, pattern) for name in names for pattern in included)
 
     def requests(self, record: Record) -> dict[str, set[Request]]:
         """What must be measured, by weight name, to judge every expectation that can be answered at all.
