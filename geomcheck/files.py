@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -77,6 +78,21 @@ def working_in(directory: str | Path) -> Iterator[None]:
     finally:
         if before is not None:
             os.chdir(before)
+
+
+def require_readable(path: str | Path, what: str) -> None:
+    """Refuse a path that cannot be shown, or that libraries in other languages cannot open.
+
+    Raises:
+        UsageError: it has control characters, or is no UTF-8, be it only in the encoding that the locale asks for.
+    """
+    text = str(path)
+    if any("\udc80" <= character <= "\udcff" for character in text):
+        used = sys.getfilesystemencoding()
+        advice = "rename it" if used == "utf-8" else f"this locale says {used}: set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+        raise UsageError(f"{what} {text!a}: its path is not readable as {used}; {advice}")
+    if not text.isprintable():
+        raise UsageError(f"{what} {text!a}: its path has control characters; rename it")
 
 
 def displayed(path: Path) -> str:

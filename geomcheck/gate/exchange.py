@@ -71,7 +71,8 @@ class Exchange:
 
     def collection_of(self, file: Path) -> Collection | None:
         """How a suite file is collected; None for a file that is no suite of this session."""
-        return self._plan["suites"].get(str(file.resolve()))
+        planned = self._plan["suites"].get(str(file.resolve()))
+        return planned and Collection(*planned)
 
     def suite_of(self, file: Path) -> Suite:
         """The suite of a file. Raises SuiteError."""

@@ -79,8 +79,11 @@ class Hooks:
         plan = self.source.collection_of(file_path)
         if plan is None:
             return None
-        node_id, runs = plan
-        return SuiteFile.from_parent(parent, path=file_path, nodeid=node_id, runs=runs, source=self.source)
+        ignored = not plan.named and parent.session.gethookproxy(file_path.parent).pytest_ignore_collect(
+            collection_path=file_path, config=parent.config
+        )
+        runs = () if ignored else plan.runs
+        return SuiteFile.from_parent(parent, path=file_path, nodeid=plan.node_id, runs=runs, source=self.source)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
@@ -216,10 +219,8 @@ class ControllerHooks(Hooks):
             if counted["outcome"] == verdict["outcome"]:
                 text.explain(report, verdict, self.screen)
         elif verdict is None and not report.passed:
-            last = (report.longreprtext.strip().splitlines() or ["no reason given"])[-1]
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else last
             for demand in (demand for demand in self.gate.demands if demand.node_id == report.nodeid):
-                why, expectation = f"it was not judged: {reason}", demand.expectation
+                why, expectation = _not_judged(report), demand.expectation
                 verdict = unmeasured(expectation, why, outcome="error" if report.failed else "info")
                 self._keep(facts(verdict, demand.run, demand.suite))
 
@@ -242,12 +243,12 @@ class ControllerHooks(Hooks):
             self._complaints.append("cut short: no verdicts, record or report are written")
         elif not self.config.option.collectonly:
             verdicts = self.verdicts
-            self._complaints += self.ledger.uncollected()
-            if exitstatus == pytest.ExitCode.OK:
-                self._complaints += self.ledger.unjudged(verdicts)
-                if self._complaints:
-                    session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
             with working_in(self.config.invocation_params.dir):
+                self._complaints += self.ledger.uncollected()
+                if exitstatus == pytest.ExitCode.OK:
+                    self._complaints += self.ledger.unjudged(verdicts)
+                    if self._complaints:
+                        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
                 lost = self._outputs.write(Found(self.gate, verdicts, self.errors))
             if lost:
                 self._complaints += [f"an output could not be written: {why}" for why in lost]
@@ -261,7 +262,8 @@ class ControllerHooks(Hooks):
         session, written = self.gate.reported(), self._outputs.written
         summary.write_summary(terminalreporter, session, self.verdicts, written, self.screen)
         for complaint in self._complaints:
-            terminalreporter.write_line(printable(f"geomcheck: {complaint}"), red=True, bold=True)
+            for line in self.screen.sentence(printable(f"geomcheck: {complaint}"), hang=2):
+                terminalreporter.write_line(line, red=True, bold=True)
         with working_in(self.config.invocation_params.dir):
             annotations = _annotations(self.config, self.verdicts, self.errors)
         for line in annotations:
@@ -276,6 +278,13 @@ class ControllerHooks(Hooks):
     def _measure(self, wanted: Sequence[Demand]) -> None:
         with working_in(self.config.invocation_params.dir):
             self.gate.measure(wanted, lambda subject: shown(subject.name, self.screen))
+
+
+def _not_judged(report: pytest.TestReport) -> str:
+    """Why a test was not run, in the words of pytest or of a plugin."""
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2]
+    return f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
 
 
 def _counted(verdict: SessionFacts, report: pytest.TestReport) -> SessionFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 
@@ -17,15 +17,20 @@ from geomcheck.report.safe import printable
 from geomcheck.report.text import verdicts as text
 from geomcheck.suite import Expectation, Suite, Verdict, judge, unmeasured
 
-Collection = tuple[str, Sequence[str]]
-"""The node id of a suite file, and the runs that it judges."""
+
+class Collection(NamedTuple):
+    """A suite file for pytest: its node id, the runs that it judges, and whether the user named it."""
+
+    node_id: str
+    runs: Sequence[str]
+    named: bool
 
 
 class Provider(Protocol):
     """Where suite files and their items find suites, and what was measured."""
 
     def collection_of(self, file: Path) -> Collection | None:
-        """The node id of a suite file and the runs that it judges; None for a file that is no suite of this session."""
+        """How a suite file is collected; None for a file that is no suite of this session."""
 
     def suite_of(self, file: Path) -> Suite:
         """The suite of a file. Raises SuiteError."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from geomcheck._text import plural
+from geomcheck.files import displayed
 from geomcheck.gate.session import Demand, Gate
 from geomcheck.report.facts import SessionFacts
 
@@ -49,21 +50,21 @@ class Ledger:
     def _suites(self) -> Iterator[str]:
         for pairing in self._gate.pairings.values():
             if (pairing.named or pairing.runs or pairing.error) and pairing.file not in self.collected:
+                asked = "was named" if pairing.named else "applies"
                 yield (
-                    f"{pairing.file} {'was named' if pairing.named else 'applies'}, but pytest did not collect it: a "
-                    "conftest or a plugin left it out, or pytest (before 9) took another argument below the same "
-                    "directory instead"
+                    f"{displayed(pairing.file)} {asked}, but pytest did not collect it: a conftest or a plugin left it "
+                    "out, or pytest (before 9) took another argument below the same directory instead"
                 )
 
     def _in_directories(self) -> Iterator[str]:
         """Directories that the user named and that hold nothing to judge by, nor other tests."""
         idle = {pairing.file for pairing in self._gate.pairings.values() if pairing.suite and not pairing.runs}
+        runs = " or ".join(self._gate.subjects)
         for directory in self._directories:
             held = {file for file in self.collected | idle if file.is_relative_to(directory)}
-            if not held:
-                yield f"{directory} was named and holds no suite (`geomcheck: 1` in a .yaml file) and no test"
-            elif held <= idle:
-                yield f"{directory} was named, and none of its suites applies to {' or '.join(self._gate.subjects)}"
+            if held <= idle:
+                none = f"none of its suites applies to {runs}" if held else "it holds no suite and no test"
+                yield f"{displayed(directory)} was named, and {none}"
 
 
 def _listed(demands: Iterable[Demand], most: int = 5) -> str:

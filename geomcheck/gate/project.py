@@ -19,8 +19,8 @@ BESIDE_GLOBS = ("*.yaml", "*.yml", *DEFAULT_GLOBS)
 
 INI_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 
-SUITE = re.compile(rb"""(?m)^[{\s]*["']?geomcheck["']?\s*:""")
-"""What tells a suite from other YAML files."""
+SUITE = re.compile(rb"""(?m)^[{\s]*["']?(geomcheck|expect)["']?\s*:""")
+"""What tells a suite from other YAML files, be it one that lacks something."""
 
 SETTING = re.compile(rb"""(?m)^\s*["']?geom_suites["']?\s*=""")
 """What an ini file has that says where suites are."""
@@ -96,7 +96,8 @@ def _of_entry(root: Path, entry: str) -> list[Path]:
     place = root / expanded(entry, "geom_suites")
     if place.is_file():
         return [place]
-    return suites_in(place) if place.is_dir() else _matching(root, [expanded(entry, "geom_suites", quote=True)])
+    pattern = expanded(entry, "geom_suites", quote=True)
+    return _matching(root, [f"{pattern}/*.yaml", f"{pattern}/*.yml"] if place.is_dir() else [pattern])
 
 
 def _matching(root: Path, globs: Iterable[str]) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from geomcheck.checkpoints import BaseWeights, Run, at_hand, comparable, find_base
 from geomcheck.errors import NoBaseline, RunError, SuiteError, UsageError
 from geomcheck.gate.candidates import Candidate
-from geomcheck.gate.items import item_name
+from geomcheck.gate.items import Collection, item_name
 from geomcheck.gate.subjects import GivenRun
 from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.provenance import require_measured_against
@@ -160,10 +160,10 @@ class Gate:
             for expectation in pairing.suite.expectations
         ]
 
-    def collection_of(self, file: Path) -> tuple[str, Sequence[str]] | None:
-        """The node id of a suite file and the runs that it judges; None for a file that is no suite of this session."""
+    def collection_of(self, file: Path) -> Collection | None:
+        """How a suite file is collected; None for a file that is no suite of this session."""
         pairing = self.pairings.get(file.resolve())
-        return (pairing.node_id, pairing.runs) if pairing else None
+        return Collection(pairing.node_id, pairing.runs, pairing.named) if pairing else None
 
     def suite_of(self, file: Path) -> Suite:
         """The suite of a file, which is loaded once. Raises SuiteError."""
@@ -220,7 +220,6 @@ class Gate:
             runs=[run for subject in self.subjects.values() for run in self._reported(subject)],
             omissions=[f"{s.name}: {omission}" for s in subjects if s.run for omission in s.run.omissions],
             notices=tuple(self.notices),
-            missing_baseline=self.missing_baseline,
         )
 
     def _reported(self, subject: GivenRun) -> Iterator[Reported]:

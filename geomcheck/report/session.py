@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geomcheck._text import plural
-from geomcheck.errors import NoBaseline
 from geomcheck.record import Origin, Record
 from geomcheck.report.facts import Judged, SessionFacts, grouped
 from geomcheck.report.figures import Figures
@@ -56,13 +56,11 @@ class Session:
         runs: in the order in which they were given; one that is compared with several W0 once for each.
         omissions: which checkpoints were left out, with the run's name.
         notices: what the session noticed beside.
-        missing_baseline: the record to compare with, where it is not there yet.
     """
 
     runs: Sequence[Reported]
     omissions: Sequence[str] = ()
     notices: Sequence[str] = ()
-    missing_baseline: str | None = None
 
     @property
     def each_once(self) -> list[Reported]:
@@ -72,9 +70,8 @@ class Session:
     def notes(self, verdicts: Sequence[SessionFacts]) -> list[str]:
         """A line for all that a reader should know beside the verdicts."""
         notes = [f"note: {run.name}: {note}" for run in self.runs for note in run.notes]
-        unjudged = sum(facts["outcome"] == "info" and not facts["observed"] for facts in verdicts)
-        missing = NoBaseline(self.missing_baseline or "")
-        notes += [f"note: {plural(unjudged, 'expectation')} not judged: {missing}"] if unjudged else []
+        unjudged = [facts["message"] for facts in verdicts if facts["outcome"] == "info" and not facts["observed"]]
+        notes += [f"note: {plural(count, 'expectation')} not judged: {why}" for why, count in Counter(unjudged).items()]
         notes += [f"note: {notice}" for notice in self.notices]
         warnings = (f"warning: {facts['id']}: {warning}" for facts in verdicts for warning in facts["warnings"])
         return [*notes, *dict.fromkeys(warnings)]

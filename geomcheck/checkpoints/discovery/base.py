@@ -18,6 +18,7 @@ from geomcheck.checkpoints.run import BaseWeights, Run
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
+from geomcheck.files import require_readable
 
 MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/consolidated", "model")
 """Where weights may lie in a model directory that is no step directory."""
@@ -37,8 +38,7 @@ def open_base(path: str | Path, how: str) -> BaseWeights:
         UsageError: it is no directory with weights, or no model that the Hub gives.
     """
     directory = Path(path)
-    if not str(path).isprintable():
-        raise UsageError(f"W0: {str(path)!a} ({how}) has control characters; rename it")
+    require_readable(path, f"W0 ({how})")
     if not directory.exists() and is_hub_id(str(path)):
         return BaseWeights(open_weights(fetched(str(path), how)), f"{how}: {path} of the Hugging Face Hub")
     if not directory.is_dir():

@@ -16,6 +16,7 @@ from geomcheck.checkpoints.run import Checkpoint, Run, share_done
 from geomcheck.checkpoints.scores import Account, account_of, trainer_state
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
+from geomcheck.files import require_readable
 
 Incomplete = Literal["skip", "error"]
 """What to do with incomplete checkpoints: leave them out with a note, or refuse the run."""
@@ -39,8 +40,7 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | 
     directory = Path(path)
     if incomplete not in get_args(Incomplete):
         raise UsageError(f"incomplete={incomplete}: give {' or '.join(get_args(Incomplete))}")
-    if not str(path).isprintable():
-        raise UsageError(f"the run {str(path)!a}: its path has control characters; rename it")
+    require_readable(path, "the run")
     if not directory.is_dir():
         if directory.exists():
             raise UsageError(f"the run {directory} is a file, not a run directory")
