@@ -17,7 +17,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """A path beside `target`, which is renamed to it where the context ends without an error. Raises UsageError."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".geomcheck-")  # whatever the target's length
     except OSError as error:
         raise UsageError(f"{target}: cannot write there: {error.strerror}") from error
     partial = Path(name)

@@ -69,10 +69,10 @@ def write_run(directory: Path, base: Tensors, checkpoints: Mapping[int, Tensors]
     return directory
 
 
-def simple_run(directory: Path, steps: tuple[int, ...] = (10, 20, 30)) -> Path:
-    """A healthy run: one direction per weight, growing with the steps."""
+def simple_run(directory: Path, steps: tuple[int, ...] = (10, 20, 30), *, scale: float = 1e-3) -> Path:
+    """A healthy run, whose update grows with the steps."""
     base = base_weights()
-    return write_run(directory, base, {step: moved(base, 1e-3 * step, seed=step) for step in steps})
+    return write_run(directory, base, {step: moved(base, scale * step, seed=step) for step in steps})
 
 
 def repeats(directory: Path, count: int, *, scale: float = 1e-2, base_seed: int = 0) -> list[Path]:

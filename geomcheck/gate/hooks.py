@@ -87,8 +87,8 @@ class Hooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
-        """Look into every suite: ``--lf`` passes over files that it cannot find by the path of a node id."""
-        if not isinstance(collector, SuiteFile):
+        """Look into a suite outside the rootdir: ``--lf`` passes over files that are not where their node id says."""
+        if not isinstance(collector, SuiteFile) or collector.config.rootpath / collector.nodeid == collector.path:
             return None
         report: pytest.CollectReport = collector.config.pluginmanager.getplugin("runner").pytest_make_collect_report(
             collector
@@ -318,9 +318,10 @@ def _quieten(config: pytest.Config) -> None:
 def _annotations(config: pytest.Config, verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> list[str]:
     """Lines that GitHub Actions turns into annotations of the suites; none elsewhere.
 
-    Verdicts are left to the plugin that annotates every failed test, where that is installed.
+    Failures are left to the plugin that annotates every failed test, where that is installed; it knows no warnings.
     """
     if not github.wanted():
         return []
     covered = config.pluginmanager.hasplugin(github.ANNOTATING_PLUGIN)
-    return [*github.of_errors(errors), *github.of_verdicts([] if covered else verdicts)]
+    left = [verdict for verdict in verdicts if verdict["outcome"] == "warned"] if covered else verdicts
+    return [*github.of_errors(errors), *github.of_verdicts(left)]

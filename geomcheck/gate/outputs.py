@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +21,11 @@ from geomcheck.report import document
 from geomcheck.report.ci import markdown
 from geomcheck.report.facts import Judged, SessionFacts, judged
 
+FLAGS = {"xmlpath": "--junitxml", "htmlpath": "--html", "log_file": "--log-file", "report_log": "--report-log"}
+"""How options of other plugins are written, by their names in pytest's namespace; others are told by that name."""
+
 NAME_LENGTH = 100
 """Characters of a run's name in the name of a file."""
-
-OTHERS = {"--junitxml": "xmlpath", "--html": "htmlpath"}
-"""Outputs of other plugins, and the names of their values in pytest's namespace."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,13 @@ class Outputs:
 
     def __init__(self, config: pytest.Config, gate: Gate) -> None:
         given = {declared: getattr(config.option, declared.key) for declared in OPTIONS if declared.output}
+        for flag, path in ((declared.flagged, path) for declared, path in given.items() if path is not None):
+            if path.endswith(os.sep):
+                raise UsageError(f"{flag}={path} is a directory; name a file in it")
         named = {declared.flagged: Path(path) for declared, path in given.items() if path is not None}
         self._places = [(one.output, named[one.flagged]) for one in given if one.output and one.flagged in named]
         self.written: list[tuple[str, Path]] = []
-        _require_different(config.option, named)
+        _require_different(config, named)
         for flag, path in named.items():
             require_writable(path, inputs=gate.inputs(), option=f"{flag}=")
             if not config.option.collectonly:
@@ -75,13 +77,18 @@ class Outputs:
         return lost
 
 
-def _require_different(options: Namespace, ours: Mapping[str, Path]) -> None:
-    """Refuse one file for two outputs, of ours or of other plugins, which would replace each other."""
-    theirs = {flag: os.path.expanduser(getattr(options, key, None) or "") for flag, key in OTHERS.items()}
-    flags: dict[Path, list[str]] = {}
-    for flag, path in {**ours, **{flag: Path(path) for flag, path in theirs.items() if path}}.items():
-        flags.setdefault(path.resolve(), []).append(flag)
-    for several in (found for found in flags.values() if len(found) > 1):
+def _require_different(config: pytest.Config, ours: Mapping[str, Path]) -> None:
+    """Refuse one file for two outputs, of ours or of other plugins, which would replace each other.
+
+    What other plugins write is not known, so no value of theirs may be one of our paths.
+    """
+    keys = {declared.key for declared in OPTIONS}
+    theirs = {key: value for key, value in vars(config.option).items() if key not in keys and isinstance(value, str)}
+    named = [*ours.items(), *((key, Path(os.path.expanduser(value))) for key, value in theirs.items() if value)]
+    flags: dict[str, list[str]] = {}
+    for flag, path in named:
+        flags.setdefault(os.path.realpath(path), []).append(FLAGS.get(flag, flag))
+    for several in (found for found in flags.values() if len(found) > 1 and not ours.keys().isdisjoint(found)):
         raise UsageError(f"{' and '.join(several)} name the same file")
 
 
