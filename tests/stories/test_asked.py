@@ -1,0 +1,185 @@
+"""What was asked for is judged, or the session ends with 4 or 5 and says what was not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.stories.conftest import HEALTHY, STRICT
+
+Command = Callable[..., pytest.RunResult]
+
+
+def test_a_directory_has_the_suites_that_lie_in_it(geom: Command, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    gates = pytester.path / "gates"
+    gates.mkdir()
+    (gates / "strict.yaml").write_text(STRICT)
+    (gates / "workflow.yaml").write_text("on: push\n")
+    geom("suites", "gates").assert_outcomes(passed=3, failed=1)
+    geom("gates").assert_outcomes(passed=1, failed=1)
+
+
+def test_a_suite_that_lacks_its_first_line_is_no_other_yaml(
+    geom: Command, write_suite, pytester: pytest.Pytester
+) -> None:
+    write_suite(HEALTHY)
+    (pytester.path / "gates").mkdir()
+    (pytester.path / "gates" / "strict.yaml").write_text(STRICT.replace("geomcheck: 1", ""))
+    result = geom("suites", "gates")
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(["*strict.yaml:*geomcheck*"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)])
+def test_a_directory_that_holds_nothing_is_no_pass(
+    geom: Command, write_suite, pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    write_suite(HEALTHY)
+    for name, content in (("empty", None), ("others", STRICT.replace("opd", "sft")), ("tests", "")):
+        (pytester.path / name).mkdir()
+        if content:
+            (pytester.path / name / "strict.yaml").write_text(content)
+    (pytester.path / "tests" / "test_it.py").write_text("def test_it(): pass\n")
+    result = geom("suites", "empty", "others", "tests", *workers)
+    result.assert_outcomes(passed=3)
+    assert result.ret == 5
+    result.stdout.fnmatch_lines(
+        [
+            "geomcheck: empty was named, and it holds no suite and no test",
+            "geomcheck: others was named, and none of its suites applies to opd",
+        ]
+    )
+    result.stdout.no_fnmatch_line("geomcheck: tests was named*")
+    assert geom("suites", "tests", *workers).ret == 0
+
+
+def test_suites_of_two_projects_are_judged(write_suite, opd_run: Path, pytester: pytest.Pytester) -> None:
+    """pytest takes the first directory's ini file, and its directory for the rootdir."""
+    for name, content in (("a", HEALTHY), ("b", STRICT)):
+        (pytester.path / name / "suites").mkdir(parents=True)
+        (pytester.path / name / "suites" / "mine.yaml").write_text(content)
+        (pytester.path / name / "pytest.ini").write_text("[pytest]\n")
+    result = pytester.runpytest_inprocess("--geom-run=ckpts/opd", "a/suites", "b/suites")
+    result.assert_outcomes(passed=3, failed=1)
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ("suites/*.yaml suites/strict.yaml", "`suites/strict.yaml` names no suite"),
+        ("suites/*.yaml, more/*.yaml", "spaces separate entries, not commas"),
+        ("suites/*.yaml more", "`more` names no suite"),
+        ("suites/*.yaml $NOT_SET/*.yaml", "the variable $NOT_SET is not set"),
+        ("suites/*.yaml ${NOT_SET}/*.yaml", "the variable ${NOT_SET} is not set"),
+        ("suites/*.yaml ~/not-there/*.yaml", "`~/not-there/[*].yaml` names no suite"),
+    ],
+)
+def test_every_entry_of_the_ini_file_means_a_suite(
+    geom: Command, write_suite, pytester: pytest.Pytester, entries: str, told: str
+) -> None:
+    write_suite(HEALTHY)
+    pytester.makeini(f"[pytest]\ngeom_suites = {entries}")
+    result = geom()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*geom_suites in the ini file: *{told}*"])
+
+
+@pytest.mark.parametrize(
+    "entry", ["suites", "suites/", "suites/*.yaml suites/*.yml", "sui*/**/*.yaml", "$PLACE/*.yaml", "${PLACE}/deep"]
+)
+def test_entries_are_files_globs_and_directories(
+    geom: Command, write_suite, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    (write_suite(HEALTHY).parent / "deep").mkdir()
+    write_suite(HEALTHY, "deep/mine")
+    write_suite(HEALTHY)
+    monkeypatch.setenv("PLACE", "suites")
+    pytester.makeini(f"[pytest]\ngeom_suites = {entry}")
+    result = geom()
+    assert result.ret == 0
+    result.assert_outcomes(passed=4 if "**" in entry else 2)
+
+
+def test_a_run_is_known_by_its_link_and_by_what_that_leads_to(
+    write_suite, opd_run: Path, pytester: pytest.Pytester
+) -> None:
+    store = pytester.path / "store"
+    opd_run.parent.rename(store)
+    links = pytester.path / "runs"
+    links.mkdir()
+    (store / "opd").rename(store / "9f8a7b")
+    (store / "opd").symlink_to("9f8a7b")
+    (links / "latest").symlink_to("../store/opd")
+    (links / "opd-nightly").symlink_to("../store/9f8a7b")
+    (links / "tiny-opd").symlink_to("../store/9f8a7b")
+    write_suite(HEALTHY.replace('["opd*"]', '["opd*", "!tiny-*"]'))
+    assert pytester.runpytest_inprocess("--geom-run=runs/opd-nightly").ret == 0
+    assert pytester.runpytest_inprocess("--geom-run=store/9f8a7b").ret == 4
+    assert pytester.runpytest_inprocess("--geom-run=runs/tiny-opd").ret == 4
+
+
+@pytest.mark.parametrize("arguments", [["--ignore=suites/strict.yaml"], ["--ignore-glob=*/strict*"], []])
+def test_what_pytest_ignores_is_not_judged(
+    geom: Command, write_suite, pytester: pytest.Pytester, arguments: list[str]
+) -> None:
+    write_suite(HEALTHY)
+    write_suite(STRICT, "strict")
+    if not arguments:
+        pytester.makeconftest("collect_ignore = ['suites/strict.yaml']")
+    for paths in ([], ["suites"]):
+        result = geom(*paths, *arguments)
+        result.assert_outcomes(passed=2)
+        assert result.ret == 0
+    geom(*arguments, "--geom-suite=strict").assert_outcomes(passed=1, failed=1)
+
+
+def test_ignoring_every_suite_is_no_pass(geom: Command, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    pytester.makepyfile("def test_it(): pass")
+    result = geom("--ignore=suites")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*every suite is left out, by --ignore, *"])
+
+
+def test_what_was_selected_and_did_not_run_is_no_pass(geom: Command, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    pytester.makeconftest("def pytest_runtest_protocol(item): return item.name == 'rank' or None")
+    result = geom("-k", "rank or support")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 5
+    result.stdout.fnmatch_lines(["geomcheck: 1 expectation did not run, and nothing says why: suites/mine.yaml::rank"])
+    assert geom("-k", "support").ret == 0
+
+
+def test_a_mark_that_skips_is_told_and_a_run_without_a_figure_is_no_pass(
+    geom: Command, write_suite, pytester: pytest.Pytester
+) -> None:
+    write_suite(HEALTHY)
+    pytester.makeconftest(
+        "import pytest\n\ndef pytest_collection_modifyitems(items):\n"
+        "    for item in items:\n        if item.name == 'rank':\n"
+        "            item.add_marker(pytest.mark.skip(reason='not today'))\n"
+    )
+    result = geom("--geom-json=v.json")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["  INFO   rank *not measured*", "note: 1 expectation not judged: *not today"])
+    assert json.loads((pytester.path / "v.json").read_text())["summary"]["info"] == 1
+    alone = geom("-k", "rank")
+    assert alone.ret == 5
+    alone.stdout.fnmatch_lines(["geomcheck: no expectation on opd was judged"])
+
+
+def test_workers_that_all_run_everything_leave_one_verdict_of_each(
+    geom: Command, write_suite, pytester: pytest.Pytester
+) -> None:
+    pytest.importorskip("xdist")
+    write_suite(HEALTHY)
+    result = pytester.runpytest_subprocess(
+        "--geom-run=ckpts/opd", "--dist=each", "--tx=2*popen", "--geom-json=v.json", "-p", "no:cacheprovider"
+    )
+    assert result.ret == 0
+    assert json.loads((pytester.path / "v.json").read_text())["summary"]["passed"] == 2
