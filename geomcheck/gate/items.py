@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 
 from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
 from geomcheck.gate.candidates import is_suite
+from geomcheck.gate.settings import setting
 from geomcheck.record import Record
 from geomcheck.report.facts import SessionFacts
 from geomcheck.report.safe import printable
 from geomcheck.report.text import verdicts as text
-from geomcheck.suite import Expectation, Suite, Verdict, judge, unmeasured
+from geomcheck.suite import Expectation, Missing, Suite, Verdict, judge, unmeasured
 
 Collection = tuple[str, Sequence[str]]
 """The node id of a suite file, and the runs that it judges."""
@@ -98,7 +99,8 @@ class ExpectationItem(pytest.Item):
         except GeomcheckError as error:
             self.verdict = unmeasured(self.expectation, str(error))
         else:
-            self.verdict = judge(self.expectation, record, reference)
+            missing = cast(Missing, setting(self.config, "missing-checkpoints"))
+            self.verdict = judge(self.expectation, record, reference, missing=missing)
         self.user_properties += text.properties(self.verdict, printable(self.run))
         failing = ("failed", "error", *(("warned",) if self.config.option.geom_fail_on == "warn" else ()))
         if self.verdict.outcome in failing:

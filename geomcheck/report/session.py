@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from geomcheck._text import plural
 from geomcheck.errors import NoBaseline
 from geomcheck.record import Origin, Record
+from geomcheck.report.causes import warnings
 from geomcheck.report.facts import Judged, SessionFacts, grouped
 from geomcheck.report.figures import Figures
 from geomcheck.report.remarks import notable
@@ -76,5 +77,5 @@ class Session:
         missing = NoBaseline(self.missing_baseline or "")
         notes += [f"note: {plural(unjudged, 'expectation')} not judged: {missing}"] if unjudged else []
         notes += [f"note: {notice}" for notice in self.notices]
-        warnings = (f"warning: {facts['id']}: {warning}" for facts in verdicts for warning in facts["warnings"])
-        return [*notes, *dict.fromkeys(warnings)]
+        doubts = warnings((facts["run"], facts) for facts in verdicts)
+        return [*notes, *(f"warning: {about}: {warning}" for about, warning in doubts)]

@@ -1,0 +1,84 @@
+"""Which checkpoints an expectation could not be held against, though it is about them, and what that comes to.
+
+A run may lack checkpoints that a suite has bands for: a save limit pruned them, they are not complete, training stopped
+early or is still going. It may have others that no band is for. Either way what is there is judged, and the rest named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from geomcheck.record import Point, Record
+from geomcheck.record.points import early_end
+from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.language.places import ALL, LAST, At, Places, no_checkpoint_at
+
+Missing = Literal["error", "info"]
+"""What it comes to where checkpoints could not be judged, and the others hold: an error, or a remark."""
+
+ACCEPT = "--geom-missing-checkpoints=info accepts that"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What an expectation did not look at, in a sentence each.
+
+    Attributes:
+        lacking: why it was not judged as a whole: a checkpoint that it is about is not there, or the run goes on
+            beyond its last band, so that the weights that are used in the end were not judged.
+        remarks: what else a reader should know: checkpoints between bands, a training that ended early.
+    """
+
+    lacking: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def coverage(expectation: Expectation, record: Record, *, ended: bool) -> Coverage:
+    """What `expectation`, which could be judged, did not look at in `record`.
+
+    `ended` says that no checkpoint will follow: only then is it known which checkpoints have no band.
+    """
+    points = record.points
+    absent, end = expectation.at.lacking(points), early_end(points)
+    lacking = (no_checkpoint_at(absent, points) + f", and ended at {end}" * bool(end),) if absent else ()
+    if not ended:
+        return Coverage(lacking)
+    beyond, remarks = _without_band(expectation, record)
+    return Coverage((*lacking, *beyond), (*remarks, *_early_end(expectation, points)))
+
+
+def _without_band(expectation: Expectation, record: Record) -> tuple[Sequence[str], Sequence[str]]:
+    """Where the condition names its checkpoints: those at which it has no figure, or the run has and it does not."""
+    places = expectation.at
+    if not isinstance(places, Places):
+        return (), ()
+    (question,) = expectation.questions()
+    judgeable, banded = question.judgeable(record), places.select(record.points)
+    fixed = [point for point in banded if point not in judgeable]
+    other = [point for point in judgeable if point not in banded]
+    beyond = [point for point in other if point.step > banded[-1].step]
+    between = [point for point in other if point not in beyond]
+    itself = f"{expectation.metric} at {_steps(fixed)} compares that checkpoint with itself: a band says nothing there"
+    lacking = [itself] if fixed else []
+    if beyond:
+        lacking.append(f"no band judges {_steps(beyond)}: the last is that of step {banded[-1].step}")
+    return lacking, [f"no band judges {_steps(between)}"] if between else []
+
+
+def _early_end(expectation: Expectation, points: Sequence[Point]) -> tuple[str, ...]:
+    """A sentence where the last checkpoint, which the expectation names, is not the end of the training."""
+    end = early_end(points)
+    span = expectation.at if isinstance(expectation.at, At) and expectation.at != ALL else None
+    if not end:
+        return ()
+    if (span and span.stop == LAST) or any(LAST in q.partners.values() for q in expectation.questions()):
+        return (f"`last` is not the end of the training: the run ended at {end}",)
+    if span and span.stop.is_beyond(points):
+        return (f"`at` is judged up to there alone: the run ended at {end}",)
+    return ()
+
+
+def _steps(points: Sequence[Point]) -> str:
+    return f"step{'s' * (len(points) > 1)} {', '.join(str(point.step) for point in points)}"
