@@ -66,7 +66,8 @@ class Causes:
 
 
 def warnings(verdicts: Iterable[tuple[str, Facts]]) -> Iterator[tuple[str, str]]:
-    """Every warning on a run, with the expectation that it is about, or the first of them."""
+    """The run and the sentence of every warning, which names the expectation that it is about, or the first of them."""
     told = grouped(((run, warning), facts["id"]) for run, facts in verdicts for warning in facts["warnings"])
-    lines = ((f"{ids[0]}{and_more(len(ids))}", warning) for (_, warning), ids in told.items())
-    return iter(dict.fromkeys(lines))
+    for (run, warning), ids in told.items():
+        about = list(dict.fromkeys(ids))
+        yield run, f"{about[0]}{and_more(len(about))}: {warning}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from geomcheck._text import plural
@@ -77,5 +77,16 @@ class Session:
         missing = NoBaseline(self.missing_baseline or "")
         notes += [f"note: {plural(unjudged, 'expectation')} not judged: {missing}"] if unjudged else []
         notes += [f"note: {notice}" for notice in self.notices]
+        notes += [f"note: {run.name}: {note}" for run in self.each_once for note in _last_unjudged(run, verdicts)]
+        several = len({facts["run"] for facts in verdicts}) > 1
         doubts = warnings((facts["run"], facts) for facts in verdicts)
-        return [*notes, *(f"warning: {about}: {warning}" for about, warning in doubts)]
+        return [*notes, *(f"warning: {f'{run}: ' if several else ''}{warning}" for run, warning in doubts)]
+
+
+def _last_unjudged(run: Reported, verdicts: Sequence[SessionFacts]) -> Iterator[str]:
+    """A sentence where no expectation looks at the last checkpoint, whose weights are those that will be used."""
+    own = [facts for facts in verdicts if facts["run"] == run.name]
+    judged = {entry["step"] for facts in own for entry in facts["observed"]}
+    last = run.record.points[-1].step if run.record and run.record.points else None
+    if judged and last not in judged and not any(facts["cause"] for facts in own):
+        yield f"nothing judges its last checkpoint, step {last}"

@@ -60,7 +60,7 @@ def test_a_violation_at_what_is_there_never_passes_for_what_is_not(verdicts, lev
 def test_a_run_without_any_of_the_checkpoints_is_an_error_in_any_case(verdicts, steps):
     for verdict in verdicts(BANDS, steps):
         assert (verdict.outcome, verdict.observed) == ("error", ())
-        assert "no checkpoint at step 100" in verdict.cause
+        assert "no checkpoint at steps 100, 200, 300; it has" in verdict.cause
 
 
 def test_a_run_that_goes_on_beyond_the_last_band_is_not_judged_by_the_others(verdicts):

@@ -106,7 +106,7 @@ def _verdict(runs: Sequence[Reported], verdicts: Sequence[Facts], errors: Sequen
 
 def _warnings(run: Reported) -> list[Remark]:
     told = warnings((run.name, judged.facts) for judged in run.judged)
-    return [Remark("Warning", f"{about}: {warning}", serious=True) for about, warning in told]
+    return [Remark("Warning", warning, serious=True) for _, warning in told]
 
 
 def _definitions(named: Sequence[tuple[str, Figures]], verdicts: Sequence[Facts]) -> list[Metric]:

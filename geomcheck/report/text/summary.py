@@ -73,7 +73,8 @@ def table(verdicts: Sequence[Facts], screen: Screen) -> list[list[str]]:
     """
     wide = [[v["id"], f"{v['metric']}{unit(v)}", _trajectory(v, screen), _condition(v)] for v in verdicts]
     short = [[*(elide(cell, NAME_WIDTH) for cell in row[:2]), *row[2:]] for row in wide]
-    bare = [[elide(v["id"], NAME_WIDTH), _span(v) + (" deg" if unit(v) else ""), _condition(v)] for v in verdicts]
+    degrees = [" deg" if unit(v) and v["observed"] else "" for v in verdicts]
+    bare = [[row[0], _span(v) + deg, row[3]] for v, row, deg in zip(verdicts, short, degrees, strict=True)]
     for rows in (wide, short, bare):
         lines = aligned(rows)
         if _MARGIN + max(map(len, lines)) <= screen.width:

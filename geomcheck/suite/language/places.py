@@ -164,6 +164,8 @@ class Places:
         Raises Unanswerable where it has none of them, or one checkpoint for two places.
         """
         lacking = self.lacking(points)
+        if len(lacking) == len(self.places) > 1:
+            raise Unanswerable(no_checkpoint_at(lacking, points))
         if len(lacking) == len(self.places):
             lacking[0].index(points)
         found: dict[Point, Place] = {}
