@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from geomcheck._text import plural
 from geomcheck.errors import NoBaseline
 from geomcheck.record import Origin, Record
+from geomcheck.record.points import early_end
 from geomcheck.report.causes import warnings
 from geomcheck.report.facts import Judged, SessionFacts, grouped
 from geomcheck.report.figures import Figures
@@ -77,16 +78,20 @@ class Session:
         missing = NoBaseline(self.missing_baseline or "")
         notes += [f"note: {plural(unjudged, 'expectation')} not judged: {missing}"] if unjudged else []
         notes += [f"note: {notice}" for notice in self.notices]
-        notes += [f"note: {run.name}: {note}" for run in self.each_once for note in _last_unjudged(run, verdicts)]
+        notes += [f"note: {run.name}: {note}" for run in self.each_once for note in _of_the_end(run, verdicts)]
         several = len({facts["run"] for facts in verdicts}) > 1
         doubts = warnings((facts["run"], facts) for facts in verdicts)
         return [*notes, *(f"warning: {f'{run}: ' if several else ''}{warning}" for run, warning in doubts)]
 
 
-def _last_unjudged(run: Reported, verdicts: Sequence[SessionFacts]) -> Iterator[str]:
-    """A sentence where no expectation looks at the last checkpoint, whose weights are those that will be used."""
+def _of_the_end(run: Reported, verdicts: Sequence[SessionFacts]) -> Iterator[str]:
+    """Where training ended early, and where no expectation looks at the last weights, which will be used."""
+    points = run.record.points if run.record else ()
+    if not points:
+        return
+    if end := early_end(points):
+        yield f"it ended at {end}"
     own = [facts for facts in verdicts if facts["run"] == run.name]
     judged = {entry["step"] for facts in own for entry in facts["observed"]}
-    last = run.record.points[-1].step if run.record and run.record.points else None
-    if judged and last not in judged and not any(facts["cause"] for facts in own):
-        yield f"nothing judges its last checkpoint, step {last}"
+    if judged and points[-1].step not in judged and not any(facts["cause"] for facts in own):
+        yield f"nothing judges its last checkpoint, step {points[-1].step}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geomcheck.record import Point, Record
-from geomcheck.record.points import early_end
+from geomcheck.record.points import early_end, matches
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.language.places import ALL, LAST, At, Places, no_checkpoint_at
 
@@ -26,8 +26,8 @@ class Coverage:
     """What an expectation did not look at, in a sentence each.
 
     Attributes:
-        lacking: why it was not judged as a whole: a checkpoint that it is about is not there, or the run goes on
-            beyond its last band, so that the weights that are used in the end were not judged.
+        lacking: why it was not judged as a whole: a checkpoint that it is about is not there, the run goes on beyond
+            its last band, so that the weights that will be used were not judged, or ends before its reference.
         remarks: what else a reader should know: checkpoints between bands, a training that ended early.
     """
 
@@ -35,8 +35,8 @@ class Coverage:
     remarks: tuple[str, ...] = ()
 
 
-def coverage(expectation: Expectation, record: Record, *, ended: bool) -> Coverage:
-    """What `expectation`, which could be judged, did not look at in `record`.
+def coverage(expectation: Expectation, record: Record, reference: Record | None, *, ended: bool) -> Coverage:
+    """What `expectation`, which could be judged, did not look at in `record`, or in the `reference` that it is held to.
 
     `ended` says that no checkpoint will follow: only then is it known which checkpoints have no band.
     """
@@ -45,8 +45,9 @@ def coverage(expectation: Expectation, record: Record, *, ended: bool) -> Covera
     lacking = (no_checkpoint_at(absent, points) + f", and ended at {end}" * bool(end),) if absent else ()
     if not ended:
         return Coverage(lacking)
-    beyond, remarks = _without_band(expectation, record)
-    return Coverage((*lacking, *beyond), (*remarks, *_early_end(expectation, points)))
+    beyond, between = _without_band(expectation, record)
+    short, skipped = _without_match(expectation, points, reference)
+    return Coverage((*lacking, *beyond, *short), (*between, *skipped, *_early_end(expectation, points)))
 
 
 def _without_band(expectation: Expectation, record: Record) -> tuple[Sequence[str], Sequence[str]]:
@@ -54,8 +55,9 @@ def _without_band(expectation: Expectation, record: Record) -> tuple[Sequence[st
     places = expectation.at
     if not isinstance(places, Places):
         return (), ()
-    (question,) = expectation.questions()
-    judgeable, banded = question.judgeable(record), places.select(record.points)
+    by_question = [question.judgeable(record) for question in expectation.questions()]
+    judgeable = [point for point in record.points if all(point in points for points in by_question)]
+    banded = places.select(record.points)
     fixed = [point for point in banded if point not in judgeable]
     other = [point for point in judgeable if point not in banded]
     beyond = [point for point in other if point.step > banded[-1].step]
@@ -65,6 +67,20 @@ def _without_band(expectation: Expectation, record: Record) -> tuple[Sequence[st
     if beyond:
         lacking.append(f"no band judges {_steps(beyond)}: the last is that of step {banded[-1].step}")
     return lacking, [f"no band judges {_steps(between)}"] if between else []
+
+
+def _without_match(
+    expectation: Expectation, points: Sequence[Point], reference: Record | None
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Where a whole run is held to a reference: what only the reference has, after the run's end or before."""
+    if reference is None or not expectation.condition.by_progress or expectation.at != ALL:
+        return (), ()
+    alone = [point for point in reference.points if not any(matches(own, point.progress) for own in points)]
+    later = [point for point in alone if point.progress > points[-1].progress]
+    prefix = f"reference {reference.run!r} has {{}}, which no checkpoint of this run matches"
+    short = [f"{prefix.format(_steps(later))}: it ends at step {points[-1].step} ({points[-1].progress:.0%})"]
+    skipped = [point for point in alone if point not in later]
+    return short if later else [], [prefix.format(_steps(skipped))] if skipped else []
 
 
 def _early_end(expectation: Expectation, points: Sequence[Point]) -> tuple[str, ...]:

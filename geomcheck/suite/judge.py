@@ -40,7 +40,7 @@ def judge(
         finding = expectation.condition.judge(expectation, record, reference)
     except (Unanswerable, RecordError) as error:
         return unmeasured(expectation, str(error), tally)
-    covered = coverage(expectation, record, ended=ended)
+    covered = coverage(expectation, record, reference, ended=ended)
     lacking = (*covered.lacking, *finding.lacking)
     outcome: Outcome = "passed" if finding.holds else VIOLATED[expectation.level]
     if lacking and outcome != "failed" and missing == "error":

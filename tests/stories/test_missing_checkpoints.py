@@ -70,7 +70,7 @@ def test_a_wrong_word_in_the_ini_file_is_wrong_usage(geom, pruned, pytester: pyt
 
 def test_a_violation_has_its_text_beside_the_cause(geom, pruned, write_suite) -> None:
     top = f"metric: top_energy, k: 4, bands: {BANDS}"
-    write_suite(BANDED.replace(top, top.replace("0.1%, 99.9%", "1%, 2%")))
+    write_suite(BANDED.replace(top, top.replace("0.1%, 99.9%", "30%, 31%")))
     result = geom()
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*FAILURES*", "top_energy left its checkpoint's band *", "cause 1, of 2 errors: *"])
@@ -158,6 +158,15 @@ def test_a_run_that_cannot_be_read_is_told_once_on_a_page(tmp_path: Path) -> Non
     run = Reported("opd", "ckpts/opd", problem="it is <torn>")
     write_report(tmp_path / "out.html", [run])
     assert (tmp_path / "out.html").read_text().count("it is &lt;torn&gt;") == 1
+
+
+def test_a_run_that_ended_early_says_so_once_where_there_is_no_header(geom, opd_run: Path, write_suite) -> None:
+    write_suite(HEALTHY.replace("at: last", "at: all"))
+    for state in opd_run.glob("*/trainer_state.json"):
+        state.write_text(state.read_text().replace('"max_steps": 30', '"max_steps": 150'))
+    result = geom("-q")
+    assert result.ret == 0
+    assert result.stdout.lines.count("note: opd: it ended at step 30, 20% of the training that was planned") == 1
 
 
 def test_a_suite_for_the_last_checkpoint_stays_green(geom, pruned, write_suite) -> None:

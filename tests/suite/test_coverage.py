@@ -132,6 +132,25 @@ def test_a_reference_is_compared_where_both_have_a_checkpoint(verdicts, make_rec
     assert lax.warnings[0].startswith(cause)
 
 
+def test_a_run_that_ends_before_its_reference_is_not_held_to_the_rest(verdicts, make_record):
+    reference = make_record(rank({}), steps=(100, 200, 300), run="good")
+    text = "metric: stable_rank\nlike: reference\ntolerance: 1"
+    strict, lax = verdicts(text, (100, 200), progress=lambda share: share * 2 / 3, reference=reference)
+    said = "reference 'good' has step 300, which no checkpoint of this run matches: it ends at step 200 (67%)"
+    assert (strict.outcome, strict.cause) == ("error", said + ACCEPTED)
+    assert (lax.outcome, lax.warnings) == ("passed", (said,))
+    for at in ("first", "{progress: 67%}"):
+        strict, _ = verdicts(f"{text}\nat: {at}", (100, 200), progress=lambda share: share * 2 / 3, reference=reference)
+        assert strict.outcome == "passed"
+
+
+def test_what_a_run_lacks_of_its_reference_on_the_way_is_named(verdicts, make_record):
+    reference = make_record(rank({}), steps=(100, 200, 300), run="good")
+    for verdict in verdicts("metric: stable_rank\nlike: reference\ntolerance: 1", (100, 300), reference=reference):
+        said = "reference 'good' has step 200, which no checkpoint of this run matches"
+        assert (verdict.outcome, verdict.warnings) == ("passed", (said,))
+
+
 def test_a_comparison_that_fails_where_it_can_be_made_fails(verdicts, make_record):
     reference = make_record(rank({}), steps=(100, 300), run="good")
     text = "metric: stable_rank\nlike: reference\ntolerance: 1"
