@@ -156,6 +156,14 @@ OPTIONS: list[Option] = [
         "say what was not judged",
     ),
     Option(
+        name="missing-checkpoints",
+        choices=("error", "info"),
+        default="error",
+        ini=True,
+        help="checkpoints that a suite judges and the run lacks, or that come after its last band, where all others "
+        "hold: an error that shows the others, or a remark",
+    ),
+    Option(
         name="json",
         path=True,
         help="write the verdicts here",

@@ -163,7 +163,7 @@ def _spread(metric: Metric, records: Sequence[Record], weights: Selection, place
 def _figures(metric: Metric, record: Record, weights: Selection, places: Places) -> dict[int, float]:
     """The folded figures of one run, as an expectation would fold them, by index into `places`."""
     found = default_sample(metric, record, weights, places)
-    cells = [found.cells.get(point.step) for point in places.locate(record.points)]
+    cells = [found.cells.get(point.step) for point in places.locate_all(record.points)]
     return {index: fold(cell, metric.fold, found.used) for index, cell in enumerate(cells) if cell is not None}
 
 

@@ -63,7 +63,7 @@ def common_places(records: Sequence[Record], at: Sequence[Place] = ()) -> Places
     places = Places(tuple(_fixed(place, records) for place in at)) if at else _every_place(records)
     for record in records:
         try:
-            places.locate(record.points)
+            places.locate_all(record.points)
         except Unanswerable as error:
             raise UsageError(f"{record.path}: {error}. Calibrate checkpoints that all runs have, with --at") from None
     return places

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,7 +13,8 @@ import pytest
 
 from geomcheck.errors import UsageError
 from geomcheck.gate.project import project_suites, refuse_passed_over, suites_in
-from geomcheck.suite import find_suite, shipped_suites
+from geomcheck.report.safe import printable
+from geomcheck.suite import Expectation, find_suite, shipped_suites
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -25,6 +26,19 @@ class Candidate:
     file: Path
     node_id: str
     named: bool
+
+
+class Collection(NamedTuple):
+    """A suite file for pytest: its node id, the runs that it judges, and whether the user named it."""
+
+    node_id: str
+    runs: Sequence[str]
+    named: bool
+
+
+def item_name(expectation: Expectation, run: str, runs: Sequence[str]) -> str:
+    """What the item of an expectation on one of `runs` is called: its id, and which run where there are several."""
+    return expectation.id if len(runs) == 1 else f"{expectation.id}[{printable(run)}]"
 
 
 class Asked(NamedTuple):
@@ -50,7 +64,7 @@ def asked(config: pytest.Config) -> Asked:
     if candidates and not paths and not kept:
         raise UsageError("every suite is left out, by --ignore, --ignore-glob or a conftest: no run would be judged")
     files = {real(path): on_purpose for path, on_purpose in {**kept, **named}.items()}
-    ids = _node_ids(files, real(config.rootpath))
+    ids = _node_ids(list(files), real(config.rootpath))
     return Asked(
         [Candidate(file, ids[file], on_purpose) for file, on_purpose in files.items()],
         [real(path) for path in paths if path.is_dir()],
@@ -81,7 +95,7 @@ def _ignored(path: Path, config: pytest.Config) -> bool:
     return bool(config.hook.pytest_ignore_collect(collection_path=path, config=config))
 
 
-def _node_ids(files: Collection[Path], root: Path) -> dict[Path, str]:
+def _node_ids(files: Sequence[Path], root: Path) -> dict[Path, str]:
     """The node id of each suite file: its path from the rootdir.
 
     Outside the rootdir, where pytest has no id for a file, it is the end of its path, as much as tells it from others.

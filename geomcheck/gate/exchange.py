@@ -16,7 +16,7 @@ import pytest
 
 from geomcheck.errors import NoBaseline, RunError, UsageError
 from geomcheck.files import replacing, working_in
-from geomcheck.gate.items import Collection
+from geomcheck.gate.candidates import Collection
 from geomcheck.gate.session import Gate, Measurement
 from geomcheck.record import Record, read_record, write_record
 from geomcheck.suite import Suite, load_suite

@@ -23,6 +23,7 @@ from geomcheck.gate.session import Demand, Gate
 from geomcheck.gate.settings import open_gate
 from geomcheck.options import miswritten, typed
 from geomcheck.record import Record
+from geomcheck.report.causes import Causes
 from geomcheck.report.ci import github
 from geomcheck.report.ci.pytest_html import extras
 from geomcheck.report.facts import SessionFacts
@@ -253,6 +254,7 @@ class ControllerHooks(Hooks):
             if lost:
                 self._complaints += [f"an output could not be written: {why}" for why in lost]
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+            _tell_causes_once(self.config, verdicts, self.screen)
             _quieten(self.config)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -301,6 +303,13 @@ def _counted(verdict: SessionFacts, report: pytest.TestReport) -> SessionFacts:
     else:
         return verdict
     return {**verdict, "outcome": outcome, "warnings": [*verdict["warnings"], remark]}
+
+
+def _tell_causes_once(config: pytest.Config, verdicts: Sequence[SessionFacts], screen: Screen) -> None:
+    """Let failures that have one cause in common point at it."""
+    reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None:
+        text.tell_once(reporter.stats.get("failed", []), Causes.of(verdicts), screen)
 
 
 def _quieten(config: pytest.Config) -> None:

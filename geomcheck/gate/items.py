@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 
 from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
+from geomcheck.gate.candidates import Collection, item_name
 from geomcheck.gate.project import is_suite
+from geomcheck.gate.settings import setting
 from geomcheck.record import Record
 from geomcheck.report.facts import SessionFacts
 from geomcheck.report.safe import printable
 from geomcheck.report.text import verdicts as text
-from geomcheck.suite import Expectation, Suite, Verdict, judge, unmeasured
-
-
-class Collection(NamedTuple):
-    """A suite file for pytest: its node id, the runs that it judges, and whether the user named it."""
-
-    node_id: str
-    runs: Sequence[str]
-    named: bool
+from geomcheck.suite import Expectation, Missing, Suite, Verdict, judge, unmeasured
 
 
 class Provider(Protocol):
@@ -71,11 +65,6 @@ class SuiteFile(pytest.File):
             yield ExpectationItem.from_parent(self, name=name, nodeid=f"{self.nodeid}::{name}", **known)
 
 
-def item_name(expectation: Expectation, run: str, runs: Sequence[str]) -> str:
-    """What the item of an expectation on one of `runs` is called: its id, and which run where there are several."""
-    return expectation.id if len(runs) == 1 else f"{expectation.id}[{printable(run)}]"
-
-
 def facts(verdict: Verdict, run: str, suite: Suite) -> SessionFacts:
     """A verdict with what it is of, in plain builtins."""
     return {"run": run, "suite": suite.name, "path": suite.path, **verdict.to_dict()}
@@ -103,7 +92,8 @@ class ExpectationItem(pytest.Item):
         except GeomcheckError as error:
             self.verdict = unmeasured(self.expectation, str(error))
         else:
-            self.verdict = judge(self.expectation, record, reference)
+            missing = cast(Missing, setting(self.config, "missing-checkpoints"))
+            self.verdict = judge(self.expectation, record, reference, missing=missing)
         self.user_properties += text.properties(self.verdict, printable(self.run))
         failing = ("failed", "error", *(("warned",) if self.config.option.geom_fail_on == "warn" else ()))
         if self.verdict.outcome in failing:

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from geomcheck.checkpoints import BaseWeights, Run, at_hand, comparable, find_base
 from geomcheck.errors import NoBaseline, RunError, SuiteError, UsageError
-from geomcheck.gate.candidates import Candidate
-from geomcheck.gate.items import Collection, item_name
+from geomcheck.gate.candidates import Candidate, Collection, item_name
 from geomcheck.gate.subjects import GivenRun
 from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.provenance import require_measured_against

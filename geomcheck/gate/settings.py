@@ -38,6 +38,7 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
     )
     resources.require_device()
     incomplete = cast(Incomplete, setting(config, "incomplete"))
+    setting(config, "missing-checkpoints")  # items ask for it, once everything was measured
     missing = _missing_baseline(config)
     outputs = [declared.output for declared in OPTIONS if declared.output and getattr(given, declared.key)]
     gate = Gate(

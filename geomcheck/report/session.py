@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from geomcheck._text import plural
 from geomcheck.record import Origin, Record
+from geomcheck.record.points import early_end
+from geomcheck.report.causes import warnings
 from geomcheck.report.facts import Judged, SessionFacts, grouped
 from geomcheck.report.figures import Figures
 from geomcheck.report.remarks import notable
@@ -70,8 +72,24 @@ class Session:
     def notes(self, verdicts: Sequence[SessionFacts]) -> list[str]:
         """A line for all that a reader should know beside the verdicts."""
         notes = [f"note: {run.name}: {note}" for run in self.runs for note in run.notes]
-        unjudged = [facts["message"] for facts in verdicts if facts["outcome"] == "info" and not facts["observed"]]
+        idle = (facts for facts in verdicts if facts["outcome"] == "info" and not facts["observed"])
+        unjudged = [facts["cause"] or facts["message"] for facts in idle]
         notes += [f"note: {plural(count, 'expectation')} not judged: {why}" for why, count in Counter(unjudged).items()]
         notes += [f"note: {notice}" for notice in self.notices]
-        warnings = (f"warning: {facts['id']}: {warning}" for facts in verdicts for warning in facts["warnings"])
-        return [*notes, *dict.fromkeys(warnings)]
+        notes += [f"note: {run.name}: {note}" for run in self.each_once for note in _of_the_end(run, verdicts)]
+        several = len({facts["run"] for facts in verdicts}) > 1
+        doubts = warnings((facts["run"], facts) for facts in verdicts)
+        return [*notes, *(f"warning: {f'{run}: ' if several else ''}{warning}" for run, warning in doubts)]
+
+
+def _of_the_end(run: Reported, verdicts: Sequence[SessionFacts]) -> Iterator[str]:
+    """Where training ended early, and where no expectation looks at the last weights, which will be used."""
+    points = run.record.points if run.record else ()
+    if not points:
+        return
+    if end := early_end(points):
+        yield f"it ended at {end}"
+    own = [facts for facts in verdicts if facts["run"] == run.name]
+    judged = {entry["step"] for facts in own for entry in facts["observed"]}
+    if judged and points[-1].step not in judged and not any(facts["cause"] for facts in own):
+        yield f"nothing judges its last checkpoint, step {points[-1].step}"

@@ -1,6 +1,7 @@
 """Suites: YAML to validated expectations, and their judgement over records."""
 
 from geomcheck.suite.conditions.profile import PAPER, Classification, Profile, classify
+from geomcheck.suite.coverage import Missing
 from geomcheck.suite.due import Due, SoFar, Standing, judge_so_far
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judge import judge, unmeasured
@@ -16,6 +17,7 @@ __all__ = [
     "Classification",
     "Due",
     "Expectation",
+    "Missing",
     "Observed",
     "Profile",
     "SoFar",

@@ -19,7 +19,10 @@ from geomcheck.suite.verdict import Area, Bounds, Observed, Side, Unanswerable, 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a judgement rests on, as `Verdict` says it; `side` and `meaning` are those of a violation, if it is one."""
+    """What a judgement rests on, as `Verdict` says it; `side` and `meaning` are those of a violation, if it is one.
+
+    `lacking` says why some checkpoints that it is about could not be judged, in a sentence each.
+    """
 
     holds: bool
     message: str
@@ -29,6 +32,7 @@ class Finding:
     warnings: tuple[str, ...] = ()
     side: Side | None = None
     meaning: str = ""
+    lacking: tuple[str, ...] = ()
 
 
 class Condition(ABC):

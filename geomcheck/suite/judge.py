@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from geomcheck.errors import RecordError
 from geomcheck.record import Record
-from geomcheck.record.points import early_end
+from geomcheck.suite.coverage import ACCEPT, Missing, coverage
 from geomcheck.suite.expectation import Expectation, Finding
-from geomcheck.suite.language.places import ALL, LAST, At
 from geomcheck.suite.sampling import counts
 from geomcheck.suite.verdict import Counts, Outcome, Unanswerable, Verdict
 
@@ -18,19 +17,35 @@ VIOLATED: dict[str, Outcome] = {"error": "failed", "warn": "warned", "info": "in
 """What a violation comes to, by the level of its expectation."""
 
 
-def judge(expectation: Expectation, record: Record, reference: Record | None = None, *, ended: bool = True) -> Verdict:
+def judge(
+    expectation: Expectation,
+    record: Record,
+    reference: Record | None = None,
+    *,
+    ended: bool = True,
+    missing: Missing = "error",
+) -> Verdict:
     """Judge `record` by `expectation`; what cannot be judged gets the outcome ``error``.
 
-    `ended` says that no checkpoint will follow: a last one that is not the end of the training is then worth a warning.
+    Checkpoints that it is about and that are not there leave a violation what it is. Where the others hold, the outcome
+    is an error with the figures of these, or by `missing` a pass with a remark.
+
+    Args:
+        ended: whether no checkpoint will follow: a last one that is not the end of the training, or has no band, then
+            matters.
+        missing: what missing checkpoints come to.
     """
     tally = next((counts(question, record) for question in expectation.questions()), UNKNOWN)
     try:
         finding = expectation.condition.judge(expectation, record, reference)
     except (Unanswerable, RecordError) as error:
         return unmeasured(expectation, str(error), tally)
-    if ended:
-        finding = replace(finding, warnings=(*_end_warning(expectation, record), *finding.warnings))
+    covered = coverage(expectation, record, reference, ended=ended)
+    lacking = (*covered.lacking, *finding.lacking)
     outcome: Outcome = "passed" if finding.holds else VIOLATED[expectation.level]
+    if lacking and outcome != "failed" and missing == "error":
+        return _partly(expectation, finding, f"{'; '.join(lacking)} ({ACCEPT})", covered.remarks, tally)
+    finding = replace(finding, warnings=(*lacking, *covered.remarks, *finding.warnings))
     return _verdict(expectation, finding, outcome, tally)
 
 
@@ -39,10 +54,22 @@ def unmeasured(
 ) -> Verdict:
     """The verdict on what could not be judged, for `reason`; it has no observed figures."""
     finding = Finding(False, f"cannot judge {expectation.metric}: {reason}")
-    return _verdict(expectation, finding, outcome, tally)
+    return _verdict(expectation, finding, outcome, tally, cause=reason)
 
 
-def _verdict(expectation: Expectation, finding: Finding, outcome: Outcome, tally: Counts) -> Verdict:
+def _partly(expectation: Expectation, finding: Finding, cause: str, remarks: tuple[str, ...], tally: Counts) -> Verdict:
+    """The verdict on what could be judged at some checkpoints only; its figures are those of these."""
+    told = replace(
+        finding,
+        message=f"cannot judge {expectation.metric} at every checkpoint: {cause}. Elsewhere {finding.message}",
+        warnings=(*remarks, *finding.warnings),
+    )
+    return _verdict(expectation, told, "error", tally, cause=cause)
+
+
+def _verdict(
+    expectation: Expectation, finding: Finding, outcome: Outcome, tally: Counts, *, cause: str = ""
+) -> Verdict:
     condition = expectation.condition
     return Verdict(
         id=expectation.id,
@@ -70,17 +97,5 @@ def _verdict(expectation: Expectation, finding: Finding, outcome: Outcome, tally
         bounds=condition.bounds,
         drawn=condition.drawn,
         warnings=finding.warnings,
+        cause=cause,
     )
-
-
-def _end_warning(expectation: Expectation, record: Record) -> tuple[str, ...]:
-    """A sentence where the last checkpoint, which the expectation names, is not the end of the training."""
-    end = early_end(record.points)
-    span = expectation.at if isinstance(expectation.at, At) and expectation.at != ALL else None
-    if not end:
-        return ()
-    if (span and span.stop == LAST) or any(LAST in q.partners.values() for q in expectation.questions()):
-        return (f"`last` is not the end of the training: the run ended at {end}",)
-    if span and span.stop.is_beyond(record.points):
-        return (f"`at` is judged up to there alone: the run ended at {end}",)
-    return ()

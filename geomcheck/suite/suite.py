@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from geomcheck.record import Record, Request, merge
+from geomcheck.suite.coverage import Missing
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judge import judge
 from geomcheck.suite.language.selection import Selection
@@ -59,6 +60,9 @@ class Suite:
         """What must be measured of the reference run: the figures of ``like: reference`` expectations."""
         return merge(expectation.reference_requests(reference) for expectation in self.expectations)
 
-    def evaluate(self, record: Record, reference: Record | None = None) -> list[Verdict]:
-        """Judge `record` by every expectation, in the suite's order."""
-        return [judge(expectation, record, reference) for expectation in self.expectations]
+    def evaluate(self, record: Record, reference: Record | None = None, *, missing: Missing = "error") -> list[Verdict]:
+        """Judge `record` by every expectation, in the suite's order.
+
+        `missing` says what checkpoints come to that `record` lacks, where all others hold: ``error`` or ``info``.
+        """
+        return [judge(expectation, record, reference, missing=missing) for expectation in self.expectations]

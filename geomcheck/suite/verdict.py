@@ -75,6 +75,7 @@ class Facts(TypedDict):
     drawn: AreaFacts | None
     why: str
     warnings: list[str]
+    cause: str
     position: dict[str, Any]
 
 
@@ -154,7 +155,7 @@ class Verdict:
 
     Attributes:
         kind: the keyword of the condition.
-        outcome: ``error`` means that it could not be judged, whatever its level.
+        outcome: ``error`` means that it could not be judged, or not at every checkpoint, whatever its level.
         message: one sentence: what was demanded, what was found.
         observed: by group, then by step.
         allow: share of the groups that may violate the condition.
@@ -168,6 +169,7 @@ class Verdict:
             are not a fixed band.
         drawn: the area that a chart shades, where it is the same at every checkpoint.
         warnings: what makes the figure less trustworthy than it looks.
+        cause: why it could not be judged, or not at every checkpoint; the same text for all that one cause stops.
     """
 
     id: str
@@ -195,6 +197,7 @@ class Verdict:
     bounds: Bounds | None = None
     drawn: Area | None = None
     warnings: tuple[str, ...] = ()
+    cause: str = ""
 
     def to_dict(self) -> Facts:
         """The verdict in the shape of ``--geom-json``, in plain builtins; non-finite numbers as null."""
@@ -225,6 +228,7 @@ class Verdict:
             else AreaFacts(low=self.drawn.low, high=self.drawn.high, words=self.drawn.words),
             "why": self.why,
             "warnings": list(self.warnings),
+            "cause": self.cause,
             "position": asdict(self.position),
         }
 

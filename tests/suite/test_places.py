@@ -116,7 +116,7 @@ def test_ranks():
 def test_places_named_one_by_one(places, text, steps):
     found = Places(tuple(places))
     assert found.text == text
-    assert [point.step for point in found.locate(POINTS)] == steps
+    assert [point.step for point in found.locate(POINTS).values()] == steps
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from geomcheck._text import plural
+from geomcheck.report.causes import Causes
 from geomcheck.report.facts import SessionFacts
 from geomcheck.report.safe import printable
 
@@ -23,8 +25,18 @@ def wanted() -> bool:
 
 
 def of_verdicts(verdicts: Sequence[SessionFacts]) -> Iterator[str]:
-    """One annotation for each expectation that is violated or could not be judged, on its line of the suite."""
+    """One annotation for each expectation that is violated or could not be judged, on its line of the suite.
+
+    What one cause stops has one in common, on the line of the first.
+    """
+    causes = Causes.of(verdicts)
+    for cause in causes:
+        position, count = cause.stopped[0]["position"], plural(len(cause.stopped), "expectation")
+        message = f"{cause.text}\n\nIt stops {cause.places}"
+        yield _command("error", position["path"], position["line"], f"{cause.run}: {count} not judged", message)
     for verdict in verdicts:
+        if causes.stopping(verdict["run"], verdict):
+            continue
         if command := _COMMANDS.get(verdict["outcome"]):
             position = verdict["position"]
             message = "\n\n".join(part for part in (verdict["message"], verdict["why"]) if part)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 
+from geomcheck.report.causes import Causes
 from geomcheck.report.facts import SessionFacts, shown
 from geomcheck.report.safe import printable
 
@@ -31,18 +32,20 @@ def table(verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> str:
         reasons = "".join(f"- {escape(line)}\n" for error in errors for line in error.splitlines())
         return f"### geomcheck\n\nNothing was checked.\n\n{reasons}"
     lines = ["### geomcheck", "", "| | run | expectation | metric | condition | decided by |", "|---" * 6 + "|"]
+    causes = Causes.of(verdicts)
     for verdict in verdicts:
         outcome, name = verdict["outcome"].upper(), f"{verdict['suite']}::{verdict['id']}"
-        cells = (outcome, verdict["run"], name, verdict["metric"], verdict["condition"], _decisive(verdict))
+        cells = (outcome, verdict["run"], name, verdict["metric"], verdict["condition"], _decisive(verdict, causes))
         lines.append("| " + " | ".join(map(escape, cells)) + " |")
-    return "\n".join(lines) + "\n"
+    told = [f"\n- {escape(f'{cause.headline}. It stops {cause.places}')}" for cause in causes]
+    return "\n".join([*lines, *told]) + "\n"
 
 
-def _decisive(verdict: SessionFacts) -> str:
-    """The figure that decided, with its place; the reason where there is none."""
-    decisive = verdict["decisive"]
-    if decisive is None:
-        return verdict["message"]
+def _decisive(verdict: SessionFacts, causes: Causes) -> str:
+    """The figure that decided, with its place; the reason where it could not be judged, or where that is told."""
+    decisive, cause = verdict["decisive"], causes.stopping(verdict["run"], verdict)
+    if decisive is None or verdict["cause"]:
+        return f"see {cause.name}" if cause else verdict["message"]
     group = f" in {decisive['group']}" if decisive["group"] else ""
     return f"{shown(decisive['value'], verdict)} at step {decisive['step']}{group}"
 

@@ -18,6 +18,7 @@ from geomcheck._text import plural
 from geomcheck._version import VERSION
 from geomcheck.diagnostics import OPD_PAPER, Metric, load_metrics
 from geomcheck.files import replacing
+from geomcheck.report.causes import Causes, warnings
 from geomcheck.report.charts.numbers import plain, symbols
 from geomcheck.report.figures import Figures
 from geomcheck.report.html.heatmap import payload
@@ -49,7 +50,9 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     named = [(run.name, figures) for run, figures in measured]
     judged = [(run.name, own) for run in runs for own in run.judged]
     judged.sort(key=lambda entry: ORDER.index(entry[1].facts["outcome"]))
-    verdicts, cards = [own.facts for _, own in judged], [card(name, own) for name, own in judged]
+    verdicts = [own.facts for _, own in judged]
+    causes = Causes((name, own.facts) for name, own in judged)
+    cards = [card(name, own, causes.stopping(name, own.facts)) for name, own in judged]
     style, script = _asset("report.css"), _asset("report.js")
     maps = [payload(name, figures, len(named)) for name, figures in named]
     return (
@@ -64,7 +67,9 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
             verdict=_verdict(runs, verdicts, errors),
             errors=errors,
             several=len(runs) > 1,
-            cards=[card for card in cards if card["facts"]["outcome"] != "passed"],
+            causes=causes,
+            told={run.problem for run in runs} & {cause.text for cause in causes},
+            cards=[card for card in cards if card["facts"]["outcome"] != "passed" and not card["stopped"]],
             passed=[card for card in cards if card["facts"]["outcome"] == "passed"],
             pictures=pictures(named),
             regime=regime_picture(named),
@@ -100,8 +105,8 @@ def _verdict(runs: Sequence[Reported], verdicts: Sequence[Facts], errors: Sequen
 
 
 def _warnings(run: Reported) -> list[Remark]:
-    warnings = dict.fromkeys(f"{j.facts['id']}: {warning}" for j in run.judged for warning in j.facts["warnings"])
-    return [Remark("Warning", warning, serious=True) for warning in warnings]
+    told = warnings((run.name, judged.facts) for judged in run.judged)
+    return [Remark("Warning", warning, serious=True) for _, warning in told]
 
 
 def _definitions(named: Sequence[tuple[str, Figures]], verdicts: Sequence[Facts]) -> list[Metric]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from geomcheck._text import plural
 from geomcheck.diagnostics import Words, load_metrics
+from geomcheck.report.causes import Cause
 from geomcheck.report.charts.numbers import Form, capitalized, enumerated, plain, symbols
 from geomcheck.report.charts.verdict import by_layer, expected, trajectory
 from geomcheck.report.facts import Judged, bounds_of, by_group, groups_outside, where_judged
@@ -17,8 +18,11 @@ ROWS = 60
 SYMBOLS = {"passed": "✓", "failed": "✕", "error": "!", "warned": "△", "info": "i"}
 
 
-def card(run: str, judged: Judged) -> dict[str, Any]:
-    """Everything that the page says about one expectation, under the names that its template uses."""
+def card(run: str, judged: Judged, cause: Cause | None = None) -> dict[str, Any]:
+    """Everything that the page says about one expectation, under the names that its template uses.
+
+    `cause` is what stops it and others, which the page tells once.
+    """
     facts = judged.facts
     metric = load_metrics().get(facts["metric"])
     title = metric.title if metric else facts["metric"].replace("_", " ")
@@ -28,10 +32,11 @@ def card(run: str, judged: Judged) -> dict[str, Any]:
     return {
         "run": run,
         "facts": facts,
+        "stopped": cause is not None and not facts["observed"],
         "symbol": SYMBOLS[facts["outcome"]],
         "title": title,
         "shows": words.shows,
-        "headline": _headline(facts, form, title),
+        "headline": capitalized(cause.message(facts)) + "." if cause else _headline(facts, form, title),
         "meaning": _meaning(facts, words),
         "since": _since(judged, form),
         "where": _where(judged),
@@ -54,7 +59,7 @@ def _tally(facts: Facts) -> str:
 def _headline(facts: Facts, form: Form, title: str) -> str:
     """What was seen against what was expected, in one line."""
     decisive, bounds = facts["decisive"], bounds_of(facts)
-    if decisive is None or decisive["value"] is None or bounds is None:
+    if decisive is None or decisive["value"] is None or bounds is None or facts["cause"]:
         return capitalized(symbols(facts["message"]).replace(facts["metric"], title, 1))
     group = f" in {decisive['group']}" if decisive["group"] else ""
     seen = f"{form.show(decisive['value'])} at step {decisive['step']:,}{group}"
@@ -66,7 +71,8 @@ def _meaning(facts: Facts, words: Words) -> str:
     if facts["outcome"] == "passed":
         return ""
     if facts["outcome"] == "error":
-        return "This could not be judged, which counts as a failure: nothing was verified."
+        verified = "only what is shown was verified" if facts["observed"] else "nothing was verified"
+        return f"This could not be judged, which counts as a failure: {verified}."
     if not facts["observed"]:
         return "This was not judged: nothing was verified."
     return facts["meaning"] or {"above": words.high, "below": words.low, None: ""}[facts["side"]]

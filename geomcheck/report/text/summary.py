@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geomcheck.report.causes import Causes
 from geomcheck.report.facts import SessionFacts, by_group, grouped, groups_outside, shown
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Session
@@ -41,8 +42,8 @@ def write_summary(
     if not verdicts:
         terminal.write_sep("=", "geomcheck: nothing was checked", red=True, bold=True)
         return
-    notes = session.notes(verdicts)
-    if screen.verbosity >= 0 or notes or outputs:
+    notes, causes = session.notes(verdicts), list(Causes.of(verdicts))
+    if screen.verbosity >= 0 or notes or outputs or causes:
         terminal.write_sep("=", "geomcheck")
     if screen.verbosity >= 0:
         for (run, suite), group in grouped(((v["run"], v["suite"]), v) for v in verdicts).items():
@@ -52,6 +53,11 @@ def write_summary(
                 terminal.write(f"{GAP}{outcome.upper():{_OUTCOME_WIDTH}} ", **{_COLOURS[outcome]: True})
                 for line in [*lines, *_figures(facts, screen)]:
                     terminal.write_line(printable(line))
+    for cause in causes:
+        for line in screen.sentence(printable(cause.headline), hang=len(GAP)):
+            terminal.write_line(line, red=True, bold=True)
+        for line in screen.wrapped(printable(cause.places), indent=len(GAP)):
+            terminal.write_line(GAP + line)
     for note in notes:
         for line in screen.sentence(printable(note), hang=len(GAP)):
             terminal.write_line(line, yellow=True)
@@ -67,7 +73,8 @@ def table(verdicts: Sequence[Facts], screen: Screen) -> list[list[str]]:
     """
     wide = [[v["id"], f"{v['metric']}{unit(v)}", _trajectory(v, screen), _condition(v)] for v in verdicts]
     short = [[*(elide(cell, NAME_WIDTH) for cell in row[:2]), *row[2:]] for row in wide]
-    bare = [[elide(v["id"], NAME_WIDTH), _span(v) + (" deg" if unit(v) else ""), _condition(v)] for v in verdicts]
+    degrees = [" deg" if unit(v) and v["observed"] else "" for v in verdicts]
+    bare = [[row[0], _span(v) + deg, row[3]] for v, row, deg in zip(verdicts, short, degrees, strict=True)]
     for rows in (wide, short, bare):
         lines = aligned(rows)
         if _MARGIN + max(map(len, lines)) <= screen.width:

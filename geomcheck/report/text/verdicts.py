@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geomcheck._version import VERSION
 from geomcheck.record.points import early_end
-from geomcheck.report.facts import shown, where_judged
+from geomcheck.report.causes import Causes
+from geomcheck.report.facts import SessionFacts, shown, where_judged
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported, Session
 from geomcheck.report.text.grid import grid
@@ -94,6 +95,17 @@ def explain(report: pytest.TestReport, facts: Facts, screen: Screen) -> None:
     """Let a failed report of an expectation show its verdict as an `Explanation`."""
     if report.failed:
         report.longrepr = Explanation(facts, screen)  # type: ignore[assignment]
+
+
+def tell_once(reports: Iterable[pytest.TestReport], causes: Causes, screen: Screen) -> None:
+    """Let the reports of expectations that one cause stops point at it: the summary tells it, in place of each."""
+    for report in reports:
+        facts: SessionFacts | None = getattr(report, "geomcheck", None)
+        cause = causes.stopping(facts["run"], facts) if facts else None
+        if facts and cause:
+            pointing: SessionFacts = {**facts, "message": cause.message(facts)}
+            explain(report, pointing, screen)
+            report.__dict__["_pdbshown"] = True  # pytest's own mark of a failure whose text was shown elsewhere
 
 
 def properties(verdict: Verdict, run: str) -> list[tuple[str, object]]:

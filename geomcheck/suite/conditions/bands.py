@@ -13,7 +13,7 @@ from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import pair_schema, place_objects
 from geomcheck.suite.language.places import At, Place, Places, parse_place
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, quantity_pair, spelled
-from geomcheck.suite.verdict import Observed, Unanswerable
+from geomcheck.suite.verdict import Observed
 
 _FORM = "`{step: 30, within: [low, high]}` or `{progress: 20%, within: [low, high]}`"
 
@@ -93,12 +93,8 @@ class Bands(FigureCondition):
             )
 
     def find(self, case: Case) -> Finding:
-        steps = [point.step for point in self.own_places.locate(case.record.points)]
-        by_step = dict(zip(steps, self.bands.values(), strict=True))
-        fixed = sorted(by_step.keys() - case.found.cells.keys())
-        if fixed:
-            metric = case.expectation.metric
-            raise Unanswerable(f"{metric} has no figure at step {fixed[0]}: it is fixed there; remove its band")
+        located = self.own_places.locate(case.record.points)
+        by_step = {point.step: self.bands[place] for place, point in located.items()}
         observed = tuple(
             Observed(step, group, value, by_step[step].holds(value), band=(by_step[step].low, by_step[step].high))
             for step, group, value in case.figures()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -87,12 +87,12 @@ class Like(FigureCondition):
             other = companion.cells[companion.matched[extreme.step].step].get(name)
             return NO_OFFENCE if other is None else self.offence(value, other)
 
-        observed = tuple(observe(*figure) for figure in case.figures())
+        observed = tuple(observe(*figure) for figure in case.figures() if figure[0] in companion.matched)
         extreme = max(observed, key=offence)
         theirs = companion.figure(extreme.step, extreme.group)
         further = f"; the reference has {self.scale.show(theirs)} at step {companion.matched[extreme.step].step}"
         finding = case.in_band(observed, extreme, self.around(theirs), further=further, offence=weight_offence)
-        return replace(finding, warnings=companion.warnings)
+        return replace(finding, lacking=companion.lacking, warnings=companion.warnings)
 
     def _covers(self, low: float, high: float) -> bool:
         return not self.tolerance.relative and self.tolerance.amount >= high - low
@@ -129,11 +129,12 @@ class Unlike(Like):
 
 @dataclass(frozen=True)
 class _Companion:
-    """The reference run's side of ``like``: its figures at the checkpoints that match."""
+    """The reference run's side of ``like``: its figures at the checkpoints that match, and why others match none."""
 
     groups: Groups
     cells: Mapping[int, Mapping[str, float]]
     matched: Mapping[int, Point]
+    lacking: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def figure(self, step: int, group: str | None) -> float:
@@ -150,13 +151,18 @@ def _companion(
 ) -> _Companion:
     """The reference's figures at the checkpoints that match those of `found`.
 
-    Raises Unanswerable where the reference lacks them, holds other weights, or has no checkpoint near enough.
+    Raises Unanswerable where the reference lacks them, holds other weights, or has no checkpoint near any of them.
     """
     prefix = f"reference {reference.run!r}"
     everywhere = Question(metric=question.metric, params=question.params, weights=question.weights, at=ALL)
     try:
         subject = everywhere.settle(reference)
-        matched = {point.step: _match(point, subject.points) for point in record.points if point.step in found.cells}
+        judged = [point for point in record.points if point.step in found.cells]
+        near = {point.step: nearest(subject.points, point.progress) for point in judged}
+        alone = [point for point in judged if not matches(near[point.step], point.progress)]
+        if len(alone) == len(judged):
+            raise Unanswerable(f"{_no_match(alone, near)}; judge checkpoints that both have, with `at`")
+        matched = {point.step: near[point.step] for point in judged if point not in alone}
         wanted = tuple(sorted(set(matched.values()), key=lambda point: point.step))
         theirs = sample(everywhere, reference, Subject(subject.weights, wanted))
     except (Unanswerable, RecordError) as error:
@@ -178,16 +184,16 @@ def _companion(
     start = start_difference(record, reference)
     if start is not None:
         warnings = (f"{start}: sizes can be compared with {prefix}, what they changed cannot", *warnings)
-    return _Companion(fold_groups(theirs, expectation), theirs.cells, matched, warnings)
+    lacking = (f"{prefix}: {_no_match(alone, near)}",) if alone else ()
+    return _Companion(fold_groups(theirs, expectation), theirs.cells, matched, lacking, warnings)
 
 
-def _match(point: Point, candidates: tuple[Point, ...]) -> Point:
-    match = nearest(candidates, point.progress)
-    if not matches(match, point.progress):
-        apart = abs(match.progress - point.progress)
-        raise Unanswerable(
-            f"no checkpoint matches step {point.step} (progress {point.progress:.0%}): the nearest is step "
-            f"{match.step} at {match.progress:.0%}, {apart * 100:.0f} points away "
-            f"(at most {MATCHING_PROGRESS * 100:.0f}); judge checkpoints that both have, with `at`"
-        )
-    return match
+def _no_match(points: Sequence[Point], near: Mapping[int, Point]) -> str:
+    """That the reference has no checkpoint at the progress of `points`; `near` are its nearest, by step."""
+    first, match = points[0], near[points[0].step]
+    others = "".join(f", nor step {point.step}" for point in points[1:])
+    return (
+        f"no checkpoint matches step {first.step} (progress {first.progress:.0%}){others}: the nearest is step "
+        f"{match.step} at {match.progress:.0%}, {abs(match.progress - first.progress) * 100:.0f} points away "
+        f"(at most {MATCHING_PROGRESS * 100:.0f})"
+    )

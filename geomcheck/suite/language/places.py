@@ -20,6 +20,9 @@ PLACES = {
 }
 """The words for checkpoints, with their meanings."""
 
+SHOWN = 12
+"""Checkpoints that a sentence lists."""
+
 _ALLOWED = "`first`, `last`, `{step: N}`, `{progress: 20%}`"
 _IN_SPAN = {"from": "{{from: {}, ...}}", "to": "{{..., to: {}}}"}
 
@@ -70,10 +73,7 @@ class Place:
         if index is not None:
             return index
         if self.progress is None:
-            steps = ", ".join(str(point.step) for point in points)
-            raise Unanswerable(
-                f"the run has no checkpoint at step {self.step}; it has {steps} (or select by `progress`)"
-            )
+            raise Unanswerable(f"{no_checkpoint_at([self], points)} (or select by `progress`)")
         point = nearest(points, fraction(self.progress))
         raise Unanswerable(
             f"no checkpoint is near {self.text}: the nearest is step {point.step} at {point.progress:.0%} (at most "
@@ -86,12 +86,17 @@ class Place:
         return share > points[-1].progress and not matches(points[-1], share)
 
     def bound(self, points: Sequence[Point], *, opens: bool) -> int:
-        """The index at which a span opens here, or closes. Where no checkpoint is near a progress, the span goes as
-        far as there is one within it. Raises as `index`."""
-        if self.progress is None or matches(nearest(points, fraction(self.progress)), fraction(self.progress)):
-            return self.index(points)
-        within = [i for i, p in enumerate(points) if (p.progress >= fraction(self.progress)) == opens]
+        """The index at which a span opens here, or closes. Where there is no such checkpoint, the span goes as far as
+        there is one within it. Raises as `index`."""
+        index = locate(points, self.canonical, 0)
+        if index is not None:
+            return index
+        within = [i for i, point in enumerate(points) if self._is_passed(point) == opens]
         return (within[0] if opens else within[-1]) if within else self.index(points)
+
+    def _is_passed(self, point: Point) -> bool:
+        """Whether a checkpoint lies after this step or progress, which it is not."""
+        return point.progress >= fraction(self.progress) if self.progress else point.step > (self.step or 0)
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,16 @@ class At:
             return "all"
         return f"checkpoints from {self.start.phrase} to {self.stop.phrase}"
 
+    def lacking(self, points: Sequence[Point]) -> list[Place]:
+        """The steps that a span names and a run does not have."""
+        ends = () if self.single else (self.start, self.stop)
+        return [place for place in ends if place.step is not None and locate(points, place.canonical, 0) is None]
+
     def select(self, points: Sequence[Point]) -> list[Point]:
-        """The selected checkpoints, ascending. Raises Unanswerable where a step is missing, or the span is empty."""
+        """The selected checkpoints, ascending, as far as a span's ends are there.
+
+        Raises Unanswerable where the one checkpoint is missing, or the span is empty.
+        """
         if self.single:
             return [points[self.start.index(points)]]
         first, last = self.start.bound(points, opens=True), self.stop.bound(points, opens=False)
@@ -129,7 +142,7 @@ class At:
 
 @dataclass(frozen=True)
 class Places:
-    """Checkpoints named one by one, as ``bands`` names them; a run must have each of them."""
+    """Checkpoints named one by one, as ``bands`` names them."""
 
     places: tuple[Place, ...]
     single = False
@@ -141,22 +154,48 @@ class Places:
             return f"steps {', '.join(str(place.step) for place in self.places)}"
         return ", ".join(place.text for place in self.places)
 
-    def locate(self, points: Sequence[Point]) -> list[Point]:
-        """The checkpoints of a run, in the order of `places`.
+    def lacking(self, points: Sequence[Point]) -> list[Place]:
+        """Those that a run does not have."""
+        return [place for place in self.places if locate(points, place.canonical, 0) is None]
 
-        Raises Unanswerable where it has no such step, none near such a progress, or one checkpoint for two places.
+    def locate(self, points: Sequence[Point]) -> dict[Place, Point]:
+        """The checkpoints of a run that are among these, in the order of `places`.
+
+        Raises Unanswerable where it has none of them, or one checkpoint for two places.
         """
+        lacking = self.lacking(points)
+        if len(lacking) == len(self.places) > 1:
+            raise Unanswerable(no_checkpoint_at(lacking, points))
+        if len(lacking) == len(self.places):
+            lacking[0].index(points)
         found: dict[Point, Place] = {}
-        for place in self.places:
+        for place in (place for place in self.places if place not in lacking):
             point = points[place.index(points)]
             if point in found:
                 raise Unanswerable(f"{found[point].text} and {place.text} are one checkpoint, step {point.step}")
             found[point] = place
-        return list(found)
+        return {place: point for point, place in found.items()}
+
+    def locate_all(self, points: Sequence[Point]) -> list[Point]:
+        """The checkpoints of a run that must have every one of these, in their order. Raises Unanswerable."""
+        for place in self.lacking(points):
+            place.index(points)
+        return list(self.locate(points).values())
 
     def select(self, points: Sequence[Point]) -> list[Point]:
         """The checkpoints of a run, ascending by step. Raises as `locate`."""
-        return sorted(self.locate(points), key=lambda point: point.step)
+        return sorted(self.locate(points).values(), key=lambda point: point.step)
+
+
+def no_checkpoint_at(places: Sequence[Place], points: Sequence[Point]) -> str:
+    """That a run lacks these steps and shares of the training, and which it has."""
+    steps = [str(place.step) for place in places if place.step is not None]
+    shares = [place.progress for place in places if place.progress]
+    lacking = [f"at step{'s' * (len(steps) > 1)} {', '.join(steps)}"] if steps else []
+    lacking += [f"near {' or '.join(shares)} of the training"] if shares else []
+    has = [f"{point.step} ({point.progress:.0%})" if shares else str(point.step) for point in points]
+    some = has if len(has) <= SHOWN else [*has[: SHOWN - 1], "...", has[-1]]
+    return f"the run has no checkpoint {', nor '.join(lacking)}; it has {', '.join(some)}"
 
 
 FIRST, LAST, PREVIOUS = Place("first"), Place("last"), Place("previous")
