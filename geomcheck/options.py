@@ -11,6 +11,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +200,7 @@ OPTIONS: list[Option] = [
         path=True,
         ini=True,
         help="directory that remembers what was measured, by content",
-        otherwise="in pytest's cache directory",
+        otherwise="in pytest's cache directory where pytest finds an ini file, else in the user's",
         more="a path in the ini file counts from the rootdir",
     ),
     Option(name="cache-size", metavar="SIZE", ini=True, help="what that directory may hold", otherwise="20GB"),
@@ -253,14 +254,30 @@ def idle(arguments: Iterable[str]) -> str | None:
 
 
 def miswritten(arguments: list[str]) -> str | None:
-    """What is wrong with the first path among `arguments` that is empty, or does not follow its option after ``=``.
+    """What is wrong with the first of geomcheck's options among `arguments` that is misspelt, empty, has an option for its
+    value, or is a path and does not follow after ``=``.
 
     pytest looks for its rootdir among values that stand alone, and a run or an output may lie anywhere.
     """
-    flags = {declared.flagged for declared in OPTIONS if declared.path}
+    known = {declared.flagged: declared for declared in OPTIONS}
     for argument, following in zip(arguments, [*arguments[1:], "PATH"], strict=True):
-        if argument in flags:
+        flag, given, value = argument.partition("=")
+        declared = known.get(flag)
+        if declared is None:
+            if flag.startswith(("--geom-", "--geom_")):
+                return f"there is no option {flag}{_closest(flag, known)}"
+        elif declared.path and not given:
             return f"write {argument}={following}, with `=`: a detached path would move pytest's rootdir"
-        if argument.removesuffix("=") in flags:
+        elif given and not value:
             return f"{argument} is empty; is a variable not set?"
+        elif value == "-" and declared.output:
+            return f"{argument}: the output goes to a file; name one, or {flag}=./- for a file of that name"
+        elif value.startswith("--"):
+            return f"{argument}: {value} is an option, and no value of {flag}"
     return None
+
+
+def _closest(flag: str, flags: Iterable[str]) -> str:
+    """``; did you mean ...?`` where `flag` is close to one of `flags`."""
+    close = get_close_matches(flag.replace("_", "-"), flags, n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -24,6 +25,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         weekly = [item for item in items if item.get_closest_marker("weekly")]
         items[:] = [item for item in items if item not in weekly]
         config.hook.pytest_deselected(items=weekly)
+
+
+@pytest.fixture(autouse=True)
+def caches(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's cache directory of the test's own, which need not be there."""
+    place = tmp_path_factory.getbasetemp() / "caches" / uuid4().hex
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+    return place
 
 
 @pytest.fixture

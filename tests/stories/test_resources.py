@@ -23,6 +23,7 @@ Command = Callable[..., pytest.RunResult]
 def check(pytester: pytest.Pytester, opd_run: Path, write_suite) -> Command:
     """``pytest --geom-run=ckpts/opd ...`` on an old run and a suite that holds, with pytest's cache."""
     age(opd_run)
+    pytester.makeini("[pytest]")
     write_suite(HEALTHY)
     return lambda *arguments: pytester.runpytest_inprocess("--geom-run=ckpts/opd", *arguments)
 
@@ -117,6 +118,7 @@ def test_a_session_inside_the_run_caches_nothing_in_it(
     suite = write_suite(HEALTHY)
     shutil.move(pytester.path / "ckpts" / "opd", pytester.path / "opd")
     monkeypatch.chdir(pytester.path / "opd")
+    Path("pytest.ini").write_text("[pytest]\n")
     result = pytester.runpytest_inprocess("--geom-run=.", f"--geom-suite={suite}", "--rootdir=.")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["note: nothing is cached: * would write to the run *; name a directory with*"])
