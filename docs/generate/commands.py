@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 
+from geomcheck.cli.program import parser
+
 from docs.generate.text import prose
-from geomcheck.cli.main import parser
 
 
 def commands() -> Mapping[str, argparse.ArgumentParser]:

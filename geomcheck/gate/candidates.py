@@ -49,7 +49,7 @@ def add_suites(config: pytest.Config, args: list[str]) -> None:
     here, known = config.invocation_params.dir, config.known_args_namespace
     paths = [here / str(argument).split("::", maxsplit=1)[0] for argument in known.file_or_dir]
     try:
-        named = {_named_suite(config, source): True for source in known.geom_suite}
+        named = {named_suite(config, source): True for source in known.geom_suite}
         candidates = _under(paths, config) if paths else {}
         if not paths and not named:
             candidates = dict.fromkeys(_unnamed_suites(config), False)
@@ -76,13 +76,16 @@ def _node_ids(files: Collection[Path], root: Path) -> dict[Path, str]:
     return ids
 
 
-def _named_suite(config: pytest.Config, source: str) -> Path:
+def named_suite(config: pytest.Config, source: str) -> Path:
     """The suite that ``--geom-suite`` names: a file, or a suite of the project before a shipped one."""
     here = config.invocation_params.dir / source
-    own = [here] if here.is_file() else [path for path in _project_suites(config) if path.stem == source]
+    project = [] if here.is_file() else _project_suites(config)
+    own = [here] if here.is_file() else [path for path in project if path.stem == source]
     if not own and source in shipped_suites():
         _refuse_passed_over(config, {source})
-    return own[0] if own else find_suite(source, beside=config.invocation_params.dir)
+    return (
+        own[0] if own else find_suite(source, beside=config.invocation_params.dir, own=[path.stem for path in project])
+    )
 
 
 def _under(paths: list[Path], config: pytest.Config) -> dict[Path, bool]:

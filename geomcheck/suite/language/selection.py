@@ -86,6 +86,30 @@ def parse_selection(raw: Any) -> Selection:
     return Selection(include=tuple(raw.get("include", ())), exclude=tuple(raw.get("exclude", ())))
 
 
+def parse_words(text: str) -> Selection:
+    """Read ``attention``, or globs with commas between them: ``*q_proj*,!*layers.0.*``. Globs to leave out take from
+    the others, or else from `DEFAULT`, as in a suite. Raises Refusal."""
+    words = [word.strip() for word in text.split(",")]
+    if "" in words or "!" in words:
+        raise Refusal(f"`{text}` has an empty glob; write globs with commas between")
+    globs = [word for word in words if word not in ROLES]
+    if len(words) == 1 and not _is_glob(text):
+        return parse_selection(text)
+    if plain := next((word for word in globs if not _is_glob(word)), None):
+        raise Refusal(
+            f"`{plain}` is neither a role nor a glob; allowed: {', '.join(ROLES)}, or globs{did_you_mean(plain, [*ROLES])}"
+        )
+    if globs != words:
+        raise Refusal(f"`{text}` has a role beside other words; give one role, or globs alone")
+    exclude = tuple(glob.removeprefix("!") for glob in globs if glob.startswith("!"))
+    return Selection(include=tuple(glob for glob in globs if not glob.startswith("!")), exclude=exclude)
+
+
+def _is_glob(word: str) -> bool:
+    """Whether a word is meant for names of weights: these have dots."""
+    return word.startswith("!") or any(character in word for character in "*?[.")
+
+
 def _require_match(glob: str, matrices: list[Weight], weights: Mapping[str, Weight]) -> None:
     if any(fnmatchcase(weight.name, glob) for weight in matrices):
         return
