@@ -254,8 +254,8 @@ def idle(arguments: Iterable[str]) -> str | None:
 
 
 def miswritten(arguments: list[str]) -> str | None:
-    """What is wrong with the first of geomcheck's options among `arguments` that is misspelt, empty, has an option for its
-    value, or is a path and does not follow after ``=``.
+    """What is wrong with the first of geomcheck's options among `arguments` that is misspelt or empty, has an option
+    for its value, or is a path that does not follow after ``=``.
 
     pytest looks for its rootdir among values that stand alone, and a run or an output may lie anywhere.
     """

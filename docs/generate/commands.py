@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 
-from geomcheck.cli.program import parser
-
 from docs.generate.text import prose
+from geomcheck.cli.program import parser
 
 
 def commands() -> Mapping[str, argparse.ArgumentParser]:

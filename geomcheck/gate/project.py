@@ -60,8 +60,8 @@ def _no_other_plugins() -> Iterator[None]:
 
 
 def cache_directory(config: pytest.Config) -> Path:
-    """Where measurements are remembered unless the user names a place: in pytest's cache directory, where pytest finds a
-    configuration file; elsewhere in the user's cache directory.
+    """Where measurements are remembered, unless the user names a place: in pytest's cache directory where pytest finds
+    a configuration file, and in the user's cache directory elsewhere.
 
     Raises:
         UsageError: pytest's cache is turned off, or there is no home directory.

@@ -87,22 +87,18 @@ def parse_selection(raw: Any) -> Selection:
 
 
 def parse_words(text: str) -> Selection:
-    """Read ``attention``, or globs with commas between them: ``*q_proj*,!*layers.0.*``. Globs to leave out take from
-    the others, or else from `DEFAULT`, as in a suite. Raises Refusal."""
+    """Read a role, or globs with commas between them: ``*q_proj*,!*layers.0.*``. Globs to leave out take from the
+    others, or else from `DEFAULT`, as in a suite. Raises Refusal."""
     words = [word.strip() for word in text.split(",")]
-    if "" in words or "!" in words:
-        raise Refusal(f"`{text}` has an empty glob; write globs with commas between")
-    globs = [word for word in words if word not in ROLES]
-    if len(words) == 1 and not _is_glob(text):
-        return parse_selection(text)
-    if plain := next((word for word in globs if not _is_glob(word)), None):
-        raise Refusal(
-            f"`{plain}` is neither a role nor a glob; allowed: {', '.join(ROLES)}, or globs{did_you_mean(plain, [*ROLES])}"
-        )
-    if globs != words:
-        raise Refusal(f"`{text}` has a role beside other words; give one role, or globs alone")
-    exclude = tuple(glob.removeprefix("!") for glob in globs if glob.startswith("!"))
-    return Selection(include=tuple(glob for glob in globs if not glob.startswith("!")), exclude=exclude)
+    if len(words) == 1 and not _is_glob(words[0]):
+        return parse_selection(words[0])
+    for word in words:
+        if not word.removeprefix("!"):
+            raise Refusal(f"`{text}` has an empty glob; write globs with commas between them")
+        if not _is_glob(word):
+            raise Refusal(f"`{word}` stands beside other words; give one role ({', '.join(ROLES)}), or globs alone")
+    exclude = tuple(word.removeprefix("!") for word in words if word.startswith("!"))
+    return Selection(include=tuple(word for word in words if not word.startswith("!")), exclude=exclude)
 
 
 def _is_glob(word: str) -> bool:
