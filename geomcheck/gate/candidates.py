@@ -83,9 +83,8 @@ def named_suite(config: pytest.Config, source: str) -> Path:
     own = [here] if here.is_file() else [path for path in project if path.stem == source]
     if not own and source in shipped_suites():
         _refuse_passed_over(config, {source})
-    return (
-        own[0] if own else find_suite(source, beside=config.invocation_params.dir, own=[path.stem for path in project])
-    )
+    names = [path.stem for path in project]
+    return own[0] if own else find_suite(source, beside=config.invocation_params.dir, own=names)
 
 
 def _under(paths: list[Path], config: pytest.Config) -> dict[Path, bool]:
