@@ -9,8 +9,6 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from geomcheck.report.safe import printable
-
 SIGNALS = {
     getattr(signal, name): word
     for name, word in (("SIGINT", "interrupted"), ("SIGTERM", "terminated"), ("SIGHUP", "hung up"))
@@ -53,6 +51,8 @@ class Interruption:
 
     def tell(self, interrupt: KeyboardInterrupt) -> None:
         """Say on stderr that it came to this, with the notes of the exception: what was kept."""
+        from geomcheck.report.safe import printable  # this module is to be imported in no time
+
         self.signal = self.signal or signal.SIGINT
         said = "; ".join([SIGNALS[signal.Signals(self.signal)], *getattr(interrupt, "__notes__", ())])
         with suppress(OSError):  # the terminal may be gone
