@@ -123,9 +123,8 @@ OPTIONS: list[Option] = [
         path=True,
         repeatable=True,
         ini=True,
-        help="suite to apply, whatever its applies_to: a shipped name (opd) or a file",
-        more="a suite of the project goes by its file's name, before a shipped one; suite files are also taken as path "
-        "arguments",
+        help="suite to apply, whatever its applies_to: of the project or shipped (opd) by its name, or a file",
+        more="the project's go before shipped ones; suite files are also taken as path arguments",
         ini_help="suite files of the project, as globs (default: suites/*.yaml suites/*.yml)",
     ),
     Option(
@@ -254,8 +253,8 @@ def idle(arguments: Iterable[str]) -> str | None:
 
 
 def miswritten(arguments: list[str]) -> str | None:
-    """What is wrong with the first of geomcheck's options among `arguments` that is misspelt or empty, has an option
-    for its value, or is a path that does not follow after ``=``.
+    """What is wrong with the first of geomcheck's options among `arguments` that is empty, has an option for its value,
+    or is a path that does not follow after ``=``.
 
     pytest looks for its rootdir among values that stand alone, and a run or an output may lie anywhere.
     """
@@ -264,20 +263,28 @@ def miswritten(arguments: list[str]) -> str | None:
         flag, given, value = argument.partition("=")
         declared = known.get(flag)
         if declared is None:
-            if flag.startswith(("--geom-", "--geom_")):
-                return f"there is no option {flag}{_closest(flag, known)}"
-        elif declared.path and not given:
+            continue
+        if declared.path and not given:
             return f"write {argument}={following}, with `=`: a detached path would move pytest's rootdir"
-        elif given and not value:
+        if given and not value:
             return f"{argument} is empty; is a variable not set?"
-        elif value == "-" and declared.output:
+        if value == "-" and declared.output:
             return f"{argument}: the output goes to a file; name one, or {flag}=./- for a file of that name"
-        elif value.startswith("--"):
+        if value.startswith("--"):
             return f"{argument}: {value} is an option, and no value of {flag}"
     return None
 
 
-def _closest(flag: str, flags: Iterable[str]) -> str:
-    """``; did you mean ...?`` where `flag` is close to one of `flags`."""
-    close = get_close_matches(flag.replace("_", "-"), flags, n=1, cutoff=0.75)
+def misspelt(arguments: Iterable[str]) -> str | None:
+    """What to say of the first among `arguments` that means an option of geomcheck, and is none."""
+    flags = [declared.flagged for declared in OPTIONS]
+    for flag in (argument.partition("=")[0] for argument in arguments):
+        if flag.startswith(("--geom-", "--geom_")) and flag not in flags:
+            return f"there is no option {flag}{closest(flag, flags)}"
+    return None
+
+
+def closest(flag: str, flags: Iterable[str]) -> str:
+    """``; did you mean ...?`` where `flag` is close to one of `flags`; nothing otherwise."""
+    close = get_close_matches(flag.replace("_", "-"), flags, n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geomcheck.options import idle, register, typed
+from geomcheck.options import idle, misspelt, register, typed
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -27,7 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """With ``--geom-run`` and no path arguments, collect the suites and nothing else."""
+    """With ``--geom-run`` and no path arguments, collect the suites and nothing else; refuse misspelt options."""
+    if problem := misspelt(typed(early_config)):
+        raise pytest.UsageError(f"geomcheck: {problem}")
     if _judges(early_config.known_args_namespace):
         from geomcheck.gate.candidates import add_suites
 

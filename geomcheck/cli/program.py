@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import geomcheck
@@ -19,6 +18,7 @@ from geomcheck.cli.options import JSON, add_command
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.inspection import inspect
+from geomcheck.options import closest
 from geomcheck.report.safe import printable
 from geomcheck.report.text.inspection import lines
 from geomcheck.suite import json_schema, shipped_suites
@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with the message."""
         if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
-            message += _closest(choice[1], re.findall(r"[\w-]+", choice[2]))
+            message += closest(choice[1], re.findall(r"[\w-]+", choice[2]))
         self.exit(WRONG_USAGE, printable(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
 
 
@@ -87,14 +87,10 @@ class CommandParser(Parser):
             if flag == "--":
                 break
             if flag.startswith("--") and not any(known.startswith(flag) for known in self._flags):
-                meant = _closest(f"--{flag.removeprefix('--').removeprefix('geom-')}", self._flags)
+                own = [known for known in self._flags if known != "--help"]
+                meant = closest(f"--{flag.removeprefix('--').removeprefix('geom-')}", own)
                 self.error(f"there is no option {flag}{meant}")
         return super().parse_known_args(args, namespace)
-
-
-def _closest(word: str, words: Sequence[str]) -> str:
-    close = get_close_matches(word.replace("_", "-"), words, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def parser() -> argparse.ArgumentParser:

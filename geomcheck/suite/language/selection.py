@@ -90,8 +90,11 @@ def parse_words(text: str) -> Selection:
     """Read a role, or globs with commas between them: ``*q_proj*,!*layers.0.*``. Globs to leave out take from the
     others, or else from `DEFAULT`, as in a suite. Raises Refusal."""
     words = [word.strip() for word in text.split(",")]
-    if len(words) == 1 and not _is_glob(words[0]):
-        return parse_selection(words[0])
+    if text in ROLES:
+        return Selection(text)
+    if len(words) == 1 and not _is_glob(text):
+        hint = did_you_mean(text, [*ROLES])
+        raise Refusal(f"`{text}` names no set of weights; allowed: {', '.join(ROLES)}, or globs over names{hint}")
     for word in words:
         if not word.removeprefix("!"):
             raise Refusal(f"`{text}` has an empty glob; write globs with commas between them")

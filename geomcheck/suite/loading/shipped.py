@@ -45,7 +45,7 @@ def find_suite(source: str | Path, *, beside: Path | None = None, own: Collectio
     hint = _suffix_hint(source, path)
     if isinstance(source, str) and _is_name(source):
         hint = hint or did_you_mean(source, (*own, *shipped))
-        ours = f"one of the project's ({', '.join(sorted(own))})" if own else "a file"
+        ours = f"a suite of the project ({', '.join(sorted(own))})" if own else "a file"
         raise UsageError(f"no suite {source!r}: neither {ours} nor a shipped suite ({_listed(shipped)}){hint}")
     raise UsageError(f"no suite file {path}; shipped suites: {_listed(shipped)}{hint}")
 
