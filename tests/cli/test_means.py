@@ -150,6 +150,17 @@ def test_suites_are_found_as_pytest_finds_them(gate: Gate, pytester: pytest.Pyte
     result.stderr.fnmatch_lines(["*neither a suite of the project (mine) nor *; did you mean `mine`?"])
 
 
+def test_progress_goes_to_stderr_and_quiet_has_none(gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr("geomcheck.report.text.progress.LOG_EVERY", 0.0)
+    for command in ("regime opd", "compare opd opd", "measure opd -o r.parquet", "report opd -o r.html"):
+        assert main([*command.split(), "--cache=off", "--workers=1"]) == 0
+        said = capsys.readouterr()
+        assert "geomcheck: measuring opd: " in said.err
+        assert "measuring" not in said.out
+        assert main([*command.split(), "--cache=off", "--workers=1", "-q"]) == 0
+        assert capsys.readouterr() == (said.out, "")
+
+
 @pytest.mark.parametrize(
     ("weights", "measured"),
     [

@@ -19,7 +19,7 @@ K = TypeVar("K", bound=Task)
 def execute(tasks: Sequence[K], sources: Sources, *, workers: Workers) -> Generator[tuple[K, Outcome], None, None]:
     """Do `tasks`, given the largest first; yields each with its outcome as soon as it is done, in any order.
 
-    Ctrl-C gives up what is at work without waiting for it; threads end with the weight that each is at.
+    Ctrl-C gives up what is at work without waiting for it; threads end with the checkpoint that each is at.
 
     Args:
         workers: a number of local workers, by default one per processor as memory allows; where a GPU computes, the

@@ -113,7 +113,7 @@ def run_in_batches(
     device = parse_device(tasks[0].device)
     in_flight = in_flight or IN_FLIGHT
     memory = memory or Memory.free(device)
-    with prepared(device), single_threaded(in_flight * LARGEST) as pool:
+    with prepared(device), single_threaded(in_flight * LARGEST, sources.given_up) as pool:
         work = _Batches(pool, batches_of(tasks, memory, in_flight), partial(_calls, sources), in_flight, memory.device)
         try:
             yield from work.outcomes()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
+from threading import Event
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -41,7 +42,7 @@ def run_locally(
     need `budget` bytes together, by default half of what is available; a task that needs more runs alone."""
     budget = int(MEMORY_SHARE * available_memory()) if budget is None else budget
     workers = workers or processors()
-    with prepared(torch.device("cpu")), single_threaded(workers) as pool:
+    with prepared(torch.device("cpu")), single_threaded(workers, sources.given_up) as pool:
         yield from Work(pool, tasks, lambda task: [(task, partial(task, sources))], workers, budget).outcomes()
 
 
@@ -106,18 +107,18 @@ def next_that_fits(waiting: Sequence[Needs], running: Collection[Needs], budget:
 
 
 @contextmanager
-def single_threaded(workers: int) -> Iterator[ThreadPoolExecutor]:
+def single_threaded(workers: int, given_up: Event) -> Iterator[ThreadPoolExecutor]:
     """Threads whose tensor operations are single-threaded: N of them beat N threads inside one operation, and
-    results cannot depend on their number. Whoever interrupts them does not wait for what they are at."""
+    results cannot depend on their number. An interrupt does not wait for what they are at: it is `given_up`."""
     keep_freed_memory()
-    threads, patient = torch.get_num_threads(), True
+    threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, "geomcheck", initializer=torch.set_num_threads, initargs=(1,))
     with threadpool_limits(limits=1):
         try:
             yield pool
         except KeyboardInterrupt:
-            patient = False
+            given_up.set()
             raise
         finally:
-            pool.shutdown(wait=patient, cancel_futures=True)
+            pool.shutdown(wait=not given_up.is_set(), cancel_futures=True)
             torch.set_num_threads(threads)
