@@ -127,7 +127,7 @@ class Sources:
         return {snapshot: source.weights for snapshot, source in self.snapshots().items()}
 
     def read_checkpoint(self, name: str, index: int) -> Tensor | Change:
-        """The weight at the run's checkpoint `index`. Raises RunError where it cannot be read, or nobody waits for it."""
+        """The weight at the run's checkpoint `index`. Raises RunError where it cannot be read, or nobody waits."""
         if self.given_up.is_set():
             raise RunError(f"{name}: the measurement was given up")
         return self.run.checkpoints[index].source.read(name)
