@@ -8,24 +8,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypedDict, TypeGuard, Unpack
 
-from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_base, open_run
+from geomcheck.checkpoints import BaseWeights, Incomplete, Run, comparable, find_base, open_base, open_run
 from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.errors import UsageError
-from geomcheck.measurement import Cache, Resources, measure_record, parse_workers, survey
+from geomcheck.measurement import Cache, Progress, Resources, measure_record, parse_workers, survey
 from geomcheck.measurement.cache import require_outside
 from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.record import Record, Request, merge, read_record
 from geomcheck.suite import Suite
 from geomcheck.suite.language.selection import Selection
 
-__all__ = ["RunOrRecord", "has_weights", "measure", "open_run", "records_of"]
+__all__ = ["How", "RunOrRecord", "has_weights", "measure", "open_run", "records_of"]
 
 RunOrRecord = Run | Record | str | Path
+
+Show = Callable[[str], AbstractContextManager[Progress]]
+"""For a run's name, a context that yields whom to tell how far its measurement is."""
+
+
+def silent(_: str) -> AbstractContextManager[Progress]:
+    """A `Show` that tells nobody."""
+    return nullcontext(lambda done, total: None)
+
+
+class How(TypedDict, total=False):
+    """How runs are measured; each as `measure` has it."""
+
+    workers: int | str | None
+    device: str
+    cache: Cache | str | Path | None
+    dequantize: bool
+    incomplete: Incomplete
+    show: Show
 
 
 def measure(
@@ -38,8 +57,10 @@ def measure(
     reference: Run | str | Path | None = None,
     workers: int | str | None = None,
     device: str = "auto",
-    cache: str | Path | None = None,
+    cache: Cache | str | Path | None = None,
     dequantize: bool = False,
+    incomplete: Incomplete = "skip",
+    show: Show = silent,
 ) -> Record:
     """Measure a run.
 
@@ -53,14 +74,17 @@ def measure(
         reference: a run to compare masks with (`mask_jaccard`).
         workers: local workers; by default as many as processors and memory allow. ``"ray"``: a Ray cluster.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        cache: directory that remembers what was measured; by default nothing is.
+        cache: directory that remembers what was measured, or an open cache; by default nothing is.
         dequantize: make fp32 of fp8 weights and their scales, and measure those; `Record.notes` says so.
+        incomplete: ``error`` refuses a run with checkpoints that are not complete, which are left out otherwise.
+        show: for the run's name, a context that yields a function, which is called with how much is done and how much
+            there is.
 
     Raises:
         UsageError: no such run, W0, metric or device, or a cache inside what is read.
         RunError: the files cannot be read or trusted: one tensor that is not finite is enough, measured or not.
     """
-    opened = run if isinstance(run, Run) else open_run(run)
+    opened = run if isinstance(run, Run) else open_run(run, incomplete=incomplete)
     given = open_base(base, "the given base") if isinstance(base, str | Path) else base
     of_suite = next((suite.base for suite in suites if suite.base is not None), None)
     opened, w0 = comparable(opened, find_base(opened, given=given, suite=of_suite), dequantize=dequantize)
@@ -73,11 +97,16 @@ def measure(
         if chosen and (weights or weight.is_linear)
     }
     requests = merge([default, *(suite.requests(record) for suite in suites)])
-    other = open_run(reference) if isinstance(reference, str | Path) else reference
+    other = open_run(reference, incomplete=incomplete) if isinstance(reference, str | Path) else reference
     other = comparable(other, w0, dequantize=dequantize)[0] if other else None
-    with closing(_cache(cache, [opened.path, w0.source.path, *([other.path] if other else [])])) as remembered:
+    with ExitStack() as stack:
+        remembered = cache if isinstance(cache, Cache) else stack.enter_context(closing(_cache(cache)))
+        if remembered.directory is not None:
+            read = [opened.path, w0.source.path, *([other.path] if other else [])]
+            require_outside(remembered.directory, [(str(place), place) for place in read])
         resources = Resources(workers=parse_workers(workers), device=device, cache=remembered)
-        measure_record(record, opened, w0, requests, reference=other, resources=resources)
+        progress = stack.enter_context(show(opened.name))
+        measure_record(record, opened, w0, requests, reference=other, resources=resources, progress=progress)
     return record
 
 
@@ -87,9 +116,10 @@ def records_of(
     base: BaseWeights | str | Path | None = None,
     metrics: Sequence[str | Request] | None = None,
     weights: Selection | None = None,
-    workers: int | None = None,
+    **how: Unpack[How],
 ) -> list[Record]:
-    """The record of each source: as given, read from its file, or measured with default parameters.
+    """The record of each source: as given, read from its file, or measured with default parameters, `how` as `measure`
+    has it.
 
     Raises:
         UsageError: no such run or W0.
@@ -99,13 +129,13 @@ def records_of(
     records = []
     for source in sources:
         if has_weights(source):
-            records.append(measure(source, base=base, metrics=metrics, weights=weights, workers=workers))
+            records.append(measure(source, base=base, metrics=metrics, weights=weights, **how))
             continue
         assert not isinstance(source, Run)
         records.append(source if isinstance(source, Record) else read_record(source))
         if base is not None:
             given = base if isinstance(base, BaseWeights) else open_base(base, "the given base")
-            require_measured_against(records[-1], given)
+            require_measured_against(records[-1], given, dequantize=how.get("dequantize", False))
     return records
 
 
@@ -114,11 +144,8 @@ def has_weights(source: RunOrRecord) -> TypeGuard[Run | str | Path]:
     return isinstance(source, Run) or (isinstance(source, str | Path) and not Path(source).is_file())
 
 
-def _cache(directory: str | Path | None, inputs: Sequence[Path]) -> Cache:
-    if directory is None:
-        return Cache.off()
-    require_outside(Path(directory), [(str(place), place) for place in inputs])
-    return Cache(Path(directory))
+def _cache(directory: str | Path | None) -> Cache:
+    return Cache.off() if directory is None else Cache(Path(directory))
 
 
 def _chosen(wanted: Sequence[str | Request] | None, known: Registry, *, default_all: bool) -> list[Request]:

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from geomcheck.api import RunOrRecord, has_weights, measure, records_of
+from geomcheck.api import How, RunOrRecord, has_weights, measure, records_of
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
@@ -154,7 +154,7 @@ def compare(
     *,
     base: BaseWeights | str | Path | None = None,
     weights: Selection = DEFAULT,
-    workers: int | None = None,
+    **how: Unpack[How],
 ) -> Comparison:
     """Every figure of two runs at matching progress, with default parameters.
 
@@ -163,12 +163,13 @@ def compare(
             weights and the same W0.
         base: W0 of the runs that are measured; by default what each run provides.
         weights: figures are folded over these.
+        how: workers, device, cache and the like of `geomcheck.measure`.
 
     Raises:
         UsageError: the runs have other weights, storage or definitions, or no checkpoints of matching progress.
         RunError: a run cannot be read or trusted.
     """
-    ours, theirs = records_of([a, b], base=base, weights=weights, workers=workers)
+    ours, theirs = records_of([a, b], base=base, weights=weights, **how)
     difference = next(differences(ours, theirs, weights), None)
     if difference is not None:
         raise UsageError(f"{ours.path} and {theirs.path} cannot be compared: {difference}")
@@ -187,7 +188,7 @@ def compare(
         unanswered += [(metric.name, str(start)) for metric in overlaps]
     else:
         names = [metric.name for metric in overlaps]
-        overlap = measure(a, base=base, metrics=names, weights=weights, reference=b, workers=workers)
+        overlap = measure(a, base=base, metrics=names, weights=weights, reference=b, **how)
         for metric in overlaps:
             try:
                 shared.append(_shared(metric, overlap, (ours, theirs), matched[-1], weights))

@@ -13,6 +13,7 @@ from geomcheck._version import VERSION
 from geomcheck.checkpoints import (
     BaseWeights,
     Checkpoint,
+    Incomplete,
     Run,
     Stored,
     WeightSource,
@@ -134,12 +135,15 @@ class Inspection:
         return {"format": 1, "geomcheck": VERSION} | asdict(self)
 
 
-def inspect(path: str | Path, *, base: str | Path | None = None) -> Inspection:
+def inspect(
+    path: str | Path, *, base: BaseWeights | str | Path | None = None, incomplete: Incomplete = "skip"
+) -> Inspection:
     """Look at a run directory or a record file, opening headers only.
 
     Args:
         path: the run or record.
         base: W0, as for `geomcheck.measure`; without one, and where the run provides none, weights are not matched.
+        incomplete: as for `geomcheck.measure`.
 
     Raises:
         UsageError: no such run, or W0 belongs to another model.
@@ -147,8 +151,8 @@ def inspect(path: str | Path, *, base: str | Path | None = None) -> Inspection:
     """
     if Path(path).is_file():
         return _of_record(read_record(path), path)
-    run = open_run(path)
-    given = open_base(base, "--base") if base is not None else None
+    run = open_run(path, incomplete=incomplete)
+    given = open_base(base, "--base") if isinstance(base, str | Path) else base
     try:
         w0 = find_base(run, given=given)
     except UsageError as error:

@@ -11,6 +11,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,9 +123,8 @@ OPTIONS: list[Option] = [
         path=True,
         repeatable=True,
         ini=True,
-        help="suite to apply, whatever its applies_to: a shipped name (opd) or a file",
-        more="a suite of the project goes by its file's name, before a shipped one; suite files are also taken as path "
-        "arguments",
+        help="suite to apply, whatever its applies_to: of the project or shipped (opd) by its name, or a file",
+        more="the project's go before shipped ones; suite files are also taken as path arguments",
         ini_help="suite files of the project, as globs (default: suites/*.yaml suites/*.yml)",
     ),
     Option(
@@ -207,7 +207,7 @@ OPTIONS: list[Option] = [
         path=True,
         ini=True,
         help="directory that remembers what was measured, by content",
-        otherwise="in pytest's cache directory",
+        otherwise="in pytest's cache directory where pytest finds an ini file, else in the user's",
         more="a path in the ini file counts from the rootdir",
     ),
     Option(name="cache-size", metavar="SIZE", ini=True, help="what that directory may hold", otherwise="20GB"),
@@ -261,14 +261,38 @@ def idle(arguments: Iterable[str]) -> str | None:
 
 
 def miswritten(arguments: list[str]) -> str | None:
-    """What is wrong with the first path among `arguments` that is empty, or does not follow its option after ``=``.
+    """What is wrong with the first of geomcheck's options among `arguments` that is empty, has an option for its value,
+    or is a path that does not follow after ``=``.
 
     pytest looks for its rootdir among values that stand alone, and a run or an output may lie anywhere.
     """
-    flags = {declared.flagged for declared in OPTIONS if declared.path}
+    known = {declared.flagged: declared for declared in OPTIONS}
     for argument, following in zip(arguments, [*arguments[1:], "PATH"], strict=True):
-        if argument in flags:
+        flag, given, value = argument.partition("=")
+        declared = known.get(flag)
+        if declared is None:
+            continue
+        if declared.path and not given:
             return f"write {argument}={following}, with `=`: a detached path would move pytest's rootdir"
-        if argument.removesuffix("=") in flags:
+        if given and not value:
             return f"{argument} is empty; is a variable not set?"
+        if value == "-" and declared.output:
+            return f"{argument}: the output goes to a file; name one, or {flag}=./- for a file of that name"
+        if value.startswith("--"):
+            return f"{argument}: {value} is an option, and no value of {flag}"
     return None
+
+
+def misspelt(arguments: Iterable[str]) -> str | None:
+    """What to say of the first among `arguments` that means an option of geomcheck, and is none."""
+    flags = [declared.flagged for declared in OPTIONS]
+    for flag in (argument.partition("=")[0] for argument in arguments):
+        if flag.startswith(("--geom-", "--geom_")) and flag not in flags:
+            return f"there is no option {flag}{closest(flag, flags)}"
+    return None
+
+
+def closest(flag: str, flags: Iterable[str]) -> str:
+    """``; did you mean ...?`` where `flag` is close to one of `flags`; nothing otherwise."""
+    close = get_close_matches(flag.replace("_", "-"), flags, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

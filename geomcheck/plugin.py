@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geomcheck.options import idle, register, typed
+from geomcheck.options import idle, misspelt, register, typed
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -23,6 +23,13 @@ SHOWING = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register the options and ini values of geomcheck."""
     register(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Refuse misspelt options, before pytest does without a suggestion."""
+    if problem := misspelt(typed(early_config)):
+        raise pytest.UsageError(f"geomcheck: {problem}")
 
 
 @pytest.hookimpl(trylast=True)

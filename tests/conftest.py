@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 import tests.preloaded  # noqa: F401
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
+from geomcheck.gate import configuration
 from tests.runs import age, simple_run
 from tests.slow import marks
 
@@ -24,6 +26,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         weekly = [item for item in items if item.get_closest_marker("weekly")]
         items[:] = [item for item in items if item not in weekly]
         config.hook.pytest_deselected(items=weekly)
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Commands of a test that works in the checkout have a cache of their own: what a test measures is measured."""
+    own, place = configuration.pytest_cache, tmp_path_factory.getbasetemp() / "caches" / uuid4().hex
+
+    def elsewhere(config: pytest.Config) -> Path:
+        return place if config.rootpath == Path(__file__).parents[1] else own(config)
+
+    monkeypatch.setattr(configuration, "pytest_cache", elsewhere)
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ SLOW = (
     "tests/checkpoints/test_adapted_models.py",
     "tests/checkpoints/test_one_model_in_every_layout.py",
     "tests/cli/test_commands.py",
+    "tests/cli/test_interruption.py",
+    "tests/cli/test_means.py",
     "tests/cli/test_watch.py",
     "tests/comparison",
     "tests/diagnostics/test_adversaries.py",

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 
 from docs.generate.text import prose
-from geomcheck.cli.main import parser
+from geomcheck.cli.program import parser
 
 
 def commands() -> Mapping[str, argparse.ArgumentParser]:

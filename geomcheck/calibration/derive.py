@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
-from geomcheck.api import RunOrRecord, records_of
+from geomcheck.api import How, RunOrRecord, records_of
 from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
 from geomcheck.calibration.runs import common_places, require_comparable, told
 from geomcheck.calibration.statistics import BandRule, Repeatability, Spread
@@ -44,7 +45,7 @@ def calibrate(
     name: str = "calibrated",
     applies_to: Sequence[str] = (),
     across_bases: bool = False,
-    workers: int | None = None,
+    **how: Unpack[How],
 ) -> Calibration:
     """Bands for the next run of a recipe, from good runs of it that differ in nothing but chance.
 
@@ -59,6 +60,7 @@ def calibrate(
         name: of the suite, a slug.
         applies_to: patterns of the names of runs that the suite is for; by default all.
         across_bases: whether the runs may start from different W0 (a recipe that draws its own base).
+        how: workers, device, cache and the like of `geomcheck.measure`.
 
     Raises:
         UsageError: fewer than two runs, runs that cannot be calibrated together, or nothing to calibrate.
@@ -67,7 +69,7 @@ def calibrate(
     if len(runs) < 2:
         raise UsageError(f"calibration needs two runs or more, best five; {len(runs)} given")
     wanted = _candidates(metrics)
-    records = records_of(runs, base=base, metrics=[m.name for m in wanted], weights=weights, workers=workers)
+    records = records_of(runs, base=base, metrics=[m.name for m in wanted], weights=weights, **how)
     require_comparable(records, weights, across_bases=across_bases)
     places = common_places(records, at)
     found, left_out = _spreads(wanted, records, weights, places, chosen_by_hand=metrics is not None)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Unpack
 
-from geomcheck.api import RunOrRecord, records_of
+from geomcheck.api import How, RunOrRecord, records_of
 from geomcheck.calibration.calibration import comment, factor, plain, provenance, suffix
 from geomcheck.calibration.runs import require_comparable, told
 from geomcheck.calibration.statistics import Repeatability, Spread
@@ -74,7 +75,7 @@ def calibrate_profile(
     base: BaseWeights | str | Path | None = None,
     weights: Selection = DEFAULT,
     across_bases: bool = False,
-    workers: int | None = None,
+    **how: Unpack[How],
 ) -> CalibratedProfile:
     """The profile of the regime called `name`, from good runs of it. Arguments and errors as `calibrate`.
 
@@ -84,7 +85,7 @@ def calibrate_profile(
     if len(runs) < 2:
         raise UsageError(f"a profile needs two runs or more, best five; {len(runs)} given")
     requests = [evidence.request for evidence in EVIDENCE]
-    records = records_of(runs, base=base, metrics=requests, weights=weights, workers=workers)
+    records = records_of(runs, base=base, metrics=requests, weights=weights, **how)
     require_comparable(records, weights, across_bases=across_bases)
     found = [_logarithms(record, weights) for record in records]
     spreads = {e.metric: Spread.of([figures[e.metric] for figures in found]) for e in EVIDENCE}

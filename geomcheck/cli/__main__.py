@@ -2,6 +2,6 @@
 
 import sys
 
-from geomcheck.cli.main import main
+from geomcheck.cli import main
 
 sys.exit(main())

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
-from geomcheck.cli.options import WEIGHTS, add_command, inputs, place, selection, share, slug
+from geomcheck.cli.means import Means
+from geomcheck.cli.options import MEASURING, WEIGHTS, add_command, place, selection, share, slug
 from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
 from geomcheck.report.safe import printable
@@ -23,7 +24,8 @@ def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     runs = "run directory or record; good ones, best five or more"
     about = "turn good runs of a recipe into a suite"
-    parser = add_command(commands, "calibrate", run, about, "base", WEIGHTS, runs=runs, output="suite to write (YAML)")
+    output = "suite to write (YAML)"
+    parser = add_command(commands, "calibrate", run, about, WEIGHTS, *MEASURING, runs=runs, output=output)
     parser.add_argument(
         "--across-bases",
         action="store_true",
@@ -55,26 +57,29 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Calibrate and write the suite or the profile. Raises GeomcheckError."""
     output = Path(options.output)
-    require_writable(output, inputs=inputs(options.runs, bases=[options.base]))
+    means = Means(options, options.runs)
+    require_writable(output, inputs=means.inputs())
     if options.profile:
-        _profile(options, output)
+        _profile(options, means, output)
         return
-    calibration = geomcheck.calibrate(
-        options.runs,
-        base=options.base,
-        rule=_rule(options),
-        metrics=options.metrics.split(",") if options.metrics else None,
-        weights=selection(options.weights),
-        at=[place(text) for text in options.at],
-        applies_to=options.applies_to,
-        name=slug("--name", options.name or output.stem),
-        across_bases=options.across_bases,
-    )
+    with means.measuring() as how:
+        calibration = geomcheck.calibrate(
+            options.runs,
+            base=means.base,
+            rule=_rule(options),
+            metrics=options.metrics.split(",") if options.metrics else None,
+            weights=selection(options.weights),
+            at=[place(text) for text in options.at],
+            applies_to=options.applies_to,
+            name=slug("--name", options.name or output.stem),
+            across_bases=options.across_bases,
+            **how,
+        )
     calibration.write(output)
     _tell(output, calibration)
 
 
-def _profile(options: argparse.Namespace, output: Path) -> None:
+def _profile(options: argparse.Namespace, means: Means, output: Path) -> None:
     from geomcheck.calibration import calibrate_profile  # with scipy, which takes a second
 
     of_suites = ("false_alarms", "margin", "metrics", "at", "applies_to", "name")
@@ -82,13 +87,15 @@ def _profile(options: argparse.Namespace, output: Path) -> None:
     idle += [f"--{name.replace('_', '-')}" for name in of_suites if getattr(options, name)]
     if idle:
         raise UsageError(f"{idle[0]} goes with suites, not with --profile")
-    profile = calibrate_profile(
-        options.runs,
-        name=slug("--profile", options.profile),
-        base=options.base,
-        weights=selection(options.weights),
-        across_bases=options.across_bases,
-    )
+    with means.measuring() as how:
+        profile = calibrate_profile(
+            options.runs,
+            name=slug("--profile", options.profile),
+            base=means.base,
+            weights=selection(options.weights),
+            across_bases=options.across_bases,
+            **how,
+        )
     profile.write(output)
     print(f"{output}: profile of {profile.profile.name} from {len(profile.runs)} runs")
     print(f"  use it: geomcheck regime RUN --profiles {output}, or `profiles: [{output.name}]` in a suite")

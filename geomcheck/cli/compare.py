@@ -9,7 +9,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from geomcheck.cli.options import JSON, WEIGHTS, add_command, selection
+from geomcheck.cli.means import Means
+from geomcheck.cli.options import JSON, MEASURING, WEIGHTS, add_command, selection
 from geomcheck.comparison import Comparison, Pair, compare
 from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import aligned
@@ -24,12 +25,14 @@ def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     theirs = "run directory or record; differences are B minus A"
     about = "hold two runs side by side, metric by metric"
-    add_command(commands, "compare", run, about, "base", WEIGHTS, JSON, a="run directory or record", b=theirs)
+    add_command(commands, "compare", run, about, WEIGHTS, *MEASURING, JSON, a="run directory or record", b=theirs)
 
 
 def run(options: argparse.Namespace) -> None:
     """Compare and print. Raises GeomcheckError."""
-    found = compare(options.a, options.b, base=options.base, weights=selection(options.weights))
+    means = Means(options, [options.a, options.b])
+    with means.measuring() as how:
+        found = compare(options.a, options.b, base=means.base, weights=selection(options.weights), **how)
     if options.json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
     else:

@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import geomcheck
-from geomcheck.checkpoints import find_base, open_base
-from geomcheck.cli.options import add_command, inputs
+from geomcheck.checkpoints import find_base
+from geomcheck.cli.means import Means
+from geomcheck.cli.options import MEASURING, WEIGHTS, add_command, selection
+from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
-from geomcheck.options import option
 from geomcheck.report.safe import printable
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    cache = replace(option("cache"), otherwise="none")
+    weights = replace(WEIGHTS, default=None, otherwise="linear", help=f"without --suite: {WEIGHTS.help}")
     add_command(
         commands,
         "measure",
         run,
         "measure a run once, to judge its record anywhere",
-        *("base", "suite", "reference", "workers", "device", cache, "dequantize"),
+        *("suite", "reference", weights, *MEASURING),
         run="directory of checkpoints",
         output="record to write (Parquet)",
     )
@@ -32,23 +33,22 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure and write the record. Raises GeomcheckError."""
     output = Path(options.output)
-    suites = [geomcheck.load_suite(source) for source in options.suite]
-    opened = geomcheck.open_run(options.run)
-    of_suites = next((suite.base for suite in suites if suite.base is not None), None)
-    given = open_base(options.base, "the given base") if options.base is not None else None
-    base = find_base(opened, given=given, suite=of_suites)
-    read = inputs([options.run], bases=[base.source.path], suites=suites, reference=options.reference)
-    require_writable(output, inputs=read)
-    record = geomcheck.measure(
-        opened,
-        base=base,
-        suites=suites,
-        reference=options.reference,
-        workers=options.workers,
-        device=options.device,
-        cache=None if options.cache == "off" else options.cache,
-        dequantize=options.dequantize,
-    )
+    means = Means(options, [options.run])
+    if options.weights and means.suites:
+        raise UsageError("--weights goes without --suite: a suite says which weights it needs")
+    opened = geomcheck.open_run(options.run, incomplete=means.values.incomplete)
+    of_suites = next((suite.base for suite in means.suites if suite.base is not None), None)
+    base = find_base(opened, given=means.base, suite=of_suites)
+    require_writable(output, inputs=means.inputs(base.source.path))
+    with means.measuring() as how:
+        record = geomcheck.measure(
+            opened,
+            base=base,
+            suites=means.suites,
+            reference=options.reference,
+            weights=selection(options.weights) if options.weights else None,
+            **how,
+        )
     geomcheck.write_record(record, output)
     print(f"{output}: {len(record.points)} checkpoints, {len(record.measured_weights())} weights measured")
     for note in record.notes:

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,20 @@ from geomcheck.options import Option, option
 from geomcheck.suite import Suite
 from geomcheck.suite.language.places import Place, parse_place
 from geomcheck.suite.language.quantities import Refusal, ratio
-from geomcheck.suite.language.selection import Selection, parse_selection
+from geomcheck.suite.language.selection import Selection, parse_words
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 JSON = Option(name="json", flag=True, help="print JSON")
-WEIGHTS = Option(name="weights", metavar="ROLE", default="linear", help="attention, mlp, linear or all")
+QUIET = Option(name="quiet", flag=True, help="no progress and no notes on stderr, errors alone")
+WEIGHTS = Option(
+    name="weights",
+    metavar="ROLE|GLOBS",
+    default="linear",
+    help="attention, mlp, linear or all; or globs over names, with commas between, ! before those to leave out",
+)
+MEASURING = ("base", "workers", "device", "cache", "cache-size", "incomplete", "dequantize", QUIET)
+"""What every command takes that measures runs."""
 
 
 def add_command(
@@ -53,8 +62,10 @@ def add_command(
     if output:
         parser.add_argument("-o", "--output", required=True, metavar="FILE", help=output, type=path)
     for declared in (option(one) if isinstance(one, str) else one for one in options):
-        default = {} if declared.flag or declared.repeatable else {"default": declared.default}
-        declared.add_to(parser.add_argument, f"--{declared.name}", **default)
+        settled = declared.flag or declared.repeatable or declared.ini
+        default = {} if settled else {"default": declared.default}
+        flags = ["-q"] if declared is QUIET else []
+        declared.add_to(partial(parser.add_argument, *flags), f"--{declared.name}", **default)
     return parser
 
 
@@ -91,9 +102,9 @@ def place(text: str) -> Place:
 
 
 def selection(text: str) -> Selection:
-    """A role of weights. Raises UsageError."""
+    """A role of weights, or globs over their names. Raises UsageError."""
     try:
-        return parse_selection(text)
+        return parse_words(text)
     except Refusal as refusal:
         raise UsageError(f"--weights: {refusal}") from None
 

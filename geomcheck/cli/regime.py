@@ -8,7 +8,8 @@ import math
 from typing import Any
 
 from geomcheck.api import records_of
-from geomcheck.cli.options import JSON, WEIGHTS, add_command, place, selection
+from geomcheck.cli.means import Means
+from geomcheck.cli.options import JSON, MEASURING, WEIGHTS, add_command, place, selection
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import GeomcheckError
 from geomcheck.options import Option
@@ -39,7 +40,8 @@ PROFILES = Option(
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     about = "tell whether a run looks like SFT, OPD or RLVR"
-    add_command(commands, "regime", run, about, "base", PROFILES, AT, WEIGHTS, JSON, run="run directory or record")
+    options = (PROFILES, AT, WEIGHTS, *MEASURING, JSON)
+    add_command(commands, "regime", run, about, *options, run="run directory or record")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -50,7 +52,9 @@ def run(options: argparse.Namespace) -> None:
     at = At(where, where, single=True)
     overlap = Request.of(load_metrics()[OVERLAP], {"excess_over": "shuffled"})
     asked = [*(evidence.request for evidence in EVIDENCE), overlap]
-    (record,) = records_of([options.run], base=options.base, metrics=asked, weights=weights)
+    means = Means(options, [options.run])
+    with means.measuring() as how:
+        (record,) = records_of([options.run], base=means.base, metrics=asked, weights=weights, **how)
     ((step, figures),) = evidence_figures(record, weights, at).items()
     found = classify(figures, profiles)
     point = next(point for point in record.points if point.step == step)

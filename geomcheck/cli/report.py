@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geomcheck.api import measure
-from geomcheck.cli.options import add_command, inputs
+from geomcheck.api import How, measure
+from geomcheck.cli.means import Means
+from geomcheck.cli.options import MEASURING, add_command
 from geomcheck.files import require_writable
 from geomcheck.gate.subjects import GivenRun, open_subject, open_subjects
 from geomcheck.record import Record
 from geomcheck.report.facts import judged
 from geomcheck.report.session import Reported
-from geomcheck.suite import Suite, load_suite
+from geomcheck.suite import Suite
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     about = "write an HTML report of records or runs; several are compared"
-    options, runs = ("base", "suite", "reference", "workers"), "record file, or directory of checkpoints"
+    options, runs = ("suite", "reference", *MEASURING), "record file, or directory of checkpoints"
     add_command(commands, "report", run, about, *options, runs=runs, output="page to write (HTML)")
 
 
@@ -28,28 +29,28 @@ def run(options: argparse.Namespace) -> None:
     """Write the page of one run, or the comparison of several. Raises GeomcheckError."""
     from geomcheck.report.html import drawn, write_report  # with jinja2
 
-    output, base = Path(options.output), options.base
-    loaded = [load_suite(source) for source in options.suite]
-    subjects = open_subjects(options.runs)
-    other = open_subject(options.reference) if options.reference else None
+    output, means = Path(options.output), Means(options, options.runs)
+    loaded, incomplete = means.suites, means.values.incomplete
+    subjects = open_subjects(options.runs, incomplete=incomplete)
+    other = open_subject(options.reference, incomplete=incomplete) if options.reference else None
     own = [subject.run.own_base.source.path for subject in subjects if subject.run and subject.run.own_base]
-    read = inputs(options.runs, bases=[base, *own], suites=loaded, reference=options.reference)
-    require_writable(output, inputs=read)
+    require_writable(output, inputs=means.inputs(*own))
 
-    def measured(subject: GivenRun, against: GivenRun | None) -> Record:
+    def measured(subject: GivenRun, against: GivenRun | None, how: How) -> Record:
         if subject.record is not None:
             return subject.record
         return measure(
             subject.run or subject.path,
-            base=base,
+            base=means.base,
             metrics=[metric.name for metric in drawn()],
             suites=loaded,
             reference=against.run if against else None,
-            workers=options.workers,
+            **how,
         )
 
-    theirs = measured(other, None) if other else None
-    runs = [_reported(subject, measured(subject, other), loaded, theirs) for subject in subjects]
+    with means.measuring() as how:
+        theirs = measured(other, None, how) if other else None
+        runs = [_reported(subject, measured(subject, other, how), loaded, theirs) for subject in subjects]
     write_report(output, runs)
     print(output)
 

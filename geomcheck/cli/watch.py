@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import geomcheck
-from geomcheck.checkpoints import BaseWeights, open_base
-from geomcheck.cli.options import JSON, add_command, inputs
+from geomcheck.cli.means import Means
+from geomcheck.cli.options import JSON, MEASURING, add_command
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.files import require_writable
 from geomcheck.live.directory import FollowedRun, Pace, follow
 from geomcheck.live.directory.output import Documents, Lines
-from geomcheck.measurement import Cache, Resources, parse_workers
-from geomcheck.measurement.cache import require_outside
+from geomcheck.measurement import Cache
 from geomcheck.options import option
 from geomcheck.report.safe import printable
-from geomcheck.suite import Suite
 
 VIOLATED = 1
 INVALID_SUITE = 2
@@ -31,16 +29,17 @@ MAX_EVERY = 86_400
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    cache = replace(option("cache"), otherwise="a temporary one")
+    record = replace(option("record"), output=None)
     json = replace(JSON, help="print JSON, a document per line")
     parser = add_command(
         commands,
         "watch",
         run,
         "follow a run while it trains, judge each checkpoint as it comes",
-        *("suite", "base", "reference", "workers", "device", cache, "record", json, "dequantize"),
-        description="Exit code: 0 the run has ended and everything holds (with --once: nothing is violated so far), "
-        "1 violated or not measurable, 2 invalid suite or interrupted, 4 wrong usage, 5 nothing was checked.",
+        *("suite", "reference", record, json),
+        *(one for one in MEASURING if one != "incomplete"),  # these are waited for
+        description="Exit code: 0 the run has ended and everything holds (with --once: nothing is violated so far), 1 "
+        "violated or not measurable, 2 invalid suite, 4 wrong usage, 5 nothing was checked, 130 interrupted.",
         run="directory that checkpoints are written to; need not exist yet",
     )
     parser.add_argument("--every", type=float, default=15.0, metavar="SECONDS", help="how often to look (default 15)")
@@ -54,26 +53,26 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Follow the run; returns the exit code. Raises GeomcheckError where the usage is wrong."""
     pace = _pace(options)
+    means = Means(options, [options.run])
     try:
-        suites = [geomcheck.load_suite(source) for source in options.suite]
+        suites = means.suites
     except SuiteError as error:
         print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
         return INVALID_SUITE
     if not suites:
         raise UsageError("watch needs --suite=NAME-OR-PATH; `geomcheck suites` lists the shipped ones")
-    base = _base(options, suites)
-    output = Documents() if options.json else Lines()
+    if options.record:
+        require_writable(Path(options.record), inputs=means.inputs(), option="--record=")
+    output = Documents(means.show) if options.json else Lines(means.show)
     with ExitStack() as stack:
-        named = options.cache if options.cache != "off" else None
-        directory = named or stack.enter_context(tempfile.TemporaryDirectory(prefix="geomcheck-"))
-        cache = stack.enter_context(closing(Cache(Path(directory))))
-        workers = parse_workers(options.workers, option="--workers=")
-        resources = Resources(workers=workers, device=options.device, cache=cache)
-        resources.require_device()
+        resources = stack.enter_context(means.resources())
+        if not resources.cache.store.works:  # without one, what was measured would be again for each new checkpoint
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="geomcheck-"))
+            resources = replace(resources, cache=stack.enter_context(closing(Cache(Path(directory)))))
         followed = FollowedRun(
             options.run,
             suites,
-            base=base,
+            base=means.base,
             reference=options.reference,
             steps=options.steps,
             resources=resources,
@@ -100,13 +99,3 @@ def _pace(options: argparse.Namespace) -> Pace:
         raise UsageError(f"--steps={options.steps}: give the number of optimizer steps, 1 or more")
     idle = None if options.idle is None else options.idle * 60
     return Pace(every=options.every, idle=idle, once=options.once)
-
-
-def _base(options: argparse.Namespace, suites: list[Suite]) -> BaseWeights | None:
-    """W0 where it was given, after checking that no output would overwrite an input."""
-    read = inputs([options.run], bases=[options.base], suites=suites, reference=options.reference)
-    if options.record:
-        require_writable(Path(options.record), inputs=read, option="--record=")
-    if options.cache not in (None, "off"):
-        require_outside(Path(options.cache), read, option="--cache=")
-    return open_base(options.base, "the given base") if options.base else None

@@ -56,7 +56,7 @@ def asked(config: pytest.Config) -> Asked:
     """
     here, option = config.invocation_params.dir, config.option
     paths = [path_of(argument, here)[0] for argument in option.file_or_dir]
-    named = {_named_suite(config, source): True for source in option.geom_suite}
+    named = {named_suite(config, source): True for source in option.geom_suite}
     candidates = _among(paths, config) if paths else {}
     if not paths and not named:
         candidates = dict.fromkeys(_unnamed_suites(config), False)
@@ -109,13 +109,15 @@ def _node_ids(files: Sequence[Path], root: Path) -> dict[Path, str]:
     return ids
 
 
-def _named_suite(config: pytest.Config, source: str) -> Path:
+def named_suite(config: pytest.Config, source: str) -> Path:
     """The suite that ``--geom-suite`` names: a file, or a suite of the project before a shipped one."""
     here = config.invocation_params.dir / source
-    own = [here] if here.is_file() else [path for path in project_suites(config) if path.stem == source]
+    project = [] if here.is_file() else project_suites(config)
+    own = [here] if here.is_file() else [path for path in project if path.stem == source]
     if not own and source in shipped_suites():
         refuse_passed_over(config, {source})
-    return own[0] if own else find_suite(source, beside=config.invocation_params.dir)
+    names = [path.stem for path in project]
+    return own[0] if own else find_suite(source, beside=config.invocation_params.dir, own=names)
 
 
 def _among(paths: Sequence[Path], config: pytest.Config) -> dict[Path, bool]:

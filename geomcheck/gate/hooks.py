@@ -229,9 +229,12 @@ class ControllerHooks(Hooks):
         """Keep a verdict in place of an earlier one, where a plugin runs what failed again."""
         self._verdicts[verdict["run"], verdict["path"], verdict["id"]] = verdict
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Note Ctrl-C; collection errors and ``--maxfail``, of pytest-xdist too, come by here, and leave verdicts."""
+        """Note Ctrl-C, and what it kept, which is told with the summary and not in pytest's line; collection errors and
+        ``--maxfail``, of pytest-xdist too, come by here, and leave verdicts."""
         self._cut_short = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
+        self._complaints += vars(excinfo.value).pop("__notes__", [])
 
     def pytest_internalerror(self) -> None:
         """Note that the session crashed."""

@@ -12,7 +12,7 @@ import pytest
 from geomcheck.errors import GeomcheckError, NoBaseline, SuiteError
 from geomcheck.gate.candidates import Collection, item_name
 from geomcheck.gate.project import is_suite
-from geomcheck.gate.settings import setting
+from geomcheck.gate.values import Values
 from geomcheck.record import Record
 from geomcheck.report.facts import SessionFacts
 from geomcheck.report.safe import printable
@@ -92,7 +92,7 @@ class ExpectationItem(pytest.Item):
         except GeomcheckError as error:
             self.verdict = unmeasured(self.expectation, str(error))
         else:
-            missing = cast(Missing, setting(self.config, "missing-checkpoints"))
+            missing = cast(Missing, Values.of_session(self.config).of("missing-checkpoints"))
             self.verdict = judge(self.expectation, record, reference, missing=missing)
         self.user_properties += text.properties(self.verdict, printable(self.run))
         failing = ("failed", "error", *(("warned",) if self.config.option.geom_fail_on == "warn" else ()))

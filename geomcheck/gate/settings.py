@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import cast
 
 import pytest
 
-from geomcheck.checkpoints import BaseWeights, Incomplete, open_base
-from geomcheck.checkpoints.hub import is_hub_id
+from geomcheck.checkpoints import Incomplete
 from geomcheck.errors import GeomcheckError, NoBaseline, UsageError
 from geomcheck.gate.candidates import Candidate
-from geomcheck.gate.project import expanded
 from geomcheck.gate.session import Gate
 from geomcheck.gate.subjects import GivenRun, open_subject, open_subjects
-from geomcheck.measurement import Cache, Resources, parse_workers
-from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outside
-from geomcheck.options import OPTIONS, option
+from geomcheck.gate.values import Values
+from geomcheck.measurement import Cache
+from geomcheck.options import OPTIONS
 from geomcheck.record.parquet import SUFFIX
 
 
@@ -31,59 +27,31 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
         UsageError: no such run, base or reference, no suite for a run, or a bad value.
         RunError: a run cannot be trusted.
     """
-    given = config.option
-    resources = Resources(
-        workers=parse_workers(setting(config, "workers"), option="--geom-workers="),
-        device=setting(config, "device") or "auto",
-    )
-    resources.require_device()
-    incomplete = cast(Incomplete, setting(config, "incomplete"))
-    setting(config, "missing-checkpoints")  # items ask for it, once everything was measured
-    missing = _missing_baseline(config)
+    given, values = config.option, Values.of_session(config)
+    resources, incomplete = values.resources(), values.incomplete
+    values.of("missing-checkpoints")  # items ask for it, once everything was measured
+    missing = _missing_baseline(values)
+    reference = _reference(given.geom_reference, incomplete) if given.geom_reference and not missing else None
     outputs = [declared.output for declared in OPTIONS if declared.output and getattr(given, declared.key)]
     gate = Gate(
         open_subjects(given.geom_run, incomplete=incomplete),
         candidates,
-        base=_base(config),
-        reference=_reference(given.geom_reference, incomplete) if given.geom_reference and not missing else None,
+        base=values.base(),
+        reference=reference,
         missing_baseline=missing,
         also=[resolve_name(output.also) for output in outputs if output.also],
         resources=resources,
         dequantize=given.geom_dequantize,
     )
-    gate.resources = replace(resources, cache=_cache(config, gate))
+    reads = any(subject and subject.run for subject in (*gate.subjects.values(), reference))
+    cache = values.cache(gate.inputs(), gate.notices.append) if reads and not given.collectonly else Cache.off()
+    gate.resources = replace(resources, cache=cache)
     return gate
 
 
-def setting(config: pytest.Config, name: str) -> str | None:
-    """The value of an option: as given, by the ini file, or its default. Raises UsageError where it is no choice."""
-    declared = option(name)
-    in_ini: str = config.getini(declared.ini_key) if declared.ini else ""
-    if in_ini and declared.choices and in_ini not in declared.choices:
-        raise UsageError(f"{declared.ini_key} = {in_ini} in the ini file: write {' or '.join(declared.choices)}")
-    return getattr(config.option, declared.key) or in_ini or declared.default
-
-
-def _in_ini(config: pytest.Config, name: str) -> Path | None:
-    """A path of the ini file, where it counts from the rootdir."""
-    value = config.getini(option(name).ini_key)
-    return config.rootpath / expanded(value, option(name).ini_key) if value else None
-
-
-def _base(config: pytest.Config) -> BaseWeights | None:
-    """W0 by the option, or else by the ini file: a path, or a Hub id."""
-    if config.option.geom_base:
-        return open_base(config.option.geom_base, "--geom-base")
-    place, text = _in_ini(config, "base"), config.getini("geom_base")
-    if place is None:
-        return None
-    on_hub = not place.exists() and is_hub_id(text)
-    return open_base(text if on_hub else place, "geom_base of the ini file")
-
-
-def _missing_baseline(config: pytest.Config) -> str | None:
+def _missing_baseline(values: Values) -> str | None:
     """The record to compare with, where it is not there and the project says that it may not be. A run may not."""
-    allowed, path = setting(config, "missing-baseline"), config.option.geom_reference
+    allowed, path = values.of("missing-baseline"), values.given.get("reference")
     if path is None or Path(path).suffix != SUFFIX or Path(path).exists():
         return None
     if allowed == "info":
@@ -99,33 +67,3 @@ def _reference(path: str, incomplete: Incomplete) -> GivenRun:
         return open_subject(path, incomplete=incomplete)
     except GeomcheckError as error:
         raise UsageError(f"--geom-reference: {error}") from None
-
-
-def _cache(config: pytest.Config, gate: Gate) -> Cache:
-    """The cache by option, ini file, or in pytest's own. Raises UsageError where it lies in what is read."""
-    named, in_ini = config.option.geom_cache, _in_ini(config, "cache")
-    size = setting(config, "cache-size")
-    max_bytes = DEFAULT_BYTES if size is None else parse_size(size)
-    if config.option.collectonly or setting(config, "cache") == "off":
-        return Cache.off()
-    directory = config.invocation_params.dir / named if named else in_ini
-    if directory is None:
-        directory = _pytest_cache(config, gate)
-    else:
-        require_outside(directory, gate.inputs(), option="--geom-cache=" if named else "geom_cache = ")
-    return Cache(directory, max_bytes=max_bytes, tell=gate.notices.append)
-
-
-def _pytest_cache(config: pytest.Config, gate: Gate) -> Path | None:
-    """A directory in pytest's cache; None where pytest has none, or has it inside a run."""
-    cache = getattr(config, "cache", None)
-    if cache is None:
-        return None
-    try:
-        place = Path(os.path.expandvars(config.getini("cache_dir"))).expanduser()
-        require_outside(config.rootpath / place, gate.inputs())
-        directory: Path = cache.mkdir("geomcheck")
-    except (UsageError, OSError) as error:
-        gate.notices.append(f"nothing is cached: {error}; name a directory with --geom-cache")
-        return None
-    return directory

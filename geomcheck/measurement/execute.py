@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 
 from geomcheck.checkpoints import BaseWeights, Run
@@ -11,7 +11,8 @@ from geomcheck.checkpoints.canonical import is_fp8
 from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError
-from geomcheck.measurement.cache import Recall
+from geomcheck.files import displayed
+from geomcheck.measurement.cache import Cache, Recall
 from geomcheck.measurement.content import fingerprint
 from geomcheck.measurement.measured import W0, Measured, Snapshot
 from geomcheck.measurement.resources import Resources
@@ -45,7 +46,8 @@ def measure_record(
     Weights are independent: each worker takes one at a time, largest first, reads each of its tensors when it is
     needed and drops it when done. The figures depend neither on the workers nor on the cache. Metrics that only
     compare entries are measured of all weights first, and every other tensor is read, so that a run that cannot be
-    what it claims is refused before anything is factorized.
+    what it claims is refused before anything is factorized. Ctrl-C leaves what was measured in the cache, and the
+    exception with a note that says so.
 
     Args:
         requests: per weight name, what to measure; `ALWAYS` is added.
@@ -64,18 +66,33 @@ def measure_record(
         return
     sources = Sources(run, base, reference, resources.cache)
     recall = Recall(resources.cache, sources, metrics, resources.torch_device)
-    with closing(recall):
-        if recall.whole(record, tasks):
-            total = sum(task.numel for task in tasks)
-            progress(total, total)
-            record.notes += require_sound(record, base, recall.digests)
-            return
-        for found in _find(record, tasks, sources, recall, resources, progress):
-            fill(record, found, metrics, resources.torch_device)
-            remarks = require_sound(record, base, recall.digests)
-        record.notes += remarks
-        if len(found) == len(tasks):
-            recall.keep_whole(record)
+    try:
+        with closing(recall):
+            if recall.whole(record, tasks):
+                total = sum(task.numel for task in tasks)
+                progress(total, total)
+                record.notes += require_sound(record, base, recall.digests)
+                return
+            with closing(_find(record, tasks, sources, recall, resources, progress)) as rounds:
+                for found in rounds:
+                    fill(record, found, metrics, resources.torch_device)
+                    remarks = require_sound(record, base, recall.digests)
+            record.notes += remarks
+            if len(found) == len(tasks):
+                recall.keep_whole(record)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(_kept(record.run, tasks, recall, resources.cache))
+        raise
+
+
+def _kept(run: str, tasks: Sequence[MeasureWeight], recall: Recall, cache: Cache) -> str:
+    """What an interrupted measurement leaves, in words."""
+    if cache.directory is None or not cache.store.works:
+        return f"nothing that was measured of {run} is kept, as there is no cache"
+    known = recall.look_up(tasks)
+    whole = sum(task.without(known[task.name].answers) is None for task in tasks)
+    place = displayed(cache.directory)
+    return f"{whole} of {len(tasks)} weights of {run} are remembered in {place}; run the same command again to go on"
 
 
 def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
@@ -113,7 +130,7 @@ def _find(
     recall: Recall,
     resources: Resources,
     progress: Progress,
-) -> Iterator[dict[str, Measured]]:
+) -> Generator[dict[str, Measured], None, None]:
     """What is found of each weight, in the cache or by measuring; yielded after the metrics of entries, and at the end.
 
     A weight that does not fit in memory is `skipped`. Raises RunError where a tensor of the run or of W0 cannot be
@@ -130,17 +147,18 @@ def _find(
 
     def measure(some: Sequence[MeasureWeight], share: float) -> None:
         nonlocal done
-        for task, outcome in resources.execute(some, sources):
-            if isinstance(outcome, NotEnoughMemory):
-                record.skipped[task.name] = str(outcome)
-                del found[task.name]
-            elif isinstance(outcome, RunError):
-                raise RunError(f"{task.name} cannot be measured: {outcome}") from outcome
-            else:
-                recall.keep(task, outcome)
-                found[task.name].update(outcome)
-            done += share * task.numel
-            progress(int(done), int(total))
+        with closing(resources.execute(some, sources)) as outcomes:
+            for task, outcome in outcomes:
+                if isinstance(outcome, NotEnoughMemory):
+                    record.skipped[task.name] = str(outcome)
+                    del found[task.name]
+                elif isinstance(outcome, RunError):
+                    raise RunError(f"{task.name} cannot be measured: {outcome}") from outcome
+                else:
+                    recall.keep(task, outcome)
+                    found[task.name].update(outcome)
+                done += share * task.numel
+                progress(int(done), int(total))
         record.skipped = dict(sorted(record.skipped.items()))
 
     progress(int(done), int(total))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -46,7 +46,7 @@ class Resources:
         """Raise UsageError where there is no such device here."""
         _ = self.torch_device
 
-    def execute(self, tasks: Sequence[K], sources: Sources) -> Iterator[tuple[K, Outcome]]:
+    def execute(self, tasks: Sequence[K], sources: Sources) -> Generator[tuple[K, Outcome], None, None]:
         """Do `tasks`; see `geomcheck.measurement.executors.execute`."""
         return executors.execute(tasks, sources, workers=self.workers)
 

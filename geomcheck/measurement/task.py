@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, ClassVar
 
 from geomcheck._lazy import late
@@ -54,12 +55,14 @@ class Sources:
 
     Attributes:
         memory: factorizations of W0 from earlier sessions, on the machine that has them.
+        given_up: set once nobody waits for what is measured any more; tasks at work end at the next checkpoint.
     """
 
     run: Run
     base: BaseWeights
     reference: Run | None = None
     memory: BaseStates | None = None
+    given_up: Event = field(default_factory=Event, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _ = self._as_opened  # before anything is read
@@ -122,6 +125,12 @@ class Sources:
     def stored(self) -> dict[Snapshot, Mapping[str, Stored]]:
         """What each snapshot holds, by name; computed once."""
         return {snapshot: source.weights for snapshot, source in self.snapshots().items()}
+
+    def read_checkpoint(self, name: str, index: int) -> Tensor | Change:
+        """The weight at the run's checkpoint `index`. Raises RunError where it cannot be read, or nobody waits."""
+        if self.given_up.is_set():
+            raise RunError(f"{name}: the measurement was given up")
+        return self.run.checkpoints[index].source.read(name)
 
     def read_reference(self, name: str, shape: tuple[int, ...], index: int) -> Tensor | Change:
         """The reference's weight of this `shape` at its checkpoint `index`. Raises Undefined where it has none such."""
@@ -189,7 +198,7 @@ class MeasureWeight:
         files = trajectory.WeightFiles(
             self.name,
             base=partial(sources.base.source.read, self.name),
-            checkpoints=[partial(checkpoint.source.read, self.name) for checkpoint in sources.run.checkpoints],
+            checkpoints=[partial(sources.read_checkpoint, self.name, i) for i in range(len(sources.run.checkpoints))],
             match=sources.match,
             reference=partial(sources.read_reference, self.name, self.shape),
             reference_base=partial(sources.read_reference_base, self.name),

@@ -21,12 +21,12 @@ SINGLE = "a single model"
 
 
 class Code(IntEnum):
-    """How following a run ends; the numbers are pytest's."""
+    """How following a run ends; the numbers are pytest's, but for that of Ctrl-C, which is that of shells."""
 
     HOLDS = 0
     VIOLATED = 1
-    INTERRUPTED = 2
     NOTHING_CHECKED = 5
+    INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ def follow(run: FollowedRun, pace: Pace, output: Listener) -> End:
         while (end := course.turn()) is None:
             time.sleep(pace.every)
         return end
-    except KeyboardInterrupt:
-        return End(Code.INTERRUPTED, "interrupted", course.last)
+    except KeyboardInterrupt as interrupt:
+        return End(Code.INTERRUPTED, "; ".join(["interrupted", *getattr(interrupt, "__notes__", ())]), course.last)
 
 
 class _Course:

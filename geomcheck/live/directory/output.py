@@ -16,12 +16,12 @@ from rich.status import Status
 from rich.text import Text
 
 from geomcheck.live.directory.follow import Code, End
+from geomcheck.live.directory.run import ShowProgress
 from geomcheck.live.snapshot import Snapshot
 from geomcheck.measurement import Progress
 from geomcheck.report.document import OUTCOMES, enclosed, run_of
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported
-from geomcheck.report.text.progress import shown
 from geomcheck.report.text.screen import Screen
 from geomcheck.report.text.sparkline import levels_for
 from geomcheck.report.text.summary import table
@@ -37,7 +37,8 @@ _MARGIN = 2 + _STANDING_WIDTH + 1 + _WORD_WIDTH + 1
 class Lines:
     """Verdicts as lines on stdout: all of them on a terminal; in a log those that changed, and all in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, show: ShowProgress) -> None:
+        self._progress = show
         self._console = Console(highlight=False, soft_wrap=True)
         terminal = self._console.is_terminal and not os.environ.get("CI")
         width = self._console.width if terminal else Screen().width
@@ -87,7 +88,7 @@ class Lines:
     def show(self, run: str) -> AbstractContextManager[Progress]:
         """Progress of a measurement, on stderr."""
         self._pause()
-        return shown(run, self._screen)
+        return self._progress(run)
 
     def _is_news(self, suite: Suite, entry: SoFar) -> bool:
         """Whether an expectation stands otherwise than when it was last asked about."""
@@ -111,9 +112,12 @@ class Lines:
 class Documents:
     """Verdicts as JSON on stdout, one document per line; the last one carries ``end``."""
 
+    def __init__(self, show: ShowProgress) -> None:
+        self._progress = show
+
     def show(self, run: str) -> AbstractContextManager[Progress]:
         """Progress of a measurement, on stderr."""
-        return shown(run, Screen())
+        return self._progress(run)
 
     def waits(self, reason: str) -> None:
         """Nothing: a document is about checkpoints."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 from geomcheck.measurement.executors.batches import run_in_batches
@@ -16,8 +16,10 @@ Workers = int | Literal["ray"] | None
 K = TypeVar("K", bound=Task)
 
 
-def execute(tasks: Sequence[K], sources: Sources, *, workers: Workers) -> Iterator[tuple[K, Outcome]]:
+def execute(tasks: Sequence[K], sources: Sources, *, workers: Workers) -> Generator[tuple[K, Outcome], None, None]:
     """Do `tasks`, given the largest first; yields each with its outcome as soon as it is done, in any order.
+
+    Ctrl-C gives up what is at work without waiting for it; threads end with the checkpoint that each is at.
 
     Args:
         workers: a number of local workers, by default one per processor as memory allows; where a GPU computes, the

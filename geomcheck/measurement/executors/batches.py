@@ -6,7 +6,7 @@ Two batches are at work at a time: while one computes, the other reads its files
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
@@ -101,7 +101,7 @@ def _split(alike: Sequence[K], most: int) -> list[Sequence[K]]:
 
 def run_in_batches(
     tasks: Sequence[K], sources: Sources, *, in_flight: int | None = None, memory: Memory | None = None
-) -> Iterator[tuple[K, Outcome]]:
+) -> Generator[tuple[K, Outcome], None, None]:
     """Do `tasks` in batches of equal shape, each task in a thread of its own.
 
     Weights for which the device has not enough memory are tried once more, in batches of half the size with nothing
@@ -113,7 +113,7 @@ def run_in_batches(
     device = parse_device(tasks[0].device)
     in_flight = in_flight or IN_FLIGHT
     memory = memory or Memory.free(device)
-    with prepared(device), single_threaded(in_flight * LARGEST) as pool:
+    with prepared(device), single_threaded(in_flight * LARGEST, sources.given_up) as pool:
         work = _Batches(pool, batches_of(tasks, memory, in_flight), partial(_calls, sources), in_flight, memory.device)
         try:
             yield from work.outcomes()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
+from threading import Event
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -36,12 +37,12 @@ K = TypeVar("K", bound=Task)
 
 def run_locally(
     tasks: Sequence[K], sources: Sources, *, workers: int | None = None, budget: int | None = None
-) -> Iterator[tuple[K, Outcome]]:
+) -> Generator[tuple[K, Outcome], None, None]:
     """Do `tasks`, given the largest first, in single-threaded workers, by default one per processor. Running tasks may
     need `budget` bytes together, by default half of what is available; a task that needs more runs alone."""
     budget = int(MEMORY_SHARE * available_memory()) if budget is None else budget
     workers = workers or processors()
-    with prepared(torch.device("cpu")), single_threaded(workers) as pool:
+    with prepared(torch.device("cpu")), single_threaded(workers, sources.given_up) as pool:
         yield from Work(pool, tasks, lambda task: [(task, partial(task, sources))], workers, budget).outcomes()
 
 
@@ -106,15 +107,18 @@ def next_that_fits(waiting: Sequence[Needs], running: Collection[Needs], budget:
 
 
 @contextmanager
-def single_threaded(workers: int) -> Iterator[ThreadPoolExecutor]:
+def single_threaded(workers: int, given_up: Event) -> Iterator[ThreadPoolExecutor]:
     """Threads whose tensor operations are single-threaded: N of them beat N threads inside one operation, and
-    results cannot depend on their number."""
+    results cannot depend on their number. An interrupt does not wait for what they are at: it is `given_up`."""
     keep_freed_memory()
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, "geomcheck", initializer=torch.set_num_threads, initargs=(1,))
     with threadpool_limits(limits=1):
         try:
             yield pool
+        except KeyboardInterrupt:
+            given_up.set()
+            raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=not given_up.is_set(), cancel_futures=True)
             torch.set_num_threads(threads)

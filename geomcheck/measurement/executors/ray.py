@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
@@ -23,7 +23,7 @@ RETRIES = 3
 K = TypeVar("K", bound=Task)
 
 
-def run_on_ray(tasks: Sequence[K], sources: Sources) -> Iterator[tuple[K, Outcome]]:
+def run_on_ray(tasks: Sequence[K], sources: Sources) -> Generator[tuple[K, Outcome], None, None]:
     """Do `tasks` on the user's cluster: the one at ``RAY_ADDRESS``, one that runs here, or else a local one.
 
     Each task takes one processor, one thread, and the memory that it needs. Raises UsageError where Ray is not

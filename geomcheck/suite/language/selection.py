@@ -86,6 +86,29 @@ def parse_selection(raw: Any) -> Selection:
     return Selection(include=tuple(raw.get("include", ())), exclude=tuple(raw.get("exclude", ())))
 
 
+def parse_words(text: str) -> Selection:
+    """Read a role, or globs with commas between them: ``*q_proj*,!*layers.0.*``. Globs to leave out take from the
+    others, or else from `DEFAULT`, as in a suite. Raises Refusal."""
+    words = [word.strip() for word in text.split(",")]
+    if text in ROLES:
+        return Selection(text)
+    if len(words) == 1 and not _is_glob(text):
+        hint = did_you_mean(text, [*ROLES])
+        raise Refusal(f"`{text}` names no set of weights; allowed: {', '.join(ROLES)}, or globs over names{hint}")
+    for word in words:
+        if not word.removeprefix("!"):
+            raise Refusal(f"`{text}` has an empty glob; write globs with commas between them")
+        if not _is_glob(word):
+            raise Refusal(f"`{word}` stands beside other words; give one role ({', '.join(ROLES)}), or globs alone")
+    exclude = tuple(word.removeprefix("!") for word in words if word.startswith("!"))
+    return Selection(include=tuple(word for word in words if not word.startswith("!")), exclude=exclude)
+
+
+def _is_glob(word: str) -> bool:
+    """Whether a word is meant for names of weights: these have dots."""
+    return word.startswith("!") or any(character in word for character in "*?[.")
+
+
 def _require_match(glob: str, matrices: list[Weight], weights: Mapping[str, Weight]) -> None:
     if any(fnmatchcase(weight.name, glob) for weight in matrices):
         return

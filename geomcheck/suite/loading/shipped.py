@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from geomcheck.errors import UsageError
@@ -24,8 +25,10 @@ def shipped_suites() -> dict[str, Path]:
     return {path.stem: path for path in sorted(directory.glob("*.yaml")) if not path.stem.startswith("tiny-")}
 
 
-def find_suite(source: str | Path, *, beside: Path | None = None) -> Path:
+def find_suite(source: str | Path, *, beside: Path | None = None, own: Collection[str] = ()) -> Path:
     """The file that `source` means: a shipped name, or a path (relative ones count from `beside`, else the cwd).
+
+    Where there is none, the message names the project's `own` suites too.
 
     Raises:
         UsageError: there is no such shipped suite or file.
@@ -41,8 +44,9 @@ def find_suite(source: str | Path, *, beside: Path | None = None) -> Path:
         raise UsageError(f"suite {source} is a directory; give a suite file, or a shipped suite: {_listed(shipped)}")
     hint = _suffix_hint(source, path)
     if isinstance(source, str) and _is_name(source):
-        hint = hint or did_you_mean(source, tuple(shipped))
-        raise UsageError(f"no suite {source!r}: neither a file nor a shipped suite ({_listed(shipped)}){hint}")
+        hint = hint or did_you_mean(source, (*own, *shipped))
+        ours = f"a suite of the project ({', '.join(sorted(own))})" if own else "a file"
+        raise UsageError(f"no suite {source!r}: neither {ours} nor a shipped suite ({_listed(shipped)}){hint}")
     raise UsageError(f"no suite file {path}; shipped suites: {_listed(shipped)}{hint}")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,28 @@ def test_an_error_of_one_weight_is_its_outcome(sources: Sources) -> None:
 def test_a_bug_is_not_swallowed(sources: Sources) -> None:
     with pytest.raises(ZeroDivisionError):
         done([Weight("bug", 1, Watch(), error=ZeroDivisionError())], sources, workers=1)
+
+
+@dataclass(frozen=True)
+class Stuck(Weight):
+    """A task during which Ctrl-C comes, and that ends when it is told to."""
+
+    end: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, sources: Sources) -> Measured:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        self.end.wait(timeout=60)
+        return Measured()
+
+
+def test_an_interrupt_does_not_wait_for_what_is_at_work(sources: Sources) -> None:
+    task, started = Stuck("stuck", 1, Watch()), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        done([task], sources, workers=1)
+    assert time.monotonic() - started < 30
+    task.end.set()
+    with pytest.raises(RunError, match="the measurement was given up"):  # a real task ends there
+        sources.read_checkpoint("w", 0)
 
 
 def test_without_tasks_nothing_happens(sources: Sources) -> None:

@@ -1,30 +1,36 @@
-"""The ``geomcheck`` command."""
+"""The ``geomcheck`` command: its parser, and what becomes of a command line."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import geomcheck
 from geomcheck._version import VERSION
 from geomcheck.cli import calibrate, compare, measure, regime, report, watch
+from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, add_command
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.inspection import inspect
+from geomcheck.options import closest
 from geomcheck.report.safe import printable
 from geomcheck.report.text.inspection import lines
 from geomcheck.suite import json_schema, shipped_suites
 from geomcheck.suite.conditions import SubjectCondition, load_conditions
 
 WRONG_USAGE = 4
+OUTPUTS = ("output", "record")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: the command's own, else 0; 4 with a message on stderr."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: the command's own, else 0; 4 with a message on stderr.
+    Raises SystemExit where the command line is not understood, or asks for help."""
     options = parser().parse_args(arguments)
     code = 0
     try:
@@ -40,24 +46,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _require_values(options: argparse.Namespace) -> None:
-    given = {name: value if isinstance(value, list) else [value] for name, value in vars(options).items()}
-    if empty := [name for name, values in given.items() if "" in values]:
-        raise UsageError(f"--{empty[0].replace('_', '-')} is empty; is a variable not set?")
+    """Refuse a value that is empty or an option, and an output to ``-``. Raises UsageError."""
+    for name, given in vars(options).items():
+        flag = f"--{name.replace('_', '-')}"
+        for value in given if isinstance(given, list) else [given]:
+            if value == "":
+                raise UsageError(f"{flag} is empty; is a variable not set?")
+            if isinstance(value, str) and value.startswith("--"):
+                raise UsageError(f"{flag}={value}: {value} is an option, and no value of {flag}")
+            if value == "-" and name in OUTPUTS:
+                raise UsageError(f"{flag}=-: the output goes to a file; name one, or ./- for a file of that name")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, with what may be meant, and ends with `WRONG_USAGE`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._flags: list[str] = []
+        super().__init__(*arguments, **options)
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """As argparse has it; the names of options are remembered."""
+        self._flags += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message."""
+        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            message += closest(choice[1], re.findall(r"[\w-]+", choice[2]))
+        self.exit(WRONG_USAGE, printable(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
+
+
+class CommandParser(Parser):
+    """The parser of one command, which says first which options there are not: they may be the ones it misses."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse has it."""
+        for argument in args or ():
+            flag = str(argument).partition("=")[0]
+            if flag == "--":
+                break
+            if flag.startswith("--") and not any(known.startswith(flag) for known in self._flags):
+                own = [known for known in self._flags if known != "--help"]
+                meant = closest(f"--{flag.removeprefix('--').removeprefix('geom-')}", own)
+                self.error(f"there is no option {flag}{meant}")
+        return super().parse_known_args(args, namespace)
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line, with a subcommand each."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="geomcheck",
         description="Regression tests for the geometry of training. To check a run: pytest --geom-run=PATH",
     )
     top.add_argument("--version", action="version", version=VERSION)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     for command in (measure, watch):
         command.add_to(commands)
     about = "say what is in a run and what would be read, from headers only"
     held = "directory of checkpoints, or a record file"
-    add_command(commands, "inspect", _inspect, about, "base", JSON, run=held)
+    add_command(commands, "inspect", _inspect, about, "base", "incomplete", JSON, run=held)
     for other in (calibrate, compare, regime, report):
         other.add_to(commands)
     add_command(commands, "metrics", _metrics, "list the metrics with their definitions and parameters")
@@ -67,7 +115,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    found = inspect(options.run, base=options.base)
+    means = Means(options, [options.run])
+    found = inspect(options.run, base=means.base, incomplete=means.values.incomplete)
     print(json.dumps(found.to_dict(), indent=1) if options.json else "\n".join(lines(found)))
 
 
