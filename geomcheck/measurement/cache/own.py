@@ -1,7 +1,7 @@
 """What in a cache directory is geomcheck's own. Whoever may write there may leave links, pipes and other names.
 
-Below the directory that the user named no link is followed, and nothing but a plain file with one name is opened, touched
-or removed. What is looked at can be exchanged before it is used; that much is as with every other file (SECURITY.md).
+Below the directory that the user named no link is followed, and nothing but a plain file with one name is opened,
+touched or removed. Who writes there during a session can exchange a file between the look and the opening.
 """
 
 from __future__ import annotations

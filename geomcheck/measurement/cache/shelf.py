@@ -22,7 +22,8 @@ class Shelf:
     were not used for longest are removed. A failure is no error: `tell` gets a sentence, and nothing is stored then.
 
     Args:
-        names: what the files are called. Nothing else in the directory is counted or removed, nor what is no plain file.
+        names: a pattern of what the files are called. Nothing else in the directory is counted or removed, nor what is
+            no plain file.
     """
 
     def __init__(self, directory: Path | None, *, names: str, max_bytes: int, tell: Callable[[str], None]) -> None:

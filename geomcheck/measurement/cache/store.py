@@ -211,7 +211,7 @@ def _schema(connection: sqlite3.Connection) -> list[tuple[str, str, str, str | N
 
 
 def _require_ours(connection: sqlite3.Connection) -> None:
-    """Raise _NotOurs where there is more, or less, than the table that a store makes: a view or a trigger may not end."""
+    """Raise _NotOurs where there is not just the table that a store makes: a view or a trigger may have no end."""
     names = ("application_id", "user_version", "journal_mode", "encoding")
     found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
     if _schema(connection) != _SCHEMA or found != [_APPLICATION, _VERSION, "delete", "UTF-8"]:

@@ -289,7 +289,7 @@ def test_entries_of_another_shape_are_no_answer(
 ) -> None:
     """Even under a correct checksum, in a cache that someone else wrote."""
     cold = measured(settled_run, tmp_path / "cold", RANK)
-    monkeypatch.setattr(Store, "get", lambda self, keys: dict.fromkeys(keys, entry))
+    monkeypatch.setattr(Store, "get", lambda self, keys, each=0: dict.fromkeys(keys, entry))
     assert same(measured(settled_run, tmp_path / "cache", RANK), cold)
 
 

@@ -104,7 +104,8 @@ def test_an_entry_that_was_altered_is_absent(file: Path) -> None:
 
 
 TABLE = "CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL)"
-ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x'61' AS key, x'62' AS value, x AS used FROM c"
+COUNT = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+ENDLESS = f"{COUNT} SELECT x'61' AS key, x'62' AS value, x AS used FROM c"
 OURS = "PRAGMA application_id = 1734700909; PRAGMA user_version = 1"
 PREPARED = {
     "another table": "CREATE TABLE entries (a)",
@@ -112,7 +113,8 @@ PREPARED = {
     "a view without end": f"CREATE VIEW entries AS {ENDLESS} WHERE x < 0; {OURS}",
     "a view of blobs": f"CREATE VIEW entries AS SELECT x'61' AS key, randomblob(500000000) AS value, 1 AS used; {OURS}",
     "a trigger without end": f"{TABLE}; CREATE VIEW endless AS {ENDLESS} WHERE x < 0; "
-    f"CREATE TRIGGER t BEFORE INSERT ON entries BEGIN DELETE FROM entries WHERE key IN (SELECT key FROM endless); END; {OURS}",
+    "CREATE TRIGGER t BEFORE INSERT ON entries BEGIN DELETE FROM entries WHERE key IN (SELECT key FROM endless); END; "
+    f"{OURS}",
     "a trigger": f"{TABLE}; CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END; {OURS}",
     "a generated column": f"{TABLE.replace('value BLOB NOT NULL', 'value BLOB AS (zeroblob(500000000))')}; {OURS}",
     "a default": f"{TABLE.replace('value BLOB', 'value BLOB DEFAULT (randomblob(9))')}; {OURS}",
