@@ -18,7 +18,7 @@ from geomcheck.measurement.measured import REFERENCE_W0, W0, Answer, Measured, S
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, Sources
 from geomcheck.record import Record, Request, read_record, write_record
 from geomcheck.record.column import Table
-from geomcheck.record.limits import limits
+from geomcheck.record.limits import TERMS, limits
 from geomcheck.record.parquet import SUFFIX
 from geomcheck.record.routes import RouteTaken
 
@@ -71,7 +71,7 @@ class Recall:
         self.digests = {snapshot: decoded_digests(found.get(key)) for snapshot, key in keys.items()}
         self._known = {snapshot: frozenset(digests) for snapshot, digests in self.digests.items()}
         self._labels: dict[Request, str] = {}
-        self._limits: dict[tuple[Request, tuple[str, ...], tuple[int, ...]], Mapping[str, tuple[float, float]]] = {}
+        self._limits: dict[tuple[Request, tuple[int, ...]], Mapping[str, tuple[float, float]]] = {}
 
     def whole(self, record: Record, tasks: Sequence[MeasureWeight]) -> bool:
         """Take the figures of exactly these tasks on exactly these files into `record`; False where there are none."""
@@ -91,7 +91,7 @@ class Recall:
 
     def _require_exactly(self, record: Record, tasks: Sequence[MeasureWeight]) -> None:
         """Raise RecordError where a record does not hold what `tasks` ask for, or holds more."""
-        steps = [point.step for point in record.points]
+        steps = [point.step for point in tasks[0].points]
         alike: dict[tuple[Set[Request], ...], list[str]] = {}
         for task in tasks:
             alike.setdefault(task.requests, []).append(task.name)
@@ -101,6 +101,8 @@ class Recall:
                 at = [index for index, asked in enumerate(requests) if request in asked]
                 needed = self._metrics[request.metric].stats
                 for stat in {*needed, *(stat for known, stat in left if known == request)}:
+                    if stat not in needed and not stat.startswith(TERMS):
+                        raise RecordError(f"{request.metric} has no {stat}")
                     column = record.column(request, stat)
                     there = Table.of(column, steps, names).there[at]
                     if stat in needed and not there.all():
@@ -191,22 +193,19 @@ class Recall:
         """Whether a weight of this shape can have this answer, whoever wrote it down."""
         if isinstance(answer, str):
             return True
-        return answer.keys() >= set(self._metrics[request.metric].stats) and all(
-            low <= answer[stat] <= high for stat, (low, high) in self._limits_of(request, tuple(answer), shape).items()
+        possible = self._limits_of(request, shape)
+        needed = self._metrics[request.metric].stats
+        return all(stat in answer for stat in needed) and all(
+            low <= figure <= high for stat, figure in answer.items() for low, high in [possible.get(stat, NEVER)]
         )
 
-    def _limits_of(
-        self, request: Request, stats: tuple[str, ...], shape: tuple[int, ...]
-    ) -> Mapping[str, tuple[float, float]]:
-        """What each statistic can be; nothing where the metric has no such one."""
-        key = (request, stats, shape)
-        if key not in self._limits:
+    def _limits_of(self, request: Request, shape: tuple[int, ...]) -> Mapping[str, tuple[float, float]]:
+        """The range of each statistic that there is."""
+        if (request, shape) not in self._limits:
             metric, params = self._metrics[request.metric], request.parameters()
-            try:
-                self._limits[key] = {stat: limits(metric, params, stat, shape) for stat in stats}
-            except ValueError:
-                self._limits[key] = dict.fromkeys(stats, NEVER)
-        return self._limits[key]
+            stats = [term + stat for stat in metric.stats for term in ("", *TERMS)]
+            self._limits[request, shape] = {stat: limits(metric, params, stat, shape) for stat in stats}
+        return self._limits[request, shape]
 
     def keep(self, task: MeasureWeight, measured: Measured) -> None:
         """Store what was measured."""
