@@ -17,7 +17,7 @@ from geomcheck.gate.candidates import CANDIDATES
 from geomcheck.gate.session import Gate
 from geomcheck.gate.subjects import GivenRun, open_subject, open_subjects
 from geomcheck.measurement import Cache, Resources, parse_workers
-from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outside
+from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_no_links, require_outside
 from geomcheck.options import OPTIONS, option
 from geomcheck.record.parquet import SUFFIX
 
@@ -121,8 +121,9 @@ def _pytest_cache(config: pytest.Config, gate: Gate) -> Path | None:
     if cache is None:
         return None
     try:
-        place = Path(os.path.expandvars(config.getini("cache_dir"))).expanduser()
-        require_outside(config.rootpath / place, gate.inputs())
+        place = config.rootpath / Path(os.path.expandvars(config.getini("cache_dir"))).expanduser()
+        require_outside(place, gate.inputs())
+        require_no_links(place / "d" / "geomcheck", below=place)  # where pytest makes it
         directory: Path = cache.mkdir("geomcheck")
     except (UsageError, OSError) as error:
         gate.notices.append(f"nothing is cached: {error}; name a directory with --geom-cache")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,51 @@ def test_a_damaged_trainer_state_is_refused(tmp_path: Path) -> None:
     (run_path / "checkpoint-30" / "trainer_state.json").write_text('{"global_step": 3')
     with pytest.raises(RunError, match="the save may be incomplete"):
         open_run(run_path)
+
+
+ODD = {"1e400": "Infinity", "NaN": "NaN", "true": "true", '"20"': '"20"', "null": "null", "20.0": "20.0", "[1]": "[1]"}
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("key", ["global_step", "max_steps"])
+def test_a_count_of_steps_that_is_none_is_told(tmp_path: Path, key: str, value: str) -> None:
+    run = simple_run(tmp_path / "run")
+    (run / "checkpoint-20" / "trainer_state.json").write_text(f'{{"{key}": {value}}}')
+    (note,) = open_run(run).notes
+    assert note.startswith(f"checkpoint-20: trainer_state.json says {key} {ODD[value]}, which is no number of steps; ")
+
+
+@pytest.mark.parametrize("value", [*ODD, "0", "-3"])
+def test_a_single_model_of_an_odd_step_says_so(tmp_path: Path, value: str) -> None:
+    model = write_model(tmp_path / "model", base_weights())
+    (model / "trainer_state.json").write_text(f'{{"global_step": {value}}}')
+    opened = open_run(model)
+    assert opened.checkpoints[0].step == 1
+    assert (
+        f"its step is {ODD.get(value, value)} by its trainer_state.json, which is none, and counts" in opened.notes[0]
+    )
+
+
+def test_states_are_bounded_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = simple_run(tmp_path / "run")
+    total = sum(path.stat().st_size for path in run.glob("*/trainer_state.json"))
+    monkeypatch.setattr("geomcheck.checkpoints.discovery.opening.MAX_STATES_BYTES", total - 1)
+    with pytest.raises(RunError, match=f"{total} bytes of trainer_state.json in all its checkpoints"):
+        open_run(run)
+
+
+def test_of_a_state_only_what_is_used_stays_in_memory(tmp_path: Path) -> None:
+    run = simple_run(tmp_path / "run")
+    log = [{"step": i, "loss": 1.5, "text": f"{i}" * 9, "completions": [f"{i}"] * 9} for i in range(20_000)]
+    for path in run.glob("checkpoint-*/trainer_state.json"):
+        path.write_text(json.dumps({"global_step": int(path.parent.name[11:]), "log_history": log}))
+    open_run(simple_run(tmp_path / "other"))  # what is imported and cached
+    tracemalloc.start()
+    opened = open_run(run)
+    stays, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert opened.account is not None
+    assert stays < 200_000
 
 
 def test_a_checkpoint_that_links_out_of_the_run_is_refused(tmp_path: Path) -> None:
