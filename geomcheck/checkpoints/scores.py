@@ -130,7 +130,7 @@ def trainer_state(directory: Path, root: Path, scores: Scores) -> TrainerState:
         return TrainerState()
     content = read_json(path, root, max_bytes=MAX_STATE_BYTES, of=_used)
     scores.add(_logged(content.get("log_history"), str(path)))
-    counts = {key: content[key] for key in ("global_step", "max_steps") if key in content}
+    counts: dict[str, Any] = {key: content[key] for key in ("global_step", "max_steps") if key in content}
     odd = {key: json.dumps(value)[:MAX_SHOWN] for key, value in counts.items() if type(value) is not int}
     step, planned = (None if key in odd else counts.get(key) for key in ("global_step", "max_steps"))
     return TrainerState(step, planned, odd)

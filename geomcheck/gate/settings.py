@@ -17,8 +17,9 @@ from geomcheck.gate.candidates import CANDIDATES
 from geomcheck.gate.session import Gate
 from geomcheck.gate.subjects import GivenRun, open_subject, open_subjects
 from geomcheck.measurement import Cache, Resources, parse_workers
-from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_no_links, require_outside
+from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outside
 from geomcheck.options import OPTIONS, option
+from geomcheck.own import require_no_links
 from geomcheck.record.parquet import SUFFIX
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from geomcheck.checkpoints import find_base, open_base, open_run
+from geomcheck.checkpoints import at_hand, find_base, open_base, open_run
+from geomcheck.checkpoints.discovery.base import HOW_ADAPTERS
 from geomcheck.checkpoints.formats.directory import read_config
 from geomcheck.errors import RunError, UsageError
 from tests.runs import base_weights, simple_run, write_model
@@ -120,7 +121,7 @@ def test_states_are_bounded_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_of_a_state_only_what_is_used_stays_in_memory(tmp_path: Path) -> None:
     run = simple_run(tmp_path / "run")
-    log = [{"step": i, "loss": 1.5, "text": f"{i}" * 9, "completions": [f"{i}"] * 9} for i in range(20_000)]
+    log = [{"step": i, "loss": 1.5, "text": f"{i}" * 9, "completions": [f"{i}"] * 9} for i in range(2000)]
     for path in run.glob("checkpoint-*/trainer_state.json"):
         path.write_text(json.dumps({"global_step": int(path.parent.name[11:]), "log_history": log}))
     open_run(simple_run(tmp_path / "other"))  # what is imported and cached
@@ -129,7 +130,7 @@ def test_of_a_state_only_what_is_used_stays_in_memory(tmp_path: Path) -> None:
     stays, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert opened.account is not None
-    assert stays < 200_000
+    assert stays < 100_000
 
 
 def test_a_checkpoint_that_links_out_of_the_run_is_refused(tmp_path: Path) -> None:
@@ -146,6 +147,29 @@ class TestBase:
         other = write_model(tmp_path / "other", base_weights())
         given = open_base(other, "--geom-base")
         assert find_base(run, given=given, suite="nowhere") is given
+
+    @pytest.mark.parametrize(
+        "kind", ["secret-plan.txt", "secret.bin", "secret.distcp", "secret-q/x", "model.safetensors/"]
+    )
+    def test_what_lies_in_a_directory_that_a_file_names_is_not_listed(self, tmp_path: Path, kind: str) -> None:
+        run = open_run(simple_run(tmp_path / "run"))
+        (tmp_path / "private" / kind).parent.mkdir(parents=True)
+        if kind.endswith("/"):
+            (tmp_path / "private" / kind).mkdir()
+        else:
+            (tmp_path / "private" / kind).touch()
+        with pytest.raises(UsageError, match="no weights that are read|where a file with weights") as caught:
+            find_base(run, suite=str(tmp_path / "private"))
+        assert "secret" not in str(caught.value)
+        with pytest.raises(UsageError) as caught:
+            at_hand(str(tmp_path / "private"), HOW_ADAPTERS)
+        assert "secret" not in str(caught.value)
+
+    def test_what_lies_in_a_directory_that_the_user_names_is_listed(self, tmp_path: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "notes.txt").touch()
+        with pytest.raises(UsageError, match="found notes.txt"):
+            open_base(tmp_path / "mine", "--geom-base")
 
     def test_then_the_suites(self, tmp_path: Path) -> None:
         run = open_run(simple_run(tmp_path / "run"))

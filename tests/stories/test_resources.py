@@ -14,9 +14,9 @@ import pytest
 import geomcheck
 from geomcheck.cli import main
 from tests.conftest import Reads
+from tests.files import tree
 from tests.runs import age, simple_run
 from tests.stories.conftest import HEALTHY, STRICT
-from tests.stories.test_hostility import tree
 
 Command = Callable[..., pytest.RunResult]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing
-from geomcheck.measurement.cache.own import Foreign, opened, status
+from geomcheck.own import Foreign, opened, status
 
 FREE_SHARE = 0.1
 """Share of the disk that stays free, whatever the bound."""

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from geomcheck.measurement.cache.own import Foreign, status
+from geomcheck.own import Foreign, status
 
 WAIT_SECONDS = 30.0
 """How long to wait for another process that is writing."""

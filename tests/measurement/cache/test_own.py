@@ -13,7 +13,7 @@ import pytest
 from geomcheck.measurement import Cache
 from geomcheck.measurement.cache.shelf import Shelf
 from geomcheck.measurement.cache.store import Store
-from tests.stories.test_hostility import tree
+from tests.files import tree
 
 NAME = "0" * 31 + "{}.parquet"
 OLD = (1000.0, 1000.0)

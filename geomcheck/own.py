@@ -1,4 +1,4 @@
-"""What in a cache directory is geomcheck's own. Whoever may write there may leave links, pipes and other names.
+"""What in a directory that geomcheck makes, such as a cache, is its own: others may leave links there.
 
 Below the directory that the user named no link is followed, and nothing but a plain file with one name is opened,
 touched or removed. Who writes there during a session can exchange a file between the look and the opening.
@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from geomcheck.errors import UsageError
+
 
 class Foreign(OSError):
-    """Something that geomcheck did not put into the cache. The message says what, and what to do."""
+    """Something that geomcheck did not make. The message says what, and what to do."""
 
 
 @contextmanager
@@ -45,6 +47,22 @@ def status(path: str | Path, directory: int | None = None) -> os.stat_result | N
     if found.st_nlink > 1:
         raise Foreign(f"{path} is a hard link, and another place has the same file; remove it")
     return found
+
+
+def is_own(path: Path) -> bool:
+    """Whether `path` is a plain file with one name."""
+    try:
+        return status(path) is not None
+    except OSError:
+        return False
+
+
+def require_own(directory: Path) -> None:
+    """Raise UsageError where a directory that geomcheck makes is a link, or no directory."""
+    try:
+        require_no_links(directory, below=directory.parent)
+    except OSError as error:
+        raise UsageError(str(error)) from error
 
 
 def require_no_links(directory: Path, *, below: Path) -> None:
