@@ -141,35 +141,35 @@ def test_a_checkpoint_that_links_out_of_the_run_is_refused(tmp_path: Path) -> No
         open_run(run_path)
 
 
+@pytest.mark.parametrize("kind", ["secret-plan.txt", "secret.bin", "secret.distcp", "secret-q/x", "model.safetensors/"])
+def test_what_lies_in_a_directory_that_a_file_names_is_not_listed(tmp_path: Path, kind: str) -> None:
+    run = open_run(simple_run(tmp_path / "run"))
+    (tmp_path / "private" / kind).parent.mkdir(parents=True)
+    if kind.endswith("/"):
+        (tmp_path / "private" / kind).mkdir()
+    else:
+        (tmp_path / "private" / kind).touch()
+    with pytest.raises(UsageError, match="no weights that are read|where a file with weights") as caught:
+        find_base(run, suite=str(tmp_path / "private"))
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UsageError) as caught:
+        at_hand(str(tmp_path / "private"), HOW_ADAPTERS)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_lies_in_a_directory_that_the_user_names_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(UsageError, match="found notes.txt"):
+        open_base(tmp_path / "mine", "--geom-base")
+
+
 class TestBase:
     def test_the_users_choice_goes_first(self, tmp_path: Path) -> None:
         run = open_run(simple_run(tmp_path / "run"))
         other = write_model(tmp_path / "other", base_weights())
         given = open_base(other, "--geom-base")
         assert find_base(run, given=given, suite="nowhere") is given
-
-    @pytest.mark.parametrize(
-        "kind", ["secret-plan.txt", "secret.bin", "secret.distcp", "secret-q/x", "model.safetensors/"]
-    )
-    def test_what_lies_in_a_directory_that_a_file_names_is_not_listed(self, tmp_path: Path, kind: str) -> None:
-        run = open_run(simple_run(tmp_path / "run"))
-        (tmp_path / "private" / kind).parent.mkdir(parents=True)
-        if kind.endswith("/"):
-            (tmp_path / "private" / kind).mkdir()
-        else:
-            (tmp_path / "private" / kind).touch()
-        with pytest.raises(UsageError, match="no weights that are read|where a file with weights") as caught:
-            find_base(run, suite=str(tmp_path / "private"))
-        assert "secret" not in str(caught.value)
-        with pytest.raises(UsageError) as caught:
-            at_hand(str(tmp_path / "private"), HOW_ADAPTERS)
-        assert "secret" not in str(caught.value)
-
-    def test_what_lies_in_a_directory_that_the_user_names_is_listed(self, tmp_path: Path) -> None:
-        (tmp_path / "mine").mkdir()
-        (tmp_path / "mine" / "notes.txt").touch()
-        with pytest.raises(UsageError, match="found notes.txt"):
-            open_base(tmp_path / "mine", "--geom-base")
 
     def test_then_the_suites(self, tmp_path: Path) -> None:
         run = open_run(simple_run(tmp_path / "run"))

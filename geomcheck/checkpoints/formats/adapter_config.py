@@ -13,7 +13,7 @@ from geomcheck.checkpoints.inside import read_json
 from geomcheck.errors import RunError
 
 CONFIG = "adapter_config.json"
-MAX_CONFIG_BYTES = 16 * 2**20
+MAX_CONFIG_BYTES = 4 * 2**20
 
 INITIALISATIONS = ("gaussian", "orthogonal", "eva", "mica")
 """Named initialisations that leave W0 as it is, besides the default."""
