@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MAX_VALUES = 3_000_000
+"""Most values in a JSON file. The shortest, such as ``{}``, take 25 times their bytes in memory."""
+
+OfPairs = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
 _REPOSITORY = re.compile("(?:models|datasets|spaces)--")
 
@@ -37,18 +43,6 @@ def require_regular(path: Path, root: Path, *, max_bytes: int | None = None) -> 
     return resolved
 
 
-def read_json(path: Path, root: Path, *, max_bytes: int) -> dict[str, Any]:
-    """The mapping in a JSON file. Raises RunError as `require_regular`, where it holds none, or a key twice."""
-    resolved = require_regular(path, root, max_bytes=max_bytes)
-    try:
-        content = json.loads(resolved.read_bytes(), object_pairs_hook=distinct)
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: not readable as JSON ({error}); the save may be incomplete") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: a {type(content).__name__} at the top level, where a mapping is expected")
-    return content
-
-
 def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The mapping of these keys. Raises ValueError where one is there twice: readers differ in which then counts."""
     found = dict(pairs)
@@ -56,6 +50,36 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {twice[:100]!r} is there twice")
     return found
+
+
+def read_json(path: Path, root: Path, *, max_bytes: int, of: OfPairs = distinct) -> dict[str, Any]:
+    """The mapping in a JSON file. Raises RunError as `require_regular`, where it holds none, or a key twice.
+
+    Args:
+        of: makes each mapping of its pairs, and may leave out what is not needed.
+    """
+    resolved = require_regular(path, root, max_bytes=max_bytes)
+    try:
+        content = loaded(resolved.read_bytes(), of)
+    except TooMany as error:
+        raise RunError(f"{path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: not readable as JSON ({error}); the save may be incomplete") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: a {type(content).__name__} at the top level, where a mapping is expected")
+    return content
+
+
+class TooMany(ValueError):
+    """A text that may take too much memory once it is read."""
+
+
+def loaded(text: bytes, of: OfPairs = distinct) -> Any:
+    """What a JSON text holds. Raises ValueError where it holds nothing, a key twice, or more than `MAX_VALUES`."""
+    most = 1 + sum(map(text.count, (b",", b"[", b"{")))  # nothing else comes before a value
+    if most > MAX_VALUES:
+        raise TooMany(f"up to {most} values, more than the {MAX_VALUES} that such a file can need")
+    return json.loads(text, object_pairs_hook=of)
 
 
 class OpenedFile:

@@ -49,12 +49,17 @@ class Base:
         """The base of `w0` with what `state` kept of an earlier one, of the same weights.
 
         Raises:
-            RunError: `state` does not fit the shape of `w0`.
+            RunError: `state` does not fit `w0`.
         """
         base = cls(w0)
         if state:
             base.basis = Basis.from_state(base.w0, state)
         return base
+
+    @staticmethod
+    def state_bytes(shape: tuple[int, ...]) -> int:
+        """The size of the `state` of a matrix of this shape that has been factorized."""
+        return Basis.state_bytes(shape)
 
     def state(self) -> dict[str, Tensor]:
         """The factorization, if there is one by now: as `Basis.state` in shape, small next to the time it took."""

@@ -127,6 +127,8 @@ def write_records(path: Path, found: Found) -> list[Path]:
     names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", record.run)[:NAME_LENGTH] for record in records]
     several = [path.with_stem(f"{path.stem}-{i}-{name}") for i, name in enumerate(names, 1)]
     paths = several if len(records) > 1 else [path]
+    for place in paths:
+        require_writable(place, inputs=found.gate.inputs(), option="--geom-record: ")
     for record, place in zip(records, paths, strict=True):
         write_record(record, place)
     return paths

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from geomcheck.checkpoints import BaseWeights, Run, at_hand, comparable, find_base
+from geomcheck.checkpoints.discovery.base import HOW_SUITES
 from geomcheck.errors import NoBaseline, RunError, SuiteError, UsageError
 from geomcheck.gate.candidates import Candidate, Collection, item_name
 from geomcheck.gate.subjects import GivenRun
@@ -205,7 +206,7 @@ class Gate:
             return find_base(subject.run, given=self.given_base, suite=of_suite)
         if self.given_base or of_suite is None:
             return self.given_base
-        found = at_hand(of_suite, "the suite's base")
+        found = at_hand(of_suite, HOW_SUITES)
         if found is None:
             self.notices.append(
                 f"{subject.name}: the suite's base, {of_suite}, is not here to compare the record's W0 with"

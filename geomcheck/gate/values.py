@@ -12,12 +12,13 @@ import pytest
 from geomcheck.checkpoints import BaseWeights, Incomplete, open_base
 from geomcheck.checkpoints.hub import is_hub_id
 from geomcheck.errors import UsageError
-from geomcheck.gate.configuration import cache_directory, make_cache
+from geomcheck.gate.configuration import cache_directory, make_cache, pytest_cache
 from geomcheck.gate.project import expanded
 from geomcheck.measurement import Cache, Resources, parse_workers
 from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outside
 from geomcheck.measurement.cache.cache import Tell
 from geomcheck.options import Option, option
+from geomcheck.own import require_no_links
 
 OFF = ("off", "no", "none", "false", "never", "0")
 ON = ("on", "yes", "true", "auto", "default", "1")
@@ -116,6 +117,7 @@ class Values:
         try:
             directory = cache_directory(self.config)
             require_outside(directory, inputs)
+            require_no_links(directory, below=pytest_cache(self.config))
             make_cache(self.config)
         except (UsageError, OSError) as error:
             tell(f"nothing is cached: {error}; name a directory with {self.prefix}cache")

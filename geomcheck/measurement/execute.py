@@ -71,6 +71,8 @@ def measure_record(
             if recall.whole(record, tasks):
                 total = sum(task.numel for task in tasks)
                 progress(total, total)
+                _describe(record, {task.name: recall.contents(task.name) for task in tasks}, metrics)
+                record.device = resources.torch_device
                 record.notes += require_sound(record, base, recall.digests)
                 return
             with closing(_find(record, tasks, sources, recall, resources, progress)) as rounds:

@@ -48,8 +48,8 @@ class Measured:
 class BaseStates(Protocol):
     """Stored factorizations of W0, by the digest of the weight."""
 
-    def base_state(self, digest: str) -> Mapping[str, Tensor] | None:
-        """The tensors that `geomcheck.diagnostics.Base.from_state` takes; None where there are none."""
+    def base_state(self, digest: str, *, max_bytes: int) -> Mapping[str, Tensor] | None:
+        """The tensors that `geomcheck.diagnostics.Base.from_state` takes; None where there are none, or larger ones."""
 
     def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
         """Store the tensors that `geomcheck.diagnostics.Base.state` gives, if there is room."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -99,9 +100,7 @@ class Trajectory:
         self.digests: dict[Snapshot, str] = {}
         self._w0 = whole(self._read(files.base, W0, "W0"))
         self._base_is_zero = _is_zero(self._w0)
-        self._known_state = (memory.base_state(self.digests[W0]) if memory else None) or {}
-        state = {name: on_device(tensor, device) for name, tensor in self._known_state.items()}
-        self.base = Base.from_state(on_device(self._w0, device), state)
+        self.base, self._is_known = self._remembered()
         self._visited: tuple[int, Update] | None = None
         self._shares_start: bool | None = None
         self.past = range(past.count)
@@ -117,8 +116,18 @@ class Trajectory:
     def remember(self) -> None:
         """Store the factorization of W0 for other runs that start from it."""
         state = self.base.state()
-        if self._memory is not None and state and not self._known_state:
+        if self._memory is not None and state and not self._is_known:
             self._memory.keep_base_state(self.digests[W0], {name: tensor.cpu() for name, tensor in state.items()})
+
+    def _remembered(self) -> tuple[Base, bool]:
+        """W0 on the device, and whether with its factorization from memory; one that is not W0's is as good as none."""
+        w0 = on_device(self._w0, self.device)
+        if self._memory is not None:
+            stored = self._memory.base_state(self.digests[W0], max_bytes=Base.state_bytes(w0.shape))
+            with suppress(RunError):
+                if stored:
+                    return Base.from_state(w0, {name: on_device(t, self.device) for name, t in stored.items()}), True
+        return Base(w0), False
 
     def visit(self, index: int) -> Update:
         """The update at checkpoint `index`, of shape (out, in), which stays in memory until the next visit."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +19,12 @@ from geomcheck._version import VERSION
 from geomcheck.checkpoints import Account, Weight
 from geomcheck.checkpoints.constraint import Constraint
 from geomcheck.checkpoints.weights import describe
-from geomcheck.diagnostics import Metric, load_metrics
+from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
 from geomcheck.record import arrow
 from geomcheck.record.column import Column, used
+from geomcheck.record.limits import limits
 from geomcheck.record.record import Origin, Point, Record
 from geomcheck.record.request import Request
 from geomcheck.record.routes import Tally
@@ -42,9 +42,6 @@ BYTES_PER_ROW = 256
 """What a row may take once its pages are decompressed (usual are 6); any record may take `FREE_BYTES`."""
 
 FREE_BYTES = 64 * 2**20
-SLACK = 1e-3
-"""By how much, relatively, a certified figure may lie beyond what bounds it."""
-
 _KEY = b"geomcheck"
 _DIGEST = b"geomcheck.digest"
 
@@ -249,26 +246,17 @@ def _alike(kinds: np.ndarray) -> list[np.ndarray]:
 def _require_possible(record: Record, request: Request, stat: str, column: Column) -> None:
     """Refuse figures that no weight of such a shape can have, and figures that are there twice."""
     metric = load_metrics().get(request.metric)
-    derived = stat.startswith(("null.", "observed."))
-    if metric is not None and not derived:
-        params = {**request.parameters(), **metric.selected(stat)}
-        low, high = metric.range(params)
+    if metric is not None:
+        shapes = [record.weights[name].shape for name in column.names]
+        of_shape = {shape: limits(metric, request.parameters(), stat, shape) for shape in set(shapes)}
+        low, high = np.array([of_shape[shape] for shape in shapes]).reshape(-1, 2).T[:, column.codes]
         possible = (low <= column.values) & (column.values <= high)
-        if metric.bounds is not None:
-            low, high = _bounds(metric, params, [record.weights[name].shape for name in column.names])[:, column.codes]
-            possible &= (low * (1 - SLACK) <= column.values) & (column.values <= high * (1 + SLACK))
         possible[list(column.undefined)] = True
         if not possible.all():
             name = column.names[column.codes[np.argmin(possible)]]
             raise ValueError(f"a figure of {request.metric} of {name} outside the range of its metric")
     if column.repeats:
         raise ValueError(f"a figure of {request.metric} that is there twice")
-
-
-def _bounds(metric: Metric, params: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """The least (row 0) and the largest figure that weights of these shapes can have."""
-    by_shape = {shape: metric.range(params, shape if len(shape) == 2 else ()) for shape in set(shapes)}
-    return np.array([by_shape[shape] for shape in shapes]).reshape(-1, 2).T
 
 
 def _point(entry: dict[str, Any]) -> Point:

@@ -98,15 +98,11 @@ class Record:
     columns: Columns = field(default_factory=dict, repr=False)
 
     def take_figures(self, other: Record) -> None:
-        """Take over everything that was measured for `other`. Raises RecordError where it is not a record of the same
-        weights and checkpoints."""
-        places = {"W0", *(point.name for point in self.points)}
-        same = self.points == other.points and self.weights.keys() == other.weights.keys()
-        if not same or other.fingerprints.keys() != places:
+        """Take over the figures that were measured for `other`, and how. Raises RecordError where it is not a record of
+        the same weights and checkpoints."""
+        if self.points != other.points or self.weights != other.weights:
             raise RecordError(f"the figures of run {other.run!r} are not those of run {self.run!r}")
-        self.columns = other.columns
-        self.versions, self.fingerprints, self.w0 = other.versions, other.fingerprints, other.w0
-        self.routes, self.device = other.routes, other.device
+        self.columns, self.routes = other.columns, other.routes
 
     def column(self, request: Request, stat: str) -> Column:
         """All figures of one statistic, as arrays. Raises RecordError where it was not measured."""

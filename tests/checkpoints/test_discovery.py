@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from geomcheck.checkpoints import find_base, open_base, open_run
+from geomcheck.checkpoints import at_hand, find_base, open_base, open_run
+from geomcheck.checkpoints.discovery.base import HOW_ADAPTERS
 from geomcheck.checkpoints.formats.directory import read_config
 from geomcheck.errors import RunError, UsageError
 from tests.runs import base_weights, simple_run, write_model
@@ -86,12 +88,79 @@ def test_a_damaged_trainer_state_is_refused(tmp_path: Path) -> None:
         open_run(run_path)
 
 
+ODD = {"1e400": "Infinity", "NaN": "NaN", "true": "true", '"20"': '"20"', "null": "null", "20.0": "20.0", "[1]": "[1]"}
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("key", ["global_step", "max_steps"])
+def test_a_count_of_steps_that_is_none_is_told(tmp_path: Path, key: str, value: str) -> None:
+    run = simple_run(tmp_path / "run")
+    (run / "checkpoint-20" / "trainer_state.json").write_text(f'{{"{key}": {value}}}')
+    (note,) = open_run(run).notes
+    assert note.startswith(f"checkpoint-20: trainer_state.json says {key} {ODD[value]}, which is no number of steps; ")
+
+
+@pytest.mark.parametrize("value", [*ODD, "0", "-3"])
+def test_a_single_model_of_an_odd_step_says_so(tmp_path: Path, value: str) -> None:
+    model = write_model(tmp_path / "model", base_weights())
+    (model / "trainer_state.json").write_text(f'{{"global_step": {value}}}')
+    opened = open_run(model)
+    assert opened.checkpoints[0].step == 1
+    assert (
+        f"its step is {ODD.get(value, value)} by its trainer_state.json, which is none, and counts" in opened.notes[0]
+    )
+
+
+def test_states_are_bounded_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = simple_run(tmp_path / "run")
+    total = sum(path.stat().st_size for path in run.glob("*/trainer_state.json"))
+    monkeypatch.setattr("geomcheck.checkpoints.discovery.opening.MAX_STATES_BYTES", total - 1)
+    with pytest.raises(RunError, match=f"{total} bytes of trainer_state.json in all its checkpoints"):
+        open_run(run)
+
+
+def test_of_a_state_only_what_is_used_stays_in_memory(tmp_path: Path) -> None:
+    run = simple_run(tmp_path / "run")
+    open_run(run)  # what is imported and cached
+    for path in run.glob("checkpoint-*/trainer_state.json"):
+        log = [{"loss": i + 0.5} for i in range(20_000)]
+        path.write_text(json.dumps({"global_step": int(path.parent.name[11:]), "log_history": log}))
+    tracemalloc.start()
+    open_run(run)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * path.stat().st_size
+
+
 def test_a_checkpoint_that_links_out_of_the_run_is_refused(tmp_path: Path) -> None:
     run_path = simple_run(tmp_path / "run")
     outside = write_model(tmp_path / "outside", base_weights())
     (run_path / "checkpoint-99").symlink_to(outside)
     with pytest.raises(RunError, match="outside the run"):
         open_run(run_path)
+
+
+@pytest.mark.parametrize("kind", ["secret-plan.txt", "secret.bin", "secret.distcp", "secret-q/x", "model.safetensors/"])
+def test_what_lies_in_a_directory_that_a_file_names_is_not_listed(tmp_path: Path, kind: str) -> None:
+    run = open_run(simple_run(tmp_path / "run"))
+    (tmp_path / "private" / kind).parent.mkdir(parents=True)
+    if kind.endswith("/"):
+        (tmp_path / "private" / kind).mkdir()
+    else:
+        (tmp_path / "private" / kind).touch()
+    with pytest.raises(UsageError, match="no weights that are read|where a file with weights") as caught:
+        find_base(run, suite=str(tmp_path / "private"))
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UsageError) as caught:
+        at_hand(str(tmp_path / "private"), HOW_ADAPTERS)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_lies_in_a_directory_that_the_user_names_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(UsageError, match="found notes.txt"):
+        open_base(tmp_path / "mine", "--geom-base")
 
 
 class TestBase:

@@ -122,6 +122,35 @@ def test_literals_that_are_no_numbers_stay_what_they_are(tmp_path):
     assert open_account(run).faults == ()  # NaN does not contradict NaN
 
 
+@pytest.mark.parametrize("step", ["1e400", "NaN", "true", '"20"', "null", "-1", "[1]", "20.5"])
+def test_an_evaluation_of_no_step_is_a_fault(tmp_path, step):
+    run = slim(tmp_path / "run", LOG)
+    log = f'{{"eval_accuracy": 0.9, "step": {step}}}'
+    (run / "trainer_state.json").write_text(f'{{"log_history": [{{"loss": 1, "step": {step}}}, {log}]}}')
+    (fault,) = open_account(run).faults
+    assert "trainer_state.json: 'eval_accuracy' is logged at step " in fault
+
+
+def test_scores_are_bounded_in_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("geomcheck.checkpoints.scores.MAX_SCORES", 3)
+    run = slim(tmp_path / "run", LOG)  # four
+    account = open_account(run)
+    assert sum(map(len, account.scores.values())) == 3
+    (fault,) = account.faults
+    assert "checkpoint-20/trainer_state.json: more than 3 scores in all" in fault
+
+
+@pytest.mark.parametrize("value", ["{}", "[]", "1", '"x"'])
+def test_a_file_of_more_values_than_any_has_is_not_parsed(tmp_path, value):
+    run = slim(tmp_path / "run", LOG, steps=())
+    run.mkdir()
+    for name in ("trainer_state.json", "scores.json"):
+        (run / name).write_text('{"log_history": [' + ",".join([value] * 3_100_000) + "]}")
+        (fault,) = open_account(run).faults
+        assert "values, more than the 3000000 that such a file can need" in fault
+        (run / name).unlink()
+
+
 def test_an_evaluation_that_was_repeated_takes_another_time(tmp_path):
     speed = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
     run = slim(tmp_path / "run", [{"step": 20, "eval_accuracy": 0.5, **dict.fromkeys(speed, 1.0)}])

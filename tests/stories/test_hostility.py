@@ -30,6 +30,7 @@ from geomcheck.record import write_record
 from geomcheck.report.safe import printable
 from tests.checkpoints import dcp_files
 from tests.checkpoints.formats.hostile import attacks
+from tests.files import tree
 from tests.reliability.fuzz import of_records
 from tests.reliability.fuzz.places import look, safetensors_of, torch_zip
 from tests.reliability.fuzz.target import Target, check
@@ -57,16 +58,6 @@ def bounded(content: bytes, where: Path, parse: Callable[[Path], object], errors
         parse(where)
 
     assert check(Target("", parsed, dict, (errors,)), content, where.parents[-3], seconds=60) == "refused"
-
-
-def tree(directory: Path) -> dict[str, tuple[object, ...]]:
-    """Every entry below: kind, mode, times, content."""
-    found = {}
-    for path in sorted([directory, *directory.rglob("*")]):
-        stat = path.lstat()
-        content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
-        found[str(path)] = (stat.st_mode, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, content)
-    return found
 
 
 class TestNothingIsExecuted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 import geomcheck
 from geomcheck.cli import main
 from tests.conftest import Reads
+from tests.files import tree
 from tests.runs import age, simple_run
 from tests.stories.conftest import HEALTHY, STRICT
 
@@ -129,6 +131,26 @@ def test_a_damaged_cache_is_a_note_and_no_verdict(check: Command, pytester: pyte
     result = check("--geom-cache=here", "--geom-json=again.json")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["note: the cache *measurements.sqlite was damaged *a new one is started"])
+    assert verdicts(pytester, "cold.json") == verdicts(pytester, "again.json")
+
+
+@pytest.mark.parametrize("place", ["d", "d/geomcheck", "d/geomcheck/records", "d/geomcheck/measurements.sqlite"])
+def test_links_that_lie_in_pytests_cache_are_noted_and_lead_nowhere(
+    check: Command, pytester: pytest.Pytester, place: str
+) -> None:
+    """A pull request, or the cache of a CI system, may bring them."""
+    check("--geom-cache=off", "--geom-json=cold.json")
+    run, link = pytester.path / "ckpts" / "opd", pytester.path / ".pytest_cache" / place
+    shutil.rmtree(pytester.path / ".pytest_cache")
+    link.parent.mkdir(parents=True)
+    link.symlink_to(run / "checkpoint-10" / "optimizer.pt" if link.suffix else run)
+    (run / "checkpoint-10" / "optimizer.pt").write_bytes(bytes(30_000_000))
+    os.utime(run / "checkpoint-10" / "optimizer.pt", (1, 1))
+    before = tree(run)
+    result = check("--geom-cache-size=20MB", "--geom-json=again.json")
+    assert result.ret == 0
+    assert tree(run) == before
+    result.stdout.fnmatch_lines(["note: *remove it*"])
     assert verdicts(pytester, "cold.json") == verdicts(pytester, "again.json")
 
 

@@ -24,6 +24,9 @@ MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/conso
 """Where weights may lie in a model directory that is no step directory."""
 
 HOW_ADAPTERS = "base_model_name_or_path of the run's adapter"
+HOW_SUITES = "the suite's base"
+BY_A_FILE = (HOW_ADAPTERS, HOW_SUITES)
+"""Rules by which a file names a directory, which may be any on this machine: errors do not list what lies there."""
 
 
 def open_base(path: str | Path, how: str) -> BaseWeights:
@@ -74,7 +77,7 @@ def find_base(run: Run, *, given: BaseWeights | None = None, suite: str | None =
         UsageError: none applies, or the one that applies is not a model directory.
     """
     if given is None and suite is not None:
-        given = open_base(suite, "the suite's base")
+        given = open_base(suite, HOW_SUITES)
     base = given or run.own_base
     if base is not None:
         _require_untrained(run, base)
@@ -100,7 +103,7 @@ def find_base(run: Run, *, given: BaseWeights | None = None, suite: str | None =
 def _open_directory(directory: Path, how: str) -> BaseWeights:
     where = _model_places(directory)
     if held(where) is None:
-        raise UsageError(f"W0: {directory} ({how}): {explain(directory, where)}")
+        raise UsageError(f"W0: {directory} ({how}): {explain(directory, where, listed=how not in BY_A_FILE)}")
     return BaseWeights(open_weights(directory, places=where), how)
 
 

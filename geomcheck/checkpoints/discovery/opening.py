@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from geomcheck.checkpoints.discovery import wording
 from geomcheck.checkpoints.discovery.base import own_base
@@ -13,7 +13,7 @@ from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, pl
 from geomcheck.checkpoints.formats import held, open_weights
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.run import Checkpoint, Run, share_done
-from geomcheck.checkpoints.scores import Account, account_of, trainer_state
+from geomcheck.checkpoints.scores import STATE, Account, Scores, TrainerState, account_of, trainer_state
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
 from geomcheck.files import require_readable
@@ -21,7 +21,7 @@ from geomcheck.files import require_readable
 Incomplete = Literal["skip", "error"]
 """What to do with incomplete checkpoints: leave them out with a note, or refuse the run."""
 
-State = Mapping[str, Any]
+MAX_STATES_BYTES = 4 * 2**30
 
 
 def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | None = None) -> Run:
@@ -90,7 +90,9 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
         return open_weights(found, root=root, places=places(layout, step, found, root=root))
 
     zero = next((weights(step, found) for step, found in whole if step < layout.first), None)
-    states = {found.name: trainer_state(found, root) for _, found in trained}
+    logged = Scores()
+    _require_bounded(directory, [found / STATE for _, found in trained])
+    states = {found.name: trainer_state(found, root, logged) for _, found in trained}
     _require_order(directory, states)
     last, name = trained[-1][0], trained[-1][1].name
     planned = _planned(states[name], last) if length is None else length - (1 - layout.first)
@@ -116,13 +118,23 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
         omissions=omissions,
         planned=planned,
         first=layout.first,
-        account=account_of(directory, trained, states),
+        account=account_of(directory, trained, logged),
     )
 
 
-def _require_order(directory: Path, states: Mapping[str, State]) -> None:
+def _require_bounded(directory: Path, states: Iterable[Path]) -> None:
+    """Refuse more of a Trainer's states than can be read in minutes, of which many may be one file."""
+    total = sum(path.stat().st_size for path in states if path.is_file())
+    if total > MAX_STATES_BYTES:
+        raise RunError(
+            f"{directory}: {total} bytes of {STATE} in all its checkpoints, more than the {MAX_STATES_BYTES} that are "
+            "read; remove their log_history, or some checkpoints"
+        )
+
+
+def _require_order(directory: Path, states: Mapping[str, TrainerState]) -> None:
     """Refuse checkpoints whose own state says that they were saved in another order."""
-    said = {name: step for name, state in states.items() if type(step := state.get("global_step")) is int}
+    said = {name: state.step for name, state in states.items() if state.step is not None}
     if list(said.values()) != sorted(said.values()):
         shown = ", ".join(f"{name} says {step}" for name, step in said.items())
         raise RunError(f"{directory}: its checkpoints were renamed: by trainer_state.json {shown}")
@@ -131,20 +143,22 @@ def _require_order(directory: Path, states: Mapping[str, State]) -> None:
 def _single(directory: Path) -> Run:
     """The run that one trained model makes, without its trajectory."""
     root, name = storage_root(directory), directory.resolve().name
-    recorded = trainer_state(directory, root).get("global_step")
-    step = recorded if type(recorded) is int and recorded > 0 else None
+    logged = Scores()
+    state = trainer_state(directory, root, logged)
+    step = state.step if state.step is not None and state.step > 0 else None
+    said = state.odd.get("global_step", state.step)
+    why = "is not recorded" if said is None else f"is {said} by its {STATE}, which is none,"
     return Run(
         name=name,
         path=directory,
         checkpoints=(Checkpoint("final", step or 1, 1.0, open_weights(directory, root=root)),),
         own_base=own_base(directory, ("base",)),
-        notes=() if step else (f"{name}: a single model; its step is not recorded and counts as 1",),
+        notes=() if step else (f"{name}: a single model; its step {why} and counts as 1",),
         framework="a single model",
-        account=account_of(directory, [(step or 1, directory)]),
+        account=account_of(directory, [(step or 1, directory)], logged),
     )
 
 
-def _planned(state: State, last: int) -> int | None:
+def _planned(state: TrainerState, last: int) -> int | None:
     """Steps of the whole training: ``max_steps`` in the state of the `last` checkpoint, if it can be true."""
-    planned = state.get("max_steps")
-    return planned if type(planned) is int and planned >= last else None
+    return state.planned if state.planned is not None and state.planned >= last else None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from geomcheck.checkpoints.discovery.layouts import LAYOUTS, MISSPELT
 from geomcheck.checkpoints.discovery.steps import Steps, is_step, recognise
 from geomcheck.checkpoints.formats import held
 from geomcheck.checkpoints.formats.unread import listing
 from geomcheck.checkpoints.run import SkippedStep
+from geomcheck.checkpoints.scores import STATE, TrainerState
 
 NAMES_SHOWN = 4
 
@@ -49,12 +49,15 @@ def omissions(absent: Sequence[SkippedStep], *, last: int, name: str) -> tuple[s
     return (first, *(f"left out {line}" for line in _grouped(others)))
 
 
-def notes(directory: Path, steps: Steps, states: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Other oddities that a reader should know of; `states` are ``trainer_state.json`` by checkpoint name."""
+def notes(directory: Path, steps: Steps, states: Mapping[str, TrainerState]) -> Iterator[str]:
+    """Other oddities that a reader should know of; `states` are ``trainer_state.json`` by checkpoint name, in order."""
+    numbers = {path.name: step for step, path in steps.directories}
     for name, state in states.items():
-        number = next(step for step, path in steps.directories if path.name == name)
-        if state.get("global_step", number) != number:
-            yield f"{name}: its trainer_state.json says global_step {state['global_step']}; was it renamed?"
+        if state.step is not None and state.step != numbers[name]:
+            yield f"{name}: its {STATE} says global_step {state.step}; was it renamed?"
+    for key, instead in (("global_step", "the directory's name counts"), ("max_steps", "it is not used")):
+        for odd, group in _alike((state.odd.get(key), name) for name, state in states.items()):
+            yield f"{_some(group)}: {STATE} says {key} {odd}, which is no number of steps; {instead}"
     if held([directory]):
         yield f"{directory}: the model in the run's own directory is taken for the final one, and is no further point"
     for entry in sorted(steps.place.iterdir()):
@@ -69,7 +72,19 @@ def _grouped(absent: Iterable[SkippedStep]) -> list[str]:
     ordered = sorted(absent, key=lambda entry: (entry.reason, entry.step))
     lines = []
     for reason, group in groupby(ordered, key=lambda entry: entry.reason):
-        names = [entry.name for entry in group]
-        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        lines.append(f"{', '.join(names[:NAMES_SHOWN])}{more}: {reason}")
+        lines.append(f"{_some([entry.name for entry in group])}: {reason}")
     return lines
+
+
+def _alike(found: Iterable[tuple[str | None, str]]) -> Iterator[tuple[str, list[str]]]:
+    """What is odd about some checkpoints, with their names."""
+    names: dict[str, list[str]] = {}
+    for odd, name in found:
+        if odd is not None:
+            names.setdefault(odd, []).append(name)
+    yield from names.items()
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{', '.join(names[:NAMES_SHOWN])}{more}"

@@ -13,7 +13,7 @@ from geomcheck.checkpoints.inside import read_json
 from geomcheck.errors import RunError
 
 CONFIG = "adapter_config.json"
-MAX_CONFIG_BYTES = 16 * 2**20
+MAX_CONFIG_BYTES = 4 * 2**20
 
 INITIALISATIONS = ("gaussian", "orthogonal", "eva", "mica")
 """Named initialisations that leave W0 as it is, besides the default."""
@@ -127,10 +127,12 @@ def lora_settings(config: Mapping[str, Any], where: Path) -> LoraSettings:
 
 def named_base(directory: Path, root: Path) -> str | None:
     """``base_model_name_or_path`` of an adapter directory: a path or a Hub id, None where it names none. Raises
-    RunError if the config cannot be read."""
+    RunError if the config cannot be read, or names something else."""
     where = directory / CONFIG
     name = read_json(where, root, max_bytes=MAX_CONFIG_BYTES).get("base_model_name_or_path") if where.exists() else None
-    return name if isinstance(name, str) and name else None
+    if not isinstance(name, str | None):
+        raise RunError(f"{where}: base_model_name_or_path is {str(name)[:40]!a}, where a path or a Hub id is expected")
+    return name or None
 
 
 def _refuse_variants(config: Mapping[str, Any], where: Path) -> None:

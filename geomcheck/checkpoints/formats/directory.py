@@ -13,7 +13,7 @@ from geomcheck.checkpoints.inside import read_json, storage_root
 from geomcheck.errors import RunError
 
 CONFIG = "config.json"
-MAX_CONFIG_BYTES = 16 * 2**20
+MAX_CONFIG_BYTES = 4 * 2**20
 MAX_INDEX_BYTES = 64 * 2**20
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@ -]{0,254}")

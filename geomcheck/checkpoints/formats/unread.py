@@ -56,9 +56,10 @@ UNREAD = (
 """The first that matches explains a directory; the last speaks for every file that may hold weights."""
 
 
-def explain(directory: Path, places: Sequence[Path]) -> str:
-    """What the checkpoint holds instead of readable weights, and what to do, in a sentence or two."""
-    missing = f"no weights that are read; found {listing(directory)}"
+def explain(directory: Path, places: Sequence[Path], *, listed: bool = True) -> str:
+    """What the checkpoint holds instead of readable weights, and what to do, in a sentence or two; with the names in it
+    only where they may be `listed`."""
+    missing = "no weights that are read" + (f"; found {listing(directory)}" if listed else "")
     odd = next((place / SINGLE for place in places if os.path.lexists(place / SINGLE)), None)
     if odd is not None:
         return f"{odd}: {_nature(odd)}, where a file with weights is expected; copy the file here"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 
 import torch
@@ -12,6 +13,9 @@ from geomcheck.diagnostics.linalg.dense import EPS, GRAM_ANGLE_ERROR, GRAM_ZERO,
 from geomcheck.diagnostics.linalg.kernels import product
 from geomcheck.diagnostics.linalg.scaling import Scaled, scaled
 from geomcheck.errors import RunError
+
+PROBE_ERROR = 3e-5
+"""How far a stored factorization may be from one of W0, relative to its largest singular value; measured 1e-6."""
 
 
 class Basis:
@@ -41,20 +45,42 @@ class Basis:
 
     @classmethod
     def from_state(cls, w0: Tensor, state: Mapping[str, Tensor]) -> Basis:
-        """The basis that `state` holds.
+        """The basis that `state` holds, which need not be trusted.
 
         Raises:
-            RunError: `state` is not of a matrix of this shape.
+            RunError: `state` is not of a matrix of this shape, or, as far as rounding shows it, of another.
         """
         size = min(w0.shape)
         expected = {"values": ((size,), torch.float64), "vectors": ((size, size), torch.float32)}
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
         if found != expected:
             raise RunError(f"the stored factorization does not fit a weight of shape {tuple(w0.shape)}: {found}")
-        return cls(w0, state["values"].to(w0.device), state["vectors"].to(w0.device))
+        basis = cls(w0, state["values"].to(w0.device), state["vectors"].to(w0.device))
+        if not basis._holds():
+            raise RunError(f"the stored factorization is of another weight of shape {tuple(w0.shape)}, or damaged")
+        return basis
+
+    @staticmethod
+    def state_bytes(shape: tuple[int, ...]) -> int:
+        """The size of the `state` of a matrix of this shape."""
+        return 4 * min(shape) ** 2 + 8 * min(shape)
+
+    def _holds(self) -> bool:
+        """Whether V is orthonormal and W0 V = U S, up to the rounding of float32, by a vector that nobody foresees."""
+        values = self.values
+        if not (values.isfinite().all() and (values >= 0).all() and (values[:-1] >= values[1:]).all()):
+            return False
+        drawn = torch.Generator().manual_seed(secrets.randbits(63))
+        probe = torch.randn(len(values), generator=drawn).to(values.device)
+        tall, image = self.tall(scaled(self.w0).matrix), self.vectors @ probe
+        squares = values.square()
+        turned = self.vectors.T @ image - probe
+        stretched = (self.vectors.T @ (tall.T @ (tall @ image))).double() - squares * probe.double()
+        allowed = PROBE_ERROR * float(probe.norm())
+        return float(turned.norm()) <= allowed and float(stretched.norm()) <= allowed * float(squares[:1].sum())
 
     def state(self) -> dict[str, Tensor]:
-        """What `from_state` needs: shapes (n,) and (n, n), 4 n^2 + 8 n bytes for n = min(out, in)."""
+        """What `from_state` needs: shapes (n,) and (n, n) for n = min(out, in)."""
         return {"values": self.values, "vectors": self.vectors}
 
     def tall(self, matrix: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from geomcheck.files import replacing
 from geomcheck.live.loop.plan import WeightPlan, signature
 from geomcheck.measurement.measured import W0, Measured
 from geomcheck.measurement.trajectory import Channel, PastCheckpoints
+from geomcheck.own import is_own, require_own
 from geomcheck.record import Point, Request
 from geomcheck.record.routes import RouteTaken
 
@@ -27,6 +29,7 @@ logger = logging.getLogger("geomcheck.training")
 
 FORMAT = 1
 _FACTS = "facts"
+_KEPT = re.compile(r"[0-9]{1,15}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,14 @@ class History:
 
     Args:
         directory: where each observation is kept for a training that is resumed; None for nowhere.
+
+    Raises:
+        UsageError: it is a link, or no directory.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
+        if directory is not None:
+            require_own(directory)
         self._directory = directory
         self.steps: list[Step] = []
 
@@ -145,9 +153,12 @@ class History:
                 file.unlink(missing_ok=True)
 
     def _files(self) -> list[tuple[int, Path]]:
-        """What was kept, with its step, ascending."""
-        found = self._directory.glob("*.safetensors") if self._directory is not None else ()
-        return sorted((int(file.stem) if file.stem.isdecimal() else 0, file) for file in found)
+        """What was kept, with its step, ascending. Whatever else lies there is left alone."""
+        if self._directory is None or not self._directory.is_dir():
+            return []
+        return sorted(
+            (int(file.stem), file) for file in self._directory.iterdir() if _KEPT.fullmatch(file.name) and is_own(file)
+        )
 
 
 def _resumed(files: Sequence[Path], asked: WeightPlan, total_steps: int) -> list[Step]:
@@ -223,7 +234,7 @@ def _read(file: Path) -> Step:
             entry["name"]: _weight(entry, channels.get(number, {})) for number, entry in enumerate(facts["weights"])
         }
         return Step(Point(**facts["point"]), facts["asked"], weights, facts["skipped"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise RunError(f"{file}: damaged ({error}); remove it to start anew") from error
 
 

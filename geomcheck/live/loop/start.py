@@ -21,6 +21,7 @@ from geomcheck.checkpoints.hub import cached, is_hub_id
 from geomcheck.errors import RunError, UsageError
 from geomcheck.files import replacing
 from geomcheck.live.loop.live_weights import LiveWeights
+from geomcheck.own import require_own
 
 SHARD_BYTES = 2**30
 """Tensors are gathered and written in files of about this size, so that no more is in memory at once."""
@@ -55,6 +56,7 @@ def named_base(name: str | None, revision: str | None = None) -> BaseWeights:
 
 def write_start(live: LiveWeights, directory: Path) -> BaseWeights:
     """Write the weights as they are now to `directory`, as a model in safetensors. On rank 0. Raises UsageError."""
+    require_own(directory)
     shards = _shards(live)
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):

@@ -24,9 +24,15 @@ else:
     files = late("safetensors.torch")
 
 
-def load(shelf: Shelf, weight: str) -> dict[str, Tensor] | None:
-    """The tensors stored for the W0 with the digest `weight`, by name on the CPU; None where there are none."""
-    path = shelf.find(_name(weight))
+NAMES = r"[0-9a-f]{32}-[0-9a-f]{32}\.safetensors"
+HEADER_BYTES = 4096
+"""More than the header of such a file takes."""
+
+
+def load(shelf: Shelf, weight: str, *, max_bytes: int) -> dict[str, Tensor] | None:
+    """The tensors stored for the W0 with the digest `weight`, by name on the CPU; None where there are none, or they
+    take more than `max_bytes`."""
+    path = shelf.find(_name(weight), max_bytes=max_bytes + HEADER_BYTES)
     if path is None:
         return None
     try:
@@ -36,7 +42,7 @@ def load(shelf: Shelf, weight: str) -> dict[str, Tensor] | None:
     except (SafetensorError, OSError, RuntimeError, TypeError):
         complete = False
     if not complete:
-        shelf.discard(path)
+        shelf.discard(path.name)
         return None
     return state
 

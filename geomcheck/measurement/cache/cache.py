@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BYTES = 20 * 10**9
 MEASUREMENTS = "measurements.sqlite"
+RECORDS = r"[0-9a-f]{32}\.parquet"
 
 Tell = Callable[[str], None]
 
@@ -27,7 +28,8 @@ class Cache:
     """A cache of earlier measurements.
 
     Several processes may use one directory at once, and any of them may be killed. A cache that cannot be used is
-    no error: `tell` gets a sentence, and everything is measured.
+    no error: `tell` gets a sentence, and everything is measured. Whoever may write to the directory may choose figures,
+    within what its metrics allow, and nothing else: see SECURITY.md.
 
     Args:
         directory: made when needed; None for a cache that keeps nothing.
@@ -39,17 +41,19 @@ class Cache:
         self.directory = directory
         tenth = max_bytes // 10
         self.store = Store(directory / MEASUREMENTS if directory else None, max_bytes=tenth, tell=tell)
-        self.records = Shelf(directory / "records" if directory else None, max_bytes=tenth, tell=tell)
-        self._bases = Shelf(directory / "bases" if directory else None, max_bytes=8 * tenth, tell=tell)
+        records, of_w0 = (directory / "records", directory / "bases") if directory else (None, None)
+        self.records = Shelf(records, names=RECORDS, max_bytes=tenth, tell=tell)
+        self._bases = Shelf(of_w0, names=bases.NAMES, max_bytes=8 * tenth, tell=tell)
 
     @classmethod
     def off(cls) -> Cache:
         """A cache that keeps nothing."""
         return cls(None)
 
-    def base_state(self, digest: str) -> dict[str, Tensor] | None:
-        """The stored factorization of the W0 with this digest, tensors by name on the CPU; None where there is none."""
-        return bases.load(self._bases, digest)
+    def base_state(self, digest: str, *, max_bytes: int) -> dict[str, Tensor] | None:
+        """The stored factorization of the W0 with this digest, tensors by name on the CPU; None where there is none, or
+        one of more than `max_bytes`."""
+        return bases.load(self._bases, digest, max_bytes=max_bytes)
 
     def keep_base_state(self, digest: str, state: Mapping[str, Tensor]) -> None:
         """Store the factorization of the W0 with this digest, if there is room."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from geomcheck.diagnostics import Metric, Registry
 from geomcheck.errors import RecordError, RunError, Undefined
 from geomcheck.measurement.cache.cache import Cache
 from geomcheck.measurement.cache.identity import code, identity
-from geomcheck.measurement.measured import REFERENCE_W0, W0, Measured, Snapshot
+from geomcheck.measurement.measured import REFERENCE_W0, W0, Answer, Measured, Snapshot
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, Sources
 from geomcheck.record import Record, Request, read_record, write_record
+from geomcheck.record.column import Table
+from geomcheck.record.limits import TERMS, limits
 from geomcheck.record.parquet import SUFFIX
 from geomcheck.record.routes import RouteTaken
 
@@ -24,6 +27,16 @@ REMEMBER_SECONDS = 30.0
 
 BYTES_PER_WEIGHT = 4096
 """Rough size of a weight's figures in a record."""
+
+FIGURES_BYTES = 256 * 2**10
+"""Most that figures of one weight at one checkpoint take in the store; a usual metric takes some 100 bytes."""
+
+CONTENT_BYTES, SHORT = 256, 1000
+"""Most bytes of a weight's name with its digest, by and large; most characters of a reason, or of a route."""
+
+NEVER = (math.inf, -math.inf)
+
+_DIGEST = re.compile("[0-9a-f]{32}")
 
 
 class Recall:
@@ -51,24 +64,52 @@ class Recall:
         self._started = time.time_ns()
         self._remembered = -math.inf
         self._identities = self._identify()
-        found = self._store.get(self._identities.values())
+        weights = max(map(len, sources.stored.values()), default=0)
+        self._contents_bytes = SHORT + CONTENT_BYTES * weights
+        found = self._store.get(self._identities.values(), each=self._contents_bytes)
         keys = {snapshot: self._identities.get(snapshot, b"") for snapshot in sources.snapshots()}
         self.digests = {snapshot: decoded_digests(found.get(key)) for snapshot, key in keys.items()}
         self._known = {snapshot: frozenset(digests) for snapshot, digests in self.digests.items()}
         self._labels: dict[Request, str] = {}
+        self._limits: dict[tuple[Request, tuple[int, ...]], Mapping[str, tuple[float, float]]] = {}
 
     def whole(self, record: Record, tasks: Sequence[MeasureWeight]) -> bool:
         """Take the figures of exactly these tasks on exactly these files into `record`; False where there are none."""
         self._whole = self._whole_key(tasks)
         path = self._records.find(self._whole) if self._whole else None
-        if path is None:
+        own = [digests for snapshot, digests in self.digests.items() if snapshot[0] != "reference"]
+        if path is None or not all(task.name in digests for task in tasks for digests in own):
             return False
         try:
-            record.take_figures(read_record(path))
+            found = read_record(path)
+            self._require_exactly(found, tasks)
+            record.take_figures(found)
         except RecordError:
-            self._records.discard(path)
+            self._records.discard(path.name)
             return False
         return True
+
+    def _require_exactly(self, record: Record, tasks: Sequence[MeasureWeight]) -> None:
+        """Raise RecordError where a record does not hold what `tasks` ask for, or holds more."""
+        steps = [point.step for point in tasks[0].points]
+        alike: dict[tuple[Set[Request], ...], list[str]] = {}
+        for task in tasks:
+            alike.setdefault(task.requests, []).append(task.name)
+        left = {key: len(column.values) for key, column in record.columns.items()}
+        for requests, names in alike.items():
+            for request in frozenset().union(*requests):
+                at = [index for index, asked in enumerate(requests) if request in asked]
+                needed = self._metrics[request.metric].stats
+                for stat in {*needed, *(stat for known, stat in left if known == request)}:
+                    if stat not in needed and not stat.startswith(TERMS):
+                        raise RecordError(f"{request.metric} has no {stat}")
+                    column = record.column(request, stat)
+                    there = Table.of(column, steps, names).there[at]
+                    if stat in needed and not there.all():
+                        raise RecordError(f"{request.metric} ({stat}) is not there for every weight")
+                    left[request, stat] -= int(there.sum())
+        if any(left.values()):
+            raise RecordError("it holds figures that were not asked for")
 
     def keep_whole(self, record: Record) -> None:
         """Store a complete record, if no file has changed in the meantime."""
@@ -104,7 +145,7 @@ class Recall:
         except RunError:
             return []  # measuring will say what is wrong
         keys = {("run", index): scopes["local"] for index, scopes in enumerate(self._keys(smallest)) if scopes}
-        measured = self._store.get(keys.values())
+        measured = self._store.get(keys.values(), each=FIGURES_BYTES)
         if not measured:
             return []
         familiar = [snapshot for snapshot in new if snapshot[0] != "run" or keys.get(snapshot) in measured]
@@ -132,26 +173,45 @@ class Recall:
     def look_up(self, tasks: Iterable[MeasureWeight]) -> dict[str, Measured]:
         """What is known of each task's weight: answers to some of its requests, or to all."""
         keys = {task.name: self._keys(task) for task in tasks}
-        found = self._store.get({key for by_index in keys.values() for scopes in by_index for key in scopes.values()})
-        entries = {key: decoded_entry(value) for key, value in found.items()}
+        known = {key for by_index in keys.values() for scopes in by_index for key in scopes.values()}
+        found = self._store.get(known, each=FIGURES_BYTES)
         recalled = {}
         for task in tasks:
-            measured = recalled[task.name] = Measured(digests=self._contents(task.name))
+            measured = recalled[task.name] = Measured(digests=self.contents(task.name))
             for index, scopes in enumerate(keys[task.name]):
+                entries = {scope: decoded_entry(found.get(key)) for scope, key in scopes.items()}
                 for request in task.requests[index]:
-                    answers = entries.get(scopes.get(self._scope(request), b""), {}).get("answers", {})
-                    label = self._label(request)
-                    if label in answers:
-                        measured.answers[index, request] = answers[label]
-                local = entries.get(scopes.get("local", b""), {})
-                measured.routes[index] = {name: RouteTaken(*route) for name, route in local.get("routes", {}).items()}
+                    answers = entries.get(self._scope(request), {}).get("answers", {})
+                    answer = answers.get(self._label(request))
+                    if answer is not None and self._is_possible(answer, request, task.shape):
+                        measured.answers[index, request] = answer
+                routes = entries.get("local", {}).get("routes", {})
+                measured.routes[index] = {name: RouteTaken(*route) for name, route in routes.items()}
         return recalled
+
+    def _is_possible(self, answer: Answer, request: Request, shape: tuple[int, ...]) -> bool:
+        """Whether a weight of this shape can have this answer, whoever wrote it down."""
+        if isinstance(answer, str):
+            return True
+        possible = self._limits_of(request, shape)
+        needed = self._metrics[request.metric].stats
+        return all(stat in answer for stat in needed) and all(
+            low <= figure <= high for stat, figure in answer.items() for low, high in [possible.get(stat, NEVER)]
+        )
+
+    def _limits_of(self, request: Request, shape: tuple[int, ...]) -> Mapping[str, tuple[float, float]]:
+        """The range of each statistic that there is."""
+        if (request, shape) not in self._limits:
+            metric, params = self._metrics[request.metric], request.parameters()
+            stats = [term + stat for stat in metric.stats for term in ("", *TERMS)]
+            self._limits[request, shape] = {stat: limits(metric, params, stat, shape) for stat in stats}
+        return self._limits[request, shape]
 
     def keep(self, task: MeasureWeight, measured: Measured) -> None:
         """Store what was measured."""
         self.learn(task.name, measured)
         keys = self._keys(task)
-        kept = self._store.get({key for scopes in keys for key in scopes.values()})
+        kept = self._store.get({key for scopes in keys for key in scopes.values()}, each=FIGURES_BYTES)
         entries: dict[bytes, dict[str, Any]] = {}
 
         def entry(key: bytes) -> dict[str, Any]:
@@ -181,7 +241,7 @@ class Recall:
         for snapshot, digests in self.digests.items():
             unchanged = snapshot in now and now[snapshot] == self._identities.get(snapshot)
             if unchanged and digests.keys() != self._known[snapshot]:
-                kept = decoded_digests(self._store.get([now[snapshot]]).get(now[snapshot]))
+                kept = decoded_digests(self._store.get([now[snapshot]], each=self._contents_bytes).get(now[snapshot]))
                 self._store.put({now[snapshot]: json.dumps(kept | digests).encode()})
                 self._known[snapshot] = frozenset(digests)
 
@@ -193,12 +253,13 @@ class Recall:
         base = known[W0]
         return {s: _key("contents", base, own) for s, own in known.items() if base is not None and own is not None}
 
-    def _contents(self, name: str) -> dict[Snapshot, str]:
+    def contents(self, name: str) -> dict[Snapshot, str]:
+        """The known digests of a weight."""
         return {snapshot: digests[name] for snapshot, digests in self.digests.items() if name in digests}
 
     def _keys(self, task: MeasureWeight) -> list[dict[str, bytes]]:
         """By checkpoint, then by scope: the key of the task's answers, where the contents are known."""
-        contents = self._contents(task.name)
+        contents = self.contents(task.name)
         along = [contents.get(("run", index)) for index in range(len(task.points))]
         steps = [(point.step, point.progress) for point in task.points]
         keys: list[dict[str, bytes]] = []
@@ -243,7 +304,7 @@ def _key(*parts: object) -> bytes:
 def decoded_digests(value: bytes | None) -> dict[str, str]:
     """Digests by weight; none where `value` is something else."""
     found = _decoded(value)
-    return found if all(isinstance(digest, str) for digest in found.values()) else {}
+    return found if all(isinstance(digest, str) and _DIGEST.fullmatch(digest) for digest in found.values()) else {}
 
 
 def decoded_entry(value: bytes | None) -> dict[str, Any]:
@@ -251,7 +312,7 @@ def decoded_entry(value: bytes | None) -> dict[str, Any]:
     found = _decoded(value)
     answers, routes = found.get("answers", {}), found.get("routes", {})
     proper = isinstance(answers, dict) and isinstance(routes, dict)
-    if not proper or not all(map(_is_answer, answers.values())) or not all(map(_is_route, routes.values())):
+    if not proper or not all(map(_is_answer, answers.values())) or not all(map(_is_route, routes.items())):
         return {}
     return found
 
@@ -266,11 +327,18 @@ def _decoded(value: bytes | None) -> dict[str, Any]:
 
 def _is_answer(answer: object) -> bool:
     if not isinstance(answer, dict):
-        return isinstance(answer, str)
+        return _is_short(answer)
     return all(type(figure) is float and math.isfinite(figure) for figure in answer.values())
 
 
-def _is_route(route: object) -> bool:
-    return (
-        isinstance(route, list) and len(route) == 2 and type(route[0]) is str and type(route[1]) in (float, type(None))
-    )
+def _is_route(entry: tuple[str, object]) -> bool:
+    """Whether it is a quantity, and ``[how, certificate]``."""
+    quantity, route = entry
+    if not _is_short(quantity) or not isinstance(route, list) or len(route) != 2 or not _is_short(route[0]):
+        return False
+    certificate = route[1]
+    return certificate is None or (type(certificate) is float and 0 <= certificate < math.inf)
+
+
+def _is_short(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= SHORT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,16 +12,34 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from geomcheck.own import Foreign, status
+
 WAIT_SECONDS = 30.0
 """How long to wait for another process that is writing."""
 
 FLUSH_SECONDS = 1.0
 """How long entries may wait to be written, and so what a kill may lose. No transaction stays open in between."""
 
+MAX_SECONDS = 60.0
+"""How long one piece of work may take, with its waiting: a table whose pages are children of one another has no end."""
+
+MAX_VALUE_BYTES = 64 * 2**20
+"""Largest value: the digests of half a million weights."""
+
+EMPTY_BYTES = 2**20
+"""What a file may take that holds nothing."""
+
 _DAY = 86_400
 _CHECKSUM = 16
-_SCHEMA = "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL)"
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_TABLE = "CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL)"
+_SCHEMA = [("table", "entries", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", "entries", None)]
+_APPLICATION, _VERSION = 0x67656F6D, 1
+_DAMAGED = (
+    *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR),
+    *(sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT),
+)
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+"""How a rollback journal ends that names a further file, which SQLite would then read and remove. Ours never do."""
 
 T = TypeVar("T")
 
@@ -31,6 +50,10 @@ class Store:
     The file is made on first use. It has a rollback journal and no write-ahead log: that is as safe,
     and works on network file systems. Each value carries a checksum; one that does not match is as good as absent.
     Above `max_bytes`, the entries that were not used for longest are dropped. A `path` of None keeps nothing.
+
+    Whoever may write to the directory may have prepared the file. It is used only where it is a plain file with exactly
+    the table that is made here, and its entries are within the bounds above; otherwise it is removed, as one that is
+    damaged. What lies in the place of it or of its journal and is no plain file is left, and the store does not work.
     """
 
     def __init__(self, path: Path | None, *, max_bytes: int, tell: Callable[[str], None]) -> None:
@@ -42,19 +65,20 @@ class Store:
         self._flushed = time.monotonic()
         self._connection: sqlite3.Connection | None = None
         self._renewed = False
+        self._deadline = 0.0
 
     @property
     def works(self) -> bool:
         """Whether anything is kept."""
         return self._trying(lambda: self._connect() is not None, False)
 
-    def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The values of those of `keys` that are there, or wait to be written."""
-        return self._trying(lambda: self._get(keys), {})
+    def get(self, keys: Iterable[bytes], *, each: int = MAX_VALUE_BYTES) -> dict[bytes, bytes]:
+        """The values of those of `keys` that are there, or wait to be written; none of more than `each` bytes."""
+        return self._trying(lambda: self._get(keys, each), {})
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep `entries`, in place of what had their keys."""
-        self._pending.update(entries)
+        """Keep `entries`, in place of what had their keys; but not what is beyond all bounds."""
+        self._pending.update({key: value for key, value in entries.items() if len(value) < MAX_VALUE_BYTES // 2})
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self._trying(self._flush, None)
 
@@ -72,13 +96,15 @@ class Store:
         """The result of `work`; `otherwise` where the store does not work, or fails now."""
         if self._path is None:
             return otherwise
+        self._deadline = time.monotonic() + MAX_SECONDS
         try:
             return work()
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError, _NotOurs) as error:
             path = self._path
             self._drop()
             if _is_damage(error) and not self._renewed and _removed(path):
-                self._tell(f"the cache {path} was damaged ({error}): it was removed, and a new one is started")
+                was = "is not geomcheck's" if isinstance(error, _NotOurs) else "was damaged"
+                self._tell(f"the cache {path} {was} ({error}): it was removed, and a new one is started")
                 self._renewed = True
                 return self._trying(work, otherwise)
             self._tell(f"the cache {path} cannot be used ({error}): everything is measured")
@@ -96,24 +122,36 @@ class Store:
             return self._connection
         assert self._path is not None
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=WAIT_SECONDS)
+        _require_plain(self._path)
+        connection = self._connection = sqlite3.connect(self._path, timeout=WAIT_SECONDS)
+        connection.set_progress_handler(lambda: time.monotonic() > self._deadline, 10_000)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute(_SCHEMA)
-        connection.commit()
-        self._connection = connection
+        connection.execute("PRAGMA cell_size_check = ON")
+        if not _schema(connection):
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_TABLE.replace('TABLE', 'TABLE IF NOT EXISTS', 1)}; "
+                f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION}; COMMIT"
+            )
+        _require_ours(connection)
         return connection
 
-    def _get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    def _get(self, keys: Iterable[bytes], each: int) -> dict[bytes, bytes]:
         connection = self._connect()
         found: dict[bytes, bytes] = {}
         today = int(time.time()) // _DAY
-        left = iter(keys)
+        left, unread = iter(keys), 2 * _size(connection)  # it may grow meanwhile
         while some := list(islice(left, 500)):
             marks = ",".join("?" * len(some))
-            rows = connection.execute(f"SELECT key, value, used FROM entries WHERE key IN ({marks})", some)
-            for key, value, used in rows:
-                if isinstance(value, bytes) and value[:_CHECKSUM] == _checksum(key, value[_CHECKSUM:]):
+            query = f"SELECT key, value, used FROM entries WHERE key IN ({marks}) AND length(value) <= ?"
+            for key, value, used in connection.execute(query, [*some, each + _CHECKSUM]):
+                if not isinstance(key, bytes) or not isinstance(value, bytes):
+                    continue
+                unread -= len(value)
+                if unread < 0:
+                    raise _NotOurs("its entries lie on one another")
+                if value[:_CHECKSUM] == _checksum(key, value[_CHECKSUM:]):
                     found[key] = value[_CHECKSUM:]
                     if used != today:
                         self._used.add(key)
@@ -135,32 +173,71 @@ class Store:
         marks = [(int(time.time()) // _DAY, key) for key in self._used]
         with connection:
             connection.executemany("UPDATE entries SET used = ? WHERE key = ?", marks)
-        while _bytes(connection) > self._max_bytes:
+        while (size := _size(connection)) > self._max_bytes:
+            rows = connection.execute("SELECT sum(1) FROM entries").fetchone()[0]  # count(*) knows no deadline
+            if not rows and size > EMPTY_BYTES:
+                raise _NotOurs(f"it takes {size} bytes, and holds nothing")
+            if not rows:
+                return
             connection.execute(
-                "DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY used, rowid "
-                "LIMIT (SELECT count(*) / 4 + 1 FROM entries))"
+                "DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY used, rowid LIMIT ?)",
+                [rows // 4 + 1],
             )
             connection.commit()
             connection.executescript("PRAGMA incremental_vacuum")
 
 
+class _NotOurs(Exception):
+    """A file that a store did not write. The message says how it shows."""
+
+
+def _require_plain(path: Path) -> None:
+    """Raise Foreign where SQLite would follow a link from `path` or a file beside it, or heed what is not ours."""
+    status(path)
+    for ending in ("-wal", "-shm"):
+        if os.path.lexists(f"{path}{ending}"):
+            raise Foreign(f"{path}{ending} is nothing that geomcheck writes; remove it")
+    journal = Path(f"{path}-journal")
+    if status(journal) is not None:
+        with suppress(FileNotFoundError), journal.open("rb") as file:  # it goes when another process has done its work
+            file.seek(-min(len(_SUPER_JOURNAL), file.seek(0, os.SEEK_END)), os.SEEK_CUR)
+            if file.read() == _SUPER_JOURNAL:
+                raise Foreign(f"{journal} names a further file, as none that geomcheck writes; remove it")
+
+
+def _schema(connection: sqlite3.Connection) -> list[tuple[str, str, str, str | None]]:
+    """The first entries of the table of tables; SQLite compiles them, and runs none."""
+    return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 3").fetchall()
+
+
+def _require_ours(connection: sqlite3.Connection) -> None:
+    """Raise _NotOurs where there is not just the table that a store makes: a view or a trigger may have no end."""
+    names = ("application_id", "user_version", "journal_mode", "encoding")
+    found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+    if _schema(connection) != _SCHEMA or found != [_APPLICATION, _VERSION, "delete", "UTF-8"]:
+        raise _NotOurs("it has other tables than geomcheck makes, or is of another version")
+
+
 def _is_damage(error: Exception) -> bool:
-    """Whether the file is damaged: SQLite says so, or its message is not even text."""
-    return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    """Whether the file is at fault, and not its place: SQLite says so, or its message is not even text."""
+    return isinstance(error, UnicodeDecodeError | _NotOurs) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
 def _removed(path: Path) -> bool:
+    """Whether the file is gone, with its journal."""
     try:
-        path.unlink(missing_ok=True)
+        for place in (path, Path(f"{path}-journal")):
+            if status(place) is not None:
+                place.unlink(missing_ok=True)
     except OSError:
         return False
     return True
 
 
-def _bytes(connection: sqlite3.Connection) -> int:
-    """Size of the file, 0 where it holds no entry."""
+def _size(connection: sqlite3.Connection) -> int:
+    """Size of the file in bytes."""
     page, pages = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count"))
-    return page * pages if connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone() else 0
+    return int(page * pages)
 
 
 def _checksum(key: bytes, value: bytes) -> bytes:

@@ -598,6 +598,12 @@ def test_an_adapter_is_no_w0(tmp_path: Path) -> None:
         geomcheck.measure(lora, base=other, metrics=["stable_rank"])
 
 
-@pytest.mark.parametrize(("name", "expected"), [("org/model", "org/model"), ("", None), (None, None), (7, None)])
+@pytest.mark.parametrize(("name", "expected"), [("org/model", "org/model"), ("", None), (None, None)])
 def test_the_base_that_an_adapter_names(name: Any, expected: str | None, plain: Trained) -> None:
     assert named_base(rewrite(plain, base_model_name_or_path=name), plain.adapter.resolve()) == expected
+
+
+@pytest.mark.parametrize("name", [7, True, ["org/model"], {"a": 1}, float("nan")])
+def test_a_base_that_is_no_name_is_refused(name: Any, plain: Trained) -> None:
+    with pytest.raises(RunError, match="adapter_config.json: base_model_name_or_path is .* where a path or a Hub id"):
+        named_base(rewrite(plain, base_model_name_or_path=name), plain.adapter.resolve())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import weakref
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from geomcheck.training import Monitor, Sharded
 from tests.diagnostics import oracle
 from tests.diagnostics.adversaries import sampled
 from tests.figures import IN_FLOAT32, require_same_figures
+from tests.files import tree
 from tests.runs import EMBED, Q, Tensors, base_weights, moved, simple_run, write_model, write_run
 
 METRICS = load_metrics()
@@ -247,6 +249,30 @@ def test_a_damaged_memory_starts_a_new_record(run: Path, tmp_path: Path, caplog:
     resumed.resume(10)
     assert [point.step for point in follow(resumed, run, (20,)).points] == [20]
     assert "damaged" in caplog.text
+
+
+def test_a_memory_that_is_a_link_is_refused(run: Path, tmp_path: Path) -> None:
+    """It would be written to, and emptied of all its weights, by a name that anybody can foresee."""
+    model = write_model(tmp_path / "model", base_weights())
+    before = tree(model)
+    (tmp_path / "opd.resume").symlink_to(model)
+    with pytest.raises(UsageError, match="opd.resume is a link or no directory, and not followed; remove it"):
+        watched(run, record=tmp_path / "opd.parquet")
+    assert tree(model) == before
+
+
+def test_a_new_record_drops_only_what_was_kept_of_another(run: Path, tmp_path: Path) -> None:
+    follow(watched(run, record=tmp_path / "opd.parquet"), run, (10, 20))
+    kept, model = tmp_path / "opd.resume", write_model(tmp_path / "model", base_weights())
+    foreign = [kept / name for name in ("model.safetensors", "-1.safetensors", "5.safetensors", "6.safetensors")]
+    foreign[0].write_bytes(b"precious")
+    foreign[1].write_bytes(b"precious")
+    foreign[2].symlink_to(model / "model.safetensors")
+    os.mkfifo(foreign[3])
+    before = tree(model)
+    follow(watched(run, record=tmp_path / "opd.parquet"), run, (30,))
+    assert set(kept.iterdir()) == {*foreign, kept / "30.safetensors"}
+    assert tree(model) == before
 
 
 def test_another_w0_than_before_is_refused(run: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from geomcheck.live.loop import start
 from geomcheck.live.loop.live_weights import LiveWeights
 from geomcheck.live.ranks import Ranks
 from tests.checkpoints.test_hub import COMMIT, cache, put
+from tests.files import tree
 from tests.runs import base_weights, write_model
 
 __all__ = ["cache"]  # a fixture: an empty Hub cache, and no network
@@ -46,6 +47,16 @@ def test_the_start_is_written_in_files_of_a_bounded_size(tmp_path: Path, monkeyp
     assert base.source.config["model_type"] == "qwen3"
     assert base.source.weights.keys() == weights.keys()
     assert all(torch.equal(base.source.read(name), tensor) for name, tensor in weights.items())  # type: ignore[arg-type]
+
+
+def test_a_start_is_not_written_through_a_link(tmp_path: Path) -> None:
+    live = LiveWeights(base_weights(), Ranks(), config={}, path=tmp_path)
+    model = write_model(tmp_path / "model", base_weights())
+    before = tree(model)
+    (tmp_path / "start").symlink_to(model)
+    with pytest.raises(UsageError, match="start is a link or no directory, and not followed; remove it"):
+        start.write_start(live, tmp_path / "start")
+    assert tree(model) == before
 
 
 def test_a_start_that_was_not_written_to_the_end_is_none(tmp_path: Path) -> None:

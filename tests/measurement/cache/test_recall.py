@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import os
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -280,6 +284,10 @@ ENTRIES: list[bytes] = [
     b'{"answers": {"x": {"value": true}}}',
     b'{"routes": {"D_t": "svd"}}',
     b'{"routes": {"D_t": [1, null]}}',
+    b'{"routes": {"D_t": ["svd", NaN]}}',
+    b'{"routes": {"D_t": ["svd", -1.0]}}',
+    b'{"%s": "00"}' % Q.encode(),
+    b'{"%s": "not a digest"}' % Q.encode(),
 ]
 
 
@@ -289,8 +297,77 @@ def test_entries_of_another_shape_are_no_answer(
 ) -> None:
     """Even under a correct checksum, in a cache that someone else wrote."""
     cold = measured(settled_run, tmp_path / "cold", RANK)
-    monkeypatch.setattr(Store, "get", lambda self, keys: dict.fromkeys(keys, entry))
+    monkeypatch.setattr(Store, "get", lambda self, keys, each=0: dict.fromkeys(keys, entry))
     assert same(measured(settled_run, tmp_path / "cache", RANK), cold)
+
+
+POISONS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "figures below their range": lambda figures: dict.fromkeys(figures, -1e-3),
+    "ranks above their shape": lambda figures: {stat: 1e6 if value > 1 else value for stat, value in figures.items()},
+    "nothing": lambda figures: {},
+    "another statistic": lambda figures: {"other": 0.5},
+    "a statistic more": lambda figures: {"other": 0.5} | figures,
+    "a figure that is no number": lambda figures: dict.fromkeys(figures, math.inf),
+    "a figure of huge digits": lambda figures: dict.fromkeys(figures, 10**400),
+    "a reason without end": lambda figures: "x" * 10_000,
+    "no reason": lambda figures: None,
+}
+
+
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
+def test_figures_that_cannot_be_are_no_answer(
+    settled_run: Path, tmp_path: Path, poison: Callable[[dict[str, Any]], object]
+) -> None:
+    """Whoever may write to a cache may choose figures, but no impossible ones, and none that stop a session."""
+    cold = measured(settled_run, tmp_path / "cache", RANK)
+    shutil.rmtree(tmp_path / "cache" / "records")
+    store = Store(tmp_path / "cache" / "measurements.sqlite", max_bytes=10**9, tell=pytest.fail)
+    with sqlite3.connect(tmp_path / "cache" / "measurements.sqlite") as connection:
+        keys = [key for (key,) in connection.execute("SELECT key FROM entries")]
+    connection.close()
+    entries = {key: json.loads(value) for key, value in store.get(keys).items()}
+    poisoned = {
+        key: {"answers": {label: poison(a if isinstance(a, dict) else {}) for label, a in entry["answers"].items()}}
+        for key, entry in entries.items()
+        if "answers" in entry
+    }
+    assert poisoned
+    store.put({key: json.dumps(entry).encode() for key, entry in poisoned.items()})
+    store.close()
+    again = measured(settled_run, tmp_path / "cache", RANK)
+    assert list(again.rows()) == list(cold.rows())
+
+
+def test_a_kept_record_that_holds_less_or_more_than_was_asked_is_no_answer(settled_run: Path, tmp_path: Path) -> None:
+    cold = measured(settled_run, tmp_path / "cache")
+    (file,) = (tmp_path / "cache" / "records").iterdir()
+    (key, column), *_ = sorted(cold.columns.items())
+    shorter = dataclasses.replace(
+        column, steps=column.steps[1:], codes=column.codes[1:], values=column.values[1:], undefined={}
+    )
+    forged = [
+        dataclasses.replace(cold, columns={other: held for other, held in cold.columns.items() if other != key}),
+        dataclasses.replace(cold, columns={**cold.columns, key: shorter}),
+        dataclasses.replace(cold, columns={**cold.columns, (key[0], "other"): column}),
+        dataclasses.replace(cold, columns={**cold.columns, (Request(key[0].metric, '{"k":9}'), key[1]): column}),
+        dataclasses.replace(cold, columns={}),
+        dataclasses.replace(
+            cold, weights={n: dataclasses.replace(w, shape=(999, 999)) for n, w in cold.weights.items()}
+        ),
+    ]
+    for record in forged:
+        write_record(record, file)
+        assert same(measured(settled_run, tmp_path / "cache"), cold)
+
+
+def test_what_a_kept_record_says_of_itself_is_not_taken_over(settled_run: Path, tmp_path: Path) -> None:
+    cold = measured(settled_run, tmp_path / "cache")
+    (file,) = (tmp_path / "cache" / "records").iterdir()
+    theirs = dict.fromkeys(cold.w0, "0" * 32)
+    places = dict.fromkeys(cold.fingerprints, "0" * 32)
+    write_record(dataclasses.replace(cold, w0=theirs, fingerprints=places, device="abacus", notes=("bought",)), file)
+    again = measured(settled_run, tmp_path / "cache")
+    assert (again.w0, again.fingerprints, again.device, again.notes) == (cold.w0, cold.fingerprints, "cpu", cold.notes)
 
 
 def test_a_kept_record_of_something_else_is_no_answer(settled_run: Path, tmp_path: Path) -> None:

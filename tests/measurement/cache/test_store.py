@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import geomcheck
+from geomcheck.measurement.cache import store as store_module
 from geomcheck.measurement.cache.store import Store
 from tests.conftest import Reads
 
@@ -103,18 +105,48 @@ def test_an_entry_that_was_altered_is_absent(file: Path) -> None:
     again.close()
 
 
-def test_a_foreign_table_is_no_error(file: Path) -> None:
+TABLE = "CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL)"
+COUNT = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+ENDLESS = f"{COUNT} SELECT x'61' AS key, x'62' AS value, x AS used FROM c"
+OURS = "PRAGMA application_id = 1734700909; PRAGMA user_version = 1"
+PREPARED = {
+    "another table": "CREATE TABLE entries (a)",
+    "a table more": f"{TABLE}; CREATE TABLE more (a); {OURS}",
+    "a view without end": f"CREATE VIEW entries AS {ENDLESS} WHERE x < 0; {OURS}",
+    "a view of blobs": f"CREATE VIEW entries AS SELECT x'61' AS key, randomblob(500000000) AS value, 1 AS used; {OURS}",
+    "a trigger without end": f"{TABLE}; CREATE VIEW endless AS {ENDLESS} WHERE x < 0; "
+    "CREATE TRIGGER t BEFORE INSERT ON entries BEGIN DELETE FROM entries WHERE key IN (SELECT key FROM endless); END; "
+    f"{OURS}",
+    "a trigger": f"{TABLE}; CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END; {OURS}",
+    "a generated column": f"{TABLE.replace('value BLOB NOT NULL', 'value BLOB AS (zeroblob(500000000))')}; {OURS}",
+    "a default": f"{TABLE.replace('value BLOB', 'value BLOB DEFAULT (randomblob(9))')}; {OURS}",
+    "an index on an expression": f"{TABLE}; CREATE INDEX i ON entries (hex(zeroblob(length(value) * 1000))); {OURS}",
+    "another version": f"{TABLE}; PRAGMA application_id = 1734700909; PRAGMA user_version = 2",
+    "another application": f"{TABLE}; PRAGMA application_id = 1; PRAGMA user_version = 1",
+    "a log": f"PRAGMA journal_mode = WAL; {TABLE}; {OURS}",
+    "another encoding": f"PRAGMA encoding = 'UTF-16'; {TABLE}; {OURS}",
+}
+
+
+@pytest.mark.parametrize("script", PREPARED.values(), ids=PREPARED)
+def test_a_prepared_file_is_replaced_and_nothing_in_it_runs(file: Path, script: str) -> None:
     told: list[str] = []
     file.parent.mkdir()
-    with sqlite3.connect(file) as connection:
-        connection.execute("CREATE TABLE entries (a)")
+    connection = sqlite3.connect(file)
+    connection.executescript(script)
     connection.close()
+    started = time.monotonic()
     store = opened(file, told)
-    store.put({b"a": b"1"})
     assert store.get([b"a"]) == {}
+    store.put({b"a": b"1"})
     store.close()
-    assert len(told) == 1
-    assert "cannot be used" in told[0]
+    assert time.monotonic() - started < 5
+    (line,) = told
+    assert "is not geomcheck's" in line
+    assert "was removed" in line
+    again = opened(file, told)
+    assert again.get([b"a"]) == {b"a": b"1"}
+    again.close()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -210,3 +242,55 @@ def test_answers_are_plain_json(settled_run: Path, tmp_path: Path) -> None:
     connection.close()
     assert values
     assert all(isinstance(json.loads(value[16:]), dict) for value in values)
+
+
+def endless(file: Path) -> None:
+    """Make a store's table end nowhere: inner pages that are, 200 times each, the parents of the next."""
+    levels, each, page = 16, 200, 4096
+    with sqlite3.connect(file) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE type = 'table'").fetchone()
+    connection.close()
+    content = bytearray(file.read_bytes())
+    leaf = len(content) // page + levels  # the last page
+    content += bytes(levels * page)
+    content[(leaf - 1) * page :] = content[(root - 1) * page : root * page]
+    for level in range(levels):
+        number, child = (root if level == 0 else leaf - levels + level), leaf - levels + level + 1
+        cells = b"".join(struct.pack(">IB", child, 1) for _ in range(each))
+        header = struct.pack(">BHHHBI", 5, 0, each, page - len(cells), 0, child)
+        pointers = struct.pack(f">{each}H", *(page - len(cells) + 5 * index for index in range(each)))
+        body = header + pointers
+        content[(number - 1) * page : number * page] = body.ljust(page - len(cells), b"\0") + cells
+    content[28:32] = struct.pack(">I", leaf)
+    file.write_bytes(content)
+
+
+def test_a_table_whose_pages_are_one_another_s_children_is_replaced(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    store = opened(file, told)
+    store.put({b"a": b"1"})
+    store.close()
+    endless(file)
+    monkeypatch.setattr("geomcheck.measurement.cache.store.MAX_SECONDS", 0.3)
+    store = opened(file, told, max_bytes=10_000)
+    store.put({b"b": b"2"})
+    store.close()
+    (line,) = told
+    assert "was damaged (interrupted)" in line
+    again = opened(file, told)
+    assert again.get([b"a", b"b"]) == {}
+    again.close()
+
+
+def test_entries_larger_than_figures_are_absent(file: Path) -> None:
+    told: list[str] = []
+    store = opened(file, told)
+    store.put({b"a": b"1" * 1000, b"b": b"2" * 1001, b"c": bytes(store_module.MAX_VALUE_BYTES)})
+    store.close()
+    again = opened(file, told)
+    assert again.get([b"a", b"b", b"c"], each=1000).keys() == {b"a"}
+    assert again.get([b"a", b"b", b"c"]).keys() == {b"a", b"b"}
+    again.close()
+    assert not told

@@ -150,7 +150,7 @@ def _base(content: bytes, scratch: Path) -> None:
     cache.keep_base_state("00", {"s": torch.ones(2)})
     (kept,) = (scratch / "cache" / "bases").iterdir()
     put(kept, content)
-    cache.base_state("00")
+    cache.base_state("00", max_bytes=10**6)
     cache.close()
 
 
