@@ -9,6 +9,7 @@ from typing import Any, Self
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.suite.conditions.band import Band, within
 from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
+from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import pair_schema, place_objects
 from geomcheck.suite.language.places import At, Place, Places, parse_place
@@ -55,8 +56,10 @@ class Bands(FigureCondition):
     keys = (Key("bands", "At each of these checkpoints the figure lies in that checkpoint's band.", _read, _schema),)
 
     @classmethod
-    def quantities(cls, given: Mapping[str, Any]) -> Iterable[Quantity]:
-        return [edge for pair in given["bands"].values() for edge in pair]
+    def demands(cls, given: Mapping[str, Any]) -> Iterable[Demand]:
+        for index, (low, high) in enumerate(given["bands"].values()):
+            yield Demand(("bands", index, "within", 0), low, "lower")
+            yield Demand(("bands", index, "within", 1), high, "upper")
 
     @classmethod
     def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
@@ -80,6 +83,10 @@ class Bands(FigureCondition):
             if fault:
                 return f"at {place.text}, `{band.text}`, {fault}"
         return None
+
+    def slack(self, low: float, high: float) -> str | None:
+        sentences = ((place, band.slack(low, high)) for place, band in self.bands.items())
+        return next((f"at {place.text}, {slack}" for place, slack in sentences if slack), None)
 
     def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
         if metric.trivial_at is None:

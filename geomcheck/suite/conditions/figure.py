@@ -12,6 +12,7 @@ from geomcheck.diagnostics import Metric, Unit
 from geomcheck.record import Record
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, Offence
+from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Condition, Expectation, Finding
 from geomcheck.suite.groups import Groups, fold_groups, gaps
 from geomcheck.suite.language.places import At
@@ -112,14 +113,20 @@ class FigureCondition(Condition):
         return cls.tolerant
 
     @classmethod
-    def quantities(cls, given: Mapping[str, Any]) -> Iterable[Quantity]:
-        """The figures among the values of its keys: whether they are in percent decides how all are shown."""
-        return [value for value in given.values() if isinstance(value, Quantity)]
+    def demands(cls, given: Mapping[str, Any]) -> Iterable[Demand]:
+        """The figures among the values of its keys. Each must lie in the range of the metric's figure, and whether
+        they are in percent decides how all are shown."""
+        return [Demand((key,), value) for key, value in given.items() if isinstance(value, Quantity)]
 
     @classmethod
     @abstractmethod
     def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
         """The condition with these values of its keys, and of `tolerance` as it is written. Raises Refusal."""
+
+    @property
+    def tolerated(self) -> Tolerance | None:
+        """How far figures may be off, where it has a tolerance."""
+        return None
 
     @abstractmethod
     def find(self, case: Case) -> Finding:
@@ -127,6 +134,10 @@ class FigureCondition(Condition):
 
     def fault(self, low: float, high: float, count: int | None = None) -> str | None:
         """Why it says nothing about `count` figures (None: any number) from `low` to `high`, or None."""
+        return None
+
+    def slack(self, low: float, high: float) -> str | None:
+        """Which of its bounds no figure from `low` to `high` reaches, in a sentence; or None."""
         return None
 
     def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
@@ -143,17 +154,20 @@ class FigureCondition(Condition):
             *fused_warning(found.used.values()),
             *gaps(groups, found, expectation),
         )
-        self._require_doubt(question, found)
+        warnings = (*warnings, *self._require_doubt(question, found))
         finding = self.find(Case(expectation, record, reference, question, found, groups))
         return replace(finding, warnings=(*warnings, *finding.warnings))
 
-    def _require_doubt(self, question: Question, found: Sample) -> None:
-        """Raise Unanswerable where it holds, or fails, whatever weights of these shapes do."""
+    def _require_doubt(self, question: Question, found: Sample) -> tuple[str, ...]:
+        """Raise Unanswerable where it holds, or fails, whatever weights of these shapes do; a sentence where only one
+        of its bounds does."""
         ranges = {question.metric.range(question.params, weight.shape) for weight in found.used.values()}
         low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
         fault = self.fault(low, high, len(found.cells))
         if fault:
             raise Unanswerable(f"`{self.text}` {fault}, of weights of these shapes")
+        slack = self.slack(low, high)
+        return (f"{slack}, of weights of these shapes",) if slack else ()
 
 
 def read_tolerance(raw: Any, unit: Unit) -> Tolerance:

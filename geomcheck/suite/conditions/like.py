@@ -50,6 +50,10 @@ class Like(FigureCondition):
         return self.scale.percent
 
     @property
+    def tolerated(self) -> Tolerance:
+        return self.tolerance
+
+    @property
     def compares(self) -> bool:
         return True
 
@@ -95,7 +99,10 @@ class Like(FigureCondition):
         return replace(finding, warnings=companion.warnings)
 
     def _covers(self, low: float, high: float) -> bool:
-        return not self.tolerance.relative and self.tolerance.amount >= high - low
+        amount = self.tolerance.amount
+        if self.tolerance.relative:
+            return low > 0 and (1 + amount) * low >= high and (1 - amount) * high <= low
+        return amount >= high - low
 
 
 class Unlike(Like):

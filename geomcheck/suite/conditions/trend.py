@@ -75,6 +75,10 @@ class Trend(FigureCondition):
         return self.scale.percent
 
     @property
+    def tolerated(self) -> Tolerance:
+        return self.tolerance
+
+    @property
     def text(self) -> str:
         return f"{self.phrase}: {SPREAD}" if self.direction == "flat" else self.phrase
 
@@ -98,6 +102,11 @@ class Trend(FigureCondition):
     def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
         if at.single:
             yield Refusal(f"a trend needs two checkpoints or more, and `at: {at.text}` selects one", path=("at",))
+        if self.direction == "rising" and self.tolerance.relative and self.tolerance.amount > 1:
+            low, _ = metric.range(params)
+            if low >= 0:
+                message = f"a tolerance of {self.tolerance.text} cannot fail: no figure drops by more than 100%"
+                yield Refusal(message, path=("tolerance",))
 
     def judge_series(self, series: Sequence[float]) -> tuple[bool, ...]:
         """Which points of the series are as demanded; the series holds when all are."""

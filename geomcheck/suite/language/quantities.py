@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -40,18 +40,26 @@ class Refusal(ValueError):
 
 @dataclass(frozen=True)
 class Quantity:
-    """A finite number in the unit of its metric (degrees for angles), and whether it was written in percent."""
+    """A finite number in the unit of its metric (degrees for angles), and whether it was written in percent.
+
+    `text` is how it was written; it is no part of what is compared.
+    """
 
     value: float
     percent: bool = False
+    text: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a figure may be off: an amount in the metric's unit, or a share of what it is compared with."""
+    """How far a figure may be off: an amount in the metric's unit, or a share of what it is compared with.
+
+    `text` is how it was written; it is no part of what is compared.
+    """
 
     amount: float
     relative: bool = False
+    text: str = field(default="", compare=False)
 
     def around(self, target: float) -> float:
         """The amount that is tolerated around `target`."""
@@ -90,12 +98,12 @@ def quantity(raw: Any, unit: Unit) -> Quantity:
         if suffix not in _ANGLES:
             found = f"has the unit `{suffix}`, which is not one of angles" if suffix else "has no unit"
             raise Refusal(f"`{raw}` {found}; write `{value:g} deg`, `{value:g}°` or `{math.radians(value):.3g} rad`")
-        return Quantity(value * _ANGLES[suffix])
+        return Quantity(value * _ANGLES[suffix], text=str(raw))
     if suffix == "%" and unit is Unit.FRACTION:
-        return Quantity(percent(value), percent=True)
+        return Quantity(percent(value), percent=True, text=str(raw))
     if suffix:
         raise Refusal(f"`{raw}` has the unit `{suffix}`; expected {_HINTS[unit]}")
-    return Quantity(value)
+    return Quantity(value, text=str(raw))
 
 
 def quantity_pair(raw: Any, unit: Unit) -> tuple[Quantity, Quantity]:
@@ -116,11 +124,8 @@ def tolerance(raw: Any, unit: Unit) -> Tolerance:
     if value < 0:
         raise Refusal(f"`{raw}`: a tolerance is not negative")
     if suffix == "%":
-        share = percent(value)
-        if share > 1:
-            raise Refusal(f"{spelled(raw)}: a tolerance above 100% tolerates everything; allowed: 0% to 100%")
-        return Tolerance(share, relative=True)
-    return Tolerance(quantity(raw, unit).value)
+        return Tolerance(percent(value), relative=True, text=str(raw))
+    return Tolerance(quantity(raw, unit).value, text=str(raw))
 
 
 def flatness(raw: Any) -> Tolerance:
@@ -128,10 +133,24 @@ def flatness(raw: Any) -> Tolerance:
 
     It may be above 100%: of n figures, (max - min) / mean goes up to n.
     """
-    value = ratio(raw)
+    value = wide_share(raw).value
     if value < 0:
         raise Refusal(f"{spelled(raw)}: a tolerance is not negative")
-    return Tolerance(value, relative=True)
+    return Tolerance(value, relative=True, text=str(raw))
+
+
+def wide_share(raw: Any) -> Quantity:
+    """Read a share that may be above 1; above 200% it is written in percent, so that no `%` is forgotten.
+
+    Raises Refusal.
+    """
+    share = quantity(raw, Unit.FRACTION)
+    if not share.percent and abs(share.value) > 2:
+        raise Refusal(
+            f"{spelled(raw)} is {share_text(share.value)}; did you mean `{raw}%`? (write `{share_text(share.value)}` if "
+            "not)"
+        )
+    return share
 
 
 def ratio(raw: Any) -> float:

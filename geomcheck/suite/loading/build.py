@@ -8,11 +8,12 @@ from typing import Any, cast
 from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.errors import Problem
 from geomcheck.suite.conditions import FigureCondition, SubjectCondition, load_conditions
+from geomcheck.suite.conditions.limits import Demand, beyond
 from geomcheck.suite.conditions.profile import PAPER, Profile
 from geomcheck.suite.expectation import Condition, Expectation
 from geomcheck.suite.language.document import Node
 from geomcheck.suite.language.places import FIRST, PREVIOUS, parse_place
-from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, closest, did_you_mean, spelled
+from geomcheck.suite.language.quantities import Refusal, Scale, closest, did_you_mean, spelled
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.language.statement import Statement, keys_of, validate
 from geomcheck.suite.loading.grammar import MetricStatement, statement_model, unsettled_model
@@ -86,17 +87,17 @@ def _about_figure(metric: Metric, node: Node, selection: Selection, what: str) -
     (kind,) = {load_conditions().by_key[key] for key in _stated(node)}
     assert issubclass(kind, FigureCondition)
     given, params = statement.given(kind), statement.parameters(metric)
-    figures = list(kind.quantities(given))
-    scale = Scale(metric.unit, percent=any(f.percent for f in figures) if figures else metric.is_share)
+    demands = list(kind.demands(given))
+    scale = Scale(metric.unit, percent=any(d.figure.percent for d in demands) if demands else metric.is_share)
     try:
         condition = kind.of(given, statement.tolerance, metric.unit, scale)
     except Refusal as refusal:
         key = f"`{refusal.path[0]}`: " if refusal.path else ""
         return None, [Problem(node.locate(refusal.path), f"{key}{refusal}")]
-    problems = [
+    problems = list(_idle_conditions(condition, metric, params, demands, node))
+    problems += [
         Problem(node.locate(refusal.path, key=True), str(refusal))
         for refusal in (
-            *_idle_conditions(condition, metric, params, figures, node),
             *_idle_keys(statement, condition),
             *condition.contradictions(statement.at, metric, params),
             *_contradictions(statement, metric, params),
@@ -160,13 +161,16 @@ def _tolerance_problems(node: Node, what: str, allowed: list[str]) -> Iterable[P
 
 
 def _idle_conditions(
-    condition: FigureCondition, metric: Metric, params: Mapping[str, Any], figures: list[Quantity], node: Node
-) -> Iterable[Refusal]:
-    fault = condition.fault(*metric.range(params))
+    condition: FigureCondition, metric: Metric, params: Mapping[str, Any], demands: list[Demand], node: Node
+) -> Iterable[Problem]:
+    """Each bound that decides nothing, or else the condition as a whole."""
+    low, high = metric.range(params)
+    scale = Scale(metric.unit, percent=metric.is_share or any(demand.figure.percent for demand in demands))
+    idle = list(beyond(demands, condition.tolerated, low, high, scale))
+    yield from (Problem(node.locate(refusal.path), str(refusal)) for refusal in idle)
+    fault = None if idle else condition.fault(low, high)
     if fault:
-        meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and metric.is_share]
-        hint = f"; {meant[0]} percent is `{meant[0]}%`" if meant else ""
-        yield Refusal(f"`{condition.text}` {fault}{hint}", path=(_stated(node)[0],))
+        yield Problem(node.value[_stated(node)[0]].key, f"`{condition.text}` {fault}")
 
 
 def _idle_keys(statement: MetricStatement, condition: FigureCondition) -> Iterable[Refusal]:
