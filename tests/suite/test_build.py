@@ -3,8 +3,8 @@
 import pytest
 
 GRAMMAR = [
-    ("metric: stable_rnk\nabove: 3", "5:13: unknown metric `stable_rnk`; metrics: update_sparsity, "),
-    ("metric: stable_rnk\nabove: 3", "; did you mean `stable_rank`?"),
+    ("metric: stable_rnk\nabove: 3", "5:13: unknown metric `stable_rnk`; did you mean `stable_rank`? (all: geomcheck"),
+    ("metric: nope\nabove: 3", "5:13: unknown metric `nope`; metrics: update_sparsity, "),
     ("above: 3", "4:5: expectation `it` needs `metric` (or `regime`); metrics: "),
     (
         "metric: stable_rank\nabov: 3\nbelow: 9",
@@ -75,7 +75,10 @@ CONDITIONS = [
 CANNOT_FAIL = [
     ("metric: update_support\nwithin: [0, 1]", "6:5: `0 <= value <= 1` cannot fail: every figure has 0 <= value <= 1"),
     ("metric: update_support\nwithin: [0%, 100%]", "`0% <= value <= 100%` cannot fail: every figure has 0% <= value"),
-    ("metric: stable_rank\nabove: 0.5", "6:12: the lower bound `0.5` cannot fail: every figure has 1 <= value; leave it out"),
+    (
+        "metric: stable_rank\nabove: 0.5",
+        "6:12: the lower bound `0.5` cannot fail: every figure has 1 <= value; leave it out",
+    ),
     ("metric: principal_angle\nnear: 45 deg\ntolerance: 45 deg", "6:5: `45 deg +- 45 deg` cannot fail"),
     (
         "metric: update_support\nlike: reference\ntolerance: 1",

@@ -8,8 +8,16 @@ REFUSED = [
     # where each of the bounds stands, and what is said of it
     ("update_support", "within: [47%, 58]", ["6:19: the upper bound `58` (that is 5800%) cannot fail", "`58%`?"]),
     ("update_support", "within: [0.47, 58]", ["6:20: the upper bound `58` (that is 5800%) cannot fail", "mean `58%`?"]),
-    ("update_support", "within: [47, 58]", ["6:14: the lower bound `47` (that is 4700%) can never", "6:18: the upper bound `58`"]),
-    ("update_support", "within: [-1, 58%]", ["6:14: the lower bound `-1` (that is -100%) cannot fail", "`0%` for none"]),
+    (
+        "update_support",
+        "within: [47, 58]",
+        ["6:14: the lower bound `47` (that is 4700%) can never", "6:18: the upper bound `58`"],
+    ),
+    (
+        "update_support",
+        "within: [-1, 58%]",
+        ["6:14: the lower bound `-1` (that is -100%) cannot fail", "`0%` for none"],
+    ),
     ("update_support", "within: [47%, 101%]", ["6:19: the upper bound `101%` cannot fail", "write `100%` for none"]),
     ("update_support", "above: 47%\nbelow: 58", ["7:12: the upper bound `58`", "`58%`?"]),
     ("update_support", "above: 47\nbelow: 58%", ["6:12: the lower bound `47` (that is 4700%) can never", "`47%`?"]),
@@ -27,8 +35,16 @@ REFUSED = [
         ["6:37: the upper bound `58`", "6:62: the lower bound `47`"],
     ),
     ("subspace_alignment", "within: [50%, 80]", ["6:19: the upper bound `80`", "`80%`?"]),
-    ("principal_angle", "within: [0.5 deg, 95 deg]", ["6:23: the upper bound `95 deg` cannot fail", "`90 deg` for none"]),
-    ("principal_angle", "above: -1 deg\nbelow: 2 rad", ["6:12: the lower bound `-1 deg`", "7:12: the upper bound `2 rad`"]),
+    (
+        "principal_angle",
+        "within: [0.5 deg, 95 deg]",
+        ["6:23: the upper bound `95 deg` cannot fail", "`90 deg` for none"],
+    ),
+    (
+        "principal_angle",
+        "above: -1 deg\nbelow: 2 rad",
+        ["6:12: the lower bound `-1 deg`", "7:12: the upper bound `2 rad`"],
+    ),
     ("stable_rank", "within: [0, 30]", ["6:14: the lower bound `0` cannot fail: every figure has 1 <= value"]),
     ("relative_update_norm", "within: [-1%, 5%]", ["6:14: the lower bound `-1%`"]),
     ("relative_update_norm", "within: [1%, 5]", ["6:18: `5` stands beside a percentage, and is 500%; write `5%`, or"]),

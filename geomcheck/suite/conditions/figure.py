@@ -37,12 +37,14 @@ class Key:
         about: what it demands, in one sentence for editors.
         read: its value from a plain YAML value, in the unit of the metric. Raises Refusal.
         schema: the JSON Schema of its value for a metric, with ``examples``.
+        synonyms: what people write for the key, in snake_case.
     """
 
     name: str
     about: str
     read: Callable[[Any, Unit], Any]
     schema: Callable[[Metric], dict[str, Any]]
+    synonyms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ def _not_negative(read: Callable[[Any], float], what: str, raw: Any) -> float:
 
 _SHARE = fields.read_by(wide_share, fields.RATIO_SCHEMA)
 _GAIN = fields.read_by(partial(_not_negative, _number, "a gain that is asked for"), {"type": "number", "minimum": 0})
-_MARGIN = fields.read_by(partial(_not_negative, lambda raw: wide_share(raw).value, "a margin above random channels"), fields.RATIO_SCHEMA)
+_MARGIN = fields.read_by(
+    partial(_not_negative, lambda raw: wide_share(raw).value, "a margin above random channels"), fields.RATIO_SCHEMA
+)
 
 
 class SufficiencyStatement(Statement):

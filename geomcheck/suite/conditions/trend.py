@@ -53,6 +53,7 @@ class Trend(FigureCondition):
             "How the figure moves over the checkpoints.",
             read=lambda raw, _unit: word(raw, DIRECTIONS),
             schema=lambda _metric: word_schema(DIRECTIONS),
+            synonyms=("direction", "monotone", "monotonic", "slope", "shape", "trajectory", "moves"),
         ),
     )
 
@@ -65,10 +66,8 @@ class Trend(FigureCondition):
         direction = given["trend"]
         if direction != "flat":
             return cls(direction, Tolerance(0.0) if tolerance is None else read_tolerance(tolerance, unit), scale)
-        try:
+        with Refusal.at("tolerance"):
             return cls(direction, flatness(tolerance), scale)
-        except Refusal as refusal:
-            raise Refusal(f"{refusal} of the mean", path=("tolerance",)) from None
 
     @property
     def percent(self) -> bool:

@@ -16,6 +16,54 @@ from geomcheck.suite.language.fields import pair_schema, quantity_schema
 from geomcheck.suite.language.quantities import Scale, Tolerance, quantity, quantity_pair
 from geomcheck.suite.verdict import Bounds, Observed
 
+_BETWEEN = ("between", "range", "in", "interval", "bounds", "bound", "band", "limits", "in_range", "inside")
+_MORE = (
+    "min",
+    "minimum",
+    "more",
+    "more_than",
+    "greater",
+    "greater_than",
+    "gt",
+    "ge",
+    "gte",
+    "at_least",
+    "larger",
+    "larger_than",
+    "over",
+    "lower",
+)
+_LESS = (
+    "max",
+    "maximum",
+    "less",
+    "less_than",
+    "lt",
+    "le",
+    "lte",
+    "at_most",
+    "smaller",
+    "smaller_than",
+    "under",
+    "upper",
+    "fewer_than",
+)
+_EQUAL = (
+    "equals",
+    "equal",
+    "equal_to",
+    "eq",
+    "is",
+    "value",
+    "target",
+    "expected",
+    "expect",
+    "approx",
+    "approximately",
+    "close_to",
+    "around",
+)
+
 
 @dataclass(frozen=True)
 class InBand(FigureCondition):
@@ -51,7 +99,7 @@ class Within(InBand):
     """``within: [low, high]``, the bounds included."""
 
     keyword = "within"
-    keys = (Key("within", "The figure lies between two values, or on them.", quantity_pair, pair_schema),)
+    keys = (Key("within", "The figure lies between two values, or on them.", quantity_pair, pair_schema, _BETWEEN),)
 
     @classmethod
     def demands(cls, given: Mapping[str, Any]) -> Iterable[Demand]:
@@ -69,8 +117,14 @@ class AboveBelow(InBand):
 
     keyword = "above"
     keys = (
-        Key("above", "The figure is larger; may be combined with `below`.", quantity, quantity_schema),
-        Key("below", "The figure is smaller; may be combined with `above`.", quantity, partial(quantity_schema, end=1)),
+        Key("above", "The figure is larger; may be combined with `below`.", quantity, quantity_schema, _MORE),
+        Key(
+            "below",
+            "The figure is smaller; may be combined with `above`.",
+            quantity,
+            partial(quantity_schema, end=1),
+            _LESS,
+        ),
     )
 
     @classmethod
@@ -94,7 +148,7 @@ class Near(InBand):
 
     keyword = "near"
     tolerant = True
-    keys = (Key("near", "The figure is this, within `tolerance`.", quantity, quantity_schema),)
+    keys = (Key("near", "The figure is this, within `tolerance`.", quantity, quantity_schema, _EQUAL),)
 
     @classmethod
     def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
