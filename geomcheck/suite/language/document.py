@@ -22,6 +22,7 @@ from geomcheck.suite.language.mistakes import LEFT_OUT, TAG, broken_part, explai
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 MAX_NODES = 50_000
+MAX_BROKEN = 20  # mistakes of syntax, each of which costs another reading
 MAX_DIGITS = 400  # more than any float can hold
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
@@ -129,8 +130,10 @@ def _parse(text: str, shown: str) -> tuple[Node, list[Problem]]:
             root = _compose("\n".join(lines) + "\n" if problems else text, shown)
             break
         except _Broken as broken:
-            problems.append(broken.problem)
-            part = broken_part(lines, broken.problem.position.line - 1) if broken.can_go_on else None
+            again = broken.problem in problems
+            problems += [] if again else [broken.problem]
+            go_on = broken.can_go_on and not again and len(problems) < MAX_BROKEN
+            part = broken_part(lines, broken.problem.position.line - 1) if go_on else None
             if part is None or not any(lines[n].strip() and LEFT_OUT not in lines[n] for n in part):
                 raise SuiteError(problems) from None
             lines = without(lines, part)
@@ -160,7 +163,8 @@ def _compose(text: str, shown: str) -> yaml.Node | None:
     try:
         root: yaml.Node | None = loader.get_single_node()
     except _TooMuch as error:
-        raise _Broken(Problem(_position(shown, error.problem_mark), str(error.problem)), can_go_on=False) from None
+        place = _position(shown, error.problem_mark or loader.get_mark())
+        raise _Broken(Problem(place, str(error.problem)), can_go_on=False) from None
     except yaml.MarkedYAMLError as error:
         (line, column), sentence = explain(error, text)
         raise _Broken(Problem(Position(shown, line + 1, column + 1), sentence), can_go_on=True) from None

@@ -20,6 +20,9 @@ Found = tuple[Place, str] | None
 
 _KEY = re.compile(r"(?P<start>[ ]*(?:-[ ]+)*)(?P<key>[\w.-]+)[ ]*:(?:[ ]+(?P<value>\S.*))?$")
 _TEXTS = ("why", "about")
+LONGEST = 400
+"""Characters of a line that are looked at."""
+
 _WORD = re.compile(r"[^\s,\[\]{}]+")
 
 
@@ -68,14 +71,19 @@ class Scene:
 
 def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
     """Where the mistake is, and what it is, in a sentence for its author."""
-    marks = [mark and (mark.line, mark.column) for mark in (error.problem_mark, error.context_mark)]
-    here = marks[0] or marks[1] or (0, 0)
-    scene = Scene(text.splitlines(), here, marks[1], error.problem or "", error.context or "")
+    there, since = (_place(mark) for mark in (error.problem_mark, error.context_mark))
+    here = there or since or (0, 0)
+    lines = [line[:LONGEST] for line in text.splitlines()]
+    scene = Scene(lines, here, since, error.problem or "", error.context or "")
     found = next((found for rule in _RULES if (found := rule(scene)) is not None), None)
     if found is not None:
         return found
     said = ", ".join(filter(None, (scene.context, scene.problem)))
     return here, f"not valid YAML here or just above: {said}"
+
+
+def _place(mark: yaml.Mark | None) -> Place | None:
+    return None if mark is None else (mark.line, mark.column)
 
 
 def invisible(text: str) -> str:
@@ -261,12 +269,12 @@ def _missing_colon(scene: Scene) -> Found:
 
 def _first_character(scene: Scene) -> Found:
     """A value whose first character means something else to YAML."""
-    word, rest = scene.word, scene.rest.split(" #")[0].strip()
+    rest = scene.rest.split(" #")[0].strip()
     cannot = re.fullmatch(r"found character '(.+)' that cannot start any token", scene.problem)
     if cannot and rest.startswith("%"):
-        number = re.match(r"%\s*([\d.]+)", rest)
+        share = re.match(r"%\s*([\d.]+)", rest)
         return scene.here, (
-            f"the percent sign stands behind the number: `{number[1]}%`" if number else f'quote the text: `"{rest}"`'
+            f"the percent sign stands behind the number: `{share[1]}%`" if share else f'quote the text: `"{rest}"`'
         )
     if cannot:
         return scene.here, f'a text that begins with `{cannot[1]}` needs quotes: `"{rest}"`'
@@ -279,8 +287,8 @@ def _first_character(scene: Scene) -> Found:
         return scene.since, f"`{value[0]}` begins a text of several lines, which starts on the next line; or quote it"
     if "scanning an alias" in scene.context or "undefined alias" in scene.problem:
         place = scene.since if "scanning an alias" in scene.context and scene.since else scene.here
-        word = _WORD.match(scene.at(place[0])[place[1] :])
-        text = word.group() if word else "*"
+        found = _WORD.match(scene.at(place[0])[place[1] :])
+        text = found.group() if found else "*"
         if scene.at(place[0])[: place[1]].strip() == "" and text == "*":
             return place, "a list entry begins with `- `, not with `* `"
         return place, f'`{text}` needs quotes, `"{text}"`: an unquoted `*` begins a YAML alias'

@@ -32,6 +32,9 @@ def metric_hint(word: object, others: Sequence[str] = ()) -> str:
         begins = re.match(r"(\w+)\s*(?:\(|[<>=]=?|\s)\s*(.*?)\)?$", word)
         if begins and begins[1] in names:
             return f"; write `metric: {begins[1]}` alone, and parameters and conditions as keys of their own"
+        words = {*plain.split("_")}
+        if (spoken := next((name for name in names if {*name.split("_")} <= words), None)) is not None:
+            return f"; did you mean `{spoken}`? {ALL}"
         if (close := closest(plain, names)) is not None:
             return f"; did you mean `{close}`? {ALL}"
     return f"; metrics: {', '.join(names)}"

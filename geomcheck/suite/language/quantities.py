@@ -13,6 +13,9 @@ from typing import Any, Self
 from geomcheck.diagnostics.declaration import Unit
 
 _FORM = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*(%|deg|°|rad)?")
+LONGEST = 200
+"""Characters of a text beyond which nothing is guessed."""
+
 _NUMBERS = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?[ ]?(?:%|deg|°|rad)?(?![\d])")
 _SUFFIXES = ("%", "deg", "°", "rad")
 _N = r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)"
@@ -221,7 +224,7 @@ def share_text(fraction: float) -> str:
 def _meant_pair(raw: Any) -> str:
     """A hint where two numbers were written, though not as a list of two."""
     values = list(raw.values()) if isinstance(raw, dict) else raw if isinstance(raw, list) else [raw]
-    texts = [str(value).replace("..", " ") for value in values if isinstance(value, str | int | float)]
+    texts = [str(value)[:LONGEST].replace("..", " ") for value in values[:3] if isinstance(value, str | int | float)]
     found = [match for text in texts for match in _NUMBERS.findall(text)]
     return f"; did you mean `[{', '.join(found)}]`?" if len(found) == 2 else ""
 
@@ -233,7 +236,8 @@ def snake_case(word: str) -> str:
 
 def closest(word: Any, allowed: list[str] | tuple[str, ...]) -> str | None:
     """The one of `allowed` that `word` may be a misspelling of, or None."""
-    return next(iter(get_close_matches(str(word).lower(), allowed, n=1, cutoff=0.6)), None)
+    text = str(word).lower()
+    return next(iter(get_close_matches(text, allowed, n=1, cutoff=0.6)), None) if len(text) <= LONGEST else None
 
 
 def did_you_mean(word: Any, allowed: list[str] | tuple[str, ...]) -> str:
@@ -249,7 +253,7 @@ def spelled(raw: Any) -> str:
     if isinstance(raw, bool):
         return f"`{str(raw).lower()}`"
     if isinstance(raw, list):
-        return "a list"
+        return "a list" if raw else "an empty list"
     if isinstance(raw, dict):
         return "a mapping"
     text = str(raw)
@@ -267,7 +271,7 @@ def unquoted(raw: Any) -> str:
 
 def _meant(raw: str) -> str:
     """A hint where `raw` is nearly a number with a unit."""
-    for pattern, hint in _NEARLY:
+    for pattern, hint in _NEARLY if len(raw) <= LONGEST else ():
         found = pattern.fullmatch(raw.strip())
         if found:
             return hint.format(*(group or "" for group in found.groups()))

@@ -196,9 +196,9 @@ def _several(node: Node, what: str) -> list[Problem]:
 def _tolerance_problems(node: Node, what: str, model: type[MetricStatement]) -> Iterable[Problem]:
     """Where there is no condition, though no unknown key looks like one; where `tolerance` is missing, or idle."""
     conditions, given = load_conditions(), _stated(node)
+    unknown = [key for key in node.value if key not in keys_of(model)]
+    meant = {meant_key(model, key.partition(":")[0]) for key in unknown}
     if not given:
-        unknown = [key for key in node.value if key not in keys_of(model)]
-        meant = {meant_key(model, key.partition(":")[0]) for key in unknown}
         if not meant & {*conditions.by_key} and "condition" not in unknown:
             yield Problem(node.position, f"{what} has no condition; one of: {', '.join(conditions.by_key)}")
         return
@@ -207,7 +207,9 @@ def _tolerance_problems(node: Node, what: str, model: type[MetricStatement]) -> 
     if "tolerance" in node.value and not kind.tolerant:
         message = f"`tolerance` goes with {', '.join(conditions.tolerant)}, not with `{given[0]}`"
         yield Problem(node.value["tolerance"].key, message)
-    elif "tolerance" not in node.value and kind.needs_tolerance({key: node.value[key].value for key in given}):
+    elif not {"tolerance"} & {*node.value, *meant} and kind.needs_tolerance(
+        {key: node.value[key].value for key in given}
+    ):
         message = f"`{given[0]}` needs a `tolerance`: an amount, or a percentage such as `10%`"
         yield Problem(node.value[given[0]].key, message)
 

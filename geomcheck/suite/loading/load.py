@@ -25,6 +25,7 @@ from geomcheck.suite.loading.shipped import find_suite
 from geomcheck.suite.suite import Suite
 
 MAX_CHAIN = 16
+MAX_COMPARED = 1000  # inherited ids that a new one is held against
 
 Defaults = dict[str, dict[str, Node]]
 
@@ -194,6 +195,11 @@ def _statements(root: Node, layer: _Layer) -> dict[str, Node]:
     return merged
 
 
+def _subject(item: Node) -> str | None:
+    """What an expectation is about: the name of its metric, or the key that stands for one."""
+    return item.text("metric") or next((key for key in load_conditions().instead if key in item.value), None)
+
+
 def _together(entries: list[Node]) -> tuple[list[Node], list[Problem]]:
     """The expectations, without those of which each key has a dash of its own, and a problem for each of these."""
     subjects = {"metric", *load_conditions().instead}
@@ -219,17 +225,16 @@ def _overrides_none(key: str, item: Node, inherited: dict[str, Node]) -> list[Pr
     It is so meant where it names no metric, or where its id is one slip of the keyboard away from that of an inherited
     expectation of the same metric. An id that is plainly another is a new expectation.
     """
-    subjects = ["metric", *load_conditions().instead]
     if not inherited or key in inherited:
         return []
     place = item.value["id"].position
     ids = [name for name in inherited if not name.startswith("\0")]
-    if not any(subject in item.value for subject in subjects):
+    if _subject(item) is None:
         hint = did_you_mean(key, ids)
         listed = "" if hint else f"; the suite that is extended has {', '.join(ids)}"
         return [Problem(place, f"`{key}` overrides no expectation, and names no metric of its own{hint or listed}")]
-    near = [name for name in ids if is_slip(key, name)]
-    same = [n for n in near if any(item.text(s) and item.text(s) == inherited[n].text(s) for s in subjects)]
+    near = [name for name in ids[:MAX_COMPARED] if is_slip(key, name)]
+    same = [name for name in near if _subject(item) == _subject(inherited[name])]
     if not same:
         return []
     return [

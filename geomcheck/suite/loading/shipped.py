@@ -43,6 +43,8 @@ def find_suite(source: str | Path, *, beside: Path | None = None) -> Path:
     if isinstance(source, str) and _is_name(source):
         hint = hint or did_you_mean(source, tuple(shipped))
         raise UsageError(f"no suite {source!r}: neither a file nor a shipped suite ({_listed(shipped)}){hint}")
+    named = Path(source).stem
+    hint = hint or (f"; did you mean `{named}`, which is shipped?" if named in shipped else "")
     raise UsageError(f"no suite file {path}; shipped suites: {_listed(shipped)}{hint}")
 
 
