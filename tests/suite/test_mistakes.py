@@ -399,6 +399,10 @@ FILES = [
         "geomcheck: 1\nexpect:\n  - id: a\n    metric: sparsity_of_update\n    below: 30%\n",
         "4:13: did you mean `update_sparsity`? (all: geomcheck metrics)",
     ),
+    (
+        "geomcheck: 1\nexpect:\n  - id: a\n    metric: stable_rank\n    within: [2, 3],\n",
+        "5:19: nothing may follow `]`",
+    ),
 ]
 
 OF_STABLE_RANK = [
@@ -606,7 +610,7 @@ def test_a_mistake_is_told_where_it_is_and_how_to_mend_it(tmp_path, text, said):
     for sentence in said:
         place, phrase = sentence.split(": ", 1)
         assert any(problem.startswith(f"{place}: ") and phrase in problem for problem in found), found
-    assert not any("not valid YAML" in problem or "<block end>" in problem for problem in found)
+    assert not any("the reader says" in problem or "<block end>" in problem for problem in found)
 
 
 def test_what_is_no_yaml_hides_no_error_elsewhere(tmp_path):

@@ -79,7 +79,10 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
     if found is not None:
         return found
     said = ", ".join(filter(None, (scene.context, scene.problem)))
-    return here, f"not valid YAML here or just above: {said}"
+    return (
+        here,
+        f"no YAML: look for a missing colon, quote or bracket here, or in the line above (the reader says: {said})",
+    )
 
 
 def _place(mark: yaml.Mark | None) -> Place | None:
@@ -143,7 +146,7 @@ def _unclosed_quote(scene: Scene) -> Found:
 
 def _after_a_quote(scene: Scene) -> Found:
     """Text behind what looked like its end: a closing quote, a closing bracket."""
-    if "but found '<scalar>'" not in scene.problem and "but found '<alias>'" not in scene.problem:
+    if not re.search(r"expected <block end>, but found '(?:<scalar>|<alias>|<tag>|[,\[{:])'", scene.problem):
         return None
     number, column = scene.here
     before = scene.line[:column].rstrip()
