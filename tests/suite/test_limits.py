@@ -104,3 +104,27 @@ def test_a_kept_share_of_hundreds_is_a_forgotten_percent_sign(refusals):
     below, over = refusals(f"  - {{id: it, {keys}, above: 5%, below: 80, over_random: 5}}\n")
     assert "`below`: `80` is 8000%" in below
     assert "`over_random`: `5` is 500%" in over
+
+
+@pytest.mark.parametrize(
+    ("keys", "measured"),
+    [
+        ("metric: top_energy, k: 31, above: 96%", False),
+        ("metric: top_energy, k: 31, above: 97%", True),
+        ("metric: subspace_alignment, k: 31, above: 93%, at: first", False),
+        ("metric: update_spectrum, index: s16, below: 25.1%", False),
+        ("metric: update_spectrum, index: s16, below: 24%", True),
+        ("metric: stable_rank, below: 33", False),
+        ("metric: stable_rank, trend: flat, tolerance: 300%", False),
+        ("metric: stable_rank, trend: flat, tolerance: 150%", True),
+    ],
+)
+def test_what_cannot_fail_of_these_shapes_is_not_even_measured(load, make_record, keys, measured):
+    """Of 32 x 32 matrices, at three checkpoints."""
+    record = make_record(shapes={"model.layers.0.self_attn.q_proj.weight": (32, 32)})
+    suite = load(f"  - {{id: it, {keys}}}\n")
+    (expectation,) = suite.expectations
+    assert bool(expectation.requests(record)) is measured
+    (verdict,) = suite.evaluate(record)
+    assert verdict.outcome == "error"  # the record has no figures
+    assert ("cannot fail" in verdict.message) is not measured

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.record import Record
 from geomcheck.suite.conditions import wording
@@ -17,7 +18,7 @@ from geomcheck.suite.expectation import Condition, Expectation, Finding
 from geomcheck.suite.groups import Groups, fold_groups, gaps
 from geomcheck.suite.language.places import At
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, Tolerance, tolerance
-from geomcheck.suite.sampling import Question, Sample, fused_warning, rounding_warning, sample
+from geomcheck.suite.sampling import Question, Sample, Subject, fused_warning, rounding_warning, sample
 from geomcheck.suite.verdict import Observed, Unanswerable, Worst
 
 WORST = 5
@@ -148,7 +149,9 @@ class FigureCondition(Condition):
 
     def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:
         (question,) = self.questions(expectation)
-        found = sample(question, record, question.settle(record))
+        subject = question.settle(record)
+        self.require_doubt(question, subject)
+        found = sample(question, record, subject)
         _require_storage(expectation, found)
         groups = fold_groups(found, expectation)
         warnings = (
@@ -156,16 +159,19 @@ class FigureCondition(Condition):
             *fused_warning(found.used.values()),
             *gaps(groups, found, expectation),
         )
-        warnings = (*warnings, *self._require_doubt(question, found))
+        warnings = (*warnings, *self._doubt(question, found.used.values(), len(found.cells)))
         finding = self.find(Case(expectation, record, reference, question, found, groups))
         return replace(finding, warnings=(*warnings, *finding.warnings))
 
-    def _require_doubt(self, question: Question, found: Sample) -> tuple[str, ...]:
-        """Raise Unanswerable where it holds, or fails, whatever weights of these shapes do; a sentence where only one
-        of its bounds does."""
-        ranges = {question.metric.range(question.params, weight.shape) for weight in found.used.values()}
+    def require_doubt(self, question: Question, subject: Subject) -> None:
+        self._doubt(question, subject.weights, len(subject.points))
+
+    def _doubt(self, question: Question, weights: Iterable[Weight], count: int) -> tuple[str, ...]:
+        """Raise Unanswerable where it holds, or fails, whatever weights of these shapes do at `count` checkpoints; a
+        sentence where only one of its bounds does."""
+        ranges = {question.metric.range(question.params, weight.shape) for weight in weights}
         low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-        fault = self.fault(low, high, len(found.cells))
+        fault = self.fault(low, high, count)
         if fault:
             raise Unanswerable(f"`{self.text}` {fault}, of weights of these shapes")
         slack = self.slack(low, high)
