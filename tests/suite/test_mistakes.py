@@ -502,7 +502,7 @@ OF_STABLE_RANK = [
         '6:17: a `: ` inside a text needs quotes around it: `why: "because: it matters"`',
     ),
     ("above: 3\nwhy: 'it's odd'", "6:13: write it twice, `''`, or use double quotes outside"),
-    ('above: 3\nwhy: "a "b" c"', "6:13: write `\\\"` inside, or '...' outside"),
+    ('above: 3\nwhy: "a "b" c"', '6:13: this " ends the text; use single quotes outside'),
     ("above: 3\nwhy: [a]\nwhy2: b", "6:10: `why`: expected a text; found a list", "7:5: did you mean `why`?"),
     ("above: 3\nper: layer\nallow: 5", "7:12: did you mean `5%`?"),
     ("trend: up", "5:12: did you mean `rising`?"),
@@ -680,6 +680,16 @@ def test_every_part_of_a_value_is_looked_at(refusals):
 def test_byte_order_marks_and_line_ends_of_windows_are_read(tmp_path, end):
     text = f"geomcheck: 1{end}expect:{end}  - id: a{end}    metric: stable_rank{end}    above: x{end}"
     assert problems(tmp_path / "s.yaml", codecs.BOM_UTF8 + text.encode())[0].startswith("5:12: `above`: `x` is not")
+
+
+@pytest.mark.parametrize("indent", [0, 4])
+@pytest.mark.parametrize("length", [100, 1990, 3000])
+@pytest.mark.parametrize(
+    "value", ["{}]", "{}: b: c", "'{}'b'", "[{}}}", "[{} ]]", '"{}', '"{}\\\\x"', "{} *b: ]", "!{}*", ">{}", "%{}"]
+)
+def test_long_lines_are_mistakes_as_others_are(tmp_path, value, length, indent):
+    text = f"geomcheck: 1\nexpect:\n  - id: a\n{' ' * indent}why: {value.format('x' * length)}\n"
+    assert max(map(len, problems(tmp_path / "s.yaml", text))) < 3100
 
 
 def test_utf_16_is_named(tmp_path):

@@ -20,8 +20,11 @@ Found = tuple[Place, str] | None
 
 _KEY = re.compile(r"(?P<start>[ ]*(?:-[ ]+)*)(?P<key>[\w.-]+)[ ]*:(?:[ ]+(?P<value>\S.*))?$")
 _TEXTS = ("why", "about")
-LONGEST = 400
+LONGEST = 2000
 """Characters of a line that are looked at."""
+
+SHOWN = 60
+"""Characters of a word or a text that a message repeats."""
 
 _WORD = re.compile(r"[^\s,\[\]{}]+")
 
@@ -75,9 +78,11 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
     here = there or since or (0, 0)
     lines = [line[:LONGEST] for line in text.splitlines()]
     scene = Scene(lines, here, since, error.problem or "", error.context or "")
-    found = next((found for rule in _RULES if (found := rule(scene)) is not None), None)
+    in_sight = max(here[1], since[1] if since else 0) < LONGEST
+    found = next((found for rule in _RULES if in_sight and (found := rule(scene)) is not None), None)
     if found is not None:
-        return found
+        place, sentence = found
+        return place, re.sub(rf"(\S{{{SHOWN}}})\S{{20,}}", r"\1...", sentence)
     said = ", ".join(filter(None, (scene.context, scene.problem)))
     return (
         here,
@@ -135,7 +140,7 @@ def _line_rule(pattern: str, message: str) -> Callable[[Scene], Found]:
 def _unclosed_quote(scene: Scene) -> Found:
     if "quoted scalar" not in scene.context or scene.since is None:
         return None
-    if scene.problem.startswith("found unknown escape"):
+    if "escape" in scene.problem:
         column = scene.here[1] - 1
         return (scene.here[0], column), (
             "a backslash in double quotes begins an escape; write it twice, `\\\\`, or use single quotes"
@@ -151,10 +156,8 @@ def _after_a_quote(scene: Scene) -> Found:
     number, column = scene.here
     before = scene.line[:column].rstrip()
     if before.endswith(("'", '"')):
-        quote = before[-1]
-        double = "write it twice, `''`, or use double quotes outside" if quote == "'" else "write `\\\"` inside, or '"
-        double += "" if quote == "'" else "...' outside"
-        return (number, len(before) - 1), f"this {quote} ends the text; {double}"
+        instead = {"'": "write it twice, `''`, or use double quotes outside", '"': "use single quotes outside"}
+        return (number, len(before) - 1), f"this {before[-1]} ends the text; {instead[before[-1]]}"
     if before.endswith(("]", "}")):
         begins = "[" if before[-1] == "]" else "{"
         if scene.rest.startswith(("//", "--", "/*", ";")):
@@ -178,7 +181,7 @@ def _brackets(scene: Scene) -> Found:
             return scene.here, f"a comma is missing before `{scene.word or scene.rest.strip()}`"
         return scene.since, f"the `{opening}` that opens here is never closed; add `{closing}`"
     if re.search(r"but found '[\]}]'", scene.problem):
-        return scene.here, f"`{scene.rest[0]}` closes nothing that is open; remove it"
+        return scene.here, f"`{scene.rest[:1]}` closes nothing that is open; remove it"
     return None
 
 
@@ -243,7 +246,7 @@ def _mapping_value(scene: Scene) -> Found:
         text = line[two.start("value") :].strip()
         if first in ("at", "weights", "from", "to") and not two["value"]:
             return (number, two.start("value")), f"a mapping within a line stands in braces: `{first}: {{{text}}}`"
-        quoted = text.replace('"', '\\"')
+        quoted = text.replace('"', '\\"') if len(text) <= SHOWN else f"{text[:SHOWN]}..."
         return (number, column), f'a `: ` inside a text needs quotes around it: `{first}: "{quoted}"`'
     return (number, two.start("key")), f"two keys stand in one line; put `{two['key']}` on a line of its own"
 
