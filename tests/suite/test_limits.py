@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from geomcheck.diagnostics import Unit
+from geomcheck.suite.conditions import FigureCondition, Key
+from geomcheck.suite.conditions.limits import beyond
+from geomcheck.suite.language.fields import quantity_schema
+from geomcheck.suite.language.quantities import Scale, quantity
+
 REFUSED = [
     # where each of the bounds stands, and what is said of it
     ("update_support", "within: [47%, 58]", ["6:19: the upper bound `58` (that is 5800%) cannot fail", "`58%`?"]),
@@ -22,11 +28,11 @@ REFUSED = [
     ("update_support", "above: 47%\nbelow: 58", ["7:12: the upper bound `58`", "`58%`?"]),
     ("update_support", "above: 47\nbelow: 58%", ["6:12: the lower bound `47` (that is 4700%) can never", "`47%`?"]),
     ("update_support", "near: 47\ntolerance: 5%", ["6:11: `47` (that is 4700%) can never hold: every", "`47%`?"]),
-    ("update_support", "near: 47%\ntolerance: 5", ["7:16: a tolerance of 500 points cannot fail", "`5%`?"]),
+    ("update_support", "near: 47%\ntolerance: 5", ["7:16: a tolerance of 500 points is as wide", "`5%`?"]),
     ("update_support", "near: 47\ntolerance: 5", ["6:11: `47`", "7:16: a tolerance of"]),
-    ("update_support", "like: reference\ntolerance: 5", ["7:16: a tolerance of 500 points cannot fail", "`5%`?"]),
+    ("update_support", "like: reference\ntolerance: 5", ["7:16: a tolerance of 500 points is as wide", "`5%`?"]),
     ("update_support", "unlike: reference\ntolerance: 5", ["7:16: a tolerance of 500 points", "`5%`?"]),
-    ("update_support", "trend: rising\ntolerance: 5", ["7:16: a tolerance of 500 points cannot fail", "`5%`?"]),
+    ("update_support", "trend: rising\ntolerance: 5", ["7:16: a tolerance of 500 points is as wide", "`5%`?"]),
     ("update_support", "trend: rising\ntolerance: 150%", ["7:5: a tolerance of 150% cannot fail: no figure drops by"]),
     ("update_support", "trend: flat\ntolerance: 15", ["7:16: `tolerance`: `15` is 1500%; did you mean `15%`?"]),
     (
@@ -48,7 +54,18 @@ REFUSED = [
     ("stable_rank", "within: [0, 30]", ["6:14: the lower bound `0` cannot fail: every figure has 1 <= value"]),
     ("relative_update_norm", "within: [-1%, 5%]", ["6:14: the lower bound `-1%`"]),
     ("relative_update_norm", "within: [1%, 5]", ["6:18: `5` stands beside a percentage, and is 500%; write `5%`, or"]),
-    ("relative_update_norm", "like: reference\ntolerance: 5", ["7:16: a tolerance of 5 cannot fail", "`5%`?"]),
+    (
+        "relative_update_norm",
+        "like: reference\ntolerance: 5",
+        ["7:16: a tolerance of 5 is 500 points of a ratio", "`5%`?"],
+    ),
+    (
+        "update_support",
+        "within: [0.1%, 1]",
+        ["6:20: `1` stands beside a percentage, and is 100%; write `1%`, or `100%`"],
+    ),
+    ("update_support", "near: 47%\ntolerance: 1", ["7:16: a tolerance of 100 points is as wide", "`1%`?"]),
+    ("principal_angle", "like: reference\ntolerance: 2 rad", ["7:16: a tolerance of 114.591559 deg is as wide"]),
     ("hill_exponent", "above: -1", ["6:12: the lower bound `-1`"]),
     ("principal_overlap", "excess_over: shuffled\nwithin: [2.5, 30]", ["7:14: the lower", "`2.5%`", "7:19: ", "`30%`"]),
 ]
@@ -128,3 +145,16 @@ def test_what_cannot_fail_of_these_shapes_is_not_even_measured(load, make_record
     (verdict,) = suite.evaluate(record)
     assert verdict.outcome == "error"  # the record has no figures
     assert ("cannot fail" in verdict.message) is not measured
+
+
+class AtLeast(FigureCondition):
+    """A condition of another package: its figures are demands without a word of its own."""
+
+    keys = (Key("at_least", "The figure is so large.", quantity, quantity_schema),)
+
+
+def test_a_condition_from_outside_shares_the_rule():
+    demands = list(AtLeast.demands({"at_least": quantity(58, Unit.FRACTION)}))
+    (refusal,) = beyond(demands, None, 0.0, 1.0, Scale(Unit.FRACTION, percent=True))
+    assert refusal.path == ("at_least",)
+    assert str(refusal).startswith("`58` (that is 5800%) can never hold: every figure has 0% <= value <= 100%; did you")

@@ -40,19 +40,30 @@ def beyond(
         value = demand.figure.value
         if not low <= value <= high:
             yield Refusal(_decides_nothing(demand, low, high, scale), path=demand.path)
-        elif in_percent and not demand.figure.percent and value > 1:
+        elif in_percent and not demand.figure.percent and value >= 1:
             text = demand.figure.text
             yield Refusal(
-                f"`{text}` stands beside a percentage, and is {value * 100:.10g}%; write `{text}%`, or the percentage "
-                "that is meant",
+                f"`{text}` stands beside a percentage, and is {value * 100:.10g}%; write `{text}%`, or "
+                f"`{value * 100:.10g}%` if that is meant",
                 path=demand.path,
             )
-    width = high - low if math.isfinite(high - low) else 1.0 if scale.unit is Unit.FRACTION else math.inf
-    if tolerance is not None and not tolerance.relative and tolerance.amount > width:
-        least = "" if math.isinf(high) else f": two figures are at most {scale.show_tolerance(Tolerance(width))} apart"
-        wide = f"a tolerance of {scale.show_tolerance(tolerance)} cannot fail{least}"
-        hint = _forgotten(tolerance.amount, tolerance.text, 0.0, width, scale)
-        yield Refusal(f"{wide}{hint}", path=("tolerance",))
+    if tolerance is not None and (sentence := _too_wide(tolerance, low, high, scale)):
+        yield Refusal(sentence, path=("tolerance",))
+
+
+def _too_wide(tolerance: Tolerance, low: float, high: float, scale: Scale) -> str | None:
+    """Why an amount is too wide for figures from `low` to `high`, or None; of ratios without end, from 1 on."""
+    width = high - low
+    if tolerance.relative or tolerance.amount < (width if math.isfinite(width) else 1.0):
+        return None
+    if math.isfinite(width):
+        amount, most = scale.show_tolerance(tolerance), scale.show_tolerance(Tolerance(width))
+        said = f"a tolerance of {amount} is as wide as the range: two figures are at most {most} apart"
+    elif scale.unit is Unit.FRACTION:
+        said, width = f"a tolerance of {tolerance.text} is {tolerance.amount * 100:.10g} points of a ratio", 1.0
+    else:
+        return None
+    return said + _forgotten(tolerance.amount, tolerance.text, 0.0, width, scale)
 
 
 def span(low: float, high: float, scale: Scale) -> str:
@@ -76,5 +87,5 @@ def _decides_nothing(demand: Demand, low: float, high: float, scale: Scale) -> s
 
 def _forgotten(value: float, text: str, low: float, high: float, scale: Scale) -> str:
     """A hint where the value would be in the range with a percent sign."""
-    fits = scale.unit is Unit.FRACTION and abs(value) > 1 and low <= percent(value) <= high
+    fits = scale.unit is Unit.FRACTION and abs(value) >= 1 and low <= percent(value) <= high
     return f"; did you mean `{text}%`?" if fits else ""
