@@ -403,6 +403,144 @@ FILES = [
         "geomcheck: 1\nexpect:\n  - id: a\n    metric: stable_rank\n    within: [2, 3],\n",
         "5:19: nothing may follow `]`",
     ),
+    (
+        "geomcheck: 1\r\nexpect:\r\n\t- id: a\r\n",
+        "3:1: the line is indented by a tab; YAML takes spaces alone: replace it by space",
+    ),
+    ("geomcheck 1\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n", "1:1: a colon is missing: `geomcheck: 1`"),
+    (
+        "Geomcheck: 1\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        "1:1: the suite needs `geomcheck`: version of the suite format",
+        "1:1: did you mean `geomcheck`?",
+    ),
+    (
+        'geomcheck: "1"\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n',
+        "1:12: s geomcheck reads `geomcheck: 1`; the quotes make it a text: write `1`",
+    ),
+    (
+        "geomcheck: one\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        "1:12: `geomcheck`: unknown format version `one`; this geomcheck reads `geomcheck:",
+    ),
+    ("geomcheck: 1\nexpect\n  - {id: z, metric: stable_rank, above: 2}\n", "2:1: a colon is missing: `expect: ...`"),
+    (
+        "geomcheck: 1\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n"
+        "expect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        "4:1: `expect` is given twice: here and in line 2; keep one",
+    ),
+    (
+        "geomcheck: 1\nexpect:\n  - id: a\n    metric: stable_rank\n"
+        "    above: 2\n  - id: a\n    metric: stable_rank\n    below: 3\n",
+        "6:9: `id: a` is given twice: here and in line 3; ids are unique",
+    ),
+    ("geomcheck: 1\nexpect:\n  - id: a\n    regime: [opd, sft]\n", "4:13: `regime`: expected a text; found a list"),
+    (
+        "geomcheck: 1\nexpect:\n  - id: a\n    regime: opd\n    above: 3\n",
+        "5:5: unknown key `above` in expectation `a`",
+        "5:5: expectation `a` has several conditions, `regime` and `above`; keep one (onl",
+    ),
+    ("geomcheck: 1\nexpect:\n  - id: a\n    regime: grpo\n", "4:13: `regime`: found `grpo`"),
+    (
+        "geomcheck: 1\nexpect:\n  - id: a\n    metric: functional_sufficiency\n    above: 80%\n",
+        "3:5: expectation `a` needs `score`: name of the score: an `eval...` entry of log",
+        "3:5: expectation `a` needs `random`: runs in random channels of the same K, or t",
+    ),
+    (
+        "geomcheck: 1\nexpect:\n  - a: stable_rank\n",
+        "3:5: this expectation needs `metric` (or `regime`)",
+        "3:5: this expectation needs `id`: name of the expectation, unique in the suite",
+    ),
+    (
+        "geomcheck: 1\nexpect:\n  - id: a, metric: stable_rank, above: 2\n",
+        "3:12: two keys stand in one line; put `metric` on a line of its own",
+    ),
+    (
+        "geomcheck: 1\nexpect:\n  - {id: a, metric: stable_rank, above: 2},\n",
+        "3:43: nothing may follow `}`; a text that begins with `{` needs quotes",
+    ),
+    (
+        "geomcheck: 1\nexpect:\n  - {id: a, metric: stable_rank, above: 2}}\n",
+        "3:43: `}` closes nothing that is open; remove it",
+    ),
+    (
+        'geomcheck: 1\nexpect:\n  - {"id": "a", "metric": "stable_rank", "above": 2\n',
+        "3:5: the `{` that opens here is never closed; add `}`",
+    ),
+    (
+        'geomcheck: 1\nexpect:\n  - id: "a\n    metric: stable_rank\n    above: 2\n',
+        '3:9: the quote " that opens here is never closed; add " where the text ends',
+    ),
+    (
+        "geomcheck: 1\nexpect:\n    - id: a\n    metric: stable_rank\n    above: 2\n",
+        "4:5: `metric` stands beside the `-` of `- id: a` in line 3; to belong to it, it ",
+    ),
+    (
+        "geomcheck: 1\nexpect:\n  -   id: a\n    metric: stable_rank\n",
+        "4:5: this line is indented less than `id` in line 3: keys that belong together b",
+    ),
+    (
+        "geomcheck: 1\nexpect:\n- id: a\n  metric: stable_rank\n   above: 2\n",
+        "5:4: this line is indented deeper than `metric` in line 4: keys that belong toge",
+    ),
+    (
+        "geomcheck: 1\nweights: all\nweight: mlp\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        "3:1: did you mean `weights`?",
+    ),
+    (
+        "geomcheck: 1\napplies_to: []\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        '2:13: `applies_to`: expected a list of run name patterns such as `["*opd*"]`; fou',
+    ),
+    (
+        "geomcheck: 1\napplies_to: [1]\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        "2:14: `applies_to`: a pattern is a text; found `1`",
+    ),
+    (
+        "geomcheck: 1\napplies_to: {include: ['*']}\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        '2:13: `applies_to`: expected a list of run name patterns such as `["*opd*"]`; fou',
+    ),
+    ("geomcheck: 1\nextends: opdd\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n", "2:10: did you mean `opd`?"),
+    (
+        "geomcheck: 1\nextends: opd.yaml\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        "2:10: did you mean `opd`, which is shipped?",
+    ),
+    (
+        "geomcheck: 1\nbase: 5\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        '2:7: `base`: expected a text; found `5`; quote it: `"5"`',
+    ),
+    (
+        "geomcheck: 1\nstorage: [bfloat16, float32]\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        "2:10: did you mean `[bf16, fp32]`?",
+    ),
+    (
+        "geomcheck: 1\ndefaults:\n  - stable_rank\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        "3:3: `defaults`: expected a mapping; found a list",
+    ),
+    (
+        "geomcheck: 1\ndefaults: {NSS: {k: 3}}\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
+        "2:12: did you mean `spectral_shift`? (all: geomcheck metrics)",
+    ),
+    (
+        'geomcheck: 1\ndefaults: {principal_angle: {k: "16"}}\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n',
+        '2:33: `k`: found `"16"`',
+    ),
+    (
+        "---\ngeomcheck: 1\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n---\n",
+        "5:1: a second document begins here; a suite is one: remove the `---`, or use a f",
+    ),
+    ("```yaml\ngeomcheck: 1\n```\n", "1:1: a fence of Markdown, which is not part of the suite; remove it"),
+    (
+        "$ cat suite.yaml\ngeomcheck: 1\n",
+        "2:10: no YAML: look for a missing colon, quote or bracket here, or in the line ab",
+    ),
+    (
+        "<<<<<<< HEAD\ngeomcheck: 1\n=======\ngeomcheck: 1\n>>>>>>> x\n",
+        "1:1: a merge conflict is left here (`<<<<<<<`); settle it",
+    ),
+    ("\u0000", "1:1: character U+0000 may not stand in a YAML file"),
+    (
+        "geomcheck: 1\nexpect:\n  - id: a\n    metric: stable_rank\n"
+        "    above: 3\n<<<<<<< HEAD\n    at: last\n=======\n    at: first\n>>>>>>> b\n",
+        "6:1: a merge conflict is left here (`<<<<<<<`); settle it",
+    ),
 ]
 
 OF_STABLE_RANK = [
@@ -567,6 +705,91 @@ OF_STABLE_RANK = [
     (
         "above: 3\nper: run\nallow: 5%",
         "7:5: `allow` tolerates a share of groups, and a run is one group; add `per: laye",
+    ),
+    ("above: 2\nweights:\n- '*q_proj*'", "7:5: `weights`: found a list for weights"),
+    (
+        "above: 2\nweights:\n  include: '*q_proj*'\n  exclude: ''",
+        '7:16: did you mean `["*q_proj*"]`?',
+        "8:16: `weights`: `exclude` is a list of globs; found an empty text",
+    ),
+    ("within: 20", "5:13: `within`: expected two values, `[low, high]`; found `20`"),
+    (
+        "within: [20%, 30%]",
+        "5:14: `within`: `20%` has the unit `%`; expected a plain number such as `25`",
+        "5:19: `within`: `30%` has the unit `%`; expected a plain number such as `25`",
+    ),
+    ("within: [30, 20]", "5:5: `30 <= value <= 20` can never hold: the lower bound is above the upper one"),
+    ("above: 30\nbelow: 20", "5:5: `30 < value < 20` can never hold: the lower bound is above the upper one"),
+    ("within:\n  min: 20\n  max: 30", "6:7: did you mean `[20, 30]`?"),
+    ("within: null", "5:13: `within`: expected two values, `[low, high]`; found nothing"),
+    ("within: [null, 30]", "5:14: `within`: found nothing; expected a plain number such as `25`"),
+    ("within: [, 30]", "5:14: no YAML: look for a missing colon, quote or bracket here, or in the line ab"),
+    ("within: [20, inf]", "5:18: r such as `25`; for no bound on one side, use `above` or `below` alone"),
+    ("within: [20, .inf]", "5:18: r such as `25`; for no bound on one side, use `above` or `below` alone"),
+    ("within: [-inf, 30]", "5:14: r such as `25`; for no bound on one side, use `above` or `below` alone"),
+    ("above: \u221e", "5:12: r such as `25`; for no bound on one side, use `above` or `below` alone"),
+    (
+        "above: 3\nbelow: 9\nnear: 5\ntolerance: 1",
+        "6:5: nd `below` and `near`; keep one (only `above` and `below` go together)",
+    ),
+    ("above:\n  3\n  4", "6:7: `above`: `3 4` is not a number with a unit; expected a plain number such as"),
+    ("above: [3]", "5:12: `above`: found a list; expected a plain number such as `25`"),
+    ("above: 3 deg", "5:12: `above`: `3 deg` has the unit `deg`; expected a plain number such as `25`"),
+    ("above: 3 %", "5:12: `above`: `3 %` has the unit `%`; expected a plain number such as `25`"),
+    ("above: 3x", "5:12: `above`: `3x` is not a number with a unit; expected a plain number such as "),
+    ("above: 3e", "5:12: `above`: `3e` is not a number with a unit; expected a plain number such as "),
+    ("above: 0x", "5:12: `above`: `0x` is not a number with a unit; expected a plain number such as "),
+    ("above: 1/3", "5:12: `above`: `1/3` is not a number with a unit; expected a plain number such as"),
+    ("above: 2*3", "5:12: `above`: `2*3` is not a number with a unit; expected a plain number such as"),
+    ("above: 10k", "5:12: `above`: `10k` is not a number with a unit; expected a plain number such as"),
+    ("above: 1e-3%", "5:12: `above`: `1e-3%` has the unit `%`; expected a plain number such as `25`"),
+    ("not_above: 3", "5:5: did you mean `above`?"),
+    ("greater-than: 3", "5:5: did you mean `above`?"),
+    ("lessThan: 3", "5:5: did you mean `below`?"),
+    (">: 3", "5:5: write `above: 3`"),
+    ("'>': 3", "5:5: did you mean `above`?"),
+    ("<=: 3", "5:5: did you mean `below`?"),
+    ("above_equal: 3", "5:5: did you mean `above`?"),
+    ("!above: 3", "6:1: no YAML: look for a missing colon, quote or bracket here, or in the line ab"),
+    ("above: 3\nat: [last]", "6:9: `at`: found a list for a checkpoint"),
+    ("above: 3\nat: {first}", "6:9: did you mean `first`, without braces?"),
+    ("above: 3\nat: {step: 30, progress: 20%}", "6:9: `at`: found a mapping for a checkpoint"),
+    ("above: 3\nat: {from: last, to: first}", "6:9: `at`: `from` (last) comes after `to` (first)"),
+    ("above: 3\nat: {from: 20%}", "6:16: did you mean `{from: {progress: 20%}, ...}`?"),
+    ("above: 3\nat: last 3", "6:9: did you mean `last`?"),
+    ("above: 3\nat: Last", "6:9: did you mean `last`?"),
+    ("above: 3\nat: step=30", "6:9: did you mean `{step: 30}`?"),
+    ("above: 3\nfor: attention", "6:5: did you mean `weights`?"),
+    ("above: 3\nmodule: q_proj", "6:5: did you mean `weights`?"),
+    ("above: 3\nlayer: 3", "6:5: did you mean `weights`?"),
+    ("above: 3\nper: q_proj", "6:10: `per`: found `q_proj`"),
+    ("above: 3\nignore: 5%", "6:5: unknown key `ignore` in expectation `a`"),
+    ("above: 3\nskip: true", "6:5: unknown key `skip` in expectation `a`"),
+    ("above: 3\nenabled: false", "6:5: unknown key `enabled` in expectation `a`"),
+    ("above: 3\ntags: [x]", "6:5: unknown key `tags` in expectation `a`"),
+    ("above: 3\nwarn: true", "6:5: did you mean `level`?"),
+    ("above: 3\nlevel: [warn]", "6:12: `level`: found a list"),
+    ("above: 3\nwhy:\n  - a\n  - b", "7:7: `why`: expected a text; found a list"),
+    ("above: 3\nwhy: >\nbecause", "7:1: the text of `why` stands on the lines below it, indented deeper than `why`"),
+    ("above: 3\nwhy: |\nbecause", "7:1: the text of `why` stands on the lines below it, indented deeper than `why`"),
+    ("bands: []", "5:12: high]}` or `{progress: 20%, within: [low, high]}`; found an empty list"),
+    (
+        "bands: {step: 30, within: [2, 3]}",
+        "5:12: 0%, within: [low, high]}`; found a mapping; put it between `[` and `]`",
+    ),
+    (
+        "bands:\n  - step: 30\n  within: [2, 3]",
+        "7:7:  30` in line 6; to belong to it, it needs 2 more spaces of indentation",
+    ),
+    ("bands:\n  - step: 30\n    within: 2-3", "7:17: did you mean `[2, 3]`?"),
+    (
+        "bands:\n  - step: 30\n    above: 2",
+        "6:9: s: 20%, within: [low, high]}`; found a mapping with `step` and `above`",
+    ),
+    ("bands: [{step: 30, within: [2, 3]}]\nat: last", "6:5: `bands` names its own checkpoints; remove `at`"),
+    (
+        "bands: [{step: 30, within: [2, 3]}, {step: 30, within: [2, 4]}]",
+        "5:41: `bands`: step 30 has two bands; keep one",
     ),
 ]
 

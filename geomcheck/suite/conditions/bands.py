@@ -54,6 +54,8 @@ def _meant_entry(entry: Any) -> str:
 
 def _meant(raw: Any) -> str:
     """The first entry of bands that are written as a mapping from steps to pairs."""
+    if isinstance(raw, dict) and "within" in raw:
+        return "; put it between `[` and `]`"
     step, pair = next(iter(raw.items())) if isinstance(raw, dict) and raw else ("", None)
     if not (str(step).isdigit() and isinstance(pair, list) and len(pair) == 2):
         return ""

@@ -32,6 +32,8 @@ _MORE = (
     "larger_than",
     "over",
     "lower",
+    ">",
+    ">=",
 )
 _LESS = (
     "max",
@@ -47,6 +49,8 @@ _LESS = (
     "under",
     "upper",
     "fewer_than",
+    "<",
+    "<=",
 )
 _EQUAL = (
     "equals",
@@ -62,6 +66,8 @@ _EQUAL = (
     "approximately",
     "close_to",
     "around",
+    "=",
+    "==",
 )
 
 

@@ -242,13 +242,24 @@ def _mapping_value(scene: Scene) -> Found:
     if two is None:
         return _misaligned(scene)
     first = line[: two.start("value")].strip(" -:")
-    if first in _TEXTS or not re.match(r"[\d.+\[%-]", two["value"]):
+    listed = line[two.end("value") : two.start("key")].strip() and first not in _TEXTS
+    if not listed and (first in _TEXTS or not re.match(r"[\d.+\[%-]", two["value"])):
         text = line[two.start("value") :].strip()
         if first in ("at", "weights", "from", "to") and not two["value"]:
             return (number, two.start("value")), f"a mapping within a line stands in braces: `{first}: {{{text}}}`"
         quoted = text.replace('"', '\\"') if len(text) <= SHOWN else f"{text[:SHOWN]}..."
         return (number, column), f'a `: ` inside a text needs quotes around it: `{first}: "{quoted}"`'
     return (number, two.start("key")), f"two keys stand in one line; put `{two['key']}` on a line of its own"
+
+
+def _text_below(scene: Scene) -> Found:
+    """A text of several lines that is not indented."""
+    numbers = [scene.since[0] - 1 if scene.since else scene.here[0] - 1, scene.before()]
+    found = next((n for n in numbers if re.search(r":\s+[>|][-+]?\s*$", scene.at(n))), None)
+    if found is None or not re.search("expected ':'|not allowed here", scene.problem):
+        return None
+    key = scene.at(found).strip(" -").split(":")[0]
+    return (found + 1, 0), f"the text of `{key}` stands on the lines below it, indented deeper than `{key}`"
 
 
 def _missing_colon(scene: Scene) -> Found:
@@ -288,6 +299,8 @@ def _first_character(scene: Scene) -> Found:
         number, column = scene.since
         value = scene.at(number)[column:].split(" #")[0].strip()
         bare = value.lstrip("|>=< ")
+        if re.match(r">=?\s*:", value):
+            return scene.since, f"`{value.split(':')[0].strip()}` is no key; write `above:{value.split(':', 1)[1]}`"
         if value.startswith(">") and re.match(r"[-+.]?\d", bare):
             return scene.since, f"`{value}`: the key says already on which side; write `{bare}`"
         return scene.since, f"`{value[0]}` begins a text of several lines, which starts on the next line; or quote it"
@@ -336,6 +349,8 @@ _RULES: tuple[Callable[[Scene], Found], ...] = (
     _tab,
     _odd_space,
     _line_rule(r"\s*(?P<at>(?P<word>//|/\*|;|--(?!-)))", "a comment begins with `#`, not with `{word}`"),
+    _line_rule(r"(?P<at>(?P<word><{7}|={7}|>{7})(?: .*)?)$", "a merge conflict is left here (`{word}`); settle it"),
+    _line_rule(r"\s*(?P<at>```)", "a fence of Markdown, which is not part of the suite; remove it"),
     _document,
     _first_character,
     _line_rule(r"\s*(?P<at>(?P<word>[*+•·–—])[ ]+)[\w-]+:", "a list entry begins with `- `, not with `{word} `"),
@@ -349,6 +364,7 @@ _RULES: tuple[Callable[[Scene], Found], ...] = (
     ),
     _list_entry,
     _after_a_quote,
+    _text_below,
     _mapping_value,
     _missing_colon,
     lambda scene: _misaligned(scene) if "expected <block end>" in scene.problem else None,

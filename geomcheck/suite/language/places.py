@@ -186,6 +186,7 @@ def parse_place(raw: Any, *, previous: bool = False, allowed: str = _ALLOWED, fo
     if not isinstance(raw, dict) or len(raw) != 1:
         hint = "; for several checkpoints, write `{from: ..., to: ...}` or `bands`" if isinstance(raw, list) else ""
         hint = _meant(str(raw), form, words) if isinstance(raw, int | float) else hint
+        hint = "; it is one of them, not several" if isinstance(raw, dict) and raw else hint
         raise Refusal(f"found {spelled(raw)} for a checkpoint; allowed: {allowed}{hint}")
     ((key, value),) = raw.items()
     if key == "step":
@@ -197,6 +198,7 @@ def parse_place(raw: Any, *, previous: bool = False, allowed: str = _ALLOWED, fo
     hint = (
         "; epochs are not counted: the last checkpoint of an epoch has a step" if str(key).startswith("epoch") else ""
     )
+    hint = f"; did you mean `{key}`, without braces?" if key in words and value is None else hint
     hint = hint or did_you_mean(key, ("step", "progress"))
     raise Refusal(f"unknown key `{key}` for a checkpoint; allowed: {allowed}{hint}")
 

@@ -36,6 +36,7 @@ _NEARLY = tuple(
         (rf"%\s*{_N}", "; did you mean `{0}%`?"),
         (rf"{_N}\s*(?:degrees?|degs|º|˚)", "; did you mean `{0} deg`?"),
         (rf"{_N}\s*(?:radians?|rads)", "; did you mean `{0} rad`?"),
+        (r"[-+]?\.?(?:inf|infinity|∞)", "; for no bound on one side, use `above` or `below` alone"),
         (r".*(\$\{.*\}|\{\{.*\}\}|\$\w+).*", "; `{0}` was not filled in"),
         (r"[“”‘’«»](.*)[“”‘’«»]", "; typographic quotes are no quotes to YAML: remove them"),
     )
@@ -256,6 +257,8 @@ def spelled(raw: Any) -> str:
         return "a list" if raw else "an empty list"
     if isinstance(raw, dict):
         return "a mapping"
+    if raw == "":
+        return "an empty text"
     text = str(raw)
     if isinstance(raw, str):
         text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in raw)
@@ -292,5 +295,5 @@ def _split(raw: Any, hint: str) -> tuple[float, str]:
     except OverflowError:
         value = math.inf
     if not math.isfinite(value):
-        raise Refusal(f"{spelled(raw)} is not a finite number; expected {hint}")
+        raise Refusal(f"{spelled(raw)} is not a finite number; expected {hint}{_meant(str(raw))}")
     return value, suffix

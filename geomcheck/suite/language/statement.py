@@ -24,7 +24,20 @@ LEVELS = {
 }
 
 AT_WORDS = ("when", "step", "steps", "checkpoint", "checkpoints", "where", "progress", "epoch", "from", "to")
-WEIGHTS_WORDS = ("layers", "modules", "params", "tensors", "include", "exclude", "filter", "select", "on", "matrices")
+WEIGHTS_WORDS = (
+    "layers",
+    "modules",
+    "params",
+    "tensors",
+    "include",
+    "exclude",
+    "filter",
+    "select",
+    "on",
+    "for",
+    "layer",
+    "module",
+)
 WHY_WORDS = (
     "reason",
     "because",
@@ -90,9 +103,9 @@ class Statement(BaseModel):
     weights: Annotated[Selection | None, *fields.WEIGHTS, fields.called(*WEIGHTS_WORDS)] = Field(
         None, description="Overrides the suite's `weights`."
     )
-    level: Annotated[str, *fields.one_of(LEVELS), fields.called("severity", "priority", "fail_on", "kind")] = Field(
-        "error", description="What a violation is: a failure, a warning, or information."
-    )
+    level: Annotated[
+        str, *fields.one_of(LEVELS), fields.called("severity", "warn", "error", "priority", "fail_on", "kind")
+    ] = Field("error", description="What a violation is: a failure, a warning, or information.")
     why: Annotated[Text, fields.called(*WHY_WORDS)] = Field(
         "",
         description="The reason, shown on failure.",

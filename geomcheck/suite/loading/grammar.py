@@ -40,6 +40,10 @@ _FORMATS = {
 }
 
 
+_SAME_FORMAT = {
+    **{"bfloat16": "bf16", "float16": "fp16", "half": "fp16"},
+    **{"float32": "fp32", "float": "fp32", "float64": "fp64", "double": "fp64"},
+}
 _FOLD = ("agg", "aggregate", "aggregation", "reduce", "reduction", "average", "combine", "over_weights")
 _TOLERANCE = (
     "tol",
@@ -90,7 +94,12 @@ def _sources(raw: Any) -> list[str]:
 
 def _formats(raw: Any) -> list[str]:
     if not isinstance(raw, list) or not raw or not all(isinstance(name, str) and name in FORMATS for name in raw):
-        raise Refusal(f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(FORMATS)}")
+        given = (
+            [_SAME_FORMAT.get(str(name).removeprefix("torch."), name) for name in raw] if isinstance(raw, list) else []
+        )
+        meant = f"; did you mean `[{', '.join(given)}]`?" if given and all(name in FORMATS for name in given) else ""
+        said = f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(FORMATS)}"
+        raise Refusal(said + meant)
     return list(dict.fromkeys(raw))
 
 
