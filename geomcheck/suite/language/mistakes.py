@@ -180,6 +180,8 @@ def _brackets(scene: Scene) -> Found:
         if scene.here[0] == number:
             return scene.here, f"a comma is missing before `{scene.word or scene.rest.strip()}`"
         return scene.since, f"the `{opening}` that opens here is never closed; add `{closing}`"
+    if "expected the node content, but found ','" in scene.problem:
+        return scene.here, "a value is missing before this comma"
     if re.search(r"but found '[\]}]'", scene.problem):
         return scene.here, f"`{scene.rest[:1]}` closes nothing that is open; remove it"
     return None

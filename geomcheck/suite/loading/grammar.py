@@ -95,7 +95,9 @@ def _sources(raw: Any) -> list[str]:
 def _formats(raw: Any) -> list[str]:
     if not isinstance(raw, list) or not raw or not all(isinstance(name, str) and name in FORMATS for name in raw):
         given = (
-            [_SAME_FORMAT.get(str(name).removeprefix("torch."), name) for name in raw] if isinstance(raw, list) else []
+            [_SAME_FORMAT.get(str(name).removeprefix("torch."), str(name)) for name in raw]
+            if isinstance(raw, list)
+            else []
         )
         meant = f"; did you mean `[{', '.join(given)}]`?" if given and all(name in FORMATS for name in given) else ""
         said = f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(FORMATS)}"
