@@ -158,3 +158,9 @@ def test_a_condition_from_outside_shares_the_rule():
     (refusal,) = beyond(demands, None, 0.0, 1.0, Scale(Unit.FRACTION, percent=True))
     assert refusal.path == ("at_least",)
     assert str(refusal).startswith("`58` (that is 5800%) can never hold: every figure has 0% <= value <= 100%; did you")
+
+
+def test_a_missing_tolerance_hides_no_figure_beyond_the_range(refusals):
+    missing, beyond_range = refusals("  - {id: it, metric: update_support, near: 47}\n")
+    assert "`near` needs a `tolerance`" in missing
+    assert beyond_range.startswith("4:44: `47` (that is 4700%)")

@@ -133,7 +133,7 @@ def _further(metric: Metric, statement: MetricStatement | None, rest: Node) -> l
         return []
     written = {key: rest.value[key].value for key in given}
     if kind.tolerant and "tolerance" not in rest.value and kind.needs_tolerance(written):
-        return []
+        return _beyond(metric, statement.parameters(metric), list(kind.demands(statement.given(kind))), None, rest)
     return _condition(metric, statement, rest)[1]
 
 
@@ -148,8 +148,8 @@ def _condition(metric: Metric, statement: MetricStatement, node: Node) -> tuple[
         condition = kind.of(given, statement.tolerance, metric.unit, scale)
     except Refusal as refusal:
         key = f"`{refusal.path[0]}`: " if refusal.path else ""
-        demands_only = [Problem(node.locate(refusal.path), f"{key}{refusal}")]
-        return None, [*demands_only, *_beyond(metric, params, demands, None, node)]
+        refused = Problem(node.locate(refusal.path), f"{key}{refusal}")
+        return None, [refused, *_beyond(metric, params, demands, None, node)]
     problems = list(_idle_conditions(condition, metric, params, demands, node))
     problems += [
         Problem(node.locate(refusal.path, key=True), str(refusal))
