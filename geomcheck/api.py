@@ -21,6 +21,7 @@ from geomcheck.measurement.cache import require_outside
 from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.record import Record, Request, merge, read_record
 from geomcheck.suite import Suite
+from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.selection import Selection
 
 __all__ = ["How", "RunOrRecord", "has_weights", "measure", "open_run", "records_of"]
@@ -155,7 +156,7 @@ def _chosen(wanted: Sequence[str | Request] | None, known: Registry, *, default_
     names = [one for one in wanted if isinstance(one, str)]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise UsageError(f"no metric is called {unknown[0]!r}; there are {', '.join(known.names())}")
+        raise UsageError(f"no metric is called {unknown[0]!r}{metric_hint(unknown[0])}")
     for name in names:
         if needed := [f"`{p.name}`" for p in known[name].parameters if p.required]:
             raise UsageError(f"{name} has no default for {', '.join(needed)}: ask for it in a suite, or by a Request")

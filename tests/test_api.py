@@ -44,7 +44,7 @@ def test_another_base_can_be_given(tmp_path: Path) -> None:
 
 
 def test_an_unknown_metric_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no metric is called 'stable_rnak'; there are update_sparsity, "):
+    with pytest.raises(UsageError, match="no metric is called 'stable_rnak'; did you mean `stable_rank`?"):
         geomcheck.measure(simple_run(tmp_path / "opd"), metrics=["stable_rnak"])
 
 

@@ -15,8 +15,8 @@ from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.record import Record
 from geomcheck.suite.folds import fold
+from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.places import Place, Places
-from geomcheck.suite.language.quantities import did_you_mean
 from geomcheck.suite.language.selection import DEFAULT, Selection
 from geomcheck.suite.sampling import default_sample
 from geomcheck.suite.verdict import Unanswerable
@@ -114,8 +114,7 @@ def _candidates(names: Sequence[str] | None) -> list[Metric]:
         return [metric for metric in known if metric.measured_by_default]
     for name in names:
         if name not in known:
-            hint = did_you_mean(name, known.names())
-            raise UsageError(f"no metric is called {name!r}; there are {', '.join(known.names())}{hint}")
+            raise UsageError(f"no metric is called {name!r}{metric_hint(name)}")
         if known[name].against_reference:
             raise UsageError(f"{name} compares with a reference run, so runs by themselves say nothing about it")
     return [known[name] for name in dict.fromkeys(names)]

@@ -50,7 +50,8 @@ class Parameter:
     - ``checkpoint``: ``last``, ``first``, ``previous``, ``{step: N}`` or ``{progress: P%}``.
 
     A parameter that `selects` does not change what is measured, only which of the measured statistics is read (``stat``
-    and ``side`` of an angle). Once a rank that `spans` reaches min(out, in), the figure is the same whatever happened.
+    and ``side`` of an angle). `synonyms` are what people write for it. Once a rank that
+    `spans` reaches min(out, in), the figure is the same whatever happened.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Parameter:
     high: float | None = None
     selects: bool = False
     spans: bool = True
+    synonyms: tuple[str, ...] = ()
 
     @property
     def required(self) -> bool:
@@ -151,6 +153,9 @@ class Metric:
             each weight as a "spectrum"; by default only what suites ask for is shown.
         published: figures of papers that reports draw beside a run's own.
         example: the ends of a sensible band as suites write them, for editors; by default one of the metric's unit.
+        synonyms: what papers and people call it; a suite that writes one of them is told the name. In snake_case, and
+            without a number behind it (``V16`` is ``v``).
+        akin: what is something else, and not measured, where this is the nearest; in snake_case too.
     """
 
     name: str
@@ -181,6 +186,8 @@ class Metric:
     drawn: Literal["", "trajectory", "spectrum"] = ""
     published: Published | None = None
     example: Ends | None = None
+    synonyms: tuple[str, ...] = ()
+    akin: tuple[str, ...] = ()
 
     def range(self, params: Mapping[str, Any], shape: tuple[int, ...] = ()) -> tuple[float, float]:
         """The closed range of the figure with these parameters; an excess over a null may be negative.

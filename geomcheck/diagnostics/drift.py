@@ -68,6 +68,15 @@ SPECTRAL_SHIFT = Metric(
         levels=(Level("sft", "10⁻³ level", 1e-3), Level("opd", "10⁻⁴ level", 1e-4), Level("rlvr", "10⁻⁵ level", 1e-5))
     ),
     example=(5e-5, 5e-4),
+    synonyms=(
+        "nss",
+        "normalized_spectral_shift",
+        "normalised_spectral_shift",
+        "spectral_drift",
+        "spectrum_shift",
+        "singular_value_shift",
+        "sigma_shift",
+    ),
 )
 
 SPECTRAL_SHARE = share(
@@ -86,4 +95,5 @@ SPECTRAL_SHARE = share(
     distrust="Even an update without structure has some, about 0.03 for matrices 1024 wide and more for smaller ones "
     "(0.17 to 0.28 inside the principal subspace): judge the excess, with excess_over: shuffled.",
     example=("15%", "30%"),
+    synonyms=("spectral_fraction", "spectrum_share"),
 )

@@ -95,6 +95,7 @@ PRINCIPAL_OVERLAP = share(
     inflated_by_rounding=False,
     follows=OF_DENSITY,
     example=("15%", "29%"),
+    synonyms=("principal_mask_overlap", "principal_weights", "princ_overlap", "on_principal"),
 )
 
 LOW_MAGNITUDE_OVERLAP = share(
@@ -116,4 +117,5 @@ LOW_MAGNITUDE_OVERLAP = share(
     inflated_by_rounding=False,
     follows=OF_DENSITY,
     example=("45%", "60%"),
+    synonyms=("low_magnitude", "small_weights", "low_mask_overlap", "magnitude_overlap", "small_magnitude_overlap"),
 )

@@ -129,6 +129,20 @@ SUBSPACE_ALIGNMENT = share(
         remark="OPD is high from the first checkpoint on, SFT and RLVR rise gradually (no figures given)."
     ),
     example=("60%", "90%"),
+    synonyms=(
+        "v",
+        "sim",
+        "sim_k",
+        "v_k",
+        "alignment",
+        "v_alignment",
+        "subspace_similarity",
+        "subspace_overlap",
+        "locking",
+        "subspace_locking",
+        "subspace_lock",
+    ),
+    akin=("cosine", "cosine_similarity", "update_cosine", "increment_cosine", "path_efficiency", "trajectory_rank"),
 )
 
 SUBSPACE_ENERGY = share(
@@ -149,6 +163,7 @@ SUBSPACE_ENERGY = share(
     distrust="Near the channel's own checkpoint it is high by construction. Chance gives K / in, which is much in "
     "small matrices.",
     example=("50%", "90%"),
+    synonyms=("channel_energy", "early_energy", "subspace_share", "energy_in_channel"),
 )
 
 REFERENCE_ALIGNMENT = share(
@@ -171,4 +186,5 @@ REFERENCE_ALIGNMENT = share(
     ),
     distrust="Chance gives K / in, which is much in small matrices; and both runs must start from the same W0.",
     example=("30%", "80%"),
+    synonyms=("alignment_with_reference", "reference_similarity", "cross_run_alignment"),
 )

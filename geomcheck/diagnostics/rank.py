@@ -188,6 +188,8 @@ STABLE_RANK = Metric(
         remark="RLVR contracts (no figures given).",
     ),
     example=(20, 30),
+    synonyms=("rank", "srank", "numerical_rank", "sr", "stablerank", "update_rank"),
+    akin=("effective_rank", "erank", "entropy_rank", "participation_ratio"),
 )
 
 UPDATE_NORM = Metric(
@@ -205,6 +207,17 @@ UPDATE_NORM = Metric(
     follows=Follows("relative_update_norm", "it is relative_update_norm times the norm of W0"),
     published=BY_TRAINING,
     example=(0.1, 1),
+    synonyms=(
+        "norm",
+        "frobenius",
+        "frobenius_norm",
+        "fro_norm",
+        "delta_norm",
+        "l2",
+        "l2_norm",
+        "weight_change",
+        "distance",
+    ),
 )
 
 RELATIVE_UPDATE_NORM = Metric(
@@ -223,6 +236,16 @@ RELATIVE_UPDATE_NORM = Metric(
     drawn="trajectory",
     published=BY_TRAINING,
     example=(1e-4, 1e-3),
+    synonyms=(
+        "relative_norm",
+        "relative_change",
+        "drift",
+        "weight_drift",
+        "relative_drift",
+        "rel_norm",
+        "norm_ratio",
+        "delta_ratio",
+    ),
 )
 
 HILL_EXPONENT = Metric(
@@ -243,6 +266,20 @@ HILL_EXPONENT = Metric(
     drawn="trajectory",
     published=Published(remark="The paper draws this figure without stating its k: no reference values."),
     example=(1, 3),
+    synonyms=(
+        "alpha",
+        "hill",
+        "hill_alpha",
+        "hill_estimator",
+        "power_law",
+        "powerlaw",
+        "power_law_exponent",
+        "power_law_alpha",
+        "tail_exponent",
+        "tail_index",
+        "heavy_tail",
+        "heavy_tailed",
+    ),
 )
 
 TOP_ENERGY = share(
@@ -261,6 +298,7 @@ TOP_ENERGY = share(
     ),
     distrust="The largest k of n directions hold at least k / n of any update, which is much in small matrices.",
     example=("40%", "60%"),
+    synonyms=("energy", "top_k_energy", "topk_energy", "explained_variance", "energy_share", "spectral_energy"),
 )
 
 UPDATE_SPECTRUM = share(
@@ -290,6 +328,7 @@ UPDATE_SPECTRUM = share(
     follows=Follows("stable_rank", "its first value is 1 / sqrt(stable_rank)"),
     drawn="spectrum",
     example=("18%", "22%"),
+    synonyms=("spectrum", "singular_values", "singular_value", "sigma", "svd", "s"),
 )
 
 ROUNDING_SHARE = share(
@@ -310,4 +349,5 @@ ROUNDING_SHARE = share(
     inflated_by_rounding=False,  # it is what the others are warned by
     follows=Follows("", "it describes how weights are stored, not how they were trained"),
     example=("1%", "10%"),
+    synonyms=("rounding", "rounding_noise", "bf16_noise", "quantization_noise"),
 )

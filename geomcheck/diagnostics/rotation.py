@@ -140,6 +140,17 @@ PRINCIPAL_ANGLE = Metric(
         levels=(Level("sft", "above 10°", 10.0), Level("opd", "about 1°", 1.0), Level("rlvr", "below 0.5°", 0.5))
     ),
     example=("0.5 deg", "1.5 deg"),
+    synonyms=(
+        "rotation",
+        "angle",
+        "principal_angles",
+        "principal_rotation",
+        "subspace_angle",
+        "subspace_rotation",
+        "principal_subspace_rotation",
+        "grassmann",
+    ),
+    akin=("intruder_dimensions", "intruder_dimension", "intruders"),
 )
 
 PRINCIPAL_ENERGY = share(
@@ -158,4 +169,5 @@ PRINCIPAL_ENERGY = share(
     ),
     distrust="Compare it with chance, k^2 / (out in), or judge the excess, with excess_over: shuffled.",
     example=("2%", "10%"),
+    synonyms=("principal_share", "energy_in_principal_subspace"),
 )

@@ -106,6 +106,15 @@ UPDATE_SPARSITY = share(
     inflated_by_rounding=False,
     follows=Follows("update_support", "it is 1 - update_support"),
     example=("45%", "60%"),
+    synonyms=(
+        "sparsity",
+        "sparse",
+        "bf16_sparsity",
+        "bf16_update_sparsity",
+        "unchanged_share",
+        "unchanged",
+        "parameter_sparsity",
+    ),
 )
 
 UPDATE_SUPPORT = share(
@@ -126,6 +135,16 @@ UPDATE_SUPPORT = share(
         levels=(Level("sft", "91.9%", 0.919), Level("opd", "48.4%", 0.484), Level("rlvr", "22.8%", 0.228))
     ),
     example=("40%", "55%"),
+    synonyms=(
+        "support",
+        "density",
+        "update_density",
+        "changed",
+        "changed_share",
+        "changed_fraction",
+        "update_fraction",
+        "nonzero",
+    ),
 )
 
 MASK_JACCARD = share(
@@ -148,6 +167,7 @@ MASK_JACCARD = share(
     "overlap whatever they do.",
     inflated_by_rounding=False,
     example=("50%", "65%"),
+    synonyms=("jaccard", "iou", "mask_iou", "mask_overlap", "update_overlap", "subnetwork_overlap"),
 )
 
 FROZEN_SHARE = share(
@@ -166,4 +186,5 @@ FROZEN_SHARE = share(
     distrust="One changed entry makes a matrix count as trained, a cast to another format included.",
     inflated_by_rounding=False,
     example=("10%", "50%"),
+    synonyms=("frozen", "frozen_fraction", "frozen_layers", "frozen_weights", "untrained"),
 )

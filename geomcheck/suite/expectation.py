@@ -13,7 +13,7 @@ from geomcheck.errors import Position
 from geomcheck.record import Record, Request
 from geomcheck.suite.language.places import ALL, At, Place, Places
 from geomcheck.suite.language.selection import Selection
-from geomcheck.suite.sampling import Question
+from geomcheck.suite.sampling import Question, Subject
 from geomcheck.suite.verdict import Area, Bounds, Observed, Side, Unanswerable, Worst
 
 
@@ -107,6 +107,10 @@ class Condition(ABC):
             )
         ]
 
+    def require_doubt(self, question: Question, subject: Subject) -> None:
+        """Raise Unanswerable where it holds, or fails, whatever the figures of these weights are."""
+        return
+
     @abstractmethod
     def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:
         """Hold `record` against it. Raises Unanswerable or RecordError where it cannot be judged."""
@@ -163,7 +167,9 @@ class Expectation:
         wanted: dict[str, set[Request]] = {}
         try:
             for question in self.questions():
-                for weight in question.settle(record).weights:
+                subject = question.settle(record)
+                self.condition.require_doubt(question, subject)
+                for weight in subject.weights:
                     wanted.setdefault(weight.name, set()).add(question.request)
         except Unanswerable:
             return {}

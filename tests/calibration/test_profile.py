@@ -56,6 +56,7 @@ def test_a_profile_of_runs_is_their_own_and_survives_its_file(good_runs: list[Pa
         ("reach: 0.2", "reach: yes", r"`reach`: expected decades"),
         ("0.1 deg", "0.1", r"p.yaml:4:\d+: `centres`: .* no unit"),
         ("50%", "0%", r"`centres`: a centre is above 0"),
+        ("50%", "50", r"`centres`: `50` \(that is 5000%\) can never hold: .*; did you mean `50%`"),
         (", spectral_shift: 1e-4", "", r"`centres`: expected one figure of each of"),
         ("reach: 0.2", "raech: 0.2", r"unknown key `raech` in the profile"),
     ],

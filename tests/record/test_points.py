@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from geomcheck.record import Point
-from geomcheck.record.points import is_awaited, locate, matches
+from geomcheck.record.points import fraction, is_awaited, locate, matches
 
 POINTS = [Point(f"checkpoint-{step}", step, step / 100) for step in (10, 20, 35)]
 
@@ -53,3 +53,7 @@ def test_five_points_are_near_enough_whatever_rounding_does() -> None:
     assert matches(Point("x", 1, 0.35), 0.4)
     assert matches(Point("x", 1, 0.1), 0.15)
     assert not matches(Point("x", 1, 0.1), 0.1501)
+
+
+def test_a_share_is_the_float_of_its_decimal():
+    assert [k for k in range(1001) if fraction(f"{k / 10:g}%") != k / 1000] == []

@@ -130,7 +130,7 @@ def test_what_is_asked_of_a_reference_needs_one(judge, make_record):
 
 @pytest.mark.parametrize(
     ("tolerance", "message"),
-    [("0", "any difference satisfies it"), ("1", "can never hold: the tolerance covers the whole range")],
+    [("0", "any difference satisfies it"), ("1", "is as wide as the range: two figures are at most 100 points apart")],
 )
 def test_unlike_within_a_tolerance_that_says_nothing(refusals, tolerance, message):
     (problem,) = refusals(f"  - {{id: it, metric: update_support, unlike: reference, tolerance: {tolerance}}}\n")

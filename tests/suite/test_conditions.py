@@ -192,11 +192,13 @@ def test_unlike_wants_both_figures_and_a_distance_between_them(value, reference,
         (Tolerance(2.0), True, "can never hold"),
         (Tolerance(1.9), True, None),
         (Tolerance(0.0), True, "almost always holds"),
-        (Tolerance(9.0, relative=True), False, None),
-        (Tolerance(9.0, relative=True), True, None),
+        (Tolerance(1.9, relative=True), False, None),
+        (Tolerance(1.9, relative=True), True, None),
+        (Tolerance(2.0, relative=True), False, "cannot fail"),
+        (Tolerance(2.0, relative=True), True, "can never hold"),
     ],
 )
 def test_a_tolerance_as_wide_as_the_range_says_nothing(tolerance, unlike, fault):
-    """Of a figure from 1 to 3; a share of the reference is no share of the range."""
+    """Of a figure from 1 to 3; a share of the reference is no share of the range, but three times 1 is all of it."""
     found = (Unlike if unlike else Like)(tolerance, PLAIN).fault(1, 3)
     assert (found is None) if fault is None else found.startswith(fault)

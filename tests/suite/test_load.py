@@ -208,7 +208,7 @@ def test_what_an_expectation_says_wins_over_defaults(suite_file):
 
 def test_expectations_are_a_list(refusals):
     assert refusals("geomcheck: 1\nexpect:\n  band: {metric: stable_rank, above: 2}\n") == [
-        "3:3: `expect`: expected a list of `- id: ...`; found a mapping"
+        "3:3: `expect`: expected a list of `- id: ...`; found a mapping; write `- id: band` where `band:` is"
     ]
 
 

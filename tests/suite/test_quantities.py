@@ -93,11 +93,16 @@ def test_how_flat():
         flatness("-1%")
 
 
-def test_a_tolerance_that_tolerates_everything_is_refused():
-    assert tolerance("100%", Unit.NUMBER) == Tolerance(1.0, relative=True)
-    with pytest.raises(Refusal, match="`101%`: a tolerance above 100% tolerates everything"):
-        tolerance("101%", Unit.NUMBER)
-    assert flatness("150%") == Tolerance(1.5, relative=True)
+def test_a_tolerance_above_100_percent_tolerates_less_than_everything():
+    assert tolerance("150%", Unit.NUMBER) == Tolerance(1.5, relative=True)
+    assert flatness("150%") == flatness(1.5) == Tolerance(1.5, relative=True)
+
+
+def test_a_percent_sign_that_was_forgotten_is_asked_for():
+    for raw in (15, 2.5):
+        with pytest.raises(Refusal, match=rf"`{raw}` is {raw * 100:g}%; did you mean `{raw}%`\? \(write"):
+            flatness(raw)
+    assert flatness("1500%").amount == 15
 
 
 def test_ranks_have_one_spelling():

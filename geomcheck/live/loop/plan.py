@@ -16,6 +16,7 @@ from geomcheck.errors import UsageError
 from geomcheck.measurement.execute import ALWAYS
 from geomcheck.record import Record, Request
 from geomcheck.suite import Expectation, Suite, Unanswerable, load_suite
+from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.quantities import Refusal
 from geomcheck.suite.language.selection import DEFAULT, Selection, parse_selection
 
@@ -105,7 +106,7 @@ def _requests(metrics: Sequence[str | Request]) -> tuple[Request, ...]:
     for metric in [metrics] if isinstance(metrics, str) else metrics:
         name = metric if isinstance(metric, str) else metric.metric
         if name not in known:
-            raise UsageError(f"no metric is called {name!r}; there are {', '.join(known.names())}")
+            raise UsageError(f"no metric is called {name!r}{metric_hint(name)}")
         found.append(Request.of(known[metric], {}) if isinstance(metric, str) else metric)
         _require_possible(known[name], found[-1], "metrics")
     return tuple(dict.fromkeys(found))

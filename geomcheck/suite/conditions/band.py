@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from geomcheck.suite.conditions.limits import span
 from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
 from geomcheck.suite.verdict import Bounds, Side
 
@@ -21,6 +22,7 @@ class Band:
         low, high: infinite where there is no bound.
         strict: whether the bounds themselves are outside.
         scale: how figures are shown next to the text.
+        derived: whether the bounds are what a tolerance leaves of a figure, and not written.
     """
 
     text: str
@@ -28,6 +30,7 @@ class Band:
     high: float
     strict: bool
     scale: Scale
+    derived: bool = False
 
     @property
     def bounds(self) -> Bounds:
@@ -63,16 +66,22 @@ class Band:
 
     def fault(self, low: float, high: float) -> str | None:
         """Why this band says nothing about figures from `low` to `high` (closed), or None."""
-        span = f"{self.scale.show(low)} <= value"
-        if math.isfinite(high):
-            span += f" <= {self.scale.show(high)}"
         if self._vacuous(low, high):
-            return f"cannot fail: every figure has {span}"
+            return f"cannot fail: {span(low, high, self.scale)}"
         if self.low > self.high or (self.strict and self.low == self.high):
             return "can never hold: the lower bound is above the upper one"
         if self._impossible(low, high):
-            return f"can never hold: every figure has {span}"
+            return f"can never hold: {span(low, high, self.scale)}"
         return None
+
+    def slack(self, low: float, high: float) -> str | None:
+        """Which of the bounds that a suite writes no figure from `low` to `high` reaches, in a sentence; or None."""
+        idle = []
+        if not self.derived and math.isfinite(self.low) and self.low < low:
+            idle.append(f"the lower bound {self.scale.show(self.low, 10)}")
+        if not self.derived and math.isfinite(self.high) and self.high > high:
+            idle.append(f"the upper bound {self.scale.show(self.high, 10)}")
+        return f"{' and '.join(idle)} cannot fail: {span(low, high, self.scale)}" if idle else None
 
     def _vacuous(self, low: float, high: float) -> bool:
         if self.strict:
@@ -109,4 +118,4 @@ def near(target: Quantity, tolerance: Tolerance, scale: Scale) -> Band:
     amount = tolerance.around(target.value)
     of = " of it" if tolerance.relative else ""
     text = f"{scale.show(target.value, 10)} +- {scale.show_tolerance(tolerance)}{of}"
-    return Band(text, target.value - amount, target.value + amount, strict=False, scale=scale)
+    return Band(text, target.value - amount, target.value + amount, strict=False, scale=scale, derived=True)

@@ -9,10 +9,11 @@ from typing import Any, Self
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.suite.conditions.band import Band, within
 from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
+from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import pair_schema, place_objects
 from geomcheck.suite.language.places import At, Place, Places, parse_place
-from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, quantity_pair, spelled
+from geomcheck.suite.language.quantities import Quantity, Refusal, Refusals, Scale, quantity_pair, spelled
 from geomcheck.suite.verdict import Observed
 
 _FORM = "`{step: 30, within: [low, high]}` or `{progress: 20%, within: [low, high]}`"
@@ -20,18 +21,45 @@ _FORM = "`{step: 30, within: [low, high]}` or `{progress: 20%, within: [low, hig
 
 def _read(raw: Any, unit: Unit) -> dict[Place, tuple[Quantity, Quantity]]:
     if not isinstance(raw, list) or not raw:
-        raise Refusal(f"expected a list of {_FORM}; found {spelled(raw)}")
+        raise Refusal(f"expected a list of {_FORM}; found {spelled(raw)}{_meant(raw)}")
     found: dict[Place, tuple[Quantity, Quantity]] = {}
-    for index, entry in enumerate(raw):
-        if not isinstance(entry, dict) or "within" not in entry:
-            raise Refusal(f"expected {_FORM}; found {spelled(entry)}", path=(index,))
-        with Refusal.at(index):
-            place = parse_place({key: value for key, value in entry.items() if key != "within"})
-        if place in found:
-            raise Refusal(f"{place.text} has two bands; keep one", path=(index,))
-        with Refusal.at(index, "within"):
-            found[place] = quantity_pair(entry["within"], unit)
+    with Refusals() as refusals:
+        for index, entry in enumerate(raw):
+            with refusals.at(index):
+                place, pair = _entry(entry, unit)
+                if place in found:
+                    raise Refusal(f"{place.text} has two bands; keep one")
+                found[place] = pair
     return found
+
+
+def _entry(entry: Any, unit: Unit) -> tuple[Place, tuple[Quantity, Quantity]]:
+    if not isinstance(entry, dict) or "within" not in entry or len(entry) != 2:
+        keys = f" with {' and '.join(f'`{key}`' for key in entry)}" if isinstance(entry, dict) and entry else ""
+        raise Refusal(f"expected {_FORM}; found {spelled(entry)}{keys}{_meant_entry(entry)}")
+    with Refusals() as refusals:
+        with refusals.at():
+            place = parse_place(
+                {key: value for key, value in entry.items() if key != "within"}, allowed="`step` or `progress`"
+            )
+        with refusals.at("within"):
+            pair = quantity_pair(entry["within"], unit)
+    return place, pair
+
+
+def _meant_entry(entry: Any) -> str:
+    flat = isinstance(entry, list) and len(entry) == 3 and not any(isinstance(part, list | dict) for part in entry)
+    return f"; did you mean `{{step: {entry[0]}, within: [{entry[1]}, {entry[2]}]}}`?" if flat else ""
+
+
+def _meant(raw: Any) -> str:
+    """The first entry of bands that are written as a mapping from steps to pairs."""
+    if isinstance(raw, dict) and "within" in raw:
+        return "; put it between `[` and `]`"
+    step, pair = next(iter(raw.items())) if isinstance(raw, dict) and raw else ("", None)
+    if not (str(step).isdigit() and isinstance(pair, list) and len(pair) == 2):
+        return ""
+    return f"; write `- {{step: {step}, within: [{pair[0]}, {pair[1]}]}}`, a line for each step"
 
 
 def _schema(metric: Metric) -> dict[str, Any]:
@@ -52,11 +80,21 @@ class Bands(FigureCondition):
     scale: Scale
 
     keyword = "bands"
-    keys = (Key("bands", "At each of these checkpoints the figure lies in that checkpoint's band.", _read, _schema),)
+    keys = (
+        Key(
+            "bands",
+            "At each of these checkpoints the figure lies in that checkpoint's band.",
+            _read,
+            _schema,
+            ("per_step", "by_step", "schedule", "steps_within", "ranges"),
+        ),
+    )
 
     @classmethod
-    def quantities(cls, given: Mapping[str, Any]) -> Iterable[Quantity]:
-        return [edge for pair in given["bands"].values() for edge in pair]
+    def demands(cls, given: Mapping[str, Any]) -> Iterable[Demand]:
+        for index, (low, high) in enumerate(given["bands"].values()):
+            yield Demand(("bands", index, "within", 0), low, "lower")
+            yield Demand(("bands", index, "within", 1), high, "upper")
 
     @classmethod
     def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
@@ -80,6 +118,10 @@ class Bands(FigureCondition):
             if fault:
                 return f"at {place.text}, `{band.text}`, {fault}"
         return None
+
+    def slack(self, low: float, high: float) -> str | None:
+        sentences = ((place, band.slack(low, high)) for place, band in self.bands.items())
+        return next((f"at {place.text}, {slack}" for place, slack in sentences if slack), None)
 
     def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
         if metric.trivial_at is None:

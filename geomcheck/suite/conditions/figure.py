@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.record import Record
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, Offence
+from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Condition, Expectation, Finding
 from geomcheck.suite.groups import Groups, fold_groups, gaps
 from geomcheck.suite.language.places import At
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, Tolerance, tolerance
-from geomcheck.suite.sampling import Question, Sample, fused_warning, rounding_warning, sample
+from geomcheck.suite.sampling import Question, Sample, Subject, fused_warning, rounding_warning, sample
 from geomcheck.suite.verdict import Observed, Unanswerable, Worst
 
 WORST = 5
@@ -36,12 +38,14 @@ class Key:
         about: what it demands, in one sentence for editors.
         read: its value from a plain YAML value, in the unit of the metric. Raises Refusal.
         schema: the JSON Schema of its value for a metric, with ``examples``.
+        synonyms: what people write for the key, in snake_case.
     """
 
     name: str
     about: str
     read: Callable[[Any, Unit], Any]
     schema: Callable[[Metric], dict[str, Any]]
+    synonyms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,14 +116,20 @@ class FigureCondition(Condition):
         return cls.tolerant
 
     @classmethod
-    def quantities(cls, given: Mapping[str, Any]) -> Iterable[Quantity]:
-        """The figures among the values of its keys: whether they are in percent decides how all are shown."""
-        return [value for value in given.values() if isinstance(value, Quantity)]
+    def demands(cls, given: Mapping[str, Any]) -> Iterable[Demand]:
+        """The figures among the values of its keys. Each must lie in the range of the metric's figure, and whether
+        they are in percent decides how all are shown."""
+        return [Demand((key,), value) for key, value in given.items() if isinstance(value, Quantity)]
 
     @classmethod
     @abstractmethod
     def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
         """The condition with these values of its keys, and of `tolerance` as it is written. Raises Refusal."""
+
+    @property
+    def tolerated(self) -> Tolerance | None:
+        """How far figures may be off, where it has a tolerance."""
+        return None
 
     @abstractmethod
     def find(self, case: Case) -> Finding:
@@ -129,13 +139,19 @@ class FigureCondition(Condition):
         """Why it says nothing about `count` figures (None: any number) from `low` to `high`, or None."""
         return None
 
+    def slack(self, low: float, high: float) -> str | None:
+        """Which of its bounds no figure from `low` to `high` reaches, in a sentence; or None."""
+        return None
+
     def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
         """What makes no sense beside it in the statement: of `metric`, at these checkpoints."""
         return ()
 
     def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:
         (question,) = self.questions(expectation)
-        found = sample(question, record, question.settle(record))
+        subject = question.settle(record)
+        self.require_doubt(question, subject)
+        found = sample(question, record, subject)
         _require_storage(expectation, found)
         groups = fold_groups(found, expectation)
         warnings = (
@@ -143,17 +159,23 @@ class FigureCondition(Condition):
             *fused_warning(found.used.values()),
             *gaps(groups, found, expectation),
         )
-        self._require_doubt(question, found)
+        warnings = (*warnings, *self._doubt(question, found.used.values(), len(found.cells)))
         finding = self.find(Case(expectation, record, reference, question, found, groups))
         return replace(finding, warnings=(*warnings, *finding.warnings))
 
-    def _require_doubt(self, question: Question, found: Sample) -> None:
-        """Raise Unanswerable where it holds, or fails, whatever weights of these shapes do."""
-        ranges = {question.metric.range(question.params, weight.shape) for weight in found.used.values()}
+    def require_doubt(self, question: Question, subject: Subject) -> None:
+        self._doubt(question, subject.weights, len(subject.points))
+
+    def _doubt(self, question: Question, weights: Iterable[Weight], count: int) -> tuple[str, ...]:
+        """Raise Unanswerable where it holds, or fails, whatever weights of these shapes do at `count` checkpoints; a
+        sentence where only one of its bounds does."""
+        ranges = {question.metric.range(question.params, weight.shape) for weight in weights}
         low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-        fault = self.fault(low, high, len(found.cells))
+        fault = self.fault(low, high, count)
         if fault:
             raise Unanswerable(f"`{self.text}` {fault}, of weights of these shapes")
+        slack = self.slack(low, high)
+        return (f"{slack}, of weights of these shapes",) if slack else ()
 
 
 def read_tolerance(raw: Any, unit: Unit) -> Tolerance:

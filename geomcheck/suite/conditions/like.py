@@ -17,7 +17,7 @@ from geomcheck.suite.expectation import Expectation, Finding
 from geomcheck.suite.groups import Groups, fold_groups
 from geomcheck.suite.language.fields import word, word_schema
 from geomcheck.suite.language.places import ALL
-from geomcheck.suite.language.quantities import Quantity, Scale, Tolerance
+from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, Tolerance
 from geomcheck.suite.likeness import start_difference, weight_difference
 from geomcheck.suite.sampling import Question, Sample, Subject, sample
 from geomcheck.suite.verdict import Observed, Unanswerable
@@ -25,8 +25,19 @@ from geomcheck.suite.verdict import Observed, Unanswerable
 REFERENCES = {"reference": "The run or record of --geom-reference, at the checkpoint of the same progress."}
 
 
-def _key(name: str, about: str) -> Key:
-    return Key(name, about, lambda raw, _unit: word(raw, REFERENCES), lambda _metric: word_schema(REFERENCES))
+_LIKE = ("compare", "compare_to", "same_as", "similar", "similar_to", "reference", "baseline", "matches", "as")
+_UNLIKE = ("differs", "different", "differs_from", "not_like", "dissimilar")
+
+
+def _reference(raw: Any, _unit: Unit) -> str:
+    try:
+        return word(raw, REFERENCES)
+    except Refusal as refusal:
+        raise Refusal(f"{refusal}; which run that is, --geom-reference=PATH says") from None
+
+
+def _key(name: str, about: str, *synonyms: str) -> Key:
+    return Key(name, about, _reference, lambda _metric: word_schema(REFERENCES), synonyms)
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Like(FigureCondition):
     keyword = "like"
     tolerant = True
     by_progress = True
-    keys = (_key("like", "Compare with the reference run at matching progress."),)
+    keys = (_key("like", "Compare with the reference run at matching progress.", *_LIKE),)
 
     @classmethod
     def of(cls, given: Mapping[str, Any], tolerance: Any, unit: Unit, scale: Scale) -> Self:
@@ -48,6 +59,10 @@ class Like(FigureCondition):
     @property
     def percent(self) -> bool:
         return self.scale.percent
+
+    @property
+    def tolerated(self) -> Tolerance:
+        return self.tolerance
 
     @property
     def compares(self) -> bool:
@@ -95,7 +110,10 @@ class Like(FigureCondition):
         return replace(finding, lacking=companion.lacking, warnings=companion.warnings)
 
     def _covers(self, low: float, high: float) -> bool:
-        return not self.tolerance.relative and self.tolerance.amount >= high - low
+        amount = self.tolerance.amount
+        if self.tolerance.relative:
+            return low > 0 and (1 + amount) * low >= high and (1 - amount) * high <= low
+        return amount >= high - low
 
 
 class Unlike(Like):
@@ -103,7 +121,7 @@ class Unlike(Like):
 
     keyword = "unlike"
     verbs = ("is", "is not")
-    keys = (_key("unlike", "Differ from the reference run at matching progress by more than `tolerance`."),)
+    keys = (_key("unlike", "Differ from the reference run at matching progress by more than `tolerance`.", *_UNLIKE),)
 
     @property
     def text(self) -> str:

@@ -27,7 +27,7 @@ from geomcheck.suite.expectation import Expectation, Finding
 from geomcheck.suite.language import fields
 from geomcheck.suite.language.document import Node
 from geomcheck.suite.language.places import LAST, At
-from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, quantity, ratio, spelled
+from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, quantity, spelled, wide_share
 from geomcheck.suite.language.statement import TEXT_SCHEMA, TEXTS_SCHEMA, Statement, Text
 from geomcheck.suite.sampling import Question
 from geomcheck.suite.verdict import Bounds, Observed, Worst
@@ -64,9 +64,11 @@ def _not_negative(read: Callable[[Any], float], what: str, raw: Any) -> float:
     return value
 
 
-_SHARE = fields.read_by(partial(quantity, unit=Unit.FRACTION), fields.RATIO_SCHEMA)
+_SHARE = fields.read_by(wide_share, fields.RATIO_SCHEMA)
 _GAIN = fields.read_by(partial(_not_negative, _number, "a gain that is asked for"), {"type": "number", "minimum": 0})
-_MARGIN = fields.read_by(partial(_not_negative, ratio, "a margin above random channels"), fields.RATIO_SCHEMA)
+_MARGIN = fields.read_by(
+    partial(_not_negative, lambda raw: wide_share(raw).value, "a margin above random channels"), fields.RATIO_SCHEMA
+)
 
 
 class SufficiencyStatement(Statement):

@@ -53,6 +53,7 @@ class Trend(FigureCondition):
             "How the figure moves over the checkpoints.",
             read=lambda raw, _unit: word(raw, DIRECTIONS),
             schema=lambda _metric: word_schema(DIRECTIONS),
+            synonyms=("direction", "monotone", "monotonic", "slope", "shape", "trajectory", "moves"),
         ),
     )
 
@@ -65,14 +66,16 @@ class Trend(FigureCondition):
         direction = given["trend"]
         if direction != "flat":
             return cls(direction, Tolerance(0.0) if tolerance is None else read_tolerance(tolerance, unit), scale)
-        try:
+        with Refusal.at("tolerance"):
             return cls(direction, flatness(tolerance), scale)
-        except Refusal as refusal:
-            raise Refusal(f"{refusal} of the mean", path=("tolerance",)) from None
 
     @property
     def percent(self) -> bool:
         return self.scale.percent
+
+    @property
+    def tolerated(self) -> Tolerance:
+        return self.tolerance
 
     @property
     def text(self) -> str:
@@ -98,6 +101,11 @@ class Trend(FigureCondition):
     def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
         if at.single:
             yield Refusal(f"a trend needs two checkpoints or more, and `at: {at.text}` selects one", path=("at",))
+        if self.direction == "rising" and self.tolerance.relative and self.tolerance.amount > 1:
+            low, _ = metric.range(params)
+            if low >= 0:
+                message = f"a tolerance of {self.tolerance.text} cannot fail: no figure drops by more than 100%"
+                yield Refusal(message, path=("tolerance",))
 
     def judge_series(self, series: Sequence[float]) -> tuple[bool, ...]:
         """Which points of the series are as demanded; the series holds when all are."""

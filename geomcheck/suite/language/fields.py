@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -38,6 +39,25 @@ PROGRESS_SCHEMA: Schema = {
 _GLOBS_SCHEMA: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
 
+_SAME = {
+    "error": ("fatal", "critical", "fail", "failure", "high", "err", "must"),
+    "warn": ("medium", "should"),
+    "info": ("low", "note", "notice", "debug"),
+    "mean": ("avg", "average"),
+    "max": ("maximum", "largest"),
+    "min": ("minimum", "smallest"),
+    "p95": ("95%", "quantile", "percentile", "p99", "p90"),
+    "rising": ("up", "upward", "upwards", "increase", "increasing", "grows", "growing", "ascending", "monotone"),
+    "falling": ("down", "downward", "downwards", "decrease", "decreasing", "shrinking", "descending"),
+    "flat": ("stable", "constant", "steady", "level", "plateau", "none"),
+    "run": ("all", "model", "global"),
+    "layer": ("block",),
+    "module": ("type", "kind", "projection"),
+    "weight": ("matrix", "tensor", "parameter", "param"),
+}
+"""Other words for the words of suites."""
+
+
 def word_schema(words: Collection[str]) -> Schema:
     """The schema of one of `words`, with their meanings where `words` maps to them."""
     meanings = {"enumDescriptions": list(words.values())} if isinstance(words, Mapping) else {}
@@ -58,8 +78,23 @@ def word(raw: Any, words: Collection[str]) -> str:
     """Read one of `words`. Raises Refusal."""
     if isinstance(raw, str) and raw in words:
         return raw
-    hint = did_you_mean(raw, tuple(words)) if isinstance(raw, str) else ""
+    hint = ""
+    if isinstance(raw, str):
+        meant = [known for known in words if raw.lower() in _SAME.get(known, ())]
+        hint = f"; did you mean `{meant[0]}`?" if meant else did_you_mean(raw, tuple(words))
     raise Refusal(f"found {spelled(raw)}; allowed: {', '.join(words)}{hint}")
+
+
+@dataclass(frozen=True)
+class AlsoCalled:
+    """What people write for a key that has another name here; an annotation of its field."""
+
+    words: tuple[str, ...]
+
+
+def called(*words: str) -> AlsoCalled:
+    """An annotation: what people write for this key."""
+    return AlsoCalled(words)
 
 
 def quantity_schema(metric: Metric, end: int = 0) -> Schema:

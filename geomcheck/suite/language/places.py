@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from geomcheck.diagnostics.declaration import Unit
 from geomcheck.record.points import MATCHING_PROGRESS, fraction, locate, matches, nearest
 from geomcheck.record.record import Point
-from geomcheck.suite.language.quantities import Refusal, did_you_mean, quantity, share_text, spelled
+from geomcheck.suite.language.quantities import Refusal, Refusals, did_you_mean, quantity, share_text, spelled, unquoted
 from geomcheck.suite.verdict import Unanswerable
 
 PLACES = {
@@ -22,6 +23,13 @@ PLACES = {
 
 SHOWN = 12
 """Checkpoints that a sentence lists."""
+_SAME = {
+    "first": ("start", "begin", "beginning", "initial", "earliest", "0"),
+    "last": ("end", "final", "latest", "newest", "finish", "-1", "best"),
+    "previous": ("prev", "before"),
+    "all": ("every", "each", "any", "always", "*", "everywhere"),
+}
+"""Other words for the words for checkpoints."""
 
 _ALLOWED = "`first`, `last`, `{step: N}`, `{progress: 20%}`"
 _IN_SPAN = {"from": "{{from: {}, ...}}", "to": "{{..., to: {}}}"}
@@ -212,18 +220,25 @@ def parse_place(raw: Any, *, previous: bool = False, allowed: str = _ALLOWED, fo
     if isinstance(raw, str):
         if raw in words:
             return Place(raw)
-        meant = _meant_progress(raw, form) or did_you_mean(raw, words)
-        raise Refusal(f"`{raw}` is not a checkpoint; allowed: {allowed}{meant}")
+        raise Refusal(f"`{raw}` is not a checkpoint; allowed: {allowed}{_meant(raw, form, words)}")
     if not isinstance(raw, dict) or len(raw) != 1:
-        raise Refusal(f"found {spelled(raw)} for a checkpoint; allowed: {allowed}")
+        hint = "; for several checkpoints, write `{from: ..., to: ...}` or `bands`" if isinstance(raw, list) else ""
+        hint = _meant(str(raw), form, words) if isinstance(raw, int | float) else hint
+        hint = "; it is one of them, not several" if isinstance(raw, dict) and raw else hint
+        raise Refusal(f"found {spelled(raw)} for a checkpoint; allowed: {allowed}{hint}")
     ((key, value),) = raw.items()
     if key == "step":
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise Refusal(f"a step is an integer >= 0; found {spelled(value)}", path=("step",))
+            raise Refusal(f"a step is an integer >= 0; found {spelled(value)}{_meant_step(value)}", path=("step",))
         return Place(step=value)
     if key == "progress":
         return Place(progress=_progress(value))
-    raise Refusal(f"unknown key `{key}` for a checkpoint; allowed: {allowed}{did_you_mean(key, ('step', 'progress'))}")
+    hint = (
+        "; epochs are not counted: the last checkpoint of an epoch has a step" if str(key).startswith("epoch") else ""
+    )
+    hint = f"; did you mean `{key}`, without braces?" if key in words and value is None else hint
+    hint = hint or did_you_mean(key, ("step", "progress"))
+    raise Refusal(f"unknown key `{key}` for a checkpoint; allowed: {allowed}{hint}")
 
 
 def parse_at(raw: Any) -> At:
@@ -232,6 +247,8 @@ def parse_at(raw: Any) -> At:
         return ALL
     if isinstance(raw, dict) and ("from" in raw or "to" in raw):
         return _parse_span(raw)
+    if isinstance(raw, str) and raw.lower() in _SAME["all"]:
+        raise Refusal(f"`{raw}` is not a checkpoint; did you mean `all`?")
     place = parse_place(raw, allowed=f"`all`, {_ALLOWED} or `{{from: ..., to: ...}}`")
     return At(place, place, single=True)
 
@@ -241,9 +258,10 @@ def _parse_span(raw: dict[str, Any]) -> At:
     if unknown:
         raise Refusal(f"unknown key `{unknown[0]}` beside `from` and `to`")
     ends = []
-    for key, default in (("from", FIRST), ("to", LAST)):
-        with Refusal.at(key):
-            ends.append(parse_place(raw[key], form=_IN_SPAN[key]) if key in raw else default)
+    with Refusals() as refusals:
+        for key, default in (("from", FIRST), ("to", LAST)):
+            with refusals.at(key):
+                ends.append(parse_place(raw[key], form=_IN_SPAN[key]) if key in raw else default)
     start, stop = ends
     if _after(start, stop):
         raise Refusal(f"`from` ({start.text}) comes after `to` ({stop.text})")
@@ -260,8 +278,32 @@ def _progress(raw: Any) -> str:
     with Refusal.at("progress"):
         value = quantity(raw, Unit.FRACTION).value
     if not 0 <= value <= 1:
-        raise Refusal(f"progress goes from 0% to 100%; found {spelled(raw)} (20 percent is `20%`)", path=("progress",))
+        meant = isinstance(raw, int | float) and 1 < value <= 100
+        hint = f"; did you mean `{raw}%`?" if meant else ""
+        raise Refusal(f"progress goes from 0% to 100%; found {spelled(raw)}{hint}", path=("progress",))
     return share_text(value)
+
+
+def _meant(raw: str, form: str, words: tuple[str, ...]) -> str:
+    """A hint of what `raw` may mean as a checkpoint: another word, a share of the training, a step."""
+    if (
+        word := next((word for word, others in _SAME.items() if word in words and raw.lower() in others), None)
+    ) is None:
+        step = re.fullmatch(r"(?:\w*?(?:step|checkpoint|ckpt|iter)\w*?[-_: =]*)?(\d+)", raw.strip(), re.IGNORECASE)
+        place = f"{{step: {step[1]}}}" if step else ""
+        return (
+            f"; did you mean `{form.format(place)}`?"
+            if place
+            else _meant_progress(raw, form) or did_you_mean(raw, words)
+        )
+    return f"; did you mean `{word}`?"
+
+
+def _meant_step(raw: Any) -> str:
+    span = re.fullmatch(r"\s*(\d+)\s*(?:-|–|\.\.+|to|:)\s*(\d+)\s*", raw) if isinstance(raw, str) else None
+    if span:
+        return f"; a span is written `{{from: {{step: {span[1]}}}, to: {{step: {span[2]}}}}}`"
+    return "; for several checkpoints, write `bands`" if isinstance(raw, list) else unquoted(raw)
 
 
 def _meant_progress(raw: str, form: str) -> str:

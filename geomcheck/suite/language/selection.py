@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from geomcheck.checkpoints.weights import Weight
-from geomcheck.suite.language.quantities import Refusal, did_you_mean, spelled
+from geomcheck.suite.language.quantities import Refusal, Refusals, did_you_mean, spelled
 from geomcheck.suite.verdict import Unanswerable
 
 ROLES = {
@@ -18,6 +19,14 @@ ROLES = {
     "all": "Every matrix.",
 }
 """The words for weights, with their meanings."""
+
+_SAME = {
+    "include": ("only", "match", "names", "select", "in"),
+    "exclude": ("not", "skip", "except", "ignore", "without"),
+}
+
+_REGEX = re.compile(r"^\.\*|^\^|\$$|\.\+|\\[.dwsbSWD]|\|")
+"""What regular expressions have, and names of runs and weights do not."""
 
 _ALLOWED = "`attention`, `mlp`, `linear`, `all` or `{include: [globs], exclude: [globs]}`"
 
@@ -71,18 +80,17 @@ def parse_selection(raw: Any) -> Selection:
     if isinstance(raw, str):
         if raw in ROLES:
             return Selection(raw)
-        raise Refusal(f"`{raw}` names no set of weights; allowed: {_ALLOWED}{did_you_mean(raw, [*ROLES])}")
+        looks_like_name = re.search(r"[*?\[._\d]", raw)
+        meant = f'; did you mean `{{include: ["{starred(raw)}"]}}`?' if looks_like_name else ""
+        raise Refusal(f"`{raw}` names no set of weights; allowed: {_ALLOWED}{meant or did_you_mean(raw, [*ROLES])}")
     if not isinstance(raw, dict) or not raw:
-        raise Refusal(f"found {spelled(raw)} for weights; allowed: {_ALLOWED}")
-    keys = ("include", "exclude")
-    for key, value in raw.items():
-        if key not in keys:
-            raise Refusal(f"unknown key `{key}` for weights; allowed: {_ALLOWED}{did_you_mean(key, keys)}")
-        if not isinstance(value, list) or not value:
-            raise Refusal(f"`{key}` is a list of globs; found {spelled(value)}", path=(key,))
-        for index, glob in enumerate(value):
-            if not isinstance(glob, str) or not glob:
-                raise Refusal(f"a glob is a text; found {spelled(glob)}", path=(key, index))
+        both = isinstance(raw, list) and sorted(map(str, raw)) == ["attention", "mlp"]
+        hint = "; did you mean `linear`, which is both?" if both else ""
+        raise Refusal(f"found {spelled(raw)} for weights; allowed: {_ALLOWED}{hint}")
+    with Refusals() as refusals:
+        for key, value in raw.items():
+            with refusals.at(key):
+                _require_globs(key, value)
     return Selection(include=tuple(raw.get("include", ())), exclude=tuple(raw.get("exclude", ())))
 
 
@@ -100,6 +108,7 @@ def parse_words(text: str) -> Selection:
             raise Refusal(f"`{text}` has an empty glob; write globs with commas between them")
         if not _is_glob(word):
             raise Refusal(f"`{word}` stands beside other words; give one role ({', '.join(ROLES)}), or globs alone")
+        require_glob(word, word.removeprefix("!"))
     exclude = tuple(word.removeprefix("!") for word in words if word.startswith("!"))
     return Selection(include=tuple(word for word in words if not word.startswith("!")), exclude=exclude)
 
@@ -109,12 +118,49 @@ def _is_glob(word: str) -> bool:
     return word.startswith("!") or any(character in word for character in "*?[.")
 
 
+def _require_globs(key: str, value: Any) -> None:
+    keys = ("include", "exclude")
+    if key not in keys:
+        meant = next((known for known, others in _SAME.items() if key in others), None)
+        hint = f"; did you mean `{meant}`?" if meant else did_you_mean(key, keys)
+        raise Refusal(f"unknown key `{key}` for weights; allowed: {_ALLOWED}{hint}")
+    if not isinstance(value, list) or not value:
+        hint = f'; did you mean `["{value}"]`?' if isinstance(value, str) and value else ""
+        raise Refusal(f"`{key}` is a list of globs; found {spelled(value)}{hint}")
+    with Refusals() as refusals:
+        for index, glob in enumerate(value):
+            with refusals.at(index):
+                if not isinstance(glob, str) or not glob:
+                    raise Refusal(f"a glob is a text; found {spelled(glob)}")
+                require_glob(glob, glob)
+
+
+def require_glob(written: str, glob: str) -> None:
+    """Refuse what is a regular expression, or has typographic quotes, and so would match nothing without a word.
+
+    Raises Refusal.
+    """
+    if glob[:1] in "\u201c\u201d\u2018\u2019\u00ab\u00bb" or glob[-1:] in "\u201c\u201d\u2018\u2019\u00ab\u00bb":
+        raise Refusal(f'`{written}` has typographic quotes, which YAML takes as letters; write `"{glob[1:-1]}"`')
+    if _REGEX.search(glob):
+        words = [part for part in re.split(r"[\^$|()]+|\.[*+?]|\\.[*+]?", glob) if part]
+        meant = " or ".join(f'`"{"!" if written != glob else ""}*{word}*"`' for word in words) or '`"*"`'
+        raise Refusal(f"`{written}` is a regular expression, and patterns are globs; did you mean {meant}?")
+
+
+def starred(glob: str) -> str:
+    """`glob` so that it matches a part of a name."""
+    return glob if set(glob) & set("*?[") else f"*{glob}*"
+
+
 def _require_match(glob: str, matrices: list[Weight], weights: Mapping[str, Weight]) -> None:
     if any(fnmatchcase(weight.name, glob) for weight in matrices):
         return
     if any(fnmatchcase(name, glob) for name in weights):
         raise Unanswerable(f"`{glob}` matches only weights that are not matrices; diagnostics are of matrices")
-    close = did_you_mean(glob, tuple(weights))
+    part = starred(glob)
+    inside = part != glob and any(fnmatchcase(weight.name, part) for weight in matrices)
+    close = f"; globs match whole names: did you mean `{part}`?" if inside else did_you_mean(glob, tuple(weights))
     raise Unanswerable(f"`{glob}` matches no weight of the run{_examples(weight.name for weight in matrices)}{close}")
 
 

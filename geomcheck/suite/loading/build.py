@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.errors import Problem
 from geomcheck.suite.conditions import FigureCondition, SubjectCondition, load_conditions
+from geomcheck.suite.conditions.limits import Demand, beyond
 from geomcheck.suite.conditions.profile import PAPER, Profile
 from geomcheck.suite.expectation import Condition, Expectation
 from geomcheck.suite.language.document import Node
+from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.places import FIRST, PREVIOUS, parse_place
-from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, closest, did_you_mean, spelled
+from geomcheck.suite.language.quantities import Refusal, Scale, Tolerance, spelled
 from geomcheck.suite.language.selection import Selection
-from geomcheck.suite.language.statement import Statement, keys_of, validate
+from geomcheck.suite.language.statement import Statement, keys_of, meant_key, validate, validate_rest
 from geomcheck.suite.loading.grammar import MetricStatement, statement_model, unsettled_model
 
 BF16_ETA = 2.0**-8
 """From here on the relative tolerance is wider than the gap between adjacent bf16 numbers."""
+
+_PARAMETERS = "; a metric's parameters are keys of the expectation, beside `metric`"
+_ELSEWHERE = {
+    **dict.fromkeys(("params", "parameters", "args", "kwargs", "options", "with"), _PARAMETERS),
+    "condition": "; a condition is a key of its own, such as `above: 3`",
+}
 
 Built = tuple[Expectation | None, list[Problem]]
 """An expectation, or None with what is wrong."""
@@ -32,8 +41,8 @@ def build(node: Node, selection: Selection, profiles: tuple[Profile, ...] = PAPE
         profiles: what the suite's `regime` expectations compare with.
     """
     if not isinstance(node.value, dict):
-        found = spelled(node.plain())
-        return None, [Problem(node.position, f"an expectation is a mapping with `id` and `metric`; found {found}")]
+        said = f"an expectation is a mapping with `id` and `metric`; found {spelled(node.plain())}"
+        return None, [Problem(node.position, said + _meant_mapping(node.value))]
     name = node.text("id")
     what = "this expectation" if name is None else f"expectation {spelled(name)}"
     unsettled = _unsettled(node, what)
@@ -56,11 +65,33 @@ def _unsettled(node: Node, what: str) -> Problem | None:
         return None if given is None else Problem(node.value[other].key, message)
     if given is None:
         listed = " or ".join(f"`{key}`" for key in conditions.instead)
-        return Problem(node.position, f"{what} needs `metric` (or {listed}); metrics: {', '.join(names)}")
+        metric = next((key for key in node.value if key in names), None)
+        hint = f"; did you mean `metric: {metric}`?" if metric else f"; metrics: {', '.join(names)}"
+        glued = next((key.partition(":") for key in node.value if key.startswith("metric:")), None)
+        hint = f"; a space is missing after the colon: `metric: {glued[2]}`" if glued else hint
+        return Problem(node.position, f"{what} needs `metric` (or {listed}){hint}")
+    if isinstance(given.value, list | dict):
+        several = "; write " + ("an expectation for each" if isinstance(given.value, list) else "the name alone")
+        return Problem(given.position, f"`metric` is one name; found {spelled(given.plain())}{several}")
     if given.value in names:
         return None
-    message = f"unknown metric {spelled(given.plain())}; metrics: {', '.join(names)}"
-    return Problem(given.position, message + did_you_mean(given.plain(), names))
+    if given.value in conditions.instead:
+        return Problem(given.position, f"`{given.value}` stands instead of `metric`: write `{given.value}: ...`")
+    return Problem(given.position, f"unknown metric {spelled(given.plain())}{metric_hint(given.value, names)}")
+
+
+def _meant_mapping(raw: Any) -> str:
+    """A hint where an expectation is one line of text."""
+    if not isinstance(raw, str):
+        return ""
+    key = re.match(r"(id|metric|regime):(\S+)", raw)
+    if key:
+        return f"; a space is missing after the colon: `{key[1]}: {key[2]}`"
+    first = re.match(r"\w*", raw)
+    known = first is not None and first.group() in load_metrics()
+    return (
+        f"; write `id: ...`, `metric: {first.group()}` and a condition such as `above: 20`" if first and known else ""
+    )
 
 
 def _about_subject(
@@ -79,36 +110,56 @@ def _about_subject(
 
 def _about_figure(metric: Metric, node: Node, selection: Selection, what: str) -> Built:
     model = statement_model(metric.name)
-    statement, problems = validate(model, node, what=what)
-    problems += _several(node, what) or _tolerance_problems(node, what, keys_of(model))
+    statement, problems = validate(model, node, what=what, elsewhere=_ELSEWHERE)
+    problems += _several(node, what) or _tolerance_problems(node, what, model)
     if problems:
+        return None, [*problems, *_further(metric, *validate_rest(model, node))]
+    condition, problems = _condition(metric, statement, node)
+    if condition is None or problems:
         return None, problems
+    fold = cast(Fold, statement.fold or metric.fold)
+    allow, params = statement.allow or 0.0, statement.parameters(metric)
+    return _expectation(
+        statement, node, selection, metric.name, condition, params=params, per=statement.per, fold=fold, allow=allow
+    ), []
+
+
+def _further(metric: Metric, statement: MetricStatement | None, rest: Node) -> list[Problem]:
+    """What is wrong with what an expectation says beside keys that are wrong, as far as it has a condition."""
+    given = _stated(rest)
+    kinds = {load_conditions().by_key[key] for key in given}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if statement is None or kind is None or not issubclass(kind, FigureCondition):
+        return []
+    written = {key: rest.value[key].value for key in given}
+    if kind.tolerant and "tolerance" not in rest.value and kind.needs_tolerance(written):
+        return _beyond(metric, statement.parameters(metric), list(kind.demands(statement.given(kind))), None, rest)
+    return _condition(metric, statement, rest)[1]
+
+
+def _condition(metric: Metric, statement: MetricStatement, node: Node) -> tuple[FigureCondition | None, list[Problem]]:
+    """The condition that a statement states, and what is wrong with it."""
     (kind,) = {load_conditions().by_key[key] for key in _stated(node)}
     assert issubclass(kind, FigureCondition)
     given, params = statement.given(kind), statement.parameters(metric)
-    figures = list(kind.quantities(given))
-    scale = Scale(metric.unit, percent=any(f.percent for f in figures) if figures else metric.is_share)
+    demands = list(kind.demands(given))
+    scale = Scale(metric.unit, percent=any(d.figure.percent for d in demands) if demands else metric.is_share)
     try:
         condition = kind.of(given, statement.tolerance, metric.unit, scale)
     except Refusal as refusal:
         key = f"`{refusal.path[0]}`: " if refusal.path else ""
-        return None, [Problem(node.locate(refusal.path), f"{key}{refusal}")]
-    problems = [
+        refused = Problem(node.locate(refusal.path), f"{key}{refusal}")
+        return None, [refused, *_beyond(metric, params, demands, None, node)]
+    problems = list(_idle_conditions(condition, metric, params, demands, node))
+    problems += [
         Problem(node.locate(refusal.path, key=True), str(refusal))
         for refusal in (
-            *_idle_conditions(condition, metric, params, figures, node),
             *_idle_keys(statement, condition),
             *condition.contradictions(statement.at, metric, params),
             *_contradictions(statement, metric, params),
         )
     ]
-    if problems:
-        return None, problems
-    fold = cast(Fold, statement.fold or metric.fold)
-    allow = statement.allow or 0.0
-    return _expectation(
-        statement, node, selection, metric.name, condition, params=params, per=statement.per, fold=fold, allow=allow
-    ), []
+    return condition, problems
 
 
 def _expectation(
@@ -142,11 +193,13 @@ def _several(node: Node, what: str) -> list[Problem]:
     return [Problem(node.value[given[1]].key, message)]
 
 
-def _tolerance_problems(node: Node, what: str, allowed: list[str]) -> Iterable[Problem]:
+def _tolerance_problems(node: Node, what: str, model: type[MetricStatement]) -> Iterable[Problem]:
     """Where there is no condition, though no unknown key looks like one; where `tolerance` is missing, or idle."""
     conditions, given = load_conditions(), _stated(node)
+    unknown = [key for key in node.value if key not in keys_of(model)]
+    meant = {meant_key(model, key.partition(":")[0]) for key in unknown}
     if not given:
-        if not any(closest(key, allowed) in conditions.by_key for key in node.value if key not in allowed):
+        if not meant & {*conditions.by_key} and "condition" not in unknown:
             yield Problem(node.position, f"{what} has no condition; one of: {', '.join(conditions.by_key)}")
         return
     kind = conditions.by_key[given[0]]
@@ -154,19 +207,31 @@ def _tolerance_problems(node: Node, what: str, allowed: list[str]) -> Iterable[P
     if "tolerance" in node.value and not kind.tolerant:
         message = f"`tolerance` goes with {', '.join(conditions.tolerant)}, not with `{given[0]}`"
         yield Problem(node.value["tolerance"].key, message)
-    elif "tolerance" not in node.value and kind.needs_tolerance({key: node.value[key].value for key in given}):
+    elif not {"tolerance"} & {*node.value, *meant} and kind.needs_tolerance(
+        {key: node.value[key].value for key in given}
+    ):
         message = f"`{given[0]}` needs a `tolerance`: an amount, or a percentage such as `10%`"
         yield Problem(node.value[given[0]].key, message)
 
 
 def _idle_conditions(
-    condition: FigureCondition, metric: Metric, params: Mapping[str, Any], figures: list[Quantity], node: Node
-) -> Iterable[Refusal]:
-    fault = condition.fault(*metric.range(params))
+    condition: FigureCondition, metric: Metric, params: Mapping[str, Any], demands: list[Demand], node: Node
+) -> Iterable[Problem]:
+    """Each bound that decides nothing, or else the condition as a whole."""
+    idle = _beyond(metric, params, demands, condition.tolerated, node)
+    yield from idle
+    fault = None if idle else condition.fault(*metric.range(params))
     if fault:
-        meant = [f"{f.value:.10g}" for f in figures if not f.percent and 1 < f.value <= 100 and metric.is_share]
-        hint = f"; {meant[0]} percent is `{meant[0]}%`" if meant else ""
-        yield Refusal(f"`{condition.text}` {fault}{hint}", path=(_stated(node)[0],))
+        yield Problem(node.value[_stated(node)[0]].key, f"`{condition.text}` {fault}")
+
+
+def _beyond(
+    metric: Metric, params: Mapping[str, Any], demands: list[Demand], tolerance: Tolerance | None, node: Node
+) -> list[Problem]:
+    low, high = metric.range(params)
+    scale = Scale(metric.unit, percent=metric.is_share or any(demand.figure.percent for demand in demands))
+    found = beyond(demands, tolerance, low, high, scale)
+    return [Problem(node.locate(refusal.path), str(refusal)) for refusal in found]
 
 
 def _idle_keys(statement: MetricStatement, condition: FigureCondition) -> Iterable[Refusal]:

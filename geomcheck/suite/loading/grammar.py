@@ -12,8 +12,8 @@ from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import UsageError
 from geomcheck.suite.conditions import FigureCondition, Key, load_conditions
 from geomcheck.suite.language import fields
-from geomcheck.suite.language.quantities import Refusal, ratio, spelled
-from geomcheck.suite.language.selection import DEFAULT, Selection
+from geomcheck.suite.language.quantities import Refusal, Refusals, ratio, spelled, unquoted
+from geomcheck.suite.language.selection import DEFAULT, Selection, require_glob, starred
 from geomcheck.suite.language.statement import STRICT, TEXTS_SCHEMA, Slug, Statement, Text
 from geomcheck.suite.loading.parameters import parameters_of
 
@@ -40,22 +40,49 @@ _FORMATS = {
 }
 
 
+_SAME_FORMAT = {
+    **{"bfloat16": "bf16", "float16": "fp16", "half": "fp16"},
+    **{"float32": "fp32", "float": "fp32", "float64": "fp64", "double": "fp64"},
+}
+_FOLD = ("agg", "aggregate", "aggregation", "reduce", "reduction", "average", "combine", "over_weights")
+_TOLERANCE = (
+    "tol",
+    "atol",
+    "rtol",
+    "delta",
+    "epsilon",
+    "eps",
+    "margin",
+    "error",
+    "slack",
+    "plus_minus",
+    "within_percent",
+)
+
+
 def _version(raw: Any) -> int:
     if isinstance(raw, bool) or raw != FORMAT:
-        raise Refusal(f"unknown format version {spelled(raw)}; this geomcheck reads `geomcheck: {FORMAT}`")
+        said = f"unknown format version {spelled(raw)}; this geomcheck reads `geomcheck: {FORMAT}`"
+        raise Refusal(f"{said}{unquoted(raw)}")
     return FORMAT
 
 
 def _allowance(raw: Any) -> float:
     value = ratio(raw)
     if not 0 <= value < 1:
-        raise Refusal(f"`allow` is a share of the groups, from 0% to below 100%; found {spelled(raw)}")
+        meant = f"; did you mean `{raw}%`?" if isinstance(raw, int | float) and 1 <= value < 100 else ""
+        raise Refusal(f"`allow` is a share of the groups, from 0% to below 100%; found {spelled(raw)}{meant}")
     return value
 
 
 def _expectations(raw: Any) -> list[Any]:
     if not isinstance(raw, list):
-        raise Refusal(f"expected a list of `- id: ...`; found {spelled(raw)}")
+        found = "a text" if isinstance(raw, str) else spelled(raw)
+        first = next(iter(raw)) if isinstance(raw, dict) and raw else ""
+        wrapped = isinstance(raw, dict) and isinstance(raw[first], dict)
+        hint = f"; write `- id: {first}` where `{first}:` is" if wrapped else ""
+        hint = "; a `-` is missing before `id`" if isinstance(raw, dict) and "id" in raw else hint
+        raise Refusal(f"expected a list of `- id: ...`; found {found}{hint}")
     return raw
 
 
@@ -67,16 +94,28 @@ def _sources(raw: Any) -> list[str]:
 
 def _formats(raw: Any) -> list[str]:
     if not isinstance(raw, list) or not raw or not all(isinstance(name, str) and name in FORMATS for name in raw):
-        raise Refusal(f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(FORMATS)}")
+        given = (
+            [_SAME_FORMAT.get(str(name).removeprefix("torch."), str(name)) for name in raw]
+            if isinstance(raw, list)
+            else []
+        )
+        meant = f"; did you mean `[{', '.join(given)}]`?" if given and all(name in FORMATS for name in given) else ""
+        said = f"expected a list of W0's format and the run's, such as `[bf16, fp32]`, of {', '.join(FORMATS)}"
+        raise Refusal(said + meant)
     return list(dict.fromkeys(raw))
 
 
 def _patterns(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not raw:
-        raise Refusal(f'expected a list of run name patterns such as `["*opd*"]`; found {spelled(raw)}')
-    for index, pattern in enumerate(raw):
-        if not isinstance(pattern, str) or not pattern.removeprefix("!"):
-            raise Refusal(f"a pattern is a text; found {spelled(pattern)}", path=(index,))
+        parts = [starred(part.strip()) for part in raw.split(",") if part.strip()] if isinstance(raw, str) else []
+        hint = "; did you mean `[{}]`?".format(", ".join(f'"{part}"' for part in parts)) if parts else ""
+        raise Refusal(f'expected a list of run name patterns such as `["*opd*"]`; found {spelled(raw)}{hint}')
+    with Refusals() as refusals:
+        for index, pattern in enumerate(raw):
+            with refusals.at(index):
+                if not isinstance(pattern, str) or not pattern.removeprefix("!"):
+                    raise Refusal(f"a pattern is a text; found {spelled(pattern)}")
+                require_glob(pattern, pattern.removeprefix("!"))
     return tuple(raw)
 
 
@@ -85,19 +124,21 @@ class Heading(BaseModel):
 
     model_config = STRICT
 
-    geomcheck: Annotated[int, *fields.read_by(_version, {"const": FORMAT})] = Field(
-        description="Version of the suite format.", examples=[FORMAT]
-    )
+    geomcheck: Annotated[
+        int, *fields.read_by(_version, {"const": FORMAT}), fields.called("version", "format", "schema")
+    ] = Field(description="Version of the suite format.", examples=[FORMAT])
     name: Slug = Field("", description="Name of the suite; the file's name where it is left out.", examples=["opd-8b"])
-    about: Text = Field(
+    about: Annotated[Text, fields.called("description", "why", "comment", "doc", "summary", "note")] = Field(
         "",
         description="What the figures are for and where they come from.",
         examples=["On-policy distillation of our 8B student; bands from the five runs of May."],
     )
-    applies_to: Annotated[tuple[str, ...], *fields.read_by(_patterns, TEXTS_SCHEMA)] = Field(
-        ("*",), description="Patterns of run directory names; `!` excludes.", examples=[["*opd*", "!tiny-*"]]
-    )
-    base: Text = Field(
+    applies_to: Annotated[
+        tuple[str, ...],
+        *fields.read_by(_patterns, TEXTS_SCHEMA),
+        fields.called("apply_to", "applies", "runs", "run", "match", "for", "patterns"),
+    ] = Field(("*",), description="Patterns of run directory names; `!` excludes.", examples=[["*opd*", "!tiny-*"]])
+    base: Annotated[Text, fields.called("base_model", "w0", "model", "anchor", "start")] = Field(
         "",
         description="Where W0 comes from: a directory (relative to this file) or a Hub id.",
         examples=["../models/anchor", "Qwen/Qwen3-8B@main"],
@@ -114,16 +155,20 @@ class Heading(BaseModel):
         description="What `regime` compares with: `paper`, profile files, directories of them.",
         examples=[["paper", "profiles/mine.yaml"]],
     )
-    weights: Annotated[Selection, *fields.WEIGHTS] = Field(
+    weights: Annotated[Selection, *fields.WEIGHTS, fields.called("layers", "modules", "params", "tensors")] = Field(
         DEFAULT, description="The weights that expectations look at by default."
     )
     defaults: dict[str, Any] = Field(
         default_factory=dict, description="Parameters per metric.", examples=[{"subspace_alignment": {"k": 32}}]
     )
-    extends: Text = Field(
+    extends: Annotated[Text, fields.called("inherits", "inherit", "include", "import", "parent", "from")] = Field(
         "", description="A shipped suite or a path; expectations override its by `id`.", examples=["opd", "./team.yaml"]
     )
-    expect: Annotated[list[Any], *fields.read_by(_expectations, {"type": "array"})] = Field(
+    expect: Annotated[
+        list[Any],
+        *fields.read_by(_expectations, {"type": "array"}),
+        fields.called("checks", "tests", "rules", "assertions", "asserts", "conditions", "metrics"),
+    ] = Field(
         default_factory=list,
         description="The expectations.",
         examples=[[{"id": "support", "metric": "update_support", "below": "30%", "at": "last"}]],
@@ -134,15 +179,15 @@ class MetricStatement(Statement):
     """An expectation about a figure. Subclasses add `metric`, its parameters, and the conditions in its unit."""
 
     metric: str
-    per: Annotated[str, *fields.one_of(GROUPINGS)] = Field(
+    per: Annotated[str, *fields.one_of(GROUPINGS), fields.called("group", "groups", "group_by", "by", "each")] = Field(
         "run", description="The condition must hold for every group of weights."
     )
-    fold: Annotated[str | None, *fields.one_of({fold: _FOLDS[fold] for fold in FOLDS})] = Field(
+    fold: Annotated[str | None, *fields.one_of({fold: _FOLDS[fold] for fold in FOLDS}), fields.called(*_FOLD)] = Field(
         None, description="How the figures of a group's weights become one. Default: as the source does it."
     )
-    allow: Annotated[float | None, *fields.read_by(_allowance, fields.RATIO_SCHEMA)] = Field(
-        None, description="Share of the groups that may violate the condition."
-    )
+    allow: Annotated[
+        float | None, *fields.read_by(_allowance, fields.RATIO_SCHEMA), fields.called("allowed", "except", "outliers")
+    ] = Field(None, description="Share of the groups that may violate the condition.")
 
     def parameters(self, metric: Metric) -> dict[str, Any]:
         """All parameters of `metric`, defaults filled in, in canonical spelling."""
@@ -203,13 +248,16 @@ def _conditions(metric: Metric) -> dict[str, Any]:
     conditions = load_conditions()
     *others, last = (f"`{name}`" for name in conditions.tolerant)
     about = f"For {', '.join(others)} and {last}: an amount, or a percentage of the target."
-    tolerance = Key("tolerance", about, lambda raw, _unit: raw, lambda metric: fields.amount_schema(metric.unit))
+    schema = lambda metric: fields.amount_schema(metric.unit)  # noqa: E731
+    tolerance = Key("tolerance", about, lambda raw, _unit: raw, schema, _TOLERANCE)
     return {f"condition_{key.name}": _field(key, metric) for key in (*conditions.keys, tolerance)}
 
 
 def _field(key: Key, metric: Metric) -> tuple[Any, Any]:
     annotations = fields.read_by(lambda raw: key.read(raw, metric.unit), key.schema(metric))
-    return Annotated[Any, *annotations], Field(None, alias=key.name, description=key.about)
+    return Annotated[Any, *annotations, fields.called(*key.synonyms)], Field(
+        None, alias=key.name, description=key.about
+    )
 
 
 def _require_free_names(metric: Metric) -> None:

@@ -12,17 +12,20 @@ from geomcheck.files import displayed
 from geomcheck.suite.conditions import SubjectCondition, load_conditions
 from geomcheck.suite.conditions.profile import PAPER, Profile
 from geomcheck.suite.expectation import Expectation
-from geomcheck.suite.language.document import Node, read_document
+from geomcheck.suite.language.document import Node, salvage_document
+from geomcheck.suite.language.ids import is_slip
+from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.quantities import did_you_mean, spelled
 from geomcheck.suite.language.selection import DEFAULT, Selection
 from geomcheck.suite.language.statement import Statement, validate
 from geomcheck.suite.loading.build import build
-from geomcheck.suite.loading.grammar import Heading, defaults_model
+from geomcheck.suite.loading.grammar import Heading, MetricStatement, defaults_model
 from geomcheck.suite.loading.profiles import load_profiles
 from geomcheck.suite.loading.shipped import find_suite
 from geomcheck.suite.suite import Suite
 
 MAX_CHAIN = 16
+MAX_COMPARED = 1000  # inherited ids that a new one is held against
 
 Defaults = dict[str, dict[str, Node]]
 
@@ -59,7 +62,7 @@ class _Layer:
     """What a file says, with what it inherits.
 
     `statements` are the expectations by id, in order. `orphaned`: what it extends could not be read, so that
-    statements without a metric may be complete all the same.
+    statements without a metric may be complete all the same. `inherits`: it extends one that was read.
     """
 
     root: Node
@@ -74,14 +77,19 @@ class _Layer:
     statements: dict[str, Node] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     orphaned: bool = False
+    inherits: bool = False
 
 
 def _read(path: Path, chain: tuple[Path, ...]) -> _Layer:
-    root = read_document(path, shown=displayed(path))
-    heading, problems = validate(Heading, root, what="the suite")
+    root, unread = salvage_document(path, shown=displayed(path))
+    inner = {*MetricStatement.model_fields, *load_conditions().by_key, "tolerance"} - {*Heading.model_fields}
+    elsewhere = dict.fromkeys(inner, "; it belongs to an expectation: indent it below its `- id:`")
+    heading, problems = validate(Heading, root, what="the suite", elsewhere=elsewhere)
+    problems = [*unread, *problems]
     parent = _parent(root, path, (*chain, path.resolve()), problems)
     layer = _Layer(root) if parent is None else replace(parent, root=root)
     layer.orphaned = parent is None and "extends" in root.value
+    layer.inherits = parent is not None and bool(parent.statements)
     layer.problems = [*(parent.problems if parent else []), *problems]
     if heading is not None:
         _adopt(heading, layer, path)
@@ -148,8 +156,10 @@ def _defaults(root: Node, layer: _Layer) -> Defaults:
     metrics = load_metrics()
     for name, values in node.value.items():
         if name not in metrics:
-            message = f"unknown metric {spelled(name)} in `defaults`; metrics: {', '.join(metrics.names())}"
-            layer.problems.append(Problem(values.key, message + did_you_mean(name, metrics.names())))
+            holders = [metric.name for metric in metrics if metric.parameter(name)]
+            meant = f"; parameters stand below their metric: `{holders[0]}: {{{name}: ...}}`" if holders else ""
+            hint = meant or metric_hint(name)
+            layer.problems.append(Problem(values.key, f"unknown metric {spelled(name)} in `defaults`{hint}"))
         elif not isinstance(values.value, dict):
             found = spelled(values.plain())
             layer.problems.append(Problem(values.position, f"expected parameters of {name}; found {found}"))
@@ -167,7 +177,9 @@ def _statements(root: Node, layer: _Layer) -> dict[str, Node]:
     if node is None or not isinstance(node.value, list):
         return merged
     seen: dict[str, Node] = {}
-    for item in node.value:
+    entries, problems = _together(node.value)
+    layer.problems += problems
+    for item in entries:
         key = item.text("id")
         if key is None:
             merged[f"\0{item.position}"] = item  # for what is wrong with it
@@ -178,8 +190,60 @@ def _statements(root: Node, layer: _Layer) -> dict[str, Node]:
             merged[f"\0{item.position}"] = item  # for what else is wrong with it
         else:
             seen[key] = item.value["id"]
+            layer.problems += _overrides_none(key, item, layer.statements)
             merged[key] = _override(merged[key], item) if key in merged else item
     return merged
+
+
+def _subject(item: Node) -> str | None:
+    """What an expectation is about: the name of its metric, or the key that stands for one."""
+    return item.text("metric") or next((key for key in load_conditions().instead if key in item.value), None)
+
+
+def _together(entries: list[Node]) -> tuple[list[Node], list[Problem]]:
+    """The expectations, without those of which each key has a dash of its own, and a problem for each of these."""
+    subjects = {"metric", *load_conditions().instead}
+    kept, problems, scattered = [], [], False
+    for index, entry in enumerate(entries):
+        after = entries[index + 1] if index + 1 < len(entries) else None
+        starts = entry.text("id") is not None and not subjects & set(entry.value)
+        if starts and after is not None and isinstance(after.value, dict) and "id" not in after.value:
+            message = (
+                "each `-` begins an expectation: write the keys of one below each other, and a `-` before the first"
+            )
+            problems.append(Problem(after.position, message))
+            scattered = True
+        elif not (scattered and isinstance(entry.value, dict) and "id" not in entry.value):
+            scattered = False
+            kept.append(entry)
+    return kept, problems
+
+
+def _overrides_none(key: str, item: Node, inherited: dict[str, Node]) -> list[Problem]:
+    """A problem where an expectation is meant to override an inherited one, and its id is that of none.
+
+    It is so meant where it names no metric, or where its id is one slip of the keyboard away from that of an inherited
+    expectation of the same metric. An id that is plainly another is a new expectation.
+    """
+    if not inherited or key in inherited:
+        return []
+    place = item.value["id"].position
+    ids = [name for name in inherited if not name.startswith("\0")]
+    if _subject(item) is None:
+        hint = did_you_mean(key, ids)
+        listed = "" if hint else f"; the suite that is extended has {', '.join(ids)}"
+        return [Problem(place, f"`{key}` overrides no expectation, and names no metric of its own{hint or listed}")]
+    near = [name for name in ids[:MAX_COMPARED] if is_slip(key, name)]
+    same = [name for name in near if _subject(item) == _subject(inherited[name])]
+    if not same:
+        return []
+    return [
+        Problem(
+            place,
+            f"`{key}` overrides nothing, and is nearly `{same[0]}` of the suite that is extended, which has the same "
+            "metric: write that id to override it, or another one to add an expectation",
+        )
+    ]
 
 
 def _override(inherited: Node, item: Node) -> Node:
@@ -203,7 +267,9 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
     built = []
     subjects = {"metric", *load_conditions().instead}
     for node in layer.statements.values():
-        if layer.orphaned and isinstance(node.value, dict) and not subjects & set(node.value):
+        # What it overrides was not read, or `_overrides_none` says that there is nothing.
+        overrides = layer.orphaned or layer.inherits
+        if overrides and isinstance(node.value, dict) and "id" in node.value and not subjects & set(node.value):
             continue
         defaults = layer.defaults.get(node.text("metric") or "")
         complete = Node({**defaults, **node.value}, node.position, node.key) if defaults else node

@@ -8,11 +8,22 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from geomcheck.diagnostics import Metric, Parameter, Unit
-from geomcheck.suite.language.fields import PERCENT_SCHEMA, place_schema, read_by, word, word_schema
+from geomcheck.suite.language.fields import PERCENT_SCHEMA, called, place_schema, read_by, word, word_schema
 from geomcheck.suite.language.places import parse_place
-from geomcheck.suite.language.quantities import Refusal, percent, quantity, share_text, spelled
+from geomcheck.suite.language.quantities import Refusal, percent, quantity, share_text, spelled, unquoted
 
 _EXAMPLES: Mapping[str, list[Any]] = {"eta": [1e-3], "alpha": ["30%", 0.5]}
+_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "k": ("rank", "top_k", "topk", "top", "dim", "dimension", "dimensions", "r", "n"),
+    "rank": ("k", "r", "top_k"),
+    "eta": ("threshold", "rtol", "relative_tolerance", "epsilon", "eps"),
+    "stat": ("statistic", "summary", "quantile", "percentile"),
+    "cast": ("dtype", "precision", "format"),
+    "to": ("reference", "against", "target"),
+    "excess_over": ("null", "baseline", "chance", "excess"),
+    "index": ("i", "sigma", "number"),
+}
+"""What people write for parameters of these names, of whichever metric."""
 _CHOICES: Mapping[str, str] = {
     "max": "The largest.",
     "mean": "The arithmetic mean.",
@@ -38,7 +49,9 @@ def _parameter(parameter: Parameter, required: bool) -> tuple[Any, Any]:
     default = ... if required else (None if parameter.required else reader(parameter.default))
     about = parameter.about if parameter.required else f"{parameter.about} Default: {_shown(parameter.default)}."
     field = Field(default, alias=parameter.name, description=about, examples=_EXAMPLES.get(parameter.name))
-    return Annotated[Any, *read_by(reader, schema)], field
+    return Annotated[
+        Any, *read_by(reader, schema), called(*_SYNONYMS.get(parameter.name, ()), *parameter.synonyms)
+    ], field
 
 
 def _shown(default: Any) -> str:
@@ -82,13 +95,14 @@ def rank(raw: Any, low: int = 1) -> int | str:
     if isinstance(raw, bool) or not isinstance(raw, int) or raw < low:
         wrong_share = isinstance(raw, float) and 0 < raw < 1
         hint = f"; did you mean `{share_text(percent(raw * 100))}`?" if wrong_share else ""
-        raise Refusal(f"found {spelled(raw)}; allowed: {allowed}{hint}")
+        hint = f"; did you mean `{raw:.0f}`?" if isinstance(raw, float) and raw.is_integer() and raw >= low else hint
+        raise Refusal(f"found {spelled(raw)}; allowed: {allowed}{hint or unquoted(raw)}")
     return raw
 
 
 def _integer(raw: Any) -> int:
     if isinstance(raw, bool) or not isinstance(raw, int):
-        raise Refusal(f"found {spelled(raw)}; expected an integer")
+        raise Refusal(f"found {spelled(raw)}; expected an integer{unquoted(raw)}")
     return raw
 
 
@@ -99,7 +113,9 @@ def _bounded(value: Any, parameter: Parameter) -> Any:
             allowed = f"at least {low:g}"
         else:
             allowed = f"at most {high:g}" if low is None else f"from {low:g} to {high:g}"
-        raise Refusal(f"{value:g} is out of range; allowed: {allowed}")
+        meant = high is not None and high <= 1 < value and (low or 0) <= value / 100 <= high
+        hint = f"; did you mean `{value:g}%`?" if meant else ""
+        raise Refusal(f"{value:g} is out of range; allowed: {allowed}{hint}")
     return value
 
 

@@ -12,9 +12,10 @@ from pydantic import BaseModel, Field, PlainValidator
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import SuiteError, UsageError
 from geomcheck.files import displayed
+from geomcheck.suite.conditions.limits import Demand, beyond
 from geomcheck.suite.conditions.profile import EVIDENCE, PAPER, Profile
 from geomcheck.suite.language.document import read_document
-from geomcheck.suite.language.quantities import Refusal, quantity, spelled
+from geomcheck.suite.language.quantities import Refusal, Scale, quantity, spelled
 from geomcheck.suite.language.statement import STRICT, Slug, Text, validate
 
 FORMAT = 1
@@ -41,7 +42,11 @@ def _centres(raw: Any) -> dict[str, float]:
     centres = {}
     for name in names:
         with Refusal.at(name):
-            centres[name] = quantity(raw[name], load_metrics()[name].unit).value
+            metric = load_metrics()[name]
+            figure = quantity(raw[name], metric.unit)
+            for refusal in beyond([Demand((), figure)], None, *metric.range({}), Scale(metric.unit, metric.is_share)):
+                raise refusal
+            centres[name] = figure.value
         if centres[name] <= 0:
             raise Refusal(f"a centre is above 0; found {spelled(raw[name])}", path=(name,))
     return centres

@@ -47,6 +47,8 @@ def find_suite(source: str | Path, *, beside: Path | None = None, own: Collectio
         hint = hint or did_you_mean(source, (*own, *shipped))
         ours = f"a suite of the project ({', '.join(sorted(own))})" if own else "a file"
         raise UsageError(f"no suite {source!r}: neither {ours} nor a shipped suite ({_listed(shipped)}){hint}")
+    named = Path(source).stem
+    hint = hint or (f"; did you mean `{named}`, which is shipped?" if named in shipped else "")
     raise UsageError(f"no suite file {path}; shipped suites: {_listed(shipped)}{hint}")
 
 
