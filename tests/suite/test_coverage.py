@@ -88,7 +88,7 @@ def test_bands_by_progress_are_judged_where_there_are_checkpoints(verdicts):
     assert [o.step for o in strict.observed] == [20, 100]
     assert strict.cause.startswith("the run has no checkpoint near 60% of the training; it has 20 (20%), 100 (100%)")
     assert lax.outcome == "passed"
-    strict, _ = verdicts("metric: stable_rank\nbands: [{progress: 20%, within: [0, 9]}]", (20, 100))
+    strict, _ = verdicts("metric: stable_rank\nbands: [{progress: 20%, within: [1, 9]}]", (20, 100))
     assert strict.cause.startswith("no band judges step 100: the last is that of step 20")
 
 
