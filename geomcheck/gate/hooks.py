@@ -71,9 +71,9 @@ def recorded(config: pytest.Config) -> Record:
 class Hooks:
     """What controller and workers share: suites are collected, and judged on records."""
 
-    def __init__(self, source: Provider) -> None:
+    def __init__(self, source: Provider, collected: set[Path]) -> None:
         self.source = source
-        self.collected: set[Path] = set()
+        self.collected = collected
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
         """Collect the candidate suites; one that judges no run has no items, a broken one says so."""
@@ -117,7 +117,7 @@ class WorkerHooks(Hooks):
     """In a worker of pytest-xdist: the records are those that the controller measured."""
 
     def __init__(self, exchange: Exchange) -> None:
-        super().__init__(exchange)
+        super().__init__(exchange, set())
         self._exchange = exchange
         self.first_record = exchange.first_record
 
@@ -131,7 +131,7 @@ class ControllerHooks(Hooks):
     """In the main process: measures, collects verdicts, writes outputs, decides the exit status."""
 
     def __init__(self, config: pytest.Config, gate: Gate, ledger: Ledger) -> None:
-        super().__init__(gate)
+        super().__init__(gate, ledger.collected)
         self.ledger = ledger
         self.config = config
         self.gate = gate
@@ -142,7 +142,6 @@ class ControllerHooks(Hooks):
         self._complaints: list[str] = []
         self._cut_short = False
         self._outputs = Outputs(config, gate)
-        ledger.collected = self.collected
 
     @property
     def verdicts(self) -> list[SessionFacts]:
