@@ -46,7 +46,7 @@ class Base:
 
     @classmethod
     def from_state(cls, w0: Tensor, state: Mapping[str, Tensor]) -> Base:
-        """The base of `w0` with what `state` kept of an earlier one, of the same weights.
+        """The base of `w0`, of shape (out, in), with what `state` kept of an earlier one, of the same weights.
 
         Raises:
             RunError: `state` does not fit `w0`.

@@ -11,7 +11,7 @@ import pytest
 
 from geomcheck.checkpoints import BaseWeights, find_base, open_base, open_run
 from geomcheck.checkpoints.hub import is_hub_id
-from geomcheck.errors import UsageError
+from geomcheck.errors import RunError, UsageError
 from tests.runs import base_weights, simple_run, write_model, write_sharded
 
 pytest.importorskip("huggingface_hub")
@@ -178,7 +178,12 @@ class TestAdapters:
             self.found(tmp_path, "Qwen/Tiny")
         assert set(asked) == {True}
 
-    @pytest.mark.parametrize("name", [None, "", 5])
+    @pytest.mark.parametrize("name", [5, ["a"], True])
+    def test_a_name_is_a_text(self, tmp_path: Path, name: object) -> None:
+        with pytest.raises(RunError, match="base_model_name_or_path is .*, where a path or a Hub id is expected"):
+            self.found(tmp_path, name)
+
+    @pytest.mark.parametrize("name", [None, ""])
     def test_no_name_is_no_base(self, tmp_path: Path, name: object) -> None:
         with pytest.raises(UsageError, match="no W0 to compare with"):
             self.found(tmp_path, name)
