@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 import geomcheck
-from geomcheck.checkpoints import comparable, find_base, open_run
+from geomcheck.checkpoints import Stored, comparable, find_base, open_run
+from geomcheck.checkpoints.pairing import paired
 from geomcheck.errors import UsageError
 from geomcheck.measurement import survey
 from geomcheck.record import Record
@@ -29,6 +31,15 @@ def stack(start: str, *, seed: int, layers: int = 2, width: int = 8) -> Tensors:
         for layer in range(layers)
         for module, shape in shapes.items()
     }
+
+
+class Held:
+    """A source of which only the headers are known."""
+
+    path, layout = Path("held"), "none"
+
+    def __init__(self, weights: dict[str, Stored]) -> None:
+        self.weights = weights
 
 
 LANGUAGE = {
@@ -140,7 +151,9 @@ def test_a_value_head_is_left_out_and_named(tmp_path: Path) -> None:
     "rename",
     [
         lambda weights: {**wrapped("one.")(weights), **wrapped("two.")(moved(weights, 0.1))},
-        lambda weights: {f"x.{name}": w[:, :-1] if name.endswith("q_proj.weight") else w for name, w in weights.items()},
+        lambda weights: {
+            f"x.{name}": w[:, :-1] if name.endswith("q_proj.weight") else w for name, w in weights.items()
+        },
         lambda weights: {f"x.{name.replace('layers.0', 'layers.7')}": w for name, w in weights.items()},
         lambda weights: {f"x.{name.replace('q_proj', 'query')}": w for name, w in weights.items()},
     ],
@@ -149,7 +162,9 @@ def test_a_value_head_is_left_out_and_named(tmp_path: Path) -> None:
 def test_what_does_not_pair_completely_and_uniquely_is_refused_with_the_nearest_name(
     tmp_path: Path, rename: Callable[[Tensors], Tensors]
 ) -> None:
-    with pytest.raises(UsageError, match=r"does not belong to run .* where the nearest name is (model|lm_head)\.\S+ \("):
+    with pytest.raises(
+        UsageError, match=r"does not belong to run .* where the nearest name is (model|lm_head)\.\S+ \("
+    ):
         surveyed(tmp_path, LANGUAGE, rename)
 
 
@@ -170,7 +185,9 @@ def test_two_places_in_w0_for_one_stack_are_not_chosen_between(tmp_path: Path) -
 def test_a_whole_part_that_no_checkpoint_has_is_left_out_with_a_note(
     tmp_path: Path, extra: Tensors, left_out: str
 ) -> None:
-    record = surveyed(tmp_path, {**LANGUAGE, **extra}, lambda weights: {n: w for n, w in weights.items() if n in LANGUAGE})
+    record = surveyed(
+        tmp_path, {**LANGUAGE, **extra}, lambda weights: {n: w for n, w in weights.items() if n in LANGUAGE}
+    )
     assert record.weights.keys() == LANGUAGE.keys()
     assert record.notes == (f"left out, as W0 has them and no checkpoint does: {left_out}",)
 
@@ -209,3 +226,24 @@ def test_w0_gives_every_run_the_parts_that_it_has(tmp_path: Path) -> None:
     whole = open_run(write_run(tmp_path / "b", w0, {10: moved(w0, 1e-3)}))
     _, base = comparable(without, find_base(without))
     assert matched(survey(*comparable(whole, base))) == matrices(w0)
+
+
+def test_every_prefix_that_transformers_moves_is_paired() -> None:
+    """From the published names to those in memory, and back; nothing but the prefix differs."""
+    mapping = pytest.importorskip("transformers.conversion_mapping")
+    found = {
+        (move.model_prefix, move.prefix_to_remove or move.prefix_to_add)
+        for model_type in CONFIG_MAPPING_NAMES
+        for move in mapping.get_checkpoint_conversion_mapping(model_type) or ()
+        if isinstance(move, mapping.PrefixChange)
+    }
+    assert {("", "vision_model"), ("", "thinker"), ("model", "language_model")} <= found
+    for where, prefix in found:
+        start = f"{where}." if where else ""
+        outer, inner = (
+            {start + between + name: Stored(w.shape, "fp32") for name, w in stack("", seed=1).items()}
+            for between in (f"{prefix}.", "")
+        )
+        for one, other in ((outer, inner), (inner, outer)):
+            source, notes = paired(Held(one), other)
+            assert (source.weights, len(notes)) == (other, 1)
