@@ -68,6 +68,6 @@ class Adapted(Wrapped):
             raise UsageError(
                 f"W0 ({self._base.path}) is not the model that the adapter {self.path} was trained on, or names its "
                 f"weights in another way: {len(alien)} of {len(in_layers)} do not fit. For example {alien[0]}: "
-                f"{after[alien[0]].shape} in the adapter, {there} in W0{nearest}. Give the model that this run started from, "
-                "with --geom-base, or merge the adapter"
+                f"{after[alien[0]].shape} in the adapter, {there} in W0{nearest}. Give the model that this run started "
+                "from, with --geom-base, or merge the adapter"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,16 @@ from geomcheck._gc import lasting
 from geomcheck.checkpoints.adapted import Adapted
 from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_once, ties
 from geomcheck.checkpoints.canonical.numbers import disagreement, section
-from geomcheck.checkpoints.formats.adapter import Adapter
+from geomcheck.checkpoints.changes import equal
+from geomcheck.checkpoints.formats.adapter import Adapter, holds_factors, open_adapter
+from geomcheck.checkpoints.formats.beside import beside
 from geomcheck.checkpoints.pairing import absent_parts, paired
 from geomcheck.checkpoints.run import BaseWeights, Checkpoint, Run
 from geomcheck.checkpoints.source import Stored, WeightSource, Wrapped
 from geomcheck.errors import RunError, UsageError
+
+ADAPTED = 4
+"""How many weights tell whether an adapter is merged into the model beside it: rounding may hide it in one."""
 
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
@@ -75,6 +80,7 @@ def comparable(run: Run, base: BaseWeights, *, dequantize: bool = False) -> tupl
         for source, config in zip(stored, configs, strict=True)
     ]
     seen, pairing = _paired(seen, run.checkpoints)
+    _require_merged(stored, seen, configs[0])
     seen = [
         Adapted(seen[0], named) if isinstance(source, Adapter) else named
         for source, named in zip(stored, seen, strict=True)
@@ -86,6 +92,8 @@ def comparable(run: Run, base: BaseWeights, *, dequantize: bool = False) -> tupl
     trained = (Comparable(source, config) for source, config in zip(seen[1:], configs[1:], strict=True))
     checkpoints = (replace(c, source=source) for c, source in zip(run.checkpoints, trained, strict=True))
     notes = [
+        *(f"W0: {note}" for note in beside(base.source, published=True)),
+        *_together(run.checkpoints, [beside(source) for source in bound]),
         *(_dequantized(run, stored) if dequantize else ()),
         *_mixed(run.checkpoints),
         *pairing,
@@ -102,12 +110,32 @@ def _paired(
     checkpoints of which it is true."""
     w0, *trained = seen
     found = [paired(source, w0.weights) for source in trained]
+    return [w0, *(source for source, _ in found)], _together(checkpoints, [notes for _, notes in found])
+
+
+def _together(checkpoints: Sequence[Checkpoint], notes: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """The notes on each checkpoint, once for all of which one is true."""
     where: dict[str, list[str]] = {}
-    for checkpoint, (_, notes) in zip(checkpoints, found, strict=True):
-        for note in notes:
+    for checkpoint, those in zip(checkpoints, notes, strict=True):
+        for note in those:
             where.setdefault(note, []).append(checkpoint.name)
-    said = (note if len(of) == len(found) else f"{', '.join(of)}: {note}" for note, of in where.items())
-    return [w0, *(source for source, _ in found)], tuple(said)
+    every = len(checkpoints)
+    return tuple(note if len(of) == every else f"{', '.join(of)}: {note}" for note, of in where.items())
+
+
+def _require_merged(stored: Sequence[WeightSource], seen: Sequence[WeightSource], config: Mapping[str, Any]) -> None:
+    """Refuse whole models beside an adapter that is not merged into them: they are W0 wherever the adapter trained."""
+    w0 = seen[0]
+    for source, named in zip(stored[1:], seen[1:], strict=True):
+        if isinstance(source, Adapter) or not holds_factors(source.path):
+            continue
+        adapter = canonical(open_adapter(source.path).on(stored[0]), config)
+        names = sorted(adapter.weights.keys() & w0.weights.keys() & named.weights.keys())[:ADAPTED]
+        if names and all(equal(w0.read(name), named.read(name)) for name in names):
+            raise RunError(
+                f"{source.path}: a model beside an adapter that is not merged into it: {names[0]} is W0's, though the "
+                "adapter trains it. Move the model's files elsewhere, so that the adapter is read"
+            )
 
 
 def _left_out(w0: WeightSource, absent: Sequence[str]) -> Iterator[str]:

@@ -299,7 +299,7 @@ class TestContents:
         [{}, {"contents": []}, {"contents": {"model": {"path": 5}}}, [], {"contents": {"model": {"path": "a\0b"}}}],
     )
     def test_without_a_place_it_is_refused(self, tmp_path: Path, content: object) -> None:
-        with pytest.raises(RunError, match="names no place for the model|a mapping is expected"):
+        with pytest.raises(RunError, match="no place for the model|a mapping is expected"):
             open_run(self.write(tmp_path, content))
 
 

@@ -83,14 +83,40 @@ def places(layout: Layout, step: int, directory: Path, *, root: Path) -> tuple[P
 def _declared(file: Path, root: Path) -> tuple[Path, ...]:
     """The place that verl's ``ckpt_contents.json`` names for the model."""
     content = read_json(file, root, max_bytes=MAX_CONTENTS_BYTES).get("contents")
-    model = content.get("model") if isinstance(content, dict) else None
+    contents = content if isinstance(content, dict) else {}
+    model = contents.get("model")
+    adapters = _paths(contents.get("peft_adapters"))
+    if isinstance(model, dict):
+        adapters += _paths(model.get("peft_adapter_path"))
+    if adapters := list(dict.fromkeys(adapters)):  # the model is the base then, untouched
+        if len(adapters) > 1:
+            raise RunError(f"{file}: names several adapters, {' and '.join(adapters)}; leave the one that is judged")
+        return (_inside(file, adapters[0], root),)
     path = model.get("path") if isinstance(model, dict) else None
-    if not isinstance(path, str) or not 0 < len(path) <= MAX_PLACE or not path.isprintable():
+    if not isinstance(path, str):
         raise RunError(f"{file}: names no place for the model (contents.model.path)")
+    place = _inside(file, path, root)
+    return (place, place / "huggingface", place / "dist_ckpt")
+
+
+def _paths(named: object) -> list[str]:
+    """The places in a part of verl's list of contents: a path, an entry with one, or several of these."""
+    if isinstance(named, str):
+        return [named]
+    if isinstance(named, dict):
+        own = named.get("path")
+        return [own] if isinstance(own, str) else [path for value in named.values() for path in _paths(value)]
+    return [path for value in named for path in _paths(value)] if isinstance(named, list) else []
+
+
+def _inside(file: Path, path: str, root: Path) -> Path:
+    """The place that a file of a checkpoint calls `path`. Raises RunError where that leads out of it."""
+    if not 0 < len(path) <= MAX_PLACE or not path.isprintable():
+        raise RunError(f"{file}: {path[:MAX_PLACE]!a} is no place for the model")
     place = file.parent / path
     if Path(path).is_absolute() or ".." in Path(path).parts or not place.resolve().is_relative_to(root):
         raise RunError(f"{file}: places the model in {path!r}, outside the checkpoint")
-    return (place, place / "huggingface", place / "dist_ckpt")
+    return place
 
 
 def _places_of_steps(layout: Layout, root: Path) -> list[Path]:

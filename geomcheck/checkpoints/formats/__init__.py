@@ -38,6 +38,10 @@ FORMATS: tuple[Format, ...] = (
 pickles. An adapter goes after a full safetensors model, and before what a trainer keeps beside it."""
 
 
+ADAPTERS = ("lora_adapter", "adapter_checkpoint")
+"""Where verl and SkyRL leave the adapter, below a model into which it is not merged."""
+
+
 def held(places: Sequence[Path]) -> tuple[Path, Format] | None:
     """The best format that one of `places` holds, in the first place that holds it."""
     there = [place for place in places if place.is_dir()]
@@ -59,4 +63,26 @@ def open_weights(directory: Path, *, root: Path | None = None, places: Sequence[
     if found is None:
         raise RunError(f"{directory}: {explain(directory, places or (directory,))}")
     place, form = found
+    return form.open(place, root=root) if form.holds is holds_adapter else _whole(place, form, places, root)
+
+
+def _whole(place: Path, form: Format, places: Sequence[Path], root: Path | None) -> WeightSource:
+    """The model in `place`, or the adapter that was trained on it and lies below: the model is the untouched base then,
+    as verl saves and merges. Raises RunError where that is not known of such an adapter."""
+    known = [there / name for there in (place, *places) for name in ADAPTERS]
+    adapter = next((there for there in (*known, *places) if there.name in ADAPTERS and holds_adapter(there)), None)
+    if adapter is not None:
+        return open_adapter(adapter, root=root or place)
+    others = [entry for entry in sorted(place.iterdir()) if _is_named_adapter(entry)]
+    if others:
+        raise RunError(
+            f"{others[0]}: an adapter below a whole model, {place}. If it is what was trained, point at a directory "
+            "without the model, which may be the untouched base; if it is merged into the model, move it elsewhere"
+        )
     return form.open(place, root=root)
+
+
+def _is_named_adapter(entry: Path) -> bool:
+    """Whether a directory is an adapter's, but no checkpoint of a training from here, and no initial one."""
+    stem = entry.name.lower()
+    return not stem[-1:].isdigit() and not stem.startswith("pissa") and entry.is_dir() and holds_adapter(entry)

@@ -32,13 +32,21 @@ STEM = "adapter_model"
 BIN = f"{STEM}.bin"
 SAFETENSORS = (f"{STEM}.safetensors", f"{STEM}.safetensors.index.json")
 
+TRAINED_BESIDE = ("non_lora_trainables.bin", "mm_projector.bin", "vit.safetensors", "aligner.safetensors")
+"""Files with weights that were trained whole beside the factors: the projector of LLaVA, the tower of ms-swift."""
+
 INPUT_MAJOR_EXPERTS = {"gpt_oss", "aria", "aria_text", "openai_privacy_filter"}
 """Models whose fused experts are (experts, in, out) in memory (transformers' ``is_transposed``)."""
 
 
 def holds_adapter(directory: Path) -> bool:
     """Whether `directory` holds a PEFT adapter, or what is left of one."""
-    return any((directory / name).is_file() for name in (CONFIG, *SAFETENSORS, BIN))
+    return (directory / CONFIG).is_file() or holds_factors(directory)
+
+
+def holds_factors(directory: Path) -> bool:
+    """Whether `directory` holds the factors of one."""
+    return any((directory / name).is_file() for name in (*SAFETENSORS, BIN))
 
 
 def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
@@ -46,11 +54,49 @@ def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
     are missing, or of a kind that cannot be read."""
     resolved = storage_root(root or path)
     settings = read_settings(path, resolved)
+    tensors: WeightSource
     if any((path / name).is_file() for name in SAFETENSORS):
-        return Adapter(SafetensorsDirectory(path, root=root, stem=STEM), settings, (path / CONFIG,))
-    if (path / BIN).is_file():
-        return Adapter(PickledDirectory(path, root=root, single=BIN), settings, (path / CONFIG,))
-    raise RunError(f"{path}: {CONFIG}, but neither {SAFETENSORS[0]} nor {BIN}; the save was not finished")
+        tensors = SafetensorsDirectory(path, root=root, stem=STEM)
+    elif (path / BIN).is_file():
+        tensors = PickledDirectory(path, root=root, single=BIN)
+    else:
+        raise RunError(f"{path}: {CONFIG}, but neither {SAFETENSORS[0]} nor {BIN}; the save was not finished")
+    for name in TRAINED_BESIDE:
+        if (path / name).is_file():
+            tensors = Joined(tensors, _whole_weights(path, name, root))
+    return Adapter(tensors, settings, (path / CONFIG,))
+
+
+def _whole_weights(path: Path, name: str, root: Path | None) -> WeightSource:
+    if name.endswith(".bin"):
+        return PickledDirectory(path, root=root, single=name)
+    return SafetensorsDirectory(path, root=root, stem=name.removesuffix(".safetensors"))
+
+
+class Joined(Wrapped):
+    """The tensors of two sources as those of one. Raises RunError where both have one of a name."""
+
+    def __init__(self, source: WeightSource, other: WeightSource) -> None:
+        super().__init__(source)
+        self._other = other
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Both sources'."""
+        return tuple(sorted({*self._source.files, *self._other.files}))
+
+    @cached_property
+    def weights(self) -> Mapping[str, Stored]:
+        """Both sources'. Raises RunError."""
+        one, other = self._source.weights, self._other.weights
+        for name in sorted(one.keys() & other.keys()):
+            files = f"{self._source.files[0].name} and in {self._other.files[0].name}"
+            raise RunError(f"{self.path}: {name} is both in {files}; which of them was trained last is unknown")
+        return {**one, **other}
+
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
+        """A tensor of either. Raises RunError."""
+        return (self._source if name in self._source.weights else self._other).read(name, at)
 
 
 class Adapter(Wrapped):
