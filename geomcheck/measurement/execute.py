@@ -23,6 +23,9 @@ from geomcheck.record.routes import tally
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 """Measured of every weight, requested or not: without them no other figure can be trusted."""
 
+BETWEEN_FORMATS = "update_support"
+"""Measured too where W0 and the run store a weight in different formats: whether the change is more than that."""
+
 SHARE_OF_ENTRIES = 0.05
 """Share of a weight's time that is spent on metrics which only compare entries."""
 
@@ -88,8 +91,12 @@ def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, devic
 
 def _tasks(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
     """One task per weight, the largest first."""
-    always = {Request.of(metrics[name], {}) for name in ALWAYS}
-    all_of = {name: frozenset(requests[name] | always) for name in requests.keys() - record.skipped.keys()}
+    same = {Request.of(metrics[name], {}) for name in ALWAYS}
+    cast = same | {Request.of(metrics[BETWEEN_FORMATS], {})}
+    all_of = {
+        name: frozenset(requests[name] | (cast if len(record.weights[name].dtypes) > 1 else same))
+        for name in requests.keys() - record.skipped.keys()
+    }
     by_point = {each: _by_point(each, record.points, metrics) for each in set(all_of.values())}
     tasks = [
         MeasureWeight(name, record.weights[name].shape, record.points, by_point[each], device)
