@@ -35,7 +35,7 @@ def survey(run: Run, base: BaseWeights) -> Record:
         raise RunError(f"{run.path}: a weight is called {odd[0][:200]!a}: no model's is, so the file is not trusted")
     record = Record(
         run=run.name,
-        path=str(run.path),
+        path=str(run.address),
         layout=run.layout,
         points=tuple(Point(c.name, c.step, c.progress) for c in run.checkpoints),
         origin=Origin(str(base.source.path), base.how),

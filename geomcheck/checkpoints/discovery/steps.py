@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomcheck.checkpoints.discovery.layouts import LAYOUTS, SELF, Layout
+from geomcheck.checkpoints.discovery.layouts import COMPANIONS, LAYOUTS, SELF, Layout
+from geomcheck.checkpoints.formats import held
+from geomcheck.checkpoints.formats.unread import half_written
 from geomcheck.checkpoints.inside import read_json
 from geomcheck.errors import RunError, UsageError
 
@@ -37,6 +39,7 @@ def find_steps(root: Path) -> Steps | None:
     found = recognise(root)
     frameworks = {steps.layout.framework for steps in found}
     found = [steps for steps in found if steps.layout.yields_to not in frameworks]
+    found = [steps for steps in found if not steps.layout.spare] or found
     if len(found) > 1:
         listed = "\n".join(f"  {s.place}: {s.directories[0][1].name} ({s.layout.framework})" for s in found)
         raise UsageError(f"the run {root} holds more than one run or layout; point at one of them:\n{listed}")
@@ -71,13 +74,44 @@ def is_step(path: Path) -> bool:
     return False
 
 
-def places(layout: Layout, step: int, directory: Path, *, root: Path) -> tuple[Path, ...]:
-    """Where the weights of a checkpoint may lie, best first. Raises RunError if the checkpoint's own list of contents
-    cannot be read, or points out of it."""
+def places(layout: Layout, step: int, directory: Path, *, root: Path, part: str = "") -> tuple[Path, ...]:
+    """Where the weights of a checkpoint may lie, best first.
+
+    Where the layout's own places hold none, that is one directory in it, whatever it is called (an adapter's name):
+    the only one that holds weights and is no companion of the policy, or the one that is called `part`.
+
+    Raises RunError if the checkpoint's own list of contents cannot be read, or points out of it; UsageError where
+    several directories hold weights.
+    """
+    if part:
+        return (directory / part,)
     declared = directory / layout.contents
     if layout.contents and declared.exists():
         return _declared(declared, root)
+    own = own_places(layout, step, directory)
+    if held(own) is not None or half_written(own) is not None:
+        return own
+    within = parts(directory)
+    if len(within) > 1:
+        listed = " and ".join(place.name for place in within)
+        raise UsageError(
+            f"{directory}: holds {listed}, each with weights, and no model itself; name the one that is judged after "
+            f"the run, as in --geom-run={directory.parent / within[0].name}"
+        )
+    return tuple(within) or own
+
+
+def own_places(layout: Layout, step: int, directory: Path) -> tuple[Path, ...]:
+    """Where the layout has the weights of a checkpoint, best first."""
     return tuple(directory / template.format(step=step) for template in layout.weights)
+
+
+def parts(directory: Path) -> list[Path]:
+    """The directories in a checkpoint that hold weights, but for companions of the policy."""
+    if not directory.is_dir():
+        return []
+    inside = [entry for entry in sorted(directory.iterdir()) if entry.is_dir() and not COMPANIONS.fullmatch(entry.name)]
+    return [entry for entry in inside if held([entry]) is not None]
 
 
 def _declared(file: Path, root: Path) -> tuple[Path, ...]:
