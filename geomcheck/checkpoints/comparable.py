@@ -12,7 +12,7 @@ from geomcheck.checkpoints.adapted import Adapted
 from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_once, ties
 from geomcheck.checkpoints.canonical.numbers import disagreement, section
 from geomcheck.checkpoints.changes import equal
-from geomcheck.checkpoints.formats.adapter import Adapter, holds_factors, open_adapter
+from geomcheck.checkpoints.formats.adapter import Adapter, holds_factors, is_wrapped, of_wrapped, open_adapter
 from geomcheck.checkpoints.formats.beside import beside
 from geomcheck.checkpoints.pairing import absent_parts, paired
 from geomcheck.checkpoints.run import BaseWeights, Checkpoint, Run
@@ -67,10 +67,11 @@ def comparable(run: Run, base: BaseWeights, *, dequantize: bool = False) -> tupl
         UsageError: W0 is an adapter, its config is of another architecture than a checkpoint's, or an adapter is of
             another model.
     """
-    if isinstance(base.source, Adapter):
+    if isinstance(base.source, Adapter) or is_wrapped(base.source):
         raise UsageError(f"W0: {base.source.path} ({base.how}) is an adapter; give the model that it was trained on")
     _require_agreement(run, base)
-    bound = [c.source.on(base.source) if isinstance(c.source, Adapter) else c.source for c in run.checkpoints]
+    sources = [of_wrapped(checkpoint.source) for checkpoint in run.checkpoints]
+    bound = [source.on(base.source) if isinstance(source, Adapter) else source for source in sources]
     _require_one_adapter([source for source in bound if isinstance(source, Adapter)])
     stored = [base.source, *bound]
     known = next((source.config for source in stored if source.config.get("model_type")), {})

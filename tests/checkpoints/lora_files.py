@@ -6,9 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+import geomcheck
+from geomcheck.record import Record
 
 Tensors = dict[str, Tensor]
 RANK, ALPHA = 2, 4
@@ -54,3 +58,19 @@ def write_adapter(directory: Path, held: Tensors, **config: object) -> Path:
     save_file(held, directory / "adapter_model.safetensors")
     (directory / "adapter_config.json").write_text(json.dumps({**CONFIG, **config}))
     return directory
+
+
+def figures(run: Path) -> Record:
+    """A few figures of all linear weights of a run."""
+    return geomcheck.measure(run, metrics=["update_support", "relative_update_norm", "stable_rank"], workers=1)
+
+
+def assert_same_figures(one: Record, other: Record) -> None:
+    rows, others = list(one.rows()), list(other.rows())
+    assert [(r.step, r.weight, r.request, r.stat) for r in rows] == [
+        (r.step, r.weight, r.request, r.stat) for r in others
+    ]
+    for row, twin in zip(rows, others, strict=True):
+        one_value, other_value = row.figure.value, twin.figure.value
+        assert (one_value is None) == (other_value is None)
+        assert one_value is None or one_value == pytest.approx(other_value, rel=1e-4, abs=1e-6)

@@ -11,16 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import geomcheck
 from geomcheck.checkpoints import Run, comparable, find_base, open_base, open_run
 from geomcheck.errors import RunError
-from geomcheck.record import Record
-from tests.checkpoints.lora_files import factors, merged, write_adapter
+from tests.checkpoints.lora_files import assert_same_figures, factors, figures, merged, write_adapter
 from tests.runs import DOWN, Q, base_weights, moved, simple_run, write_model, write_run, write_sharded
 
 W0 = base_weights(dtype=torch.float32)
 TARGETS = (Q, DOWN)
-METRICS = ["update_support", "relative_update_norm", "stable_rank"]
 ADAPTERS = {step: factors(W0, TARGETS, seed=step) for step in (10, 20)}
 PROJECTOR = {"model.mm_projector.0.weight": torch.randn(6, 5), "model.mm_projector.2.weight": torch.randn(6, 6)}
 
@@ -28,10 +25,6 @@ PROJECTOR = {"model.mm_projector.0.weight": torch.randn(6, 5), "model.mm_project
 def named(path: Path) -> Run:
     run = open_run(path)
     return comparable(run, find_base(run))[0]
-
-
-def figures(path: Path) -> Record:
-    return geomcheck.measure(path, metrics=METRICS, workers=1)
 
 
 def bin_save(checkpoint: Path) -> None:
@@ -152,17 +145,6 @@ def lora_run(directory: Path, *, model: bool, adapter: str) -> Path:
 
 def whole_run(directory: Path) -> Path:
     return write_run(directory, W0, {step: merged(W0, held) for step, held in ADAPTERS.items()})
-
-
-def assert_same_figures(one: Record, other: Record) -> None:
-    rows, others = list(one.rows()), list(other.rows())
-    assert [(r.step, r.weight, r.request, r.stat) for r in rows] == [
-        (r.step, r.weight, r.request, r.stat) for r in others
-    ]
-    for row, twin in zip(rows, others, strict=True):
-        one_value, other_value = row.figure.value, twin.figure.value
-        assert (one_value is None) == (other_value is None)
-        assert one_value is None or one_value == pytest.approx(other_value, rel=1e-4, abs=1e-6)
 
 
 def test_the_adapter_that_verl_leaves_below_the_base_is_what_is_judged(tmp_path: Path) -> None:

@@ -30,10 +30,10 @@ def nothing_found(directory: Path) -> str:
     nested = [entry for entry in sorted(directory.iterdir()) if entry.is_dir() and recognise(entry)]
     if nested:
         return f"{message}. Did you mean {nested[0]}?"
-    numbered = [entry.name for entry in models if re.search(r"[0-9]", entry.name)]
-    if numbered:
+    models = [entry for entry in models if not entry.is_symlink()] or models
+    if models and all(re.search(r"[0-9]", entry.name) for entry in models):
         return (
-            f"{message}. {numbered[0]} holds a model, but its name gives no step that is known: rename each to "
+            f"{message}. {models[0].name} holds a model, but its name gives no step that is known: rename each to "
             "checkpoint-STEP, with the optimizer steps that were done"
         )
     if models:

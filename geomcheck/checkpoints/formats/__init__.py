@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from geomcheck.checkpoints.formats.adapter import holds_adapter, open_adapter
+from geomcheck.checkpoints.formats.adapter import holds_adapter, holds_factors, open_adapter
 from geomcheck.checkpoints.formats.dcp import DistributedCheckpoint, holds_dcp
 from geomcheck.checkpoints.formats.megatron import MegatronCheckpoint, holds_megatron
 from geomcheck.checkpoints.formats.pickled import PickledDirectory, holds_pickled
@@ -28,14 +28,16 @@ class Format(NamedTuple):
 FORMATS: tuple[Format, ...] = (
     Format(holds_safetensors, SafetensorsDirectory),
     Format(holds_sliced, SlicedSafetensors),
-    Format(holds_adapter, open_adapter),
+    Format(holds_factors, open_adapter),
     Format(holds_megatron, MegatronCheckpoint),
     Format(holds_dcp, DistributedCheckpoint),
     Format(holds_ranked, RankedShards),
     Format(holds_pickled, PickledDirectory),
+    Format(holds_adapter, open_adapter),
 )
 """Best first, where a checkpoint holds its weights twice: the whole model before shards, safetensors before
-pickles. An adapter goes after a full safetensors model, and before what a trainer keeps beside it."""
+pickles. An adapter goes after a full safetensors model, and before what a trainer keeps beside it; the config of
+one alone may be that of a wrapped model's state."""
 
 
 ADAPTERS = ("lora_adapter", "adapter_checkpoint")
@@ -63,7 +65,7 @@ def open_weights(directory: Path, *, root: Path | None = None, places: Sequence[
     if found is None:
         raise RunError(f"{directory}: {explain(directory, places or (directory,))}")
     place, form = found
-    return form.open(place, root=root) if form.holds is holds_adapter else _whole(place, form, places, root)
+    return form.open(place, root=root) if form.open is open_adapter else _whole(place, form, places, root)
 
 
 def _whole(place: Path, form: Format, places: Sequence[Path], root: Path | None) -> WeightSource:
