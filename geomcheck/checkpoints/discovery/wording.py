@@ -11,7 +11,7 @@ from typing import Any
 from geomcheck.checkpoints.discovery.layouts import LAYOUTS, MISSPELT
 from geomcheck.checkpoints.discovery.steps import Steps, is_step, parts, recognise
 from geomcheck.checkpoints.formats import held
-from geomcheck.checkpoints.formats.unread import listing
+from geomcheck.checkpoints.formats.unread import listing, recognised
 from geomcheck.checkpoints.run import SkippedStep
 
 NAMES_SHOWN = 4
@@ -27,6 +27,9 @@ def nothing_found(directory: Path) -> str:
     misspelt = [entry.name for entry in sorted(directory.iterdir()) if MISSPELT.fullmatch(entry.name)]
     if misspelt:
         return f"{message}. verl writes global_step_N, not {misspelt[0]}: rename the directories"
+    known = recognised([directory], by_name=True)
+    if known:
+        return f"{message}. {known}"
     nested = [entry for entry in sorted(directory.iterdir()) if entry.is_dir() and recognise(entry)]
     if nested:
         return f"{message}. Did you mean {nested[0]}?"
