@@ -94,10 +94,14 @@ def _stack(weights: Mapping[str, Stored], module: str, config: Mapping[str, Any]
 def _both(gate_up: Stored | None, down: Stored | None, config: Mapping[str, Any]) -> tuple[Stored, Stored]:
     """Both stacks, where one of them is there: the other has the shape that fits the hidden size, as (out, in) or as
     (in, out). Raises Unsplittable where none fits, or both do and the model type does not tell."""
+    lacking = "gate_up_proj and down_proj of these experts are not both there"
     stack = gate_up or down
     if stack is None:
-        raise Unsplittable("gate_up_proj and down_proj of these experts are not there")
-    hidden = Numbers(section(config, "")).hidden
+        raise Unsplittable(lacking)
+    try:
+        hidden = Numbers(section(config, "")).hidden
+    except Unsplittable as reason:
+        raise Unsplittable(f"{lacking}, and {reason}") from reason
     experts, rows, columns = stack.shape
     if stack is gate_up:
         orders = ((columns, (experts, hidden, rows // 2)), (rows, (experts, columns // 2, hidden)))
@@ -105,7 +109,7 @@ def _both(gate_up: Stored | None, down: Stored | None, config: Mapping[str, Any]
         orders = ((rows, (experts, 2 * columns, hidden)), (columns, (experts, hidden, 2 * rows)))
     fitting = [shape for outer, shape in orders if outer == hidden]
     if not fitting or (len(fitting) > 1 and model_types(config) & (_INTERLEAVED | _INPUT_MAJOR_HALVES)):
-        raise Unsplittable("gate_up_proj and down_proj of these experts are not both there")
+        raise Unsplittable(lacking)
     other = replace(stack, shape=fitting[0])
     return (stack, other) if stack is gate_up else (other, stack)
 
