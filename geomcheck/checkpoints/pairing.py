@@ -75,7 +75,8 @@ def absent_parts(w0: Weights, checkpoints: Sequence[Weights], configs: Iterable[
         if name not in held:
             part = next((name[:cut] for cut in _cuts(name) if name[:cut] not in there), name)
             missing.setdefault(part, []).append(name)
-    own = {part for part, names in missing.items() if _is_stack(part, names) or _is_behind(part, counts)}
+    stacks = {_stack(name) for name in held if _LAYER.search(name)}
+    own = {part for part, names in missing.items() if _is_stack(part, names, stacks) or _is_behind(part, counts)}
     attached = {part for part, names in missing.items() if own and _is_attached(part, names)}
     return sorted(own | attached)
 
@@ -162,9 +163,12 @@ def _cuts(name: str) -> Iterator[int]:
     return (match.end() for match in re.finditer(r"\.", name))
 
 
-def _is_stack(part: str, names: Collection[str]) -> bool:
-    """Whether what is missing is a part with layers of its own, not some of the layers of a stack."""
-    return part.endswith(".") and not _inside(part) and any(_LAYER.search(name) for name in names)
+def _is_stack(part: str, names: Collection[str], held: Collection[str]) -> bool:
+    """Whether what is missing is a part with layers of its own, beside a stack that is `held`: not some layers of a
+    stack, nor all of the only one there was."""
+    above = part[: part.rfind(".", 0, -1) + 1]
+    layered = part.endswith(".") and not _inside(part) and any(_LAYER.search(name) for name in names)
+    return layered and any(stack.startswith(above) for stack in held)
 
 
 def _is_behind(part: str, counts: Collection[int]) -> bool:

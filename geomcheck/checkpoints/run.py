@@ -64,7 +64,7 @@ class Run:
     """A training run on disk.
 
     Attributes:
-        name: the directory's name, which suites match with `applies_to`.
+        name: the directory's name, and that of the `part`, which suites match with `applies_to`.
         path: the directory.
         checkpoints: ascending by step, at least one; W0 is not among them.
         own_base: W0 as the run itself provides it, or None.

@@ -105,6 +105,16 @@ def test_known_companions_are_noted(tmp_path: Path, file: str, note: str) -> Non
     assert named(run).notes == (f"checkpoint-20: {note}",)
 
 
+def test_weights_in_a_directory_below_are_noted(tmp_path: Path) -> None:
+    """As sentence-transformers keeps a dense layer, which may have been trained."""
+    run = simple_run(tmp_path / "run")
+    for step in (10, 20, 30):
+        write_model(run / f"checkpoint-{step}" / "2_Dense", {"linear.weight": torch.ones(2, 2)})
+        (run / f"checkpoint-{step}" / "1_Pooling").mkdir()
+        write_model(run / f"checkpoint-{step}" / "pytorch_model_fsdp_0", base_weights())
+    assert named(run).notes == ("not read are the weights in 2_Dense/",)
+
+
 def test_a_snapshot_of_the_hub_is_as_it_was_published(tmp_path: Path) -> None:
     snapshot = tmp_path / "models--org--name" / "snapshots" / "abc"
     write_model(snapshot, base_weights())

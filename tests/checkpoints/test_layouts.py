@@ -213,7 +213,7 @@ class TestParts:
         with pytest.raises(UsageError, match=rf"holds one and two, .* as in --geom-run={path}/one"):
             open_run(path)
         run = open_run(path / "two")
-        assert (run.name, run.path, run.address) == ("run", path, path / "two")
+        assert (run.name, run.path, run.address) == ("run-two", path, path / "two")
         assert [c.source.path for c in run.checkpoints] == [path / f"checkpoint-{n}" / "two" for n in (10, 20)]
         assert [c.source.path for c in open_run(run.address).checkpoints] == [c.source.path for c in run.checkpoints]
 

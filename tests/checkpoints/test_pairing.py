@@ -213,6 +213,17 @@ def test_a_hole_is_never_left_out(tmp_path: Path, lost: str, extra: Tensors) -> 
     assert record.skipped.keys() == {name for name in LANGUAGE if name.startswith(lost)}
 
 
+def test_the_only_stack_is_no_part_that_a_run_never_had(tmp_path: Path) -> None:
+    record = surveyed(tmp_path, LANGUAGE, lambda weights: {n: w for n, w in weights.items() if "layers" not in n})
+    assert record.skipped.keys() == matrices(stack("model.", seed=1))
+
+
+def test_a_stack_beside_the_layers_is_left_out(tmp_path: Path) -> None:
+    w0 = {**LANGUAGE, **{n.replace("layers", "mtp_layers"): w for n, w in stack("model.", seed=3, layers=1).items()}}
+    record = surveyed(tmp_path, w0, lambda weights: {n: w for n, w in weights.items() if n in LANGUAGE})
+    assert record.weights.keys() == LANGUAGE.keys()
+
+
 def test_a_part_that_one_checkpoint_has_is_missing_from_the_others(tmp_path: Path) -> None:
     w0 = {**LANGUAGE, **MTP}
     run = open_run(write_run(tmp_path / "run", w0, {10: moved(w0, 1e-3), 20: moved(LANGUAGE, 2e-3)}))

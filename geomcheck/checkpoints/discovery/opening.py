@@ -109,7 +109,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
     omissions = wording.omissions(absent, last=last, name=name)
     sources = {(step, found): weights(step, found) for step, found in trained}
     return Run(
-        name=directory.resolve().name,
+        name="-".join(filter(None, (directory.resolve().name, part))),
         path=directory,
         checkpoints=tuple(
             Checkpoint(

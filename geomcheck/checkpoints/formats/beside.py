@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from geomcheck.checkpoints.changes import equal
 from geomcheck.checkpoints.formats.pickled import PickledDirectory
@@ -28,6 +29,13 @@ COPIES = {
 }
 """Files that hold the same weights once more, by the way in which frameworks and publishers save."""
 
+PLACES = re.compile(
+    r"(?:pytorch_model_fsdp|optimizer|global_step|iter|checkpoint|step|epoch|pissa)\w*|(?:checkpoint|step|epoch)[-_=].*"
+    r"|huggingface|dist_ckpt|model|extra|base|release|critic|value|ref\w*|runs|logs",
+    re.IGNORECASE,
+)
+"""Directories below a checkpoint's weights that hold the same once more, a training's state, or another checkpoint."""
+
 HEADS = re.compile(r"value_head\.(?:safetensors|bin)")
 """A value head of LLaMA-Factory's: no part of the model that is compared."""
 
@@ -39,7 +47,7 @@ _PICKLES = re.compile(r"pytorch_model(?:-[0-9]+-of-[0-9]+)?\.bin")
 
 
 def beside(source: WeightSource, *, published: bool = False) -> Iterator[str]:
-    """What to say of files beside those that `source` reads: copies, and value heads.
+    """What to say of files beside those that `source` reads: copies, value heads, and directories with further weights.
 
     A snapshot of the Hugging Face cache is as its publisher meant it to be.
 
@@ -70,6 +78,17 @@ def beside(source: WeightSource, *, published: bool = False) -> Iterator[str]:
                 f"{directory / name}: weights beside {first}, which is read: a second model, or a part of this one. "
                 "Remove the file if it is stale or a copy; if it is a part, save the model as one"
             )
+
+    below = [] if published else [entry for entry in sorted(directory.iterdir()) if _holds_weights(entry)]
+    if below:
+        yield f"not read are the weights in {', '.join(f'{entry.name}/' for entry in below)}"
+
+
+def _holds_weights(entry: Path) -> bool:
+    """Whether a directory of unknown use holds weights."""
+    if PLACES.fullmatch(entry.name) or not entry.is_dir():
+        return False
+    return any(WEIGHTS.fullmatch(file.name) and not _is_state(file.name) for file in entry.iterdir())
 
 
 def _is_twin(source: WeightSource) -> bool:
