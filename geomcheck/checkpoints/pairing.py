@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from geomcheck.checkpoints.canonical import layer_count
 from geomcheck.checkpoints.canonical.parts import Part, parts_of, taken_apart
@@ -30,6 +30,9 @@ COMPANIONS = {
 }
 """How the weights begin that a trainer saves beside the trained model's: none of them is paired with W0."""
 
+MAX_PREFIX = 8
+"""Components of a prefix that may differ."""
+
 _NUMBER = re.compile(r"(?<=\.)[0-9]+\.")
 _LAYER = re.compile(r"\.[0-9]+\.[^.]+\.[^.]")
 """Where a name enters a layer, and not a plain sequence of modules."""
@@ -44,7 +47,9 @@ def paired(source: WeightSource, w0: Weights) -> tuple[WeightSource, tuple[str, 
     model, and with every stack that W0 has under another prefix moved there. Raises RunError as `parts_of`."""
     starts = COMPANIONS.keys() - {_start(name) for name in w0}
     beside = {name: start for name in source.weights if (start := _start(name)) in starts}
-    if 0 < len(beside) < len(source.weights):
+    if len(beside) == len(source.weights):
+        beside = {}  # a companion that was trained itself
+    if beside:
         source = taken_apart(source, lambda name, _: [] if name in beside else None)
     moves = _moves(source.weights, w0)
     notes = [
@@ -154,8 +159,8 @@ def _stack(name: str) -> str:
 
 
 def _prefixes(stack: str) -> list[int]:
-    """Where a prefix of a stack's name may end: before each of its components."""
-    return [0, *(cut for cut in _cuts(stack) if cut < len(stack))]
+    """Where a prefix of a stack's name may end: before each of its components, of which files may have any number."""
+    return [0, *(cut for cut in islice(_cuts(stack), MAX_PREFIX) if cut < len(stack))]
 
 
 def _cuts(name: str) -> Iterator[int]:

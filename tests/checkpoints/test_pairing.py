@@ -141,6 +141,10 @@ def test_a_value_model_beside_the_policy_is_not_taken_for_it(tmp_path: Path) -> 
     assert "a value model (value_model.*) is saved beside the model; it is not compared with W0" in record.notes
 
 
+def test_a_critic_that_was_trained_itself_is_paired(tmp_path: Path) -> None:
+    assert matched(surveyed(tmp_path, LANGUAGE, wrapped("critic."))) == matrices(LANGUAGE)
+
+
 def test_a_value_head_is_left_out_and_named(tmp_path: Path) -> None:
     record = surveyed(tmp_path, LANGUAGE, lambda weights: {**weights, **VALUE_HEAD})
     assert record.weights.keys() == LANGUAGE.keys()

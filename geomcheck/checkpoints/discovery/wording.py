@@ -27,12 +27,12 @@ def nothing_found(directory: Path) -> str:
     misspelt = [entry.name for entry in sorted(directory.iterdir()) if MISSPELT.fullmatch(entry.name)]
     if misspelt:
         return f"{message}. verl writes global_step_N, not {misspelt[0]}: rename the directories"
-    known = recognised([directory], by_name=True)
-    if known:
-        return f"{message}. {known}"
     nested = [entry for entry in sorted(directory.iterdir()) if entry.is_dir() and recognise(entry)]
     if nested:
         return f"{message}. Did you mean {nested[0]}?"
+    known = recognised([directory], by_name=True)
+    if known:
+        return f"{message}. {known}"
     models = [entry for entry in models if not entry.is_symlink()] or models
     if models and all(re.search(r"[0-9]", entry.name) for entry in models):
         return (
