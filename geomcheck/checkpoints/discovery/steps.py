@@ -110,8 +110,14 @@ def parts(directory: Path) -> list[Path]:
     """The directories in a checkpoint that hold weights, but for companions of the policy."""
     if not directory.is_dir():
         return []
-    inside = [entry for entry in sorted(directory.iterdir()) if entry.is_dir() and not COMPANIONS.fullmatch(entry.name)]
-    return [entry for entry in inside if held([entry]) is not None]
+    return [e for e in sorted(directory.iterdir()) if not COMPANIONS.fullmatch(e.name) and _holds_weights(e)]
+
+
+def _holds_weights(place: Path) -> bool:
+    try:
+        return held([place]) is not None
+    except OSError:  # not ours to look into
+        return False
 
 
 def _declared(file: Path, root: Path) -> tuple[Path, ...]:

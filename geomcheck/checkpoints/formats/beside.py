@@ -16,7 +16,8 @@ WEIGHTS = re.compile(r".*\.(?:safetensors|bin|pt|pth|ckpt|distcp)")
 
 STATES = re.compile(
     r"(?:.*[_.-])?(?:optim\w*|lr|sched\w*|scaler|rng|random|args|trainer|trainer_state|extra_state|train_state|recipe"
-    r"|recipe_state|dataloader|data|sampler|tokenizer|vocab|loss|metrics?|log|logs|history|common|stats)(?:[_.-].*)?",
+    r"|recipe_state|training_state|engine_state|dataloader|dataset|data|sampler|tokenizer|vocab|loss|metrics?|logs?|history"
+    r"|common|stats|config|metadata|replay|rollout)(?:[_.-].*)?",
     re.IGNORECASE,
 )
 """The stems of files with states of a training, and of tokenizers; none of them is called a model."""
@@ -38,7 +39,6 @@ PLACES = re.compile(
 
 HEADS = re.compile(r"value_head\.(?:safetensors|bin)")
 """A value head of LLaMA-Factory's: no part of the model that is compared."""
-
 
 SAMPLED = 8
 """How many matrices tell whether a published model is there twice."""
@@ -78,7 +78,6 @@ def beside(source: WeightSource, *, published: bool = False) -> Iterator[str]:
                 f"{directory / name}: weights beside {first}, which is read: a second model, or a part of this one. "
                 "Remove the file if it is stale or a copy; if it is a part, save the model as one"
             )
-
     below = [] if published else [entry for entry in sorted(directory.iterdir()) if _holds_weights(entry)]
     if below:
         yield f"not read are the weights in {', '.join(f'{entry.name}/' for entry in below)}"
@@ -88,7 +87,10 @@ def _holds_weights(entry: Path) -> bool:
     """Whether a directory of unknown use holds weights."""
     if PLACES.fullmatch(entry.name) or not entry.is_dir():
         return False
-    return any(WEIGHTS.fullmatch(file.name) and not _is_state(file.name) for file in entry.iterdir())
+    try:
+        return any(WEIGHTS.fullmatch(file.name) and not _is_state(file.name) for file in entry.iterdir())
+    except OSError:  # not ours to look into
+        return False
 
 
 def _is_twin(source: WeightSource) -> bool:
