@@ -24,7 +24,8 @@ ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 """Measured of every weight, requested or not: without them no other figure can be trusted."""
 
 BETWEEN_FORMATS = "update_support"
-"""Measured too where W0 and the run store a weight in different formats: whether the change is more than that."""
+"""Measured too where W0 and the run store a weight in different formats: whether the change is more than that. It is
+not recorded then."""
 
 SHARE_OF_ENTRIES = 0.05
 """Share of a weight's time that is spent on metrics which only compare entries."""
@@ -72,6 +73,7 @@ def measure_record(
             total = sum(task.numel for task in tasks)
             progress(total, total)
             record.notes += require_sound(record, base, recall.digests)
+            _forget_unasked(record, requests, metrics)
             return
         for found in _find(record, tasks, sources, recall, resources, progress):
             fill(record, found, metrics, resources.torch_device)
@@ -79,6 +81,7 @@ def measure_record(
         record.notes += remarks
         if len(found) == len(tasks):
             recall.keep_whole(record)
+        _forget_unasked(record, requests, metrics)
 
 
 def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, device: str) -> None:
@@ -87,6 +90,15 @@ def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, devic
     record.routes = tally(routes for name in sorted(found) for _, routes in sorted(found[name].routes.items()))
     record.device = device
     _describe(record, {name: measured.digests for name, measured in found.items()}, metrics)
+
+
+def _forget_unasked(record: Record, requests: Plan, metrics: Registry) -> None:
+    """Leave out of the record what was measured for its soundness alone."""
+    request = Request.of(metrics[BETWEEN_FORMATS], {})
+    asked = {name for name, wanted in requests.items() if request in wanted}
+    columns = {key: c.of_weights(asked) if key[0] == request else c for key, c in record.columns.items()}
+    record.columns = {key: column for key, column in columns.items() if len(column.steps)}
+    record.versions = {name: version for name, version in record.versions.items() if name in record.measured_metrics()}
 
 
 def _tasks(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:

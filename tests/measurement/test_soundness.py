@@ -250,6 +250,15 @@ def test_w0_through_another_format_is_told_where_support_is_measured(tmp_path: P
         geomcheck.measure(run, metrics=["update_support"], workers=1)
 
 
+def test_what_is_measured_for_soundness_alone_is_not_recorded(tmp_path: Path) -> None:
+    base = layered(base_weights(dtype=torch.bfloat16))
+    run = write_run(tmp_path / "run", base, {1: moved(base, 1e-2)})
+    for _ in range(2):  # measured, and then from the cache
+        assert "update_support" not in norms(run, cache=tmp_path / "cache").measured_metrics()
+        both = geomcheck.measure(run, metrics=["update_norm", "update_support"], cache=tmp_path / "cache", workers=1)
+        assert {"update_norm", "update_support"} < both.measured_metrics()
+
+
 def test_one_visible_entry_is_a_change(tmp_path: Path) -> None:
     base = layered(base_weights(dtype=torch.float32))
     cast = {name: weight.bfloat16() for name, weight in base.items()}
