@@ -38,6 +38,7 @@ CORE_GFLOPS = 46.0
 """Speed of that core."""
 
 NO_MATRIX = "a vector or a number: no diagnostic applies"
+FLAT = "a single row or column, or biases: no diagnostic applies"
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,8 @@ def _groups(record: Record) -> tuple[WeightGroup, ...]:
     for weight in record.weights.values():
         reason = record.skipped.get(weight.name)
         if reason is None and not weight.is_matrix:
-            reason = NO_MATRIX if not weight.is_bulky else f"{len(weight.shape)} dimensions, not 2"
+            dims = len(weight.shape)
+            reason = FLAT if dims == 2 else f"{dims} dimensions, not 2" if weight.is_bulky else NO_MATRIX
         groups.setdefault((weight.kind, weight.module, weight.shape, reason), []).append(weight.name)
     return tuple(
         WeightGroup(kind, module, shape, len(names), names[0], reason)

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geomcheck.checkpoints.pairing import likeness
 from geomcheck.checkpoints.source import Change, Stored, WeightSource, Wrapped
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics.formats import FORMATS
@@ -63,9 +64,10 @@ class Adapted(Wrapped):
             )
         if alien:
             there = before[alien[0]].shape if alien[0] in before else "missing"
+            nearest = likeness(alien[0], before)
             raise UsageError(
                 f"W0 ({self._base.path}) is not the model that the adapter {self.path} was trained on, or names its "
                 f"weights in another way: {len(alien)} of {len(in_layers)} do not fit. For example {alien[0]}: "
-                f"{after[alien[0]].shape} in the adapter, {there} in W0. Give the model that this run started from, "
-                "with --geom-base, or merge the adapter"
+                f"{after[alien[0]].shape} in the adapter, {there} in W0{nearest}. Give the model that this run started "
+                "from, with --geom-base, or merge the adapter"
             )

@@ -137,6 +137,13 @@ def whole(stored: Tensor | Change) -> Tensor:
     return stored
 
 
+def equal(one: Tensor | Change, other: Tensor | Change) -> bool:
+    """Whether two tensors of one shape are equal in the format of either, which may be the coarser."""
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return False
+    return torch.equal(one.to(other.dtype), other) or torch.equal(one, other.to(one.dtype))
+
+
 def _places(take: Take, shape: tuple[int, int]) -> tuple[Tensor, Tensor, bool]:
     """The rows and columns, as int64 indices, of which `take` makes its result, and whether it transposes them then: it
     is shown the row, then the column of every entry. Raises RunError where it does not keep rows and columns together,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,22 +11,39 @@ from geomcheck._gc import lasting
 from geomcheck.checkpoints.adapted import Adapted
 from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_once, ties
 from geomcheck.checkpoints.canonical.numbers import disagreement, section
-from geomcheck.checkpoints.formats.adapter import Adapter
+from geomcheck.checkpoints.changes import equal
+from geomcheck.checkpoints.formats.adapter import Adapter, holds_factors, is_wrapped, of_wrapped, open_adapter
+from geomcheck.checkpoints.formats.beside import beside
+from geomcheck.checkpoints.pairing import absent_parts, paired
 from geomcheck.checkpoints.run import BaseWeights, Checkpoint, Run
 from geomcheck.checkpoints.source import Stored, WeightSource, Wrapped
 from geomcheck.errors import RunError, UsageError
+
+ADAPTED = 4
+"""How many weights tell whether an adapter is merged into the model beside it: rounding may hide it in one."""
 
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
 
 class Comparable(Wrapped):
     """A source that `comparable` has been through, and the config by which that made its weights, its own or a borrowed
-    one. It goes through once: W0 may serve several runs."""
+    one. It goes through once: W0 may serve several runs, with each without the parts that the run does not have.
 
-    def __init__(self, source: WeightSource, config: Mapping[str, Any]) -> None:
+    Args:
+        source: it, under canonical names.
+        config: the architecture by which the weights were made.
+        absent: how the names of weights begin that are left out.
+    """
+
+    def __init__(self, source: WeightSource, config: Mapping[str, Any], absent: Sequence[str] = ()) -> None:
         super().__init__(source)
+        self.whole = source
         self._config = config
-        self.weights: Mapping[str, Stored] = source.weights  # now, as an adapter may not fit W0
+        weights = source.weights  # now, as an adapter may not fit W0
+        parts = tuple(absent)
+        self.weights: Mapping[str, Stored] = (
+            {name: stored for name, stored in weights.items() if not name.startswith(parts)} if parts else weights
+        )
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -50,29 +67,84 @@ def comparable(run: Run, base: BaseWeights, *, dequantize: bool = False) -> tupl
         UsageError: W0 is an adapter, its config is of another architecture than a checkpoint's, or an adapter is of
             another model.
     """
-    if isinstance(base.source, Adapter):
+    if isinstance(base.source, Adapter) or is_wrapped(base.source):
         raise UsageError(f"W0: {base.source.path} ({base.how}) is an adapter; give the model that it was trained on")
     _require_agreement(run, base)
-    bound = [c.source.on(base.source) if isinstance(c.source, Adapter) else c.source for c in run.checkpoints]
+    sources = [of_wrapped(checkpoint.source) for checkpoint in run.checkpoints]
+    bound = [source.on(base.source) if isinstance(source, Adapter) else source for source in sources]
     _require_one_adapter([source for source in bound if isinstance(source, Adapter)])
     stored = [base.source, *bound]
     known = next((source.config for source in stored if source.config.get("model_type")), {})
     configs = [source.config if source.config.get("model_type") else {**known, **source.config} for source in stored]
     seen = [
-        source if isinstance(source, Comparable) else canonical(source, config, dequantize=dequantize)
+        source.whole if isinstance(source, Comparable) else canonical(source, config, dequantize=dequantize)
         for source, config in zip(stored, configs, strict=True)
     ]
+    seen, pairing = _paired(seen, run.checkpoints)
+    _require_merged(stored, seen, configs[0])
     seen = [
         Adapted(seen[0], named) if isinstance(source, Adapter) else named
         for source, named in zip(stored, seen, strict=True)
     ]
     if any(ties(config) for config in configs):
         seen = tied_once(seen)
-    w0, *trained = (Comparable(source, config) for source, config in zip(seen, configs, strict=True))
+    absent = absent_parts(seen[0].weights, [source.weights for source in seen[1:]], configs)
+    w0 = Comparable(seen[0], configs[0], absent)
+    trained = (Comparable(source, config) for source, config in zip(seen[1:], configs[1:], strict=True))
     checkpoints = (replace(c, source=source) for c, source in zip(run.checkpoints, trained, strict=True))
-    notes = [*(_dequantized(run, stored) if dequantize else ()), *_mixed(run.checkpoints)]
+    notes = [
+        *(f"W0: {note}" for note in beside(base.source, published=True)),
+        *_together(run.checkpoints, [beside(source) for source in bound]),
+        *(_dequantized(run, stored) if dequantize else ()),
+        *_mixed(run.checkpoints),
+        *pairing,
+        *_left_out(seen[0], absent),
+    ]
     after = replace(run, checkpoints=tuple(checkpoints), notes=(*run.notes, *notes), dequantized=dequantize)
     return after, replace(base, source=w0)
+
+
+def _paired(
+    seen: Sequence[WeightSource], checkpoints: Sequence[Checkpoint]
+) -> tuple[list[WeightSource], tuple[str, ...]]:
+    """`seen`, W0 and then the checkpoints, with the latter under W0's names; and what to say of that, once for all the
+    checkpoints of which it is true."""
+    w0, *trained = seen
+    found = [paired(source, w0.weights) for source in trained]
+    return [w0, *(source for source, _ in found)], _together(checkpoints, [notes for _, notes in found])
+
+
+def _together(checkpoints: Sequence[Checkpoint], notes: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """The notes on each checkpoint, once for all of which one is true."""
+    where: dict[str, list[str]] = {}
+    for checkpoint, those in zip(checkpoints, notes, strict=True):
+        for note in those:
+            where.setdefault(note, []).append(checkpoint.name)
+    every = len(checkpoints)
+    return tuple(note if len(of) == every else f"{', '.join(of)}: {note}" for note, of in where.items())
+
+
+def _require_merged(stored: Sequence[WeightSource], seen: Sequence[WeightSource], config: Mapping[str, Any]) -> None:
+    """Refuse whole models beside an adapter that is not merged into them: they are W0 wherever the adapter trained."""
+    w0 = seen[0]
+    for source, named in zip(stored[1:], seen[1:], strict=True):
+        if isinstance(source, Adapter) or not holds_factors(source.path):
+            continue
+        adapter = canonical(open_adapter(source.path).on(stored[0]), config)
+        names = sorted(adapter.weights.keys() & w0.weights.keys() & named.weights.keys())[:ADAPTED]
+        if names and all(equal(w0.read(name), named.read(name)) for name in names):
+            raise RunError(
+                f"{source.path}: a model beside an adapter that is not merged into it: {names[0]} is W0's, though the "
+                "adapter trains it. Move the model's files elsewhere, so that the adapter is read"
+            )
+
+
+def _left_out(w0: WeightSource, absent: Sequence[str]) -> Iterator[str]:
+    """A note on the parts of W0 that no checkpoint has."""
+    if absent:
+        counts = (sum(name.startswith(part) for name in w0.weights) for part in absent)
+        parts = ", ".join(f"{part}* ({count} weights)" for part, count in zip(absent, counts, strict=True))
+        yield f"left out, as W0 has them and no checkpoint does: {parts}"
 
 
 def _require_one_adapter(adapters: Sequence[Adapter]) -> None:

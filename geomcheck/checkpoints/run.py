@@ -64,7 +64,7 @@ class Run:
     """A training run on disk.
 
     Attributes:
-        name: the directory's name, which suites match with `applies_to`.
+        name: the directory's name, and that of the `part`, which suites match with `applies_to`.
         path: the directory.
         checkpoints: ascending by step, at least one; W0 is not among them.
         own_base: W0 as the run itself provides it, or None.
@@ -77,6 +77,7 @@ class Run:
             the last checkpoint so far counts as the whole.
         first: the number that the framework gives to the first step.
         account: its scores, and to what its training was confined.
+        part: the directory in each checkpoint that is judged, where the caller named one of several.
     """
 
     name: str
@@ -91,6 +92,12 @@ class Run:
     planned: int | None = None
     first: int = 1
     account: Account = field(default_factory=Account)
+    part: str = ""
+
+    @property
+    def address(self) -> Path:
+        """What opens it again: its path, with the `part` behind it."""
+        return self.path / self.part
 
     @property
     def layout(self) -> str:

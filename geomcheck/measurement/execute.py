@@ -24,6 +24,10 @@ from geomcheck.record.routes import tally
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 """Measured of every weight, requested or not: without them no other figure can be trusted."""
 
+BETWEEN_FORMATS = "update_support"
+"""Measured too where W0 and the run store a weight in different formats: whether the change is more than that. It is
+not recorded then."""
+
 SHARE_OF_ENTRIES = 0.05
 """Share of a weight's time that is spent on metrics which only compare entries."""
 
@@ -74,6 +78,7 @@ def measure_record(
                 _describe(record, {task.name: recall.contents(task.name) for task in tasks}, metrics)
                 record.device = resources.torch_device
                 record.notes += require_sound(record, base, recall.digests)
+                _forget_unasked(record, requests, metrics)
                 return
             with closing(_find(record, tasks, sources, recall, resources, progress)) as rounds:
                 for found in rounds:
@@ -82,6 +87,7 @@ def measure_record(
             record.notes += remarks
             if len(found) == len(tasks):
                 recall.keep_whole(record)
+            _forget_unasked(record, requests, metrics)
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(_kept(record.run, tasks, recall, resources.cache))
         raise
@@ -105,10 +111,23 @@ def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, devic
     _describe(record, {name: measured.digests for name, measured in found.items()}, metrics)
 
 
+def _forget_unasked(record: Record, requests: Plan, metrics: Registry) -> None:
+    """Leave out of the record what was measured for its soundness alone."""
+    request = Request.of(metrics[BETWEEN_FORMATS], {})
+    asked = {name for name, wanted in requests.items() if request in wanted}
+    columns = {key: c.of_weights(asked) if key[0] == request else c for key, c in record.columns.items()}
+    record.columns = {key: column for key, column in columns.items() if len(column.steps)}
+    record.versions = {name: version for name, version in record.versions.items() if name in record.measured_metrics()}
+
+
 def _tasks(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
     """One task per weight, the largest first."""
-    always = {Request.of(metrics[name], {}) for name in ALWAYS}
-    all_of = {name: frozenset(requests[name] | always) for name in requests.keys() - record.skipped.keys()}
+    same = {Request.of(metrics[name], {}) for name in ALWAYS}
+    cast = same | {Request.of(metrics[BETWEEN_FORMATS], {})}
+    all_of = {
+        name: frozenset(requests[name] | (cast if len(record.weights[name].dtypes) > 1 else same))
+        for name in requests.keys() - record.skipped.keys()
+    }
     by_point = {each: _by_point(each, record.points, metrics) for each in set(all_of.values())}
     tasks = [
         MeasureWeight(name, record.weights[name].shape, record.points, by_point[each], device)

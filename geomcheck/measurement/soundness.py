@@ -42,13 +42,14 @@ def require_sound(record: Record, base: BaseWeights, digests: Digests | None = N
 
     Raises:
         RunError: two checkpoints hold the same matrices, or half of them; one is of another model than W0, or in part;
-            or weights that had moved equal W0 again.
+            weights that had moved equal W0 again; or nothing but a cast lies between W0 and a checkpoint.
     """
     if not record.measured_weights():
         return ()
     _require_distinct(record, digests or {})
     _require_motion(record, digests or {})
     _require_no_return(record)
+    _require_more_than_a_cast(record, base)
     return (*_of_another_model(record, base), *_standing_still(record, digests or {}))
 
 
@@ -61,7 +62,13 @@ def _require_distinct(record: Record, digests: Digests) -> None:
         whole = fingerprint({name: known[name] for name in matrices if name in known}) if known else ""
         twin = seen.setdefault(whole or record.fingerprints[point.name], point.name)
         if twin not in ("", point.name) and record.fingerprints[point.name] != record.fingerprints["W0"]:
-            raise RunError(f"{twin} and {point.name} hold the same weights: one is a copy, or training stood still")
+            earlier = next(at for at, other in enumerate(record.points) if other.name == twin)
+            everything = bool(known) and known == digests.get(("run", earlier), {})
+            read = sum(name in known for name in matrices) or len(record.measured_weights())
+            where = "" if everything else f" in the {read} matrices that were read, and differ elsewhere"
+            raise RunError(
+                f"{twin} and {point.name} hold the same weights{where}: one is a copy, or training stood still"
+            )
 
 
 def _require_motion(record: Record, digests: Digests) -> None:
@@ -100,6 +107,24 @@ def _require_no_return(record: Record) -> None:
                 f"before, such as {names[back[0]]}: a wrong file, or one that was not written to the end"
             )
         moved |= shares == 0
+
+
+def _require_more_than_a_cast(record: Record, base: BaseWeights) -> None:
+    """Refuse a checkpoint none of whose weights visibly changed, though they differ: W0, written through another format
+    than its own. Its update is rounding, which bands of any metric would judge."""
+    if "update_support" not in record.measured_metrics():
+        return
+    names = sorted(record.measured_weights())
+    supports = _table(record, "update_support", names)
+    norms = _table(record, "relative_update_norm", names).values
+    for point, visible, there, norm in zip(record.points, supports.values, supports.there, norms, strict=True):
+        moved = there & (norm > 0)
+        if moved.any() and not visible[moved].any():
+            raise RunError(
+                f"{point.name}: {int(moved.sum())} weights differ from W0 ({base.source.path}, {base.how}), by "
+                f"{norm[moved].max():.2g} of their norm, but in no entry visibly: after a cast to bf16 they are W0's. "
+                "This is W0 written in another format, such as the base beside an adapter; give what was trained"
+            )
 
 
 def _of_another_model(record: Record, base: BaseWeights) -> Iterator[str]:

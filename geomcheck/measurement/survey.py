@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from geomcheck._gc import lasting
 from geomcheck.checkpoints import BaseWeights, Run, Stored, Weight
 from geomcheck.checkpoints.canonical import is_fp8, layer_count
+from geomcheck.checkpoints.pairing import likeness
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
@@ -34,7 +35,7 @@ def survey(run: Run, base: BaseWeights) -> Record:
         raise RunError(f"{run.path}: a weight is called {odd[0][:200]!a}: no model's is, so the file is not trusted")
     record = Record(
         run=run.name,
-        path=str(run.path),
+        path=str(run.address),
         layout=run.layout,
         points=tuple(Point(c.name, c.step, c.progress) for c in run.checkpoints),
         origin=Origin(str(base.source.path), base.how),
@@ -105,7 +106,8 @@ def _require_same_architecture(record: Record, run: Run, base: BaseWeights) -> N
         raise UsageError(
             f"W0 ({base.source.path}, {base.how}) does not belong to run {record.path}: {len(alien)} of its "
             f"{len(matrices)} weight matrices are not in W0 or have another shape there. For example {alien[0]}: "
-            f"{record.skipped[alien[0]]}. Give the model that this run started from, with --geom-base"
+            f"{record.skipped[alien[0]]}{likeness(alien[0], before)}. Give the model that this run started from, with "
+            "--geom-base"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
@@ -52,6 +52,12 @@ class Column:
             np.array(values, dtype=np.float64),
             {i: figure.undefined or "" for i, figure in enumerate(figures.values()) if figure.value is None},
         )
+
+    def of_weights(self, names: Collection[str]) -> Column:
+        """The column of these weights alone."""
+        kept = np.flatnonzero([self.names[code] in names for code in self.codes.tolist()])
+        reasons = {new: self.undefined[old] for new, old in enumerate(kept.tolist()) if old in self.undefined}
+        return Column(self.steps[kept], self.names, self.codes[kept], self.values[kept], reasons)
 
     @cached_property
     def figures(self) -> Mapping[tuple[int, str], Figure]:

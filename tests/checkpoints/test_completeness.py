@@ -176,9 +176,14 @@ def test_a_lost_index_of_a_complete_checkpoint_is_an_error(tmp_path: Path) -> No
     [
         (
             ["zero_to_fp32.py", "latest", "global_step9/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"],
-            "zero_to_fp32.py",
+            "python zero_to_fp32.py . OUT/checkpoint-STEP -t global_stepN --safe_serialization",
         ),
-        (["mp_rank_00/model_optim_rng.pt"], "--ckpt-convert-format torch_dist"),
+        (
+            ["mp_rank_00/model_optim_rng.pt"],
+            "--load RUN --ckpt-step N --ckpt-convert-format torch_dist --ckpt-convert-save OUT`, once for each "
+            "iteration N, and check OUT/torch_dist",
+        ),
+        (["latest_universal", "global_step9_universal/zero/w/fp32.pt"], "a universal checkpoint of DeepSpeed"),
         (["hf_batch_0.safetensors"], "export this checkpoint again"),
         (["model-q4_k.gguf"], "before quantization"),
         (["weights.pickle.pt", "config.json"], "save the model with save_pretrained"),
@@ -196,6 +201,17 @@ def test_a_deepspeed_run_is_explained(tmp_path: Path) -> None:
     files = ["_actor/global_step5/zero_pp_rank_0_mp_rank_00_model_states.pt", "_actor/zero_to_fp32.py"]
     with pytest.raises(RunError, match=r"ZeRO.*zero_to_fp32\.py"):
         _ = open_run(tree(tmp_path / "run", [], files)).checkpoints[0].source.weights
+
+
+def test_the_step_that_is_read_is_the_one_that_is_converted(tmp_path: Path) -> None:
+    run = open_run(tree(tmp_path / "run", [], ["global_step5/zero_pp_rank_0_mp_rank_00_model_states.pt"]))
+    with pytest.raises(RunError, match=r"OUT/checkpoint-STEP -t global_step5 --safe_serialization"):
+        _ = run.checkpoints[0].source.weights
+
+
+def test_a_run_of_universal_checkpoints_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"This is a universal checkpoint of DeepSpeed, .* go back to"):
+        open_run(tree(tmp_path / "run", [], ["global_step5_universal/zero/w/fp32.pt", "latest_universal"]))
 
 
 def test_a_legacy_megatron_run_is_explained(tmp_path: Path) -> None:

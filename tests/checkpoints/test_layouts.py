@@ -87,6 +87,12 @@ TREES = {
         ["_actor/latest", "_critic/global_step8/x"],
         [8, 16],
     ),
+    "torchtune": (["epoch_0_step_10", "epoch_1_step_20"], ["recipe_state/", "logs/"], [10, 20]),
+    "merged adapters (ms-swift)": (["checkpoint-10-merged", "checkpoint-100-merged"], ["args.json"], [10, 100]),
+    "directories by step": (["step20", "step1000", "step100-tokens4B"], [], [20, 100, 1000]),
+    "exports by step": (["global_step_10_hf", "global_step_20_hf"], [], [10, 20]),
+    "Lightning": (["epoch=0-step=10", "epoch=1-step=20"], ["hparams.yaml"], [10, 20]),
+    "directories by epoch": (["checkpoint-epoch-1", "checkpoint-epoch-2"], [], [1, 2]),
     "AReaL": (
         ["default/epoch0epochstep0globalstep0", "default/epoch1epochstep3globalstep13"],
         ["recover_checkpoint/", "default/epoch.txt"],
@@ -123,11 +129,114 @@ def test_a_framework_s_own_tree_is_read(tmp_path: Path, framework: str) -> None:
     run = open_run(tree(tmp_path / "run", models, others))
     assert run.framework == framework
     assert [c.step for c in run.checkpoints] == steps
-    assert [c.source.path for c in run.checkpoints] == [tmp_path / "run" / place for place in models]
-    assert all(c.name in place for c, place in zip(run.checkpoints, models, strict=True))
+    assert {c.source.path for c in run.checkpoints} == {tmp_path / "run" / place for place in models}
+    assert all(c.name in str(c.source.path) for c in run.checkpoints)
     assert run.left_out == ()
     first = 0 if framework in ("slime (Megatron)", "AReaL") else 1
     assert [c.progress for c in run.checkpoints] == [(s + 1 - first) / (steps[-1] + 1 - first) for s in steps]
+
+
+@pytest.mark.parametrize("form", ["epoch_", "epoch-", "epoch", "checkpoint-epoch-", "checkpoint_epoch_"])
+def test_epoch_0_is_trained_and_no_w0(tmp_path: Path, form: str) -> None:
+    run = open_run(tree(tmp_path / "run", [f"{form}0", f"{form}1", f"{form}2"], []))
+    assert [(c.step, c.progress) for c in run.checkpoints] == [(0, 1 / 3), (1, 2 / 3), (2, 1.0)]
+    assert run.own_base is None
+    assert f"its steps are epochs, counted from 0: {form}0 is the model after the first" in run.notes
+
+
+def test_a_run_of_one_epoch_has_a_checkpoint(tmp_path: Path) -> None:
+    assert names(open_run(tree(tmp_path / "run", ["epoch_0"], ["epoch_0/COMPLETED"]))) == ["epoch_0"]
+
+
+@pytest.mark.parametrize(
+    ("models", "steps"),
+    [
+        (["step0", "step10"], [10]),
+        (["step10", "step20", "step1000"], [10, 20, 1000]),
+        (["step10-tokens4B", "step20-tokens8B"], [10, 20]),
+        (["weights-step-10", "weights-step-20"], [10, 20]),
+        (["checkpoint-step-10", "checkpoint-step-20"], [10, 20]),
+        (["checkpoint-10-hf", "checkpoint-20-hf"], [10, 20]),
+        (["v0-20260101-1/checkpoint-10-merged", "v0-20260101-1/checkpoint-20-merged"], [10, 20]),
+        (["checkpoint-10", "checkpoint-20", "checkpoint-10-merged", "checkpoint-20-merged"], [10, 20]),
+        (["step-0010", "step-0020"], [10, 20]),
+        (["step_000100", "step_000200"], [100, 200]),
+    ],
+)
+def test_steps_are_read_from_other_names(tmp_path: Path, models: list[str], steps: list[int]) -> None:
+    run = open_run(tree(tmp_path / "run", models, []))
+    assert [c.step for c in run.checkpoints] == steps
+    assert (run.own_base is not None) == (models[0] == "step0")
+
+
+def test_models_under_other_names_beside_the_checkpoints_are_told(tmp_path: Path) -> None:
+    models = ["checkpoint-10", "checkpoint-10-merged", "last-checkpoint", "best", "base"]
+    run = open_run(tree(tmp_path / "run", models, ["runs/"]))
+    told = "best, checkpoint-10-merged, last-checkpoint"
+    assert f"not judged, as no checkpoint of this run is called so: {told}" in run.notes
+
+
+@pytest.mark.parametrize(
+    ("models", "advice"),
+    [
+        (["iter_10", "iter_20"], "iter_10 holds a model, .* rename each to checkpoint-STEP"),
+        (["round3", "round4"], "round3 holds a model, .* rename each to checkpoint-STEP"),
+        (["best", "final"], r"best holds a model, .* point at \S+/run/best to judge that alone, or rename each to"),
+        (["last-checkpoint"], r"point at \S+/run/last-checkpoint to judge that alone"),
+        (["checkpoints/checkpoint-10"], r"Did you mean \S+/run/checkpoints\?"),
+    ],
+)
+def test_names_without_a_step_have_advice(tmp_path: Path, models: list[str], advice: str) -> None:
+    with pytest.raises(UsageError, match=advice):
+        open_run(tree(tmp_path / "run", models, []))
+
+
+class TestParts:
+    """Weights one directory further down than their layout has them."""
+
+    @pytest.mark.parametrize("part", ["policy", "hf_ckpt", "model", "actor", "my-adapter"])
+    @pytest.mark.parametrize("step", ["checkpoint-", "global_step_", "step1", "epoch_0_step_"])
+    def test_one_part_is_read(self, tmp_path: Path, step: str, part: str) -> None:
+        run = open_run(tree(tmp_path / "run", [f"{step}10/{part}", f"{step}20/{part}"], []))
+        assert {c.source.path.relative_to(tmp_path / "run").as_posix() for c in run.checkpoints} == {
+            f"{step}10/{part}",
+            f"{step}20/{part}",
+        }
+
+    def test_what_is_read_is_said(self, tmp_path: Path) -> None:
+        run = open_run(tree(tmp_path / "run", ["checkpoint-10/policy", "checkpoint-10/reference"], []))
+        assert run.checkpoints[0].source.path.name == "policy"
+        assert "read of each checkpoint is policy/" in run.notes
+
+    def test_several_parts_are_named_and_one_is_chosen_by_name(self, tmp_path: Path) -> None:
+        path = tree(tmp_path / "run", [f"checkpoint-{n}/{part}" for n in (10, 20) for part in ("one", "two")], [])
+        with pytest.raises(UsageError, match=rf"holds one and two, .* as in --geom-run={path}/one"):
+            open_run(path)
+        run = open_run(path / "two")
+        assert (run.name, run.path, run.address) == ("run-two", path, path / "two")
+        assert [c.source.path for c in run.checkpoints] == [path / f"checkpoint-{n}" / "two" for n in (10, 20)]
+        assert [c.source.path for c in open_run(run.address).checkpoints] == [c.source.path for c in run.checkpoints]
+
+    def test_a_part_that_some_checkpoints_lack_is_an_error(self, tmp_path: Path) -> None:
+        path = tree(tmp_path / "run", ["checkpoint-10/one", "checkpoint-10/two", "checkpoint-20/two"], [])
+        with pytest.raises(RunError, match="checkpoint-20"):
+            open_run(path / "one")
+
+    def test_checkpoints_with_different_parts_are_refused(self, tmp_path: Path) -> None:
+        path = tree(tmp_path / "run", ["checkpoint-10/one", "checkpoint-20/two"], [])
+        with pytest.raises(UsageError, match=r"in different places, checkpoint-10/one and checkpoint-20/two"):
+            open_run(path)
+
+    def test_a_name_that_nothing_has_does_not_exist(self, tmp_path: Path) -> None:
+        path = tree(tmp_path / "run", ["checkpoint-10/one"], [])
+        with pytest.raises(UsageError, match="run/three does not exist"):
+            open_run(path / "three")
+
+    def test_one_checkpoint_with_parts_says_both_ways(self, tmp_path: Path) -> None:
+        path = tree(tmp_path / "run", ["checkpoint-10/one", "checkpoint-10/two"], [])
+        with pytest.raises(UsageError, match=r"point at the directory above it, or at \S+/checkpoint-10/one to judge"):
+            open_run(path / "checkpoint-10")
+        assert names(open_run(path / "checkpoint-10" / "one")) == ["final"]
 
 
 def test_steps_are_counted_from_zero_by_slime(tmp_path: Path) -> None:
@@ -299,7 +408,7 @@ class TestContents:
         [{}, {"contents": []}, {"contents": {"model": {"path": 5}}}, [], {"contents": {"model": {"path": "a\0b"}}}],
     )
     def test_without_a_place_it_is_refused(self, tmp_path: Path, content: object) -> None:
-        with pytest.raises(RunError, match="names no place for the model|a mapping is expected"):
+        with pytest.raises(RunError, match="no place for the model|a mapping is expected"):
             open_run(self.write(tmp_path, content))
 
 

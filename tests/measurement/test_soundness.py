@@ -196,7 +196,8 @@ def test_matrices_of_an_earlier_checkpoint_are_a_copy_whatever_the_norms_are(tmp
     def copy(weights: dict[int, Tensors]) -> None:
         weights[3] = {name: weights[1][name] if w.dim() == 2 else w for name, w in weights[3].items()}
 
-    with pytest.raises(RunError, match="checkpoint-1 and checkpoint-3 hold the same weights"):
+    same = "checkpoint-1 and checkpoint-3 hold the same weights in the 10 matrices that were read, and differ elsewhere"
+    with pytest.raises(RunError, match=same):
         norms(write(tmp_path / "whole", edit=copy))
 
     def part(weights: dict[int, Tensors]) -> None:
@@ -227,6 +228,42 @@ def test_selected_weights_that_stand_still_are_no_copy_of_a_checkpoint(tmp_path:
 
     with pytest.raises(RunError, match="checkpoint-2 and checkpoint-3 hold the same weights"):
         measured(write(tmp_path / "whole", edit=copy))
+
+
+@pytest.mark.parametrize("formats", [(torch.float32, torch.bfloat16), (torch.float16, torch.bfloat16)])
+@pytest.mark.parametrize("metric", ["update_norm", "update_support"])
+def test_w0_written_in_another_format_is_no_training(
+    tmp_path: Path, formats: tuple[torch.dtype, torch.dtype], metric: str
+) -> None:
+    ours, theirs = formats
+    base = layered(base_weights(dtype=ours))
+    cast = {name: weight.to(theirs) for name, weight in base.items()}
+    run = write_run(tmp_path / "run", base, {1: cast})
+    with pytest.raises(RunError, match=r"checkpoint-1: 9 weights differ from W0 .*, but in no entry visibly"):
+        geomcheck.measure(run, metrics=[metric], workers=1)
+
+
+def test_w0_through_another_format_is_told_where_support_is_measured(tmp_path: Path) -> None:
+    base = layered(base_weights(dtype=torch.float32))
+    run = write_run(tmp_path / "run", base, {1: {name: w.bfloat16().float() for name, w in base.items()}})
+    with pytest.raises(RunError, match="W0 written in another format"):
+        geomcheck.measure(run, metrics=["update_support"], workers=1)
+
+
+def test_what_is_measured_for_soundness_alone_is_not_recorded(tmp_path: Path) -> None:
+    base = layered(base_weights(dtype=torch.bfloat16))
+    run = write_run(tmp_path / "run", base, {1: moved(base, 1e-2)})
+    for _ in range(2):  # measured, and then from the cache
+        assert "update_support" not in norms(run, cache=tmp_path / "cache").measured_metrics()
+        both = geomcheck.measure(run, metrics=["update_norm", "update_support"], cache=tmp_path / "cache", workers=1)
+        assert {"update_norm", "update_support"} < both.measured_metrics()
+
+
+def test_one_visible_entry_is_a_change(tmp_path: Path) -> None:
+    base = layered(base_weights(dtype=torch.float32))
+    cast = {name: weight.bfloat16() for name, weight in base.items()}
+    cast[DOWN][0, 0] += 1
+    assert norms(write_run(tmp_path / "run", base, {1: cast})).measured_weights()
 
 
 def test_a_part_of_w0_that_is_of_another_model_is_an_error(tmp_path: Path) -> None:

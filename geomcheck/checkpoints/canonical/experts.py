@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from geomcheck.checkpoints.canonical.numbers import Unsplittable, model_types
+from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types, section
 from geomcheck.checkpoints.canonical.parts import Part, Pieces, RowLayout, taken_apart, transpose
 from geomcheck.checkpoints.source import Stored, WeightSource
 
@@ -58,7 +58,7 @@ def single_experts(source: WeightSource, config: Mapping[str, Any]) -> WeightSou
     def single(name: str, stored: Stored) -> Pieces | None:
         if match := _STACK.fullmatch(name):
             try:
-                stack = _stack(source.weights, match["module"], model_types(config))
+                stack = _stack(source.weights, match["module"], config)
                 return list(_split(name, stored, stack, match))
             except Unsplittable as reason:
                 return [(name, Part(name, replace(stored, fused=str(reason))))]
@@ -70,13 +70,16 @@ def single_experts(source: WeightSource, config: Mapping[str, Any]) -> WeightSou
     return taken_apart(source, single)
 
 
-def _stack(weights: Mapping[str, Stored], module: str, types: set[str]) -> Stack:
-    """How experts are stacked, from the shapes of both stacks; only one order can fit both. Raises Unsplittable."""
+def _stack(weights: Mapping[str, Stored], module: str, config: Mapping[str, Any]) -> Stack:
+    """How experts are stacked, from the shapes of both stacks; only one order can fit both. Of an adapter that trains
+    one of them alone, the hidden size tells what the other is. Raises Unsplittable."""
+    types = model_types(config)
     gate_up, down = (weights.get(f"{module}.{name}") for name in ("gate_up_proj", "down_proj"))
+    shapes = [stored.shape for stored in (gate_up, down) if stored is not None]
+    if any(len(shape) != 3 for shape in shapes) or len({shape[:1] for shape in shapes}) > 1:
+        raise Unsplittable(f"shapes {' and '.join(map(str, shapes))} are not those of stacked experts")
     if gate_up is None or down is None:
-        raise Unsplittable("gate_up_proj and down_proj of these experts are not both there")
-    if len(gate_up.shape) != 3 or len(down.shape) != 3 or gate_up.shape[0] != down.shape[0]:
-        raise Unsplittable(f"shapes {gate_up.shape} and {down.shape} are not those of stacked experts")
+        gate_up, down = _both(gate_up, down, config)
     experts, a, b = gate_up.shape
     _, c, d = down.shape
     output_major, input_major = (a, b) == (2 * d, c), (a, b) == (d, 2 * c)
@@ -86,6 +89,29 @@ def _stack(weights: Mapping[str, Stored], module: str, types: set[str]) -> Stack
         known = " ".join(sorted(types)) or "a checkpoint without config.json"
         raise Unsplittable(f"how {known} stacks experts of shape {gate_up.shape} is not known")
     return Stack(experts, c if input_major else d, input_major, bool(types & _INTERLEAVED))
+
+
+def _both(gate_up: Stored | None, down: Stored | None, config: Mapping[str, Any]) -> tuple[Stored, Stored]:
+    """Both stacks, where one of them is there: the other has the shape that fits the hidden size, as (out, in) or as
+    (in, out). Raises Unsplittable where none fits, or both do and the model type does not tell."""
+    lacking = "gate_up_proj and down_proj of these experts are not both there"
+    stack = gate_up or down
+    if stack is None:
+        raise Unsplittable(lacking)
+    try:
+        hidden = Numbers(section(config, "")).hidden
+    except Unsplittable as reason:
+        raise Unsplittable(f"{lacking}, and {reason}") from reason
+    experts, rows, columns = stack.shape
+    if stack is gate_up:
+        orders = ((columns, (experts, hidden, rows // 2)), (rows, (experts, columns // 2, hidden)))
+    else:
+        orders = ((rows, (experts, 2 * columns, hidden)), (columns, (experts, hidden, 2 * rows)))
+    fitting = [shape for outer, shape in orders if outer == hidden]
+    if not fitting or (len(fitting) > 1 and model_types(config) & (_INTERLEAVED | _INPUT_MAJOR_HALVES)):
+        raise Unsplittable(lacking)
+    other = replace(stack, shape=fitting[0])
+    return (stack, other) if stack is gate_up else (other, stack)
 
 
 def _split(name: str, stored: Stored, stack: Stack, match: re.Match[str]) -> Iterator[tuple[str, Part]]:

@@ -22,6 +22,8 @@ _WHOLE_MODELS = ("model.", "transformer.", "gpt_neox.", "language_model.model.")
 
 _COMPOSITE = re.compile(r"(?:model\.language_model|language_model\.model)\.")
 _LANGUAGE_HEAD = "language_model.lm_head."
+_THINKER = "thinker."
+"""What Qwen-Omni is called that reads and writes text; it is often trained and saved alone."""
 _TOWERS = re.compile(r"model\.(?=(?:visual|vision_|audio_|multi_modal_projector|image_)\w*\.)")
 
 _BARE = re.compile(r"(?:h|layers)\.[0-9]+\.")
@@ -68,6 +70,7 @@ def _wrapper(names: Collection[str]) -> str:
 @lru_cache(maxsize=1 << 17)
 def _composite(name: str) -> str:
     """The language model of a multimodal one under its own names, its towers beside it."""
+    name = name.removeprefix(_THINKER)
     if name.startswith(_LANGUAGE_HEAD):
         return name.removeprefix("language_model.")
     return _TOWERS.sub("", _COMPOSITE.sub("model.", name, count=1), count=1)

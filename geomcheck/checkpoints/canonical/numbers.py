@@ -80,10 +80,14 @@ class Numbers:
         """Rows of one head."""
         if any(self._config.get(key) is not None for key in _HEAD_DIM):
             return self._number(*_HEAD_DIM)
-        hidden = self._number(*_HIDDEN)
-        if hidden % self.heads:
-            raise Unsplittable(f"hidden size {hidden} does not divide into {self.heads} heads")
-        return hidden // self.heads
+        if self.hidden % self.heads:
+            raise Unsplittable(f"hidden size {self.hidden} does not divide into {self.heads} heads")
+        return self.hidden // self.heads
+
+    @property
+    def hidden(self) -> int:
+        """Width of what goes from layer to layer."""
+        return self._number(*_HIDDEN)
 
     def linear_attention(self, which: str) -> int:
         """A number of Qwen3-Next's linear attention: ``num_key_heads``, ``key_head_dim``, ..."""

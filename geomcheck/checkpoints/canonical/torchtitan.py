@@ -64,8 +64,8 @@ def parts(source: WeightSource, config: Mapping[str, Any]) -> Iterator[tuple[str
     if kind != "llama" and not str(kind).startswith("qwen3"):
         raise RunError(
             f"{source.path}: torchtitan's names, but of model_type {kind!r}: how they map to Hugging Face's is known "
-            "for llama and qwen3; give W0 as a model directory with its config.json, or export the checkpoint to "
-            "Hugging Face's format"
+            "for llama and qwen3. Put the model's config.json into W0's directory, such as step-0, which torchtitan "
+            "writes without one; or export the checkpoint to Hugging Face's format"
         )
     for name, stored in source.weights.items():
         yield from _parts(source, model, name, stored)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from geomcheck._lazy import torch
+from geomcheck.checkpoints.changes import equal
 from geomcheck.checkpoints.discovery.layouts import LAYOUTS
 from geomcheck.checkpoints.discovery.steps import places
 from geomcheck.checkpoints.formats import held, open_weights
@@ -157,10 +157,7 @@ def _disagreement(run: Run, ours: WeightSource, theirs: WeightSource) -> str | N
     for name in _adapted(run, ours.weights.keys() & theirs.weights.keys()):
         if not {ours.weights[name].dtype, theirs.weights[name].dtype} <= set(FORMATS):
             continue
-        one, other = ours.read(name), theirs.read(name)
-        if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
-            continue
-        if not torch.equal(one.to(other.dtype), other) and not torch.equal(one, other.to(one.dtype)):
+        if not equal(ours.read(name), theirs.read(name)):
             return name
     return None
 

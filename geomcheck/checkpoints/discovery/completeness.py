@@ -21,13 +21,15 @@ MAX_TRACKER_BYTES = 64
 PRUNED = "pruned: the framework kept the step's data state, and no weights"
 
 
-def left_out(steps: Steps, root: Path) -> dict[Path, SkippedStep]:
-    """The step directories that are no complete checkpoints, with the reason. Raises RunError if a tracker file cannot
-    be read, or a directory lies outside the run."""
+def left_out(steps: Steps, root: Path, part: str = "") -> dict[Path, SkippedStep]:
+    """The step directories that are no complete checkpoints, with the reason; of each, the directory `part` is judged.
+
+    Raises RunError if a tracker file cannot be read, or a directory lies outside the run; UsageError as `places`.
+    """
     saved = _last_saved(steps, root)
     found = {}
     for step, directory in steps.directories:
-        reason = _reason(steps, step, directory, saved, root)
+        reason = _reason(steps, step, directory, saved, root, part)
         if reason:
             deliberate = reason in (PRUNED, steps.layout.zero)
             found[directory] = SkippedStep(directory.name, reason, step, incomplete=not deliberate)
@@ -57,7 +59,7 @@ def in_progress(place: Path) -> Iterator[SkippedStep]:
             )
 
 
-def _reason(steps: Steps, step: int, directory: Path, saved: int | None, root: Path) -> str | None:
+def _reason(steps: Steps, step: int, directory: Path, saved: int | None, root: Path, part: str) -> str | None:
     """Why a step directory is no complete checkpoint; None where it counts as one."""
     layout = steps.layout
     if not directory.is_dir():
@@ -77,7 +79,7 @@ def _reason(steps: Steps, step: int, directory: Path, saved: int | None, root: P
         return None
     if layout.marker is not None and _should_have(layout.marker, steps, step, directory):
         return f"no {layout.marker.file}, which is written last: the save was not finished"
-    where = places(layout, step, directory, root=root)
+    where = places(layout, step, directory, root=root, part=part)
     best = held(where)
     return half_written([best[0]] if best else where)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 SELF = "."
 """The directory itself, where a path below it is expected."""
@@ -45,6 +46,7 @@ class Layout:
         bases: directories of the run that hold W0.
         contents: file below the step directory that says where its weights are (verl).
         yields_to: framework whose step directories may lie in the same run and then are the run.
+        spare: taken only where there is no other layout.
         refused: why these directories cannot be a run, and what to do.
         remark: what a reader of the figures should know.
     """
@@ -63,6 +65,7 @@ class Layout:
     bases: tuple[str, ...] = ("base",)
     contents: str = ""
     yields_to: str = ""
+    spare: bool = False
     refused: str = ""
     remark: str = ""
 
@@ -72,6 +75,8 @@ _CHECKPOINT = re.compile(f"checkpoint-{_N}")
 _GLOBAL_STEP = re.compile(f"global_step_{_N}")
 _ITERATION = re.compile("iter_([0-9]{7,15})")
 _STEP = re.compile(f"step_{_N}")
+
+_EPOCH_AND_STEP = re.compile(f"epoch_[0-9]{{1,15}}_step_{_N}")
 
 _TRAINER_WEIGHTS = (SELF, "pytorch_model_fsdp_0", "iter_{step:07d}")
 _TRAINER_STATE = Marker("trainer_state.json")
@@ -84,6 +89,17 @@ def _engine(role: str) -> tuple[str, ...]:
     """Where verl's engines leave the weights of a role: per-rank shards, exports, Megatron, PEFT."""
     below = ("", "/huggingface", "/model/huggingface", "/model", "/dist_ckpt", "/model/dist_ckpt", "/lora_adapter")
     return tuple(f"{role}{place}" for place in (*below, "/adapter_checkpoint"))
+
+
+def _by_epoch(framework: str, start: str, **others: Any) -> tuple[Layout, Layout]:
+    """Directories that `start` and the number of an epoch name. Writers count from 0, and what they call so was trained
+    for one epoch: 0 is no W0. Where there is no 0, whether it was removed is not known."""
+    name, example = re.compile(f"{start}{_N}"), f"{start}1"
+    from_0 = f"its steps are epochs, counted from 0: {start}0 is the model after the first"
+    return (
+        Layout(framework, name, example, beside=f"{start}0", first=0, remark=from_0, **others),
+        Layout(framework, name, example, remark="its steps are epochs", **others),
+    )
 
 
 LAYOUTS = (
@@ -179,19 +195,15 @@ LAYOUTS = (
         inside="trainer",
     ),
     Layout("open-instruct", _STEP, "step_100", marker=Marker("COMPLETED")),
-    Layout(
-        "open-instruct (by epoch)",
-        re.compile(f"epoch_{_N}"),
-        "epoch_1",
-        marker=Marker("COMPLETED"),
-        remark="its steps are epochs",
-    ),
+    *_by_epoch("open-instruct (by epoch)", "epoch_", marker=Marker("COMPLETED")),
     Layout(
         "NeMo Automodel",
-        re.compile(f"epoch_[0-9]{{1,15}}_step_{_N}"),
+        _EPOCH_AND_STEP,
         "epoch_0_step_100/model",
         weights=("model", "model/consolidated"),
+        inside="model",
     ),
+    Layout("torchtune", _EPOCH_AND_STEP, "epoch_0_step_100"),
     Layout("torchtitan", re.compile(f"step-{_N}"), "step-100", below=(SELF, "checkpoint"), weights=(SELF, "sharded")),
     Layout(
         "OpenRLHF",
@@ -217,6 +229,25 @@ LAYOUTS = (
             "with the optimizer steps that were done"
         ),
     ),
+    Layout(
+        "merged adapters (ms-swift)",
+        re.compile(f"checkpoint-{_N}[-_](?:merged|hf)"),
+        "checkpoint-100-merged",
+        below=(SELF, "v[0-9]*-*"),
+        spare=True,
+    ),
+    Layout(
+        "directories by step",
+        re.compile(f"(?:(?:weights|model|checkpoint)[-_])?step[-_=]?{_N}(?:-tokens[0-9.]{{1,9}}[KMBT])?"),
+        "step1000",
+        spare=True,
+    ),
+    Layout("exports by step", re.compile(f"global_step_{_N}_hf"), "global_step_100_hf", spare=True),
+    Layout("Lightning", re.compile(f"epoch=[0-9]{{1,15}}-step={_N}(?:\\.ckpt)?"), "epoch=0-step=100", spare=True),
+    *_by_epoch("directories by epoch", "epoch-", spare=True),
+    *_by_epoch("directories by epoch", "epoch", spare=True),
+    *_by_epoch("directories by epoch", "checkpoint-epoch-", spare=True),
+    *_by_epoch("directories by epoch", "checkpoint_epoch_", spare=True),
 )
 """In order: of layouts with the same directory names, the first that its surroundings prove is taken."""
 
@@ -225,3 +256,10 @@ IN_PROGRESS = re.compile(r"tmp[_-](?:checkpoint-|step_|global_step_|iter_)[0-9]{
 
 MISSPELT = re.compile("global_steps_[0-9]+")
 """verl's documentation writes global_steps_N; its code does not."""
+
+COMPANIONS = re.compile(
+    r"(?:critic|value|ref|reference|reward|teacher|ema|optim|extra|dataloader|data|tokenizer|logs?|runs|base)(?:[-_.].*)?"
+    r"|optimizer.*|pissa_.*",
+    re.IGNORECASE,
+)
+"""Directories in a checkpoint that hold no trained model, or another one than the policy."""

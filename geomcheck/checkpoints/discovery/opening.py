@@ -9,7 +9,8 @@ from typing import Literal, get_args
 from geomcheck.checkpoints.discovery import wording
 from geomcheck.checkpoints.discovery.base import own_base
 from geomcheck.checkpoints.discovery.completeness import in_progress, left_out, never_arrived, vouched
-from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, places
+from geomcheck.checkpoints.discovery.layouts import Layout
+from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, own_places, places, recognise
 from geomcheck.checkpoints.formats import held, open_weights
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.run import Checkpoint, Run, share_done
@@ -28,7 +29,8 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | 
     """Open a run directory: lists its checkpoints, reads no weights.
 
     Args:
-        path: a directory as a training framework writes it (`layouts.LAYOUTS`), or a single trained model.
+        path: a directory as a training framework writes it (`layouts.LAYOUTS`), or a single trained model. Where its
+            checkpoints hold several models or adapters, the name of one follows: ``run/policy``.
         incomplete: with ``error``, a checkpoint that is not complete refuses the run instead of being left out.
         steps: length of the whole training, where the caller knows it better than the run's files.
 
@@ -44,6 +46,10 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | 
     if not directory.is_dir():
         if directory.exists():
             raise UsageError(f"the run {directory} is a file, not a run directory")
+        above, part = directory.parent, directory.name
+        found = find_steps(above) if above.is_dir() and _is_part(above, part) else None
+        if found is not None:
+            return _trajectory(above, found, incomplete, steps, part)
         raise NoCheckpoint(f"the run {directory} does not exist")
     found = find_steps(directory)
     if found is not None:
@@ -74,10 +80,15 @@ def open_account(path: str | Path) -> Account:
     return account
 
 
-def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: int | None) -> Run:
-    """The run that step directories make up, in a training of `length` steps."""
+def _is_part(run: Path, name: str) -> bool:
+    """Whether a step directory of a run has a directory of that name with weights."""
+    return any(held([path / name]) for steps in recognise(run) for _, path in steps.directories)
+
+
+def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: int | None, part: str = "") -> Run:
+    """The run that step directories make up, in a training of `length` steps; of each, the directory `part`."""
     layout, root = steps.layout, storage_root(directory)
-    omitted = left_out(steps, root)
+    omitted = left_out(steps, root, part)
     absent = (*omitted.values(), *in_progress(steps.place), *never_arrived(steps, root))
     whole = [(step, found) for step, found in steps.directories if found not in omitted]
     trained = [(step, found) for step, found in whole if step >= layout.first]
@@ -87,7 +98,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
         raise UsageError(wording.incomplete_run(directory, absent, any_complete=True))
 
     def weights(step: int, found: Path) -> WeightSource:
-        return open_weights(found, root=root, places=places(layout, step, found, root=root))
+        return open_weights(found, root=root, places=places(layout, step, found, root=root, part=part))
 
     zero = next((weights(step, found) for step, found in whole if step < layout.first), None)
     logged = Scores()
@@ -98,27 +109,29 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
     planned = _planned(states[name], last) if length is None else length - (1 - layout.first)
     total = last if planned is None else planned
     omissions = wording.omissions(absent, last=last, name=name)
+    sources = {(step, found): weights(step, found) for step, found in trained}
     return Run(
-        name=directory.resolve().name,
+        name="-".join(filter(None, (directory.resolve().name, part))),
         path=directory,
         checkpoints=tuple(
             Checkpoint(
                 found.name,
                 step,
                 share_done(step, total, first=layout.first),
-                weights(step, found),
+                sources[step, found],
                 vouched=vouched(steps, found, root),
             )
             for step, found in trained
         ),
         own_base=own_base(directory, layout.bases, zero),
-        notes=(*omissions, *wording.notes(directory, steps, states)),
+        notes=(*omissions, *wording.notes(directory, steps, states), *_parts_read(layout, sources)),
         framework=layout.framework,
         left_out=absent,
         omissions=omissions,
         planned=planned,
         first=layout.first,
         account=account_of(directory, trained, logged),
+        part=part,
     )
 
 
@@ -130,6 +143,19 @@ def _require_bounded(directory: Path, states: Iterable[Path]) -> None:
             f"{directory}: {total} bytes of {STATE} in all its checkpoints, more than the {MAX_STATES_BYTES} that are "
             "read; remove their log_history, or some checkpoints"
         )
+
+
+def _parts_read(layout: Layout, sources: Mapping[tuple[int, Path], WeightSource]) -> list[str]:
+    """A note on what is read where that is not the layout's own place. Raises UsageError where checkpoints differ."""
+    inside = {
+        source.path.relative_to(found).as_posix(): found.name
+        for (step, found), source in sources.items()
+        if not layout.contents and source.path not in own_places(layout, step, found)
+    }
+    if len(inside) > 1:
+        listed = " and ".join(f"{name}/{place}" for place, name in inside.items())
+        raise UsageError(f"its checkpoints hold weights in different places, {listed}: keep those of one model")
+    return [f"read of each checkpoint is {place}/" for place in inside]
 
 
 def _require_order(directory: Path, states: Mapping[str, TrainerState]) -> None:

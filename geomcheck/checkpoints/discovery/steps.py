@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomcheck.checkpoints.discovery.layouts import LAYOUTS, SELF, Layout
+from geomcheck.checkpoints.discovery.layouts import COMPANIONS, LAYOUTS, SELF, Layout
+from geomcheck.checkpoints.formats import held
+from geomcheck.checkpoints.formats.unread import half_written
 from geomcheck.checkpoints.inside import read_json
 from geomcheck.errors import RunError, UsageError
 
@@ -37,6 +39,7 @@ def find_steps(root: Path) -> Steps | None:
     found = recognise(root)
     frameworks = {steps.layout.framework for steps in found}
     found = [steps for steps in found if steps.layout.yields_to not in frameworks]
+    found = [steps for steps in found if not steps.layout.spare] or found
     if len(found) > 1:
         listed = "\n".join(f"  {s.place}: {s.directories[0][1].name} ({s.layout.framework})" for s in found)
         raise UsageError(f"the run {root} holds more than one run or layout; point at one of them:\n{listed}")
@@ -71,26 +74,89 @@ def is_step(path: Path) -> bool:
     return False
 
 
-def places(layout: Layout, step: int, directory: Path, *, root: Path) -> tuple[Path, ...]:
-    """Where the weights of a checkpoint may lie, best first. Raises RunError if the checkpoint's own list of contents
-    cannot be read, or points out of it."""
+def places(layout: Layout, step: int, directory: Path, *, root: Path, part: str = "") -> tuple[Path, ...]:
+    """Where the weights of a checkpoint may lie, best first.
+
+    Where the layout's own places hold none, that is one directory in it, whatever it is called (an adapter's name):
+    the only one that holds weights and is no companion of the policy, or the one that is called `part`.
+
+    Raises RunError if the checkpoint's own list of contents cannot be read, or points out of it; UsageError where
+    several directories hold weights.
+    """
+    if part:
+        return (directory / part,)
     declared = directory / layout.contents
     if layout.contents and declared.exists():
         return _declared(declared, root)
+    own = own_places(layout, step, directory)
+    if held(own) is not None or half_written(own) is not None:
+        return own
+    within = parts(directory)
+    if len(within) > 1:
+        listed = " and ".join(place.name for place in within)
+        raise UsageError(
+            f"{directory}: holds {listed}, each with weights, and no model itself; name the one that is judged after "
+            f"the run, as in --geom-run={directory.parent / within[0].name}"
+        )
+    return tuple(within) or own
+
+
+def own_places(layout: Layout, step: int, directory: Path) -> tuple[Path, ...]:
+    """Where the layout has the weights of a checkpoint, best first."""
     return tuple(directory / template.format(step=step) for template in layout.weights)
+
+
+def parts(directory: Path) -> list[Path]:
+    """The directories in a checkpoint that hold weights, but for companions of the policy."""
+    if not directory.is_dir():
+        return []
+    return [e for e in sorted(directory.iterdir()) if not COMPANIONS.fullmatch(e.name) and _holds_weights(e)]
+
+
+def _holds_weights(place: Path) -> bool:
+    try:
+        return held([place]) is not None
+    except OSError:  # not ours to look into
+        return False
 
 
 def _declared(file: Path, root: Path) -> tuple[Path, ...]:
     """The place that verl's ``ckpt_contents.json`` names for the model."""
     content = read_json(file, root, max_bytes=MAX_CONTENTS_BYTES).get("contents")
-    model = content.get("model") if isinstance(content, dict) else None
+    contents = content if isinstance(content, dict) else {}
+    model = contents.get("model")
+    adapters = _paths(contents.get("peft_adapters"))
+    if isinstance(model, dict):
+        adapters += _paths(model.get("peft_adapter_path"))
+    if adapters := list(dict.fromkeys(adapters)):  # the model is the base then, untouched
+        if len(adapters) > 1:
+            raise RunError(f"{file}: names several adapters, {' and '.join(adapters)}; leave the one that is judged")
+        return (_inside(file, adapters[0], root),)
     path = model.get("path") if isinstance(model, dict) else None
-    if not isinstance(path, str) or not 0 < len(path) <= MAX_PLACE or not path.isprintable():
+    if not isinstance(path, str):
         raise RunError(f"{file}: names no place for the model (contents.model.path)")
+    place = _inside(file, path, root)
+    return (place, place / "huggingface", place / "dist_ckpt")
+
+
+def _paths(named: object) -> list[str]:
+    """The places in a part of verl's list of contents: a path, an entry with one, or several of these."""
+    if isinstance(named, str):
+        return [named]
+    if isinstance(named, dict):
+        own = named.get("path")
+        return [own] if isinstance(own, str) else [path for value in named.values() for path in _paths(value)]
+    return [path for value in named for path in _paths(value)] if isinstance(named, list) else []
+
+
+def _inside(file: Path, path: str, root: Path) -> Path:
+    """The place that a file of a checkpoint calls `path`. Raises RunError where that leads out of it."""
+    if not 0 < len(path) <= MAX_PLACE or not path.isprintable():
+        raise RunError(f"{file}: {path[:MAX_PLACE]!a} is no place for the model")
     place = file.parent / path
     if Path(path).is_absolute() or ".." in Path(path).parts or not place.resolve().is_relative_to(root):
         raise RunError(f"{file}: places the model in {path!r}, outside the checkpoint")
-    return (place, place / "huggingface", place / "dist_ckpt")
+    return place
 
 
 def _places_of_steps(layout: Layout, root: Path) -> list[Path]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from geomcheck.checkpoints.discovery.layouts import LAYOUTS, MISSPELT
-from geomcheck.checkpoints.discovery.steps import Steps, is_step, recognise
+from geomcheck.checkpoints.discovery.steps import Steps, is_step, parts, recognise
 from geomcheck.checkpoints.formats import held
-from geomcheck.checkpoints.formats.unread import listing
+from geomcheck.checkpoints.formats.unread import listing, recognised
 from geomcheck.checkpoints.run import SkippedStep
 from geomcheck.checkpoints.scores import STATE, TrainerState
 
@@ -19,15 +20,32 @@ NAMES_SHOWN = 4
 def nothing_found(directory: Path) -> str:
     """Why `directory` is no run, and what may have been meant."""
     message = f"the run {directory} holds no checkpoint directory and no model; found {listing(directory)}"
+    models = parts(directory)
     if is_step(directory.resolve()):
-        return f"{message}. This is one checkpoint: point at the directory above it"
+        inside = f", or at {models[0]} to judge that alone" if models else ""
+        return f"{message}. This is one checkpoint: point at the directory above it{inside}"
     misspelt = [entry.name for entry in sorted(directory.iterdir()) if MISSPELT.fullmatch(entry.name)]
     if misspelt:
         return f"{message}. verl writes global_step_N, not {misspelt[0]}: rename the directories"
     nested = [entry for entry in sorted(directory.iterdir()) if entry.is_dir() and recognise(entry)]
     if nested:
         return f"{message}. Did you mean {nested[0]}?"
-    return f"{message}. Read are such as {', '.join(dict.fromkeys(layout.example for layout in LAYOUTS))}"
+    known = recognised([directory], by_name=True)
+    if known:
+        return f"{message}. {known}"
+    models = [entry for entry in models if not entry.is_symlink()] or models
+    if models and all(re.search(r"[0-9]", entry.name) for entry in models):
+        return (
+            f"{message}. {models[0].name} holds a model, but its name gives no step that is known: rename each to "
+            "checkpoint-STEP, with the optimizer steps that were done"
+        )
+    if models:
+        return (
+            f"{message}. {models[0].name} holds a model, but its name gives no step: point at {models[0]} to judge "
+            "that alone, or rename each to checkpoint-STEP, with the optimizer steps that were done"
+        )
+    examples = dict.fromkeys(layout.example for layout in LAYOUTS if not layout.spare)
+    return f"{message}. Read are such as {', '.join(examples)}"
 
 
 def incomplete_run(directory: Path, absent: Sequence[SkippedStep], *, any_complete: bool) -> str:
@@ -63,6 +81,10 @@ def notes(directory: Path, steps: Steps, states: Mapping[str, TrainerState]) -> 
     for entry in sorted(steps.place.iterdir()):
         if MISSPELT.fullmatch(entry.name):
             yield f"{entry.name} is ignored: verl writes global_step_N"
+    known = {path.resolve() for _, path in steps.directories if path.is_dir()}
+    others = [e.name for e in parts(steps.place) if e.resolve() not in known and e.name not in steps.layout.bases]
+    if others:
+        yield f"not judged, as no checkpoint of this run is called so: {', '.join(others)}"
     if steps.layout.remark:
         yield steps.layout.remark
 

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from geomcheck._lazy import torch
 from geomcheck.checkpoints.canonical.rules import is_conv1d
 from geomcheck.checkpoints.changes import Added, Rescaled, RowsReplaced
-from geomcheck.checkpoints.formats.adapter_config import CONFIG, LoraSettings, read_settings
+from geomcheck.checkpoints.formats.adapter_config import (
+    CONFIG,
+    MERGE,
+    TRAIN_META,
+    LoraSettings,
+    read_settings,
+    settings_of,
+)
 from geomcheck.checkpoints.formats.adapter_keys import Factors, Keys, sort_keys
 from geomcheck.checkpoints.formats.pickled import PickledDirectory
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
@@ -32,13 +39,21 @@ STEM = "adapter_model"
 BIN = f"{STEM}.bin"
 SAFETENSORS = (f"{STEM}.safetensors", f"{STEM}.safetensors.index.json")
 
+TRAINED_BESIDE = ("non_lora_trainables.bin", "mm_projector.bin", "vit.safetensors", "aligner.safetensors")
+"""Files with weights that were trained whole beside the factors: the projector of LLaVA, the tower of ms-swift."""
+
 INPUT_MAJOR_EXPERTS = {"gpt_oss", "aria", "aria_text", "openai_privacy_filter"}
 """Models whose fused experts are (experts, in, out) in memory (transformers' ``is_transposed``)."""
 
 
 def holds_adapter(directory: Path) -> bool:
     """Whether `directory` holds a PEFT adapter, or what is left of one."""
-    return any((directory / name).is_file() for name in (CONFIG, *SAFETENSORS, BIN))
+    return (directory / CONFIG).is_file() or holds_factors(directory)
+
+
+def holds_factors(directory: Path) -> bool:
+    """Whether `directory` holds the factors of one."""
+    return any((directory / name).is_file() for name in (*SAFETENSORS, BIN))
 
 
 def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
@@ -46,11 +61,70 @@ def open_adapter(path: Path, *, root: Path | None = None) -> Adapter:
     are missing, or of a kind that cannot be read."""
     resolved = storage_root(root or path)
     settings = read_settings(path, resolved)
+    tensors: WeightSource
     if any((path / name).is_file() for name in SAFETENSORS):
-        return Adapter(SafetensorsDirectory(path, root=root, stem=STEM), settings, (path / CONFIG,))
-    if (path / BIN).is_file():
-        return Adapter(PickledDirectory(path, root=root, single=BIN), settings, (path / CONFIG,))
-    raise RunError(f"{path}: {CONFIG}, but neither {SAFETENSORS[0]} nor {BIN}; the save was not finished")
+        tensors = SafetensorsDirectory(path, root=root, stem=STEM)
+    elif (path / BIN).is_file():
+        tensors = PickledDirectory(path, root=root, single=BIN)
+    else:
+        raise RunError(f"{path}: {CONFIG}, but neither {SAFETENSORS[0]} nor {BIN}; the save was not finished")
+    for name in TRAINED_BESIDE:
+        if (path / name).is_file():
+            tensors = Joined(tensors, _whole_weights(path, name, root))
+    return Adapter(tensors, settings, (path / CONFIG,))
+
+
+def is_wrapped(source: WeightSource) -> bool:
+    """Whether `source` is the state of a model that PEFT has wrapped, or of its adapter: it holds factors by name."""
+    return any(".lora_A." in name for name in source.weights)
+
+
+def of_wrapped(source: WeightSource) -> WeightSource:
+    """`source`; where that is the state of a model that PEFT has wrapped, as verl and FSDP save it, its adapter. Raises
+    RunError where no file of the checkpoint says what scales the factors."""
+    if isinstance(source, Adapter) or not is_wrapped(source):
+        return source
+    above = (source.path, source.path / "lora_adapter", *source.path.parents[:2])
+    file = next((place / name for place in above for name in (CONFIG, TRAIN_META) if (place / name).is_file()), None)
+    if file is None:
+        name = next(name for name in source.weights if ".lora_A." in name)
+        raise RunError(
+            f"{source.path}: the state of a model that PEFT has wrapped (it holds {name}), and neither {CONFIG} nor "
+            f"{TRAIN_META} beside it says what lora_alpha is: copy that file there, or {MERGE}"
+        )
+    return Adapter(source, settings_of(file, storage_root(file.parent)), (file,), in_model=True)
+
+
+def _whole_weights(path: Path, name: str, root: Path | None) -> WeightSource:
+    if name.endswith(".bin"):
+        return PickledDirectory(path, root=root, single=name)
+    return SafetensorsDirectory(path, root=root, stem=name.removesuffix(".safetensors"))
+
+
+class Joined(Wrapped):
+    """The tensors of two sources as those of one. Raises RunError where both have one of a name."""
+
+    def __init__(self, source: WeightSource, other: WeightSource) -> None:
+        super().__init__(source)
+        self._other = other
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Both sources'."""
+        return tuple(sorted({*self._source.files, *self._other.files}))
+
+    @cached_property
+    def weights(self) -> Mapping[str, Stored]:
+        """Both sources'. Raises RunError."""
+        one, other = self._source.weights, self._other.weights
+        for name in sorted(one.keys() & other.keys()):
+            files = f"{self._source.files[0].name} and in {self._other.files[0].name}"
+            raise RunError(f"{self.path}: {name} is both in {files}; which of them was trained last is unknown")
+        return {**one, **other}
+
+    def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
+        """A tensor of either. Raises RunError."""
+        return (self._source if name in self._source.weights else self._other).read(name, at)
 
 
 class Adapter(Wrapped):
@@ -61,6 +135,7 @@ class Adapter(Wrapped):
         settings: what scales them.
         settings_files: the files that `settings` come from.
         base: W0, once it is known: it says how a weight is stored.
+        in_model: whether the tensors are those of a whole model, W0's weights among them.
     """
 
     def __init__(
@@ -69,16 +144,19 @@ class Adapter(Wrapped):
         settings: LoraSettings,
         settings_files: tuple[Path, ...],
         base: WeightSource | None = None,
+        *,
+        in_model: bool = False,
     ) -> None:
         super().__init__(tensors)
         self.layout = LAYOUT
         self._settings = settings
         self._settings_files = settings_files
         self._base = base
+        self._in_model = in_model
 
     def on(self, base: WeightSource) -> Adapter:
         """The same adapter with W0, under its stored names, to tell how weights are stored."""
-        return Adapter(self._source, self._settings, self._settings_files, base)
+        return Adapter(self._source, self._settings, self._settings_files, base, in_model=self._in_model)
 
     @property
     def scaling(self) -> LoraSettings:
@@ -124,7 +202,8 @@ class Adapter(Wrapped):
 
     @cached_property
     def _keys(self) -> Keys:
-        return sort_keys({name: stored.shape for name, stored in self._source.weights.items()}, self._settings)
+        shapes = {name: stored.shape for name, stored in self._source.weights.items()}
+        return sort_keys(shapes, self._settings, in_model=self._in_model)
 
     def _tensor(self, key: str) -> Tensor:
         tensor = self._source.read(key)

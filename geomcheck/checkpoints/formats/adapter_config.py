@@ -15,6 +15,9 @@ from geomcheck.errors import RunError
 CONFIG = "adapter_config.json"
 MAX_CONFIG_BYTES = 4 * 2**20
 
+TRAIN_META = "lora_train_meta.json"
+"""What verl writes beside a state that holds factors: r and lora_alpha."""
+
 INITIALISATIONS = ("gaussian", "orthogonal", "eva", "mica")
 """Named initialisations that leave W0 as it is, besides the default."""
 
@@ -92,9 +95,14 @@ def read_settings(directory: Path, root: Path) -> LoraSettings:
         raise RunError(
             f"{where}: missing, so the adapter's rank and alpha are unknown; copy it from where it was saved"
         )
-    config = read_json(where, root, max_bytes=MAX_CONFIG_BYTES)
     _refuse_pissa_of_llama_factory(directory)
-    return lora_settings(config, where)
+    return settings_of(where, root)
+
+
+def settings_of(file: Path, root: Path) -> LoraSettings:
+    """The settings in a file of PEFT's, or of verl's. Raises RunError as `lora_settings`."""
+    config = read_json(file, root, max_bytes=MAX_CONFIG_BYTES)
+    return lora_settings({"peft_type": "LORA", **config} if file.name == TRAIN_META else config, file)
 
 
 def lora_settings(config: Mapping[str, Any], where: Path) -> LoraSettings:

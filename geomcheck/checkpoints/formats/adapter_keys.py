@@ -12,7 +12,8 @@ from geomcheck.errors import RunError
 Shapes = Mapping[str, tuple[int, ...]]
 
 _WRAPPERS = re.compile(r"^(?:module\.)+|_orig_mod\.|_fsdp_wrapped_module\.|_checkpoint_wrapped_module\.")
-_PREFIX = "base_model.model."
+_PREFIX = re.compile(r"^(?:[a-z_]+\.){0,2}base_model\.model\.")
+"""What PEFT puts before every name, behind what a writer of distributed checkpoints puts before that."""
 _FACTOR = re.compile(
     r"(?P<module>.+?)(?P<depth>(?:\.base_layer)*)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])"
     r"(?:\.(?!weight$|bias$)[^.]+)?(?P<kind>\.weight|\.bias)?"
@@ -78,9 +79,12 @@ class _Found:
     whole: dict[str, str] = field(default_factory=dict)
 
 
-def sort_keys(shapes: Shapes, settings: LoraSettings) -> Keys:
+def sort_keys(shapes: Shapes, settings: LoraSettings, *, in_model: bool = False) -> Keys:
     """Sort the keys of an adapter by their role, and check them against its settings. Raises RunError if a key is
-    unknown, two mean the same, half of a pair is missing, or a rank is not that of the settings."""
+    unknown, two mean the same, half of a pair is missing, or a rank is not that of the settings.
+
+    In the state of a model, what has factors is W0's beside them, as PEFT had it before it named that base_layer.
+    """
     found = _Found()
     for key in sorted(shapes):
         _sort(key, found, settings)
@@ -94,6 +98,8 @@ def sort_keys(shapes: Shapes, settings: LoraSettings) -> Keys:
     if lengths:
         raise RunError(f"{settings.where.parent}: {next(iter(lengths.values()))} has no lora_A and lora_B beside it")
     tokens = {f"{module}.weight": (key, _rows(module, key, shapes, settings)) for module, key in found.tokens.items()}
+    if in_model:
+        found.whole = {name: key for name, key in found.whole.items() if name not in factors}
     twice = (factors.keys() & found.whole.keys()) | (factors.keys() & tokens.keys()) | (tokens.keys() & found.whole)
     for name in sorted(twice):
         raise RunError(f"{settings.where.parent}: changes {name} in two ways at once; {MERGE}")
@@ -106,7 +112,7 @@ def _sort(key: str, found: _Found, settings: LoraSettings) -> None:
     """Sort one key; those of W0 itself, and of vectors that are added to biases, are left out."""
     if len(key) > _LONGEST_NAME:
         raise RunError(f"{settings.where.parent}: {key[:60]}... is no name of a weight: it has {len(key)} characters")
-    plain = _WRAPPERS.sub("", key).removeprefix(_PREFIX)
+    plain = _PREFIX.sub("", _WRAPPERS.sub("", key))
     if match := _FACTOR.fullmatch(plain):
         if match["kind"] == ".bias":
             return

@@ -76,11 +76,13 @@ def _require_agreement(index: Path, weight_map: Mapping[str, str], file: str, he
             f"{index.parent / file}: {index.name} places {absent[0]} here, but the file does not hold it "
             f"({len(absent)} weights affected): the index is stale or the shard was overwritten"
         )
-    unnamed = sorted(name for name in held if name not in weight_map)
+    unnamed = sorted(name for name in held if weight_map.get(name) != file)
     if unnamed:
+        elsewhere = weight_map.get(unnamed[0])
+        what = f"places in {elsewhere}" if elsewhere else "does not name"
         raise RunError(
-            f"{index.parent / file}: holds {unnamed[0]}, which {index.name} does not name ({len(unnamed)} weights "
-            "affected): the index is stale or was cut. Write the checkpoint, or its index, again"
+            f"{index.parent / file}: holds {unnamed[0]}, which {index.name} {what} ({len(unnamed)} weights affected): "
+            "the index is stale or was cut. Write the checkpoint, or its index, again"
         )
 
 

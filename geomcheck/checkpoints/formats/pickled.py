@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from geomcheck.checkpoints.formats.directory import ModelDirectory, read_index
 from geomcheck.checkpoints.formats.torch_save.file import TorchFile
 from geomcheck.checkpoints.formats.torch_save.tensors import Packed
+from geomcheck.checkpoints.formats.unread import zero_to_fp32
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -99,7 +100,7 @@ class PickledDirectory(ModelDirectory):
     def _partitioned(self, file: str) -> RunError:
         return RunError(
             f"{self.path / file}: a part of a DeepSpeed checkpoint (ZeRO-3, or split over ranks), not whole weights; "
-            "put them together first, in the directory above: python zero_to_fp32.py . OUT"
+            f"{zero_to_fp32(self.path.name)}"
         )
 
     def _packed(self, name: str) -> Packed:

@@ -25,17 +25,30 @@ class Unread:
     remedy: str
 
 
+def zero_to_fp32(tag: str) -> str:
+    """What puts the ZeRO partitions of one step together. Without the tag it would be those of the last step."""
+    return (
+        f"run `python zero_to_fp32.py . OUT/checkpoint-STEP -t {tag} --safe_serialization` where zero_to_fp32.py lies, "
+        "once for each step, and check OUT"
+    )
+
+
 UNREAD = (
+    Unread(
+        ("global_step*_universal", "latest_universal", "zero/*/fp32.pt"),
+        "a universal checkpoint of DeepSpeed, one file per weight and state, which only DeepSpeed reads",
+        "go back to the checkpoint that ds_to_universal.py made it of (global_stepN without _universal)",
+    ),
     Unread(
         ("zero_to_fp32.py", "*zero_pp_rank_*", "global_step*/*zero_pp_rank_*"),
         "DeepSpeed ZeRO partitions, which only DeepSpeed puts together",
-        "run `python zero_to_fp32.py . OUT --safe_serialization` where zero_to_fp32.py lies, once per checkpoint, and "
-        "check a directory of such outputs, each named checkpoint-STEP",
+        zero_to_fp32("global_stepN"),
     ),
     Unread(
         ("mp_rank_[0-9]*/", "iter_*/mp_rank_[0-9]*/"),
         "Megatron's legacy torch format, which needs Megatron's own classes",
-        "load it in Megatron once with `--ckpt-convert-format torch_dist --ckpt-convert-save OUT`, and check OUT",
+        "start Megatron with `--load RUN --ckpt-step N --ckpt-convert-format torch_dist --ckpt-convert-save OUT`, once "
+        "for each iteration N, and check OUT/torch_dist, where it writes them",
     ),
     Unread(
         ("mcore_batch_*.safetensors", "hf_batch_*.safetensors"),
@@ -66,10 +79,19 @@ def explain(directory: Path, places: Sequence[Path], *, listed: bool = True) -> 
     lost = half_written(places)
     if lost is not None:
         return f"{missing}: {lost}. Copy the checkpoint again, or remove it"
-    for kind in UNREAD:
-        if any(_matches(place, kind.names) for place in dict.fromkeys([directory, *places])):
-            return f"{missing}. This is {kind.what}: {kind.remedy}"
+    known = recognised(dict.fromkeys([directory, *places]))
+    if known:
+        return f"{missing}. {known}"
     return f"{missing}. The save was not finished, or the weights were removed: complete it, or remove the directory"
+
+
+def recognised(places: Iterable[Path], *, by_name: bool = False) -> str:
+    """What lies in one of `places` and what to do, as a sentence; empty where nothing is known of it. `by_name` leaves
+    out what any file with weights is."""
+    there = list(places)
+    kinds = UNREAD[:-1] if by_name else UNREAD
+    kind = next((kind for kind in kinds if any(_matches(place, kind.names) for place in there)), None)
+    return f"This is {kind.what}: {kind.remedy}" if kind else ""
 
 
 def half_written(places: Iterable[Path]) -> str | None:

@@ -42,11 +42,11 @@ class Opening:
         """How to open `sources` elsewhere. Raises RunError where a file has vanished since."""
         run, base, reference = sources.run, sources.base, sources.reference
         return cls(
-            run=str(run.path.absolute()),
+            run=str(run.address.absolute()),
             base=str(base.source.path.absolute()),
             how=base.how,
             dequantized=run.dequantized,
-            reference=str(reference.path.absolute()) if reference else None,
+            reference=str(reference.address.absolute()) if reference else None,
             checkpoints=tuple(c.name for of in (run, reference) if of for c in of.checkpoints),
             files=_files(sources),
             code=code(),

@@ -136,7 +136,7 @@ def test_experts_come_apart(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, "of model_type None: how they map"),
+        ({}, "of model_type None: how they map .* Put the model's config.json into W0's directory, such as step-0"),
         ({"model_type": "gpt_oss"}, "of model_type 'gpt_oss'"),
         ({"model_type": "llama"}, r"does not fit None heads \(num_attention_heads in config.json\)"),
         ({"model_type": "llama", "num_attention_heads": 5}, "does not fit 5 heads"),
