@@ -183,3 +183,16 @@ def test_workers_that_all_run_everything_leave_one_verdict_of_each(
     )
     assert result.ret == 0
     assert json.loads((pytester.path / "v.json").read_text())["summary"]["passed"] == 2
+
+
+@pytest.mark.parametrize("autoload", [True, False])
+def test_a_conftest_may_load_the_plugin(
+    write_suite, opd_run: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, autoload: bool
+) -> None:
+    write_suite(HEALTHY)
+    pytester.makeconftest("pytest_plugins = ['geomcheck.plugin']")
+    if not autoload:
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    result = pytester.runpytest_subprocess("--geom-run=ckpts/opd")
+    result.assert_outcomes(passed=2)
+    assert pytester.runpytest_subprocess("--geom-run=ckpts/opd", "-p", "no:geomcheck", "--noconftest").ret == 4
