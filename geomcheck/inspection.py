@@ -225,7 +225,7 @@ def _groups(record: Record) -> tuple[WeightGroup, ...]:
         reason = record.skipped.get(weight.name)
         if reason is None and not weight.is_matrix:
             reason = NO_MATRIX if not weight.is_bulky else f"{len(weight.shape)} dimensions, not 2"
-        groups.setdefault((weight.kind, weight.module, weight.shape, reason), []).append(weight.name)
+        groups.setdefault((weight.role, weight.module, weight.shape, reason), []).append(weight.name)
     return tuple(
         WeightGroup(kind, module, shape, len(names), names[0], reason)
         for (kind, module, shape, reason), names in groups.items()

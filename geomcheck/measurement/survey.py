@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from geomcheck._gc import lasting
 from geomcheck.checkpoints import BaseWeights, Run, Stored, Weight
 from geomcheck.checkpoints.canonical import is_fp8, layer_count
+from geomcheck.checkpoints.canonical.numbers import scope_of
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
@@ -88,7 +89,7 @@ def _explained(weight: Weight, before: tuple[int, ...], after: tuple[int, ...]) 
     """The likely cause of a difference in shape, as the end of a sentence; empty where it is not known."""
     if {before, after} & {(0,), (1,)}:
         return ": a placeholder, as DeepSpeed ZeRO-3 leaves it; write the weights out with zero_to_fp32.py"
-    if weight.kind in ("embedding", "head") and before[1:] == after[1:]:
+    if weight.role in ("embedding", "head") and before[1:] == after[1:]:
         return ": one vocabulary was padded, or grew"
     return ""
 
@@ -111,8 +112,11 @@ def _require_same_architecture(record: Record, run: Run, base: BaseWeights) -> N
 
 def _require_all_layers(record: Record, run: Run, base: BaseWeights) -> None:
     """Refuse a W0 without layers that a config counts; nothing else shows it where the run lacks them too."""
-    weights = [record.weights[name] for name in base.source.weights]
-    found = {weight.layer for weight in weights if weight.layer is not None and not weight.scope}
+    stacks: dict[str, set[int]] = {}
+    for weight in (record.weights[name] for name in base.source.weights):
+        if weight.layer is not None and not scope_of(weight.name):
+            stacks.setdefault(weight.stack, set()).add(weight.layer)
+    found = max(stacks.values(), key=len, default=set())
     for source in (base.source, *(checkpoint.source for checkpoint in run.checkpoints)):
         count = layer_count(source.config) or 0
         lacking = count - sum(layer < count for layer in found)

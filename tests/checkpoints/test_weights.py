@@ -26,7 +26,7 @@ from geomcheck.checkpoints.weights import describe
 )
 def test_weights_are_placed_in_the_network(name: str, layer: int | None, module: str, kind: str) -> None:
     weight = describe(name, (4, 4))
-    assert (weight.layer, weight.module, weight.kind) == (layer, module, kind)
+    assert (weight.layer, weight.module, weight.role) == (layer, module, kind)
 
 
 @pytest.mark.parametrize(

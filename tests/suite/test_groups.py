@@ -14,8 +14,8 @@ LINEAR = "metric: stable_rank\nabove: 1\nat: last\nweights: linear\n"
 def test_layers_of_vision_and_language_are_groups_of_their_own(make_record, judge) -> None:
     verdict = judge(f"{LINEAR}per: layer", make_record(VALUES, shapes=SCOPED))
     found = {observed.group: observed.value for observed in verdict.observed}
-    assert found == {"layer 3": 2, "vision layer 3": 20, "vision outside layers": 2}
-    assert list(found) == ["layer 3", "vision layer 3", "vision outside layers"]
+    assert found == {"model layer 3": 2, "visual layer 3": 20, "outside layers": 2}
+    assert list(found) == ["model layer 3", "visual layer 3", "outside layers"]
 
 
 def test_a_projection_that_could_not_be_split_is_a_warning_where_it_is_judged(make_record, judge) -> None:

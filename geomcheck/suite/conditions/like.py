@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import Unit
 from geomcheck.errors import RecordError
 from geomcheck.record import Point, Record
@@ -178,7 +179,9 @@ def _companion(
     start = start_difference(record, reference)
     if start is not None:
         warnings = (f"{start}: sizes can be compared with {prefix}, what they changed cannot", *warnings)
-    return _Companion(fold_groups(theirs, expectation), theirs.cells, matched, warnings)
+    return _Companion(
+        fold_groups(theirs, expectation, Layers(record.weights.values())), theirs.cells, matched, warnings
+    )
 
 
 def _match(point: Point, candidates: tuple[Point, ...]) -> Point:
