@@ -109,7 +109,7 @@ def _heading(calibration: Calibration) -> Iterator[str]:
     yield f"name: {calibration.name}"
     if calibration.applies_to:
         yield f"applies_to: {_scalar(list(calibration.applies_to))}"
-    yield f"weights: {_weights(calibration.weights)}"
+    yield f"weights: {_scalar(calibration.weights.plain)}"
     if calibration.storage:
         yield f"storage: [{', '.join(calibration.storage)}]   # W0, run"
 
@@ -181,13 +181,6 @@ def suffix(metric: Metric) -> str:
 
 def _place(place: Place) -> str:
     return f"step: {place.step}" if place.step is not None else f"progress: {place.progress}"
-
-
-def _weights(selection: Selection) -> str:
-    if not selection.include and not selection.exclude:
-        return selection.role
-    globs = {"include": selection.include, "exclude": selection.exclude}
-    return _scalar({key: list(values) for key, values in globs.items() if values})
 
 
 def _scalar(value: Any) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geomcheck.errors import UsageError
+from geomcheck.errors import SuiteError, UsageError
 from geomcheck.options import Option, option
 from geomcheck.suite import Suite
+from geomcheck.suite.language.document import parse_document
 from geomcheck.suite.language.places import Place, parse_place
 from geomcheck.suite.language.quantities import Refusal, ratio
 from geomcheck.suite.language.selection import Selection, parse_selection
@@ -19,7 +20,9 @@ from geomcheck.suite.language.selection import Selection, parse_selection
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 JSON = Option(name="json", flag=True, help="print JSON")
-WEIGHTS = Option(name="weights", metavar="ROLE", default="linear", help="attention, mlp, linear or all")
+WEIGHTS = Option(
+    name="weights", metavar="ROLE", default="linear", help="attention, mlp, linear or all; or as suites state it"
+)
 
 
 def add_command(
@@ -91,11 +94,11 @@ def place(text: str) -> Place:
 
 
 def selection(text: str) -> Selection:
-    """A role of weights. Raises UsageError."""
+    """Weights by their role, or by a mapping as suites have it: ``{stack: decoder}``. Raises UsageError."""
     try:
-        return parse_selection(text)
-    except Refusal as refusal:
-        raise UsageError(f"--weights: {refusal}") from None
+        return parse_selection(parse_document(text, shown="--weights").plain() if text.startswith("{") else text)
+    except (Refusal, SuiteError) as error:
+        raise UsageError(f"--weights: {error}") from None
 
 
 def slug(option: str, text: str) -> str:
