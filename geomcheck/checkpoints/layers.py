@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from os.path import commonprefix
+from itertools import takewhile
 from typing import NamedTuple
 
 _LIST = re.compile(
@@ -57,7 +57,7 @@ def names_of(stacks: Iterable[str]) -> dict[str, str]:
     ``model.layers`` and ``mtp.layers`` are ``model`` and ``mtp``; a name is a part of its stack's path.
     """
     paths = [stack.split(".") for stack in sorted(set(stacks) - {""})]
-    shared = len(commonprefix(paths))
+    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)))
     names = {".".join(path): _name(path, shared, [other for other in paths if other is not path]) for path in paths}
     return names if len(set(names.values())) == len(names) else {stack: stack for stack in names}
 

@@ -21,7 +21,10 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 JSON = Option(name="json", flag=True, help="print JSON")
 WEIGHTS = Option(
-    name="weights", metavar="ROLE", default="linear", help="attention, mlp, linear or all; or as suites state it"
+    name="weights",
+    metavar="ROLE",
+    default="linear",
+    help="attention, mlp, linear or all; or as suites state them: '{stack: decoder}'",
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from geomcheck._gc import lasting
 from geomcheck.checkpoints import BaseWeights, Run, Stored, Weight
@@ -112,18 +113,22 @@ def _require_same_architecture(record: Record, run: Run, base: BaseWeights) -> N
 
 def _require_all_layers(record: Record, run: Run, base: BaseWeights) -> None:
     """Refuse a W0 without layers that a config counts; nothing else shows it where the run lacks them too."""
+    weights = [record.weights[name] for name in base.source.weights]
+    for source in (base.source, *(checkpoint.source for checkpoint in run.checkpoints)):
+        if lacking := lacking_layers(weights, source.config):
+            raise RunError(
+                f"W0 ({base.source.path}, {base.how}) lacks {len(lacking)} of the {layer_count(source.config)} layers "
+                f"that {source.path / 'config.json'} counts, such as layer {lacking[0]}: a part of it was not saved. "
+                "Give a whole model"
+            )
+
+
+def lacking_layers(weights: Iterable[Weight], config: Mapping[str, Any]) -> list[int]:
+    """The layers that `config` counts, and the language model, which is the longest stack, does not have; none where
+    no stack is known."""
     stacks: dict[str, set[int]] = {}
-    for weight in (record.weights[name] for name in base.source.weights):
+    for weight in weights:
         if weight.layer is not None and not scope_of(weight.name):
             stacks.setdefault(weight.stack, set()).add(weight.layer)
     found = max(stacks.values(), key=len, default=set())
-    for source in (base.source, *(checkpoint.source for checkpoint in run.checkpoints)):
-        count = layer_count(source.config) or 0
-        lacking = count - sum(layer < count for layer in found)
-        if found and lacking:
-            first = next(layer for layer in range(count) if layer not in found)
-            raise RunError(
-                f"W0 ({base.source.path}, {base.how}) lacks {lacking} of the {count} layers that "
-                f"{source.path / 'config.json'} counts, such as layer {first}: a part of it was not saved. Give a "
-                "whole model"
-            )
+    return [layer for layer in range(layer_count(config) or 0) if found and layer not in found]
