@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 _LIST = re.compile(
-    r"(?:^|(?<=\.))(?P<list>h|conformer|encoders|mixers|(?!down|cross_attn_|mel_attn_|\w*embeds?_)(?:\w+_)?"
+    r"(?:^|(?<=\.))(?P<list>h|conformer|encoders|mixers|self_attends|(?!down|cross_attn_|mel_attn_|\w*embeds?_)(?:\w+_)?"
     r"(?:blocks?\.[0-9]+|layers?|blocks?|resblocks))\.(?P<number>[0-9]{1,6})(?=\.)"
 )
 """A list of layers by its name, and a number in it. Other lists are parts of a layer: experts, heads, adapters."""
@@ -17,7 +17,7 @@ _LIST = re.compile(
 _PARTS = re.compile(r"(?:\w*mlps?|\w+_embed|\w+_embedder|\w+_proj|\w*head)(?:\.[0-9]+)*\.layers$|hidden_layers$")
 """A list with such a name that is part of an MLP: its members are single linear maps."""
 
-_PLAIN = ("layers", "layer", "blocks", "block", "h")
+PLAIN = ("layers", "layer", "blocks", "block", "h")
 """Names of lists that say nothing of whose layers they are."""
 
 _SUBLAYERS = ("block", "layer")
@@ -67,7 +67,7 @@ def _name(path: list[str], shared: int, others: list[list[str]]) -> str:
     start = min(shared, len(path) - 1)
     ends = range(start + 1, len(path))
     end = next((end for end in ends if all(other[:end] != path[:end] for other in others)), len(path))
-    if start == len(path) - 1 > 0 and path[start] in _PLAIN:
+    if start == len(path) - 1 > 0 and path[start] in PLAIN:
         start, end = start - 1, end - 1
     while start > 0 and path[start].isdigit():
         start -= 1

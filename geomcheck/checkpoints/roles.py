@@ -37,7 +37,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
 _TABLE = _any(
     r"relative_(?:attention|position)_bias(?:_table|_layer\.\w+)?$",
     r"relative_positions?_(?:embeddings?|encoding)$",
-    r"(?:^|\.)(?:rel_pos|emb_rel|rel_embeddings|attention_biases)(?:_\w+)?$",
+    r"(?:^|\.)(?:rel_pos|emb_rel|rel_embeddings|attention_biases|pe_k)(?:_\w+)?$",
 )
 _BIAS = _any(r"bias(?:_[a-z]|_[ih]h_l\d+)?$")
 _NORM = _any(r"norm", r"^ln(?:_|\d|f|$)", r"_ln\d?$", r"(?:^|_)bn\d*$")
@@ -56,11 +56,10 @@ _EMBEDDING = _any(
     r"(?:^|_)(?:word|token|tok|position|positional)_embeddings?",
     r"^shared$",
 )
-_NOT_LOOKED_UP = _any(r"patch", r"proj", r"linear", r"(?:time|class|mask|decoder)_embed(?:der)?$")
+_NOT_LOOKED_UP = _any(r"patch", r"proj", r"linear", r"(?:time|mask|decoder|out_class|^class)_embed(?:der)?$")
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _NUMBERS = re.compile(r"(?:\.\d+)+$")
-_ROUTER = _any(
-    r"(?:mlp|moe|mixer|feed_forward|ffn|experts)\.(?:gate|router)(?:\.\w+)?$", r"(?:^|[._])router(?:\.\w+)?$"
-)
+_ROUTER = _any(r"(?:mlp|moe|mixer|feed_forward|ffn|experts)\.(?:gate|router)(?:\.\w+)?$", r"\.\d+\.router(?:\.\w+)?$")
 _BARE = _any(r"^(?:[qkvo]|qkv)_proj$")
 _ATTENTION = _any(r"attn|attention|(?:^|_)att$|delta_?net")
 _MLP = _any(
@@ -79,9 +78,13 @@ _RAW = _any(r"(?:^|_)(?:proj|linear|kernel|weight(?:_[ih]h_l\d+)?)$", r"^w(?:\d|
 """Linear maps that are parameters themselves, and not the weight of a module."""
 
 
-@lru_cache(maxsize=1 << 17)
 def role_of(name: str, dimensions: int = 2) -> Role:
-    """The role of a tensor with a canonical name, and of so many dimensions."""
+    """The role of a tensor with a canonical name, and of so many dimensions; it is that of all with other numbers."""
+    return _role(_NUMBER.sub("0", name), dimensions)
+
+
+@lru_cache(maxsize=1 << 14)
+def _role(name: str, dimensions: int) -> Role:
     path = name.removesuffix(".weight")
     is_weight = path != name
     module = path.rpartition(".")[2]

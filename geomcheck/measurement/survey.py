@@ -9,6 +9,7 @@ from geomcheck._gc import lasting
 from geomcheck.checkpoints import BaseWeights, Run, Stored, Weight
 from geomcheck.checkpoints.canonical import is_fp8, layer_count
 from geomcheck.checkpoints.canonical.numbers import scope_of
+from geomcheck.checkpoints.layers import PLAIN
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
@@ -124,11 +125,12 @@ def _require_all_layers(record: Record, run: Run, base: BaseWeights) -> None:
 
 
 def lacking_layers(weights: Iterable[Weight], config: Mapping[str, Any]) -> list[int]:
-    """The layers that `config` counts, and the language model, which is the longest stack, does not have; none where
-    no stack is known."""
+    """The layers that `config` counts, and the longest stack beside the towers of a multimodal model does not have;
+    none where there is no such stack."""
     stacks: dict[str, set[int]] = {}
     for weight in weights:
-        if weight.layer is not None and not scope_of(weight.name):
+        plain = weight.layer is not None and weight.stack.rpartition(".")[2] in PLAIN
+        if plain and scope_of(weight.name) not in ("vision", "audio"):
             stacks.setdefault(weight.stack, set()).add(weight.layer)
     found = max(stacks.values(), key=len, default=set())
     return [layer for layer in range(layer_count(config) or 0) if found and layer not in found]

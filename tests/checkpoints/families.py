@@ -28,12 +28,35 @@ from geomcheck.measurement.survey import lacking_layers
 
 TASKS = ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "MASKED_LM", "PRETRAINING")
 
-ODD: dict[str, str] = {}
+ODD = {
+    "apertus1p5": "its quantizer keeps the codebook, `embedding`, in a Linear",
+    "ctrl": "its token embedding is called `w`",
+    "d_fine": "its list `lqe_layers` holds prediction heads",
+    "deimv2": "its list `lqe_layers` holds prediction heads",
+    "evolla": "the layers of its resampler are plain lists, and its adapters attend without saying so",
+    "focalnet": "a stage, which holds layers, is checkpointed as one layer",
+    "fuyu": "`vision_embed_tokens` is a Linear",
+    "inkling2_loop": "`mlp_message_gate` gates an MLP and is none",
+    "inkling2_loop_text": "`mlp_message_gate` gates an MLP and is none",
+    "layoutlmv3": "its relative-position tables are Linears without a bias",
+    "levit": "every Linear lies in an MLPLayerWithBN, and some layers are called subsamples",
+    "lightglue": "`token_confidence` is a list of classifiers",
+    "markuplm": "`xpath_unitseq2_embeddings` is a Linear",
+    "mobilebert": "a layer has a list of further MLPs, and bottlenecks that project for attention",
+    "oneformer": "single linear maps lie in a list of blocks",
+    "patchtst": "`input_embedding` is a Linear",
+    "prophetnet": "`relative_pos_embeddings` is a Linear",
+    "rf_detr": "`bottlenecks` are convolutions with layer norms",
+    "vjepa2": "`predictor_embeddings` is a Linear",
+    "wavtokenizer": "its list of layers is called `convnext`, and its norms look up scale and shift",
+    "xclip": "the list of layers of its prompt generator is called `decoder`",
+    "xmod": "adapters lie inside the output of an MLP",
+}
 """Families whose names say less than their modules, or otherwise, and why that stays so."""
 
 BLOCKS = {
     "router": re.compile(r"Router$|TopKGat(?:e|ing)$"),
-    "attention": re.compile(r"Attention|Attn|attn|attention|DeltaNet|(?:Self|Attention)Output"),
+    "attention": re.compile(r"(?:Self|Attention)Output|Attention|Attn|attn|attention|DeltaNet"),
     "projection": re.compile(r"Mixer$|Conv(?:1d|2d)?$|Mamba|Rglru|Recurrent|mLSTM|Rwkv|AdaLayerNorm|RmsNorm"),
     "mlp": re.compile(
         r"MLP|Mlp|mlp|ffn|^ff$|FeedForward|F(?:FN|fn|F)|Experts?|MoE|Moe(?!\w*Layer$)|Dense(?:Gated)?ActDense"
