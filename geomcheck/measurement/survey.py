@@ -129,8 +129,8 @@ def lacking_layers(weights: Iterable[Weight], config: Mapping[str, Any]) -> list
     none where there is no such stack."""
     stacks: dict[str, set[int]] = {}
     for weight in weights:
-        plain = weight.layer is not None and weight.stack.rpartition(".")[2] in PLAIN
-        if plain and scope_of(weight.name) not in ("vision", "audio"):
+        of_tower = scope_of(weight.name) in ("vision", "audio")
+        if weight.layer is not None and not of_tower and weight.stack.rpartition(".")[2] in PLAIN:
             stacks.setdefault(weight.stack, set()).add(weight.layer)
     found = max(stacks.values(), key=len, default=set())
     return [layer for layer in range(layer_count(config) or 0) if found and layer not in found]

@@ -60,7 +60,12 @@ class Selection:
         if not (self.include or self.exclude or self.stack):
             return self.role
         role = "" if self.include or self.role == DEFAULT.role else self.role
-        stated = {"role": role, "stack": self.stack, "include": [*self.include], "exclude": [*self.exclude]}
+        stated: dict[str, str | list[str]] = {
+            "role": role,
+            "stack": self.stack,
+            "include": [*self.include],
+            "exclude": [*self.exclude],
+        }
         return {key: value for key, value in stated.items() if value}
 
     def select(self, weights: Mapping[str, Weight]) -> list[Weight]:
@@ -115,8 +120,8 @@ def parse_selection(raw: Any) -> Selection:
                 raise Refusal(f"a glob is a text; found {spelled(glob)}", path=(key, index))
     if "role" in raw and "include" in raw:
         raise Refusal("`include` names weights of any role: leave out `role`, or `include`", path=("role",))
-    globs = (tuple(raw.get(key, ())) for key in ("include", "exclude"))
-    return Selection(raw.get("role", DEFAULT.role), *globs, stack=raw.get("stack", ""))
+    include, exclude = (tuple(raw.get(key, ())) for key in ("include", "exclude"))
+    return Selection(raw.get("role", DEFAULT.role), include, exclude, raw.get("stack", ""))
 
 
 def _stacks_called(name: str, stacks: Mapping[str, str]) -> set[str]:
