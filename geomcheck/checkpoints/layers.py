@@ -9,8 +9,9 @@ from itertools import takewhile
 from typing import NamedTuple
 
 _LIST = re.compile(
-    r"(?:^|(?<=\.))(?P<list>h|conformer|encoders|mixers|self_attends|(?!down|cross_attn_|mel_attn_|\w*embeds?_)(?:\w+_)?"
-    r"(?:blocks?\.[0-9]+|layers?|blocks?|resblocks))\.(?P<number>[0-9]{1,6})(?=\.)"
+    r"(?:^|(?<=\.))(?P<list>h|stage|conformer|encoders|mixers|self_attends"
+    r"|(?!down|cross_attn_|mel_attn_|\w*embeds?_)(?:\w+_)?(?:blocks?\.[0-9]+|layers?|blocks?|resblocks))"
+    r"\.(?P<number>[0-9]{1,6})(?=\.)"
 )
 """A list of layers by its name, and a number in it. Other lists are parts of a layer: experts, heads, adapters."""
 

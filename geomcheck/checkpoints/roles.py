@@ -56,7 +56,7 @@ _EMBEDDING = _any(
     r"(?:^|_)(?:word|token|tok|position|positional)_embeddings?",
     r"^shared$",
 )
-_NOT_LOOKED_UP = _any(r"patch", r"proj", r"linear", r"(?:time|mask|decoder|out_class|^class)_embed(?:der)?$")
+_NOT_LOOKED_UP = _any(r"patch", r"proj", r"linear", r"(?:time|decoder|out_class)_embed$|^(?:class|mask)_embed(?:der)?$")
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _NUMBERS = re.compile(r"(?:\.\d+)+$")
 _ROUTER = _any(r"(?:mlp|moe|mixer|feed_forward|ffn|experts)\.(?:gate|router)(?:\.\w+)?$", r"\.\d+\.router(?:\.\w+)?$")

@@ -125,12 +125,12 @@ def _require_all_layers(record: Record, run: Run, base: BaseWeights) -> None:
 
 
 def lacking_layers(weights: Iterable[Weight], config: Mapping[str, Any]) -> list[int]:
-    """The layers that `config` counts, and the longest stack beside the towers of a multimodal model does not have;
-    none where there is no such stack."""
+    """The layers that `config` counts and no stack has, of the stack that lacks fewest; towers of a multimodal model
+    have other counts, and a model without a stack lacks nothing."""
     stacks: dict[str, set[int]] = {}
     for weight in weights:
         of_tower = scope_of(weight.name) in ("vision", "audio")
-        if weight.layer is not None and not of_tower and weight.stack.rpartition(".")[2] in PLAIN:
+        if weight.layer is not None and weight.is_matrix and not of_tower and weight.stack.rpartition(".")[2] in PLAIN:
             stacks.setdefault(weight.stack, set()).add(weight.layer)
-    found = max(stacks.values(), key=len, default=set())
-    return [layer for layer in range(layer_count(config) or 0) if found and layer not in found]
+    counted = range(layer_count(config) or 0)
+    return min(([layer for layer in counted if layer not in found] for found in stacks.values()), key=len, default=[])
