@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from geomcheck.diagnostics import Metric, Unit
 from geomcheck.files import replacing
 from geomcheck.suite.language.places import Place
 from geomcheck.suite.language.selection import Selection
+
+_BARE = re.compile(r"[\w.%+-]+(?: [a-z]+)?")
+"""Texts that YAML reads as they are."""
 
 WIDTH = 116
 DIGITS = 3
@@ -187,5 +191,9 @@ def _scalar(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_scalar(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join("'" + item.replace("'", "''") + "'" for item in value) + "]"
-    return str(value)
+        return "[" + ", ".join(map(_quoted, value)) + "]"
+    return _quoted(value) if isinstance(value, str) and not _BARE.fullmatch(value) else str(value)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

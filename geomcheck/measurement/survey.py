@@ -128,9 +128,12 @@ def lacking_layers(weights: Iterable[Weight], config: Mapping[str, Any]) -> list
     """The layers that `config` counts and no stack has, of the stack that lacks fewest; towers of a multimodal model
     have other counts, and a model without a stack lacks nothing."""
     stacks: dict[str, set[int]] = {}
+    with_matrices = set()
     for weight in weights:
         of_tower = scope_of(weight.name) in ("vision", "audio")
-        if weight.layer is not None and weight.is_matrix and not of_tower and weight.stack.rpartition(".")[2] in PLAIN:
+        if weight.layer is not None and not of_tower and weight.stack.rpartition(".")[2] in PLAIN:
             stacks.setdefault(weight.stack, set()).add(weight.layer)
+            with_matrices |= {weight.stack} if weight.is_matrix else set()
     counted = range(layer_count(config) or 0)
-    return min(([layer for layer in counted if layer not in found] for found in stacks.values()), key=len, default=[])
+    lacking = ([layer for layer in counted if layer not in stacks[stack]] for stack in sorted(with_matrices))
+    return min(lacking, key=len, default=[])

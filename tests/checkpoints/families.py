@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -151,7 +152,7 @@ def build(kind: str) -> nn.Module:
         if kind in mapping:
             name = mapping[kind] if isinstance(mapping[kind], str) else mapping[kind][0]
             try:
-                with torch.device("meta"):
+                with torch.device("meta"), warnings.catch_warnings(action="ignore"):
                     return getattr(transformers, name)(CONFIG_MAPPING[kind]())
             except Exception as error:  # whatever a model does with a config of defaults
                 first = first or error
