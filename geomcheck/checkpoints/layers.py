@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
@@ -15,11 +16,14 @@ _LIST = re.compile(
 )
 """A list of layers by its name, and a number in it. Other lists are parts of a layer: experts, heads, adapters."""
 
-_PARTS = re.compile(r"(?:\w*mlps?|\w+_embed|\w+_embedder|\w+_proj|\w*head)(?:\.[0-9]+)*\.layers$|hidden_layers$")
-"""A list with such a name that is part of an MLP: its members are single linear maps."""
+_MLP = re.compile(r"\w*(?:mlps?|_embed|_embedder|_proj|head)")
+"""An MLP whose list of layers holds single linear maps, and is no stack."""
 
 PLAIN = ("layers", "layer", "blocks", "block", "h")
 """Names of lists that say nothing of whose layers they are."""
+
+MAX_NAMED = 200
+"""Stacks of one model that get short names."""
 
 _SUBLAYERS = ("block", "layer")
 """T5's: the sublayers of a block, numbered too."""
@@ -42,8 +46,7 @@ def place_of(name: str) -> Place:
     for match in _LIST.finditer(name):
         stack = name[: match.end("list")]
         if found is None:
-            if _PARTS.search(stack) is None:
-                found = match
+            found = None if _of_mlp(stack.split(".")) else match
             continue
         between = name[found.end() : match.start()]
         if between not in (".", ".transformer.") or (found["list"], match["list"]) == _SUBLAYERS:
@@ -52,22 +55,33 @@ def place_of(name: str) -> Place:
     return OUTSIDE if found is None else Place(name[: found.end("list")], int(found["number"]))
 
 
+def _of_mlp(path: list[str]) -> bool:
+    *above, last = path
+    while above and above[-1].isdigit():
+        above.pop()
+    return last == "hidden_layers" or (last == "layers" and bool(above) and _MLP.fullmatch(above[-1]) is not None)
+
+
 def names_of(stacks: Iterable[str]) -> dict[str, str]:
     """What to call each of `stacks`, shortly: as much of its path as tells it from the others.
 
-    ``model.layers`` and ``mtp.layers`` are ``model`` and ``mtp``; a name is a part of its stack's path.
+    ``model.layers`` and ``mtp.layers`` are ``model`` and ``mtp``; a name is a part of its stack's path. Where there are
+    more stacks than any model has, they keep their paths.
     """
-    paths = [stack.split(".") for stack in sorted(set(stacks) - {""})]
+    whole = {stack: stack for stack in sorted(set(stacks) - {""})}
+    if len(whole) > MAX_NAMED:
+        return whole
+    paths = [stack.split(".") for stack in whole]
     shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)))
-    names = {".".join(path): _name(path, shared, [other for other in paths if other is not path]) for path in paths}
-    return names if len(set(names.values())) == len(names) else {stack: stack for stack in names}
+    begun = Counter(tuple(path[:end]) for path in paths for end in range(len(path) + 1))
+    names = {".".join(path): _name(path, shared, begun) for path in paths}
+    return names if len(set(names.values())) == len(names) else whole
 
 
-def _name(path: list[str], shared: int, others: list[list[str]]) -> str:
-    """The part of `path` after what all have in common, as far as no other begins so."""
+def _name(path: list[str], shared: int, begun: Mapping[tuple[str, ...], int]) -> str:
+    """The part of `path` after what all have in common, as far as others have `begun` so too."""
     start = min(shared, len(path) - 1)
-    ends = range(start + 1, len(path))
-    end = next((end for end in ends if all(other[:end] != path[:end] for other in others)), len(path))
+    end = next((end for end in range(start + 1, len(path)) if begun[tuple(path[:end])] == 1), len(path))
     if start == len(path) - 1 > 0 and path[start] in PLAIN:
         start, end = start - 1, end - 1
     while start > 0 and path[start].isdigit():

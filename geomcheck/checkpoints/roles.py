@@ -52,7 +52,7 @@ _EMBEDDING = _any(
     r"(?:^|_)(?:embed(?:ding)?s?|wte|wpe|emb|tokens?|queries(?:_features)?|query_feat|reference_points|codebook)(?:_\d+)?$",
     r"embedder(?:_\d+)?$",
     r"embeddings_table$",
-    r"(?:^|_)embed(?:ding)?s?_(?:tokens|positions|timestep|global|in|layers?|\w*per_layer\w*|scale|\w*ids)$",
+    r"(?:^|_)embed(?:ding)?s?_(?:tokens|positions|timestep|global|in|layers?)(?:_per_layer)?$",
     r"(?:^|_)(?:word|token|tok|position|positional)_embeddings?",
     r"^shared$",
 )

@@ -89,6 +89,11 @@ def test_stacks_have_short_names_that_tell_them_apart(stacks: list[str], names: 
     assert list(names_of(stacks).values()) == names
 
 
+def test_more_stacks_than_any_model_has_keep_their_paths() -> None:
+    stacks = [f"model.{n}.{'x.' * 300}layers" for n in range(20_000)]
+    assert names_of(stacks) == {stack: stack for stack in stacks}
+
+
 def test_layers_are_called_by_stack_where_there_are_several() -> None:
     one, other, outside = (describe(f"{name}.weight", (4, 4)) for name in ("model.layers.1.q", "mtp.layers.0.q", "a"))
     assert Layers([one, outside]).label(one) == "layer 1"
