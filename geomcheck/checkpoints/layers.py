@@ -23,7 +23,8 @@ PLAIN = ("layers", "layer", "blocks", "block", "h")
 """Names of lists that say nothing of whose layers they are."""
 
 MAX_NAMED = 200
-"""Stacks of one model that get short names."""
+MAX_DEPTH = 40
+"""Stacks of one model that get short names, and components of their paths."""
 
 _SUBLAYERS = ("block", "layer")
 """T5's: the sublayers of a block, numbered too."""
@@ -66,10 +67,10 @@ def names_of(stacks: Iterable[str]) -> dict[str, str]:
     """What to call each of `stacks`, shortly: as much of its path as tells it from the others.
 
     ``model.layers`` and ``mtp.layers`` are ``model`` and ``mtp``; a name is a part of its stack's path. Where there are
-    more stacks than any model has, they keep their paths.
+    more stacks than any model has, or deeper ones, they keep their paths.
     """
     whole = {stack: stack for stack in sorted(set(stacks) - {""})}
-    if len(whole) > MAX_NAMED:
+    if len(whole) > MAX_NAMED or any(stack.count(".") > MAX_DEPTH for stack in whole):
         return whole
     paths = [stack.split(".") for stack in whole]
     shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)))
