@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from geomcheck.api import How, RunOrRecord, has_weights, measure, records_of
 from geomcheck.checkpoints import BaseWeights
+from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.record import Point, Record
@@ -244,21 +245,21 @@ def _at(points: Sequence[Point]) -> Places:
 
 def _layers(ours: Record, theirs: Record, last: tuple[Point, Point], weights: Selection) -> list[LayerPair]:
     """Every layer's movement at the last matching checkpoints, the most different first."""
+    layers = Layers(ours.weights.values())
     try:
-        before, after = (_by_layer(record, p, weights) for record, p in zip((ours, theirs), last, strict=True))
+        before, after = (_by_layer(record, p, weights, layers) for record, p in zip((ours, theirs), last, strict=True))
     except Unanswerable:
         return []
     both = [LayerPair(layer, before[layer], after[layer]) for layer in before if layer in after]
     return sorted(both, key=lambda pair: -pair.contrast)
 
 
-def _by_layer(record: Record, point: Point, weights: Selection) -> dict[str, float]:
+def _by_layer(record: Record, point: Point, weights: Selection, layers: Layers) -> dict[str, float]:
     found = default_sample(load_metrics()[MOVEMENT], record, weights, _at([point]))
-    layers: dict[str, list[float]] = {}
+    by_layer: dict[str, list[float]] = {}
     for name, value in found.cells[point.step].items():
-        layer = found.used[name].layer
-        layers.setdefault("outside layers" if layer is None else f"layer {layer}", []).append(value)
-    return {layer: statistics.fmean(values) for layer, values in layers.items()}
+        by_layer.setdefault(layers.label(found.used[name]), []).append(value)
+    return {layer: statistics.fmean(values) for layer, values in by_layer.items()}
 
 
 def _shared(

@@ -231,7 +231,7 @@ def _groups(record: Record) -> tuple[WeightGroup, ...]:
         if reason is None and not weight.is_matrix:
             dims = len(weight.shape)
             reason = FLAT if dims == 2 else f"{dims} dimensions, not 2" if weight.is_bulky else NO_MATRIX
-        groups.setdefault((weight.kind, weight.module, weight.shape, reason), []).append(weight.name)
+        groups.setdefault((weight.role, weight.module, weight.shape, reason), []).append(weight.name)
     return tuple(
         WeightGroup(kind, module, shape, len(names), names[0], reason)
         for (kind, module, shape, reason), names in groups.items()

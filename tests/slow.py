@@ -8,6 +8,7 @@ WEEKLY = (
     "tests/checkpoints/formats/test_dcp.py::test_the_shards_of_two_processes_are_put_together",
     "tests/checkpoints/formats/torch_save/test_pickle_data.py::test_numbers_whose_hashes_are_equal_are_no_keys",
     "tests/checkpoints/test_comparable.py::test_46000_experts_take_seconds",
+    "tests/checkpoints/test_families.py::test_the_names_of_every_family_but_the_odd_ones_say_what_their_modules_say",
     "tests/live/loop/test_distributed.py",
     "tests/projection/test_projection_on_ranks.py",
     "tests/reliability/test_bounds.py",

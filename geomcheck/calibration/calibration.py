@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from geomcheck.diagnostics import Metric, Unit
 from geomcheck.files import replacing
 from geomcheck.suite.language.places import Place
 from geomcheck.suite.language.selection import Selection
+
+_BARE = re.compile(r"[\w.%+-]+(?: [a-z]+)?")
+"""Texts that YAML reads as they are."""
 
 WIDTH = 116
 DIGITS = 3
@@ -109,7 +113,7 @@ def _heading(calibration: Calibration) -> Iterator[str]:
     yield f"name: {calibration.name}"
     if calibration.applies_to:
         yield f"applies_to: {_scalar(list(calibration.applies_to))}"
-    yield f"weights: {_weights(calibration.weights)}"
+    yield f"weights: {_scalar(calibration.weights.plain)}"
     if calibration.storage:
         yield f"storage: [{', '.join(calibration.storage)}]   # W0, run"
 
@@ -183,16 +187,13 @@ def _place(place: Place) -> str:
     return f"step: {place.step}" if place.step is not None else f"progress: {place.progress}"
 
 
-def _weights(selection: Selection) -> str:
-    if not selection.include and not selection.exclude:
-        return selection.role
-    globs = {"include": selection.include, "exclude": selection.exclude}
-    return _scalar({key: list(values) for key, values in globs.items() if values})
-
-
 def _scalar(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_scalar(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join("'" + item.replace("'", "''") + "'" for item in value) + "]"
-    return str(value)
+        return "[" + ", ".join(map(_quoted, value)) + "]"
+    return _quoted(value) if isinstance(value, str) and not _BARE.fullmatch(value) else str(value)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

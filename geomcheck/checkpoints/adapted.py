@@ -53,8 +53,8 @@ class Adapted(Wrapped):
 
         Embeddings and heads may be new, or resized; the survey says so of each.
         """
-        kinds = {name: describe(name, stored.shape).kind for name, stored in after.items() if len(stored.shape) > 1}
-        in_layers = sorted(name for name, kind in kinds.items() if kind in ("attention", "mlp"))
+        roles = {name: describe(name, stored.shape).role for name, stored in after.items() if len(stored.shape) > 1}
+        in_layers = sorted(name for name, role in roles.items() if role in ("attention", "mlp", "router"))
         quantized = any(name in before and before[name].dtype not in FORMATS for name in in_layers)
         alien = [name for name in in_layers if name not in before or before[name].shape != after[name].shape]
         if quantized or (alien and self._base.config.get("quantization_config")):

@@ -13,8 +13,8 @@ from itertools import islice, takewhile
 
 from geomcheck.checkpoints.canonical import layer_count
 from geomcheck.checkpoints.canonical.parts import Part, parts_of, taken_apart
+from geomcheck.checkpoints.roles import role_of
 from geomcheck.checkpoints.source import Stored, WeightSource
-from geomcheck.checkpoints.weights import describe
 
 COMPANIONS = {
     "v_head.": "a value head",
@@ -184,8 +184,8 @@ def _is_behind(part: str, counts: Collection[int]) -> bool:
 
 def _is_attached(part: str, names: Collection[str]) -> bool:
     """Whether what is missing can belong to another part that is: a projector, the head of a talker."""
-    kinds = {describe(name, ()).kind for name in names}
-    return part.endswith(".") and not _inside(part) and part.count(".") == 1 and not kinds & {"embedding", "head"}
+    roles = {role_of(name, 2) for name in names}
+    return part.endswith(".") and not _inside(part) and part.count(".") == 1 and not roles & {"embedding", "head"}
 
 
 def _inside(part: str) -> bool:

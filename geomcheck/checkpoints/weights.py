@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Literal
+from functools import cached_property
 
-Kind = Literal["attention", "mlp", "embedding", "head", "norm", "other"]
+from geomcheck.checkpoints.layers import names_of, place_of
+from geomcheck.checkpoints.roles import LINEAR, Role, role_of
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.([0-9]{1,6})\.")
-_HEAD = re.compile(r"(?:^|\.)(?:lm_head|output_layer|embed_out|score|classifier)\.weight$")
-_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe|word_embeddings|embed_in|embeddings?|pos_embed)(?:\.|$)")
-_ATTENTION = re.compile(r"(?:^|\.)(?:self_attn|self_attention|attention|attn|cross_attn|crossattention|linear_attn)\.")
-_MLP = re.compile(r"(?:^|\.)(?:mlp|feed_forward|ffn|block_sparse_moe|moe|experts?)\.")
-_NORM = re.compile(r"norm|(?:^|\.)ln_", re.IGNORECASE)
-_SCOPES = (
-    ("vision", re.compile(r"(?:visual|vision_\w+|image_encoder)\.")),
-    ("audio", re.compile(r"audio_\w+\.")),
-    ("encoder", re.compile(r"(?:model\.)?encoder\.")),
-)
+OUTSIDE = "outside layers"
+"""Where a weight lies that is in no layer: embeddings, heads, projectors."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +21,21 @@ class Weight:
     Attributes:
         name: canonical name, as the Hugging Face model calls it.
         shape: as stored, (out, in) for matrices.
-        layer: index of the layer within its scope, None outside layers.
-        module: last component of the module path (``q_proj``).
-        kind: role in the network.
+        stack: path of the list of layers that it lies in (``model.layers``), empty outside layers.
+        layer: its number in the stack, None outside layers.
+        module: last component of the module path (``q_proj``), with the one before where it is a number (``mlp.0``).
+        role: in the network.
         dtypes: storage formats seen, the base's first, then the run's (``bf16``, ``fp32``).
-        scope: the part of the model that counts layers on its own: ``vision``, ``audio``, ``encoder``, or empty for
-            the language model.
         fused: why several projections lie unsplit in this one matrix; empty where it is one projection.
     """
 
     name: str
     shape: tuple[int, ...]
+    stack: str
     layer: int | None
     module: str
-    kind: Kind
+    role: Role
     dtypes: tuple[str, ...] = ()
-    scope: str = ""
     fused: str = ""
 
     @property
@@ -60,44 +50,48 @@ class Weight:
 
     @cached_property
     def is_linear(self) -> bool:
-        """Whether this is a matrix of a layer's linear map: no embedding, head or norm."""
-        return self.is_matrix and self.kind not in ("embedding", "head", "norm")
+        """Whether this is a matrix of a linear map inside the network: no embedding, head or norm."""
+        return self.is_matrix and self.role in LINEAR
 
     @property
     def is_bulky(self) -> bool:
         """Whether this is part of attention or an MLP, and not a vector, but no matrix either: fused experts."""
-        return self.kind in ("attention", "mlp") and len(self.shape) >= 2 and not self.is_matrix
-
-
-@lru_cache(maxsize=1 << 17)
-def _place(name: str) -> tuple[int | None, Kind, str]:
-    """Layer, kind and scope of a canonical weight name."""
-    layer = _LAYER.search(name)
-    return int(layer.group(1)) if layer else None, _kind(name), scope_of(name)
+        return self.role in ("attention", "mlp") and len(self.shape) >= 2 and not self.is_matrix
 
 
 def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = (), *, fused: str = "") -> Weight:
     """Place a canonical weight name in the network."""
-    layer, kind, scope = _place(name)
-    return Weight(name, shape, layer, _module(name), kind, dtypes, scope, fused)
+    place = place_of(name)
+    return Weight(name, shape, place.stack, place.number, _module(name), role_of(name, len(shape)), dtypes, fused)
 
 
-def scope_of(name: str) -> str:
-    """The scope of a canonical weight name, as in `Weight`."""
-    return next((scope for scope, pattern in _SCOPES if pattern.match(name)), "")
+class Layers:
+    """What to call the layers of one model: by number, and by stack and number where it has several stacks.
+
+    Attributes:
+        stacks: short names of the stacks in which its matrices lie, by path.
+    """
+
+    def __init__(self, weights: Iterable[Weight]) -> None:
+        self.stacks = names_of({weight.stack for weight in weights if weight.is_matrix})
+
+    def label(self, weight: Weight) -> str:
+        """``layer 3`` or ``decoder layer 3``, and ``outside layers``."""
+        return f"{self._stack(weight)}layer {weight.layer}" if weight.layer is not None else OUTSIDE
+
+    def number(self, weight: Weight) -> str:
+        """``3`` or ``decoder 3``, and ``outside layers``."""
+        return f"{self._stack(weight)}{weight.layer}" if weight.layer is not None else OUTSIDE
+
+    def _stack(self, weight: Weight) -> str:
+        return f"{self.stacks.get(weight.stack, weight.stack)} " if len(self.stacks) > 1 else ""
+
+
+def in_network(weight: Weight) -> tuple[bool, str, int, str]:
+    """A key that sorts weights by stack and layer, those outside layers last."""
+    return weight.layer is None, weight.stack, weight.layer or 0, weight.name
 
 
 def _module(name: str) -> str:
-    return name.removesuffix(".weight").rsplit(".", 1)[-1]
-
-
-def _kind(name: str) -> Kind:
-    if _HEAD.search(name):
-        return "head"
-    if _NORM.search(_module(name)):
-        return "norm"
-    if _ATTENTION.search(name):
-        return "attention"
-    if _MLP.search(name):
-        return "mlp"
-    return "embedding" if _EMBEDDING.search(name) else "other"
+    *above, module = name.removesuffix(".weight").split(".")
+    return f"{above[-1]}.{module}" if above and module.isdigit() else module

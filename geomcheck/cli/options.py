@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from geomcheck.errors import UsageError
+from geomcheck.errors import SuiteError, UsageError
 from geomcheck.options import Option, option
 from geomcheck.suite import Suite
+from geomcheck.suite.language.document import parse_document
 from geomcheck.suite.language.places import Place, parse_place
 from geomcheck.suite.language.quantities import Refusal, ratio
-from geomcheck.suite.language.selection import Selection, parse_words
+from geomcheck.suite.language.selection import Selection, parse_selection, parse_words
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -25,7 +26,8 @@ WEIGHTS = Option(
     name="weights",
     metavar="ROLE|GLOBS",
     default="linear",
-    help="attention, mlp, linear or all; or globs over names, with commas between, ! before those to leave out",
+    help="attention, mlp, linear or all; globs over names, with commas between, ! before those to leave out; or as "
+    "suites state them: '{stack: decoder}'",
 )
 MEASURING = ("base", "workers", "device", "cache", "cache-size", "incomplete", "dequantize", QUIET)
 """What every command takes that measures runs."""
@@ -102,11 +104,13 @@ def place(text: str) -> Place:
 
 
 def selection(text: str) -> Selection:
-    """A role of weights, or globs over their names. Raises UsageError."""
+    """A role of weights, globs over their names, or a mapping as suites have it. Raises UsageError."""
     try:
+        if text.startswith("{"):
+            return parse_selection(parse_document(text, shown="--weights").plain())
         return parse_words(text)
-    except Refusal as refusal:
-        raise UsageError(f"--weights: {refusal}") from None
+    except (Refusal, SuiteError) as error:
+        raise UsageError(f"--weights: {error}") from None
 
 
 def slug(option: str, text: str) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RecordError
 from geomcheck.live.snapshot import Snapshot
@@ -93,6 +94,7 @@ def _at(place: Place, entry: SoFar, snapshot: Snapshot) -> tuple[Observed, tuple
         if (observed.step, observed.group) == (place.step, group):
             return observed, None
     question = replace(here.questions()[0], series=False)
-    for step, value in fold_groups(sample(question, record, question.settle(record)), here).get(group, {}).items():
+    found = sample(question, record, question.settle(record))
+    for step, value in fold_groups(found, here, Layers(record.weights.values())).get(group, {}).items():
         return Observed(step, group, value, None), None
     raise Unanswerable(f"{group or 'the run'} has no figure at {place.text}")

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from geomcheck.checkpoints import BaseWeights
+from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import RunError
 from geomcheck.measurement.content import fingerprint
@@ -133,7 +134,7 @@ def _of_another_model(record: Record, base: BaseWeights) -> Iterator[str]:
     names = sorted(record.measured_weights())
     norms = np.nan_to_num(_table(record, "relative_update_norm", names).values)
     usual = np.array([float(np.median(row[row > 0])) if (row > 0).any() else 0.0 for row in norms])
-    in_layers = np.array([record.weights[name].kind in ("attention", "mlp") for name in names])
+    in_layers = np.array([record.weights[name].role in ("attention", "mlp", "router") for name in names])
     for point, row in zip(record.points, norms, strict=True):
         median = float(np.median(row))
         if median >= ANOTHER_MODEL:
@@ -188,13 +189,14 @@ def _standing_still(record: Record, digests: Digests) -> Iterator[str]:
 
 def _named(record: Record, names: Sequence[str]) -> str:
     """`names` in words: the layer of which they are all weights, or the first of them."""
-    by_layer: dict[tuple[str, int | None], set[str]] = {}
+    layers = Layers(record.weights.values())
+    by_layer: dict[str, set[str]] = {}
     for name in record.measured_weights():
-        by_layer.setdefault((record.weights[name].scope, record.weights[name].layer), set()).add(name)
-    layers = [place for place, held in by_layer.items() if place[1] is not None and held <= set(names)]
-    whole = [f"{scope} layer {number}".strip() for scope, number in sorted(layers, key=str)]
-    if len(whole) == 1 and len(by_layer[layers[0]]) == len(names):
-        return f"all of {whole[0]}"
+        if record.weights[name].layer is not None:
+            by_layer.setdefault(layers.label(record.weights[name]), set()).add(name)
+    whole = next((layer for layer, held in by_layer.items() if held == set(names)), None)
+    if whole is not None:
+        return f"all of {whole}"
     return f"such as {names[0]}"
 
 

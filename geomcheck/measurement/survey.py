@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from geomcheck._gc import lasting
 from geomcheck.checkpoints import BaseWeights, Run, Stored, Weight
 from geomcheck.checkpoints.canonical import is_fp8, layer_count
+from geomcheck.checkpoints.canonical.numbers import scope_of
+from geomcheck.checkpoints.layers import PLAIN
 from geomcheck.checkpoints.pairing import likeness
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics.formats import FORMATS
@@ -89,7 +92,7 @@ def _explained(weight: Weight, before: tuple[int, ...], after: tuple[int, ...]) 
     """The likely cause of a difference in shape, as the end of a sentence; empty where it is not known."""
     if {before, after} & {(0,), (1,)}:
         return ": a placeholder, as DeepSpeed ZeRO-3 leaves it; write the weights out with zero_to_fp32.py"
-    if weight.kind in ("embedding", "head") and before[1:] == after[1:]:
+    if weight.role in ("embedding", "head") and before[1:] == after[1:]:
         return ": one vocabulary was padded, or grew"
     return ""
 
@@ -114,14 +117,25 @@ def _require_same_architecture(record: Record, run: Run, base: BaseWeights) -> N
 def _require_all_layers(record: Record, run: Run, base: BaseWeights) -> None:
     """Refuse a W0 without layers that a config counts; nothing else shows it where the run lacks them too."""
     weights = [record.weights[name] for name in base.source.weights]
-    found = {weight.layer for weight in weights if weight.layer is not None and not weight.scope}
     for source in (base.source, *(checkpoint.source for checkpoint in run.checkpoints)):
-        count = layer_count(source.config) or 0
-        lacking = count - sum(layer < count for layer in found)
-        if found and lacking:
-            first = next(layer for layer in range(count) if layer not in found)
+        if lacking := lacking_layers(weights, source.config):
             raise RunError(
-                f"W0 ({base.source.path}, {base.how}) lacks {lacking} of the {count} layers that "
-                f"{source.path / 'config.json'} counts, such as layer {first}: a part of it was not saved. Give a "
-                "whole model"
+                f"W0 ({base.source.path}, {base.how}) lacks {len(lacking)} of the {layer_count(source.config)} layers "
+                f"that {source.path / 'config.json'} counts, such as layer {lacking[0]}: a part of it was not saved. "
+                "Give a whole model"
             )
+
+
+def lacking_layers(weights: Iterable[Weight], config: Mapping[str, Any]) -> list[int]:
+    """The layers that `config` counts and no stack has, of the stack that lacks fewest; towers of a multimodal model
+    have other counts, and a model without a stack lacks nothing."""
+    stacks: dict[str, set[int]] = {}
+    with_matrices = set()
+    for weight in weights:
+        of_tower = scope_of(weight.name) in ("vision", "audio")
+        if weight.layer is not None and not of_tower and weight.stack.rpartition(".")[2] in PLAIN:
+            stacks.setdefault(weight.stack, set()).add(weight.layer)
+            with_matrices |= {weight.stack} if weight.is_matrix else set()
+    counted = range(layer_count(config) or 0)
+    lacking = ([layer for layer in counted if layer not in stacks[stack]] for stack in sorted(with_matrices))
+    return min(lacking, key=len, default=[])

@@ -48,16 +48,15 @@ _DIGEST = b"geomcheck.digest"
 _TEXTS = ["undefined"]
 """Columns whose texts may be repeated in the file; read as codes into distinct texts, they cannot grow."""
 
-_READ_SCHEMA = SCHEMA.set(
-    SCHEMA.get_field_index("undefined"), pa.field("undefined", pa.dictionary(pa.int32(), pa.string()))
-)
+_TYPES = {name: SCHEMA.field(name).type for name in COLUMNS} | {"undefined": pa.dictionary(pa.int32(), pa.string())}
+"""Of the columns that are read; a file may have others, as those of later versions do."""
 
 
 def write_record(record: Record, path: str | Path) -> None:
     """Write `record` as one Parquet file; the file appears under its name only when it is complete.
 
-    Columns: step, weight, layer, module, numel, metric, params (JSON), stat, value (null where there is no
-    figure) and undefined (then the reason).
+    Columns: step, weight, layer (its number in the stack), module, numel, metric, params (JSON), stat, value (null
+    where there is no figure), undefined (then the reason) and stack (the path of the list of layers, null outside).
     """
     table = table_of(record)
     metadata = json.dumps(_metadata(record) | {"rows": digest_of_rows(table)}).encode()
@@ -92,8 +91,9 @@ def _read(path: Path) -> Record:
             raise ValueError(f"{file.metadata.num_rows} rows and {len(metadata)} bytes of metadata are too many")
         if hashlib.blake2b(metadata).hexdigest().encode() != file.metadata.metadata.get(_DIGEST):
             raise ValueError("its metadata does not match its digest")
-        if not file.schema_arrow.equals(_READ_SCHEMA):
-            raise ValueError(f"its columns are {file.schema_arrow.names[:20]}, or of other types")
+        columns = file.schema_arrow
+        if any(columns.get_field_index(name) < 0 or columns.field(name).type != kind for name, kind in _TYPES.items()):
+            raise ValueError(f"its columns are {columns.names[:20]}, or of other types")
         _require_sensible(file.metadata, nbytes=path.stat().st_size)
         content = json.loads(metadata)
         record = _skeleton(content)
@@ -107,7 +107,7 @@ def _read(path: Path) -> Record:
 def _require_sensible(table: Any, *, nbytes: int) -> None:
     """Refuse a table that grows out of all proportion when it is read. Raises ValueError."""
     groups = [table.row_group(index) for index in range(table.num_row_groups)]
-    grown = sum(group.column(column).total_uncompressed_size for group in groups for column in range(len(SCHEMA)))
+    grown = sum(group.column(index).total_uncompressed_size for group in groups for index in range(table.num_columns))
     if table.num_rows > FREE_ROWS + ROWS_PER_BYTE * nbytes:
         raise ValueError(f"{table.num_rows} rows in {nbytes} bytes, more than any record has")
     if grown > FREE_BYTES + BYTES_PER_ROW * table.num_rows:

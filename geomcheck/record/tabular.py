@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         ("stat", pa.dictionary(pa.int32(), pa.string())),
         ("value", pa.float64()),
         ("undefined", pa.string()),
+        ("stack", pa.dictionary(pa.int32(), pa.string())),
     ]
 )
 
@@ -61,6 +62,7 @@ def table_of(record: Record) -> pa.Table:
             _labelled([stat for _, stat in keys], key),
             arrow.column(values, why >= 0),
             arrow.coded(why, reasons, why < 0).dictionary_decode(),
+            _labelled([w.stack for w in weights], weight, layer < 0),
         ],
         schema=SCHEMA,
     )
@@ -70,10 +72,10 @@ def _joined(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype)
 
 
-def _labelled(labels: Sequence[str], codes: np.ndarray) -> pa.DictionaryArray:
-    """The label of each row, by its code; several codes may have one label."""
+def _labelled(labels: Sequence[str], codes: np.ndarray, missing: np.ndarray | None = None) -> pa.DictionaryArray:
+    """The label of each row, by its code; several codes may have one label, and `missing` rows have none."""
     places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
-    return arrow.coded(np.array([places[label] for label in labels], np.int32)[codes], list(places))
+    return arrow.coded(np.array([places[label] for label in labels], np.int32)[codes], list(places), missing)
 
 
 def _reasons(columns: Sequence[Column]) -> tuple[list[str], np.ndarray]:

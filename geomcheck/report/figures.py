@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from geomcheck.checkpoints.weights import in_network
 from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.record import Record, Request
 from geomcheck.record.column import Table
@@ -70,7 +71,7 @@ class Figures:
     def __init__(self, record: Record) -> None:
         self.record = record
         measured = (record.weights[name] for name in record.measured_weights())
-        self.weights = sorted(measured, key=lambda weight: (weight.layer is None, weight.layer or 0, weight.name))
+        self.weights = sorted(measured, key=in_network)
         self.steps = [point.step for point in record.points]
         self._measured = {Statistic(*key) for key in record.measured()}
         self._tables: dict[Statistic, Table] = {}

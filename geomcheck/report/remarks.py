@@ -114,7 +114,7 @@ def _storage(record: Record) -> Iterable[Remark]:
 def _other(figures: Figures) -> Iterable[Remark]:
     record, measured = figures.record, {weight.name for weight in figures.weights}
     other = [weight for name, weight in record.weights.items() if name not in measured and name not in record.skipped]
-    kinds = Counter("vector" if not weight.is_matrix else weight.kind for weight in other)
+    kinds = Counter("vector" if not weight.is_matrix else weight.role for weight in other)
     if kinds:
         listed = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.most_common())
         text = f"{plural(len(other), 'tensor')} of the model were not asked for or are no matrices: {listed}."

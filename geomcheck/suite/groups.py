@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 from geomcheck._text import and_more, plural
-from geomcheck.checkpoints.weights import Weight
+from geomcheck.checkpoints.weights import Layers, Weight, in_network
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.folds import fold
 from geomcheck.suite.sampling import Sample
@@ -15,11 +15,10 @@ Groups = dict[str | None, dict[int, float]]
 """Folded figures by group, then by step; the group of a whole run is None."""
 
 
-def _group(weight: Weight, per: str) -> str | None:
+def _group(weight: Weight, per: str, layers: Layers) -> str | None:
     match per:
         case "layer":
-            place = "outside layers" if weight.layer is None else f"layer {weight.layer}"
-            return f"{weight.scope} {place}".strip()
+            return layers.label(weight)
         case "module":
             return weight.module
         case "weight":
@@ -28,11 +27,20 @@ def _group(weight: Weight, per: str) -> str | None:
             return None
 
 
-def fold_groups(found: Sample, expectation: Expectation) -> Groups:
-    """The folded figures of each group of weights, in the order of the network."""
+def require_groups(weights: Sequence[Weight], expectation: Expectation) -> None:
+    """Raise Unanswerable where `per` finds nothing to group by, and would make one group of all."""
+    if expectation.per == "layer" and weights and all(weight.layer is None for weight in weights):
+        raise Unanswerable(
+            f"`per: layer` finds no layers: none of the {plural(len(weights), 'selected weight')} lies in one "
+            f"(such as {weights[0].name}); select weights of layers, or judge `per: module` or `per: weight`"
+        )
+
+
+def fold_groups(found: Sample, expectation: Expectation, layers: Layers) -> Groups:
+    """The folded figures of each group of weights, in the order of the network; `layers` are the judged run's."""
     members: dict[str | None, list[str]] = {}
-    for weight in sorted(found.used.values(), key=_in_network):
-        members.setdefault(_group(weight, expectation.per), []).append(weight.name)
+    for weight in sorted(found.used.values(), key=in_network):
+        members.setdefault(_group(weight, expectation.per, layers), []).append(weight.name)
     groups: Groups = {}
     for label, names in members.items():
         for step, values in found.cells.items():
@@ -42,20 +50,16 @@ def fold_groups(found: Sample, expectation: Expectation) -> Groups:
     return groups
 
 
-def _in_network(weight: Weight) -> tuple[str, float, str]:
-    return (weight.scope, math.inf if weight.layer is None else weight.layer, weight.name)
-
-
-def gaps(groups: Groups, found: Sample, expectation: Expectation) -> tuple[str, ...]:
+def gaps(groups: Groups, found: Sample, expectation: Expectation, layers: Layers) -> tuple[str, ...]:
     """A sentence on groups that have no figure at some judged checkpoint.
 
     Raises Unanswerable where no weight of a group ever changed, and the metric has no figure of unchanged ones.
     """
     if expectation.per == "run":
         return ()
-    members = sorted({**found.used, **found.frozen}.values(), key=_in_network)
-    expected = dict.fromkeys(_group(weight, expectation.per) for weight in members)
-    used = {_group(weight, expectation.per) for weight in found.used.values()}
+    members = sorted({**found.used, **found.frozen}.values(), key=in_network)
+    expected = dict.fromkeys(_group(weight, expectation.per, layers) for weight in members)
+    used = {_group(weight, expectation.per, layers) for weight in found.used.values()}
     frozen = [label for label in expected if label not in used]
     if frozen:
         raise Unanswerable(

@@ -164,7 +164,7 @@ def test_a_config_that_says_nonsense_breaks_nothing(tmp_path: Path, odd: object)
 def test_a_head_that_left_its_embedding_is_kept_and_stands_against_it(tmp_path: Path) -> None:
     path = tied(tmp_path / "run", {"first": None, "last": torch.randn(32, 16)})
     record = surveyed(path)
-    assert record.weights[HEAD].kind == "head"
+    assert record.weights[HEAD].role == "head"
     assert record.skipped == {}
     run = open_run(path)
     w0 = comparable(run, find_base(run))[1].source

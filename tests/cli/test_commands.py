@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import geomcheck
+from geomcheck import Selection
 from geomcheck.cli import main
 from tests.runs import repeats
 
@@ -64,6 +65,11 @@ def test_calibrate_refuses(runs: list[str], tmp_path: Path, refuses: Refuses) ->
     refuses("`frist` is not a checkpoint", "calibrate", *runs, *out, "--at", "frist")
     refuses("progress goes from 0% to 100%", "calibrate", *runs, *out, "--at", "120%")
     refuses("names no set of weights", "calibrate", *runs, *out, "--weights", "atention")
+    refuses("unknown key `stak`", "calibrate", *runs, *out, "--weights", "{stak: model}")
+    refuses("--weights:1:", "calibrate", *runs, *out, "--weights", "{stack: model")
+    refuses(
+        "no stack is called `decoder`; the run has model", "calibrate", *runs, *out, "--weights", "{stack: decoder}"
+    )
     refuses("is not a slug", "calibrate", *runs, *out, "--name", "My Suite")
     refuses("no metric is called ''", "calibrate", *runs, *out, "--metrics", "stable_rank,")
     refuses("--at goes with suites, not with --profile", "calibrate", *runs, *out, "--profile", "x", "--at", "last")
@@ -81,6 +87,14 @@ def test_options_reach_the_suite(runs: list[str], tmp_path: Path) -> None:
     assert "name: norm\napplies_to: ['*opd*', '!it''s-*']\nweights: mlp\n" in text
     assert geomcheck.load_suite(suite).applies_to == ("*opd*", "!it's-*")
     assert text.count("step: 20") == 1
+
+
+def test_a_stack_reaches_the_suite(runs: list[str], tmp_path: Path) -> None:
+    suite = tmp_path / "s.yaml"
+    options = ["--metrics", "update_norm", "--weights", "{role: mlp, stack: model}", "--at", "last"]
+    assert main(["calibrate", *runs, "-o", str(suite), *options]) == 0
+    assert "weights: {role: mlp, stack: model}\n" in suite.read_text()
+    assert geomcheck.load_suite(suite).weights == Selection("mlp", stack="model")
 
 
 def test_regime_names_it_with_margin_evidence_and_null(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,17 @@ def test_layers_are_ordered_by_how_differently_they_moved(tmp_path: Path) -> Non
     assert {pair.ratio for pair in layers[1:]} == {1.0}
 
 
+def test_layers_of_two_stacks_are_compared_each_with_its_own(tmp_path: Path) -> None:
+    one_stack = base_weights(0)
+    base = one_stack | {name.replace("model.layers", "mtp.layers"): w.clone() for name, w in one_stack.items()}
+    steady = {10: moved(base, 1e-2, seed=1), 20: moved(base, 2e-2, seed=2)}
+    further = {n: (base[n].float() + 3 * (w - base[n].float()) if "mtp" in n else w) for n, w in steady[20].items()}
+    one = write_run(tmp_path / "a", base, steady)
+    two = write_run(tmp_path / "b", base, {10: moved(base, 1e-2, seed=3), 20: further})
+    pairs = {pair.layer: pair.ratio for pair in compare(one, two).layers}
+    assert pairs == {"mtp layer 0": pytest.approx(3, rel=0.05), "model layer 0": 1.0}
+
+
 def test_a_layer_that_one_run_froze_differs_most_and_one_that_both_froze_least(tmp_path: Path) -> None:
     base = {name.replace("layers.0", f"layers.{i}"): w for i in range(3) for name, w in base_weights(i).items()}
     both = moved(base, 1e-2, seed=1) | {name: base[name].float() for name in base if "layers.0" in name}

@@ -32,9 +32,9 @@ def test_the_columns_are_those_of_the_contract(record: Record, tmp_path: Path) -
     write_record(record, tmp_path / "r.parquet")
     table = pq.read_table(tmp_path / "r.parquet")
     contract = ["step", "weight", "layer", "module", "numel", "metric", "params", "stat", "value"]
-    assert table.column_names == [*contract, "undefined"]
+    assert table.column_names == [*contract, "undefined", "stack"]
     row = table.filter(pa.compute.equal(table["weight"], Q)).to_pylist()[0]
-    assert (row["layer"], row["module"], row["numel"]) == (0, "q_proj", 384)
+    assert (row["layer"], row["module"], row["numel"], row["stack"]) == (0, "q_proj", 384, "model.layers")
     metadata = json.loads(table.schema.metadata[b"geomcheck"])
     assert {"format", "run", "base", "fingerprints", "versions"} <= set(metadata)
 
@@ -185,6 +185,17 @@ def test_a_row_with_a_gap_is_refused(record: Record, tmp_path: Path, name: str) 
     rewritten(file, lambda m: None, **{name: [None, *cells[1:]]})
     with pytest.raises(RecordError, match="damaged record"):
         read_record(file)
+
+
+def test_a_record_without_the_column_of_stacks_or_with_one_of_later_versions_is_read(
+    record: Record, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    table = pq.read_table(file)
+    for other in (table.drop_columns(["stack"]), table.append_column("later", pa.array([1] * len(table)))):
+        pq.write_table(other, file)
+        assert list(read_record(file).rows()) == list(record.rows())
 
 
 def test_columns_of_other_types_are_refused(record: Record, tmp_path: Path) -> None:

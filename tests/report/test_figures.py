@@ -32,3 +32,22 @@ def test_a_page_folds_as_the_gate_does(fold: Fold, tmp_path: Path, monkeypatch: 
     assert Figures(record).folded(Statistic(Request.of(metric, {}), "value")) == judged
     (drawn,) = [f for f in payload("run", Figures(record), 1)["figures"] if f["metric"] == metric.name]
     assert [value for (value,) in drawn["values"]] == pytest.approx(judged, rel=1e-3)
+
+
+STACKS = [f"{stack}.{n}.mlp.up_proj.weight" for stack in ("model.layers", "mtp.layers") for n in (0, 1)]
+
+
+def test_the_map_has_a_row_for_each_layer_of_each_stack() -> None:
+    drawn = payload("run", Figures(record_of([*STACKS, "model.connector.proj.weight"])), 1)
+    assert drawn["layers"] == ["model 0", "model 1", "mtp 0", "mtp 1", "outside layers"]
+    assert [cell["name"] is not None for cell in drawn["cells"]] == [True] * 5
+    assert payload("run", Figures(record_of(STACKS[:2])), 1)["layers"] == ["0", "1"]
+
+
+def test_rows_of_many_layers_say_from_which_to_which() -> None:
+    names = [f"{stack}.layers.{n}.mlp.up_proj.weight" for stack in ("decoder", "encoder") for n in range(100)]
+    layers = payload("run", Figures(record_of(names, steps=(10, 20))), 1)["layers"]
+    assert len(layers) == len(set(layers)) == 100
+    assert (layers[0], layers[-1]) == ("decoder 0–1", "encoder 98–99")
+    odd = payload("run", Figures(record_of(names[1:], steps=(10, 20))), 1)["layers"]
+    assert odd[49] == "decoder 99–encoder 0"

@@ -27,6 +27,60 @@ def test_selections(raw, names):
     assert sorted(weight.name for weight in parse_selection(raw).select(WEIGHTS)) == sorted(names)
 
 
+STACKS = {
+    name: describe(name, (8, 8))
+    for name in (
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.0.mlp.up_proj.weight",
+        "model.layers.1.mlp.up_proj.weight",
+        "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight",
+        "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight",
+        "vision_tower.vision_model.head.probe.weight",
+        "audio_tower.layers.0.self_attn.q_proj.weight",
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("raw", "places"),
+    [
+        ({"stack": "model"}, [0, 1, 2]),
+        ({"stack": "vision_tower"}, [3, 4]),
+        ({"stack": "vision_model"}, [3, 4]),
+        ({"stack": "vision_tower.vision_model.encoder.layers"}, [3, 4]),
+        ({"role": "attention", "stack": "vision_tower"}, [3]),
+        ({"role": "attention"}, [0, 3, 6]),
+        ({"role": "mlp", "stack": "model", "exclude": ["*.1.*"]}, [1]),
+        ({"stack": "audio_tower", "include": ["*q_proj*"]}, [6]),
+    ],
+)
+def test_selections_of_a_stack(raw, places):
+    names = list(STACKS)
+    assert {w.name for w in parse_selection(raw).select(STACKS)} == {names[place] for place in places}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vision", "no stack is called `vision`; the run has audio_tower, model, vision_tower"),
+        ("vision_towr", "did you mean `vision_tower`"),
+        ("layers.0", "no stack is called `layers.0`"),
+    ],
+)
+def test_a_stack_that_is_not_there_is_an_error_that_lists_those_that_are(name, message):
+    with pytest.raises(Unanswerable) as caught:
+        parse_selection({"stack": name}).select(STACKS)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["mlp", {"stack": "decoder"}, {"role": "mlp", "stack": "decoder"}, {"include": ["*q*"], "exclude": ["*.0.*"]}],
+)
+def test_a_selection_is_stated_as_it_was_read(raw):
+    assert parse_selection(raw).plain == raw
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
@@ -50,6 +104,11 @@ def test_what_selects_nothing(raw, message):
         ({}, "found a mapping for weights"),
         ({"inclde": ["x"]}, "unknown key `inclde`.*did you mean `include`"),
         ({"include": "x"}, "`include` is a list of globs; found `x`"),
+        ({"role": "atention"}, "found `atention` for `role`; allowed: attention, mlp, linear, all; did you mean"),
+        ({"role": ["mlp"]}, "found a list for `role`"),
+        ({"stack": ""}, "`stack` is a name, such as `decoder`"),
+        ({"stack": 3}, "`stack` is a name, such as `decoder`; found `3`"),
+        ({"role": "mlp", "include": ["x"]}, "`include` names weights of any role"),
         ({"include": []}, "`include` is a list of globs"),
         ({"include": [3]}, "a glob is a text; found `3`"),
         (None, "found nothing for weights"),

@@ -12,11 +12,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types, section
+from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types, scope_of, section
 from geomcheck.checkpoints.canonical.parts import Part, Pieces, RowLayout, taken_apart, transpose
 from geomcheck.checkpoints.canonical.rules import RULES, Shape, SplitRule, is_conv1d
 from geomcheck.checkpoints.source import Stored, WeightSource
-from geomcheck.checkpoints.weights import describe, scope_of
+from geomcheck.checkpoints.weights import describe
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _layout(path: str, shape: Shape, rule: SplitRule | None, config: Mapping[str
 
 def _looks_fused(path: str, stored: Stored) -> bool:
     named = _FUSED.search(path[path.rfind(".") + 1 :]) or _DBRX_EXPERTS.search(path)
-    return bool(named) and len(stored.shape) <= 2 and describe(path, stored.shape).kind != "norm"
+    return bool(named) and len(stored.shape) <= 2 and describe(path, stored.shape).role != "norm"
 
 
 def _rule(path: str, config: Mapping[str, Any]) -> SplitRule | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,21 @@ _HEAD_DIM = ("head_dim", "kv_channels")
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
+_SCOPES = (
+    ("vision", re.compile(r"(?:visual|vision_\w+|image_encoder)\.")),
+    ("audio", re.compile(r"audio_\w+\.")),
+    ("encoder", re.compile(r"(?:model\.)?encoder\.")),
+)
+"""Parts of a model beside its language model, by how the names of their weights begin."""
+
 
 class Unsplittable(Exception):
     """A rule does not apply to this tensor; the message says why. It never leaves this package."""
+
+
+def scope_of(name: str) -> str:
+    """The part of the model that a canonical name lies in: ``vision``, ``audio``, ``encoder``, or empty."""
+    return next((scope for scope, pattern in _SCOPES if pattern.match(name)), "")
 
 
 def section(config: Mapping[str, Any], scope: str) -> Mapping[str, Any]:

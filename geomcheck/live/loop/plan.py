@@ -83,8 +83,8 @@ def plan(record: Record, wanted: Wanted) -> WeightPlan:
 def spread(weights: Iterable[Weight]) -> list[str]:
     """The names of weights in an order of which the first few, however few, are spread over modules and layers."""
     by_module: dict[tuple[str, str], list[str]] = {}
-    for weight in sorted(weights, key=lambda w: (w.scope, w.layer if w.layer is not None else -1, w.name)):
-        by_module.setdefault((weight.scope, weight.module), []).append(weight.name)
+    for weight in sorted(weights, key=lambda w: (w.stack, w.layer if w.layer is not None else -1, w.name)):
+        by_module.setdefault((weight.stack, weight.module), []).append(weight.name)
     queues = [_scattered(names, number) for number, names in enumerate(by_module.values())]
     return [name for turn in zip_longest(*queues) for name in turn if name is not None]
 

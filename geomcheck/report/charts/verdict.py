@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from markupsafe import Markup
 
-from geomcheck.checkpoints.weights import describe
+from geomcheck.checkpoints.weights import Layers, describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.report.charts.axis import Axis, spanning
 from geomcheck.report.charts.chart import HEIGHT, Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
@@ -34,7 +34,8 @@ def trajectory(judged: Judged, form: Form, title: str, style: Style = PAGE) -> M
     facts = judged.facts
     groups = by_group(judged.whole or facts["observed"])
     drawn = _worst_groups(groups, facts)
-    lines = [_line(group, groups[group], facts, form) for group in reversed(drawn)]
+    layers = Layers(describe(group, (2, 2)) for group in drawn if group and facts["per"] == "weight")
+    lines = [_line(group, groups[group], facts, form, layers) for group in reversed(drawn)]
     lines += _beside(facts, form) if len(groups) == 1 else []
     shades = [_envelope(groups)] if len(groups) > len(drawn) else []
     shades += _own_bands(facts)
@@ -85,7 +86,7 @@ def _envelope(groups: Mapping[str | None, Sequence[ObservedFacts]]) -> Shade:
     return Shade([(float(step), min(found), max(found)) for step, found in sorted(by_step.items())])
 
 
-def _line(group: str | None, entries: Sequence[ObservedFacts], facts: Facts, form: Form) -> Line:
+def _line(group: str | None, entries: Sequence[ObservedFacts], facts: Facts, form: Form, layers: Layers) -> Line:
     judged = {(e["group"], e["step"]): e["holds"] for e in facts["observed"]}
     own = f"{group}, " if group else ""
     words = {True: ": holds", False: ": violated", None: " (not judged)"}
@@ -93,7 +94,7 @@ def _line(group: str | None, entries: Sequence[ObservedFacts], facts: Facts, for
     for entry, value in known(entries):
         step, holds = entry["step"], judged.get((group, entry["step"]))
         dots.append(Dot(float(step), value, f"{own}step {step:,}: {form.show(value)}{words[holds]}", holds))
-    return Line(dots, _label(group, facts["per"]), "own" if group == _decisive_group(facts) else "other")
+    return Line(dots, _label(group, facts["per"], layers), "own" if group == _decisive_group(facts) else "other")
 
 
 def _beside(facts: Facts, form: Form) -> list[Line]:
@@ -110,13 +111,13 @@ def _decisive_group(facts: Facts) -> str | None:
     return facts["decisive"]["group"] if facts["decisive"] else None
 
 
-def _label(group: str | None, per: str) -> str:
+def _label(group: str | None, per: str, layers: Layers) -> str:
     """A group's name in a margin: a weight by its layer and module."""
     if group is None:
         return "this run"
     if per == "weight":
         weight = describe(group, ())
-        group = weight.module if weight.layer is None else f"{weight.layer} · {weight.module}"
+        group = weight.module if weight.layer is None else f"{layers.number(weight)} · {weight.module}"
     return elide(group, LABEL, "…")
 
 

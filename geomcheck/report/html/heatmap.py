@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from geomcheck.checkpoints.weights import Weight
+from geomcheck.checkpoints.roles import Role
+from geomcheck.checkpoints.weights import OUTSIDE, Layers, Weight
 from geomcheck.report.figures import Figures, Statistic
 from geomcheck.report.html.metrics import SPECTRUM, trajectories
 from geomcheck.report.html.trajectories import shows
@@ -24,9 +25,10 @@ MAX_FIGURES = 20
 MAX_VALUES = 250_000
 """Figures in the JSON of one page: with their digits about 2 MB."""
 NAME_LENGTH = 120
-OUTSIDE = "outside layers"
 OTHERS = "other modules"
-KINDS = ("embedding", "attention", "mlp", "norm", "other", "head")
+LABEL = 24
+"""Characters in the name of a row or a column."""
+ROLES = ("embedding", *get_args(Role))
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 NOT_SHOWN = ("frozen_share", SPECTRUM)
 _FOLDED = {"weighted": "mean by size"}
@@ -34,7 +36,7 @@ _FOLDED = {"weighted": "mean by size"}
 
 def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
     """What the page's script needs of one run, of `runs` in the page; plain JSON types."""
-    layers, modules, cells, member = _cells(figures.weights)
+    layers, modules, cells, member = _cells(figures.weights, Layers(figures.record.weights.values()))
     shown = sorted((s for s in figures.principal() if s.request.metric not in NOT_SHOWN), key=_familiar)[:MAX_FIGURES]
     per_checkpoint = max(1, len(cells) * len(shown) * runs)
     kept = spaced(len(figures.steps), max(2, MAX_VALUES // per_checkpoint))
@@ -81,27 +83,34 @@ def spaced(count: int, limit: int) -> list[int]:
     return sorted({round(i * (count - 1) / (limit - 1)) for i in range(limit)})
 
 
-def _cells(weights: Sequence[Weight]) -> tuple[list[str], list[str], list[tuple[int, int]], np.ndarray]:
+def _cells(weights: Sequence[Weight], called: Layers) -> tuple[list[str], list[str], list[tuple[int, int]], np.ndarray]:
     """Labels of rows and columns, the places of the cells that hold weights, and the cell of each weight."""
-    layers = sorted({weight.layer for weight in weights if weight.layer is not None})
+    layers = list(dict.fromkeys(called.number(weight) for weight in weights if weight.layer is not None))
     width = -(-len(layers) // MAX_LAYERS) or 1
     chunks = [layers[i : i + width] for i in range(0, len(layers), width)]
     row = {layer: index for index, chunk in enumerate(chunks) for layer in chunk}
-    labels = [str(chunk[0]) if len(chunk) == 1 else f"{chunk[0]}–{chunk[-1]}" for chunk in chunks]
+    labels = [elide(_span(chunk), LABEL, "…") for chunk in chunks]
     labels += [OUTSIDE] if any(weight.layer is None for weight in weights) else []
     modules = list(dict.fromkeys(weight.module for weight in sorted(weights, key=_in_block)))
     kept = modules if len(modules) <= MAX_MODULES else [*modules[: MAX_MODULES - 1], OTHERS]
     place = {module: min(index, len(kept) - 1) for index, module in enumerate(modules)}
-    where = [(len(labels) - 1 if w.layer is None else row[w.layer], place[w.module]) for w in weights]
+    where = [(len(labels) - 1 if w.layer is None else row[called.number(w)], place[w.module]) for w in weights]
     cells = sorted(set(where))
     index = {cell: number for number, cell in enumerate(cells)}
     member = np.array([index[cell] for cell in where], dtype=int)
-    return labels, [elide(module, 24, "…") for module in kept], cells, member
+    return labels, [elide(module, LABEL, "…") for module in kept], cells, member
+
+
+def _span(layers: Sequence[str]) -> str:
+    """The layers of one row: ``3``, ``3–5``, ``encoder 3–5``."""
+    first, last = layers[0], layers[-1]
+    stack = first.rpartition(" ")[0]
+    return first if len(layers) == 1 else f"{first}–{last.removeprefix(f'{stack} ') if stack else last}"
 
 
 def _in_block(weight: Weight) -> tuple[int, int]:
     """Attention before MLP, each in the order in which signals pass."""
-    return KINDS.index(weight.kind), [*MODULES, weight.module].index(weight.module)
+    return ROLES.index(weight.role), [*MODULES, weight.module].index(weight.module)
 
 
 def _figure(

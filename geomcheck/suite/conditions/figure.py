@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from geomcheck.checkpoints.weights import Weight
+from geomcheck.checkpoints.weights import Layers, Weight
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.record import Record
 from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, Offence
 from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Condition, Expectation, Finding
-from geomcheck.suite.groups import Groups, fold_groups, gaps
+from geomcheck.suite.groups import Groups, fold_groups, gaps, require_groups
 from geomcheck.suite.language.places import At
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, Tolerance, tolerance
 from geomcheck.suite.sampling import Question, Sample, Subject, fused_warning, rounding_warning, sample
@@ -150,14 +150,16 @@ class FigureCondition(Condition):
     def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:
         (question,) = self.questions(expectation)
         subject = question.settle(record)
+        require_groups(subject.weights, expectation)
         self.require_doubt(question, subject)
         found = sample(question, record, subject)
         _require_storage(expectation, found)
-        groups = fold_groups(found, expectation)
+        layers = Layers(record.weights.values())
+        groups = fold_groups(found, expectation, layers)
         warnings = (
             *rounding_warning(question, record, found),
             *fused_warning(found.used.values()),
-            *gaps(groups, found, expectation),
+            *gaps(groups, found, expectation, layers),
         )
         warnings = (*warnings, *self._doubt(question, found.used.values(), len(found.cells)))
         finding = self.find(Case(expectation, record, reference, question, found, groups))

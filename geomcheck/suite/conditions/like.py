@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import Unit
 from geomcheck.errors import RecordError
 from geomcheck.record import Point, Record
@@ -203,7 +204,8 @@ def _companion(
     if start is not None:
         warnings = (f"{start}: sizes can be compared with {prefix}, what they changed cannot", *warnings)
     lacking = (f"{prefix}: {_no_match(alone, near)}",) if alone else ()
-    return _Companion(fold_groups(theirs, expectation), theirs.cells, matched, lacking, warnings)
+    folded = fold_groups(theirs, expectation, Layers(record.weights.values()))
+    return _Companion(folded, theirs.cells, matched, lacking, warnings)
 
 
 def _no_match(points: Sequence[Point], near: Mapping[int, Point]) -> str:

@@ -166,7 +166,15 @@ def _at_schema() -> Schema:
 
 def _weights_schema() -> Schema:
     about = "Globs over whole canonical names"
-    globs = {
+    chosen = {
+        "role": {**word_schema(ROLES), "description": "What the weights do in the network; `linear` by default."},
+        "stack": {
+            "type": "string",
+            "minLength": 1,
+            "description": "Only the layers of one stack, as reports name it or by a part of its path; an unknown one "
+            "is an error that lists those that are there.",
+            "examples": ["decoder", "vision_tower"],
+        },
         "include": {
             **_GLOBS_SCHEMA,
             "description": f"{about}, case-sensitive; a glob that matches no weight is an error.",
@@ -178,8 +186,10 @@ def _weights_schema() -> Schema:
             "examples": [["model.layers.0.*"]],
         },
     }
-    chosen = {"type": "object", "properties": globs, "additionalProperties": False, "minProperties": 1}
-    return {"anyOf": [word_schema(ROLES), chosen], "examples": ["attention", {"include": ["*.q_proj.weight"]}]}
+    mapping = {"type": "object", "properties": chosen, "additionalProperties": False, "minProperties": 1}
+    mapping["not"] = {"required": ["role", "include"]}
+    examples = ["attention", {"role": "attention", "stack": "decoder"}, {"include": ["*.q_proj.weight"]}]
+    return {"anyOf": [word_schema(ROLES), mapping], "examples": examples}
 
 
 AT = read_by(parse_at, _at_schema())

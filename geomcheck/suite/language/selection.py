@@ -1,4 +1,4 @@
-"""Which weights an expectation looks at: a role in the network, or globs over names."""
+"""Which weights an expectation looks at: a role in the network, a stack of layers, or globs over names."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
-from geomcheck.checkpoints.weights import Weight
+from geomcheck.checkpoints.roles import LINEAR, Role
+from geomcheck.checkpoints.weights import Layers, Weight
 from geomcheck.suite.language.quantities import Refusal, Refusals, did_you_mean, spelled
 from geomcheck.suite.verdict import Unanswerable
 
 ROLES = {
     "attention": "The projections of attention: q, k, v and o of every layer, however they are stored.",
-    "mlp": "The projections of the MLPs: gate, up and down of every layer, experts included.",
-    "linear": "Attention and MLP.",
+    "mlp": "The projections of the MLPs: gate, up and down of every layer, experts and their routers included.",
+    "linear": "Every linear map inside the network: attention, MLPs, mixers, projectors; no embeddings, heads, norms.",
     "all": "Every matrix.",
 }
 """The words for weights, with their meanings."""
@@ -23,39 +24,72 @@ ROLES = {
 _SAME = {
     "include": ("only", "match", "names", "select", "in"),
     "exclude": ("not", "skip", "except", "ignore", "without"),
+    "role": ("kind", "type", "of"),
+    "stack": ("scope", "tower", "part", "model"),
 }
+"""Other words for the keys."""
 
 _REGEX = re.compile(r"^\.\*|^\^|\$$|\.\+|\\[.dwsbSWD]|\|")
 """What regular expressions have, and names of runs and weights do not."""
 
-_ALLOWED = "`attention`, `mlp`, `linear`, `all` or `{include: [globs], exclude: [globs]}`"
+_OF_ROLE: dict[str, frozenset[Role]] = {
+    "attention": frozenset({"attention"}),
+    "mlp": frozenset({"mlp", "router"}),
+    "linear": LINEAR,
+    "all": frozenset(get_args(Role)),
+}
+
+_KEYS = ("role", "stack", "include", "exclude")
+_ALLOWED = "`attention`, `mlp`, `linear`, `all` or `{role: ..., stack: ..., include: [globs], exclude: [globs]}`"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Matrices of one `role`; or, where `include` or `exclude` is given, those whose names match.
+    """Matrices of one `role`, or, where `include` is given, those whose names match; in the layers of one `stack`.
 
-    Globs match whole names, case-sensitively. Without `include`, `exclude` takes from `role`.
+    Globs match whole names, case-sensitively; `exclude` takes from what the others select. A stack is named as reports
+    name it (``decoder``), or by a part of its path: ``vision_tower`` is every stack under ``model.vision_tower``.
     """
 
     role: str = "linear"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    stack: str = ""
 
     @property
     def text(self) -> str:
         """For people."""
         parts = [f"include {', '.join(self.include)}" if self.include else self.role]
+        if self.stack:
+            parts.append(f"stack {self.stack}")
         if self.exclude:
             parts.append(f"exclude {', '.join(self.exclude)}")
         return "; ".join(parts)
 
+    @property
+    def plain(self) -> str | dict[str, str | list[str]]:
+        """As a suite states it."""
+        if not (self.include or self.exclude or self.stack):
+            return self.role
+        role = "" if self.include or self.role == DEFAULT.role else self.role
+        stated: dict[str, str | list[str]] = {
+            "role": role,
+            "stack": self.stack,
+            "include": [*self.include],
+            "exclude": [*self.exclude],
+        }
+        return {key: value for key, value in stated.items() if value}
+
     def select(self, weights: Mapping[str, Weight]) -> list[Weight]:
-        """The selected matrices, by name. Raises Unanswerable where there are none, or a glob matches no weight."""
+        """The selected matrices, by name.
+
+        Raises Unanswerable where there are none, there is no such stack, or a glob matches no weight.
+        """
         matrices = [weight for _, weight in sorted(weights.items()) if weight.is_matrix]
         for glob in (*self.include, *self.exclude):
             _require_match(glob, matrices, weights)
-        chosen = [weight for weight in matrices if self._selects(weight)]
+        stacks = _stacks_called(self.stack, Layers(matrices).stacks) if self.stack else None
+        chosen = [w for w in matrices if self._selects(w) and (stacks is None or w.stack in stacks)]
         if not chosen:
             raise Unanswerable(
                 f"no weight matches `weights: {self.text}`{_examples(weight.name for weight in matrices)}"
@@ -67,9 +101,7 @@ class Selection:
             return False
         if self.include:
             return any(fnmatchcase(weight.name, glob) for glob in self.include)
-        if self.role == "linear":
-            return weight.is_linear
-        return self.role == "all" or weight.kind == self.role
+        return weight.role in _OF_ROLE[self.role]
 
 
 DEFAULT = Selection()
@@ -90,8 +122,21 @@ def parse_selection(raw: Any) -> Selection:
     with Refusals() as refusals:
         for key, value in raw.items():
             with refusals.at(key):
-                _require_globs(key, value)
-    return Selection(include=tuple(raw.get("include", ())), exclude=tuple(raw.get("exclude", ())))
+                _require_value(key, value)
+    if "role" in raw and "include" in raw:
+        raise Refusal("`include` names weights of any role: leave out `role`, or `include`", path=("role",))
+    include, exclude = (tuple(raw.get(key, ())) for key in ("include", "exclude"))
+    return Selection(raw.get("role", DEFAULT.role), include, exclude, raw.get("stack", ""))
+
+
+def _stacks_called(name: str, stacks: Mapping[str, str]) -> set[str]:
+    """The paths of the stacks with this name, or with this part of a path. Raises Unanswerable where there is none."""
+    found = {path for path, called in stacks.items() if name in (called, path)}
+    found = found or {path for path in stacks if f".{name}." in f".{path}."}
+    if not found:
+        there = ", ".join(sorted(stacks.values())) or "no layers"
+        raise Unanswerable(f"no stack is called `{name}`; the run has {there}{did_you_mean(name, [*stacks.values()])}")
+    return found
 
 
 def parse_words(text: str) -> Selection:
@@ -118,12 +163,20 @@ def _is_glob(word: str) -> bool:
     return word.startswith("!") or any(character in word for character in "*?[.")
 
 
-def _require_globs(key: str, value: Any) -> None:
-    keys = ("include", "exclude")
-    if key not in keys:
+def _require_value(key: str, value: Any) -> None:
+    if key not in _KEYS:
         meant = next((known for known, others in _SAME.items() if key in others), None)
-        hint = f"; did you mean `{meant}`?" if meant else did_you_mean(key, keys)
+        hint = f"; did you mean `{meant}`?" if meant else did_you_mean(key, _KEYS)
         raise Refusal(f"unknown key `{key}` for weights; allowed: {_ALLOWED}{hint}")
+    if key == "role":
+        if not isinstance(value, str) or value not in ROLES:
+            hint = did_you_mean(value, [*ROLES]) if isinstance(value, str) else ""
+            raise Refusal(f"found {spelled(value)} for `role`; allowed: {', '.join(ROLES)}{hint}")
+        return
+    if key == "stack":
+        if not isinstance(value, str) or not value:
+            raise Refusal(f"`stack` is a name, such as `decoder`; found {spelled(value)}")
+        return
     if not isinstance(value, list) or not value:
         hint = f'; did you mean `["{value}"]`?' if isinstance(value, str) and value else ""
         raise Refusal(f"`{key}` is a list of globs; found {spelled(value)}{hint}")

@@ -233,7 +233,7 @@ def test_qwen_vl_has_vision_and_language_in_scopes_of_their_own(tmp_path: Path) 
     memory, disk = in_memory(tmp_path / "memory", model), on_disk(tmp_path / "disk", model)
     assert set(memory.weights) == set(disk.weights) | {"lm_head.weight"}
     places = {
-        (w.scope, w.layer) for w in (describe(n, s.shape) for n, s in memory.weights.items()) if w.layer is not None
+        (w.stack, w.layer) for w in (describe(n, s.shape) for n, s in memory.weights.items()) if w.layer is not None
     }
-    assert places == {("", 0), ("", 1), ("vision", 0), ("vision", 1)}
+    assert places == {("model.layers", 0), ("model.layers", 1), ("visual.blocks", 0), ("visual.blocks", 1)}
     assert "model.layers.1.self_attn.q_proj.weight" in memory.weights
