@@ -116,8 +116,8 @@ class Values:
     def _default_cache(self, inputs: Iterable[tuple[str, Path]], tell: Tell) -> Path | None:
         try:
             directory = cache_directory(self.config)
-            require_outside(directory, inputs)
             require_no_links(directory, below=pytest_cache(self.config))
+            require_outside(directory, inputs)
             make_cache(self.config)
         except (UsageError, OSError) as error:
             tell(f"nothing is cached: {error}; name a directory with {self.prefix}cache")

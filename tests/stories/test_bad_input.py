@@ -64,11 +64,11 @@ class TestUsage:
         expect(USAGE, "no suite applies to run 'sft'", path="ckpts/sft")
 
     def test_an_unknown_suite(self, expect) -> None:
-        expect(USAGE, "no suite 'odp': neither a file nor a shipped suite (", "--geom-suite=odp")
+        expect(USAGE, "no suite 'odp': neither a suite of the project (mine) nor a shipped suite (", "--geom-suite=odp")
 
     def test_a_detached_run(self, pytester: pytest.Pytester, opd_run: Path) -> None:
         result = pytester.runpytest_inprocess("--geom-run", "ckpts/opd")
-        result.stderr.fnmatch_lines(["ERROR: write --geom-run=ckpts/opd, with `=`: *"])
+        result.stderr.fnmatch_lines(["ERROR: geomcheck: write --geom-run=ckpts/opd, with `=`: *"])
         assert result.ret == USAGE
 
     @pytest.mark.parametrize("workers", ["0", "-1", "many", "1.5"])

@@ -31,7 +31,7 @@ def test_without_a_baseline_nothing_is_green(geom, write_suite) -> None:
     result.assert_outcomes(skipped=1)
     bless = "bless a good run with: geomcheck measure RUN -o baseline.parquet"
     result.stdout.fnmatch_lines([f"note: 1 expectation not judged: no baseline at baseline.parquet yet; {bless}"])
-    result.stdout.fnmatch_lines(["geomcheck: no expectation was judged"])
+    result.stdout.fnmatch_lines(["geomcheck: no expectation on opd was judged"])
 
 
 def test_without_a_baseline_the_rest_is_judged(geom, write_suite) -> None:
@@ -65,7 +65,7 @@ def test_under_xdist_too(geom, write_suite) -> None:
     write_suite(LIKE)
     result = geom(*MISSING, "-n1")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    result.stdout.fnmatch_lines(["geomcheck: no expectation was judged"])
+    result.stdout.fnmatch_lines(["geomcheck: no expectation on opd was judged"])
 
 
 def test_only_measure_writes_a_baseline(geom, write_suite, pytester: pytest.Pytester) -> None:

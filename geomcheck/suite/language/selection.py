@@ -29,7 +29,7 @@ _SAME = {
 }
 """Other words for the keys."""
 
-_REGEX = re.compile(r"^\.\*|^\^|\$$|\.\+|\\[.dwsbSWD]|\|")
+_REGEX = re.compile(r"^\.\*|^\^|\$$|\.\+|\\[.dwsbSWD]|(?<=[\w)*])\|(?=[\w(*])")
 """What regular expressions have, and names of runs and weights do not."""
 
 _OF_ROLE: dict[str, frozenset[Role]] = {
