@@ -75,7 +75,8 @@ def test_what_is_said_of_sft_they_violate(check, pytester: pytest.Pytester) -> N
 def test_no_other_run_proves_anything(check, run: str, reason: str, suite: Path) -> None:
     result = check(f"--geom-run={EXPERIMENTS / 'runs' / run}", f"--geom-suite={suite}")
     assert result.ret == 1
-    result.stdout.fnmatch_lines([f"*cannot judge functional_sufficiency: *{reason}*"])
+    told = " ".join(result.stdout.str().split())
+    assert reason in told
 
 
 def test_collecting_reads_no_run(check, tmp_path: Path) -> None:

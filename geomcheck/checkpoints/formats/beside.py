@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geomcheck.checkpoints.changes import equal
+from geomcheck.checkpoints.constraint import CHANNEL_FILE
 from geomcheck.checkpoints.formats.pickled import PickledDirectory
 from geomcheck.checkpoints.inside import storage_root
 from geomcheck.checkpoints.source import WeightSource
@@ -63,7 +64,7 @@ def beside(source: WeightSource, *, published: bool = False) -> Iterator[str]:
         return
     read = {file.name for file in source.files if file.parent == directory}
     for name in sorted(entry.name for entry in directory.iterdir() if WEIGHTS.fullmatch(entry.name)):
-        if name in read or _is_state(name):
+        if name in read or name == CHANNEL_FILE or _is_state(name):
             continue
         copy = next((what for names, what in COPIES.items() if names.fullmatch(name)), None)
         if HEADS.fullmatch(name):
