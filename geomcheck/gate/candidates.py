@@ -84,6 +84,11 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def lies_in(directory: Path, path: Path) -> bool:
+    """Whether a file lies in a `directory` whose links are followed: by its own path, or by what that leads to."""
+    return any(real(parent) == directory for parent in path.parents) or real(path).is_relative_to(directory)
+
+
 def _ignored(path: Path, config: pytest.Config) -> bool:
     """Whether ``--ignore`` or ``--ignore-glob`` leave out a file or a directory above it, or a conftest the file."""
     here, option = config.invocation_params.dir, config.option
@@ -127,7 +132,7 @@ def _among(paths: Sequence[Path], config: pytest.Config) -> dict[Path, bool]:
     """
     project, found = project_suites(config), dict[Path, bool]()
     for directory in (path for path in paths if path.is_dir()):
-        below = [suite for suite in project if real(suite).is_relative_to(real(directory))]
+        below = [suite for suite in project if lies_in(real(directory), suite)]
         found |= dict.fromkeys(below or suites_in(directory), False)
     return found | {path: True for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()}
 

@@ -98,8 +98,14 @@ class Hooks:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note the files that were collected."""
-        found = (node for node in report.result or () if isinstance(node, pytest.File | pytest.Item))
-        self.collected |= {real(node.path) for node in found}
+        found = {node.path for node in report.result or () if isinstance(node, pytest.File | pytest.Item)}
+        self.collected |= found | {real(path) for path in found}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Judge each expectation once, where links let pytest find its suite at several places."""
+        ours = {item.nodeid: item for item in reversed(items) if isinstance(item, ExpectationItem)}
+        items[:] = [item for item in items if ours.get(item.nodeid, item) is item]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -23,6 +23,30 @@ def test_a_directory_has_the_suites_that_lie_in_it(geom: Command, write_suite, p
     geom("gates").assert_outcomes(passed=1, failed=1)
 
 
+def test_a_directory_has_the_suites_that_its_links_lead_to(
+    geom: Command, write_suite, pytester: pytest.Pytester
+) -> None:
+    healthy, shared = write_suite(HEALTHY), pytester.path / "shared"
+    shared.mkdir()
+    (shared / "strict.yaml").write_text(STRICT)
+    (healthy.parent / "of-all.yaml").symlink_to(shared / "strict.yaml")
+    geom("suites").assert_outcomes(passed=3, failed=1)
+    geom("suites", "-n1").assert_outcomes(passed=3, failed=1)
+    (healthy.parent / "of-all.yaml").unlink()
+    (healthy.parent / "shared").symlink_to(shared)
+    pytester.makeini("[pytest]\ngeom_suites = suites/*.yaml suites/shared/*.yaml")
+    geom("suites").assert_outcomes(passed=3, failed=1)
+
+
+def test_a_directory_of_links_alone_holds_suites(geom: Command, write_suite, pytester: pytest.Pytester) -> None:
+    link = write_suite(HEALTHY)
+    link.rename(pytester.path / "elsewhere.yaml")
+    link.symlink_to(pytester.path / "elsewhere.yaml")
+    result = geom("suites")
+    result.assert_outcomes(passed=2)
+    assert result.ret == 0
+
+
 def test_a_suite_that_lacks_its_first_line_is_no_other_yaml(
     geom: Command, write_suite, pytester: pytest.Pytester
 ) -> None:
