@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from geomcheck.errors import UsageError
+from geomcheck.files import displayed
 from geomcheck.gate.project import project_suites, refuse_passed_over, suites_in
 from geomcheck.report.safe import printable
 from geomcheck.suite import Expectation, find_suite, shipped_suites
@@ -121,6 +122,8 @@ def named_suite(config: pytest.Config, source: str) -> Path:
     own = [here] if here.is_file() else [path for path in project if path.stem == source]
     if not own and source in shipped_suites():
         refuse_passed_over(config, {source})
+    if len({real(path) for path in own}) > 1:
+        raise UsageError(f"suite {source!r} may be {' or '.join(map(displayed, own))}; give the path of one")
     names = [path.stem for path in project]
     return own[0] if own else find_suite(source, beside=config.invocation_params.dir, own=names)
 
