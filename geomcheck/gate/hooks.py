@@ -12,7 +12,7 @@ import pytest
 
 from geomcheck.api import measure
 from geomcheck.errors import GeomcheckError, UsageError
-from geomcheck.files import working_in
+from geomcheck.files import displayed, working_in
 from geomcheck.gate.arguments import collect_suites
 from geomcheck.gate.candidates import asked, real
 from geomcheck.gate.exchange import Exchange
@@ -147,6 +147,7 @@ class ControllerHooks(Hooks):
         self._exchange_directory: Path | None = None
         self._complaints: list[str] = []
         self._cut_short = False
+        self.finished = False
         self._outputs = Outputs(config, gate)
         ledger.collected = self.collected
 
@@ -254,7 +255,8 @@ class ControllerHooks(Hooks):
         elif not self.config.option.collectonly:
             verdicts = self.verdicts
             with working_in(self.config.invocation_params.dir):
-                self._complaints += self.ledger.uncollected()
+                if exitstatus != pytest.ExitCode.USAGE_ERROR:  # pytest says which argument it did not find
+                    self._complaints += self.ledger.uncollected()
                 if exitstatus == pytest.ExitCode.OK:
                     self._complaints += self.ledger.unjudged(verdicts)
                     if self._complaints:
@@ -263,6 +265,7 @@ class ControllerHooks(Hooks):
             if lost:
                 self._complaints += [f"an output could not be written: {why}" for why in lost]
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+            self.finished = True
             _tell_causes_once(self.config, verdicts, self.screen)
             _quieten(self.config)
 
@@ -295,6 +298,9 @@ def _not_judged(report: pytest.TestReport) -> str:
     """Why a test was not run, in the words of pytest or of a plugin."""
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        return f"it was not judged: {crash.message.splitlines()[0]} ({displayed(Path(crash.path))}:{crash.lineno})"
     return f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
 
 

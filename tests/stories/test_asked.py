@@ -207,3 +207,36 @@ def test_workers_that_all_run_everything_leave_one_verdict_of_each(
     )
     assert result.ret == 0
     assert json.loads((pytester.path / "v.json").read_text())["summary"]["passed"] == 2
+
+
+@pytest.mark.parametrize(
+    "hook", ["pytest_configure(config)", "pytest_sessionstart(session)", "pytest_runtest_setup(item)"]
+)
+def test_a_conftest_that_ends_the_session_makes_no_pass(
+    geom: Command, write_suite, pytester: pytest.Pytester, hook: str
+) -> None:
+    write_suite(STRICT)
+    pytester.makeconftest(f"import pytest\n\n\ndef {hook}:\n    pytest.exit('no GPU here', returncode=0)\n")
+    result = geom()
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stderr.fnmatch_lines(["geomcheck: the session ended before the run was judged, which is no pass"])
+    assert pytester.runpytest_inprocess().ret == (0 if "item" not in hook else 5)
+
+
+def test_a_name_that_two_suites_have_is_refused(geom: Command, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    (pytester.path / "more").mkdir()
+    (pytester.path / "more" / "mine.yaml").write_text(STRICT)
+    pytester.makeini("[pytest]\ngeom_suites = suites more")
+    result = geom("--geom-suite=mine")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*suite 'mine' may be suites/mine.yaml or more/mine.yaml; give the path of one*"])
+    geom("--geom-suite=more/mine.yaml").assert_outcomes(passed=1, failed=1)
+
+
+@pytest.mark.parametrize("argument", ["suites/mine.yaml::nope", "suites::rank"])
+def test_of_an_id_that_is_not_there_pytest_speaks_alone(geom: Command, write_suite, argument: str) -> None:
+    write_suite(HEALTHY)
+    result = geom(argument)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.no_fnmatch_line("geomcheck: suites*")
