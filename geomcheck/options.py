@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -267,7 +268,7 @@ def miswritten(arguments: list[str]) -> str | None:
     pytest looks for its rootdir among values that stand alone, and a run or an output may lie anywhere.
     """
     known = {declared.flagged: declared for declared in OPTIONS}
-    for argument, following in zip(arguments, [*arguments[1:], "PATH"], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue="PATH"):
         flag, given, value = argument.partition("=")
         declared = known.get(flag)
         if declared is None:

@@ -5,6 +5,8 @@ This module is imported at every start of pytest, so it imports neither torch no
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +47,19 @@ def pytest_configure(config: pytest.Config) -> None:
         activate(config)
     elif not config.option.geom_run and (flag := idle(typed(config))):
         raise pytest.UsageError(f"geomcheck: {flag} does nothing without --geom-run=PATH; name the run to check")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int | None, int | None]:
+    """Let no session pass that ended before it judged its run, as after ``pytest.exit(returncode=0)`` of a conftest."""
+    status = yield
+    if status != pytest.ExitCode.OK or not _judges(config.option) or hasattr(config, "workerinput"):
+        return status
+    gate = config.pluginmanager.get_plugin("geomcheck-gate")
+    if config.option.collectonly or getattr(gate, "finished", False):
+        return status
+    print("geomcheck: the session ended before the run was judged, which is no pass", file=sys.stderr)
+    return pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def _judges(options: Namespace) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from geomcheck.errors import UsageError
+from geomcheck.files import displayed
 from geomcheck.gate.project import project_suites, refuse_passed_over, suites_in
 from geomcheck.report.safe import printable
 from geomcheck.suite import Expectation, find_suite, shipped_suites
@@ -84,6 +85,11 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def lies_in(directory: Path, path: Path) -> bool:
+    """Whether a file lies in a `directory` whose links are followed: by its own path, or by what that leads to."""
+    return any(real(parent) == directory for parent in path.parents) or real(path).is_relative_to(directory)
+
+
 def _ignored(path: Path, config: pytest.Config) -> bool:
     """Whether ``--ignore`` or ``--ignore-glob`` leave out a file or a directory above it, or a conftest the file."""
     here, option = config.invocation_params.dir, config.option
@@ -116,6 +122,8 @@ def named_suite(config: pytest.Config, source: str) -> Path:
     own = [here] if here.is_file() else [path for path in project if path.stem == source]
     if not own and source in shipped_suites():
         refuse_passed_over(config, {source})
+    if len({real(path) for path in own}) > 1:
+        raise UsageError(f"suite {source!r} may be {' or '.join(map(displayed, own))}; give the path of one")
     names = [path.stem for path in project]
     return own[0] if own else find_suite(source, beside=config.invocation_params.dir, own=names)
 
@@ -127,7 +135,7 @@ def _among(paths: Sequence[Path], config: pytest.Config) -> dict[Path, bool]:
     """
     project, found = project_suites(config), dict[Path, bool]()
     for directory in (path for path in paths if path.is_dir()):
-        below = [suite for suite in project if real(suite).is_relative_to(real(directory))]
+        below = [suite for suite in project if lies_in(real(directory), suite)]
         found |= dict.fromkeys(below or suites_in(directory), False)
     return found | {path: True for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()}
 

@@ -12,7 +12,7 @@ import pytest
 
 from geomcheck.api import measure
 from geomcheck.errors import GeomcheckError, UsageError
-from geomcheck.files import working_in
+from geomcheck.files import displayed, working_in
 from geomcheck.gate.arguments import collect_suites
 from geomcheck.gate.candidates import asked, real
 from geomcheck.gate.exchange import Exchange
@@ -98,8 +98,14 @@ class Hooks:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note the files that were collected."""
-        found = (node for node in report.result or () if isinstance(node, pytest.File | pytest.Item))
-        self.collected |= {real(node.path) for node in found}
+        found = {node.path for node in report.result or () if isinstance(node, pytest.File | pytest.Item)}
+        self.collected |= found | {real(path) for path in found}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Judge each expectation once, where links let pytest find its suite at several places."""
+        ours = {item.nodeid: item for item in reversed(items) if isinstance(item, ExpectationItem)}
+        items[:] = [item for item in items if ours.get(item.nodeid, item) is item]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -141,6 +147,7 @@ class ControllerHooks(Hooks):
         self._exchange_directory: Path | None = None
         self._complaints: list[str] = []
         self._cut_short = False
+        self.finished = False
         self._outputs = Outputs(config, gate)
 
     @property
@@ -247,7 +254,8 @@ class ControllerHooks(Hooks):
         elif not self.config.option.collectonly:
             verdicts = self.verdicts
             with working_in(self.config.invocation_params.dir):
-                self._complaints += self.ledger.uncollected()
+                if exitstatus != pytest.ExitCode.USAGE_ERROR:  # pytest says which argument it did not find
+                    self._complaints += self.ledger.uncollected()
                 if exitstatus == pytest.ExitCode.OK:
                     self._complaints += self.ledger.unjudged(verdicts)
                     if self._complaints:
@@ -256,6 +264,7 @@ class ControllerHooks(Hooks):
             if lost:
                 self._complaints += [f"an output could not be written: {why}" for why in lost]
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+            self.finished = True
             _tell_causes_once(self.config, verdicts, self.screen)
             _quieten(self.config)
 
@@ -288,6 +297,9 @@ def _not_judged(report: pytest.TestReport) -> str:
     """Why a test was not run, in the words of pytest or of a plugin."""
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        return f"it was not judged: {crash.message.splitlines()[0]} ({displayed(Path(crash.path))}:{crash.lineno})"
     return f"it was not judged: {(report.longreprtext.strip().splitlines() or ['no reason given'])[-1]}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from geomcheck._text import plural
 from geomcheck.files import displayed
+from geomcheck.gate.candidates import lies_in, real
 from geomcheck.gate.session import Demand, Gate
 from geomcheck.report.facts import SessionFacts
 
@@ -15,7 +16,7 @@ class Ledger:
     """What was asked of a gate: its suites, the `directories` that the user named, and every expectation on every run.
 
     Attributes:
-        collected: the files that pytest collected.
+        collected: the files that pytest collected, by their paths and by those that these lead to.
         selected: the node ids that are left after -k, -m, --lf and the like.
     """
 
@@ -61,7 +62,7 @@ class Ledger:
         idle = {pairing.file for pairing in self._gate.pairings.values() if pairing.suite and not pairing.runs}
         runs = " or ".join(self._gate.subjects)
         for directory in self._directories:
-            held = {file for file in self.collected | idle if file.is_relative_to(directory)}
+            held = {real(file) for file in self.collected | idle if lies_in(directory, file)}
             if held <= idle:
                 none = f"none of its suites applies to {runs}" if held else "it holds no suite and no test"
                 yield f"{displayed(directory)} was named, and {none}"

@@ -57,6 +57,10 @@ class Outputs:
             require_writable(path, inputs=gate.inputs(), option=f"{flag}=")
             if not config.option.collectonly:
                 path.unlink(missing_ok=True)  # what an earlier session wrote must not pass for this one's
+        if (record := named.get("--geom-record")) and not config.option.collectonly:
+            for place in _record_places(record, gate):
+                require_writable(place, inputs=gate.inputs(), option="--geom-record: ")
+                place.unlink(missing_ok=True)
 
     def write(self, found: Found) -> list[str]:
         """Write everything, each by itself; returns what went wrong. A summary that fails is a notice of the gate."""
@@ -121,14 +125,20 @@ def write_page(path: Path, found: Found) -> None:
 
 def write_records(path: Path, found: Found) -> list[Path]:
     """Write one record to `path`, or several by number and run beside it. Raises UsageError where there is none."""
-    records = [measurement.record for measurement in found.gate.measurements if measurement.record]
+    places = zip(found.gate.measurements, _record_places(path, found.gate), strict=True)
+    records = {place: measurement.record for measurement, place in places if measurement.record}
     if not records:
         raise UsageError(f"{path}: no run could be measured, so there is no record")
-    names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", record.run)[:NAME_LENGTH] for record in records]
-    several = [path.with_stem(f"{path.stem}-{i}-{name}") for i, name in enumerate(names, 1)]
-    paths = several if len(records) > 1 else [path]
-    for place in paths:
+    for place in records:
         require_writable(place, inputs=found.gate.inputs(), option="--geom-record: ")
-    for record, place in zip(records, paths, strict=True):
+    for place, record in records.items():
         write_record(record, place)
-    return paths
+    return list(records)
+
+
+def _record_places(path: Path, gate: Gate) -> list[Path]:
+    """Where the record of each measurement goes, whether or not the others, or it, can be measured."""
+    if len(gate.measurements) < 2:
+        return [path] * len(gate.measurements)
+    names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", m.subject.own_name)[:NAME_LENGTH] for m in gate.measurements]
+    return [path.with_stem(f"{path.stem}-{i}-{name}") for i, name in enumerate(names, 1)]

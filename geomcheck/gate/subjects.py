@@ -24,11 +24,16 @@ class GivenRun:
     record: Record | None = None
 
     @property
+    def own_name(self) -> str:
+        """What the run calls itself, which others of the session may do, too."""
+        return self.run.name if self.run else self.record.run if self.record else self.name
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What `applies_to` may match: the name of its directory, and that of the link by which it was given."""
         if self.run is None:
-            return (self.record.run if self.record else self.name,)
-        return tuple({self.run.name, Path(os.path.abspath(self.path)).name})
+            return (self.own_name,)
+        return tuple({self.own_name, Path(os.path.abspath(self.path)).name})
 
 
 def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> list[GivenRun]:

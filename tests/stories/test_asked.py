@@ -23,6 +23,30 @@ def test_a_directory_has_the_suites_that_lie_in_it(geom: Command, write_suite, p
     geom("gates").assert_outcomes(passed=1, failed=1)
 
 
+def test_a_directory_has_the_suites_that_its_links_lead_to(
+    geom: Command, write_suite, pytester: pytest.Pytester
+) -> None:
+    healthy, shared = write_suite(HEALTHY), pytester.path / "shared"
+    shared.mkdir()
+    (shared / "strict.yaml").write_text(STRICT)
+    (healthy.parent / "of-all.yaml").symlink_to(shared / "strict.yaml")
+    geom("suites").assert_outcomes(passed=3, failed=1)
+    geom("suites", "-n1").assert_outcomes(passed=3, failed=1)
+    (healthy.parent / "of-all.yaml").unlink()
+    (healthy.parent / "shared").symlink_to(shared)
+    pytester.makeini("[pytest]\ngeom_suites = suites/*.yaml suites/shared/*.yaml")
+    geom("suites").assert_outcomes(passed=3, failed=1)
+
+
+def test_a_directory_of_links_alone_holds_suites(geom: Command, write_suite, pytester: pytest.Pytester) -> None:
+    link = write_suite(HEALTHY)
+    link.rename(pytester.path / "elsewhere.yaml")
+    link.symlink_to(pytester.path / "elsewhere.yaml")
+    result = geom("suites")
+    result.assert_outcomes(passed=2)
+    assert result.ret == 0
+
+
 def test_a_suite_that_lacks_its_first_line_is_no_other_yaml(
     geom: Command, write_suite, pytester: pytest.Pytester
 ) -> None:
@@ -196,3 +220,36 @@ def test_a_conftest_may_load_the_plugin(
     result = pytester.runpytest_subprocess("--geom-run=ckpts/opd")
     result.assert_outcomes(passed=2)
     assert pytester.runpytest_subprocess("--geom-run=ckpts/opd", "-p", "no:geomcheck", "--noconftest").ret == 4
+
+
+@pytest.mark.parametrize(
+    "hook", ["pytest_configure(config)", "pytest_sessionstart(session)", "pytest_runtest_setup(item)"]
+)
+def test_a_conftest_that_ends_the_session_makes_no_pass(
+    geom: Command, write_suite, pytester: pytest.Pytester, hook: str
+) -> None:
+    write_suite(STRICT)
+    pytester.makeconftest(f"import pytest\n\n\ndef {hook}:\n    pytest.exit('no GPU here', returncode=0)\n")
+    result = geom()
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stderr.fnmatch_lines(["geomcheck: the session ended before the run was judged, which is no pass"])
+    assert pytester.runpytest_inprocess().ret == (0 if "item" not in hook else 5)
+
+
+def test_a_name_that_two_suites_have_is_refused(geom: Command, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    (pytester.path / "more").mkdir()
+    (pytester.path / "more" / "mine.yaml").write_text(STRICT)
+    pytester.makeini("[pytest]\ngeom_suites = suites more")
+    result = geom("--geom-suite=mine")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*suite 'mine' may be suites/mine.yaml or more/mine.yaml; give the path of one*"])
+    geom("--geom-suite=more/mine.yaml").assert_outcomes(passed=1, failed=1)
+
+
+@pytest.mark.parametrize("argument", ["suites/mine.yaml::nope", "suites::rank"])
+def test_of_an_id_that_is_not_there_pytest_speaks_alone(geom: Command, write_suite, argument: str) -> None:
+    write_suite(HEALTHY)
+    result = geom(argument)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.no_fnmatch_line("geomcheck: suites*")

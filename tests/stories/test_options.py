@@ -197,6 +197,12 @@ class TestWhereItCounts:
             assert found["runs"][0]["path"] == run
 
 
+def test_a_run_may_stand_in_the_ini_file_alone(write_suite, opd_run: Path, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    pytester.makeini("[pytest]\naddopts = --geom-run=ckpts/opd")
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)
+
+
 class TestIdle:
     @pytest.mark.parametrize("by", ["PYTEST_ADDOPTS", "@"])
     def test_however_they_are_given(self, pytester: pytest.Pytester, monkeypatch, by: str) -> None:
