@@ -1,0 +1,144 @@
+"""What real frameworks write is read bit for bit, whatever they did to it on the way to the disk.
+
+Each framework is in an environment of its own, ``nox -s writers``; where it is not installed its tests are skipped.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import geomcheck
+from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_base, open_run
+from geomcheck.errors import RunError
+from tests.writers.truth import STEPS, kept
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run as a framework writes it, and how it should be recognised.
+
+    Attributes:
+        writer: the framework's driver.
+        name: the directory that the driver writes it to.
+        framework: who wrote it, as the run says.
+        layout: how it is stored, as the run says.
+        dtype: of the weights on disk.
+        run: where in the case the run lies.
+        base: where W0 lies; None where the run holds it.
+    """
+
+    writer: str
+    name: str
+    framework: str
+    layout: str
+    dtype: torch.dtype
+    run: str = "run"
+    base: str | None = "base"
+
+    def __str__(self) -> str:
+        return f"{self.writer}-{self.name}"
+
+
+BF16, FP32 = torch.bfloat16, torch.float32
+DCP = "torch distributed checkpoint (DCP)"
+HUGGING_FACE = "Hugging Face Trainer (TRL, LLaMA-Factory, Axolotl, Unsloth)"
+
+CASES = (
+    Case("deepspeed", "zero-0", "DeepSpeed", "PyTorch pickle", BF16),
+    Case("deepspeed", "zero-1", "DeepSpeed", "PyTorch pickle", BF16),
+    Case("deepspeed", "zero-2", "DeepSpeed", "PyTorch pickle", BF16),
+    Case("deepspeed", "zero-3", HUGGING_FACE, "safetensors", FP32, run="converted"),
+    Case("torchtitan", "qwen3", "torchtitan", DCP, FP32, base=None),
+    Case("torchtitan", "qwen3-export", "torchtitan", DCP, FP32),
+    Case("torchtitan", "qwen3-moe", "torchtitan", DCP, FP32),
+    Case("torchtitan", "llama3", "torchtitan", DCP, FP32),
+)
+METRICS = ["update_support", "relative_update_norm"]
+"""Figures of entries, of which the truth needs one line each."""
+
+ZERO_3 = Case("deepspeed", "zero-3", "DeepSpeed", "", FP32)
+
+
+class Written:
+    """The directories of the drivers, each written when first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(self, writer: str) -> Path:
+        if importlib.util.find_spec(writer) is None:
+            pytest.skip(f'{writer} is not installed; nox -s "writers({writer})" has it')
+        place = self._directory / writer
+        if not place.exists():
+            command = [sys.executable, "-m", f"tests.writers.write_{writer}", str(place)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-5000:]
+        return place
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return Written(tmp_path_factory.mktemp("writers"))
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+def opened(case: Case, place: Path) -> tuple[Run, BaseWeights]:
+    """The run and its W0, as a gate opens them."""
+    run = open_run(place / case.run)
+    given = open_base(place / case.base, "--geom-base") if case.base else None
+    return comparable(run, find_base(run, given=given))
+
+
+def test_every_matrix_is_the_one_that_was_trained(case: Case, written: Written) -> None:
+    place = written(case.writer) / case.name
+    run, base = opened(case, place)
+    assert (run.framework, run.layout) == (case.framework, case.layout)
+    assert [checkpoint.step for checkpoint in run.checkpoints] == list(STEPS)
+    for step, source in [(0, base.source), *((checkpoint.step, checkpoint.source) for checkpoint in run.checkpoints)]:
+        true = kept(place, step)
+        assert {name for name, stored in source.weights.items() if len(stored.shape) == 2} == set(true)
+        for name, matrix in true.items():
+            read = source.read(name)
+            assert isinstance(read, Tensor)
+            assert step == 0 or read.dtype == case.dtype, name
+            assert torch.equal(read.double(), matrix), (step, name)
+
+
+def test_figures_of_entries_are_those_of_the_truth(case: Case, written: Written) -> None:
+    place = written(case.writer) / case.name
+    base = place / case.base if case.base else None
+    record = geomcheck.measure(place / case.run, base=base, metrics=METRICS)
+    before = kept(place, 0)
+    rows = [row for row in record.rows() if row.request.metric in METRICS]
+    figures = {(row.request.metric, row.step, row.weight): row.figure.value for row in rows}
+    in_layers = [name for name in before if ".layers." in name]
+    assert len(figures) == len(METRICS) * len(STEPS) * len(in_layers)
+    for step in STEPS:
+        after = kept(place, step)
+        for name in in_layers:
+            w0, wt = before[name], after[name]
+            true = {
+                "update_support": (wt.bfloat16() != w0.bfloat16()).double().mean().item(),
+                "relative_update_norm": ((wt - w0).norm() / w0.norm()).item(),
+            }
+            for metric in METRICS:
+                assert figures[metric, step, name] == pytest.approx(true[metric], rel=1e-6), (metric, step, name)
+
+
+def test_parts_of_zero_3_are_no_weights(written: Written) -> None:
+    with pytest.raises(RunError, match=r"ZeRO-3.*zero_to_fp32.py"):
+        opened(ZERO_3, written("deepspeed") / "zero-3")
