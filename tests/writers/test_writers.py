@@ -50,6 +50,7 @@ class Case:
 
 
 BF16, FP32 = torch.bfloat16, torch.float32
+TORCH_DIST = "Megatron torch_dist"
 DCP = "torch distributed checkpoint (DCP)"
 HUGGING_FACE = "Hugging Face Trainer (TRL, LLaMA-Factory, Axolotl, Unsloth)"
 
@@ -62,6 +63,10 @@ CASES = (
     Case("torchtitan", "qwen3-export", "torchtitan", DCP, FP32),
     Case("torchtitan", "qwen3-moe", "torchtitan", DCP, FP32),
     Case("torchtitan", "llama3", "torchtitan", DCP, FP32),
+    Case("megatron", "tensor", "Megatron-LM", TORCH_DIST, BF16),
+    Case("megatron", "pipeline", "Megatron-LM", TORCH_DIST, BF16),
+    Case("megatron", "distributed-optimizer", "Megatron-LM", TORCH_DIST, BF16),
+    Case("megatron", "experts", "Megatron-LM", TORCH_DIST, BF16),
 )
 METRICS = ["update_support", "relative_update_norm"]
 """Figures of entries, of which the truth needs one line each."""

@@ -6,6 +6,7 @@ A driver, `write_FRAMEWORK.py`, leaves a directory per case: ``run/`` as the fra
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -65,6 +66,16 @@ def language_model(dtype: torch.dtype = torch.float32, **config: Any) -> Any:
 def tokens(seed: int, count: int = 2) -> Tensor:
     """Random text, of shape (count, 16)."""
     return torch.randint(VOCABULARY, (count, 16), generator=torch.Generator().manual_seed(seed))
+
+
+def write_base(case: Path, parameters: Mapping[str, Tensor], **config: Any) -> None:
+    """Write W0 as a Hugging Face model, of the family and sizes that `config` adds, and keep it as step 0."""
+    (case / "base").mkdir(parents=True)
+    weights = {name: tensor.detach().contiguous() for name, tensor in parameters.items()}
+    save_file(weights, case / "base" / "model.safetensors")
+    told = {"model_type": "qwen3_moe" if "num_experts" in config else "qwen3", **SIZES, **config}
+    (case / "base" / "config.json").write_text(json.dumps({**told, "tie_word_embeddings": False}))
+    keep(case, 0, parameters)
 
 
 def keep(case: Path, step: int, parameters: Mapping[str, Tensor]) -> None:

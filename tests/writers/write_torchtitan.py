@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from safetensors.torch import save_file
+from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torchtitan.components.checkpoint import CheckpointManager
@@ -20,7 +19,7 @@ from torchtitan.distributed.fsdp import apply_fsdp_to_decoder
 from torchtitan.models import llama3, qwen3
 from torchtitan.models.common import ComplexRoPE, CosSinRoPE
 
-from tests.writers.truth import RANKS, SIZES, STEPS, keep, on_every_rank
+from tests.writers.truth import RANKS, SIZES, STEPS, keep, on_every_rank, write_base
 
 WIDTH, HEADS, SIZE = SIZES["hidden_size"], SIZES["num_attention_heads"], SIZES["head_dim"]
 LAYERS: dict[str, Any] = {
@@ -42,12 +41,11 @@ def train(rank: int, directory: Path) -> None:
     llama = llama3._build_llama3_layers(
         **LAYERS, hidden_dim=SIZES["intermediate_size"], rope=ComplexRoPE.Config(dim=SIZE, max_seq_len=64)
     )
-    qwen_config = transformers.Qwen3Config(**SIZES, tie_word_embeddings=False)
-    cases = {
-        "qwen3": (qwen3, qwen, qwen_config),
-        "qwen3-export": (qwen3, qwen, qwen_config),
-        "qwen3-moe": (qwen3, moe, transformers.Qwen3MoeConfig(**SIZES, **EXPERTS, tie_word_embeddings=False)),
-        "llama3": (llama3, llama, transformers.LlamaConfig(**SIZES, tie_word_embeddings=False)),
+    cases: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+        "qwen3": (qwen3, qwen, {}),
+        "qwen3-export": (qwen3, qwen, {}),
+        "qwen3-moe": (qwen3, moe, EXPERTS),
+        "llama3": (llama3, llama, {"model_type": "llama"}),
     }
     for name, (family, layers, config) in cases.items():
         _train(rank, directory / name, family, layers, config)
@@ -81,9 +79,9 @@ def _train(rank: int, case: Path, family: Any, layers: Any, config: Any) -> None
         base_folder=str(case / "run"),
     )
     checkpointer.save(0)
-    _keep(rank, case, 0, model, adapter)
+    whole = _whole(model, adapter)
     if rank == 0:
-        config.save_pretrained(case / "base")
+        write_base(case, whole, **config)
         if case.name == "qwen3":  # the seed checkpoint serves as W0 once it says what model it is
             shutil.copy(case / "base" / "config.json", case / "run" / "checkpoint" / "step-0")
     for step in range(1, STEPS[-1] + 1):
@@ -92,18 +90,16 @@ def _train(rank: int, case: Path, family: Any, layers: Any, config: Any) -> None
         optimizers.step()
         if step in STEPS:
             checkpointer.save(step, last_step=step == STEPS[-1])
-            _keep(rank, case, step, model, adapter)
+            whole = _whole(model, adapter)
+            if rank == 0:
+                keep(case, step, whole)
     checkpointer.close()
 
 
-def _keep(rank: int, case: Path, step: int, model: Any, adapter: Any) -> None:
-    whole = {name: w.full_tensor() if isinstance(w, DTensor) else w for name, w in model.state_dict().items()}
-    if rank == 0:
-        named = adapter.to_hf(whole)
-        keep(case, step, named)
-        if step == 0:
-            (case / "base").mkdir(exist_ok=True)
-            save_file({name: w.contiguous() for name, w in named.items()}, case / "base" / "model.safetensors")
+def _whole(model: Any, adapter: Any) -> dict[str, Tensor]:
+    """The model under Hugging Face names, as torchtitan converts it."""
+    state = {name: w.full_tensor() if isinstance(w, DTensor) else w for name, w in model.state_dict().items()}
+    return adapter.to_hf(state)
 
 
 if __name__ == "__main__":
