@@ -17,7 +17,7 @@ from torch import Tensor
 
 import geomcheck
 from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_base, open_run
-from geomcheck.errors import RunError
+from geomcheck.errors import GeomcheckError, RunError
 from tests.writers.truth import STEPS, kept
 
 ROOT = Path(__file__).parents[2]
@@ -46,11 +46,12 @@ class Case:
     base: str | None = "base"
 
     def __str__(self) -> str:
-        return f"{self.writer}-{self.name}"
+        return f"{self.writer}-{self.name}" + (f"-{self.run}" if self.run != "run" else "")
 
 
 BF16, FP32 = torch.bfloat16, torch.float32
 TORCH_DIST = "Megatron torch_dist"
+RANKED = "per-rank DTensor shards (verl, SkyRL, accelerate)"
 DCP = "torch distributed checkpoint (DCP)"
 HUGGING_FACE = "Hugging Face Trainer (TRL, LLaMA-Factory, Axolotl, Unsloth)"
 
@@ -67,6 +68,9 @@ CASES = (
     Case("megatron", "pipeline", "Megatron-LM", TORCH_DIST, BF16),
     Case("megatron", "distributed-optimizer", "Megatron-LM", TORCH_DIST, BF16),
     Case("megatron", "experts", "Megatron-LM", TORCH_DIST, BF16),
+    Case("verl", "fsdp1", "verl", RANKED, FP32),
+    Case("verl", "fsdp2", "verl", RANKED, FP32),
+    Case("verl", "fsdp2", HUGGING_FACE, "safetensors", BF16, run="merged"),
 )
 METRICS = ["update_support", "relative_update_norm"]
 """Figures of entries, of which the truth needs one line each."""
@@ -120,7 +124,7 @@ def test_every_matrix_is_the_one_that_was_trained(case: Case, written: Written) 
             read = source.read(name)
             assert isinstance(read, Tensor)
             assert step == 0 or read.dtype == case.dtype, name
-            assert torch.equal(read.double(), matrix), (step, name)
+            assert torch.equal(read.double(), matrix.to(read.dtype).double()), (step, name)
 
 
 def test_figures_of_entries_are_those_of_the_truth(case: Case, written: Written) -> None:
@@ -135,7 +139,7 @@ def test_figures_of_entries_are_those_of_the_truth(case: Case, written: Written)
     for step in STEPS:
         after = kept(place, step)
         for name in in_layers:
-            w0, wt = before[name], after[name]
+            w0, wt = before[name], after[name].to(case.dtype).double()
             true = {
                 "update_support": (wt.bfloat16() != w0.bfloat16()).double().mean().item(),
                 "relative_update_norm": ((wt - w0).norm() / w0.norm()).item(),
@@ -144,6 +148,20 @@ def test_figures_of_entries_are_those_of_the_truth(case: Case, written: Written)
                 assert figures[metric, step, name] == pytest.approx(true[metric], rel=1e-6), (metric, step, name)
 
 
-def test_parts_of_zero_3_are_no_weights(written: Written) -> None:
+@pytest.mark.parametrize(("name", "run"), [("lora", "run"), ("lora", "merged"), ("lora-only", "run")])
+def test_an_adapter_of_verl_is_measured_right_or_refused(name: str, run: str, written: Written) -> None:
+    place = written("verl") / name
+    try:
+        record = geomcheck.measure(place / run, base=place / "base", metrics=["relative_update_norm"])
+    except GeomcheckError:
+        return
+    before, rows = kept(place, 0), [row for row in record.rows() if row.request.metric == "relative_update_norm"]
+    assert len(rows) == len(STEPS) * sum(".layers." in name for name in before)
+    for row in rows:
+        w0, wt = before[row.weight], kept(place, row.step)[row.weight]
+        assert row.figure.value == pytest.approx(((wt - w0).norm() / w0.norm()).item(), rel=1e-5)
+
+
+def test_what_deepspeed_splits_at_stage_3_is_no_weights(written: Written) -> None:
     with pytest.raises(RunError, match=r"ZeRO-3.*zero_to_fp32.py"):
         opened(ZERO_3, written("deepspeed") / "zero-3")
