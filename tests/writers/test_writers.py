@@ -35,6 +35,7 @@ class Case:
         dtype: of the weights on disk.
         run: where in the case the run lies.
         base: where W0 lies; None where the run holds it.
+        needs: a module that only some versions of the framework bring.
     """
 
     writer: str
@@ -44,6 +45,7 @@ class Case:
     dtype: torch.dtype
     run: str = "run"
     base: str | None = "base"
+    needs: str = ""
 
     def __str__(self) -> str:
         return f"{self.writer}-{self.name}" + (f"-{self.run}" if self.run != "run" else "")
@@ -51,6 +53,7 @@ class Case:
 
 BF16, FP32 = torch.bfloat16, torch.float32
 TORCH_DIST = "Megatron torch_dist"
+MEGATRON_LM = "megatron.training"
 RANKED = "per-rank DTensor shards (verl, SkyRL, accelerate)"
 DCP = "torch distributed checkpoint (DCP)"
 HUGGING_FACE = "Hugging Face Trainer (TRL, LLaMA-Factory, Axolotl, Unsloth)"
@@ -68,14 +71,25 @@ CASES = (
     Case("megatron", "pipeline", "Megatron-LM", TORCH_DIST, BF16),
     Case("megatron", "distributed-optimizer", "Megatron-LM", TORCH_DIST, BF16),
     Case("megatron", "experts", "Megatron-LM", TORCH_DIST, BF16),
+    Case("megatron", "lm-torch_dist", "Megatron-LM", TORCH_DIST, BF16, needs=MEGATRON_LM),
     Case("verl", "fsdp1", "verl", RANKED, FP32),
     Case("verl", "fsdp2", "verl", RANKED, FP32),
     Case("verl", "fsdp2", HUGGING_FACE, "safetensors", BF16, run="merged"),
 )
+ADAPTERS = (
+    Case("verl", "lora", "verl", RANKED, FP32),
+    Case("verl", "lora", HUGGING_FACE, "safetensors", FP32, run="merged"),
+    Case("verl", "lora-only", "verl", RANKED, FP32),
+)
+
+EXPLAINED = (
+    (Case("deepspeed", "zero-3", "DeepSpeed", "", FP32), r"ZeRO-3.*zero_to_fp32.py"),
+    (Case("megatron", "lm-torch", "Megatron-LM", "", BF16, needs=MEGATRON_LM), "legacy torch format"),
+)
+"""What is not read, and a part of what is said."""
+
 METRICS = ["update_support", "relative_update_norm"]
 """Figures of entries, of which the truth needs one line each."""
-
-ZERO_3 = Case("deepspeed", "zero-3", "DeepSpeed", "", FP32)
 
 
 class Written:
@@ -84,15 +98,17 @@ class Written:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def __call__(self, writer: str) -> Path:
-        if importlib.util.find_spec(writer) is None:
-            pytest.skip(f'{writer} is not installed; nox -s "writers({writer})" has it')
-        place = self._directory / writer
+    def __call__(self, case: Case) -> Path:
+        """Where the case lies."""
+        for module in (case.writer, case.needs):
+            if module and importlib.util.find_spec(module) is None:
+                pytest.skip(f'{module} is not installed; nox -s "writers({case.writer})" has it')
+        place = self._directory / case.writer
         if not place.exists():
-            command = [sys.executable, "-m", f"tests.writers.write_{writer}", str(place)]
+            command = [sys.executable, "-m", f"tests.writers.write_{case.writer}", str(place)]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-5000:]
-        return place
+        return place / case.name
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +129,7 @@ def opened(case: Case, place: Path) -> tuple[Run, BaseWeights]:
 
 
 def test_every_matrix_is_the_one_that_was_trained(case: Case, written: Written) -> None:
-    place = written(case.writer) / case.name
+    place = written(case)
     run, base = opened(case, place)
     assert (run.framework, run.layout) == (case.framework, case.layout)
     assert [checkpoint.step for checkpoint in run.checkpoints] == list(STEPS)
@@ -128,7 +144,7 @@ def test_every_matrix_is_the_one_that_was_trained(case: Case, written: Written) 
 
 
 def test_figures_of_entries_are_those_of_the_truth(case: Case, written: Written) -> None:
-    place = written(case.writer) / case.name
+    place = written(case)
     base = place / case.base if case.base else None
     record = geomcheck.measure(place / case.run, base=base, metrics=METRICS)
     before = kept(place, 0)
@@ -148,11 +164,11 @@ def test_figures_of_entries_are_those_of_the_truth(case: Case, written: Written)
                 assert figures[metric, step, name] == pytest.approx(true[metric], rel=1e-6), (metric, step, name)
 
 
-@pytest.mark.parametrize(("name", "run"), [("lora", "run"), ("lora", "merged"), ("lora-only", "run")])
-def test_an_adapter_of_verl_is_measured_right_or_refused(name: str, run: str, written: Written) -> None:
-    place = written("verl") / name
+@pytest.mark.parametrize("case", ADAPTERS, ids=str)
+def test_an_adapter_is_measured_right_or_refused(case: Case, written: Written) -> None:
+    place = written(case)
     try:
-        record = geomcheck.measure(place / run, base=place / "base", metrics=["relative_update_norm"])
+        record = geomcheck.measure(place / case.run, base=place / "base", metrics=["relative_update_norm"])
     except GeomcheckError:
         return
     before, rows = kept(place, 0), [row for row in record.rows() if row.request.metric == "relative_update_norm"]
@@ -162,6 +178,8 @@ def test_an_adapter_of_verl_is_measured_right_or_refused(name: str, run: str, wr
         assert row.figure.value == pytest.approx(((wt - w0).norm() / w0.norm()).item(), rel=1e-5)
 
 
-def test_what_deepspeed_splits_at_stage_3_is_no_weights(written: Written) -> None:
-    with pytest.raises(RunError, match=r"ZeRO-3.*zero_to_fp32.py"):
-        opened(ZERO_3, written("deepspeed") / "zero-3")
+@pytest.mark.parametrize(("case", "message"), EXPLAINED, ids=str)
+def test_parts_that_are_not_read_are_explained(case: Case, message: str, written: Written) -> None:
+    place = written(case)
+    with pytest.raises(RunError, match=message):
+        opened(case, place)

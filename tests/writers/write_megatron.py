@@ -6,6 +6,7 @@ The gradients are random: its layers want a GPU, its checkpoints do not.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ LAYERS, HIDDEN, WIDTH = SIZES["num_hidden_layers"], SIZES["hidden_size"], SIZES[
 HEADS, GROUPS, SIZE = SIZES["num_attention_heads"], SIZES["num_key_value_heads"], SIZES["head_dim"]
 MOE = {"num_experts": 4, "moe_intermediate_size": WIDTH, "num_experts_per_tok": 2}
 
+TENSOR, LM = {"tensor_model_parallel_size": 2}, {"lm-torch_dist": "torch_dist", "lm-torch": "torch"}
 CASES: dict[str, dict[str, Any]] = {
-    "tensor": {"tensor_model_parallel_size": 2},
+    "tensor": TENSOR,
     "pipeline": {"pipeline_model_parallel_size": 2},
     "distributed-optimizer": {},
     "experts": {"expert_model_parallel_size": 2},
+    **(dict.fromkeys(LM, TENSOR) if importlib.util.find_spec("megatron.training") else {}),
 }
 
 
@@ -77,7 +80,12 @@ def _train(rank: int, case: Path, split: dict[str, int], experts: int | None) ->
         _set_gradients(model, step)
         optimizer.step()
         if step in STEPS:
-            _save(rank, case / "run", step, wrapped, optimizer, experts)
+            if case.name in LM:
+                from tests.writers import megatron_lm
+
+                megatron_lm.save(case / "run", step, wrapped, optimizer, form=LM[case.name])
+            else:
+                _save(rank, case / "run", step, wrapped, optimizer, experts)
             whole = whole_model(model.module)
             if rank == 0:
                 keep(case, step, whole)
