@@ -11,6 +11,7 @@ from megatron.training.arguments import parse_args
 from megatron.training.checkpointing import save_checkpoint
 from megatron.training.global_vars import set_args
 
+from tests.writers.megatron_model import PADDED
 from tests.writers.truth import SIZES
 
 FLAGS = {
@@ -34,6 +35,6 @@ def save(run: Path, step: int, model: Any, optimizer: Any, *, form: str) -> None
     sys.argv += ["--save", str(run), "--ckpt-format", form]
     arguments = parse_args()
     arguments.use_dist_ckpt = form != "torch"
-    arguments.padded_vocab_size = 128
+    arguments.padded_vocab_size = PADDED
     set_args(arguments)
     save_checkpoint(step, [model], optimizer, None, 0)

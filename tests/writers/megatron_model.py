@@ -1,18 +1,25 @@
-"""A model of megatron-core that lies on several ranks, put together under Hugging Face names, row by row."""
+"""A model of megatron-core that lies on several ranks, and what it is as a whole, under Hugging Face names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer.module import Float16Module
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tests.writers.truth import SIZES, VOCABULARY
 
 HEADS, GROUPS, SIZE = SIZES["num_attention_heads"], SIZES["num_key_value_heads"], SIZES["head_dim"]
+PADDED = 128
+"""Rows of Megatron's embedding, which is padded."""
 
 TOP = {
     "embedding.word_embeddings.weight": "model.embed_tokens.weight",
@@ -27,6 +34,62 @@ IN_LAYER = {
     "pre_mlp_layernorm.weight": "post_attention_layernorm.weight",
     "mlp.router.weight": "mlp.gate.weight",
 }
+
+
+class OnCpu(TorchFunctionMode):
+    """What is meant for a GPU goes to the CPU."""
+
+    def __enter__(self) -> OnCpu:
+        torch.cuda.current_device = lambda: "cpu"
+        torch.cuda.synchronize = lambda *_: None
+        return super().__enter__()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.cuda:
+            return args[0]
+        if func is torch.Tensor.type and len(args) == 1:
+            return func(*args).replace("torch.", "torch.cuda.")
+        asked = kwargs or {}
+        return func(*args, **{**asked, "device": "cpu"} if str(asked.get("device")).startswith("cuda") else asked)
+
+
+def build_model(split: Mapping[str, int], *, experts: int | None = None, tied: bool = False) -> Float16Module:
+    """The part of the model that this rank has, in bf16, with the same weights whoever has them."""
+    torch.manual_seed(0)
+    width = SIZES["intermediate_size"]
+    moe = {"num_moe_experts": experts, "moe_ffn_hidden_size": width, "moe_router_topk": 2} if experts else {}
+    config = TransformerConfig(
+        num_layers=SIZES["num_hidden_layers"],
+        hidden_size=SIZES["hidden_size"],
+        ffn_hidden_size=width,
+        num_attention_heads=HEADS,
+        num_query_groups=GROUPS,
+        kv_channels=SIZE,
+        normalization="RMSNorm",
+        qk_layernorm=True,
+        gated_linear_unit=True,
+        activation_func=torch.nn.functional.silu,
+        add_bias_linear=False,
+        bf16=True,
+        params_dtype=torch.bfloat16,
+        pipeline_dtype=torch.bfloat16,
+        use_cpu_initialization=True,
+        gradient_accumulation_fusion=False,
+        **split,
+        **moe,
+    )
+    spec = get_gpt_layer_local_spec(num_experts=experts, qk_layernorm=True, normalization="RMSNorm")
+    model = GPTModel(
+        config,
+        spec,
+        vocab_size=PADDED,
+        max_sequence_length=64,
+        pre_process=parallel_state.is_pipeline_first_stage(),
+        post_process=parallel_state.is_pipeline_last_stage(),
+        share_embeddings_and_output_weights=tied,
+        position_embedding_type="rope",
+    )
+    return Float16Module(config, model)
 
 
 def whole_model(model: Any) -> dict[str, Tensor]:

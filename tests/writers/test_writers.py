@@ -68,12 +68,14 @@ CASES = (
     Case("torchtitan", "qwen3-moe", "torchtitan", DCP, FP32),
     Case("torchtitan", "llama3", "torchtitan", DCP, FP32),
     Case("megatron", "tensor", "Megatron-LM", TORCH_DIST, BF16),
+    Case("megatron", "tied", "Megatron-LM", TORCH_DIST, BF16),
     Case("megatron", "pipeline", "Megatron-LM", TORCH_DIST, BF16),
     Case("megatron", "distributed-optimizer", "Megatron-LM", TORCH_DIST, BF16),
     Case("megatron", "experts", "Megatron-LM", TORCH_DIST, BF16),
     Case("megatron", "lm-torch_dist", "Megatron-LM", TORCH_DIST, BF16, needs=MEGATRON_LM),
     Case("verl", "fsdp1", "verl", RANKED, FP32),
     Case("verl", "fsdp2", "verl", RANKED, FP32),
+    Case("verl", "fsdp2-tied", "verl", RANKED, FP32),
     Case("verl", "fsdp2", HUGGING_FACE, "safetensors", BF16, run="merged"),
 )
 ADAPTERS = (

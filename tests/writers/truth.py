@@ -73,8 +73,9 @@ def write_base(case: Path, parameters: Mapping[str, Tensor], **config: Any) -> N
     (case / "base").mkdir(parents=True)
     weights = {name: tensor.detach().contiguous() for name, tensor in parameters.items()}
     save_file(weights, case / "base" / "model.safetensors")
-    told = {"model_type": "qwen3_moe" if "num_experts" in config else "qwen3", **SIZES, **config}
-    (case / "base" / "config.json").write_text(json.dumps({**told, "tie_word_embeddings": False}))
+    family = "qwen3_moe" if "num_experts" in config else "qwen3"
+    told = {"model_type": family, "tie_word_embeddings": False, **SIZES, **config}
+    (case / "base" / "config.json").write_text(json.dumps(told))
     keep(case, 0, parameters)
 
 

@@ -25,14 +25,14 @@ RANK, ALPHA = 4, 16
 
 
 def train(rank: int, directory: Path) -> None:
-    """Both versions of FSDP, an adapter, and an adapter saved alone."""
-    for name in ("fsdp1", "fsdp2", "lora", "lora-only"):
+    """Both versions of FSDP, a tied head, an adapter, and an adapter saved alone."""
+    for name in ("fsdp1", "fsdp2", "fsdp2-tied", "lora", "lora-only"):
         _train(rank, directory / name)
 
 
 def _train(rank: int, case: Path) -> None:
     torch.manual_seed(0)
-    model, adapted = language_model(), case.name.startswith("lora")
+    model, adapted = language_model(tie_word_embeddings=case.name == "fsdp2-tied"), case.name.startswith("lora")
     if rank == 0:
         model.save_pretrained(case / "base")
         keep(case, 0, dict(model.named_parameters()))
