@@ -31,6 +31,10 @@ FAST = (
 )
 """What touches every dependency of geomcheck itself, and no model of transformers."""
 
+WRITERS = sorted(file.stem for file in Path("tests/writers/requirements").glob("*.txt"))
+WRITE_WITH = {"megatron": PYTHONS[1]}
+"""Frameworks that write runs for tests/writers, and those that want a newer Python than the oldest."""
+
 TESTS_ALONE = ("hypothesis==6.100.0", "jsonschema==4.21.0", "pytest-xdist==3.5.0", "huggingface_hub==0.25.0")
 
 
@@ -56,6 +60,23 @@ def weekly(session: nox.Session) -> None:
     """Tests that measure time or start training processes, by themselves, so that nothing else takes the processor."""
     session.install("-c", "constraints.txt", "-e", ".[test]")
     session.run("pytest", "-m", "weekly", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("python,framework", [(WRITE_WITH.get(name, PYTHONS[0]), name) for name in WRITERS], ids=WRITERS)
+def writers(session: nox.Session, framework: str) -> None:
+    """What a real framework writes, on a CPU, is read bit for bit: ``nox -s "writers(deepspeed)"``.
+
+    Its version is that of docs/reference/layouts.md; ``nox -s "writers(verl)" -- verl==0.9.0`` takes another.
+    Nothing is installed but what its file lists: what these frameworks depend on brings CUDA.
+    """
+    session.install("-c", "constraints.txt", "-e", ".[test]")
+    session.install("--no-deps", "-r", f"tests/writers/requirements/{framework}.txt")
+    if session.posargs:
+        session.install("--no-deps", *session.posargs)
+    package, *_ = framework.split("-")
+    session.run("python", "-c", f"import {package}")  # tests of what is not there are skipped
+    session.run("pytest", "-k", package, "tests/writers")
 
 
 @nox.session(python=PYTHONS[0])

@@ -12,6 +12,7 @@ WEEKLY = (
     "tests/live/loop/test_distributed.py",
     "tests/projection/test_projection_on_ranks.py",
     "tests/reliability/test_bounds.py",
+    "tests/writers",
 )
 """They measure time or memory, or start training processes: ``nox -s weekly`` runs them alone. They are slow too."""
 

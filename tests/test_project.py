@@ -56,7 +56,7 @@ def test_each_session_of_the_weekly_workflow_is_there() -> None:
     flow = yaml.safe_load((ROOT / ".github" / "workflows" / "compatibility.yml").read_text())
     sessions = flow["jobs"]["nox"]["strategy"]["matrix"]["session"]
     defined = re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
-    assert {name.partition("-")[0] for name in sessions} <= set(defined)
+    assert {re.split(r"[-(]", name)[0] for name in sessions} <= set(defined)
     assert "weekly" in sessions
 
 
@@ -64,3 +64,19 @@ def test_hooks_fetch_nothing() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     assert [repo["repo"] for repo in hooks["repos"]] == ["local"]
     assert {hook["language"] for repo in hooks["repos"] for hook in repo["hooks"]} == {"system"}
+
+
+WRITERS = sorted((ROOT / "tests" / "writers" / "requirements").glob("*.txt"))
+
+
+def test_every_framework_that_writes_runs_does_so_weekly() -> None:
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "compatibility.yml").read_text())
+    sessions = flow["jobs"]["nox"]["strategy"]["matrix"]["session"]
+    assert {name for name in sessions if name.startswith("writers")} == {f"writers({file.stem})" for file in WRITERS}
+
+
+@pytest.mark.parametrize("file", WRITERS, ids=lambda file: file.stem)
+def test_the_page_on_layouts_has_the_version_that_writes(file: Path) -> None:
+    framework, _, version = file.read_text().splitlines()[0].partition("==")
+    rows = (ROOT / "docs" / "reference" / "layouts.md").read_text().lower().splitlines()
+    assert any(row.startswith(f"| {framework} ") and version in row for row in rows)
