@@ -250,7 +250,7 @@ class Metric:
 
     @property
     def with_reference(self) -> dict[str, str] | None:
-        """The parameters, beside the defaults, with which it compares with a reference run; None where it never does."""
+        """The parameters with which it compares with a reference run, beside defaults; None where it never does."""
         named = {p.name: REFERENCE for p in self._checkpoints if REFERENCE in p.choices}
         return named if named or self.against_reference else None
 

@@ -1,7 +1,7 @@
 """The way of one weight from W0 over its checkpoints, by inner products alone: nothing is factorized.
 
 With the updates D_1 .. D_n of n checkpoints, in order, and the increments ``I_t = D_t - D_(t-1)``, D_0 = 0, everything
-here follows from the Gram matrix ``G_st = <D_s, D_t>`` and from the inner products of increments that follow each other.
+here follows from the Gram matrix ``G_st = <D_s, D_t>`` and from inner products of increments that follow each other.
 G has these too, as differences; they are summed up by themselves, as little is left of a small difference.
 
 All is summed in float64 over blocks of entries, of as many checkpoints at once as are handed over. Of updates that are
@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from geomcheck.diagnostics.linalg.scaling import frobenius_norm
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import Undefined
 
@@ -75,7 +75,7 @@ def cosine(inner: float, one: float, other: float) -> float:
     return max(-1.0, min(1.0, inner / one / other))
 
 
-def path_of(w0: Tensor, steps: Sequence[int], read: Callable[[int], Stored], *, at_once: int) -> Path:
+def path_of(w0: Tensor, steps: Sequence[int], read: Callable[[int], Stored], *, at_once: int = 16) -> Path:
     """The path over the checkpoints at `steps`.
 
     Args:
@@ -111,19 +111,20 @@ def along_base(w0: Tensor, stored: Stored) -> float:
     """``<D, W0>`` of an update of W0, shape (out, in), on one device."""
     if isinstance(stored, LowRank):
         rows = max(1, BLOCK_ON_GPU // max(1, w0.shape[1]))
-        parts = zip(stored.left.split(rows), w0.split(rows), strict=True)
+        parts = zip(torch.split(stored.left, rows), torch.split(w0, rows), strict=True)
         return float(sum(((left.T @ part.double()) * stored.right).sum() for left, part in parts))
     return math.fsum(float(deltas[0] @ before) for deltas, before in _blocks(w0, [stored]))
 
 
 def _among(w0: Tensor, window: Sequence[Stored]) -> tuple[Tensor, Tensor, Tensor]:
     """Of states in a row: their Gram matrix, the norms of what lies between them, the products of these in a row."""
-    if factors := _factors(window, w0):
+    factors = _factors(window, w0)
+    if factors:
         gram = torch.tensor([[_product(one, other) for other in factors] for one in factors]).double()
-        between = [_difference(before, after) for before, after in zip(factors, factors[1:], strict=False)]
-        norms = torch.tensor([part.factorization.norm if part.left.any() else 0.0 for part in between]).double()
-        turns = torch.tensor([_product(*pair) for pair in zip(between, between[1:], strict=False)]).double()
-        return gram, norms, turns
+        steps = [_difference(before, after) for before, after in pairwise(factors)]
+        norms = torch.tensor([step.factorization.norm if step.left.any() else 0.0 for step in steps]).double()
+        products = torch.tensor([_product(*pair) for pair in pairwise(steps)]).double()
+        return gram, norms, products
     count = len(window)
     gram = w0.new_zeros(count, count, dtype=torch.float64)
     squares, turns = gram.new_zeros(count - 1), gram.new_zeros(max(0, count - 2))

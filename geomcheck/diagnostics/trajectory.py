@@ -32,8 +32,6 @@ BY_HAND = Follows(
 )
 """Why calibration takes none of these by itself."""
 
-RL_EXTRAPOLATION = "EffOPD, arXiv 2605.11739 (with the final update: above .8 within the first 0-30% of OPD, 60-80% of RL)"
-
 
 def update_cosine(update: Update, other: Update) -> float:
     """``<D, D'> / (|D| |D'|)`` of two updates of one W0: -1..1. Source: arXiv 2605.11739.
@@ -52,6 +50,12 @@ def update_cosine(update: Update, other: Update) -> float:
 def increment_norm(walked: Path, base_norm: float) -> float:
     """``|W_t - W_(t-1)|_F / |W0|_F``: a ratio, >= 0; at the first checkpoint W_(t-1) is W0.
 
+    Three to the right, then four up, where W0 is of norm 10:
+
+    >>> way = path.path_of(torch.zeros(1, 2), (1, 2), torch.tensor([[[3.0, 0.0]], [[3.0, 4.0]]]).__getitem__)
+    >>> [increment_norm(way.until(0), 10.0), increment_norm(way, 10.0)]
+    [0.3, 0.4]
+
     Raises:
         Undefined: W0 is zero.
     """
@@ -62,6 +66,10 @@ def increment_norm(walked: Path, base_norm: float) -> float:
 
 def increment_cosine(walked: Path) -> float:
     """Cosine of the last increment with the one before, -1..1.
+
+    >>> way = path.path_of(torch.zeros(1, 2), (1, 2), torch.tensor([[[3.0, 0.0]], [[3.0, 4.0]]]).__getitem__)
+    >>> increment_cosine(way)
+    0.0
 
     Raises:
         Undefined: one of them is zero, or there is only one.
@@ -77,6 +85,10 @@ def increment_cosine(walked: Path) -> float:
 def path_efficiency(walked: Path) -> float:
     """Displacement over path length, ``|D_t| / sum of |I_s|, s <= t``: 0..1, and 1 on a straight way.
 
+    >>> way = path.path_of(torch.zeros(1, 2), (1, 2), torch.tensor([[[3.0, 0.0]], [[3.0, 4.0]]]).__getitem__)
+    >>> round(path_efficiency(way), 6)  # 5 of 7
+    0.714286
+
     Raises:
         Undefined: the weight never moved.
     """
@@ -88,6 +100,10 @@ def path_efficiency(walked: Path) -> float:
 
 def trajectory_rank(walked: Path) -> float:
     """Share of the leading eigenvalue of G up to t: of ``|D_1|^2 + ... + |D_t|^2`` along the best one direction, 0..1.
+
+    >>> way = path.path_of(torch.zeros(1, 2), (1, 2), torch.tensor([[[3.0, 0.0]], [[3.0, 4.0]]]).__getitem__)
+    >>> round(trajectory_rank(way), 6)  # G is [[9, 9], [9, 25]]
+    0.854165
 
     Raises:
         Undefined: the weight never moved.
@@ -101,9 +117,13 @@ def trajectory_rank(walked: Path) -> float:
 def linearity(walked: Path) -> float:
     """R^2 of all entries against the step, of lines through W0: 0..1.
 
-    With steps tau_1 .. tau_t, the best line of each entry through zero has the slope ``B = sum tau_s D_s / sum tau_s^2``.
+    With steps tau_1 .. tau_t, the best line of each entry through zero has the slope ``B = sum tau_s D_s / tau^T tau``.
     What it leaves of the sum of squares, ``sum |D_s - tau_s B|^2``, is ``tr G - tau^T G tau / tau^T tau``, hence
     ``R^2 = tau^T G tau / (tau^T tau tr G)``. As tau / |tau| is one direction of all, it is at most `trajectory_rank`.
+
+    >>> way = path.path_of(torch.zeros(1, 2), (1, 2), torch.tensor([[[3.0, 0.0]], [[3.0, 4.0]]]).__getitem__)
+    >>> round(linearity(way), 6)  # (9 + 2 * 18 + 100) / (5 * 34)
+    0.852941
 
     Raises:
         Undefined: the weight never moved, or there is no step but 0.
@@ -145,14 +165,14 @@ def _of_path(figure: Callable[[Path], float]) -> Callable[[Update, Mapping[str, 
 UPDATE_COSINE = Metric(
     name="update_cosine",
     title="cosine of the update",
-    definition="<D_t, D_s> / (|D_t| |D_s|), D_s: the update at another checkpoint, or the reference's at matching progress",
+    definition="<D_t, D_s> / (|D_t| |D_s|), D_s: the update at another checkpoint, or of a reference run",
     unit=Unit.NUMBER,
     low=-1.0,
     high=1.0,
     baseline="0, give or take 1 / sqrt(out in), for unrelated updates; about sqrt(t / s) along a random walk, t < s",
     chance=lambda *_: 0.0,
     parameters=(TO,),
-    source=RL_EXTRAPOLATION,
+    source="EffOPD, arXiv 2605.11739 (with the last: above .8 from the first 0-30% of OPD on, from 60-80% of RL)",
     undefined="D_t = 0 or D_s = 0",
     of_entries=True,
     across=True,
@@ -263,8 +283,8 @@ TRAJECTORY_RANK = share(
         "The updates keep to one direction more than they should.",
         "The updates spread over several directions more than they should.",
     ),
-    distrust="It is near 1 for most: a random walk has 0.81, so that 0.9 is not much. Rounding to bf16 lowers it: a true "
-    ".99 read .84. Late checkpoints, which are largest, decide it.",
+    distrust="It is near 1 for most: a random walk has 0.81, so that 0.9 is not much. Rounding to bf16 lowers it: a "
+    "true .99 read .84. Late checkpoints, which are largest, decide it.",
     follows=BY_HAND,
     example=("95%", "99.5%"),
     synonyms=("rank1_share", "rank_one_share", "leading_eigenvalue_share", "trajectory_dimension", "rank_1"),
@@ -287,8 +307,9 @@ LINEARITY = share(
         "The weights drift more steadily than they should.",
         "The weights did not move in proportion to the steps.",
     ),
-    distrust="Steps are counted from W_0: with steps that go on from an earlier stage it is too low. A learning rate that "
-    "decays lowers it on a straight way, as trajectory_rank, which is at least as large, tells. Rounding to bf16 lowers it.",
+    distrust="Steps are counted from W_0: where they go on from an earlier stage it is too low. A learning rate that "
+    "decays lowers it on a straight way, as trajectory_rank, which is at least as large, tells. Rounding to bf16 "
+    "lowers it.",
     follows=BY_HAND,
     example=("90%", "99%"),
     synonyms=("r2", "r_squared", "linear_fit", "linear_drift"),
@@ -311,7 +332,7 @@ DECAY_SHARE = Metric(
         "The update scales the weights up more than it should.",
         "The update is decay, towards zero, more than it should be: the gradient may not arrive.",
     ),
-    distrust="Near 0 it says little, as a gradient that pulls outward hides decay. Rounding to bf16 brings it nearer to 0.",
+    distrust="Near 0 it says little: a gradient that pulls outward hides decay. Rounding to bf16 makes it smaller.",
     follows=BY_HAND,
     example=(-0.1, 0.1),
     synonyms=("decay", "weight_decay", "shrinkage", "radial_component", "base_cosine"),

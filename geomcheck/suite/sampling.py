@@ -173,7 +173,7 @@ def default_sample(
     metric: Metric, record: Record, weights: Selection, at: At | Places, params: Mapping[str, Any] | None = None
 ) -> Sample:
     """The figures of `metric` with default parameters, but for `params`. Raises Unanswerable, which names the run."""
-    question = Question(metric=metric, params=metric.defaults | (params or {}), weights=weights, at=at)
+    question = Question(metric=metric, params={**metric.defaults, **(params or {})}, weights=weights, at=at)
     try:
         return sample(question, record, question.settle(record))
     except (Unanswerable, RecordError) as error:

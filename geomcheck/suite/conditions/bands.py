@@ -12,7 +12,7 @@ from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
 from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import pair_schema, place_objects
-from geomcheck.suite.language.places import FIRST, At, Place, Places, parse_place
+from geomcheck.suite.language.places import At, Place, Places, parse_place
 from geomcheck.suite.language.quantities import Quantity, Refusal, Refusals, Scale, quantity_pair, spelled
 from geomcheck.suite.verdict import Observed
 
@@ -124,8 +124,6 @@ class Bands(FigureCondition):
         return next((f"at {place.text}, {slack}" for place, slack in sentences if slack), None)
 
     def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
-        if metric.least > 1 and FIRST in self.bands:
-            yield Refusal(f"{metric.name} at first {metric.why_trivial}; remove its band", path=("bands",))
         place = metric.places(params).get(metric.trivial_at or "")
         other = None if place is None else parse_place(place, others=("previous",))
         if other is not None and other in self.bands:
