@@ -14,7 +14,7 @@ from geomcheck.checkpoints import BaseWeights
 from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
-from geomcheck.record import Point, Record
+from geomcheck.record import Point, Record, Request
 from geomcheck.record.points import matches, nearest
 from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import Place, Places
@@ -102,7 +102,8 @@ class LayerPair:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the two updates have in common at one pair of checkpoints, beside what chance gives, if that is known."""
+    """What the two updates have in common at one pair of checkpoints, beside what chance gives, if that is known: a
+    figure of `metric` where it compares with a reference run."""
 
     metric: Metric
     step: int
@@ -142,7 +143,14 @@ class Comparison:
             ],
             "layers": [{"layer": pair.layer, "a": pair.ours, "b": pair.theirs} for pair in self.layers],
             "shared": [
-                {"metric": s.metric.name, "step": s.step, "value": s.value, "chance": s.chance} for s in self.shared
+                {
+                    "metric": s.metric.name,
+                    "params": {**s.metric.defaults, **(s.metric.with_reference or {})},
+                    "step": s.step,
+                    "value": s.value,
+                    "chance": s.chance,
+                }
+                for s in self.shared
             ],
             "notes": list(self.notes),
             "unanswered": [{"what": what, "why": why} for what, why in self.unanswered],
@@ -175,7 +183,7 @@ def compare(
     if difference is not None:
         raise UsageError(f"{ours.path} and {theirs.path} cannot be compared: {difference}")
     matched, start = _matched(ours, theirs), start_difference(ours, theirs)
-    overlaps = [metric for metric in load_metrics() if metric.against_reference]
+    overlaps = [metric for metric in load_metrics() if metric.with_reference is not None]
     rows, shared, unanswered = [], [], []
     for metric in (metric for metric in load_metrics() if metric.measured_by_default):
         try:
@@ -188,8 +196,8 @@ def compare(
     elif start is not None:
         unanswered += [(metric.name, str(start)) for metric in overlaps]
     else:
-        names = [metric.name for metric in overlaps]
-        overlap = measure(a, base=base, metrics=names, weights=weights, reference=b, **how)
+        asked = [Request.of(metric, metric.with_reference or {}) for metric in overlaps]
+        overlap = measure(a, base=base, metrics=asked, weights=weights, reference=b, **how)
         for metric in overlaps:
             try:
                 shared.append(_shared(metric, overlap, (ours, theirs), matched[-1], weights))
@@ -266,7 +274,7 @@ def _shared(
     metric: Metric, overlap: Record, records: tuple[Record, Record], last: tuple[Point, Point], weights: Selection
 ) -> Shared:
     """The overlap of the updates at the last matching checkpoints, beside chance. Raises Unanswerable."""
-    found = default_sample(metric, overlap, weights, _at(last[:1]))
+    found = default_sample(metric, overlap, weights, _at(last[:1]), metric.with_reference)
     chance = None
     if metric.chance:
         density = load_metrics()[DENSITY]

@@ -65,17 +65,20 @@ def _facts(metric: Metric) -> Iterator[str]:
         + (" (each weight counts by its entries)" if metric.fold == "weighted" else ""),
         "undefined": metric.undefined or "never",
         "of unchanged weights": "a figure" if metric.when_unchanged else "left out",
-        "needs": "a reference run"
-        if metric.against_reference
-        else "other checkpoints"
-        if metric.across
-        else "W_0, W_t",
+        "needs": _needs(metric),
         "source": metric.source,
     }
     yield "| declared | |"
     yield "|---|---|"
     for name, fact in facts.items():
         yield f"| {name} | {cell(fact)} |"
+
+
+def _needs(metric: Metric) -> str:
+    if metric.against_reference:
+        return "a reference run"
+    others = "other checkpoints" if metric.across else "W_0, W_t"
+    return f"{others}, or a reference run" if metric.with_reference else others
 
 
 def _parameters(metric: Metric) -> list[str]:
@@ -92,7 +95,8 @@ def _allowed(parameter: Parameter) -> str:
         case "rank":
             return f"an integer from {int(parameter.low or 1)}, or a share such as `12.5%`"
         case "checkpoint":
-            return "`last`, `first`, `previous`, `{step: N}`, `{progress: 20%}`"
+            words = ("last", "first", "previous", *parameter.choices)
+            return ", ".join(f"`{word}`" for word in (*words, "{step: N}", "{progress: 20%}"))
         case kind:
             return f"{kind}, {parameter.low:g} to {parameter.high:g}"
 

@@ -76,7 +76,10 @@ def _layers(found: Comparison) -> list[str]:
 
 def _overlap(found: Comparison) -> list[str]:
     rows = [["what the updates share", "value", "by chance"]]
-    rows += [[s.metric.name, f"{s.value:.1%}", "" if s.chance is None else f"{s.chance:.1%}"] for s in found.shared]
+    for shared in found.shared:
+        form = ".1%" if shared.metric.is_share else ".3f"
+        by_chance = "" if shared.chance is None else format(shared.chance, form)
+        rows.append([shared.metric.name, format(shared.value, form), by_chance])
     return aligned(rows, right=range(1, 4)) if found.shared else []
 
 

@@ -16,6 +16,7 @@ from geomcheck.diagnostics.reading import Follows, Level, Published, Words
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from geomcheck.diagnostics.path import Path
     from geomcheck.diagnostics.update import Update
 
 
@@ -36,6 +37,9 @@ Ends = tuple[float | str, float | str]
 REQUIRED = object()
 """The default of a parameter that has none."""
 
+REFERENCE = "reference"
+"""The value of a ``checkpoint`` parameter that means the reference run at matching progress."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
@@ -47,7 +51,8 @@ class Parameter:
     - ``number``: a float within [low, high];
     - ``integer``: an int within [low, high];
     - ``choice``: one of `choices`;
-    - ``checkpoint``: ``last``, ``first``, ``previous``, ``{step: N}`` or ``{progress: P%}``.
+    - ``checkpoint``: ``last``, ``first``, ``previous``, ``{step: N}`` or ``{progress: P%}``, and ``reference`` where
+      `choices` has it.
 
     A parameter that `selects` does not change what is measured, only which of the measured statistics is read (``stat``
     and ``side`` of an angle). `synonyms` are what people write for it. Once a rank that
@@ -95,6 +100,14 @@ class RunView(Protocol):
         """The reference run's update of the same weight at matching progress."""
         ...
 
+    def path(self) -> Path:
+        """The way of this weight from W0 to this checkpoint, for metrics that are `of_path`."""
+        ...
+
+    def cosine(self, at: Any) -> float:
+        """Cosine of this update and that at checkpoint `at`, for metrics that are `of_path`. Raises Undefined."""
+        ...
+
 
 Compute = Callable[["Update", Mapping[str, Any], RunView], Mapping[str, float]]
 """Figures of one weight at one checkpoint, by statistic name."""
@@ -138,11 +151,16 @@ class Metric:
         source: paper and, where known, table or equation.
         of_entries: whether the computation compares entries alone, and factorizes nothing.
         when_unchanged: whether the figure exists for a matrix that did not change (D = 0).
-        across: whether the computation looks at other checkpoints of the same weight.
-        against_reference: whether the computation needs the weights of a reference run.
+        across: whether the computation looks at other checkpoints of the same weight: at those that its parameters of
+            kind ``checkpoint`` name, or, where it has none, at all earlier ones. See `is_across`.
+        of_path: whether it looks at them by inner products of updates (`RunView.path`), not by their subspaces.
+        against_reference: whether the computation needs the weights of a reference run, whatever its parameters. See
+            `needs_reference`.
         compute: figures of one weight at one checkpoint, by statistic name ("value" for scalars).
         trivial_at: the ``checkpoint`` parameter that names where the figure is fixed by definition (a
             checkpoint compared with itself): it is neither measured nor judged there.
+        least: how many checkpoints, this one included, the figure is made of at the least; with fewer it is fixed by
+            definition, or there is none: it is neither measured nor judged there.
         version: raised whenever the same input may give another figure.
         words: the metric in plain words; by default they are made of title and definition.
         distrust: when not to trust the figure, in one or two sentences; by default nothing is said.
@@ -175,9 +193,11 @@ class Metric:
     of_entries: bool = False
     when_unchanged: bool = False
     across: bool = False
+    of_path: bool = False
     against_reference: bool = False
     compute: Compute
     trivial_at: str | None = None
+    least: int = 1
     version: int = 1
     words: Words | None = None
     distrust: str = ""
@@ -219,6 +239,35 @@ class Metric:
     def measured_by_default(self) -> bool:
         """Whether it is measured where no metric is asked for: it needs no reference run, and no parameter given."""
         return not self.against_reference and not any(parameter.required for parameter in self.parameters)
+
+    def needs_reference(self, params: Mapping[str, Any]) -> bool:
+        """Whether the computation with these parameters needs the weights of a reference run."""
+        return self.against_reference or any(params.get(p.name) == REFERENCE for p in self._checkpoints)
+
+    def is_across(self, params: Mapping[str, Any]) -> bool:
+        """Whether the computation with these parameters looks at other checkpoints of the same weight."""
+        return self.across and (self.against_reference or not self.needs_reference(params))
+
+    @property
+    def with_reference(self) -> dict[str, str] | None:
+        """The parameters with which it compares with a reference run, beside defaults; None where it never does."""
+        named = {p.name: REFERENCE for p in self._checkpoints if REFERENCE in p.choices}
+        return named if named or self.against_reference else None
+
+    def places(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The checkpoints of the same run that these parameters name, by parameter."""
+        return {p.name: params[p.name] for p in self._checkpoints if params[p.name] != REFERENCE}
+
+    @property
+    def why_trivial(self) -> str:
+        """Why there is nothing to judge where the figure is trivial: what it does there, after its name."""
+        if self.least > 1:
+            return f"says nothing, as it is a figure of {self.least} checkpoints or more"
+        return "compares that checkpoint with itself"
+
+    @property
+    def _checkpoints(self) -> tuple[Parameter, ...]:
+        return tuple(parameter for parameter in self.measured_parameters if parameter.kind == "checkpoint")
 
     @property
     def plainly(self) -> Words:

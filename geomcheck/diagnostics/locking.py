@@ -142,7 +142,6 @@ SUBSPACE_ALIGNMENT = share(
         "subspace_locking",
         "subspace_lock",
     ),
-    akin=("cosine", "cosine_similarity", "update_cosine", "increment_cosine", "path_efficiency", "trajectory_rank"),
 )
 
 SUBSPACE_ENERGY = share(

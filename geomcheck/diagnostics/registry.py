@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from geomcheck.diagnostics import drift, localization, locking, rank, rotation, support
+from geomcheck.diagnostics import drift, localization, locking, rank, rotation, support, trajectory
 from geomcheck.diagnostics.declaration import Metric, Registry
 from geomcheck.errors import UsageError
 
@@ -30,6 +30,13 @@ OURS = (
     support.MASK_JACCARD,
     locking.REFERENCE_ALIGNMENT,
     support.FROZEN_SHARE,
+    trajectory.UPDATE_COSINE,
+    trajectory.INCREMENT_NORM,
+    trajectory.INCREMENT_COSINE,
+    trajectory.PATH_EFFICIENCY,
+    trajectory.TRAJECTORY_RANK,
+    trajectory.LINEARITY,
+    trajectory.DECAY_SHARE,
     rank.ROUNDING_SHARE,
     rank.UPDATE_SPECTRUM,
 )

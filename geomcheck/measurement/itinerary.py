@@ -45,6 +45,16 @@ class Itinerary:
         """The checkpoints that the figure of `request` at `index` is compared with."""
         return set(partners(self.metrics[request.metric], request.parameters(), self.points, index))
 
+    def is_of_path(self, request: Request) -> bool:
+        """Whether the figure of `request` takes updates of several checkpoints at once."""
+        metric = self.metrics[request.metric]
+        return metric.of_path and metric.is_across(request.parameters())
+
+    @cached_property
+    def keeps_path(self) -> bool:
+        """Whether any figure takes updates of several checkpoints at once."""
+        return any(self.is_of_path(request) for requests in self.requests for request in requests)
+
     @cached_property
     def _compared(self) -> dict[int, list[Request]]:
         """The requests that compare a checkpoint with the one of this index, once for each such checkpoint."""

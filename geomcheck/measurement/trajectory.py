@@ -19,6 +19,7 @@ from geomcheck.diagnostics import Base, Registry, Update
 from geomcheck.diagnostics.linalg.lockstep import meet
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
+from geomcheck.diagnostics.path import Path, path_of
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.device import on_device
@@ -30,6 +31,12 @@ from geomcheck.record import Point, Request, locate
 from geomcheck.record.routes import routes_of
 
 CPU = torch.device("cpu")
+
+HELD = 48
+"""Bytes per entry that checkpoints may take which are in memory at once: what a factorization takes (see `task`)."""
+
+FEWEST_HELD = 4
+"""Checkpoints of a path that are in memory at once, however large: as many as its increments need."""
 
 T = TypeVar("T")
 
@@ -78,11 +85,13 @@ class Trajectory:
     """The cumulative updates of one weight, one checkpoint at a time.
 
     All checkpoints share the factorization of W0. Of a checkpoint that has been measured only its channels, of shape
-    (in, k), stay in memory, and whether the weight was `unchanged` there.
+    (in, k), stay in memory, and whether the weight was `unchanged` there; for figures of the `path`, W_t as stored does
+    too, as far as `HELD` allows, and others are read again.
 
     Args:
         memory: factorizations of W0 from earlier sessions.
         past: what is kept of checkpoints that were measured before; they are not visited again.
+        keeps_path: whether the `path` will be asked for.
     """
 
     def __init__(
@@ -92,6 +101,8 @@ class Trajectory:
         device: torch.device = CPU,
         memory: BaseStates | None = None,
         past: PastCheckpoints = NO_PAST,
+        *,
+        keeps_path: bool = False,
     ) -> None:
         self.files = files
         self.points = points
@@ -106,6 +117,8 @@ class Trajectory:
         self.past = range(past.count)
         self.unchanged: set[int] = set(past.unchanged)
         self._channels = {key: _moved_to(device, channel) for key, channel in past.channels.items()}
+        self._keeps_path = keeps_path
+        self._held: dict[int, Tensor | LowRank] = {}
 
     @property
     def kept(self) -> PastCheckpoints:
@@ -135,6 +148,8 @@ class Trajectory:
         update = self.update(index)
         if update.is_zero:
             self.unchanged.add(index)
+        if self._keeps_path and len(self.points) < self._most_held(update.stored):
+            self._held[index] = update.stored
         self._visited = index, update
         return update
 
@@ -168,6 +183,24 @@ class Trajectory:
         if isinstance(channel, Undefined):
             raise Undefined(f"{self.points[index].name}: {channel}")
         return channel
+
+    @cached_property
+    def path(self) -> Path:
+        """The way over all checkpoints. One that is not held is read again."""
+        self._visited = None
+        held, self._held = self._held, {}
+
+        def read(index: int) -> Tensor | LowRank:
+            return held[index] if index in held else self.update(index).stored
+
+        at_once = max(len(held) + 1, self._most_held(self.base.w0))
+        return path_of(self.base.w0, [point.step for point in self.points], read, at_once=at_once)
+
+    def _most_held(self, stored: Tensor | LowRank) -> int:
+        """How many checkpoints like this one may be in memory at once."""
+        tensors = (stored,) if isinstance(stored, Tensor) else (stored.left, stored.right)
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return max(FEWEST_HELD, HELD * self.base.w0.numel() // max(1, size))
 
     def reference(self, index: int) -> Update:
         """The reference's update at the progress of checkpoint `index`. Raises Undefined."""
@@ -258,6 +291,17 @@ class Standpoint:
         """See `geomcheck.diagnostics.RunView.reference`."""
         return self.trajectory.reference(self.index)
 
+    def path(self) -> Path:
+        """See `geomcheck.diagnostics.RunView.path`."""
+        return self.trajectory.path.until(self.index)
+
+    def cosine(self, at: Any) -> float:
+        """See `geomcheck.diagnostics.RunView.cosine`."""
+        index = locate(self.trajectory.points, at, self.index)
+        if index is None:
+            raise Undefined(f"the run has no checkpoint {at}")
+        return self.trajectory.path.cosine(self.index, index)
+
 
 def measure_weight(
     files: WeightFiles,
@@ -272,7 +316,7 @@ def measure_weight(
     """The figures of one weight.
 
     Each checkpoint is visited once. A figure that compares it with one that is visited later waits until the
-    channels of both are known.
+    channels of both are known, and one of the path until all were visited.
 
     Args:
         requests: what to measure at each of `points`.
@@ -284,7 +328,8 @@ def measure_weight(
     """
     itinerary = Itinerary(points, requests, metrics)
     with reading_ahead(files.checkpoints, itinerary.order() if read_ahead else ()) as checkpoints:
-        trajectory = Trajectory(replace(files, checkpoints=checkpoints), points, device, memory)
+        files = replace(files, checkpoints=checkpoints)
+        trajectory = Trajectory(files, points, device, memory, keeps_path=itinerary.keeps_path)
         measured = follow(trajectory, itinerary)
     trajectory.remember()
     return measured
@@ -302,7 +347,7 @@ def follow(trajectory: Trajectory, itinerary: Itinerary) -> Measured:
         visited.add(index)
         update = trajectory.visit(index)
         requests = sorted(itinerary.requests[index])
-        late = [request for request in requests if not itinerary.targets(request, index) <= visited]
+        late = [r for r in requests if itinerary.is_of_path(r) or not itinerary.targets(r, index) <= visited]
         own = {channel for request in late for channel in channels_of(request, update.shape)}
         for k, side in sorted(own | itinerary.channels(index, update.shape)):
             trajectory.keep_channel(index, update, k, side)

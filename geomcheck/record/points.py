@@ -64,14 +64,18 @@ def early_end(points: Sequence[Point]) -> str:
 
 def partners(metric: Metric, params: Mapping[str, Any], points: Sequence[Point], index: int) -> tuple[int, ...]:
     """Indices of the checkpoints that the figure at `index` is compared with, ascending; absent ones are left out."""
-    if not metric.across:
+    if not metric.is_across(params):
         return ()
-    located = {locate(points, params[p.name], index) for p in metric.measured_parameters if p.kind == "checkpoint"}
+    places = metric.places(params)
+    if not places:
+        return tuple(range(index))
+    located = {locate(points, place, index) for place in places.values()}
     return tuple(sorted(target for target in located if target is not None))
 
 
 def is_trivial(metric: Metric, params: Mapping[str, Any], points: Sequence[Point], index: int) -> bool:
     """Whether the figure is fixed by definition here: a checkpoint compared with itself, or with none."""
-    if metric.trivial_at is None:
-        return False
-    return locate(points, params[metric.trivial_at], index) in (None, index)
+    if index + 1 < metric.least:
+        return True
+    place = metric.places(params).get(metric.trivial_at or "")
+    return place is not None and locate(points, place, index) in (None, index)

@@ -62,7 +62,8 @@ def _without_band(expectation: Expectation, record: Record) -> tuple[Sequence[st
     other = [point for point in judgeable if point not in banded]
     beyond = [point for point in other if point.step > banded[-1].step]
     between = [point for point in other if point not in beyond]
-    itself = f"{expectation.metric} at {_steps(fixed)} compares that checkpoint with itself: a band says nothing there"
+    why = next((q.metric.why_trivial for q in expectation.questions()), "")
+    itself = f"{expectation.metric} at {_steps(fixed)} {why}: a band says nothing there"
     lacking = [itself] if fixed else []
     if beyond:
         lacking.append(f"no band judges {_steps(beyond)}: the last is that of step {banded[-1].step}")

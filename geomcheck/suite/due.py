@@ -120,12 +120,12 @@ def _prerequisites(expectation: Expectation, points: Sequence[Point], scaled: bo
         yield "the first checkpoint"
     matched = expectation.condition.by_progress
     for question in expectation.questions():
-        if (matched or question.metric.against_reference) and not scaled:
+        if (matched or question.metric.needs_reference(question.params)) and not scaled:
             yield "the end: the length of the training is not known, and the reference is matched by progress"
         for place in question.partners.values():
             if place not in (LAST, PREVIOUS) and not _reached(place, points, scaled):
                 yield _about(place, scaled)
-        if question.metric.across and len(points) < 2:
+        if question.metric.is_across(question.params) and len(points) < 2:
             yield "a second checkpoint"
 
 

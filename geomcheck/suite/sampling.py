@@ -44,8 +44,8 @@ class Question:
     @property
     def partners(self) -> dict[str, Place]:
         """The checkpoints that the metric compares each one with, by parameter."""
-        names = [parameter.name for parameter in self.metric.parameters if parameter.kind == "checkpoint"]
-        return {name: parse_place(self.params[name], previous=True) for name in names}
+        places = self.metric.places(self.params)
+        return {name: parse_place(place, others=("previous",)) for name, place in places.items()}
 
     def settle(self, record: Record) -> Subject:
         """The weights and checkpoints of `record` that this is about; looks at no figure.
@@ -56,9 +56,10 @@ class Question:
         selected = self.at.select(record.points)
         points = [point for point in selected if point in judgeable]
         if not points:
+            instead = ", or compare with another" if self.metric.trivial_at else ""
             raise Unanswerable(
-                f"{self.metric.name} at step {selected[0].step} compares that checkpoint with itself, and "
-                f"`at` ({self.at.text}) selects no other; judge another one, or compare with another"
+                f"{self.metric.name} at step {selected[0].step} {self.metric.why_trivial}, and "
+                f"`at` ({self.at.text}) selects no other; judge another one{instead}"
             )
         if self.series and len(points) < 2:
             raise Unanswerable(f"a trend needs two checkpoints or more; `at` ({self.at.text}) leaves {len(points)}")
@@ -81,8 +82,9 @@ class Question:
         points = record.points
         if not points:
             raise Unanswerable("the run has no checkpoints")
-        if len(points) < 2 and (self.metric.across or self.series):
-            what = self.metric.name if self.metric.across else "a trend"
+        across = self.metric.is_across(self.params)
+        if len(points) < 2 and (across or self.series):
+            what = self.metric.name if across else "a trend"
             raise Unanswerable(f"{what} compares checkpoints, and the run has only one (step {points[0].step})")
         self.require_places(points)
         return tuple(p for i, p in enumerate(points) if not is_trivial(self.metric, self.params, points, i))
@@ -167,9 +169,11 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
     return Sample(cells, used, frozen)
 
 
-def default_sample(metric: Metric, record: Record, weights: Selection, at: At | Places) -> Sample:
-    """The figures of `metric` with default parameters. Raises Unanswerable, which names the run."""
-    question = Question(metric=metric, params=metric.defaults, weights=weights, at=at)
+def default_sample(
+    metric: Metric, record: Record, weights: Selection, at: At | Places, params: Mapping[str, Any] | None = None
+) -> Sample:
+    """The figures of `metric` with default parameters, but for `params`. Raises Unanswerable, which names the run."""
+    question = Question(metric=metric, params={**metric.defaults, **(params or {})}, weights=weights, at=at)
     try:
         return sample(question, record, question.settle(record))
     except (Unanswerable, RecordError) as error:

@@ -10,14 +10,17 @@ from torch import Tensor
 
 from geomcheck.diagnostics import Base, Metric, Update, load_metrics
 from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channel
+from geomcheck.diagnostics.path import Path, path_of
 
 CHANNEL, RANK, ALPHA, ETA, SHARE = 16, 64, 0.3, 1e-3, 8
 """Defaults of the metrics: K, rank and size of the principal mask, tolerance, and k = min(out, in) / SHARE."""
 
-ELEMENTWISE = {metric.name for metric in load_metrics() if metric.of_entries}
+PATH = {metric.name for metric in load_metrics() if metric.of_path}
+ELEMENTWISE = {metric.name for metric in load_metrics() if metric.of_entries} - PATH
 UPDATE_ONLY = {"stable_rank", "hill_exponent", "top_energy", "subspace_alignment", "subspace_energy"} | ELEMENTWISE
-ALL = {metric.name for metric in load_metrics()} - {"reference_alignment", "update_spectrum"}
-"""What the protocols have in common; those two come from the channels and values that other metrics take as well."""
+ALL = {metric.name for metric in load_metrics()} - {"reference_alignment", "update_spectrum"} - PATH
+"""What the protocols have in common; those two come from the channels and values that other metrics take as well. What
+the papers' protocol has none of, the path, is a protocol of its own, beside the metrics of entries."""
 
 Figures = dict[str, float]
 
@@ -110,6 +113,7 @@ class Paper:
             "hill_exponent": 1 / (s[: CHANNEL - 1] / s[CHANNEL - 1]).log().mean(),
             "top_energy": s[:CHANNEL].norm() ** 2 / norm**2,
             "principal_energy": (before[0][:, :k].T @ d @ before[2][:k].T).norm() ** 2 / norm**2,
+            "decay_share": (d / norm * (a / a.norm())).sum(),
             "rounding_share": (ulp.pow(2).sum() / 12 / norm**2).clamp(max=1.0),
         }
         for name, mask in self._masks(before).items():
@@ -142,6 +146,9 @@ class Ours:
         self.metrics = [metric for metric in load_metrics() if metric.name in names]
         self.seen: list[Figures] = []
         self.channels: list[Tensor] = []
+        self.held: list[Tensor] = []
+        self.way: Path | None = None
+        self.here = 0
         self.routes: list[Mapping[str, Any]] = []
 
     def see(self, wt: Tensor) -> None:
@@ -151,7 +158,9 @@ class Ours:
             if not metric.across:
                 for stat, value in metric.compute(update, defaults(metric), self).items():
                     figures[metric.name if stat == "value" else f"{metric.name} {stat}"] = value
-        if any(metric.across for metric in self.metrics):
+        if any(metric.of_path for metric in self.metrics):
+            self.held.append(wt)
+        if any(metric.across and not metric.of_path for metric in self.metrics):
             self.channels.append(top_channel(update, CHANNEL, "right"))
             figures["subspace_energy"] = subspace_energy(update, self.channels[0])
         self.seen.append(figures)
@@ -169,7 +178,26 @@ class Ours:
         """The figures, with those that compare checkpoints."""
         for figures, channel in zip(self.seen, self.channels, strict=False):
             figures["subspace_alignment"] = alignment(channel, self.channels[-1])
+        if self.held:
+            steps = range(1, len(self.held) + 1)
+            self.way = path_of(self.base.w0, steps, self.held.__getitem__, at_once=len(self.held) + 1)
+        for index, wt in enumerate(self.held):
+            self.here = index
+            update = Update(self.base, wt)
+            for metric in self.metrics:
+                if metric.of_path and self.here + 1 >= metric.least:
+                    self.seen[self.here][metric.name] = metric.compute(update, defaults(metric), self)["value"]
         return self.seen
+
+    def path(self) -> Path:
+        """As far as the checkpoint whose figures are added."""
+        assert self.way
+        return self.way.until(self.here)
+
+    def cosine(self, at: Any) -> float:
+        """With the last checkpoint."""
+        assert self.way
+        return self.way.cosine(self.here, len(self.held) - 1)
 
 
 def defaults(metric: Metric) -> Mapping[str, object]:
@@ -186,4 +214,5 @@ def protocols(w0: Tensor, first: Tensor, state: Mapping[str, Tensor]) -> dict[st
         "cached": lambda: Ours(w0, first, ALL, state),
         "update-only": lambda: Ours(w0, first, UPDATE_ONLY, {}),
         "elementwise": lambda: Ours(w0, first, ELEMENTWISE, {}),
+        "path": lambda: Ours(w0, first, ELEMENTWISE | PATH, {}),
     }

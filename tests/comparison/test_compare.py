@@ -46,17 +46,19 @@ def test_figures_are_those_of_the_two_records(found: Comparison) -> None:
 
 def test_what_the_updates_share_is_what_brute_force_finds(found: Comparison) -> None:
     before, ours, theirs = weights(OPD, "base"), weights(OPD, "checkpoint-150"), weights(RLVR, "checkpoint-150")
-    jaccard, alignment, chances = [], [], []
+    jaccard, alignment, cosine, chances = [], [], [], []
     for name, w0 in before.items():
         masks = [oracle.changed(w0, after[name]) for after in (ours, theirs)]
         p, q = (mask.mean() for mask in masks)
         chances.append(p * q / (p + q - p * q))
         jaccard.append((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
         alignment.append(oracle.alignment(ours[name] - w0, theirs[name] - w0, 16))
+        cosine.append(oracle.cosine(ours[name] - w0, theirs[name] - w0))
     values = {shared.metric.name: shared.value for shared in found.shared}
     assert values == {
         "mask_jaccard": pytest.approx(np.mean(jaccard)),
         "reference_alignment": pytest.approx(np.mean(alignment), rel=1e-6),
+        "update_cosine": pytest.approx(np.mean(cosine)),
     }
     chance = {shared.metric.name: shared.chance for shared in found.shared}
     assert chance["reference_alignment"] == pytest.approx(np.mean([16 / w.shape[1] for w in before.values()]))

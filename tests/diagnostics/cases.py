@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geomcheck.diagnostics import Base, Update
 from geomcheck.diagnostics.locking import top_channel
+from geomcheck.diagnostics.path import Path, path_of
 from tests.diagnostics.oracle import Array, bf16_spacing, spectrum
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -145,3 +146,11 @@ class Run:
 
     def reference(self) -> Update:
         return self.other
+
+    def path(self) -> Path:
+        """From W0 by way of the other checkpoint."""
+        both = self.other.stored, self.this.stored
+        return path_of(self.this.base.w0, (1, 2), both.__getitem__, at_once=4)
+
+    def cosine(self, at: Any) -> float:
+        return self.path().cosine(1, 0)

@@ -207,6 +207,32 @@ def separation(matrix: Array, k: int) -> float:
     return float((s[k - 1] - s[k]) / s[0])
 
 
+def cosine(a: Array, b: Array) -> float:
+    return float(np.sum((a / norm(a)) * (b / norm(b))))
+
+
+def increments(path: list[Array]) -> list[Array]:
+    """What lies between W0 and the first of some updates, and between each and the next."""
+    return [after - before for before, after in zip([np.zeros_like(path[0]), *path], path, strict=False)]
+
+
+def efficiency(path: list[Array]) -> float:
+    return norm(path[-1]) / sum(norm(step) for step in increments(path))
+
+
+def rank_one_share(path: list[Array]) -> float:
+    """By the singular values of all updates side by side."""
+    s = spectrum(np.stack([d.ravel() / norm(path[-1]) for d in path])).s
+    return float(s[0] ** 2 / np.sum(s**2))
+
+
+def r_squared(path: list[Array], steps: tuple[int, ...]) -> float:
+    """Of a least-squares line through zero for each entry, by what it leaves."""
+    updates, tau = np.stack([d.ravel() / norm(path[-1]) for d in path]), np.array(steps, dtype=float)
+    slopes = np.linalg.lstsq(tau[:, None], updates, rcond=None)[0]
+    return 1 - float(np.sum((updates - tau[:, None] * slopes) ** 2) / np.sum(updates**2))
+
+
 class Weight(NamedTuple):
     """One weight as every metric sees it: W0, W_t, another checkpoint (or the reference), and the spacing of the
     format of W_t at each entry."""
@@ -225,6 +251,11 @@ class Weight(NamedTuple):
     @property
     def e(self) -> Array:
         return self.exact[1] if self.exact else self.other - self.w0
+
+    @property
+    def path(self) -> list[Array]:
+        """W0 to the other checkpoint to this one."""
+        return [self.e, self.d]
 
 
 Figure = Callable[[Weight, int], float | dict[str, float]]
@@ -250,6 +281,13 @@ FIGURES: dict[str, Figure] = {
     "subspace_alignment": lambda w, k: alignment(w.d, w.e, k),
     "subspace_energy": lambda w, k: channel_energy(w.d, w.e, k),
     "reference_alignment": lambda w, k: alignment(w.d, w.e, k),
+    "update_cosine": lambda w, _: cosine(w.d, w.e),
+    "increment_norm": lambda w, _: norm(w.d - w.e) / norm(w.w0),
+    "increment_cosine": lambda w, _: cosine(*increments(w.path)),
+    "path_efficiency": lambda w, _: efficiency(w.path),
+    "trajectory_rank": lambda w, _: rank_one_share(w.path),
+    "linearity": lambda w, _: r_squared(w.path, (1, 2)),
+    "decay_share": lambda w, _: cosine(w.d, w.w0),
 }
 """Every metric with its default parameters, but for k (or the rank of a mask)."""
 

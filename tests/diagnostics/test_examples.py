@@ -36,6 +36,15 @@ DIAGNOSTICS = {
         "rounding_share",
     ),
     "rotation": ("rotation_angles", "principal_energy"),
+    "trajectory": (
+        "update_cosine",
+        "increment_norm",
+        "increment_cosine",
+        "path_efficiency",
+        "trajectory_rank",
+        "linearity",
+        "decay_share",
+    ),
     "support": ("update_support", "update_sparsity", "mask_jaccard", "frozen_share"),
 }
 """The functions behind the metrics, by module."""

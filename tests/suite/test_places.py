@@ -97,7 +97,7 @@ def test_an_empty_span_is_unanswerable():
 def test_canonical_spellings_make_equal_requests():
     spellings = [{"progress": "20%"}, {"progress": "20.0 %"}, {"progress": 0.2}]
     assert {str(parse_place(raw).canonical) for raw in spellings} == {"{'progress': '20%'}"}
-    assert parse_place("previous", previous=True) == Place("previous")
+    assert parse_place("previous", others=("previous",)) == Place("previous")
 
 
 def test_ranks():

@@ -87,6 +87,6 @@ def _compared(metric: Metric, params: dict[str, object], source: Record, record:
     there, here = ([point.step for point in known.points].index(step) for known in (source, record))
     theirs = {source.points[i].step for i in partners(metric, params, source.points, there)}
     same = theirs == {record.points[i].step for i in partners(metric, params, record.points, here)}
-    if metric.against_reference:
+    if metric.needs_reference(params):
         same &= source.points[there].progress == record.points[here].progress
     return {*theirs} if same else {None}

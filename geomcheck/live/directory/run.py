@@ -156,7 +156,7 @@ def _missed(entry: SoFar, record: Record, missed: Sequence[Point]) -> str | None
         selected = entry.due.now.at.select(sorted((*record.points, *missed), key=lambda point: point.step))
     except Unanswerable:
         return None  # the verdict says so
-    compared = any(question.metric.across for question in entry.due.now.questions())
+    compared = any(question.metric.is_across(question.params) for question in entry.due.now.questions())
     gone = [point.name for point in missed if compared or point in selected]
     if not gone:
         return None
@@ -170,7 +170,7 @@ def _lost(entry: SoFar, record: Record) -> str | None:
     """Why a figure that is due is missing: a checkpoint was removed before it could be compared with another."""
     for question in entry.due.now.questions() if entry.due.now is not None else ():
         try:
-            points = question.settle(record).points if question.metric.across else ()
+            points = question.settle(record).points if question.metric.is_across(question.params) else ()
         except Unanswerable:
             continue  # the verdict says so
         measured: set[int] = set()

@@ -143,8 +143,7 @@ def _may_compare_later(metric: Metric, request: Request, points: Sequence[Point]
     """Whether a later figure of `request` may need the channel of the last of `points`."""
     if not metric.across:
         return False
-    newest, params = len(points) - 1, request.parameters()
-    places = [params[p.name] for p in metric.measured_parameters if p.kind == "checkpoint"]
+    newest, places = len(points) - 1, metric.places(request.parameters()).values()
     # With "previous", the next one is compared with this one; with one that is awaited, this one is with that.
     return any(at == "previous" or is_awaited(points, at) or locate(points, at, newest) == newest for at in places)
 

@@ -142,14 +142,18 @@ def _require_answerable(expectation: Expectation) -> None:
 
 def _require_possible(metric: Metric, request: Request, where: str) -> None:
     """Refuse a figure that needs weights which a training does not keep: those of the past, or of another run."""
-    if metric.against_reference:
+    params = request.parameters()
+    if metric.needs_reference(params):
         raise UsageError(
             f"{where}: {metric.name} needs the weights of a reference run, which a training does not read; check the "
             "saved checkpoints for it"
         )
-    params = request.parameters()
-    last = any(params[p.name] == "last" for p in metric.measured_parameters if p.kind == "checkpoint")
-    if metric.across and metric.trivial_at is None and last:
+    if metric.of_path:
+        raise UsageError(
+            f"{where}: {metric.name} needs the weights of other checkpoints again, and a training keeps none of them; "
+            "check the saved checkpoints for it"
+        )
+    if metric.across and metric.trivial_at is None and "last" in metric.places(params).values():
         raise UsageError(
             f"{where}: {metric.name} at the last checkpoint's channel needs the weights of every earlier checkpoint "
             "again, and a training keeps their channels only; compare with `first` or `previous`, or check the saved "

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from geomcheck.diagnostics import Metric, Registry
+from geomcheck.diagnostics import Registry
 from geomcheck.errors import RecordError, RunError, Undefined
 from geomcheck.measurement.cache.cache import Cache
 from geomcheck.measurement.cache.identity import code, identity
@@ -285,8 +285,9 @@ class Recall:
 
     def _scope(self, request: Request) -> str:
         """What the figures of a request depend on: a key of what `_keys` gives."""
-        metric: Metric = self._metrics[request.metric]
-        return ("across" if metric.across else "local") + (" reference" if metric.against_reference else "")
+        metric, params = self._metrics[request.metric], request.parameters()
+        scope = "across" if metric.is_across(params) else "local"
+        return f"{scope} reference" if metric.needs_reference(params) else scope
 
     def _label(self, request: Request) -> str:
         """What is requested, and how it is computed."""

@@ -124,10 +124,9 @@ class Bands(FigureCondition):
         return next((f"at {place.text}, {slack}" for place, slack in sentences if slack), None)
 
     def contradictions(self, at: At, metric: Metric, params: Mapping[str, Any]) -> Iterable[Refusal]:
-        if metric.trivial_at is None:
-            return
-        other = parse_place(params[metric.trivial_at], previous=True)
-        if other in self.bands:
+        place = metric.places(params).get(metric.trivial_at or "")
+        other = None if place is None else parse_place(place, others=("previous",))
+        if other is not None and other in self.bands:
             yield Refusal(
                 f"{metric.name} at {other.text} with `{metric.trivial_at}: {other.text}` compares a checkpoint with "
                 "itself; remove its band",

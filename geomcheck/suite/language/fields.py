@@ -139,7 +139,7 @@ def place_objects(**further: Schema) -> list[Schema]:
 
 def place_schema(*others: str) -> Schema:
     """The schema of one checkpoint: ``first``, ``last``, a step, a progress, or one of `others`."""
-    words = {word: PLACES[word] for word in ("all", "first", "last", "previous") if word in ("first", "last", *others)}
+    words = {word: about for word, about in PLACES.items() if word in ("first", "last", *others)}
     return {"anyOf": [word_schema(words), *place_objects()], "examples": ["last", {"progress": "20%"}]}
 
 

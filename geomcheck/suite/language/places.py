@@ -18,6 +18,7 @@ PLACES = {
     "first": "The earliest checkpoint of the run.",
     "last": "The latest checkpoint of the run.",
     "previous": "The checkpoint before the one that is looked at.",
+    "reference": "The reference run at matching progress.",
 }
 """The words for checkpoints, with their meanings."""
 
@@ -27,6 +28,7 @@ _SAME = {
     "first": ("start", "begin", "beginning", "initial", "earliest", "0"),
     "last": ("end", "final", "latest", "newest", "finish", "-1", "best"),
     "previous": ("prev", "before"),
+    "reference": ("ref", "good", "good_run"),
     "all": ("every", "each", "any", "always", "*", "everywhere"),
 }
 """Other words for the words for checkpoints."""
@@ -39,7 +41,8 @@ _IN_SPAN = {"from": "{{from: {}, ...}}", "to": "{{..., to: {}}}"}
 class Place:
     """One checkpoint: the ``first``, the ``last``, a step, or the one nearest a progress.
 
-    `word` is ``previous`` only in metric parameters: the checkpoint before the one that is looked at.
+    `word` is ``previous`` or ``reference`` only in metric parameters: the checkpoint before the one that is looked at,
+    or the reference run's at matching progress.
     """
 
     word: str | None = None
@@ -210,13 +213,14 @@ FIRST, LAST, PREVIOUS = Place("first"), Place("last"), Place("previous")
 ALL = At(FIRST, LAST)
 
 
-def parse_place(raw: Any, *, previous: bool = False, allowed: str = _ALLOWED, form: str = "{}") -> Place:
-    """Read ``first``, ``last``, ``{step: N}`` or ``{progress: P%}``, and ``previous`` where it makes sense.
+def parse_place(raw: Any, *, others: Sequence[str] = (), allowed: str = _ALLOWED, form: str = "{}") -> Place:
+    """Read ``first``, ``last``, ``{step: N}`` or ``{progress: P%}``, and `others`, words that only parameters know.
 
     Raises Refusal, which quotes `allowed`, and in `form` what may have been meant.
     """
-    words = ("first", "last", "previous") if previous else ("first", "last")
-    allowed += " or `previous`" if previous else ""
+    words = ("first", "last", *others)
+    *some, final = [f"`{word}`" for word in others] or [""]
+    allowed += f"{''.join(f', {word}' for word in some)} or {final}" if final else ""
     if isinstance(raw, str):
         if raw in words:
             return Place(raw)

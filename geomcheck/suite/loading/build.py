@@ -254,9 +254,15 @@ def _contradictions(statement: MetricStatement, metric: Metric, params: Mapping[
             "or `cast: none`",
             path=("eta",),
         )
-    if metric.trivial_at is None or not statement.at.single:
+    here = statement.at.start
+    if metric.least > 1 and statement.at.single and here == FIRST:
+        yield Refusal(
+            f"{metric.name} at first {metric.why_trivial}; judge a later checkpoint, such as `at: last`", path=("at",)
+        )
+    place = metric.places(params).get(metric.trivial_at or "")
+    if place is None or not statement.at.single:
         return
-    other, here = parse_place(params[metric.trivial_at], previous=True), statement.at.start
+    other = parse_place(place, others=("previous",))
     pair = f"{metric.name} at {here.text} with `{metric.trivial_at}: {other.text}`"
     if other == PREVIOUS and here == FIRST:
         yield Refusal(f"{pair} has nothing to compare with; judge a later checkpoint, such as `at: last`", path=("at",))

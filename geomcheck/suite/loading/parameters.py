@@ -70,7 +70,8 @@ def _reader(parameter: Parameter) -> tuple[Callable[[Any], Any], dict[str, Any]]
             meanings = {choice: _CHOICES.get(choice, parameter.about) for choice in parameter.choices}
             return lambda raw: word(raw, parameter.choices), word_schema(meanings)
         case "checkpoint":
-            return lambda raw: parse_place(raw, previous=True).canonical, place_schema("previous")
+            others = ("previous", *parameter.choices)
+            return lambda raw: parse_place(raw, others=others).canonical, place_schema(*others)
         case "integer":
             return lambda raw: _bounded(_integer(raw), parameter), _range_schema("integer", parameter)
         case _:
