@@ -1,0 +1,207 @@
+"""Runs and models at a URL: a private directory with the names that are there stands for one.
+
+Its files are empty. One that is read whole (a config, an index, a Trainer's state) comes when it is asked for, of the size
+that its reader allows; of a safetensors file only the header and the tensors that are asked for, by ranges. What reads a
+file in any other way finds it empty, and fails.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import RLock
+from urllib.parse import urlsplit
+
+from geomcheck.checkpoints.storage import Gone, Properties, Storage, StorageError
+from geomcheck.errors import NoCheckpoint, RunError, UsageError
+from geomcheck.urls import is_url, stand_for
+
+MAX_ENTRIES, MAX_DEPTH = 100_000, 8
+"""Most files and directories of one run, and how far below it they are looked for."""
+
+MAX_HEADER_BYTES = 100_000_000
+"""Longest header that the safetensors library takes."""
+
+_LENGTH_BYTES = 8
+
+_FILES: dict[Path, RemoteFile] = {}
+_LOCK = RLock()
+
+
+def located(path: str | Path) -> Path:
+    """Where `path` is read on this machine: the path itself, or a directory that stands for the URL, with what is there
+    now. A URL always has the same directory. Raises UsageError where the URL cannot be a run's; RunError where what is
+    there cannot be listed."""
+    if not is_url(path):
+        return Path(path)
+    url = str(path)
+    if urlsplit(url).scheme.lower() in ("file", "local"):
+        from fsspec.implementations.local import LocalFileSystem
+
+        return Path(LocalFileSystem._strip_protocol(url))
+    try:
+        storage = Storage(url)
+        directory = _directory(storage, url)
+        with _LOCK:
+            _mirror(storage, directory, url)
+    except Gone as error:
+        raise NoCheckpoint(f"{url}: {error}") from error
+    except (StorageError, OSError) as error:  # two names may be one on this disk, or too long for it
+        raise RunError(f"{url}: {error}") from error
+    return directory
+
+
+def remote_file(path: Path) -> RemoteFile | None:
+    """What `path` stands for; None where it is a file of this machine."""
+    return _FILES.get(path) if _FILES else None
+
+
+def fetch_whole(path: Path, max_bytes: int) -> None:
+    """Fetch a file that is to be read whole, if it lies at a URL and is not here yet. Raises RunError where it is larger
+    than `max_bytes`, or cannot be had."""
+    file = remote_file(path)
+    if file is not None:
+        with _LOCK:
+            file.fetch(max_bytes)
+
+
+class RemoteFile:
+    """A file at a URL, which `place` stands for."""
+
+    def __init__(self, storage: Storage, path: str, place: Path) -> None:
+        self.place = place
+        self._storage, self._path = storage, path
+        self._fetched = False
+
+    def properties(self) -> Properties:
+        """What the server says of it now. Raises RunError."""
+        try:
+            return self._storage.properties(self._path)
+        except StorageError as error:
+            raise RunError(f"{self.place}: {error}") from error
+
+    def fill(self, view: memoryview, offset: int) -> None:
+        """Read ``len(view)`` bytes from `offset` on. Raises RunError."""
+        try:
+            self._storage.fill(view, self._path, offset)
+        except StorageError as error:
+            raise RunError(f"{self.place}: cannot be read: {error}") from error
+
+    def require(self, known: Properties) -> None:
+        """Raise RunError where the file is another than the one that had these properties."""
+        if not self._storage.commit and self.properties() != known:
+            raise RunError(f"{self.place}: changed since it was opened; is the run still being written?")
+
+    def fetch(self, max_bytes: int) -> None:
+        """Let `place` hold the content. Raises RunError."""
+        if not self._fetched:
+            self.copy_to(self.place, max_bytes)
+            self._fetched = True
+
+    def copy_to(self, target: Path, max_bytes: int | None = None) -> None:
+        """Copy it whole to `target`, part by part. Raises RunError where it is larger than `max_bytes`, or changes."""
+        known = self.properties()
+        if max_bytes is not None and known.nbytes > max_bytes:
+            raise RunError(f"{self.place}: {known.nbytes} bytes, more than the {max_bytes} that such a file can need")
+        part = memoryview(bytearray(min(known.nbytes, 2**24)))
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".geomcheck-", delete=False) as file:
+            try:
+                for offset in range(0, known.nbytes, 2**24):
+                    piece = part[: known.nbytes - offset]
+                    self.fill(piece, offset)
+                    file.write(piece)
+                self.require(known)
+                file.close()
+                os.replace(file.name, target)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+
+    @contextmanager
+    def with_header(self, known: Properties) -> Iterator[Path]:
+        """A file of this machine with the header of the safetensors file, and nothing but a hole after it: good for
+        judging the header alone. Raises RunError; OSError where it cannot be written."""
+        start = bytearray(_LENGTH_BYTES)
+        if known.nbytes < _LENGTH_BYTES:
+            raise RunError(f"{self.place}: truncated or not a safetensors file ({known.nbytes} bytes)")
+        self.fill(memoryview(start), 0)
+        length = int.from_bytes(start, "little")
+        if length > min(MAX_HEADER_BYTES, known.nbytes - _LENGTH_BYTES):
+            raise RunError(f"{self.place}: truncated or not a safetensors file (a header of {length} bytes)")
+        header = bytearray(length)
+        self.fill(memoryview(header), _LENGTH_BYTES)
+        self.require(known)
+        with tempfile.NamedTemporaryFile(dir=_root(), prefix="header-") as file:
+            file.write(start + header)
+            file.truncate(known.nbytes)
+            file.flush()
+            yield Path(file.name)
+
+
+@cache
+def _root() -> Path:
+    """A private directory of this process, removed at its end."""
+    root = Path(tempfile.mkdtemp(prefix="geomcheck-")).resolve()
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
+
+
+def _directory(storage: Storage, url: str) -> Path:
+    """The directory that stands for a URL. Those of URLs below one another lie below one another, so that W0 in a run is
+    known to be in it. Raises UsageError where the URL is none of a directory."""
+    base = _root() / storage.scheme
+    below = storage.path if storage.commit else url.partition("://")[2].strip("/")
+    parts = [part for part in below.split("/") if part]
+    if not parts or any(part in (".", "..") or not part.isprintable() or len(part.encode()) > 255 for part in parts):
+        raise UsageError(f"{url}: names no directory")
+    if storage.commit:  # ORG/NAME@COMMIT: a run is called as its repository is
+        at = next(index for index, part in enumerate(parts) if part.endswith(f"@{storage.commit}"))
+        name = parts[at].removesuffix(f"@{storage.commit}")
+        repository = base.joinpath(*parts[:at], storage.commit, name)
+        stand_for(repository, f"hf://{'/'.join(parts[: at + 1])}")
+        return repository.joinpath(*parts[at + 1 :])
+    stand_for(base, f"{storage.scheme}:/")
+    return base.joinpath(*parts)
+
+
+def _mirror(storage: Storage, directory: Path, url: str) -> None:
+    """Let `directory` have the names that are at the URL now. Raises StorageError; NoCheckpoint where there are none."""
+    found = list(_tree(storage, storage.path, directory))
+    if not found:
+        raise NoCheckpoint(f"{url}: is no directory that can be listed, or an empty one")
+    for place in [place for place in _FILES if place.is_relative_to(directory)]:
+        del _FILES[place]
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    for place, path in found:
+        if path is None:
+            place.mkdir(exist_ok=True)
+        else:
+            place.touch(exist_ok=False)
+            _FILES[place] = RemoteFile(storage, path, place)
+
+
+def _tree(storage: Storage, path: str, directory: Path) -> Iterator[tuple[Path, str | None]]:
+    """Everything below a directory: its place, and for a file how the file system calls it; above before below."""
+    waiting, count = [(path, directory, 1)], 0
+    while waiting:
+        above, place, depth = waiting.pop()
+        names: dict[str, bool] = {}
+        for entry in storage.list(above):
+            count += 1
+            if count > MAX_ENTRIES:
+                raise StorageError(f"more than {MAX_ENTRIES} files and directories; name one run")
+            if entry.name in names:
+                if names[entry.name] == entry.is_directory:
+                    continue
+                raise StorageError(f"holds {entry.name} as a file and as a directory, which no disk can")
+            names[entry.name] = entry.is_directory
+            yield place / entry.name, None if entry.is_directory else entry.path
+            if entry.is_directory and depth < MAX_DEPTH:
+                waiting.append((entry.path, place / entry.name, depth + 1))
