@@ -11,8 +11,8 @@ MAX_MESSAGE = 3000
 
 
 class GeomcheckError(Exception):
-    """Base of every error that geomcheck raises on purpose. A message that is too long loses its middle; it names URLs, and
-    no directory that stands for one."""
+    """Base of every error that geomcheck raises on purpose. A message that is too long loses its middle; it names URLs,
+    and no directory that stands for one."""
 
     def __init__(self, message: str) -> None:
         super().__init__(bounded(named(message)))

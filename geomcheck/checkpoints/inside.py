@@ -1,7 +1,7 @@
 """Open only files that a run may be trusted with: regular ones inside its directory, of a sensible size.
 
-Nothing is mapped: if a mapped file is truncated, reading it kills the process (SIGBUS). What lies at a URL is fetched: a file
-of bounded size whole, of others the bytes that are read.
+Nothing is mapped: if a mapped file is truncated, reading it kills the process (SIGBUS). What lies at a URL is fetched:
+a file of bounded size whole, of others the bytes that are read.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class OpenedFile:
         """Where it lies on this machine. Raises RunError where it does not."""
         if self._remote:
             raise RunError(
-                f"{self.path}: only safetensors files are read from a URL, by ranges; let a local copy be made and kept "
-                "with --geom-download (or --download), or save the model as safetensors"
+                f"{self.path}: only safetensors files are read from a URL, by ranges; let a local copy be made and "
+                "kept with --geom-download, of a command --download, or save the model as safetensors"
             )
         return self._resolved
 
@@ -121,8 +121,8 @@ class OpenedFile:
 
     @contextmanager
     def headed(self) -> Iterator[Path]:
-        """A file of this machine of the same size, with the header of the safetensors file that it is, if no more. Raises
-        RunError, OSError."""
+        """A file of this machine of the same size, with the header of the safetensors file that it is, if no more.
+        Raises RunError, OSError."""
         if self._remote and self._known:
             with self._remote.with_header(self._known) as path:
                 yield path
@@ -130,8 +130,8 @@ class OpenedFile:
             yield self.path
 
     def read(self, offset: int, nbytes: int) -> Tensor:
-        """`nbytes` bytes as `read_bytes` has them, all of the file as it was opened. Raises RunError; OSError, ValueError
-        and RuntimeError as reading does."""
+        """`nbytes` bytes as `read_bytes` has them, all of the file as it was opened. Raises RunError; OSError,
+        ValueError and RuntimeError as reading does."""
         if self._remote:
             content = torch.empty(nbytes, dtype=torch.uint8)
             self._remote.fill(content.numpy().data, offset)

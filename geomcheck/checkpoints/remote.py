@@ -1,18 +1,21 @@
 """Runs and models at a URL: a private directory with the names that are there stands for one.
 
-Its files are empty. One that is read whole (a config, an index, a Trainer's state) comes when it is asked for, of the size
-that its reader allows; of a safetensors file only the header and the tensors that are asked for, by ranges. What reads a
-file in any other way finds it empty, and fails.
+Its files are empty. One that is read whole (a config, an index, a Trainer's state) comes when it is asked for, of the
+size that its reader allows; of a safetensors file only the header and the tensors that are asked for, by ranges. What
+reads a file in any other way finds it empty, and fails.
 """
 
 from __future__ import annotations
 
 import atexit
+import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from threading import RLock
@@ -20,6 +23,7 @@ from urllib.parse import urlsplit
 
 from geomcheck.checkpoints.storage import Gone, Properties, Storage, StorageError
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
+from geomcheck.files import replacing
 from geomcheck.urls import is_url, stand_for
 
 MAX_ENTRIES, MAX_DEPTH = 100_000, 8
@@ -28,7 +32,14 @@ MAX_ENTRIES, MAX_DEPTH = 100_000, 8
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that the safetensors library takes."""
 
+COPIED = ".geomcheck-copied.json"
+"""What a local copy was made of: (size, mark) by name."""
+
+_STATES = re.compile(r"(?:optim|optimizer|scheduler|rng_state|random_states|scaler)[^/]*")
+"""What a checkpoint holds beside weights, twice their size and more: it is not copied."""
+
 _LENGTH_BYTES = 8
+_COPIES: ContextVar[Path | None] = ContextVar("copies", default=None)
 
 _FILES: dict[Path, RemoteFile] = {}
 _LOCK = RLock()
@@ -36,8 +47,8 @@ _LOCK = RLock()
 
 def located(path: str | Path) -> Path:
     """Where `path` is read on this machine: the path itself, or a directory that stands for the URL, with what is there
-    now. A URL always has the same directory. Raises UsageError where the URL cannot be a run's; RunError where what is
-    there cannot be listed."""
+    now; a local copy of it inside `copying`. A URL always has the same directory. Raises UsageError where the URL can
+    be no run's; NoCheckpoint where there is nothing; RunError where it cannot be read."""
     if not is_url(path):
         return Path(path)
     url = str(path)
@@ -50,11 +61,25 @@ def located(path: str | Path) -> Path:
         directory = _directory(storage, url)
         with _LOCK:
             _mirror(storage, directory, url)
+        copies = _COPIES.get()
+        if copies is not None:
+            return _copied(directory, copies / directory.relative_to(_root()))
     except Gone as error:
         raise NoCheckpoint(f"{url}: {error}") from error
     except (StorageError, OSError) as error:  # two names may be one on this disk, or too long for it
         raise RunError(f"{url}: {error}") from error
     return directory
+
+
+@contextmanager
+def copying(directory: Path | None) -> Iterator[None]:
+    """Let what `located` is asked for be copied into `directory`, below which it lies as in its URL, and stay there;
+    None copies nothing."""
+    token = _COPIES.set(directory)
+    try:
+        yield
+    finally:
+        _COPIES.reset(token)
 
 
 def remote_file(path: Path) -> RemoteFile | None:
@@ -63,8 +88,8 @@ def remote_file(path: Path) -> RemoteFile | None:
 
 
 def fetch_whole(path: Path, max_bytes: int) -> None:
-    """Fetch a file that is to be read whole, if it lies at a URL and is not here yet. Raises RunError where it is larger
-    than `max_bytes`, or cannot be had."""
+    """Fetch a file that is to be read whole, if it lies at a URL and is not here yet. Raises RunError where it is
+    larger than `max_bytes`, or cannot be had."""
     file = remote_file(path)
     if file is not None:
         with _LOCK:
@@ -153,8 +178,8 @@ def _root() -> Path:
 
 
 def _directory(storage: Storage, url: str) -> Path:
-    """The directory that stands for a URL. Those of URLs below one another lie below one another, so that W0 in a run is
-    known to be in it. Raises UsageError where the URL is none of a directory."""
+    """The directory that stands for a URL. Those of URLs below one another lie below one another, so that W0 in a run
+    is known to be in it. Raises UsageError where the URL is none of a directory."""
     base = _root() / storage.scheme
     below = storage.path if storage.commit else url.partition("://")[2].strip("/")
     parts = [part for part in below.split("/") if part]
@@ -171,7 +196,7 @@ def _directory(storage: Storage, url: str) -> Path:
 
 
 def _mirror(storage: Storage, directory: Path, url: str) -> None:
-    """Let `directory` have the names that are at the URL now. Raises StorageError; NoCheckpoint where there are none."""
+    """Let `directory` have the names that are at the URL now. Raises StorageError; NoCheckpoint where there is none."""
     found = list(_tree(storage, storage.path, directory))
     if not found:
         raise NoCheckpoint(f"{url}: is no directory that can be listed, or an empty one")
@@ -185,6 +210,49 @@ def _mirror(storage: Storage, directory: Path, url: str) -> None:
         else:
             place.touch(exist_ok=False)
             _FILES[place] = RemoteFile(storage, path, place)
+
+
+def _copied(directory: Path, target: Path) -> Path:
+    """`target`, a copy of what `directory` stands for: of each file that another copy holds already under this size and
+    mark, that one; what is there no more is removed from it. Raises RunError, OSError."""
+    target.mkdir(parents=True, exist_ok=True)
+    list_of_copies = target / COPIED
+    known = _copies(list_of_copies)
+    files = {
+        str(place.relative_to(directory)): file
+        for place, file in sorted(_FILES.items())
+        if place.is_relative_to(directory) and not _STATES.fullmatch(place.name)
+    }
+    for gone in known.keys() - files.keys():
+        if not Path(gone).is_absolute() and ".." not in Path(gone).parts:
+            (target / gone).unlink(missing_ok=True)
+    for place in directory.rglob("*"):
+        if place.is_dir():
+            (target / place.relative_to(directory)).mkdir(exist_ok=True)
+    for name, file in files.items():
+        there, said = target / name, file.properties()
+        made_of = [said.nbytes, [list(pair) for pair in said.mark]]
+        same = said.mark and known.get(name) == made_of and there.is_file() and there.stat().st_size == said.nbytes
+        if not same:
+            file.copy_to(there)
+            known[name] = made_of
+            _note(list_of_copies, known)
+    _note(list_of_copies, {name: known[name] for name in files})
+    return target
+
+
+def _note(path: Path, copies: Mapping[str, object]) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(copies), encoding="utf-8")
+
+
+def _copies(path: Path) -> dict[str, object]:
+    """What a copy was made of; nothing where that is not known."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _tree(storage: Storage, path: str, directory: Path) -> Iterator[tuple[Path, str | None]]:

@@ -1,7 +1,7 @@
 """What lies at a URL, through fsspec: lists of names, properties of files, and ranges of bytes.
 
-Each request has a deadline and is tried a few times. What a server says is not trusted: no name leads out of the directory
-that was asked for, no answer is longer or shorter than what was asked for.
+Each request has a deadline and is tried a few times. What a server says is not trusted: no name leads out of the
+directory that was asked for, no answer is longer or shorter than what was asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -84,10 +85,11 @@ class Storage:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.scheme = parts.scheme.lower()
-        if ":" in parts.netloc.rpartition("@")[0] or (self.scheme in ("http", "https") and (parts.query or parts.fragment)):
+        user, _, host = parts.netloc.rpartition("@")
+        if ":" in user or (self.scheme in ("http", "https") and (user or parts.query or parts.fragment)):
             raise UsageError(
-                f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: given with a password or a query, which "
-                "would be written into reports; leave it out, and give credentials where the library of such URLs looks"
+                f"{parts.scheme}://{host}{parts.path}: given with a user, password or query, which would be written into "
+                "reports; leave it out, and give credentials where the library of such URLs looks for them"
             )
         try:
             from fsspec.core import url_to_fs
@@ -95,7 +97,9 @@ class Storage:
             self._fs, path = url_to_fs(url)
         except ImportError as error:
             extra = "hub" if self.scheme == "hf" else "remote"
-            raise UsageError(f"{url}: {error}; pip install 'geomcheck[{extra}]', or the library of such URLs") from error
+            raise UsageError(
+                f"{url}: {error}; pip install 'geomcheck[{extra}]', or the library of such URLs"
+            ) from error
         except ValueError as error:
             raise UsageError(f"{url}: {error}") from error
         self.commit = ""
@@ -130,7 +134,7 @@ class Storage:
         for start in range(0, len(view), CHUNK):
             part = view[start : start + CHUNK]
             first = offset + start
-            part[:] = tried(lambda first=first, end=first + len(part): self._range(path, first, end))
+            part[:] = tried(partial(self._range, path, first, first + len(part)))
 
     def _range(self, path: str, start: int, end: int) -> bytes | bytearray:
         from fsspec.asyn import AsyncFileSystem, sync
@@ -175,8 +179,8 @@ async def _http_range(fs: Any, url: str, start: int, end: int) -> bytearray:
         whole = answer.status == 200 and start == 0 and answer.headers.get("Content-Length") == str(end)
         if not whole and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-{end - 1}/"):
             raise NotImplementedError(
-                f"the server does not give the range of bytes that was asked for ({answer.status} {answer.reason}); copy "
-                "the run to this machine by other means"
+                f"the server does not give the range of bytes that was asked for ({answer.status} {answer.reason}); "
+                "copy the run to this machine by other means"
             )
         content = bytearray()
         async for piece in answer.content.iter_chunked(2**20):

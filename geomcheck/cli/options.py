@@ -27,7 +27,7 @@ WEIGHTS = Option(
     default="linear",
     help="attention, mlp, linear or all; or globs over names, with commas between, ! before those to leave out",
 )
-MEASURING = ("base", "workers", "device", "cache", "cache-size", "incomplete", "dequantize", QUIET)
+MEASURING = ("base", "download", "workers", "device", "cache", "cache-size", "incomplete", "dequantize", QUIET)
 """What every command takes that measures runs."""
 
 

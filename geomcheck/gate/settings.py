@@ -10,6 +10,7 @@ from pkgutil import resolve_name
 import pytest
 
 from geomcheck.checkpoints import Incomplete
+from geomcheck.checkpoints.remote import copying
 from geomcheck.errors import GeomcheckError, NoBaseline, UsageError
 from geomcheck.gate.candidates import Candidate
 from geomcheck.gate.session import Gate
@@ -31,12 +32,14 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
     resources, incomplete = values.resources(), values.incomplete
     values.of("missing-checkpoints")  # items ask for it, once everything was measured
     missing = _missing_baseline(values)
-    reference = _reference(given.geom_reference, incomplete) if given.geom_reference and not missing else None
+    with copying(values.copies()):
+        reference = _reference(given.geom_reference, incomplete) if given.geom_reference and not missing else None
+        subjects, base = open_subjects(given.geom_run, incomplete=incomplete), values.base()
     outputs = [declared.output for declared in OPTIONS if declared.output and getattr(given, declared.key)]
     gate = Gate(
-        open_subjects(given.geom_run, incomplete=incomplete),
+        subjects,
         candidates,
-        base=values.base(),
+        base=base,
         reference=reference,
         missing_baseline=missing,
         also=[resolve_name(output.also) for output in outputs if output.also],

@@ -1,4 +1,4 @@
-"""What is checked: runs on disk and record files, each under a name that is its own."""
+"""What is checked: runs, on disk or at a URL, and record files, each under a name that is its own."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from geomcheck.record.parquet import SUFFIX
 
 @dataclass(frozen=True)
 class GivenRun:
-    """A run on disk or a record, with the path as it was given and a name that is unique in the session."""
+    """A run or a record, with the path or URL as it was given and a name that is unique in the session."""
 
     name: str
     path: str
     run: Run | None = None
     record: Record | None = None
+
+    @property
+    def place(self) -> Path:
+        """Where it lies on this machine, or what stands for it here."""
+        return self.run.path if self.run else Path(self.path)
 
     @property
     def names(self) -> tuple[str, ...]:

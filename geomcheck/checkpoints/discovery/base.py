@@ -35,8 +35,8 @@ def open_base(path: str | Path, how: str) -> BaseWeights:
     """Open W0.
 
     Args:
-        path: a model directory, one checkpoint, the URL of one, or a Hub id (``org/name@revision``), which is taken from
-            the local cache or else downloaded. A directory goes before a Hub id of the same name.
+        path: a model directory, one checkpoint, the URL of one, or a Hub id (``org/name@revision``), which is taken
+            from the local cache or else downloaded. A directory goes before a Hub id of the same name.
         how: which rule named it.
 
     Raises:
