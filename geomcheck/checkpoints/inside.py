@@ -143,7 +143,10 @@ class OpenedFile:
 
 
 def file_identity(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written to or replaced; empty where there is none."""
+    """What changes when a file is written to or replaced; empty where there is none. Of one at a URL, nothing: it is
+    asked for with each read."""
+    if remote_file(path) is not None:
+        return (-1,)
     try:
         stat = path.stat()
     except OSError:

@@ -87,6 +87,11 @@ def remote_file(path: Path) -> RemoteFile | None:
     return _FILES.get(path) if _FILES else None
 
 
+def is_remote(directory: Path) -> bool:
+    """Whether `directory` stands for a URL, or for a part of one."""
+    return bool(_FILES) and directory.is_relative_to(_root())
+
+
 def fetch_whole(path: Path, max_bytes: int) -> None:
     """Fetch a file that is to be read whole, if it lies at a URL and is not here yet. Raises RunError where it is
     larger than `max_bytes`, or cannot be had."""
