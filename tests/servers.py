@@ -1,4 +1,4 @@
-"""Servers on this machine that give out a directory: plain HTTP with ranges, and as much of the Hub's API as is asked for."""
+"""Servers on this machine that give out a directory: plain HTTP with ranges, and of the Hub's API what is asked for."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Served:
         links: further links on each page.
         sent: bytes of content by path.
         most: the largest of its answers, in bytes.
+        asked: how many requests came.
     """
 
     root: Path
@@ -51,7 +52,7 @@ class Served:
 
 @contextmanager
 def serving(root: Path) -> Iterator[Served]:
-    """A server of `root` at ``url``; below ``/api/`` and at ``/ORG/NAME/resolve/`` it is the Hub with one repository."""
+    """A server of `root` at its ``url``; at ``/api/`` and ``/ORG/NAME/resolve/`` it is a Hub with one repository."""
     served = Served(root)
 
     class Handler(BaseHTTPRequestHandler):

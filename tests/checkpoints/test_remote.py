@@ -7,13 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 import geomcheck
-from geomcheck.checkpoints import find_base, open_base, open_run, storage
+from geomcheck.checkpoints import find_base, open_base, open_run, remote, storage
 from geomcheck.checkpoints.remote import copying
 from geomcheck.errors import GeomcheckError, NoCheckpoint, RunError, UsageError
 from geomcheck.inspection import inspect
@@ -204,9 +204,9 @@ class Hostile(Memory):
     """A file system whose lists hold more than a directory can."""
 
     protocol = "hostile"
-    store: dict[str, Any] = {}
-    pseudo_dirs = [""]
-    odd: list[dict[str, Any]] = []
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    odd: ClassVar[list[dict[str, Any]]] = []
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -244,7 +244,7 @@ def test_a_name_that_no_file_has_is_refused(hostile: list[dict[str, Any]], name:
 
 
 def test_a_list_without_end_is_refused(hostile: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geomcheck.checkpoints.remote.MAX_ENTRIES", 50)
+    monkeypatch.setattr(remote, "MAX_ENTRIES", 50)
     hostile += [{"name": f"/bucket/opd/x{number}", "type": "file"} for number in range(100)]
     with pytest.raises(RunError, match="hostile://bucket/opd: more than 50 files"):
         open_run("hostile://bucket/opd")
@@ -254,7 +254,7 @@ def test_a_list_without_end_is_refused(hostile: list[dict[str, Any]], monkeypatc
 
 
 def test_a_suite_opens_no_url(url: str, on_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "Storage", None)  # whoever contacts a server needs one
+    monkeypatch.setattr(remote, "Storage", None)  # whoever contacts a server needs one
     with pytest.raises(UsageError, match="is a URL, and no file opens one; give it with --geom-base"):
         find_base(open_run(on_disk), suite=url)
 
@@ -382,7 +382,7 @@ def test_a_changed_file_is_noticed_by_its_etag(server: Served, on_disk: Path) ->
 
 @pytest.fixture
 def hub(on_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A Hub with the repository ``org/tiny``, as ``hub_strategy="all_checkpoints"`` leaves it: the run and its model."""
+    """A Hub with the repository ``org/tiny``, as ``hub_strategy="all_checkpoints"`` leaves it: a run and its model."""
     constants = pytest.importorskip("huggingface_hub.constants")
     from huggingface_hub import HfFileSystem
 
