@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from geomcheck.checkpoints.storage import Gone, Properties, Storage, StorageError
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
 from geomcheck.files import replacing
+from geomcheck.own import require_no_links, status
 from geomcheck.urls import is_url, stand_for
 
 MAX_ENTRIES, MAX_DEPTH = 100_000, 8
@@ -63,7 +64,7 @@ def located(path: str | Path) -> Path:
             _mirror(storage, directory, url)
         copies = _COPIES.get()
         if copies is not None:
-            return _copied(directory, copies / directory.relative_to(_root()))
+            return _copied(directory, copies / directory.relative_to(_root()), below=copies)
     except Gone as error:
         raise NoCheckpoint(f"{url}: {error}") from error
     except (StorageError, OSError) as error:  # two names may be one on this disk, or too long for it
@@ -217,9 +218,10 @@ def _mirror(storage: Storage, directory: Path, url: str) -> None:
             _FILES[place] = RemoteFile(storage, path, place)
 
 
-def _copied(directory: Path, target: Path) -> Path:
-    """`target`, a copy of what `directory` stands for: of each file that another copy holds already under this size and
-    mark, that one; what is there no more is removed from it. Raises RunError, OSError."""
+def _copied(directory: Path, target: Path, *, below: Path) -> Path:
+    """`target`, a copy of what `directory` stands for: what it holds already under the same size and mark stays, what
+    is at the URL no more is removed. No link `below` a directory is followed. Raises RunError, OSError."""
+    require_no_links(target, below=below)
     target.mkdir(parents=True, exist_ok=True)
     list_of_copies = target / COPIED
     known = _copies(list_of_copies)
@@ -230,16 +232,18 @@ def _copied(directory: Path, target: Path) -> Path:
     }
     for gone in known.keys() - files.keys():
         if not Path(gone).is_absolute() and ".." not in Path(gone).parts:
-            (target / gone).unlink(missing_ok=True)
-    for place in directory.rglob("*"):
+            require_no_links((target / gone).parent, below=below)
+            if status(target / gone) is not None:
+                (target / gone).unlink()
+    for place in sorted(directory.rglob("*")):
         if place.is_dir():
+            require_no_links(target / place.relative_to(directory), below=below)
             (target / place.relative_to(directory)).mkdir(exist_ok=True)
     for name, file in files.items():
-        there, said = target / name, file.properties()
+        said, held = file.properties(), status(target / name)
         made_of = [said.nbytes, [list(pair) for pair in said.mark]]
-        same = said.mark and known.get(name) == made_of and there.is_file() and there.stat().st_size == said.nbytes
-        if not same:
-            file.copy_to(there)
+        if not said.mark or known.get(name) != made_of or held is None or held.st_size != said.nbytes:
+            file.copy_to(target / name)
             known[name] = made_of
             _note(list_of_copies, known)
     _note(list_of_copies, {name: known[name] for name in files})
@@ -252,7 +256,9 @@ def _note(path: Path, copies: Mapping[str, object]) -> None:
 
 
 def _copies(path: Path) -> dict[str, object]:
-    """What a copy was made of; nothing where that is not known."""
+    """What a copy was made of; nothing where that is not known. Raises OSError where that is no plain file."""
+    if status(path) is None:
+        return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

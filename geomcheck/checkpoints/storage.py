@@ -88,8 +88,8 @@ class Storage:
         user, _, host = parts.netloc.rpartition("@")
         if ":" in user or (self.scheme in ("http", "https") and (user or parts.query or parts.fragment)):
             raise UsageError(
-                f"{parts.scheme}://{host}{parts.path}: given with a user, password or query, which would be written into "
-                "reports; leave it out, and give credentials where the library of such URLs looks for them"
+                f"{parts.scheme}://{host}{parts.path}: given with a user, password or query, which would be written "
+                "into reports; leave it out, and give credentials where the library of such URLs looks for them"
             )
         try:
             from fsspec.core import url_to_fs

@@ -108,7 +108,7 @@ class Values:
 
     def copies(self) -> Path | None:
         """Where copies of what lies at URLs are kept; None where none are made. Raises UsageError where the cache, in
-        which they are by default, is off."""
+        which they are by default, is off or cannot be made."""
         asked, named = self._given(option("download")), self.of("cache")
         if asked is None:
             return None
@@ -118,7 +118,14 @@ class Values:
             raise UsageError(
                 f"{self.prefix}download: the cache, where copies are kept, is off; name a directory for them"
             )
-        return (cache_directory(self.config) if named is None else self._named_cache(named)) / "copies"
+        if named is not None:
+            return self._named_cache(named) / "copies"
+        try:
+            require_no_links(cache_directory(self.config), below=pytest_cache(self.config))
+            make_cache(self.config)
+        except (UsageError, OSError) as error:
+            raise UsageError(f"{self.prefix}download: {error}; name a directory for the copies") from error
+        return cache_directory(self.config) / "copies"
 
     def _named_cache(self, named: str) -> Path:
         if self._given(option("cache")):

@@ -46,8 +46,8 @@ def measure_record(
     Weights are independent: each worker takes one at a time, largest first, reads each of its tensors when it is
     needed and drops it when done. The figures depend neither on the workers nor on the cache. Metrics that only
     compare entries are measured of all weights first, and every other tensor is read, so that a run that cannot be
-    what it claims is refused before anything is factorized; at a URL each tensor is read once instead. Ctrl-C leaves what was measured in the cache, and the
-    exception with a note that says so.
+    what it claims is refused before anything is factorized; at a URL each tensor is read once instead. Ctrl-C leaves
+    what was measured in the cache, and the exception with a note that says so.
 
     Args:
         requests: per weight name, what to measure; `ALWAYS` is added.

@@ -292,6 +292,29 @@ def test_a_copy_is_kept_and_brought_up_to_date(url: str, on_disk: Path, tmp_path
     assert again == {"checkpoint-10", "checkpoint-20"}
 
 
+@pytest.mark.parametrize(
+    "link", ["memory", "memory/bucket/opd/checkpoint-10", "memory/bucket/opd/checkpoint-10/config.json"]
+)
+def test_a_link_among_copies_is_not_followed(url: str, tmp_path: Path, link: str) -> None:
+    copies, outside = tmp_path / "copies", tmp_path / "outside"
+    write_model(outside / "bucket" / "opd" / "checkpoint-10", base_weights())
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    (copies / link).parent.mkdir(parents=True)
+    (copies / link).symlink_to(outside)
+    known = {"checkpoint-10/model.safetensors": [1, []], "../../../../outside/bucket/opd/checkpoint-10/config.json": []}
+    if link != "memory":
+        (copies / "memory/bucket/opd" / remote.COPIED).write_text(json.dumps(known))
+    with copying(copies), pytest.raises(RunError, match="not followed; remove it"):
+        open_run(url)
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("of", [Path("s3://bucket/opd"), "s3:/bucket/opd"])
+def test_a_url_that_lost_a_slash_is_recognised(of: Path | str) -> None:
+    with pytest.raises(NoCheckpoint, match="does not exist; if that is a URL, give it as text: s3://..."):
+        open_run(of)
+
+
 # servers
 
 

@@ -20,7 +20,7 @@ from geomcheck.checkpoints.source import WeightSource
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
 from geomcheck.files import require_readable
-from geomcheck.urls import is_url
+from geomcheck.urls import cut_short, is_url
 
 MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/consolidated", "model")
 """Where weights may lie in a model directory that is no step directory."""
@@ -50,7 +50,7 @@ def open_base(path: str | Path, how: str) -> BaseWeights:
     if not directory.exists() and is_hub_id(str(path)):
         return BaseWeights(open_weights(fetched(str(path), how)), f"{how}: {path} of the Hugging Face Hub")
     if not directory.is_dir():
-        raise UsageError(f"W0: {directory} ({how}) is not a directory")
+        raise UsageError(f"W0: {directory} ({how}) is not a directory{cut_short(directory)}")
     return _open_directory(directory, how)
 
 

@@ -18,6 +18,7 @@ from geomcheck.checkpoints.scores import STATE, Account, Scores, TrainerState, a
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
 from geomcheck.files import require_readable
+from geomcheck.urls import cut_short
 
 Incomplete = Literal["skip", "error"]
 """What to do with incomplete checkpoints: leave them out with a note, or refuse the run."""
@@ -46,7 +47,7 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | 
     if not directory.is_dir():
         if directory.exists():
             raise UsageError(f"the run {directory} is a file, not a run directory")
-        raise NoCheckpoint(f"the run {directory} does not exist")
+        raise NoCheckpoint(f"the run {directory} does not exist{cut_short(directory)}")
     found = find_steps(directory)
     if found is not None:
         return _trajectory(directory, found, incomplete, steps)
