@@ -23,7 +23,8 @@ class Served:
     Attributes:
         root: the directory that it gives out.
         url: of that directory.
-        failing: how many of the next requests for content get the answer 503.
+        refusing: how many of the next requests get the answer 503.
+        failing: how many of the next requests for content do.
         cut: how many of them get half of it.
         seconds: how long each of them takes.
         ranges: whether it knows of ranges.
@@ -36,6 +37,7 @@ class Served:
 
     root: Path
     url: str = ""
+    refusing: int = 0
     failing: int = 0
     cut: int = 0
     seconds: float = 0.0
@@ -67,6 +69,9 @@ def serving(root: Path) -> Iterator[Served]:
         def do_GET(self) -> None:
             served.asked += 1
             path = unquote(urlsplit(self.path).path)
+            if served.refusing:
+                served.refusing -= 1
+                return self.answer(503, b"")
             if path.startswith("/api/"):
                 return self.api(path)
             parts = path.split("/")

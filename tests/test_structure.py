@@ -31,7 +31,7 @@ ROOMS = (
 """From the ground floor up; rooms of one floor do not know each other, but for what `WITHIN` lists. The package itself,
 which exports the public API, is the room without a name."""
 
-WITHIN = {("files", "errors"), ("own", "errors"), ("errors", "urls"), ("files", "urls")}
+WITHIN = {("files", "errors"), ("own", "errors"), ("errors", "urls")}
 
 
 def module_of(file: Path) -> str:

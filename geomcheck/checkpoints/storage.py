@@ -34,6 +34,9 @@ STRONG = ("ETag", "etag", "blob_id", "md5Hash", "Content-MD5", "generation", "co
 WEAK = ("LastModified", "Last-Modified", "last_modified", "mtime", "updated", "modified", "created", "modificationTime")
 """Properties that change when a file is written, by a clock."""
 
+_LATER = (408, 425, 429)
+"""Statuses below 500 that ask for another try."""
+
 _FINAL = (PermissionError, NotADirectoryError, IsADirectoryError, ImportError, NotImplementedError)
 
 
@@ -173,9 +176,7 @@ async def _http_range(fs: Any, url: str, start: int, end: int) -> bytearray:
     headers = {**fs.kwargs.get("headers", {}), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
     how = {**fs.kwargs, "headers": headers, "timeout": ClientTimeout(total=DEADLINE)}
     async with session.get(fs.encode_url(url), **how) as answer:
-        if answer.status in (401, 403):
-            raise PermissionError(f"the server answers {answer.status} {answer.reason}")
-        fs._raise_not_found_for_status(answer, url)
+        answer.raise_for_status()
         whole = answer.status == 200 and start == 0 and answer.headers.get("Content-Length") == str(end)
         if not whole and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-{end - 1}/"):
             raise NotImplementedError(
@@ -195,15 +196,29 @@ def tried(call: Callable[[], T]) -> T:
     for wait in (*WAITS, None):
         try:
             return _within(DEADLINE, call)
-        except FileNotFoundError as error:
-            raise Gone(f"is not there: {_reason(error)}") from error
-        except _FINAL as error:
-            raise StorageError(_reason(error)) from error
         except Exception as error:  # each library has its own
+            error = _meant(error)
+            if isinstance(error, FileNotFoundError) or _status(error) in (404, 410):
+                raise Gone(f"is not there: {_reason(error)}") from error
+            if isinstance(error, _FINAL) or (400 <= _status(error) < 500 and _status(error) not in _LATER):
+                raise StorageError(_reason(error)) from error
             if wait is None:
                 raise StorageError(f"{_reason(error)}, after {len(WAITS) + 1} tries") from error
             time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def _meant(error: Exception) -> Exception:
+    """What went wrong: fsspec takes any trouble of a web server for a file that is not there."""
+    cause = error.__cause__
+    of_web = isinstance(error, FileNotFoundError) and type(cause).__module__.startswith("aiohttp")
+    return cause if of_web and isinstance(cause, Exception) else error
+
+
+def _status(error: Exception) -> int:
+    """The status of the answer that an error is about; 0 where there was none."""
+    found = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return found if isinstance(found, int) else 0
 
 
 def _reason(error: Exception) -> str:

@@ -356,12 +356,26 @@ def test_what_was_measured_is_not_fetched_again(server: Served, on_disk: Path, t
     assert other.fingerprints["checkpoint-20"] != again.fingerprints["checkpoint-20"]
 
 
-@pytest.mark.parametrize("trouble", [{"failing": 2}, {"cut": 2}, {"failing": 1, "cut": 1}])
+@pytest.mark.parametrize("trouble", [{"refusing": 2}, {"failing": 2}, {"cut": 2}, {"failing": 1, "cut": 1}])
 def test_a_server_in_trouble_is_asked_again(server: Served, on_disk: Path, trouble: dict[str, int]) -> None:
-    source = open_run(f"{server.url}/opd").checkpoints[0].source
     vars(server).update(trouble)
+    source = open_run(f"{server.url}/opd").checkpoints[0].source
     for name in source.weights:
+        vars(server).update(trouble)
         assert torch.equal(source.read(name), open_run(on_disk).checkpoints[0].source.read(name))
+
+
+def test_a_file_that_cannot_be_asked_for_is_not_gone(server: Served) -> None:
+    source = open_run(f"{server.url}/opd").checkpoints[0].source
+    server.refusing = 10**6
+    with pytest.raises(RunError, match="model.safetensors: 503, .*after 3 tries"):
+        _ = source.weights
+
+
+def test_a_server_that_is_down() -> None:
+    pytest.importorskip("aiohttp")
+    with pytest.raises(RunError, match="http://127.0.0.1:9/opd: .*Cannot connect .*after 3 tries"):
+        open_run("http://127.0.0.1:9/opd")
 
 
 @pytest.mark.parametrize(
