@@ -30,6 +30,9 @@ from geomcheck.urls import is_url, stand_for
 MAX_ENTRIES, MAX_DEPTH = 100_000, 8
 """Most files and directories of one run, and how far below it they are looked for."""
 
+MAX_WHOLE_BYTES = 4 * 2**30
+"""Most bytes of all files of one run that are read whole."""
+
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that the safetensors library takes."""
 
@@ -53,6 +56,8 @@ def located(path: str | Path) -> Path:
     if not is_url(path):
         return Path(path)
     url = str(path)
+    if url.endswith(".parquet"):
+        raise UsageError(f"{url}: a record is read from this machine alone; copy it here")
     if urlsplit(url).scheme.lower() in ("file", "local"):
         from fsspec.implementations.local import LocalFileSystem
 
@@ -132,11 +137,13 @@ class RemoteFile:
     def fetch(self, max_bytes: int) -> None:
         """Let `place` hold the content. Raises RunError."""
         if not self._fetched:
-            self.copy_to(self.place, max_bytes)
+            left = MAX_WHOLE_BYTES - self._storage.fetched
+            self._storage.fetched += self.copy_to(self.place, min(max_bytes, left))
             self._fetched = True
 
-    def copy_to(self, target: Path, max_bytes: int | None = None) -> None:
-        """Copy it whole to `target`, part by part. Raises RunError where it is larger than `max_bytes`, or changes."""
+    def copy_to(self, target: Path, max_bytes: int | None = None) -> int:
+        """Copy it whole to `target`, part by part; returns its size. Raises RunError where it is larger than
+        `max_bytes`, or changes."""
         known = self.properties()
         if max_bytes is not None and known.nbytes > max_bytes:
             raise RunError(f"{self.place}: {known.nbytes} bytes, more than the {max_bytes} that such a file can need")
@@ -150,6 +157,7 @@ class RemoteFile:
                 self.require(known)
                 file.close()
                 os.replace(file.name, target)
+                return known.nbytes
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise

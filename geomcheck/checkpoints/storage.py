@@ -37,7 +37,7 @@ WEAK = ("LastModified", "Last-Modified", "last_modified", "mtime", "updated", "m
 _LATER = (408, 425, 429)
 """Statuses below 500 that ask for another try."""
 
-_FINAL = (PermissionError, NotADirectoryError, IsADirectoryError, ImportError, NotImplementedError)
+_FINAL = (PermissionError, NotADirectoryError, IsADirectoryError, ImportError, NotImplementedError, ValueError)
 
 
 class StorageError(Exception):
@@ -78,6 +78,7 @@ class Storage:
 
     Attributes:
         path: what the URL names, as the file system calls it.
+        fetched: bytes of files that were read whole, for whoever bounds them.
         commit: of the repository that is read, where it is one of the Hugging Face Hub: ``main`` may move meanwhile.
 
     Raises:
@@ -105,7 +106,7 @@ class Storage:
             ) from error
         except ValueError as error:
             raise UsageError(f"{url}: {error}") from error
-        self.commit = ""
+        self.commit, self.fetched = "", 0
         self.path = self._pinned(str(path)) if self.scheme == "hf" else str(path).rstrip("/")
 
     def list(self, path: str) -> Iterator[Entry]:

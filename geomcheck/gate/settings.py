@@ -19,6 +19,7 @@ from geomcheck.gate.values import Values
 from geomcheck.measurement import Cache
 from geomcheck.options import OPTIONS
 from geomcheck.record.parquet import SUFFIX
+from geomcheck.urls import is_url
 
 
 def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
@@ -55,7 +56,7 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
 def _missing_baseline(values: Values) -> str | None:
     """The record to compare with, where it is not there and the project says that it may not be. A run may not."""
     allowed, path = values.of("missing-baseline"), values.given.get("reference")
-    if path is None or Path(path).suffix != SUFFIX or Path(path).exists():
+    if path is None or is_url(path) or Path(path).suffix != SUFFIX or Path(path).exists():
         return None
     if allowed == "info":
         return str(path)

@@ -128,6 +128,7 @@ def test_nothing_there(url: str) -> None:
         ("https://host/opd?secret=1", "https://host/opd: given with"),
         ("sftp://user:secret@host/opd", "sftp://host/opd: given with"),
         ("memory://", "names no directory"),
+        ("memory://bucket/good.parquet", "a record is read from this machine alone"),
         ("memory://bucket/../opd", "names no directory"),
     ],
 )
@@ -184,6 +185,12 @@ def test_a_config_beyond_all_measure_is_not_fetched(url: str, monkeypatch: pytes
     with pytest.raises(RunError, match=f"{url}/checkpoint-20/config.json: 5242880 bytes, more than"):
         geomcheck.measure(url)
     assert "/bucket/opd/checkpoint-20/config.json" not in fetched
+
+
+def test_small_files_are_bounded_together(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MAX_WHOLE_BYTES", 100)  # more than one state, less than three
+    with pytest.raises(RunError, match="trainer_state.json: [0-9]+ bytes, more than the [0-9]+ that"):
+        open_run(url)
 
 
 def test_pickles_are_read_from_a_copy_alone(tmp_path: Path) -> None:

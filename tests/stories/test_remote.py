@@ -69,6 +69,13 @@ def test_a_url_is_a_reference_too(geom, url: str, write_suite) -> None:
     assert geom("--geom-reference=ckpts/opd", path=url).ret == 0
 
 
+def test_a_record_at_a_url_is_not_taken_for_a_missing_one(geom, write_suite) -> None:
+    write_suite(HEALTHY)
+    result = geom("--geom-reference=memory://bucket/good.parquet", "--geom-missing-baseline=info")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*memory://bucket/good.parquet: a record is read from this machine alone*"])
+
+
 def test_w0_by_the_ini_file(geom, url: str, write_suite, pytester: pytest.Pytester) -> None:
     write_suite(HEALTHY)
     Memory().mv(f"{url}/base", "/bucket/anchor", recursive=True)
