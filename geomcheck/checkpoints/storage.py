@@ -98,7 +98,7 @@ class Storage:
         try:
             from fsspec.core import url_to_fs
 
-            self._fs, path = url_to_fs(url)
+            self._fs, path = url_to_fs(f"{self.scheme}://{url.partition('://')[2]}")
         except ImportError as error:
             extra = "hub" if self.scheme == "hf" else "remote"
             raise UsageError(

@@ -86,6 +86,12 @@ def test_a_url_of_this_machine_is_its_path(on_disk: Path) -> None:
     assert open_run(f"file://{on_disk}").path == on_disk
 
 
+@pytest.mark.parametrize("other", ["MEMORY://bucket/opd", "memory://bucket/opd/", "memory:///bucket/opd"])
+def test_one_url_may_be_written_in_several_ways(url: str, other: str) -> None:
+    run = open_run(other)
+    assert (run.name, run.path) == ("opd", open_run(url).path)
+
+
 def test_w0_may_have_a_url_of_its_own(on_disk: Path, tmp_path: Path) -> None:
     put(on_disk / "base", "memory://models/anchor")
     shutil.rmtree(on_disk / "base")
