@@ -161,7 +161,8 @@ def test_a_file_that_changes_is_noticed(url: str, on_disk: Path) -> None:
 def test_a_run_that_grows_is_seen_when_it_is_opened_again(url: str, on_disk: Path) -> None:
     first = open_run(url)
     sources = Sources(first, find_base(first))
-    put(write_run(on_disk, base_weights(), {40: moved(base_weights(), 0.1, seed=40)}), url)
+    write_run(on_disk, base_weights(), {40: moved(base_weights(), 0.1, seed=40)})
+    put(on_disk / "checkpoint-40", f"{url}/checkpoint-40")
     assert [c.step for c in open_run(url).checkpoints] == [10, 20, 30, 40]
     assert first.checkpoints[0].source.read(min(SHAPES)).isfinite().all()
     sources.require_unchanged()
@@ -318,7 +319,7 @@ def test_a_link_among_copies_is_not_followed(url: str, tmp_path: Path, link: str
     gone = ["checkpoint-10/model.safetensors.old", "../../../../outside/config.json"]
     (outside / "model.safetensors.old").touch()
     if link != "memory":
-        (copies / "memory/bucket/opd" / remote.COPIED).write_text(json.dumps(dict.fromkeys(gone, [])))
+        (copies / "memory/bucket/opd" / remote.COPIED).write_text(json.dumps({name: [] for name in gone}))
     before = {path: path.is_file() and path.read_bytes() for path in outside.rglob("*")}
     with copying(copies), pytest.raises(RunError, match="not followed; remove it"):
         open_run(url)
