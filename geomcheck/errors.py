@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from geomcheck.urls import named
+
 MAX_MESSAGE = 3000
 """Longest message in characters: names in files may be long, and must not flood a log."""
 
 
 class GeomcheckError(Exception):
-    """Base of every error that geomcheck raises on purpose. A message that is too long loses its middle."""
+    """Base of every error that geomcheck raises on purpose. A message that is too long loses its middle; it names URLs,
+    and no directory that stands for one."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(bounded(message))
+        super().__init__(bounded(named(message)))
 
 
 class UsageError(GeomcheckError):

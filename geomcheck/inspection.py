@@ -25,6 +25,7 @@ from geomcheck.checkpoints import (
 from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.measurement import survey
 from geomcheck.record import Record, read_record
+from geomcheck.urls import named
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
 """Size of an entry by storage format; those of quantized formats have one byte or less."""
@@ -142,7 +143,7 @@ def inspect(
     """Look at a run directory or a record file, opening headers only.
 
     Args:
-        path: the run or record.
+        path: the run, its URL, or the record.
         base: W0, as for `geomcheck.measure`; without one, and where the run provides none, weights are not matched.
         incomplete: as for `geomcheck.measure`.
 
@@ -216,7 +217,7 @@ def _held(name: str, source: WeightSource, checkpoint: Checkpoint | None = None)
     stored = source.weights.values()
     step, progress = (checkpoint.step, checkpoint.progress) if checkpoint else (None, None)
     dtypes = dict(Counter(entry.dtype for entry in stored).most_common())
-    return Held(name, str(source.path), step, progress, source.layout, dtypes, sum(map(_bytes, stored)))
+    return Held(name, named(source.path), step, progress, source.layout, dtypes, sum(map(_bytes, stored)))
 
 
 def _bytes(stored: Stored) -> int:

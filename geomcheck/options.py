@@ -48,6 +48,7 @@ class Option:
         metavar: what stands for the value; by default PATH or the choices.
         path: the value may name a file or directory: ``~`` is expanded, and it is never empty.
         flag: it takes no value.
+        alone: what it means without a value, where that may be left out.
         repeatable: it may be given several times.
         choices: the values that it takes, where they are few.
         default: the value where neither the command line nor the ini file gives one.
@@ -63,6 +64,7 @@ class Option:
     metavar: str | None = None
     path: bool = False
     flag: bool = False
+    alone: str | None = None
     repeatable: bool = False
     choices: tuple[str, ...] = ()
     default: str | None = None
@@ -91,6 +93,12 @@ class Option:
         return "" if self.flag else self.metavar or "|".join(self.choices) or "PATH"
 
     @property
+    def usage(self) -> str:
+        """The option with its value, as it is written."""
+        value = "" if self.flag else f"={self.value}"
+        return f"{self.flagged}{f'[{value}]' if self.alone is not None else value}"
+
+    @property
     def about(self) -> str:
         """What it means, what holds where it is not given, and whether it may be given several times."""
         otherwise = self.otherwise or self.default
@@ -105,6 +113,8 @@ class Option:
             told |= {"choices": self.choices} if self.choices else {"metavar": self.value}
         if self.repeatable:
             told |= {"action": "append", "default": []}
+        if self.alone is not None:
+            told |= {"nargs": "?", "const": self.alone}
         if self.path:
             told["type"] = os.path.expanduser
         add(flag, **told | changes)
@@ -115,8 +125,9 @@ OPTIONS: list[Option] = [
         name="run",
         path=True,
         repeatable=True,
-        help="run to check: a directory of checkpoints, or a record file",
-        more="write it with `=`",
+        help="run to check: a directory of checkpoints, its URL (hf://org/name@revision/path, s3://, https://, any of "
+        "fsspec), or a record file",
+        more="write it with `=`; of a URL, headers and tensors are read by ranges",
     ),
     Option(
         name="suite",
@@ -132,7 +143,7 @@ OPTIONS: list[Option] = [
         name="base",
         path=True,
         ini=True,
-        help="where W0 comes from: a model directory, one checkpoint, or a Hub id (org/name@revision)",
+        help="where W0 comes from: a model directory, one checkpoint, the URL of one, or a Hub id (org/name@revision)",
         more='a Hub id needs `pip install "geomcheck[hub]"`; a path in the ini file counts from the rootdir',
     ),
     Option(
@@ -140,6 +151,16 @@ OPTIONS: list[Option] = [
         path=True,
         help="run or record that `like: reference` compares with",
         more="a run for `mask_jaccard`, which needs weights; also the free run of `functional_sufficiency`",
+    ),
+    Option(
+        name="download",
+        metavar="DIR",
+        path=True,
+        alone="on",
+        help="copy what lies at a URL to this machine, without optimizer states, and keep it there",
+        otherwise="nothing is copied",
+        more="without DIR into the directory of `--geom-cache`; what is there under the size and etag of before is not "
+        "fetched again",
     ),
     Option(
         name="incomplete",
@@ -268,13 +289,15 @@ def miswritten(arguments: list[str]) -> str | None:
     pytest looks for its rootdir among values that stand alone, and a run or an output may lie anywhere.
     """
     known = {declared.flagged: declared for declared in OPTIONS}
-    for argument, following in zip_longest(arguments, arguments[1:], fillvalue="PATH"):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, given, value = argument.partition("=")
         declared = known.get(flag)
         if declared is None:
             continue
+        if declared.alone is not None and not given and (not following or following.startswith("-")):
+            continue
         if declared.path and not given:
-            return f"write {argument}={following}, with `=`: a detached path would move pytest's rootdir"
+            return f"write {argument}={following or 'PATH'}, with `=`: a detached path would move pytest's rootdir"
         if given and not value:
             return f"{argument} is empty; is a variable not set?"
         if value == "-" and declared.output:

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "geomcheck"
 
 ROOMS = (
-    ("_version", "_text", "errors", "files", "own", "_compat", "_gc", "_lazy", "options"),
+    ("_version", "_text", "urls", "errors", "files", "own", "_compat", "_gc", "_lazy", "options"),
     ("diagnostics",),
     ("checkpoints",),
     ("record",),
@@ -31,7 +31,7 @@ ROOMS = (
 """From the ground floor up; rooms of one floor do not know each other, but for what `WITHIN` lists. The package itself,
 which exports the public API, is the room without a name."""
 
-WITHIN = {("files", "errors"), ("own", "errors")}
+WITHIN = {("files", "errors"), ("own", "errors"), ("errors", "urls")}
 
 
 def module_of(file: Path) -> str:

@@ -10,7 +10,7 @@ def option_table() -> str:
     """A row for each option, with the name of its ini value."""
     rows = ["| option | meaning | in the ini file |", "|---|---|---|"]
     for declared in OPTIONS:
-        usage = f"{declared.flagged}{'=' * (not declared.flag)}{declared.value}".replace("|", "\\|")
+        usage = declared.usage.replace("|", "\\|")
         about = "; ".join(filter(None, [declared.about, declared.more]))
         ini = ": ".join(filter(None, [f"`{declared.ini_key}`" * declared.ini, declared.ini_help]))
         rows.append(f"| `{usage}` | {prose(about)} | {prose(ini)} |")

@@ -1,6 +1,7 @@
 """Open only files that a run may be trusted with: regular ones inside its directory, of a sensible size.
 
-Nothing is mapped: if a mapped file is truncated, reading it kills the process (SIGBUS).
+Nothing is mapped: if a mapped file is truncated, reading it kills the process (SIGBUS). What lies at a URL is fetched:
+a file of bounded size whole, of others the bytes that are read.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomcheck._lazy import torch
+from geomcheck.checkpoints.remote import fetch_whole, remote_file
 from geomcheck.errors import RunError
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ def require_regular(path: Path, root: Path, *, max_bytes: int | None = None) -> 
             raise RunError(f"{path}: links to {resolved}, outside {root}; copy the file instead")
         if not resolved.is_file():
             raise RunError(f"{path}: not a regular file")
+        if max_bytes is not None:
+            fetch_whole(resolved, max_bytes)
         size = resolved.stat().st_size
     except (OSError, ValueError, RuntimeError) as error:  # missing, unreadable, a null character, a circle of links
         raise RunError(f"{path}: cannot be opened: {error}") from error
@@ -87,22 +92,61 @@ class OpenedFile:
 
     def __init__(self, path: Path, root: Path) -> None:
         self.path = path
-        self.resolved = require_regular(path, root)
-        self._identity = file_identity(self.resolved)
+        self._resolved = require_regular(path, root)
+        self._remote = remote_file(self._resolved)
+        self._known = self._remote.properties() if self._remote else None
+        self._identity = file_identity(self._resolved)
+
+    @property
+    def resolved(self) -> Path:
+        """Where it lies on this machine. Raises RunError where it does not."""
+        if self._remote:
+            raise RunError(
+                f"{self.path}: only safetensors files are read from a URL, by ranges; let a local copy be made and "
+                "kept with --geom-download, of a command --download, or save the model as safetensors"
+            )
+        return self._resolved
 
     @property
     def nbytes(self) -> int:
         """Its size when it was opened; 0 where it had vanished."""
-        return self._identity[1] if self._identity else 0
+        return self._known.nbytes if self._known else self._identity[1] if self._identity else 0
 
     def require_unchanged(self) -> None:
         """Raise RunError where it was written to, replaced or removed since it was opened."""
-        if file_identity(self.path) != self._identity:
+        if self._remote and self._known:
+            self._remote.require(self._known)
+        elif file_identity(self.path) != self._identity:
             raise RunError(f"{self.path}: changed or removed since it was opened; is the run still being written?")
+
+    @contextmanager
+    def headed(self) -> Iterator[Path]:
+        """A file of this machine of the same size, with the header of the safetensors file that it is, if no more.
+        Raises RunError, OSError."""
+        if self._remote and self._known:
+            with self._remote.with_header(self._known) as path:
+                yield path
+        else:
+            yield self.path
+
+    def read(self, offset: int, nbytes: int) -> Tensor:
+        """`nbytes` bytes as `read_bytes` has them, all of the file as it was opened. Raises RunError; OSError,
+        ValueError and RuntimeError as reading does."""
+        if self._remote:
+            content = torch.empty(nbytes, dtype=torch.uint8)
+            self._remote.fill(content.numpy().data, offset)
+        else:
+            self.require_unchanged()
+            content = read_bytes(self.path, offset, nbytes)
+        self.require_unchanged()
+        return content
 
 
 def file_identity(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written to or replaced; empty where there is none."""
+    """What changes when a file is written to or replaced; empty where there is none. Of one at a URL, nothing: it is
+    asked for with each read."""
+    if remote_file(path) is not None:
+        return (-1,)
     try:
         stat = path.stat()
     except OSError:

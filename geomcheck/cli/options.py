@@ -29,7 +29,7 @@ WEIGHTS = Option(
     help="attention, mlp, linear or all; globs over names, with commas between, ! before those to leave out; or as "
     "suites state them: '{stack: decoder}'",
 )
-MEASURING = ("base", "workers", "device", "cache", "cache-size", "incomplete", "dequantize", QUIET)
+MEASURING = ("base", "download", "workers", "device", "cache", "cache-size", "incomplete", "dequantize", QUIET)
 """What every command takes that measures runs."""
 
 

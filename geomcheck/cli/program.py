@@ -12,11 +12,14 @@ from typing import Any, NoReturn
 
 import geomcheck
 from geomcheck._version import VERSION
+from geomcheck.checkpoints.remote import copying
 from geomcheck.cli import calibrate, compare, measure, regime, report, watch
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, add_command
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import GeomcheckError, UsageError
+from geomcheck.gate.configuration import configuration
+from geomcheck.gate.values import Values
 from geomcheck.inspection import inspect
 from geomcheck.options import closest
 from geomcheck.report.safe import printable
@@ -35,7 +38,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     code = 0
     try:
         _require_values(options)
-        code = options.command(options) or 0
+        copies = Values(configuration(), vars(options), "--").copies() if getattr(options, "download", None) else None
+        with copying(copies):
+            code = options.command(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,6 +18,7 @@ from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.record import Origin, Plan, Record, merge
 from geomcheck.report.session import Reported, Session
 from geomcheck.suite import Expectation, Suite, load_suite
+from geomcheck.urls import named
 
 Show = Callable[[GivenRun], AbstractContextManager[Progress]]
 """For a run, a context that yields whom to tell how far it is."""
@@ -138,7 +139,7 @@ class Gate:
     def inputs(self) -> Iterator[tuple[str, Path]]:
         """Every file and directory that is read, with what it is."""
         for subject in (*self.subjects.values(), *((self._reference,) if self._reference else ())):
-            yield f"the run {subject.path}", Path(subject.path)
+            yield f"the run {subject.path}", subject.place
         for measurement in self._measurements.values():
             if measurement.base is not None:
                 yield f"W0 ({measurement.base.source.path})", measurement.base.source.path
@@ -234,7 +235,7 @@ class Gate:
                 record=found.record,
                 suites=suites,
                 opened=opened,
-                base=Origin(str(found.base.source.path), found.base.how) if found.base else None,
+                base=Origin(named(found.base.source.path), found.base.how) if found.base else None,
                 problem=str(found.error or ""),
             )
 
@@ -277,7 +278,7 @@ class Gate:
         if self._reference is None:
             return None
         for subject in self.subjects.values():
-            if Path(subject.path).samefile(self._reference.path):
+            if subject.place.samefile(self._reference.place):
                 raise UsageError(f"--geom-reference={self._reference.path} is the run that is checked")
         run, base = self._reference.run, None
         if run is not None:

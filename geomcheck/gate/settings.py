@@ -10,6 +10,7 @@ from pkgutil import resolve_name
 import pytest
 
 from geomcheck.checkpoints import Incomplete
+from geomcheck.checkpoints.remote import copying
 from geomcheck.errors import GeomcheckError, NoBaseline, UsageError
 from geomcheck.gate.candidates import Candidate
 from geomcheck.gate.session import Gate
@@ -18,6 +19,7 @@ from geomcheck.gate.values import Values
 from geomcheck.measurement import Cache
 from geomcheck.options import OPTIONS
 from geomcheck.record.parquet import SUFFIX
+from geomcheck.urls import is_url
 
 
 def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
@@ -31,12 +33,14 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
     resources, incomplete = values.resources(), values.incomplete
     values.of("missing-checkpoints")  # items ask for it, once everything was measured
     missing = _missing_baseline(values)
-    reference = _reference(given.geom_reference, incomplete) if given.geom_reference and not missing else None
+    with copying(values.copies()):
+        reference = _reference(given.geom_reference, incomplete) if given.geom_reference and not missing else None
+        subjects, base = open_subjects(given.geom_run, incomplete=incomplete), values.base()
     outputs = [declared.output for declared in OPTIONS if declared.output and getattr(given, declared.key)]
     gate = Gate(
-        open_subjects(given.geom_run, incomplete=incomplete),
+        subjects,
         candidates,
-        base=values.base(),
+        base=base,
         reference=reference,
         missing_baseline=missing,
         also=[resolve_name(output.also) for output in outputs if output.also],
@@ -52,7 +56,7 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
 def _missing_baseline(values: Values) -> str | None:
     """The record to compare with, where it is not there and the project says that it may not be. A run may not."""
     allowed, path = values.of("missing-baseline"), values.given.get("reference")
-    if path is None or Path(path).suffix != SUFFIX or Path(path).exists():
+    if path is None or is_url(path) or Path(path).suffix != SUFFIX or Path(path).exists():
         return None
     if allowed == "info":
         return str(path)

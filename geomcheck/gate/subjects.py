@@ -1,4 +1,4 @@
-"""What is checked: runs on disk and record files, each under a name that is its own."""
+"""What is checked: runs, on disk or at a URL, and record files, each under a name that is its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from geomcheck.record.parquet import SUFFIX
 
 @dataclass(frozen=True)
 class GivenRun:
-    """A run on disk or a record, with the path as it was given and a name that is unique in the session."""
+    """A run or a record, with the path or URL as it was given and a name that is unique in the session."""
 
     name: str
     path: str
@@ -27,6 +27,11 @@ class GivenRun:
     def own_name(self) -> str:
         """What the run calls itself, which others of the session may do, too."""
         return self.run.name if self.run else self.record.run if self.record else self.name
+
+    @property
+    def place(self) -> Path:
+        """Where it lies on this machine, or what stands for it here."""
+        return self.run.path if self.run else Path(self.path)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outsi
 from geomcheck.measurement.cache.cache import Tell
 from geomcheck.options import Option, option
 from geomcheck.own import require_no_links
+from geomcheck.urls import is_url
 
 OFF = ("off", "no", "none", "false", "never", "0")
 ON = ("on", "yes", "true", "auto", "default", "1")
@@ -65,10 +66,12 @@ class Values:
         return cast(Incomplete, self.of("incomplete"))
 
     def base(self) -> BaseWeights | None:
-        """W0 by the option, or else by the ini file: a path, or a Hub id. Raises UsageError."""
+        """W0 by the option, or else by the ini file: a path, a URL, or a Hub id. Raises UsageError, RunError."""
         text = self.of("base")
         if text is None or self._given(option("base")):
             return open_base(text, f"{self.prefix}base") if text else None
+        if is_url(text):
+            return open_base(text, "geom_base of the ini file")
         place = self.config.rootpath / expanded(text, "geom_base")
         return open_base(text if not place.exists() and is_hub_id(text) else place, "geom_base of the ini file")
 
@@ -99,12 +102,35 @@ class Values:
             return Cache.off()
         if named.lower() in ON:
             raise UsageError(f"{lead}{named}: give a directory, or off; without it the cache is on")
-        if self._given(option("cache")):
-            directory = self.config.invocation_params.dir / Path(named).expanduser()
-        else:
-            directory = self.config.rootpath / expanded(named, "geom_cache")
+        directory = self._named_cache(named)
         require_outside(directory, inputs, option=lead)
         return Cache(directory, max_bytes=size, tell=tell)
+
+    def copies(self) -> Path | None:
+        """Where copies of what lies at URLs are kept; None where none are made. Raises UsageError where the cache, in
+        which they are by default, is off or cannot be made."""
+        asked, named = self._given(option("download")), self.of("cache")
+        if asked is None:
+            return None
+        if asked != option("download").alone:
+            return self.config.invocation_params.dir / Path(asked).expanduser()
+        if named is not None and named.lower() in OFF:
+            raise UsageError(
+                f"{self.prefix}download: the cache, where copies are kept, is off; name a directory for them"
+            )
+        if named is not None:
+            return self._named_cache(named) / "copies"
+        try:
+            require_no_links(cache_directory(self.config), below=pytest_cache(self.config))
+            make_cache(self.config)
+        except (UsageError, OSError) as error:
+            raise UsageError(f"{self.prefix}download: {error}; name a directory for the copies") from error
+        return cache_directory(self.config) / "copies"
+
+    def _named_cache(self, named: str) -> Path:
+        if self._given(option("cache")):
+            return self.config.invocation_params.dir / Path(named).expanduser()
+        return self.config.rootpath / expanded(named, "geom_cache")
 
     def _cache_size(self) -> int:
         text = self.of("cache-size")

@@ -50,8 +50,8 @@ def measure_record(
     Weights are independent: each worker takes one at a time, largest first, reads each of its tensors when it is
     needed and drops it when done. The figures depend neither on the workers nor on the cache. Metrics that only
     compare entries are measured of all weights first, and every other tensor is read, so that a run that cannot be
-    what it claims is refused before anything is factorized. Ctrl-C leaves what was measured in the cache, and the
-    exception with a note that says so.
+    what it claims is refused before anything is factorized; at a URL each tensor is read once instead. Ctrl-C leaves
+    what was measured in the cache, and the exception with a note that says so.
 
     Args:
         requests: per weight name, what to measure; `ALWAYS` is added.
@@ -152,7 +152,8 @@ def _find(
     resources: Resources,
     progress: Progress,
 ) -> Generator[dict[str, Measured], None, None]:
-    """What is found of each weight, in the cache or by measuring; yielded after the metrics of entries, and at the end.
+    """What is found of each weight, in the cache or by measuring; yielded after the metrics of entries, unless weights
+    come from a URL, and at the end.
 
     A weight that does not fit in memory is `skipped`. Raises RunError where a tensor of the run or of W0 cannot be
     read or is not finite, requested or not.
@@ -183,14 +184,16 @@ def _find(
         record.skipped = dict(sorted(record.skipped.items()))
 
     progress(int(done), int(total))
-    measure([part for task in left if (part := task.of_entries()) is not None], SHARE_OF_ENTRIES)
+    if not sources.streamed:
+        measure([part for task in left if (part := task.of_entries()) is not None], SHARE_OF_ENTRIES)
     for other, outcome in resources.execute(others, sources):
         if isinstance(outcome, RunError):
             raise outcome
         recall.learn(other.name, outcome)
         done += SHARE_OF_ENTRIES * other.numel
         progress(int(done), int(total))
-    yield found
+    if not sources.streamed:
+        yield found
     rest = (task.without(found[task.name].answers) for task in left if task.name in found)
     measure([task for task in rest if task is not None], 1 - SHARE_OF_ENTRIES)
     progress(int(total), int(total))

@@ -15,6 +15,7 @@ from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
 from geomcheck.record import Origin, Point, Record
+from geomcheck.urls import named
 
 MAX_NAME = 1000
 """Characters in the name of a weight."""
@@ -38,10 +39,10 @@ def survey(run: Run, base: BaseWeights) -> Record:
         raise RunError(f"{run.path}: a weight is called {odd[0][:200]!a}: no model's is, so the file is not trusted")
     record = Record(
         run=run.name,
-        path=str(run.address),
+        path=named(run.address),
         layout=run.layout,
         points=tuple(Point(c.name, c.step, c.progress) for c in run.checkpoints),
-        origin=Origin(str(base.source.path), base.how),
+        origin=Origin(named(base.source.path), base.how),
         weights={},
         notes=run.notes,
         account=run.account,

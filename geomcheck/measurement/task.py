@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from geomcheck._lazy import late
 from geomcheck.checkpoints import BaseWeights, Change, Run, Stored, WeightSource, comparable
 from geomcheck.checkpoints.inside import file_identity
+from geomcheck.checkpoints.remote import is_remote
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
@@ -83,6 +84,11 @@ class Sources:
         changed = next((path for path, before in self._as_opened.items() if file_identity(path) != before), None)
         if changed is not None:
             raise RunError(f"{changed}: changed or removed while it was measured; is the run still being written?")
+
+    @cached_property
+    def streamed(self) -> bool:
+        """Whether weights come from a URL, so that to read one twice costs more than to compute in vain."""
+        return any(is_remote(source.path) for source in self.snapshots().values())
 
     @cached_property
     def names(self) -> dict[Snapshot, str]:

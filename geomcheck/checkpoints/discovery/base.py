@@ -14,11 +14,13 @@ from geomcheck.checkpoints.formats.adapter_config import named_base
 from geomcheck.checkpoints.formats.unread import explain
 from geomcheck.checkpoints.hub import cached, fetched, is_hub_id
 from geomcheck.checkpoints.inside import storage_root
+from geomcheck.checkpoints.remote import located
 from geomcheck.checkpoints.run import BaseWeights, Run
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
 from geomcheck.files import require_readable
+from geomcheck.urls import cut_short, is_url
 
 MODEL_PLACES = (".", "release", "huggingface", "model/huggingface", "model/consolidated", "model")
 """Where weights may lie in a model directory that is no step directory."""
@@ -33,19 +35,22 @@ def open_base(path: str | Path, how: str) -> BaseWeights:
     """Open W0.
 
     Args:
-        path: a model directory, one checkpoint, or a Hub id (``org/name@revision``), which is taken from the local
-            cache or else downloaded. A directory goes before a Hub id of the same name.
+        path: a model directory, one checkpoint, the URL of one, or a Hub id (``org/name@revision``), which is taken
+            from the local cache or else downloaded. A directory goes before a Hub id of the same name.
         how: which rule named it.
 
     Raises:
-        UsageError: it is no directory with weights, or no model that the Hub gives.
+        UsageError: it is no directory with weights, or no model that the Hub gives; or a file names a URL.
+        RunError: what is at a URL cannot be listed.
     """
-    directory = Path(path)
     require_readable(path, f"W0 ({how})")
+    if is_url(path) and how in BY_A_FILE:
+        raise UsageError(f"W0: {path} ({how}) is a URL, and no file opens one; give it with --geom-base")
+    directory = located(path)
     if not directory.exists() and is_hub_id(str(path)):
         return BaseWeights(open_weights(fetched(str(path), how)), f"{how}: {path} of the Hugging Face Hub")
     if not directory.is_dir():
-        raise UsageError(f"W0: {directory} ({how}) is not a directory")
+        raise UsageError(f"W0: {directory} ({how}) is not a directory{cut_short(directory)}")
     return _open_directory(directory, how)
 
 
@@ -92,7 +97,7 @@ def find_base(run: Run, *, given: BaseWeights | None = None, suite: str | None =
         return base
     raise UsageError(
         f"run {run.path}: no W0 to compare with. Give one of:\n"
-        "  1. --geom-base=PATH, a model directory, one checkpoint, or a Hub id (org/name@revision)\n"
+        "  1. --geom-base=PATH, a model directory, one checkpoint, a URL, or a Hub id (org/name@revision)\n"
         "  2. base: PATH in the suite\n"
         f"  3. a step-0 checkpoint (such as checkpoint-0) or base/ directory in {run.path}\n"
         "  4. base_model_name_or_path of an adapter (this run holds no adapter that names one)"

@@ -13,11 +13,13 @@ from geomcheck.checkpoints.discovery.layouts import Layout
 from geomcheck.checkpoints.discovery.steps import Steps, find_steps, is_step, own_places, places, recognise
 from geomcheck.checkpoints.formats import held, open_weights
 from geomcheck.checkpoints.inside import storage_root
+from geomcheck.checkpoints.remote import located
 from geomcheck.checkpoints.run import Checkpoint, Run, share_done
 from geomcheck.checkpoints.scores import STATE, Account, Scores, TrainerState, account_of, trainer_state
 from geomcheck.checkpoints.source import WeightSource
 from geomcheck.errors import NoCheckpoint, RunError, UsageError
 from geomcheck.files import require_readable
+from geomcheck.urls import cut_short
 
 Incomplete = Literal["skip", "error"]
 """What to do with incomplete checkpoints: leave them out with a note, or refuse the run."""
@@ -29,8 +31,9 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | 
     """Open a run directory: lists its checkpoints, reads no weights.
 
     Args:
-        path: a directory as a training framework writes it (`layouts.LAYOUTS`), or a single trained model. Where its
-            checkpoints hold several models or adapters, the name of one follows: ``run/policy``.
+        path: a directory as a training framework writes it (`layouts.LAYOUTS`), or a single trained model; or its URL,
+            of which headers and weights are read by ranges. Where its checkpoints hold several models or adapters, the
+            name of one follows: ``run/policy``.
         incomplete: with ``error``, a checkpoint that is not complete refuses the run instead of being left out.
         steps: length of the whole training, where the caller knows it better than the run's files.
 
@@ -39,10 +42,10 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | 
         UsageError: it is a file, holds several runs, or an incomplete checkpoint with ``incomplete="error"``.
         RunError: two directories claim one step, or the weights of a checkpoint are in no format that is read.
     """
-    directory = Path(path)
     if incomplete not in get_args(Incomplete):
         raise UsageError(f"incomplete={incomplete}: give {' or '.join(get_args(Incomplete))}")
     require_readable(path, "the run")
+    directory = located(path)
     if not directory.is_dir():
         if directory.exists():
             raise UsageError(f"the run {directory} is a file, not a run directory")
@@ -50,7 +53,7 @@ def open_run(path: str | Path, *, incomplete: Incomplete = "skip", steps: int | 
         found = find_steps(above) if above.is_dir() and _is_part(above, part) else None
         if found is not None:
             return _trajectory(above, found, incomplete, steps, part)
-        raise NoCheckpoint(f"the run {directory} does not exist")
+        raise NoCheckpoint(f"the run {directory} does not exist{cut_short(directory)}")
     found = find_steps(directory)
     if found is not None:
         return _trajectory(directory, found, incomplete, steps)
@@ -69,7 +72,7 @@ def open_account(path: str | Path) -> Account:
         UsageError: it holds several runs.
         RunError: two directories claim one step.
     """
-    directory = Path(path)
+    directory = located(path)
     if not directory.is_dir():
         raise NoCheckpoint(f"the run {directory} does not exist")
     steps = find_steps(directory)

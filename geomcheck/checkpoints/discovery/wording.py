@@ -13,6 +13,7 @@ from geomcheck.checkpoints.formats import held
 from geomcheck.checkpoints.formats.unread import listing, recognised
 from geomcheck.checkpoints.run import SkippedStep
 from geomcheck.checkpoints.scores import STATE, TrainerState
+from geomcheck.urls import named
 
 NAMES_SHOWN = 4
 
@@ -77,7 +78,8 @@ def notes(directory: Path, steps: Steps, states: Mapping[str, TrainerState]) -> 
         for odd, group in _alike((state.odd.get(key), name) for name, state in states.items()):
             yield f"{_some(group)}: {STATE} says {key} {odd}, which is no number of steps; {instead}"
     if held([directory]):
-        yield f"{directory}: the model in the run's own directory is taken for the final one, and is no further point"
+        where = named(directory)
+        yield f"{where}: the model in the run's own directory is taken for the final one, and is no further point"
     for entry in sorted(steps.place.iterdir()):
         if MISSPELT.fullmatch(entry.name):
             yield f"{entry.name} is ignored: verl writes global_step_N"

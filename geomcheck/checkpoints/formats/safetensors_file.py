@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from geomcheck._lazy import torch
 from geomcheck.checkpoints.formats.dtypes import SAFETENSORS
-from geomcheck.checkpoints.inside import OpenedFile, plain_bytes, read_bytes
+from geomcheck.checkpoints.inside import OpenedFile, plain_bytes
 from geomcheck.checkpoints.source import Stored
 from geomcheck.errors import RunError
 
@@ -42,10 +42,11 @@ class SafetensorsFile:
         self.path = path
         try:
             self._file = OpenedFile(path, root)
-            with safe_open(path, framework="numpy") as handle:
-                self.metadata: Mapping[str, str] = handle.metadata() or {}
-                names = sorted(handle.keys())
-            self._entries = _entries(path, names)
+            with self._file.headed() as headed:
+                with safe_open(headed, framework="numpy") as handle:
+                    self.metadata: Mapping[str, str] = handle.metadata() or {}
+                    names = sorted(handle.keys())
+                self._entries = _entries(headed, names)
         except (SafetensorError, OSError, RuntimeError, MemoryError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: truncated or not a safetensors file ({error})") from error
         kinds = {(shape, dtype): _stored(shape, dtype) for shape, dtype, _ in self._entries.values()}
@@ -63,13 +64,11 @@ class SafetensorsFile:
         dtype = getattr(torch, SAFETENSORS[entry.dtype].name, None) if entry.dtype in SAFETENSORS else None
         if dtype is None:
             raise RunError(f"{self.path}: {name} is stored as {entry.dtype}, which is not read")
-        self._file.require_unchanged()
         first = sum(i * math.prod(entry.shape[axis + 1 :]) for axis, i in enumerate(at))
         try:
-            content = read_bytes(self.path, entry.offset + first * dtype.itemsize, math.prod(part) * dtype.itemsize)
+            content = self._file.read(entry.offset + first * dtype.itemsize, math.prod(part) * dtype.itemsize)
         except (OSError, ValueError, RuntimeError) as error:
             raise RunError(f"{self.path}: cannot read {name}: {error}") from error
-        self._file.require_unchanged()
         return content.view(dtype).view(part)
 
 

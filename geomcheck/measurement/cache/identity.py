@@ -11,7 +11,9 @@ from pathlib import Path
 
 from geomcheck._version import VERSION
 from geomcheck.checkpoints import WeightSource
+from geomcheck.checkpoints.remote import remote_file
 from geomcheck.errors import RunError
+from geomcheck.urls import named
 
 SETTLED_NS = 2_000_000_000
 """Files younger than this may change again within one tick of their clock, so their identity proves nothing yet."""
@@ -33,11 +35,18 @@ def code() -> str:
 
 def identity(source: WeightSource, *, settled_at: int) -> str | None:
     """A digest that changes whenever a weight of `source` may have: of size, inode, times of each of its files, and its
-    config. None where a file is gone, or changed less than `SETTLED_NS` before `settled_at`, in ns of the epoch."""
+    config; at a URL, of sizes and etags. None where a file is gone, has no etag at its URL, or changed less than
+    `SETTLED_NS` before `settled_at`, in ns of the epoch."""
     content = hashlib.blake2b(digest_size=16)
     try:
         content.update(json.dumps(source.config, sort_keys=True, default=str).encode())
         for path in source.files:
+            if (file := remote_file(path)) is not None:
+                found = file.properties()
+                if not found.lasts:
+                    return None
+                content.update(repr((named(path), found)).encode())
+                continue
             stat = os.stat(path)
             if stat.st_mtime_ns > settled_at - SETTLED_NS:
                 return None

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 
 from geomcheck.checkpoints import inside
-from geomcheck.checkpoints.formats import safetensors_file
 from geomcheck.checkpoints.formats.pickled import PickledDirectory
 from geomcheck.checkpoints.formats.safetensors import SafetensorsDirectory
 from geomcheck.checkpoints.formats.torch_save import tensors
@@ -49,11 +48,13 @@ def test_a_file_that_is_cut_while_it_is_read_does_not_kill_the_process(
     assert source.weights["w"].shape == (64, 64)
     (file,) = tmp_path.iterdir()
 
+    read = inside.read_bytes
+
     def cut_first(path: Path, offset: int, nbytes: int) -> torch.Tensor:
         os.truncate(file, 1000)  # after the file was found to be unchanged, before its first byte is read
-        return inside.read_bytes(path, offset, nbytes)
+        return read(path, offset, nbytes)
 
-    for module in (safetensors_file, tensors):
+    for module in (inside, tensors):
         monkeypatch.setattr(module, "read_bytes", cut_first)
     with pytest.raises(RunError, match="it was cut while it was read"):
         source.read("w")
@@ -64,11 +65,8 @@ def test_parts_of_a_stack_are_read_alone(tmp_path: Path, monkeypatch: pytest.Mon
     save_file({"w": stack}, tmp_path / "model.safetensors")
     source = SafetensorsDirectory(tmp_path)
     counts: list[int] = []
-    monkeypatch.setattr(
-        safetensors_file,
-        "read_bytes",
-        lambda path, at, count: counts.append(count) or inside.read_bytes(path, at, count),
-    )
+    read = inside.read_bytes
+    monkeypatch.setattr(inside, "read_bytes", lambda path, at, count: counts.append(count) or read(path, at, count))
     _ = source.weights
     counts.clear()
     assert torch.equal(source.read("w", (3,)), stack[3])
