@@ -72,7 +72,7 @@ def measure(
             the metric's k is below the matrix's dimensions). Default: all, unless `suites` are given.
         weights: measure `metrics` on these instead.
         suites: measure what these need.
-        reference: a run to compare masks with (`mask_jaccard`).
+        reference: a run to compare updates with (`mask_jaccard`, `reference_alignment`, `update_cosine`).
         workers: local workers; by default as many as processors and memory allow. ``"ray"``: a Ray cluster.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         cache: directory that remembers what was measured, or an open cache; by default nothing is.
