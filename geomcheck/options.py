@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     import pytest
+
+OURS = 0.8
+"""How like one of ours an option must be that pytest does not know: a project may have its own ``--geom-...``."""
 
 
 @dataclass(frozen=True)
@@ -307,16 +312,32 @@ def miswritten(arguments: list[str]) -> str | None:
     return None
 
 
+def empty(given: Namespace) -> str | None:
+    """What to say of the first option that has an empty value, be it from the ini file's ``addopts``."""
+    for declared in OPTIONS:
+        value = getattr(given, declared.key)
+        if value == "" or (isinstance(value, list) and "" in value):
+            return f"{declared.flagged}= is empty; is a variable not set?"
+    return None
+
+
 def misspelt(arguments: Iterable[str]) -> str | None:
     """What to say of the first among `arguments` that means an option of geomcheck, and is none."""
     flags = [declared.flagged for declared in OPTIONS]
     for flag in (argument.partition("=")[0] for argument in arguments):
-        if flag.startswith(("--geom-", "--geom_")) and flag not in flags:
-            return f"there is no option {flag}{closest(flag, flags)}"
+        word, space, value = flag.partition(" ")
+        if space and word in flags:
+            return f"`{flag}` is one argument: in a file of arguments write {word}={value.strip()}"
+        if (
+            flag.startswith(("--geom-", "--geom_"))
+            and flag not in flags
+            and (meant := closest(flag, flags, likeness=OURS))
+        ):
+            return f"there is no option {flag}{meant}"
     return None
 
 
-def closest(flag: str, flags: Iterable[str]) -> str:
+def closest(flag: str, flags: Iterable[str], *, likeness: float = 0.6) -> str:
     """``; did you mean ...?`` where `flag` is close to one of `flags`; nothing otherwise."""
-    close = get_close_matches(flag.replace("_", "-"), flags, n=1)
+    close = get_close_matches(flag.replace("--geom_", "--geom-"), flags, n=1, cutoff=likeness)
     return f"; did you mean {close[0]}?" if close else ""

@@ -13,7 +13,7 @@ import pytest
 
 from geomcheck.errors import UsageError
 from geomcheck.files import displayed
-from geomcheck.gate.project import project_suites, refuse_passed_over, suites_in
+from geomcheck.gate.project import calls_itself, project_suites, refuse_passed_over, suites_in
 from geomcheck.report.safe import printable
 from geomcheck.suite import Expectation, find_suite, shipped_suites
 
@@ -122,6 +122,10 @@ def named_suite(config: pytest.Config, source: str) -> Path:
     own = [here] if here.is_file() else [path for path in project if path.stem == source]
     if not own and source in shipped_suites():
         refuse_passed_over(config, {source})
+        if named := next((path for path in project if calls_itself(path, source)), None):
+            raise UsageError(
+                f"suite {source!r} is shipped, and {displayed(named)} has that name; give --geom-suite=PATH"
+            )
     if len({real(path) for path in own}) > 1:
         raise UsageError(f"suite {source!r} may be {' or '.join(map(displayed, own))}; give the path of one")
     names = [path.stem for path in project]
@@ -131,12 +135,12 @@ def named_suite(config: pytest.Config, source: str) -> Path:
 def _among(paths: Sequence[Path], config: pytest.Config) -> dict[Path, bool]:
     """Suite files among path arguments: files named outright, and the suites of directories.
 
-    Those are the project's below them; a directory that has none of these has the suites that lie in it.
+    Those are the project's below them, and those that lie in them.
     """
     project, found = project_suites(config), dict[Path, bool]()
     for directory in (path for path in paths if path.is_dir()):
         below = [suite for suite in project if lies_in(real(directory), suite)]
-        found |= dict.fromkeys(below or suites_in(directory), False)
+        found |= dict.fromkeys([*below, *suites_in(directory)], False)
     return found | {path: True for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()}
 
 

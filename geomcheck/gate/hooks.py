@@ -19,9 +19,10 @@ from geomcheck.gate.exchange import Exchange
 from geomcheck.gate.items import ExpectationItem, Provider, SuiteFile, facts
 from geomcheck.gate.ledger import Ledger
 from geomcheck.gate.outputs import Found, Outputs
+from geomcheck.gate.project import require_known_settings
 from geomcheck.gate.session import Demand, Gate
 from geomcheck.gate.settings import open_gate
-from geomcheck.options import miswritten, typed
+from geomcheck.options import empty, miswritten, typed
 from geomcheck.record import Record
 from geomcheck.report.causes import Causes
 from geomcheck.report.ci import github
@@ -49,8 +50,9 @@ def activate(config: pytest.Config) -> None:
         hooks, config.args = WorkerHooks(exchange), exchange.arguments
     else:
         try:
-            if problem := miswritten(typed(config)):
+            if problem := miswritten(typed(config)) or empty(config.option):
                 raise UsageError(problem)
+            require_known_settings(config)
             with working_in(config.invocation_params.dir):
                 wanted = asked(config)
                 gate = open_gate(config, wanted.candidates)

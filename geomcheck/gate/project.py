@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 
 from geomcheck.errors import UsageError
+from geomcheck.options import OPTIONS, closest
 
 DEFAULT_GLOBS = ("suites/*.yaml", "suites/*.yml")
-
-BESIDE_GLOBS = ("*.yaml", "*.yml", *DEFAULT_GLOBS)
-"""Where the suites of a directory are."""
 
 INI_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 
@@ -47,8 +45,26 @@ def project_suites(config: pytest.Config) -> list[Path]:
 
 
 def suites_in(directory: Path) -> list[Path]:
-    """The suites of a directory that the ini file does not know: in it, or in its ``suites``; other YAML is passed."""
-    return [path for path in _matching(directory, BESIDE_GLOBS) if is_suite(path)]
+    """The suites of a directory: those in it with all below, or else those in its ``suites``; other YAML is passed."""
+    if any(map(is_suite, _matching(directory, ("*.yaml", "*.yml")))):
+        found = _matching(directory, ("**/*.yaml", "**/*.yml"))
+    else:
+        found = _matching(directory, DEFAULT_GLOBS)
+    return [path for path in found if is_suite(path)]
+
+
+def require_known_settings(config: pytest.Config) -> None:
+    """Refuse an ini value that geomcheck does not have, of which pytest only warns. Raises UsageError."""
+    known = [declared.ini_key for declared in OPTIONS if declared.ini]
+    written = getattr(config, "_inicfg", None) or getattr(config, "inicfg", {})  # pytest 9.2 renamed it
+    for name in written:
+        if name.startswith("geom_") and name not in known and (meant := closest(name, known)):
+            raise UsageError(f"there is no {name} for the ini file{meant}")
+
+
+def calls_itself(path: Path, name: str) -> bool:
+    """Whether a suite has this `name`, whatever its file is called."""
+    return _holds(path, re.compile(rb"""(?m)^name\s*:\s*["']?""" + re.escape(name.encode()) + rb"""["']?\s*(#.*)?$"""))
 
 
 def is_suite(path: Path) -> bool:

@@ -23,6 +23,61 @@ def test_a_directory_has_the_suites_that_lie_in_it(geom: Command, write_suite, p
     geom("gates").assert_outcomes(passed=1, failed=1)
 
 
+def test_a_directory_of_suites_has_those_below_it_and_beside_what_the_ini_file_names(
+    geom: Command, write_suite, pytester: pytest.Pytester
+) -> None:
+    write_suite(HEALTHY)
+    (pytester.path / "suites" / "nightly").mkdir()
+    write_suite(STRICT, "nightly/strict")
+    geom("suites").assert_outcomes(passed=3, failed=1)
+    (pytester.path / "suites" / "nightly" / "strict.yaml").rename(pytester.path / "suites" / "strict.yaml")
+    pytester.makeini("[pytest]\ngeom_suites = suites/mine.yaml")
+    geom("suites").assert_outcomes(passed=3, failed=1)
+    geom().assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("geom_suite = gates/*.yaml", "there is no geom_suite for the ini file; did you mean geom_suites?"),
+        ("geom_bases = anchor", "there is no geom_bases for the ini file; did you mean geom_base?"),
+        ("addopts = --geom-base=", "--geom-base= is empty; is a variable not set?"),
+        ("addopts = --geom-json=", "--geom-json= is empty; is a variable not set?"),
+        ("addopts = --geom-suite=", "--geom-suite= is empty; is a variable not set?"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(
+    geom: Command, write_suite, pytester: pytest.Pytester, setting: str, told: str
+) -> None:
+    write_suite(HEALTHY)
+    pytester.makeini(f"[pytest]\n{setting}")
+    result = geom()
+    assert result.ret == 4
+    assert told in result.stderr.str()
+
+
+def test_a_suite_that_calls_itself_like_a_shipped_one_is_not_passed_over(geom: Command, write_suite) -> None:
+    write_suite(HEALTHY.replace("name: healthy", "name: opd"))
+    result = geom("--geom-suite=opd")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*'opd' is shipped, and suites/mine.yaml has that name; give --geom-suite=PATH"])
+
+
+def test_a_project_may_have_options_of_its_own(geom: Command, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--geom-ckpt')\n")
+    assert geom("--geom-ckpt=x").ret == 0
+    (pytester.path / "args.txt").write_text("--geom-run ckpts/opd\n")
+    result = pytester.runpytest_inprocess("@args.txt")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*in a file of arguments write --geom-run=ckpts/opd*"])
+
+
+def test_a_run_that_is_named_twice_is_judged_once(write_suite, opd_run: Path, pytester: pytest.Pytester) -> None:
+    write_suite(HEALTHY)
+    pytester.runpytest_inprocess("--geom-run=ckpts/opd", "--geom-run=ckpts/opd/").assert_outcomes(passed=2)
+
+
 def test_a_directory_has_the_suites_that_its_links_lead_to(
     geom: Command, write_suite, pytester: pytest.Pytester
 ) -> None:
