@@ -35,7 +35,7 @@ def survey(run: Run, base: BaseWeights) -> Record:
     headers = {checkpoint.name: checkpoint.source.weights for checkpoint in run.checkpoints}
     before = base.source.weights
     names = sorted(set(before).union(*headers.values()))
-    if odd := [name for name in names if not name.isprintable() or len(name) > MAX_NAME]:
+    if odd := [name for name in names if not (name and name.isprintable()) or len(name) > MAX_NAME]:
         raise RunError(f"{run.path}: a weight is called {odd[0][:200]!a}: no model's is, so the file is not trusted")
     record = Record(
         run=run.name,

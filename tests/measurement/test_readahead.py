@@ -82,7 +82,7 @@ def test_checkpoints_of_a_run_are_read_by_threads_of_their_own(tmp_path: Path, m
         return read_bytes(path, offset, nbytes)
 
     run = simple_run(tmp_path / "run", (1, 2, 3))
-    monkeypatch.setattr("geomcheck.checkpoints.formats.safetensors_file.read_bytes", noted)
+    monkeypatch.setattr("geomcheck.checkpoints.inside.read_bytes", noted)
     record = geomcheck.measure(run, metrics=["stable_rank"], workers=1)
     assert {("checkpoint-2", "geomcheck-reads"), ("checkpoint-3", "geomcheck-reads")} <= set(threads)
     assert ("base", "geomcheck-reads") not in threads

@@ -105,7 +105,7 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
 
     zero = next((weights(step, found) for step, found in whole if step < layout.first), None)
     logged = Scores()
-    _require_bounded(directory, [found / STATE for _, found in trained])
+    _require_bounded([found / STATE for _, found in trained])
     states = {found.name: trainer_state(found, root, logged) for _, found in trained}
     _require_order(directory, states)
     last, name = trained[-1][0], trained[-1][1].name
@@ -138,13 +138,13 @@ def _trajectory(directory: Path, steps: Steps, incomplete: Incomplete, length: i
     )
 
 
-def _require_bounded(directory: Path, states: Iterable[Path]) -> None:
+def _require_bounded(states: Iterable[Path]) -> None:
     """Refuse more of a Trainer's states than can be read in minutes, of which many may be one file."""
-    total = sum(path.stat().st_size for path in states if path.is_file())
-    if total > MAX_STATES_BYTES:
+    sizes = {path: path.stat().st_size for path in states if path.is_file()}
+    if (total := sum(sizes.values())) > MAX_STATES_BYTES:
         raise RunError(
-            f"{directory}: {total} bytes of {STATE} in all its checkpoints, more than the {MAX_STATES_BYTES} that are "
-            "read; remove their log_history, or some checkpoints"
+            f"{max(sizes, key=lambda path: sizes[path])}: the {STATE} of all checkpoints have {total} bytes, more than "
+            f"the {MAX_STATES_BYTES} that are read; remove their log_history, or some checkpoints"
         )
 
 

@@ -86,7 +86,7 @@ def beside(source: WeightSource, *, published: bool = False) -> Iterator[str]:
 
 def _holds_weights(entry: Path) -> bool:
     """Whether a directory of unknown use holds weights."""
-    if PLACES.fullmatch(entry.name) or not entry.is_dir():
+    if PLACES.fullmatch(entry.name) or entry.is_symlink() or not entry.is_dir():
         return False
     try:
         return any(WEIGHTS.fullmatch(file.name) and not _is_state(file.name) for file in entry.iterdir())

@@ -116,7 +116,9 @@ def cases() -> Iterator[Case]:
     yield kit("two-shards-exchanged", lambda p: _exchange(p, ZERO, ONE), Outcome.ERROR, "step-20 are different models")
     yield kit("a-shard-of-another-step", lambda p: shutil.copy(p.at(10) / ONE, p.at(20)), Outcome.OTHER)
     yield kit("a-shard-exchanged-with-another-step", lambda p: _exchange(p, ONE, ONE, 10), Outcome.OTHER)
-    yield kit("a-shard-more", lambda p: shutil.copy(p.at(20) / ONE, p.at(20) / "__2_0.distcp"), Outcome.SAME)
+    yield kit(
+        "a-shard-more", lambda p: shutil.copy(p.at(20) / ONE, p.at(20) / "__2_0.distcp"), Outcome.ERROR, "__2_0.distcp"
+    )
     yield kit(
         "a-shard-that-is-a-pipe",
         lambda p: [(p.at(20) / ONE).unlink(), os.mkfifo(p.at(20) / ONE)],

@@ -93,7 +93,8 @@ def cases() -> Iterator[Case]:
     yield kit(
         "a-bigger-save-before",
         lambda p: (p.at(20) / "model-00004-of-00004.safetensors").write_bytes(b"x"),
-        Outcome.SAME,
+        Outcome.ERROR,
+        "model-00004-of-00004.safetensors: weights beside",
     )
     yield kit("no-index", lambda p: (p.at(20) / INDEX).unlink(), Outcome.USAGE, f"lack {INDEX}, which is written last")
     yield kit("no-index-at-all", lambda p: [(p.at(s) / INDEX).unlink() for s in (10, 20, 30)], Outcome.USAGE, "opd")

@@ -155,7 +155,9 @@ def cases() -> Iterator[Case]:
     yield kit(
         "nan-in-a-weight", _saved({**weights, Q: torch.full((32, 16), float("nan"))}), Outcome.ERROR, "checkpoint-20", Q
     )
-    yield kit("two-files", lambda p: torch.save(weights, p.at(20) / "model.pt"), Outcome.SAME)
+    yield kit(
+        "two-files", lambda p: torch.save(weights, p.at(20) / "model.pt"), Outcome.ERROR, "model.pt: weights beside"
+    )
     yield kit("data-flipped", edited(_file, _flip_data), Outcome.OTHER)
     old = Kit("legacy", "legacy")
     for what, edit in LEGACY.items():

@@ -241,7 +241,7 @@ def targets() -> list[Target]:
     tensors = _file("safetensors", f"{_STEP}/model.safetensors", _safetensors)
     slices = _file("", f"{_STEP}/shard-00001-model-00001-of-00001.safetensors", dict)
     zipped = _file("torch-zip", f"{_STEP}/pytorch_model.bin", _state_dicts)
-    beside_config = {**_MODEL, f"{_STEP}/adapter_model.safetensors": _factors()}
+    beside_config = dict(_MODEL)
     adapter = {f"{_STEP}/adapter_model.safetensors": _factors(), **_STATE}
     settings = {f"{_STEP}/adapter_config.json": _adapters()["patterns"], **_STATE}
     return [

@@ -63,7 +63,7 @@ class Watch:
         elif event == "open":
             self._opened(args)
         elif event in _ENTRIES or event in _CHANGES:
-            self._reached(event, args[0], changes=event in _CHANGES)
+            self._reached(event, _from(args) if event == "os.remove" else args[0], changes=event in _CHANGES)
 
     def _opened(self, args: tuple[object, ...]) -> None:
         path, mode, flags = args[:3]
@@ -85,3 +85,11 @@ class Watch:
 
     def _note(self, what: str) -> None:
         self.seen.append(what)
+
+
+def _from(args: tuple[object, ...]) -> object:
+    """What is removed, where its directory is given by a descriptor."""
+    path, directory = args[:2]
+    if isinstance(path, str) and isinstance(directory, int) and directory >= 0:
+        return os.path.join(os.readlink(f"/proc/self/fd/{directory}"), path)
+    return path
