@@ -56,7 +56,8 @@ def suites_in(directory: Path) -> list[Path]:
 def require_known_settings(config: pytest.Config) -> None:
     """Refuse an ini value that geomcheck does not have, of which pytest only warns. Raises UsageError."""
     known = [declared.ini_key for declared in OPTIONS if declared.ini]
-    written = getattr(config, "_inicfg", None) or getattr(config, "inicfg", {})  # pytest 9.2 renamed it
+    attribute = "_inicfg" if hasattr(config, "_inicfg") else "inicfg"  # pytest 9.2 renamed it
+    written: Iterable[str] = getattr(config, attribute, ())
     for name in written:
         if name.startswith("geom_") and name not in known and (meant := closest(name, known)):
             raise UsageError(f"there is no {name} for the ini file{meant}")
