@@ -49,7 +49,7 @@ def open_subjects(paths: Iterable[str], *, incomplete: Incomplete = "skip") -> l
         RunError: a run cannot be trusted.
     """
     subjects: dict[str, GivenRun] = {}
-    for path in dict.fromkeys(path.rstrip("/") or path for path in paths):
+    for path in {path.rstrip("/"): path for path in paths}.values():
         subject = open_subject(path, incomplete=incomplete)
         name = _free_name(subject.name, path, subjects)
         subjects[name] = replace(subject, name=name)
