@@ -144,6 +144,10 @@ class TestGitHub:
         pytester.makepyfile(pytest_github_actions_annotate_failures="")
         monkeypatch.syspath_prepend(pytester.path)
         assert "::error" not in geom("-p", "pytest_github_actions_annotate_failures").stdout.str()
+        write_suite(STRICT.replace("below: 5%", "below: 5%\n    level: warn"))
+        warned = geom("-p", "pytest_github_actions_annotate_failures")
+        assert warned.ret == 0
+        warned.stdout.fnmatch_lines(["::warning file=suites/mine.yaml,line=6,title=geomcheck%3A opd%3A support::*"])
 
     def test_elsewhere_there_are_none(self, geom, write_suite, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
