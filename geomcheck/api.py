@@ -23,6 +23,7 @@ from geomcheck.record import Record, Request, merge, read_record
 from geomcheck.suite import Suite
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.sampling import has_figure
 
 __all__ = ["How", "RunOrRecord", "has_weights", "measure", "open_run", "records_of"]
 
@@ -93,7 +94,7 @@ def measure(
     known = load_metrics()
     chosen = _chosen(metrics, known, default_all=not suites)
     default = {
-        weight.name: {r for r in chosen if not known[r.metric].spanned(r.parameters(), weight.shape)}
+        weight.name: {r for r in chosen if has_figure(known[r.metric], r.parameters(), weight)}
         for weight in (weights.select(record.weights) if weights else record.weights.values())
         if chosen and (weights or weight.is_linear)
     }

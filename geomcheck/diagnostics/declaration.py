@@ -40,6 +40,9 @@ REQUIRED = object()
 REFERENCE = "reference"
 """The value of a ``checkpoint`` parameter that means the reference run at matching progress."""
 
+NO_REFERENCE = "no reference run with weights was given (--geom-reference=DIRECTORY)"
+"""Why there is no figure that compares with one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
@@ -293,7 +296,7 @@ class Metric:
         """Parameters of kind ``rank`` that reach min(out, in) and span it, with their value: the figure is fixed."""
         spanning = [p for p in self.parameters if p.kind == "rank" and p.spans]
         ranks = {p.name: resolve_rank(params.get(p.name, p.default), shape) for p in spanning}
-        return {name: rank for name, rank in ranks.items() if rank >= min(shape)}
+        return {name: rank for name, rank in ranks.items() if rank >= min(shape)} if ranks else {}
 
     @property
     def stats(self) -> tuple[str, ...]:

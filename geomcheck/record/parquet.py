@@ -123,7 +123,7 @@ def _metadata(record: Record) -> dict[str, Any]:
         "layout": record.layout,
         "points": [asdict(point) for point in record.points],
         "base": asdict(record.origin),
-        "weights": {w.name: {"shape": w.shape, "dtypes": w.dtypes, "fused": w.fused} for w in record.weights.values()},
+        "weights": {w.name: _weight_facts(w) for w in record.weights.values()},
         "skipped": record.skipped,
         "notes": record.notes,
         "metrics": record.versions,
@@ -168,7 +168,12 @@ def _weight(name: str, entry: dict[str, Any]) -> Weight:
     shape, dtypes = tuple(entry["shape"]), tuple(map(_text, entry["dtypes"]))
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{name} has a shape that cannot be: {list(shape)}")
-    return describe(name, shape, dtypes, fused=_text(entry["fused"]))
+    return describe(name, shape, dtypes, fused=_text(entry["fused"]), lent=entry.get("lent") is True)
+
+
+def _weight_facts(weight: Weight) -> dict[str, Any]:
+    told = {"shape": weight.shape, "dtypes": weight.dtypes, "fused": weight.fused}
+    return {**told, "lent": True} if weight.lent else told
 
 
 def _told(account: Account) -> dict[str, Any]:

@@ -21,7 +21,7 @@ FILES = [
     ),
     (
         "geomcheck: 1\nexpect:\n- id: a\nmetric: stable_rank\nabove: 3\n",
-        "3:3: expectation `a` needs `metric` (or `regime`)",
+        "3:3: expectation `a` needs `metric` (or `regime` or `trains`)",
         "4:1: unknown key `metric` in the suite; it belongs to an expectation: indent it ",
         "5:1: unknown key `above` in the suite; it belongs to an expectation: indent it b",
     ),
@@ -65,7 +65,7 @@ FILES = [
     (
         "geomcheck: 1\nexpect:\n  - &x {id: a, metric: stable_rank, above: 2}\n  - <<: *x\n    id: b\n",
         "4:5: write the keys out, or use `defaults` or `extends`",
-        "4:5: expectation `b` needs `metric` (or `regime`)",
+        "4:5: expectation `b` needs `metric` (or `regime` or `trains`)",
     ),
     (
         "geomcheck: 1\napplies_to: [\u201c*opd*\u201d]\nexpect:\n  - {id: z, metric: stable_rank, above: 2}\n",
@@ -446,7 +446,7 @@ FILES = [
     ),
     (
         "geomcheck: 1\nexpect:\n  - a: stable_rank\n",
-        "3:5: this expectation needs `metric` (or `regime`)",
+        "3:5: this expectation needs `metric` (or `regime` or `trains`)",
         "3:5: this expectation needs `id`: name of the expectation, unique in the suite",
     ),
     (
