@@ -134,6 +134,7 @@ class Expectation:
         allow: share of the groups that may violate the condition.
         position: of the expectation in its suite file.
         storage: formats of W0 and the run that the figures are for; empty for any.
+        only_with: what a run or session may lack without that being an error; empty for nothing.
     """
 
     id: str
@@ -149,6 +150,7 @@ class Expectation:
     why: str = ""
     position: Position
     storage: tuple[str, ...] = ()
+    only_with: str = ""
 
     def questions(self) -> list[Question]:
         """What is asked of a record; nothing by a condition that is not about figures of weights."""
