@@ -107,7 +107,12 @@ def rounding_energy(wt: Tensor) -> float:
 
 def blocks_of(matrix: Tensor) -> tuple[Tensor, ...]:
     """The entries in order, each piece of shape (any,); on a CPU pieces that fit a core's cache in float64."""
-    return torch.split(matrix.reshape(-1), BLOCK if matrix.device.type == "cpu" else matrix.numel())
+    return torch.split(matrix.reshape(-1), entries_at_once(matrix))
+
+
+def entries_at_once(matrix: Tensor) -> int:
+    """How many entries of `matrix`, of any shape, are converted to float64 at a time: on a GPU, all."""
+    return BLOCK if matrix.device.type == "cpu" else matrix.numel()
 
 
 def _bits(w: Tensor) -> Array:
