@@ -219,7 +219,7 @@ EFFECTIVE_RANK = Metric(
     low=1.0,
     bounds=lambda _, shape: (1.0, float(min(shape))),
     at_most="min(out, in)",
-    baseline="about 0.82 n for square n x n matrices of normal entries",
+    baseline="about 0.8 n for square n x n matrices of normal entries",
     source="Roy and Vetterli, The effective rank, EUSIPCO 2007",
     undefined="D_t = 0",
     on_request=True,

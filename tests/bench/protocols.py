@@ -201,8 +201,8 @@ class Ours:
 
 
 def defaults(metric: Metric) -> Mapping[str, object]:
-    """The declared defaults of the parameters that change what is measured."""
-    return {parameter.name: parameter.default for parameter in metric.measured_parameters}
+    """The declared defaults of the parameters that change what is measured, or examples where there are none."""
+    return {parameter.name: parameter.usual for parameter in metric.measured_parameters}
 
 
 def protocols(w0: Tensor, first: Tensor, state: Mapping[str, Tensor]) -> dict[str, Callable[[], Measurement]]:

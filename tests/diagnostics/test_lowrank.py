@@ -49,7 +49,7 @@ def test_every_metric_gives_the_same_from_factors_as_from_the_matrix(
     if metric.name == "rounding_share":  # of the fp32 that merging gives
         dense.__dict__ |= {"wt": thin.wt, "norm": thin.norm}
     other = pair(shape, values, seed + 9)[0]
-    params = {p.name: {"k": k, "rank": 2}.get(p.name, p.default) for p in metric.measured_parameters}
+    params = {p.name: {"k": k, "rank": 2}.get(p.name, p.usual) for p in metric.measured_parameters}
 
     def figures(update: Update) -> dict[str, float] | str:
         try:

@@ -45,7 +45,7 @@ def realistic(shape: Shape, kind: str, seed: int = 0) -> Case:
 def figures(metric: Metric, update: Update) -> dict[str, float] | str:
     """What `metric` gives with its defaults, or why it gives nothing."""
     try:
-        return dict(metric.compute(update, {p.name: p.default for p in metric.measured_parameters}, None))
+        return dict(metric.compute(update, {p.name: p.usual for p in metric.measured_parameters}, None))
     except Undefined as reason:
         return str(reason)
 
