@@ -40,6 +40,9 @@ TOP = Parameter(
     about="Which share of the rows or columns counts as the top: to the nearest number of them, and one at the least.",
 )
 
+LOOK = 64
+"""Entries of every row that are compared at a time: few rows are the same beyond the first."""
+
 
 def row_concentration(update: Update, *, side: str = "rows", share: float = 0.01) -> float:
     """Share of ``|D_t|_F^2`` in the rows (or columns) that hold most of it, 0..1.
@@ -76,10 +79,20 @@ def frozen_rows(update: Update, *, side: str = "rows") -> float:
     Raises:
         Undefined: it is a vector.
     """
-    across = 1 if side == "rows" else 0
-    moved = [block.any(across) for block in _blocks(update, differences=False)]
-    any_moved = torch.cat(moved) if side == "rows" else torch.stack(moved).any(0)
-    return 1.0 - int(any_moved.count_nonzero()) / len(any_moved)
+    before, stored = _matrix(update.base.w0), update.stored
+    lines, across = before.shape if side == "rows" else before.shape[::-1]
+    frozen = torch.arange(lines, device=before.device)
+    for start in range(0, across, LOOK):
+        place = frozen, slice(start, start + LOOK)
+        rows, columns = place if side == "rows" else place[::-1]
+        if isinstance(stored, torch.Tensor):
+            moved = _matrix(update.wt)[rows, columns] != before[rows, columns]
+        else:
+            moved = (stored.left[rows] @ stored.right[:, columns]) != 0
+        frozen = frozen[~moved.any(1 if side == "rows" else 0)]
+        if not len(frozen):
+            break
+    return len(frozen) / lines
 
 
 def _energies(update: Update, side: str) -> Tensor:
@@ -88,18 +101,23 @@ def _energies(update: Update, side: str) -> Tensor:
     return torch.cat(list(squares)) if side == "rows" else sum(squares, start=torch.zeros(()))
 
 
-def _blocks(update: Update, *, differences: bool = True) -> Iterator[Tensor]:
-    """Some rows after the other: of D_t in float64, or where W_t differs from W0; shape (any, columns)."""
-    if update.base.w0.dim() < 2:
+def _matrix(tensor: Tensor) -> Tensor:
+    """All rows: shape (any, columns)."""
+    if tensor.dim() < 2:
         raise Undefined("a vector has no rows and columns")
-    before = update.base.w0.flatten(end_dim=-2)
+    return tensor.flatten(end_dim=-2)
+
+
+def _blocks(update: Update) -> Iterator[Tensor]:
+    """D_t in float64, some rows after the other: shape (any, columns)."""
+    before = _matrix(update.base.w0)
     rows = max(1, storage.entries_at_once(before) // max(1, before.shape[1]))
     if not isinstance(update.stored, torch.Tensor):
         for left in torch.split(update.stored.left, rows):
             yield left @ update.stored.right
         return
-    for start, end in zip(torch.split(before, rows), torch.split(update.wt.flatten(end_dim=-2), rows), strict=True):
-        yield end.double() - start if differences else end != start
+    for start, end in zip(torch.split(before, rows), torch.split(_matrix(update.wt), rows), strict=True):
+        yield end.double() - start
 
 
 def _count(share: float, lines: int) -> int:

@@ -79,6 +79,20 @@ def relatively_changed(w0: Tensor, wt: Tensor, eta: float) -> Array:
     return array(torch.cat(blocks).view(w0.shape))
 
 
+def opposite_signs(w0: Tensor, wt: Tensor) -> int:
+    """How many entries are positive in one and negative in the other; both of one shape.
+
+    >>> opposite_signs(torch.tensor([1.0, -1.0, 0.0]), torch.tensor([-0.5, -0.0, -1.0]))
+    1
+    """
+    common, flipped = torch.promote_types(w0.dtype, wt.dtype), 0
+    for before, after in zip(blocks_of(w0), blocks_of(wt), strict=True):
+        start, end = _bits(before.to(common)), _bits(after.to(common))
+        shifted = start << 1, end << 1  # without the sign: zero has none
+        flipped += count(((start ^ end) < 0) & (shifted[0] != 0) & (shifted[1] != 0))
+    return flipped
+
+
 def magnitude_keys(w: Tensor) -> Array:
     """Integers >= 0, in the shape of `w`, that order entries by magnitude exactly as `abs` does."""
     return _bits(w) & (2 ** (8 * w.element_size() - 1) - 1)

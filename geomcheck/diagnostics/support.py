@@ -92,10 +92,7 @@ def sign_flips(update: Update) -> float:
     >>> sign_flips(Update(Base(before), after))
     0.25
     """
-    before, after = update.base.w0, update.wt
-    pairs = zip(storage.blocks_of(before), storage.blocks_of(after), strict=True)
-    flipped = (((b > 0) & (a < 0)) | ((b < 0) & (a > 0)) for b, a in pairs)
-    return sum(storage.count(storage.array(block)) for block in flipped) / before.numel()
+    return storage.opposite_signs(update.base.w0, update.wt) / update.wt.numel()
 
 
 def frozen_share(update: Update) -> float:
