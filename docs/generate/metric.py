@@ -66,6 +66,7 @@ def _facts(metric: Metric) -> Iterator[str]:
         "undefined": metric.undefined or "never",
         "of unchanged weights": "a figure" if metric.when_unchanged else "left out",
         "needs": _needs(metric),
+        "measured": "by default" if metric.measured_by_default else "where it is named, by a suite or `--metrics`",
         "source": metric.source,
     }
     yield "| declared | |"

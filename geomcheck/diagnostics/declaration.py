@@ -59,7 +59,8 @@ class Parameter:
 
     A parameter that `selects` does not change what is measured, only which of the measured statistics is read (``stat``
     and ``side`` of an angle). `synonyms` are what people write for it. Once a rank that
-    `spans` reaches min(out, in), the figure is the same whatever happened.
+    `spans` reaches min(out, in), the figure is the same whatever happened. `example` is what editors offer
+    for it, and what documentation shows of one that has no default.
     """
 
     name: str
@@ -72,11 +73,17 @@ class Parameter:
     selects: bool = False
     spans: bool = True
     synonyms: tuple[str, ...] = ()
+    example: Any = None
 
     @property
     def required(self) -> bool:
         """Whether a suite must give this parameter."""
         return self.default is REQUIRED
+
+    @property
+    def usual(self) -> Any:
+        """Its default, or the example of one that has none."""
+        return self.example if self.required else self.default
 
 
 def resolve_rank(rank: int | str, shape: tuple[int, ...]) -> int:
@@ -160,6 +167,8 @@ class Metric:
         against_reference: whether the computation needs the weights of a reference run, whatever its parameters. See
             `needs_reference`.
         compute: figures of one weight at one checkpoint, by statistic name ("value" for scalars).
+        on_request: whether it is measured only where it is named, by a suite or ``--metrics``: because it is dear, or
+            of use to few.
         trivial_at: the ``checkpoint`` parameter that names where the figure is fixed by definition (a
             checkpoint compared with itself): it is neither measured nor judged there.
         least: how many checkpoints, this one included, the figure is made of at the least; with fewer it is fixed by
@@ -199,6 +208,7 @@ class Metric:
     of_path: bool = False
     against_reference: bool = False
     compute: Compute
+    on_request: bool = False
     trivial_at: str | None = None
     least: int = 1
     version: int = 1
@@ -240,8 +250,9 @@ class Metric:
 
     @property
     def measured_by_default(self) -> bool:
-        """Whether it is measured where no metric is asked for: it needs no reference run, and no parameter given."""
-        return not self.against_reference and not any(parameter.required for parameter in self.parameters)
+        """Whether it is measured where none is asked for: it needs no request, reference run or parameter."""
+        needs_more = self.on_request or self.against_reference
+        return not needs_more and not any(parameter.required for parameter in self.parameters)
 
     def needs_reference(self, params: Mapping[str, Any]) -> bool:
         """Whether the computation with these parameters needs the weights of a reference run."""
