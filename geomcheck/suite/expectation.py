@@ -158,8 +158,9 @@ class Expectation:
 
     @property
     def compares(self) -> bool:
-        """Whether this needs the record of a reference run."""
-        return self.condition.compares
+        """Whether this needs a reference run, or its record."""
+        asked = (question.metric.needs_reference(question.params) for question in self.questions())
+        return self.condition.compares or any(asked)
 
     def requests(self, record: Record) -> dict[str, set[Request]]:
         """The measurements that this needs of a run with these weights and checkpoints, by weight name.
@@ -178,7 +179,7 @@ class Expectation:
         return wanted
 
     def reference_requests(self, reference: Record) -> dict[str, set[Request]]:
-        """The measurements that this needs of the reference run, by weight name; none unless it `compares`."""
-        if not self.compares:
+        """The measurements that this needs of the reference run, by weight name; none unless its condition compares."""
+        if not self.condition.compares:
             return {}
         return replace(self, at=ALL).requests(reference)

@@ -19,6 +19,7 @@ from geomcheck.suite.groups import Groups, fold_groups, gaps, require_groups
 from geomcheck.suite.language.places import At
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, Tolerance, tolerance
 from geomcheck.suite.sampling import Question, Sample, Subject, fused_warning, rounding_warning, sample
+from geomcheck.suite.sketched import answerable, sketch_warning, sketched
 from geomcheck.suite.verdict import Observed, Unanswerable, Worst
 
 WORST = 5
@@ -152,11 +153,15 @@ class FigureCondition(Condition):
         subject = question.settle(record)
         require_groups(subject.weights, expectation)
         self.require_doubt(question, subject)
+        from_sketches = answerable(question, record, reference)
+        if from_sketches and reference is not None:
+            record = sketched(question, record, reference)
         found = sample(question, record, subject)
         _require_storage(expectation, found)
         layers = Layers(record.weights.values())
         groups = fold_groups(found, expectation, layers)
         warnings = (
+            *((sketch_warning(found),) if from_sketches else ()),
             *rounding_warning(question, record, found),
             *fused_warning(found.used.values()),
             *gaps(groups, found, expectation, layers),
