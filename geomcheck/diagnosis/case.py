@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -220,16 +221,17 @@ class Case:
         return self.looks(sorted({*self.sample, *pointed}))
 
     @cached_property
-    def usual(self) -> tuple[float, ...]:
-        """The median relative norm of the matrices in layers that moved, at each checkpoint; 0 where none did."""
-        rows = [sizes for name, sizes in self.sizes.items() if self.weights[name].layer is not None]
-        return tuple(_median(row[index] for row in rows) for index in range(len(self.points)))
-
-    @cached_property
     def ways(self) -> dict[str, Look]:
         """Looks at `PATHS` matrices that moved, small ones of each module: enough to know how the run went."""
         moved = [name for name in self.sample if self.weights[name].is_linear and any(self.sizes.get(name, (1.0,)))]
         return self.looks(moved[:: max(1, len(moved) // PATHS)][:PATHS])
+
+    @cached_property
+    def rounded(self) -> tuple[str, ...]:
+        """The coarser format to which most of these matrices were rounded at each checkpoint; empty where they were not."""
+        seen = [[look.seen[index] for look in self.ways.values()] for index in range(len(self.points))]
+        formats = [Counter("" if one.equal else one.rounded for one in together) for together in seen]
+        return tuple(found.most_common(1)[0][0] if found else "" for found in formats)
 
     @cached_property
     def grams(self) -> list[np.ndarray]:
@@ -249,22 +251,20 @@ class Case:
         """Whether a weight that is trained would visibly differ at a checkpoint from what it was at another, W0 by
         default: small changes get lost in the format of what is large, as of norms in bf16. Where nothing moved at all,
         it would. Where weights cannot be read, matrices would, and vectors in formats of 16 bits would not."""
-        weight = self.weights[name]
-        if not {"bf16", "fp16"} & set(weight.dtypes):
-            return True
         own = self.look(name)
         if own is None:
-            return weight.is_matrix
+            weight = self.weights[name]
+            return weight.is_matrix or not {"bf16", "fp16"} & set(weight.dtypes)
         first = 0 if since is None else since + 1
         paces = [
             math.sqrt(sum(look.seen[at].step ** 2 for at in range(first, index + 1)) / look.numel)
             for look in self.ways.values()
         ]
-        pace = _median(paces)
-        return pace == 0 or pace >= VISIBLE * own.unit
+        pace = median(paces)
+        return pace == 0 or pace >= VISIBLE * own.unit(self.rounded[index])
 
 
-def _median(values: Iterable[float]) -> float:
+def median(values: Iterable[float]) -> float:
     """Of those that are above zero; 0 where none is."""
     moved = [value for value in values if math.isfinite(value) and value > 0]
     return float(np.median(moved)) if moved else 0.0

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from geomcheck._text import plural
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Cell, Finding, Kind
-from geomcheck.diagnosis.words import listed
+from geomcheck.diagnosis.finding import Finding, Kind
+from geomcheck.diagnosis.words import listed, span
 
 MOST = 3
 """Findings of one kind; what is left is told together."""
@@ -31,13 +32,12 @@ W0 = -1
 
 def _is_start(case: Case, name: str, codes: tuple[int, ...]) -> list[bool]:
     """At which checkpoints a weight is W0's, by value."""
-    sizes = case.sizes.get(name, ())
     same = [code == codes[0] for code in codes[1:]]
-    if len(case.weights[name].dtypes) < 2:
-        return same
-    if sizes:
+    if sizes := case.sizes.get(name, ()):
         same = [one or size == 0 for one, size in zip(same, sizes, strict=True)]
-    look = None if all(same) else case.look(name)
+    if len(case.weights[name].dtypes) < 2 or all(same):
+        return same
+    look = case.look(name)
     return same if look is None else [one or seen.equal for one, seen in zip(same, look.seen, strict=True)]
 
 
@@ -64,7 +64,7 @@ def stories(case: Case) -> Mapping[str, dict[Same, set[str]]]:
         moved = next((index for index, same in enumerate(start) if not same), len(start))
         early = [(index, W0) for index in range(moved)]
         if early and not _starts_at_zero(case, name):
-            tell("never" if moved == len(start) else "late", name, early if moved < len(start) else early[-1:])
+            tell("never" if moved == len(start) else "late", name, early)
         tell("back", name, [(index, W0) for index in range(moved, len(start)) if start[index]])
         first = {code: index for index, code in reversed(list(enumerate(codes[1:])))}
         again = [(i, first[c]) for i, c in enumerate(codes[1:]) if first[c] < i and not start[i]]
@@ -81,8 +81,7 @@ def _of(story: str, sentence: Told) -> Callable[[Case], Iterator[Finding]]:
         groups = stories(case).get(story, {})
         ordered = sorted(groups.items(), key=lambda item: (-len(item[1]) * len(item[0].at), item[0]))
         for same, names in _bounded(ordered):
-            at = range(len(case.points)) if story == "never" else same.at
-            cells = {(name, index) for name in names for index in at}
+            cells = {(name, index) for name in names for index in same.at}
             if case.free(cells):
                 yield KINDS[story].finding(case, cells, sentence(case, names, same), evidence=_evidence(case, names))
 
@@ -104,8 +103,7 @@ def _evidence(case: Case, names: set[str]) -> Iterator[str]:
     yield f"{len(names)} of {known} tensors, by the digests of all their bytes"
     others = [sizes[-1] for name, sizes in case.sizes.items() if name not in names and sizes[-1] > 0]
     if others:
-        low, high = min(others), max(others)
-        yield f"the others moved by {low:.2g} to {high:.2g} of their norm by {case.points[-1].name}"
+        yield f"the others moved by {span(others)} of their norm by {case.points[-1].name}"
 
 
 def _is_whole(case: Case, names: set[str]) -> bool:
@@ -119,13 +117,15 @@ def _origins(case: Case, same: Same) -> str:
 def _never(case: Case, names: set[str], same: Same) -> str:
     if _is_whole(case, names):
         return "no checkpoint differs from W0 in any weight: nothing was trained, or it was not saved"
+    if len(same.at) < len(case.points):  # where small steps do not show at first
+        return f"{case.named(names)} never moved: W0 still, to the bit, {case.when(same.at)}"
     return f"{case.named(names)} never moved: W0, to the bit, at every checkpoint"
 
 
 def _late(case: Case, names: set[str], same: Same) -> str:
     last = case.points[max(same.at)].name
     if _is_whole(case, names):
-        return f"{listed([case.points[index].name for index in same.at])} holds W0, to the bit, in every weight"
+        return f"{listed([case.points[index].name for index in same.at])} is W0, to the bit, in every weight"
     return f"{case.named(names)} did not move up to {last}, and moved then"
 
 
@@ -173,7 +173,7 @@ def _twins(case: Case) -> Iterator[Finding]:
                 case,
                 cells,
                 f"{one} and {other} hold the same values {case.when(at)}, to the bit, and do not in W0",
-                evidence=[f"{len(pairs)} pairs of tensors, by the digests of all their bytes"],
+                evidence=[f"{plural(len(pairs), 'pair')} of tensors, by the digests of all their bytes"],
             )
 
 
@@ -181,10 +181,6 @@ def _is_constant(case: Case, name: str, index: int) -> bool:
     """Whether a tensor may have one value throughout, as biases and norms have before training."""
     look = case.look(name)
     return not case.weights[name].is_matrix if look is None else look.seen[index].constant is not None
-
-
-def _cells_of(case: Case, names: Iterable[str]) -> set[Cell]:
-    return {(name, index) for name in names for index in range(len(case.points))}
 
 
 NEVER = Kind(
@@ -267,5 +263,5 @@ TWINS = Kind(
     find=_twins,
 )
 
-KINDS = {"never": NEVER, "back": BACK, "late": LATE, "stale": STALE, "copy": COPY, "twins": TWINS}
-"""By story; in the order in which they are asked for."""
+KINDS = {"never": NEVER, "back": BACK, "late": LATE, "stale": STALE, "copy": COPY}
+"""By story."""

@@ -12,10 +12,15 @@ from geomcheck.errors import UsageError
 ENTRY_POINT_GROUP = "geomcheck.findings"
 
 OURS = (
-    *identical.KINDS.values(),
+    identical.NEVER,
+    identical.BACK,
+    identical.LATE,
+    identical.TWINS,
     *damaged.KINDS.values(),
     *scaled.KINDS,
     *resembles.KINDS,
+    identical.STALE,  # what was reset stands still too
+    identical.COPY,
     *precision.KINDS,
     *blocks.KINDS,
     *order.KINDS,

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from statistics import median
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from geomcheck.diagnosis.case import Case
+from geomcheck.diagnosis.case import Case, median
 from geomcheck.diagnosis.finding import Cell, Finding, Kind
-from geomcheck.diagnosis.words import listed
+from geomcheck.diagnosis.words import listed, span
 
 ENTRIES = 512
 """Of each matrix, that are compared."""
@@ -227,11 +226,8 @@ def _new(case: Case) -> dict[str, float]:
         index = case.different[name][0]
         if like == Likeness() and case.sizes.get(name, (0.0,) * len(case.points))[index] >= ANEW:
             look = case.look(name)
-            seen = look.seen[index] if look else None
-            if look and seen and seen.finite and seen.norm and look.norm:
-                cosine = (look.norm**2 + seen.along * seen.moved * look.norm) / (look.norm * seen.norm)
-                if cosine <= UNLIKE:
-                    found[name] = cosine
+            if look is not None and look.likeness(index) <= UNLIKE:
+                found[name] = look.likeness(index)
     return found
 
 
@@ -247,23 +243,23 @@ def _find_model(case: Case) -> Iterator[Finding]:
             case,
             {(name, index) for name in names for index in at},
             f"{which}{where}: {len(names)} of {len(matrices)} matrices have nothing in common with W0's",
-            evidence=(f"cosines of the weights themselves with W0's {min(new.values()):.2f} to {max(new.values()):.2f}",),
+            evidence=(f"cosine of the weights with W0's {span(new.values())}",),
         )
 
 
 def _find_new(case: Case) -> Iterator[Finding]:
     new = _new(case)
     for at, names in case.grouped(_cells(case, new)):
-        others = [case.usual[index] for index in at]
-        foreign = {n for n in names if all(case.sizes[n][i] >= FOREIGN * case.usual[i] for i in at)}
+        usual = median(sizes[at[0]] for name, sizes in case.sizes.items() if name not in new)
+        foreign = {name for name in names if case.sizes[name][at[0]] >= FOREIGN * usual}
         if foreign:
             yield NEW.finding(
                 case,
                 {(name, index) for name in foreign for index in at},
                 f"{case.named(foreign).verb('is', 'are')} made anew {case.when(at)}: nothing in common with W0",
                 evidence=(
-                    f"cosine of the weights with W0's {median(new[name] for name in foreign):.2f}",
-                    f"update {min(case.sizes[n][at[0]] for n in foreign):.2g} times the norm of W0, others {others[0]:.2g}",
+                    f"cosine of the weights with W0's {span(new[name] for name in foreign)}",
+                    f"update {min(case.sizes[n][at[0]] for n in foreign):.2g} times the norm of W0, others {usual:.2g}",
                 ),
             )
 
