@@ -129,7 +129,8 @@ class Against:
     def level(self) -> float:
         """How far the log of the size of a whole run usually is from 0, at the most."""
         each = [abs(value) for one in self.usual for value in over_weights(one.sizes)]
-        return max(filter(math.isfinite, each), default=ALONE / 4)
+        known = [value for value in each if math.isfinite(value)]
+        return max([*known, self.spread / 4]) if known else ALONE / 4  # few runs may agree by chance
 
     @cached_property
     def spread(self) -> float:
@@ -143,26 +144,26 @@ class Against:
 
     @cached_property
     def cosine_spread(self) -> float:
-        """How far the mean cosine of a good run is from what is usual, at the most."""
-        each = [_rows(one.cosines - self.cosines) for one in self.usual]
+        """How far the median cosine of a good run is from what is usual, at the most."""
+        each = [over_weights(one.cosines - self.cosines) for one in self.usual]
         return max(filter(math.isfinite, np.abs(each).ravel().tolist()), default=math.inf)
 
     @cached_property
     def turn_spread(self) -> float:
         """Likewise of the cosine of successive increments, over all checkpoints."""
-        each = [abs(float(_mean(_rows(one.turns)))) for one in self.usual]
+        each = [abs(float(_mean(over_weights(one.turns)))) for one in self.usual]
         return max(filter(math.isfinite, each), default=math.inf)
 
     def missing(self, free: np.ndarray) -> float:
-        """How much the cosine is lower than usual, on average over the later half of the checkpoints; NaN where it is
-        not known."""
-        gaps = _rows(np.where(free, self.cosines - self.seen.cosines, np.nan))
+        """How much the cosine of most weights is lower than usual, on average over the later half of the checkpoints; NaN
+        where it is not known."""
+        gaps = over_weights(np.where(free, self.cosines - self.seen.cosines, np.nan))
         gaps = gaps[np.isfinite(gaps)]
         return float(gaps[len(gaps) // 2 :].mean()) if len(gaps) else math.nan
 
     def turned(self, free: np.ndarray) -> float:
-        """How much higher the cosine of successive increments is than usual."""
-        return float(_mean(_rows(np.where(free, self.seen.turns, np.nan))))
+        """How much higher the cosine of successive increments is than usual, of most weights; NaN where it is not known."""
+        return float(_mean(over_weights(np.where(free, self.seen.turns, np.nan))))
 
     def cells(self, chosen: np.ndarray) -> set[tuple[str, int]]:
         """Names and checkpoints of what is chosen: bool, shape (t, w)."""
@@ -247,11 +248,6 @@ def _mean(each: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         warnings.simplefilter("ignore", RuntimeWarning)
         found: np.ndarray = np.nanmean(np.asarray(each), axis=0)
     return found
-
-
-def _rows(values: np.ndarray) -> np.ndarray:
-    """The mean of each row."""
-    return _mean(values.T)
 
 
 def over_weights(values: np.ndarray) -> np.ndarray:

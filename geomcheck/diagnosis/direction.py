@@ -145,11 +145,11 @@ def _find_objective(case: Case) -> Iterator[Finding]:
     chosen = lost & lost[last] if alone else free
     cells = found.cells(chosen)
     own, usual = (float(np.mean(values[last][chosen[last]])) for values in (found.seen.cosines, found.cosines))
-    subject = case.named({name for name, _ in cells}).text if alone else "every weight"
+    case.memory[logged.EXPECTED] = True
     yield OBJECTIVE.finding(
         case,
         cells,
-        f"the update of {subject} points elsewhere than in good runs: a cosine of {own:.2f} with theirs, where "
+        f"the update of {case.named({name for name, _ in cells})} points elsewhere than in good runs: a cosine of {own:.2f} with theirs, where "
         f"{usual:.2f} is usual",
         evidence=(*_changes(case), found.evidence()),
         causes=LOCAL_CAUSES if alone else None,

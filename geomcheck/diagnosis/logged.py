@@ -21,8 +21,9 @@ FEWEST = 2
 
 
 
-TOLD = "rate"
-"""Key in the memory of a case: set where a finding has told how the learning rate differs."""
+TOLD, EXPECTED = "rate told", "another loss"
+"""Keys in the memory of a case: set where a finding has told how the learning rate differs, and where another objective
+is likely, so that the loss may differ."""
 
 
 class Rate(NamedTuple):

@@ -20,10 +20,13 @@ LEVELS = 3.0
 """and in the largest distances of good runs from each other."""
 
 FLAT = 0.25
-"""Share of a log ratio that it may change by along a run and still be one factor."""
+"""Share of a log ratio that it may change by along a run and still be one factor, beside what good runs do."""
 
 JUMP = 3.0
 """How many times further off the checkpoints that are must be than the others."""
+
+WINDING = 1.5
+"""How many times its net change a log ratio may go up and down where it drifts."""
 
 EVEN = 0.15
 """Standard deviation of log sizes over weights, as a share of their middle, up to which they are even."""
@@ -65,7 +68,7 @@ class Off:
         self.known = np.isfinite(self.middle)
         with np.errstate(invalid="ignore"):
             self.off = self.known & (np.abs(self.middle) > self.limit)
-        self._usual_spread = found.spread
+        self._usual_spread, self._level = found.spread, found.level
 
     def is_even(self, row: int) -> bool:
         """Whether all weights are off at a checkpoint, by about one factor."""
@@ -82,7 +85,7 @@ class Off:
     def is_flat(self) -> bool:
         """Whether it is off by one factor wherever it is off, and not at all or as little as elsewhere."""
         values, others = self.middle[self.off], np.abs(self.middle[self.known & ~self.off])
-        if float(np.ptp(values)) > FLAT * abs(float(np.median(values))):
+        if float(np.ptp(values)) > FLAT * abs(float(np.median(values))) + 4 * self._level:
             return False
         return not len(others) or float(np.abs(values).min()) >= JUMP * float(others.max())
 
@@ -121,9 +124,13 @@ def _direction(found: Against) -> Iterator[str]:
 def _scale_causes(case: Case, factor: float, *, exact: bool, late: bool) -> tuple[str, ...]:
     """The likeliest two: what the log says comes first, and what it rules out last."""
     operation, rate = _operation(factor), logged.rate(case)
-    if rate is not None and math.log(rate.ratio) * math.log(factor) > 0 and not late:
+    if late:
+        return operation, "these checkpoints were saved, merged or converted otherwise than the others"
+    if rate is not None and math.log(rate.ratio) * math.log(factor) > 0:
         case.memory[logged.TOLD] = True
         return (f"the learning rate: {rate.text}", operation)
+    if zeros := sum(value == 0 for value in case.log["gradient norm"].values()):
+        return f"steps that did not count: the gradient norm in the log is 0 in {zeros} entries", operation
     if logged.is_known(case):
         return operation, "steps that did not count, skipped or without a gradient, or a learning rate not in the log"
     rates = "the learning rate, or steps that were skipped"
@@ -151,6 +158,9 @@ def _find_drift(case: Case) -> Iterator[Finding]:
     off = Off(found)
     known = np.flatnonzero(off.known)
     if len(known) < 2 or not off.off[known[-1]] or not off.is_even(known[-1]) or off.is_flat():
+        return
+    steps = np.diff(off.middle[known])
+    if float(np.abs(steps).sum()) > WINDING * abs(float(steps.sum())):
         return
     first, last = (float(np.exp(off.middle[row])) for row in (known[0], known[-1]))
     names = [case.points[row].name for row in (known[0], known[-1])]
@@ -200,6 +210,8 @@ def _find_uneven(case: Case) -> Iterator[Finding]:
         rest = f"{_span(factors[there & ~chosen])} times in the others"
         sentence = f"the update of {case.named(names)} is {told} times a good run's {_when(case, far, chosen)}"
         cells, causes = far & chosen, PART_CAUSES
+    elif off.is_even(last):  # off together, in no way that is known
+        return
     else:
         low, high = (found.names[int(pick(off.sizes[last]))] for pick in (np.nanargmin, np.nanargmax))
         rest = f"least in {low}, most in {high}"

@@ -81,7 +81,7 @@ def _find_rate(case: Case) -> Iterator[Finding]:
 
 def _find_scaled_loss(case: Case) -> Iterator[Finding]:
     loss, gradient = logged.ratio(case, "loss"), logged.ratio(case, "gradient norm")
-    if not (math.isfinite(loss) and math.isfinite(gradient)):
+    if not (math.isfinite(loss) and math.isfinite(gradient)) or case.memory.get(logged.EXPECTED):
         return
     if min(abs(math.log(loss)), abs(math.log(gradient))) < math.log(LARGE):
         return

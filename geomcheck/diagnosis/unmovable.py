@@ -20,8 +20,9 @@ STAYED = 0.98
 def _find_unmovable(case: Case) -> Iterator[Finding]:
     rates = [value for value in case.log["learning rate"].values() if 0 < value < 1]
     last = len(case.points) - 1
-    names = [name for name in case.ways if case.is_coarse(name, last)]
-    if not rates or not names or 2 * len(names) < len(case.ways):
+    names = [name for name in case.ways if case.is_coarse(name, last) and not case.ways[name].seen[last].equal]
+    names = [name for name in names if (name, last) not in case.explained]
+    if not rates or 2 * len(names) < len(case.ways) or not names:
         return
     rate, total, unmovable, still = max(rates), 0, 0.0, 0
     for name in names:
