@@ -115,6 +115,10 @@ def _places(case: Case, same: Same) -> str:
     return listed([case.points[index].name for index in same.at])
 
 
+def _is(same: Same) -> str:
+    return "is" if len(same.at) == 1 else "are"
+
+
 def _origins(case: Case, same: Same) -> str:
     return listed([case.points[to].name for to in sorted(set(same.to))])
 
@@ -130,27 +134,27 @@ def _never(case: Case, names: set[str], same: Same) -> str:
 def _late(case: Case, names: set[str], same: Same) -> str:
     last = case.points[max(same.at)].name
     if _is_whole(case, names):
-        return f"{_places(case, same)} is W0, to the bit, in every weight"
+        return f"{_places(case, same)} {_is(same)} W0, to the bit, in every weight"
     return f"{case.named(names)} did not move up to {last}, and moved then"
 
 
 def _back(case: Case, names: set[str], same: Same) -> str:
     if _is_whole(case, names):
-        return f"{_places(case, same)} is W0, to the bit, after training had moved it"
+        return f"{_places(case, same)} {_is(same)} W0, to the bit, after training had moved it"
     return f"{case.named(names).verb('is', 'are')} back at W0 {case.when(same.at)}, to the bit, after having moved"
 
 
 def _stale(case: Case, names: set[str], same: Same) -> str:
     origin, there = _origins(case, same), case.when(same.at)
     if _is_whole(case, names):
-        return f"{_places(case, same)} is {origin} again, to the bit, in every weight"
+        return f"{_places(case, same)} {_is(same)} {origin} again, to the bit, in every weight"
     return f"{case.named(names).verb('stands', 'stand')} still {there}: that of {origin}, to the bit"
 
 
 def _copy(case: Case, names: set[str], same: Same) -> str:
     origin, there = _origins(case, same), case.when(same.at)
     if _is_whole(case, names):
-        return f"{_places(case, same)} is a copy of {origin}, to the bit"
+        return f"{_places(case, same)} {_is(same)} a copy of {origin}, to the bit"
     return f"{case.named(names).verb('is', 'are')} {there} a copy of {origin}, to the bit, though moved in between"
 
 
