@@ -270,7 +270,7 @@ class Case:
         own = self.look(name)
         if own is None:
             weight = self.weights[name]
-            return weight.is_matrix or not {"bf16", "fp16"} & set(weight.dtypes)
+            return weight.is_matrix or not {"bf16", "fp16"} & {*(weight.dtypes[1:] or weight.dtypes)}
         first = 0 if since is None else since + 1
         paces = [
             math.sqrt(sum(look.seen[at].step ** 2 for at in range(first, index + 1)) / look.numel)
