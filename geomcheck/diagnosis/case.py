@@ -173,8 +173,8 @@ class Case:
         return w0 if index is None else self._state(name, w0, index)
 
     def look(self, name: str) -> Look | None:
-        """What the entries of a weight tell; None where it cannot be read, for which `unread` may have the reason. It is
-        read once."""
+        """What the entries of a weight tell; None where it cannot be read, for which `unread` may have the reason. Each
+        is read once."""
         if name not in self._looks:
             try:
                 self._looks[name] = self._look(name) if self.lies_everywhere(name) else None

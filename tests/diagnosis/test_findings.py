@@ -224,7 +224,7 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a restart": (
         restarted,
         "restart",
-        "the run begins anew at checkpoint-90: its update is 52% as large as at checkpoint-60, about as at checkpoint-30",
+        "the run begins anew at checkpoint-90: its update is 52% as large as at checkpoint-60, about as at",
     ),
 }
 
