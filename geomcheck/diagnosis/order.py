@@ -166,7 +166,7 @@ RESTART = Kind(
         "checkpoints of two runs lie in one directory",
     ),
     next_step="Look in the log for what the resumed job loaded, and whether its step counter and loss went on.",
-    source="https://github.com/allenai/open-instruct/issues/1823",
+    source="https://github.com/allenai/open-instruct/pull/1823",
     find=_find_restart,
 )
 

@@ -328,7 +328,6 @@ NEW = Kind(
         "it was replaced on purpose, as heads of classifiers are",
     ),
     next_step="Look for warnings of newly initialised weights where the model was loaded.",
-    source="https://github.com/unslothai/unsloth/issues/9331",
     find=_find_new,
 )
 
