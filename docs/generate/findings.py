@@ -27,7 +27,12 @@ def finding_list() -> str:
 
 
 def _section(kind: Kind) -> Iterator[str]:
-    yield from (f"### {kind.name}", "", f"**{kind.title[0].upper()}{kind.title[1:]}** ({kind.grade}). {cell(kind.about)}", "")
+    yield from (
+        f"### {kind.name}",
+        "",
+        f"**{kind.title[0].upper()}{kind.title[1:]}** ({kind.grade}). {cell(kind.about)}",
+        "",
+    )
     yield f"- Looks at: {', '.join(kind.looks_at)}"
     if kind.causes:
         yield f"- Likely: {cell('; or '.join(kind.causes))}"
