@@ -228,17 +228,13 @@ class Case:
     def different(self) -> dict[str, tuple[int, ...]]:
         """The matrices that may be others than in W0, with the checkpoints at which: their update has `DIFFERENT` times
         their norm or more."""
-        found = {}
-        for name in self.sizes.keys() | self.record.skipped.keys():
-            if name not in self.weights or not self.weights[name].is_matrix or not self.lies_everywhere(name):
-                continue
-            sizes = self.sizes.get(name, ())
-            if not any(map(math.isfinite, sizes)):
-                look = self.look(name)
-                sizes = tuple(look.size(i) for i in range(len(self.points))) if look else ()
-            if at := tuple(index for index, size in enumerate(sizes) if size >= DIFFERENT):
-                found[name] = at
-        return dict(sorted(found.items()))
+        found: dict[str, tuple[int, ...]] = {}
+        seen = {*self.sizes, *self.sample, *self.record.skipped}
+        for name, weight in self.weights.items():
+            if weight.is_matrix and name in seen and self.lies_everywhere(name):
+                at = tuple(i for i in range(len(self.points)) if self.size(name, i) >= DIFFERENT)
+                found |= {name: at} if at else {}
+        return found
 
     @cached_property
     def examined(self) -> dict[str, Look]:
