@@ -17,7 +17,7 @@ from torch import Tensor
 from geomcheck.diagnosis.case import Case, median
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Kind
-from geomcheck.diagnosis.words import numbered, span
+from geomcheck.diagnosis.words import MOST, listed, numbered, span
 
 ENTRIES = 512
 """Of each matrix, that are compared."""
@@ -206,6 +206,11 @@ def _exchange(case: Case, of: Mapping[str, str], at: tuple[int, ...]) -> str:
             where = "" if held == every else f" in {numbered([f'layer {number}' for number in held])}"
             return f"{modules[0][0]} and {modules[0][1]} are exchanged{where} {when}"
         return f"{case.named(one)} and {case.named(other)} are exchanged {when}"
+    layers = {(case.weights[name].layer, case.weights[other].layer) for name, other in of.items()}
+    same = all(case.weights[name].module == case.weights[other].module for name, other in of.items())
+    if same and len(dict(layers)) == len(layers) <= MOST and (None, None) not in layers:
+        told = [f"layer {here} holds what is layer {there} in W0" for here, there in sorted(layers, key=str)]
+        return f"{listed(told)} {when}"
     return f"{case.named(of.keys()).verb('holds', 'hold')} what {case.named(set(of.values()))} is in W0 {when}"
 
 
