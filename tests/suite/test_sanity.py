@@ -199,3 +199,4 @@ def test_what_is_declared_moves_and_nothing_else(
     loaded = geomcheck.load_suite(suite)
     (verdict,) = loaded.evaluate(geomcheck.measure(write_run(tmp_path / "run", base, states), suites=[loaded]))
     assert verdict.outcome == outcome
+    assert ("if that is meant, write `trains: linear`" in verdict.message) == (outcome == "failed" and DOWN in moves)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import compress
 from typing import Annotated, Any, Self
@@ -25,7 +25,7 @@ from geomcheck.suite.language.quantities import Refusal
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.language.statement import Statement
 from geomcheck.suite.sampling import FROZEN, Question, unchanged
-from geomcheck.suite.verdict import Observed, Worst
+from geomcheck.suite.verdict import Observed, Unanswerable, Worst
 
 EVERYTHING = Selection("everything")
 
@@ -58,6 +58,7 @@ class Trains(SubjectCondition):
     trained: Selection
 
     keyword = "trains"
+    folds = False
     instead_of_metric = True
     statement = TrainsStatement
     words = Words(
@@ -91,8 +92,8 @@ class Trains(SubjectCondition):
         (question,) = self.questions(expectation)
         subject = question.settle(record)
         trained = {weight.name for weight in self.trained.select(record.weights) if not weight.lent}
-        hidden = [w for w in subject.weights if w.name in trained and not (w.is_matrix or _shows(w))]
-        weights = [weight for weight in subject.weights if weight not in hidden]
+        weights = [w for w in subject.weights if w.is_matrix or _shows(w) or w.name not in trained]
+        hidden = [w for w in subject.weights if not (w.is_matrix or _shows(w)) and w.name in trained]
         steps = [point.step for point in subject.points]
         judged = np.isin([point.step for point in record.points], steps)
         still = unchanged(record, weights)[judged]
@@ -105,16 +106,34 @@ class Trains(SubjectCondition):
         parts = ((idle, "never moved"), (restless, "moved all the same"))
         said = [f"{_words(group)} {did}" for group, did in parts if group]
         holds = not any(counts)
-        found = f"{plural(len(weights), 'tensor')} do so" if holds else f"at step {decisive.step} {', and '.join(said)}"
+        found = f"{plural(len(weights), 'tensor')} do so"
+        if not holds:
+            moved = ~still[steps.index(decisive.step)]
+            really = _declared({weight.name for weight in compress(weights, moved.tolist())}, record)
+            meant = f"; if that is meant, write `trains: {really}`" if really else ""
+            found = f"at step {decisive.step} {', and '.join(said)}{meant}"
         return Finding(
             holds=holds,
             message=f"{'trains' if holds else 'expected to train'} {self.trained.text} and nothing else: {found}",
             observed=observed,
             decisive=decisive,
-            worst=tuple(Worst(decisive.step, weight.name, float(weight in restless)) for weight in wrong[:MOST]),
+            worst=tuple(
+                Worst(decisive.step, weight.name, float(weight.name not in trained)) for weight in wrong[:MOST]
+            ),
             warnings=_unseen(hidden, record, steps[-1]),
             side="above",
         )
+
+
+def _declared(moved: Set[str], record: Record) -> str:
+    """The word for these weights; empty where there is none."""
+    for role in ("linear", "attention", "mlp", "all"):
+        try:
+            if {weight.name for weight in Selection(role).select(record.weights)} == moved:
+                return role
+        except Unanswerable:
+            continue
+    return ""
 
 
 def _shows(weight: Weight) -> bool:
