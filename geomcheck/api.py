@@ -70,7 +70,8 @@ def measure(
         run: an opened run, or its directory.
         base: W0, opened or its directory; by default what the first suite or the run itself provides.
         metrics: requests, or names (measured with default parameters), on every attention and MLP matrix (where
-            the metric's k is below the matrix's dimensions). Default: all, unless `suites` are given.
+            the metric's k is below the matrix's dimensions). Default: all but those that are measured `on_request`,
+            unless `suites` are given.
         weights: measure `metrics` on these instead.
         suites: measure what these need.
         reference: a run to compare updates with (`mask_jaccard`, `reference_alignment`, `update_cosine`).
