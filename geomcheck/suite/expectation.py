@@ -13,6 +13,7 @@ from geomcheck.errors import Position
 from geomcheck.record import Record, Request
 from geomcheck.suite.language.places import ALL, At, Place, Places
 from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.normal import Normal
 from geomcheck.suite.sampling import Question, Subject
 from geomcheck.suite.verdict import Area, Bounds, Observed, Side, Unanswerable, Worst
 
@@ -134,6 +135,7 @@ class Expectation:
         allow: share of the groups that may violate the condition.
         position: of the expectation in its suite file.
         storage: formats of W0 and the run that the figures are for; empty for any.
+        normal: what is normal for single weights, where that is known.
     """
 
     id: str
@@ -149,6 +151,7 @@ class Expectation:
     why: str = ""
     position: Position
     storage: tuple[str, ...] = ()
+    normal: Normal | None = None
 
     def questions(self) -> list[Question]:
         """What is asked of a record; nothing by a condition that is not about figures of weights."""
