@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from geomcheck._version import VERSION
+from geomcheck.calibration.normal import about as normal_about
 from geomcheck.calibration.statistics import BandRule, Spread
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.files import replacing
 from geomcheck.suite.language.places import Place
 from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.normal import Normal
 
 _BARE = re.compile(r"[\w.%+-]+(?: [a-z]+)?")
 """Texts that YAML reads as they are."""
@@ -38,10 +40,11 @@ class PlacedBand:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A metric with its bands, in the order of training."""
+    """A metric with its bands, in the order of training, and what is normal for single weights."""
 
     metric: Metric
     bands: tuple[PlacedBand, ...]
+    normal: Normal | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Calibration:
     def to_yaml(self) -> str:
         """The suite, with comments that say where each band comes from."""
         expectations = [line for expectation in self.expectations for line in ("", *_expectation(expectation))]
-        return "\n".join([*_heading(self), "", "expect:", *expectations[1:], ""])
+        return "\n".join([*_heading(self), "", "expect:", *expectations[1:], *_normals(self), ""])
 
     def write(self, path: str | Path) -> None:
         """Write the suite to `path`. Raises UsageError where that is not possible."""
@@ -131,9 +134,13 @@ def comment(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(clean, WIDTH, initial_indent=start, subsequent_indent=f"{start}  ", break_on_hyphens=False)
 
 
+def _id(metric: Metric) -> str:
+    return metric.name.replace("_", "-")
+
+
 def _expectation(expectation: Calibrated) -> Iterator[str]:
     metric = expectation.metric
-    yield f"  - id: {metric.name.replace('_', '-')}"
+    yield f"  - id: {_id(metric)}"
     yield f"    metric: {metric.name}"
     for name, value in metric.defaults.items():
         yield f"    {name}: {_scalar(value)}"
@@ -146,6 +153,18 @@ def _expectation(expectation: Calibrated) -> Iterator[str]:
     width = max(map(len, entries))
     for band, entry in zip(expectation.bands, entries, strict=True):
         yield f"      - {entry:{width}}  # {_origin(band, metric)}"
+
+
+def _normals(calibration: Calibration) -> Iterator[str]:
+    normals = {e.metric: e.normal for e in calibration.expectations if e.normal is not None}
+    if not normals:
+        return
+    yield ""
+    yield from comment(normal_about(len(calibration.runs)))
+    yield "normal:"
+    for metric, normal in normals.items():
+        yield f"  {_id(metric)}: |"
+        yield from (f"    {line}" for line in normal.text.splitlines())
 
 
 def _ends(band: PlacedBand, metric: Metric) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from geomcheck.api import How, RunOrRecord, records_of
 from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
+from geomcheck.calibration.normal import MAX_CHARACTERS, normal_of
 from geomcheck.calibration.runs import common_places, require_comparable, told
 from geomcheck.calibration.statistics import BandRule, Repeatability, Spread
 from geomcheck.checkpoints import BaseWeights
@@ -81,7 +83,10 @@ def calibrate(
         if idle:
             left_out.append(Omitted(f"{metric.name} at {', '.join(idle)}" if bands else metric.name, WHOLE_RANGE))
         if bands:
-            expectations.append(Calibrated(metric, bands))
+            varies = not all(band.spread.constant for band in bands)
+            there = Places(tuple(band.place for band in bands))
+            normal = normal_of(metric, records, weights, there) if varies else None
+            expectations.append(Calibrated(metric, bands, normal))
     if not expectations:
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
@@ -97,10 +102,17 @@ def calibrate(
         storage=formats.pop() if len(formats) == 1 else (),
         rule=rule,
         bands=count,
-        expectations=tuple(expectations),
+        expectations=tuple(_readable(expectations)),
         left_out=tuple(left_out),
         warnings=(TOO_FEW.format(len(records)),) if len(records) < FEW else (),
     )
+
+
+def _readable(expectations: Sequence[Calibrated]) -> Iterator[Calibrated]:
+    """The same, without what is normal for single weights where that would be no text that people open."""
+    size = sum(len(expectation.normal.text) for expectation in expectations if expectation.normal)
+    for expectation in expectations:
+        yield expectation if size <= MAX_CHARACTERS else replace(expectation, normal=None)
 
 
 def _candidates(names: Sequence[str] | None) -> list[Metric]:
