@@ -18,6 +18,7 @@ from geomcheck.diagnosis.words import Phrase, Vocabulary, when
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.diagnostics.path import path_of
+from geomcheck.errors import RunError
 from geomcheck.measurement.task import Sources
 from geomcheck.record import UNKNOWN, Point, Record, Request
 from geomcheck.record.column import Table
@@ -43,7 +44,9 @@ DIFFERENT = 0.3
 VISIBLE = 4.0
 """From how many times the smallest visible change on the usual change of an entry must have shown."""
 
-_BUFFER = re.compile(r"(?:^|[._])(?:inv_freq|rotary_emb|masked_bias|attn_mask|position_ids|running_(?:mean|var))|\.attn\.bias$")
+_BUFFER = re.compile(
+    r"(?:^|[._])(?:inv_freq|rotary_emb|masked_bias|attn_mask|position_ids|running_(?:mean|var))|\.attn\.bias$"
+)
 """Tensors that no optimizer moves."""
 
 
@@ -56,6 +59,7 @@ class Case:
         good: records of good runs from the same W0.
 
     Attributes:
+        unread: why a weight could not be looked at, by name, as far as that was tried.
         memory: for kinds that share an answer.
         explained: the weights at checkpoints that findings explain so far; see `free`.
     """
@@ -66,6 +70,7 @@ class Case:
         self.explained: set[Cell] = set()
         self._sources = sources
         self.memory: dict[str, Any] = {}
+        self.unread: dict[str, str] = {}
         self._looks: dict[str, Look | None] = {}
 
     @property
@@ -110,6 +115,12 @@ class Case:
         values = Table.of(column, [point.step for point in self.points], names).values
         return {name: tuple(values[:, index].tolist()) for index, name in enumerate(names)}
 
+    def size(self, name: str, index: int) -> float:
+        """The relative norm of an update, measured or read; 0 where it is not known."""
+        size = self.sizes.get(name, ())[index : index + 1]
+        look = None if size and math.isfinite(size[0]) else self.look(name)
+        return look.size(index) if look is not None else next((one for one in size if math.isfinite(one)), 0.0)
+
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The words for these weights."""
@@ -140,8 +151,8 @@ class Case:
         rest = ordered[GROUPS - 1 :]
         if len(rest) < 2:
             return ordered
-        indices = tuple(sorted(set().union(*(at for at, _ in rest))))
-        return [*ordered[: GROUPS - 1], (indices, set().union(*(names for _, names in rest)))]
+        together = tuple(sorted({index for at, _ in rest for index in at}))
+        return [*ordered[: GROUPS - 1], (together, {name for _, names in rest for name in names})]
 
     # ---- what is read
 
@@ -162,12 +173,17 @@ class Case:
         return w0 if index is None else self._state(name, w0, index)
 
     def look(self, name: str) -> Look | None:
-        """What the entries of a weight tell; None where it cannot be read. It is read once. Raises RunError."""
+        """What the entries of a weight tell; None where it cannot be read, for which `unread` may have the reason. Each
+        is read once."""
         if name not in self._looks:
-            self._looks[name] = self._look(name) if self.lies_everywhere(name) else None
+            try:
+                self._looks[name] = self._look(name) if self.lies_everywhere(name) else None
+            except RunError as error:
+                self._looks[name], self.unread[name] = None, str(error)
         return self._looks[name]
 
     def _look(self, name: str) -> Look:
+        """Raises RunError."""
         assert self._sources is not None
         sources = self._sources
         reads = [partial(sources.read_checkpoint, name, index) for index in range(len(self.points))]
@@ -228,7 +244,7 @@ class Case:
 
     @cached_property
     def rounded(self) -> tuple[str, ...]:
-        """The coarser format to which most of these matrices were rounded at each checkpoint; empty where they were not."""
+        """The coarser format to which most of these matrices were rounded at each checkpoint; empty where none."""
         seen = [[look.seen[index] for look in self.ways.values()] for index in range(len(self.points))]
         formats = [Counter("" if one.equal else one.rounded for one in together) for together in seen]
         return tuple(found.most_common(1)[0][0] if found else "" for found in formats)
@@ -254,7 +270,7 @@ class Case:
         own = self.look(name)
         if own is None:
             weight = self.weights[name]
-            return weight.is_matrix or not {"bf16", "fp16"} & set(weight.dtypes)
+            return weight.is_matrix or not {"bf16", "fp16"} & {*(weight.dtypes[1:] or weight.dtypes)}
         first = 0 if since is None else since + 1
         paces = [
             math.sqrt(sum(look.seen[at].step ** 2 for at in range(first, index + 1)) / look.numel)

@@ -1,4 +1,4 @@
-"""A look at one weight along the run: what its entries tell, each checkpoint read once and no more than a few in memory.
+"""A look at one weight along the run: what its entries tell. Each checkpoint is read once, a few are in memory.
 
 Everything is summed in float64 over blocks of rows. A tensor of another number of dimensions than two is looked at as
 the matrix of its first dimension against all others, a vector as one row.
@@ -34,6 +34,9 @@ ON_A_LEVEL = 1e-3
 FEWEST = 16
 """Entries of a row, at least, before it can be seen to be quantized; and distinct values before a format can."""
 
+FIRST = 4
+"""Rows that are looked at first: hardly any matrix passes there that was not quantized."""
+
 LOW = 0.01
 """Quantile of magnitudes at which the smallest visible step is taken."""
 
@@ -63,7 +66,7 @@ class Seen:
     step: float
     turn: float
     along: float
-    equal: bool
+    equal: bool = False
     rounded: str = ""
     levels: int = 0
 
@@ -181,7 +184,8 @@ def dense(stored: Tensor | Change, w0: Tensor) -> Tensor:
 def _seen(w0: Tensor, earlier: Tensor | None, before: Tensor, wt: Tensor) -> Seen:
     low, high = _extremes(wt)
     if not math.isfinite(low) or not math.isfinite(high):
-        return Seen(False, math.nan, math.nan, *[math.nan] * 5, equal=False)
+        unknown = math.nan
+        return Seen(False, low, high, unknown, unknown, unknown, unknown, unknown)
     squares, moved, step, last, turn, along, start = (0.0 for _ in range(7))
     for rows in blocks(wt):
         after, start_of, previous = wt[rows].double(), w0[rows].double(), before[rows].double()
@@ -210,11 +214,15 @@ def _seen(w0: Tensor, earlier: Tensor | None, before: Tensor, wt: Tensor) -> See
     )
 
 
-def blocks(matrix: Tensor) -> Iterator[slice]:
-    """Slices of rows that have `BLOCK` entries or a row each."""
+def blocks(matrix: Tensor, *, first: int = 0) -> Iterator[slice]:
+    """Slices of rows that have `BLOCK` entries or a row each; the first of them `first` rows, where that is given: they
+    often decide."""
     size = max(1, BLOCK // max(1, matrix.shape[1]))
-    for start in range(0, len(matrix), size):
-        yield slice(start, start + size)
+    start = min(first, len(matrix))
+    if start:
+        yield slice(0, start)
+    for begin in range(start, len(matrix), size):
+        yield slice(begin, begin + size)
 
 
 def _cosine(inner: float, one: float, other: float) -> float:
@@ -251,17 +259,17 @@ def _mean_of_moved(counts: Tensor) -> float:
 def _rounded(matrix: Tensor) -> str:
     """The coarser format of which every entry is a number, if there are enough different ones to tell."""
     for name, dtype in COARSER.items() if matrix.dtype in (torch.float32, torch.float64) else ():
-        if all(torch.equal(matrix[rows].to(dtype).to(matrix.dtype), matrix[rows]) for rows in blocks(matrix)):
+        if all(torch.equal(matrix[rows].to(dtype).to(matrix.dtype), matrix[rows]) for rows in blocks(matrix, first=1)):
             return name if len(torch.unique(matrix.reshape(-1)[: FEWEST * FEWEST])) >= FEWEST else ""
     return ""
 
 
 def _levels(matrix: Tensor) -> int:
     """The levels on which all entries lie, if their rows were quantized."""
-    if matrix.shape[1] < FEWEST or matrix.dtype not in (torch.float32, torch.float64) or len(matrix) < 2:
+    if matrix.shape[1] < FEWEST or matrix.dtype not in (torch.float32, torch.float64) or not matrix.any():
         return 0
     for levels in LEVELS:
-        if all(_on_levels(matrix[rows].double(), levels) for rows in blocks(matrix)):
+        if all(_on_levels(matrix[rows].double(), levels) for rows in blocks(matrix, first=FIRST)):
             return levels
     return 0
 
@@ -269,8 +277,6 @@ def _levels(matrix: Tensor) -> int:
 def _on_levels(rows: Tensor, levels: int) -> bool:
     largest = rows.abs().amax(1, keepdim=True)
     there = (largest > 0).flatten()
-    if 2 * int(there.sum()) < len(rows):
-        return False
     places = rows[there] * (levels / largest[there])
     return bool(((places - places.round()).abs() < ON_A_LEVEL).all())
 
