@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import compress
@@ -12,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from geomcheck._text import plural
-from geomcheck.checkpoints.weights import Weight
+from geomcheck.checkpoints.weights import Weight, by_role
 from geomcheck.diagnostics import Words, load_metrics
 from geomcheck.record import Record
 from geomcheck.suite.conditions.profile import Profile
@@ -34,9 +33,6 @@ FINE = frozenset({"fp32", "fp64"})
 whatever the master weights of the training did."""
 
 MOST = 5
-
-ROLES_ALONE = ("norm", "head", "embedding", "router")
-"""Roles that say what a weight is."""
 
 
 class TrainsStatement(Statement):
@@ -154,6 +150,4 @@ def _unseen(hidden: Sequence[Weight], record: Record, step: int) -> tuple[str, .
 
 def _words(weights: Sequence[Weight]) -> str:
     """Some weights in words: how many of which role, and one of them."""
-    counts = Counter(weight.role if weight.role in ROLES_ALONE else f"{weight.role} weight" for weight in weights)
-    roles = ", ".join(plural(count, kind) for kind, count in counts.items())
-    return f"{roles} ({weights[0].name}{', ...' * (len(weights) > 1)})"
+    return f"{by_role(weights)} ({weights[0].name}{', ...' * (len(weights) > 1)})"
