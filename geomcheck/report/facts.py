@@ -70,13 +70,13 @@ def groups_outside(facts: Facts) -> list[str | None]:
 
 
 def by_themselves(facts: Facts) -> str:
-    """What the weights of a verdict's `worst` are, where that is not what they are outside of; empty elsewhere."""
+    """What the furthest of a verdict's weights are, where none is outside of what is normal for it; empty elsewhere."""
     listed = facts["worst"]
     if not listed or not facts["fold"] or any(worst["outside"] for worst in listed):
         return ""
     if listed[0]["outside"] is None:
-        return "of all weights, from the others: what is normal for each is not known"
-    return "by itself every weight is as it should be" if facts["outcome"] != "passed" else ""
+        return "from the others"
+    return "but none is outside of what is normal for it"
 
 
 def bounds_of(facts: Facts) -> Bounds | None:

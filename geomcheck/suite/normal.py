@@ -77,8 +77,8 @@ class Normal:
 
 def _number(text: str, line: int) -> float:
     try:
-        number = math.nan if text == NONE else float(text[:LONGEST])
-        if text == NONE or math.isfinite(number):
+        number = math.nan if text == NONE else float(text)
+        if len(text) <= LONGEST and (text == NONE or math.isfinite(number)):
             return number
     except ValueError:
         pass

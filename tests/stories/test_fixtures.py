@@ -50,7 +50,7 @@ class TestRealRuns:
                 "  metric     stable_rank",
                 "  observed   step *240 *480 *720 *960 *1200*",
                 "             value  5.11!  6.109!  6.35!  6.436!  6.454!  *",
-                "  worst      model.layers.*.weight  * at step 1200",
+                "  furthest   model.layers.*.weight  * at step 1200",
                 "  weights    14 measured, 0 frozen, 0 skipped",
                 "  why        The update stays in few directions; SFT's spreads over more.",
                 "  suite      *suites/tiny-opd.yaml:36",

@@ -40,7 +40,7 @@ def test_a_violation_says_everything(geom, write_suite) -> None:
             "  metric     update_support (cast=bf16, eta=0.001)",
             "  observed   step * 30*",
             "             value  9*!",
-            "  worst      model.layers.0.*.weight  9*% at step 30",
+            "  furthest   model.layers.0.*.weight  9*% at step 30",
             "  weights    3 measured, 0 frozen, 0 skipped",
             "  why        The learning rate is ten times too high.",
             "  suite      suites/mine.yaml:6",

@@ -58,8 +58,7 @@ def _called(facts: Facts) -> str:
         return "Side by side"
     if any(worst["outside"] for worst in facts["worst"]):
         return "Weights outside of what is normal for them"
-    told = by_themselves(facts)
-    return f"Furthest weights{f' ({told})' if told else ''}"
+    return f"Weights furthest {by_themselves(facts)}"
 
 
 def _normal(worst: WorstFacts, form: Form) -> str:

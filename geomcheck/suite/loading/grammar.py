@@ -175,11 +175,6 @@ class Heading(BaseModel):
     defaults: dict[str, Any] = Field(
         default_factory=dict, description="Parameters per metric.", examples=[{"subspace_alignment": {"k": 32}}]
     )
-    normal: Annotated[dict[str, Normal], *fields.read_by(_normal, _NORMAL_SCHEMA)] = Field(
-        default_factory=dict,
-        description="By `id`, what is normal for each weight, as `geomcheck calibrate` writes it: tells which is off.",
-        examples=[{"relative-update-norm": EXAMPLE}],
-    )
     extends: Annotated[Text, fields.called("inherits", "inherit", "include", "import", "parent", "from")] = Field(
         "", description="A shipped suite or a path; expectations override its by `id`.", examples=["opd", "./team.yaml"]
     )
@@ -191,6 +186,11 @@ class Heading(BaseModel):
         default_factory=list,
         description="The expectations.",
         examples=[[{"id": "support", "metric": "update_support", "below": "30%", "at": "last"}]],
+    )
+    normal: Annotated[dict[str, Normal], *fields.read_by(_normal, _NORMAL_SCHEMA)] = Field(
+        default_factory=dict,
+        description="By `id`, what is normal for each weight, as `geomcheck calibrate` writes it: tells which is off.",
+        examples=[{"relative-update-norm": EXAMPLE}],
     )
 
 
