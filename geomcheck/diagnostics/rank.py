@@ -249,6 +249,7 @@ UPDATE_NORM = Metric(
     distrust="It grows with the steps and with the size of the matrix: compare runs at matching steps.",
     inflated_by_rounding=False,
     follows=Follows("relative_update_norm", "it is relative_update_norm times the norm of W0"),
+    drawn="map",
     published=BY_TRAINING,
     example=(0.1, 1),
     synonyms=(
