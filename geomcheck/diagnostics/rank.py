@@ -106,7 +106,7 @@ def effective_rank(update: Update) -> float:
     """
     update.require_change()
     size = min(update.shape)
-    sigma = update.spectrum.top_values(size, within=VALUE_ERRORS[1])
+    sigma = update.spectrum.top_values(size, within=VALUE_ERRORS[-1])
     entropy = torch.special.entr(sigma / sigma.sum()).sum()
     return min(float(size), max(1.0, float(entropy.exp())))
 
