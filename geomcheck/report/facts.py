@@ -76,7 +76,7 @@ def by_themselves(facts: Facts) -> str:
         return ""
     if listed[0]["outside"] is None:
         return "from the others"
-    return "but none is outside of what is normal for it"
+    return "though none is outside of what is normal for it"
 
 
 def bounds_of(facts: Facts) -> Bounds | None:

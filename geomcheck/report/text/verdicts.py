@@ -145,7 +145,7 @@ def _worst(facts: Facts, screen: Screen) -> list[str]:
     room = screen.width - MARGIN - max(map(len, figures), default=0) - 2
     names = elided([w["weight"] for w in facts["worst"]], room)
     lines = [f"{name}  {figure}" for name, figure in zip(names, figures, strict=True)]
-    return [*lines, *(screen.wrapped(told, indent=MARGIN) if (told := by_themselves(facts)) else [])]
+    return [*([f"{told}:"] if (told := by_themselves(facts)) else []), *lines]
 
 
 def _normal(worst: WorstFacts, facts: Facts) -> str:
