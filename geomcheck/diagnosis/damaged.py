@@ -98,7 +98,6 @@ UNREADABLE = Kind(
     looks_at=("weights",),
     causes=("the adapter was not trained, or a fresh one was saved over it", "a file was not written to the end"),
     next_step="Save or copy the checkpoint again; compare a tensor in memory with the one in the file.",
-    source="https://github.com/huggingface/trl/issues/6700",
     find=_find_unreadable,
 )
 

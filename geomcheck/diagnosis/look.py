@@ -16,8 +16,8 @@ from torch import Tensor
 from geomcheck.checkpoints import Change
 from geomcheck.diagnostics.lowrank import LowRank
 
-BLOCK = 1 << 20
-"""Entries that are in float64 at a time."""
+BLOCK = 1 << 16
+"""Entries that are in float64 at a time: they fit a processor's cache."""
 
 COARSER = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Formats whose numbers a tensor of a finer one may hold."""

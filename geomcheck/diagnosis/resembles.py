@@ -17,7 +17,7 @@ from torch import Tensor
 from geomcheck.diagnosis.case import Case, median
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Kind
-from geomcheck.diagnosis.words import listed, span
+from geomcheck.diagnosis.words import numbered, span
 
 ENTRIES = 512
 """Of each matrix, that are compared."""
@@ -203,7 +203,7 @@ def _exchange(case: Case, of: Mapping[str, str], at: tuple[int, ...]) -> str:
         if len(modules) == 1 and all(first == second for first, second in layers):
             held = {case.weights[name].layer for name in of}
             every = {weight.layer for weight in case.weights.values() if weight.layer is not None}
-            where = "" if held == every else f" in layer {listed([str(number) for number in sorted(map(str, held))])}"
+            where = "" if held == every else f" in {numbered([f'layer {number}' for number in held])}"
             return f"{modules[0][0]} and {modules[0][1]} are exchanged{where} {when}"
         return f"{case.named(one)} and {case.named(other)} are exchanged {when}"
     return f"{case.named(of.keys()).verb('holds', 'hold')} what {case.named(set(of.values()))} is in W0 {when}"
@@ -328,7 +328,6 @@ NEW = Kind(
         "it was replaced on purpose, as heads of classifiers are",
     ),
     next_step="Look for warnings of newly initialised weights where the model was loaded.",
-    source="https://github.com/unslothai/unsloth/issues/9331",
     find=_find_new,
 )
 

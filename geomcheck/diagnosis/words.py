@@ -95,7 +95,7 @@ class Vocabulary:
             return Phrase(f"all {told[0]}" if len(told) == 1 else listed(told), plural=True)
         modules = _whole(wanted, held, lambda weight: weight.module)
         if modules is not None and len(modules) <= MOST:
-            return Phrase(f"all {listed(modules)}", plural=True)
+            return Phrase(f"all {listed(sorted(modules))}", plural=True)
         return None
 
     def _product(self, wanted: set[str], held: Sequence[Weight]) -> Phrase | None:
