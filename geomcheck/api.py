@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypedDict, TypeGuard, Unpack
 
@@ -24,7 +24,7 @@ from geomcheck.suite import Suite
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.selection import Selection
 
-__all__ = ["How", "RunOrRecord", "has_weights", "measure", "open_run", "records_of"]
+__all__ = ["How", "RunOrRecord", "has_weights", "means", "measure", "open_run", "records_of"]
 
 RunOrRecord = Run | Record | str | Path
 
@@ -100,13 +100,9 @@ def measure(
     requests = merge([default, *(suite.requests(record) for suite in suites)])
     other = open_run(reference, incomplete=incomplete) if isinstance(reference, str | Path) else reference
     other = comparable(other, w0, dequantize=dequantize)[0] if other else None
-    with ExitStack() as stack:
-        remembered = cache if isinstance(cache, Cache) else stack.enter_context(closing(_cache(cache)))
-        if remembered.directory is not None:
-            read = [opened.path, w0.source.path, *([other.path] if other else [])]
-            require_outside(remembered.directory, [(str(place), place) for place in read])
-        resources = Resources(workers=parse_workers(workers), device=device, cache=remembered)
-        progress = stack.enter_context(show(opened.name))
+    read = [opened.path, w0.source.path, *([other.path] if other else [])]
+    how = How(workers=workers, device=device, cache=cache)
+    with means(read, how) as resources, show(opened.name) as progress:
         measure_record(record, opened, w0, requests, reference=other, resources=resources, progress=progress)
     return record
 
@@ -143,6 +139,18 @@ def records_of(
 def has_weights(source: RunOrRecord) -> TypeGuard[Run | str | Path]:
     """Whether `source` is a run or its directory, rather than a record or its file."""
     return isinstance(source, Run) or (isinstance(source, str | Path) and not Path(source).is_file())
+
+
+@contextmanager
+def means(read: Iterable[Path], how: How) -> Iterator[Resources]:
+    """What measuring may use, `how` as `measure` has it, of a run whose files lie in `read`. Raises UsageError."""
+    given = how.get("cache")
+    with ExitStack() as stack:
+        remembered = given if isinstance(given, Cache) else stack.enter_context(closing(_cache(given)))
+        if remembered.directory is not None:
+            require_outside(remembered.directory, [(str(place), place) for place in read])
+        workers = parse_workers(how.get("workers"))
+        yield Resources(workers=workers, device=how.get("device", "auto"), cache=remembered)
 
 
 def _cache(directory: str | Path | None) -> Cache:

@@ -18,7 +18,7 @@ from geomcheck.measurement.measured import W0, Measured, Snapshot
 from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, NotEnoughMemory, Sources
-from geomcheck.record import Figure, Plan, Point, Record, Request, Row, columns_of, is_trivial
+from geomcheck.record import UNKNOWN, Figure, Plan, Point, Record, Request, Row, columns_of, is_trivial
 from geomcheck.record.routes import tally
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
@@ -44,6 +44,7 @@ def measure_record(
     reference: Run | None = None,
     resources: Resources | None = None,
     progress: Progress = lambda done, total: None,
+    refuse: bool = True,
 ) -> None:
     """Fill `record` (from `survey`) with the requested figures of `run` against `base`.
 
@@ -57,6 +58,8 @@ def measure_record(
         requests: per weight name, what to measure; `ALWAYS` is added.
         reference: a run to compare masks with, at matching progress.
         resources: who works, where, and what is remembered.
+        refuse: whether a run that cannot be what it claims raises; else it is measured for a diagnosis, and weights
+            that cannot be are `skipped`.
 
     Raises:
         RunError: a tensor without requests is not finite, two checkpoints hold the same weights, one is of
@@ -76,15 +79,18 @@ def measure_record(
                 total = sum(task.numel for task in tasks)
                 progress(total, total)
                 _describe(record, {task.name: recall.contents(task.name) for task in tasks}, metrics)
+                record.contents = _numbered(record, sources, recall.digests)
                 record.device = resources.torch_device
-                record.notes += require_sound(record, base, recall.digests)
+                record.notes += require_sound(record, base, recall.digests) if refuse else ()
                 _forget_unasked(record, requests, metrics)
                 return
-            with closing(_find(record, tasks, sources, recall, resources, progress)) as rounds:
+            remarks: tuple[str, ...] = ()
+            with closing(_find(record, tasks, sources, recall, resources, progress, refuse=refuse)) as rounds:
                 for found in rounds:
                     fill(record, found, metrics, resources.torch_device)
-                    remarks = require_sound(record, base, recall.digests)
+                    remarks = require_sound(record, base, recall.digests) if refuse else ()
             record.notes += remarks
+            record.contents = _numbered(record, sources, recall.digests)
             if len(found) == len(tasks):
                 recall.keep_whole(record)
             _forget_unasked(record, requests, metrics)
@@ -151,12 +157,14 @@ def _find(
     recall: Recall,
     resources: Resources,
     progress: Progress,
+    *,
+    refuse: bool,
 ) -> Generator[dict[str, Measured], None, None]:
     """What is found of each weight, in the cache or by measuring; yielded after the metrics of entries, unless weights
     come from a URL, and at the end.
 
     A weight that does not fit in memory is `skipped`. Raises RunError where a tensor of the run or of W0 cannot be
-    read or is not finite, requested or not.
+    read or is not finite, requested or not, if such are refused.
     """
     for probe, contents in resources.execute(recall.probe(tasks), sources):
         if isinstance(contents, Measured):  # measuring says why a weight cannot be digested
@@ -171,7 +179,7 @@ def _find(
         nonlocal done
         with closing(resources.execute(some, sources)) as outcomes:
             for task, outcome in outcomes:
-                if isinstance(outcome, NotEnoughMemory):
+                if isinstance(outcome, NotEnoughMemory) or (isinstance(outcome, RunError) and not refuse):
                     record.skipped[task.name] = str(outcome)
                     del found[task.name]
                 elif isinstance(outcome, RunError):
@@ -187,9 +195,12 @@ def _find(
     if not sources.streamed:
         measure([part for task in left if (part := task.of_entries()) is not None], SHARE_OF_ENTRIES)
     for other, outcome in resources.execute(others, sources):
-        if isinstance(outcome, RunError):
+        if isinstance(outcome, Measured):
+            recall.learn(other.name, outcome)
+        elif refuse:
             raise outcome
-        recall.learn(other.name, outcome)
+        else:
+            record.skipped[other.name] = str(outcome)
         done += SHARE_OF_ENTRIES * other.numel
         progress(int(done), int(total))
     if not sources.streamed:
@@ -216,6 +227,26 @@ def _unmeasured(sources: Sources, recall: Recall, measured: Collection[str]) -> 
     return sorted(tasks, key=lambda task: (-task.numel, task.name))
 
 
+def _numbered(
+    record: Record, sources: Sources, digests: Mapping[Snapshot, Mapping[str, str]]
+) -> dict[str, tuple[int, ...]]:
+    """`Record.contents`: the digests as small numbers, but of what an adapter leaves as it is in W0."""
+    numbers: dict[str, int] = {}
+    contents = {}
+    before = sources.stored[W0]
+    for where, snapshot in _snapshots(record).items():
+        held = sources.stored[snapshot]
+        own = {n: d for n, d in digests[snapshot].items() if snapshot == W0 or held.get(n) is not before.get(n)}
+        contents[where] = tuple(
+            numbers.setdefault(own[name], len(numbers)) if name in own else UNKNOWN for name in record.weights
+        )
+    return contents
+
+
+def _snapshots(record: Record) -> dict[str, Snapshot]:
+    return {"W0": W0} | {point.name: ("run", i) for i, point in enumerate(record.points)}
+
+
 def _rows(record: Record, name: str, measured: Measured, metrics: Registry) -> Iterator[Row]:
     """The figures of one weight."""
     for (index, request), answer in sorted(measured.answers.items(), key=lambda item: item[0]):
@@ -229,8 +260,7 @@ def _rows(record: Record, name: str, measured: Measured, metrics: Registry) -> I
 
 def _describe(record: Record, digests: Mapping[str, Mapping[Snapshot, str]], metrics: Registry) -> None:
     """Note which weights, by content, and which definitions the figures come from."""
-    snapshots: dict[str, Snapshot] = {"W0": W0} | {point.name: ("run", i) for i, point in enumerate(record.points)}
-    for where, snapshot in snapshots.items():
+    for where, snapshot in _snapshots(record).items():
         record.fingerprints[where] = fingerprint({name: found[snapshot] for name, found in digests.items()})
     record.w0 = {name: found[W0] for name, found in digests.items()}
     record.versions = {name: metrics[name].version for name in sorted(record.measured_metrics())}

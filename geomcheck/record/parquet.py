@@ -25,7 +25,7 @@ from geomcheck.files import replacing
 from geomcheck.record import arrow
 from geomcheck.record.column import Column, used
 from geomcheck.record.limits import limits
-from geomcheck.record.record import Origin, Point, Record
+from geomcheck.record.record import UNKNOWN, Origin, Point, Record
 from geomcheck.record.request import Request
 from geomcheck.record.routes import Tally
 from geomcheck.record.tabular import COLUMNS, SCHEMA, digest_of_rows, table_of
@@ -129,6 +129,7 @@ def _metadata(record: Record) -> dict[str, Any]:
         "metrics": record.versions,
         "fingerprints": record.fingerprints,
         "w0": record.w0,
+        "contents": record.contents,
         "device": record.device,
         "account": None if record.account is None else _told(record.account),
         "routes": {
@@ -146,17 +147,19 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         raise ValueError("its checkpoints are none, repeated, or out of order")
     if sorted(point.progress for point in points) != [point.progress for point in points]:
         raise ValueError("its training went back: progress falls from one checkpoint to a later one")
+    weights = {name: _weight(name, entry) for name, entry in metadata["weights"].items()}
     return Record(
         run=_text(metadata["run"]),
         path=_text(metadata["path"]),
         layout=_text(metadata["layout"]),
         points=points,
         origin=Origin(**_texts(metadata["base"])),
-        weights={name: _weight(name, entry) for name, entry in metadata["weights"].items()},
+        weights=weights,
         skipped=_texts(metadata["skipped"]),
         versions=metadata["metrics"],
         fingerprints=_texts(metadata["fingerprints"]),
         w0=_texts(metadata.get("w0", {})),
+        contents=_contents(metadata.get("contents", {}), {"W0", *(point.name for point in points)}, len(weights)),
         notes=tuple(map(_text, metadata["notes"])),
         device=_text(metadata.get("device", "")),
         routes=_routes(metadata.get("routes", {})),
@@ -169,6 +172,15 @@ def _weight(name: str, entry: dict[str, Any]) -> Weight:
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{name} has a shape that cannot be: {list(shape)}")
     return describe(name, shape, dtypes, fused=_text(entry["fused"]))
+
+
+def _contents(metadata: dict[str, list[int]], places: set[str], count: int) -> dict[str, tuple[int, ...]]:
+    """The numbers of `count` weights at some of these `places`."""
+    if not metadata.keys() <= places or any(len(numbers) != count for numbers in metadata.values()):
+        raise ValueError("its contents are not those of its weights and checkpoints")
+    if not all(type(n) is int and UNKNOWN <= n < count * len(places) for numbers in metadata.values() for n in numbers):
+        raise ValueError("its contents are no numbers of tensors")
+    return {where: tuple(numbers) for where, numbers in metadata.items()}
 
 
 def _told(account: Account) -> dict[str, Any]:

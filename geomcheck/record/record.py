@@ -46,6 +46,9 @@ class Row:
     figure: Figure
 
 
+UNKNOWN = -1
+"""The number of a tensor in `Record.contents` whose content is not known."""
+
 Columns = dict[tuple[Request, str], Column]
 """Figures by what was requested and by statistic."""
 
@@ -74,6 +77,9 @@ class Record:
         versions: of each measured metric's definition.
         fingerprints: digest of the measured weights by content, for W0 and each checkpoint by name.
         w0: digest of W0 by content, for each measured weight; empty in a record that an older geomcheck wrote.
+        contents: for W0 and each checkpoint by name, a number for each of `weights`, in their order: two tensors have
+            one number where they are equal to the bit, wherever they lie, and `UNKNOWN` where nothing was read, as of
+            what an adapter leaves alone. Empty in a record that an older geomcheck wrote.
         notes: oddities of the run that a reader of its figures should know of.
         routes: how often each algorithm answered, with its worst certificate, by quantity and algorithm.
         device: where the figures were computed, as torch names it; empty where that is not known.
@@ -91,6 +97,7 @@ class Record:
     versions: dict[str, int] = field(default_factory=dict, repr=False)
     fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
     w0: dict[str, str] = field(default_factory=dict, repr=False)
+    contents: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
     routes: dict[str, dict[str, Tally]] = field(default_factory=dict, repr=False)
     device: str = ""

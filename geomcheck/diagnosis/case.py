@@ -1,0 +1,203 @@
+"""A case: what the kinds of findings may look at, read when one of them asks, and once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geomcheck.checkpoints import Weight
+from geomcheck.diagnosis.finding import Cell
+from geomcheck.diagnosis.look import Look, as_matrix, dense, look
+from geomcheck.diagnosis.words import Phrase, Vocabulary, when
+from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics.formats import FORMATS
+from geomcheck.measurement.task import Sources
+from geomcheck.record import UNKNOWN, Point, Record, Request
+from geomcheck.record.column import Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BUDGET = 1 << 31
+"""Entries that are read, over all checkpoints, of weights to which nothing points; a run of 40M weights is all read."""
+
+PATHS = 12
+"""Weights whose whole way is looked at."""
+
+VISIBLE = 4.0
+"""From how many times the smallest visible change on the usual change of an entry must have shown."""
+
+_BUFFER = re.compile(r"(?:^|[._])(?:inv_freq|rotary_emb|masked_bias|attn_mask|position_ids|running_(?:mean|var))|\.attn\.bias$")
+"""Tensors that no optimizer moves."""
+
+
+class Case:
+    """One run to diagnose.
+
+    Args:
+        record: its record, with what was measured, and the `contents`.
+        sources: the opened files; None where only a record is at hand.
+        good: records of good runs from the same W0.
+
+    Attributes:
+        explained: the weights at checkpoints that findings explain so far; see `free`.
+    """
+
+    def __init__(self, record: Record, sources: Sources | None = None, good: Sequence[Record] = ()) -> None:
+        self.record = record
+        self.good = tuple(good)
+        self.explained: set[Cell] = set()
+        self._sources = sources
+        self._looks: dict[str, Look | None] = {}
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The checkpoints."""
+        return self.record.points
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether weights can be read."""
+        return self._sources is not None
+
+    @cached_property
+    def weights(self) -> Mapping[str, Weight]:
+        """All weights that training may change, by name: no masks, no frequencies of rotations."""
+        return {
+            name: weight
+            for name, weight in self.record.weights.items()
+            if set(weight.dtypes) <= {*FORMATS} and not _BUFFER.search(name) and weight.numel
+        }
+
+    @cached_property
+    def contents(self) -> Mapping[str, tuple[int, ...]]:
+        """The number of the content of each weight in W0 and at every checkpoint, where all are known."""
+        places = ["W0", *(point.name for point in self.points)]
+        if not all(place in self.record.contents for place in places):
+            return {}
+        codes = np.array([self.record.contents[place] for place in places], dtype=np.int64)
+        known = (codes != UNKNOWN).all(axis=0)
+        columns = {name: index for index, name in enumerate(self.record.weights)}
+        return {name: tuple(codes[:, columns[name]].tolist()) for name in self.weights if known[columns[name]]}
+
+    @cached_property
+    def sizes(self) -> Mapping[str, tuple[float, ...]]:
+        """The relative norm of the update at every checkpoint, of the weights that were measured; NaN where it is not
+        known."""
+        request = Request.of(load_metrics()["relative_update_norm"], {})
+        if (request, "value") not in self.record.columns:
+            return {}
+        column = self.record.column(request, "value")
+        names = [name for name in sorted(column.weights()) if name in self.weights]
+        values = Table.of(column, [point.step for point in self.points], names).values
+        return {name: tuple(values[:, index].tolist()) for index, name in enumerate(names)}
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words for these weights."""
+        return Vocabulary(self.weights.values())
+
+    def named(self, names: Collection[str]) -> Phrase:
+        """Some weights in words."""
+        return self.vocabulary.phrase(names)
+
+    def when(self, indices: Collection[int]) -> str:
+        """Some checkpoints in words, as an adverb."""
+        return when(self.points, indices)
+
+    def free(self, cells: Iterable[Cell]) -> set[Cell]:
+        """The cells that no finding explains yet."""
+        return set(cells) - self.explained
+
+    # ---- what is read
+
+    def lies_everywhere(self, name: str) -> bool:
+        """Whether a weight of one shape can be read in W0 and at every checkpoint, where it is no adapter's loan."""
+        if self._sources is None or name not in self.weights:
+            return False
+        held = [weights.get(name) for snapshot, weights in self._sources.stored.items() if snapshot[0] != "reference"]
+        first = held[0]
+        return first is not None and all(
+            one is not None and one.shape == first.shape and one is not first for one in held[1:]
+        )
+
+    def matrix(self, name: str, index: int | None = None) -> Tensor:
+        """A weight as a matrix, at a checkpoint or in W0: see `look.as_matrix`. Raises RunError."""
+        assert self._sources is not None
+        w0 = as_matrix(self._sources.base.source.read(name))
+        return w0 if index is None else dense(self._sources.read_checkpoint(name, index), w0)
+
+    def look(self, name: str) -> Look | None:
+        """What the entries of a weight tell; None where it cannot be read. It is read once. Raises RunError."""
+        if name not in self._looks:
+            self._looks[name] = self._look(name) if self.lies_everywhere(name) else None
+        return self._looks[name]
+
+    def _look(self, name: str) -> Look:
+        assert self._sources is not None
+        sources = self._sources
+        reads = [partial(sources.read_checkpoint, name, index) for index in range(len(self.points))]
+        return look(partial(sources.base.source.read, name), reads)
+
+    @cached_property
+    def sample(self) -> tuple[str, ...]:
+        """Weights to look at though nothing points to them: all, where `BUDGET` allows; else the small ones of every
+        module first, layer by layer."""
+        readable = [name for name in self.weights if self.lies_everywhere(name)]
+        rank: dict[str, int] = {}
+        order = []
+        for name in readable:
+            module = self.weights[name].module
+            rank[module] = rank.get(module, -1) + 1
+            order.append((rank[module], self.weights[name].numel, name))
+        left, chosen = BUDGET, []
+        for _, numel, name in sorted(order):
+            if numel * (len(self.points) + 1) <= left:
+                left -= numel * (len(self.points) + 1)
+                chosen.append(name)
+        return tuple(sorted(chosen))
+
+    def looks(self, names: Iterable[str] | None = None) -> dict[str, Look]:
+        """Looks at these weights, those of the `sample` by default, as far as they can be read."""
+        found = {name: self.look(name) for name in (self.sample if names is None else names)}
+        return {name: look for name, look in found.items() if look is not None}
+
+    @cached_property
+    def usual(self) -> tuple[float, ...]:
+        """The median relative norm of the matrices in layers that moved, at each checkpoint; 0 where none did."""
+        rows = [sizes for name, sizes in self.sizes.items() if self.weights[name].layer is not None]
+        return tuple(_median(row[index] for row in rows) for index in range(len(self.points)))
+
+    @cached_property
+    def ways(self) -> dict[str, Look]:
+        """Looks at `PATHS` matrices that moved, small ones of each module: enough to know how the run went."""
+        moved = [name for name in self.sample if self.weights[name].is_linear and any(self.sizes.get(name, (1.0,)))]
+        return self.looks(moved[:: max(1, len(moved) // PATHS)][:PATHS])
+
+    def shows(self, name: str, index: int, *, since: int | None = None) -> bool:
+        """Whether a weight that is trained would visibly differ at a checkpoint from what it was at another, W0 by
+        default: small changes get lost in the format of what is large, as of norms in bf16. Where weights cannot be
+        read, those of matrices show, and those of vectors in formats of 16 bits do not."""
+        weight = self.weights[name]
+        if not {"bf16", "fp16"} & set(weight.dtypes):
+            return True
+        own = self.look(name)
+        if own is None:
+            return weight.is_matrix
+        first = 0 if since is None else since + 1
+        paces = [
+            math.sqrt(sum(look.seen[at].step ** 2 for at in range(first, index + 1)) / look.numel)
+            for look in self.ways.values()
+        ]
+        return _median(paces) >= VISIBLE * own.unit
+
+
+def _median(values: Iterable[float]) -> float:
+    """Of those that are above zero; 0 where none is."""
+    moved = [value for value in values if math.isfinite(value) and value > 0]
+    return float(np.median(moved)) if moved else 0.0

@@ -1,0 +1,97 @@
+"""Ask every question of a case, in order: what facts explain is not explained again by inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Unpack
+
+from geomcheck.api import How, RunOrRecord, has_weights, means, silent
+from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_base, open_run
+from geomcheck.diagnosis.case import Case
+from geomcheck.diagnosis.finding import Cell, Finding, Source
+from geomcheck.diagnosis.registry import load_kinds
+from geomcheck.measurement import measure_record, survey
+from geomcheck.measurement.task import Sources
+from geomcheck.record import Record, read_record
+
+EXPLAINED = 0.5
+"""Share of its weights and checkpoints that facts explain already, from which an inference is left out."""
+
+MOST = 12
+"""Findings that are told."""
+
+
+def diagnose(
+    run: RunOrRecord,
+    *,
+    base: BaseWeights | str | Path | None = None,
+    **how: Unpack[How],
+) -> tuple[Finding, ...]:
+    """What is wrong with a run, that its weights or its record show by themselves.
+
+    A run that `geomcheck.measure` refuses, as its checkpoints cannot be what they claim, is diagnosed like any other.
+
+    Args:
+        run: an opened run, its directory, a record or its file; a record tells less than the weights.
+        base: W0, opened or its directory; by default what the run provides.
+        how: workers, device, cache and the like of `geomcheck.measure`.
+
+    Returns:
+        The findings, facts before inferences, in each group those first that explain most; none of a healthy run.
+
+    Raises:
+        UsageError: no such run, W0 or device, or W0 is of another architecture.
+        RunError: a file cannot be read.
+        RecordError: a record file is damaged.
+    """
+    return findings(case_of(run, base=base, **how))
+
+
+def case_of(run: RunOrRecord, *, base: BaseWeights | str | Path | None = None, **how: Unpack[How]) -> Case:
+    """The case of a run, measured as far as a diagnosis needs it, or of a record. Raises as `diagnose`."""
+    if not has_weights(run):
+        assert not isinstance(run, Run)
+        return Case(run if isinstance(run, Record) else read_record(run))
+    opened = run if isinstance(run, Run) else open_run(run, incomplete=how.get("incomplete", "skip"))
+    given = open_base(base, "the given base") if isinstance(base, str | Path) else base
+    opened, w0 = comparable(opened, find_base(opened, given=given), dequantize=how.get("dequantize", False))
+    record = survey(opened, w0)
+    requests: dict[str, set[object]] = {name: set() for name, weight in record.weights.items() if weight.is_matrix}
+    show = how.get("show", silent)
+    with means([opened.path, w0.source.path], how) as resources, show(opened.name) as progress:
+        measure_record(record, opened, w0, requests, resources=resources, progress=progress, refuse=False)
+    return Case(record, Sources(opened, w0))
+
+
+def findings(case: Case) -> tuple[Finding, ...]:
+    """All findings of a case, at most `MOST`. Raises RunError where a file cannot be read."""
+    there: dict[Source, Callable[[], bool]] = {
+        "record": lambda: True,
+        "weights": lambda: True,  # kinds that can do without say less then
+        "good": lambda: bool(case.good),
+        "log": lambda: True,
+    }
+    found: list[Finding] = []
+    for kind in load_kinds():
+        if not all(there[source]() for source in kind.looks_at):
+            continue
+        for one in kind.find(case):
+            cells = cells_of(case, one)
+            if one.grade == "inference" and len(cells & case.explained) >= EXPLAINED * len(cells) > 0:
+                continue
+            found.append(one)
+            if one.grade == "fact":
+                case.explained |= cells
+    return ordered(found)[:MOST]
+
+
+def ordered(found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """By group, then those first that are about most weights and checkpoints."""
+    return tuple(sorted(found, key=lambda one: (one.group, -len(one.weights) * len(one.steps))))
+
+
+def cells_of(case: Case, found: Finding) -> set[Cell]:
+    """The weights and checkpoints that a finding is about."""
+    indices = [index for index, point in enumerate(case.points) if point.step in found.steps]
+    return {(name, index) for name in found.weights for index in indices}

@@ -1,0 +1,271 @@
+"""Tensors that are equal to the bit and should not be: to W0, to an earlier checkpoint, to another weight.
+
+All from the `contents` of the record; weights are read only where W0 and the run store them in different formats, or
+where a format may hide small steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from geomcheck.diagnosis.case import Case
+from geomcheck.diagnosis.finding import Cell, Finding, Kind
+from geomcheck.diagnosis.words import listed
+
+MOST = 3
+"""Findings of one kind; what is left is told together."""
+
+Told = Callable[[Case, set[str], "Same"], str]
+
+
+class Same(NamedTuple):
+    """At which checkpoints something is equal, and to what: the index of an earlier checkpoint, or -1 for W0."""
+
+    at: tuple[int, ...]
+    to: tuple[int, ...]
+
+
+W0 = -1
+
+
+def _is_start(case: Case, name: str, codes: tuple[int, ...]) -> list[bool]:
+    """At which checkpoints a weight is W0's, by value."""
+    sizes = case.sizes.get(name, ())
+    same = [code == codes[0] for code in codes[1:]]
+    if len(case.weights[name].dtypes) < 2:
+        return same
+    if sizes:
+        same = [one or size == 0 for one, size in zip(same, sizes, strict=True)]
+    look = None if all(same) else case.look(name)
+    return same if look is None else [one or seen.equal for one, seen in zip(same, look.seen, strict=True)]
+
+
+def _starts_at_zero(case: Case, name: str) -> bool:
+    """Whether a weight is zero in W0, which may be what it should stay: many have no gradient there."""
+    if case.weights[name].is_matrix and not case.has_weights:
+        return False
+    look = case.look(name)
+    return case.weights[name].role == "bias" if look is None else look.constant == 0
+
+
+def stories(case: Case) -> Mapping[str, dict[Same, set[str]]]:
+    """The weights by what became of them: ``never``, ``late``, ``back``, ``stale`` or ``copy``, and where."""
+    found: dict[str, dict[Same, set[str]]] = {}
+
+    def tell(story: str, name: str, pairs: Iterable[tuple[int, int]]) -> None:
+        held = [(at, to) for at, to in pairs if case.shows(name, at, since=None if to == W0 else to)]
+        if held:
+            at, to = zip(*held, strict=True)
+            found.setdefault(story, {}).setdefault(Same(at, to), set()).add(name)
+
+    for name, codes in case.contents.items():
+        start = _is_start(case, name, codes)
+        moved = next((index for index, same in enumerate(start) if not same), len(start))
+        early = [(index, W0) for index in range(moved)]
+        if early and not _starts_at_zero(case, name):
+            tell("never" if moved == len(start) else "late", name, early if moved < len(start) else early[-1:])
+        tell("back", name, [(index, W0) for index in range(moved, len(start)) if start[index]])
+        first = {code: index for index, code in reversed(list(enumerate(codes[1:])))}
+        again = [(i, first[c]) for i, c in enumerate(codes[1:]) if first[c] < i and not start[i]]
+        stale = [(i, j) for i, j in again if len(set(codes[j + 1 : i + 2])) == 1]
+        tell("stale", name, stale)
+        tell("copy", name, [pair for pair in again if pair not in stale])
+    return found
+
+
+def _of(story: str, sentence: Told) -> Callable[[Case], Iterator[Finding]]:
+    """Finds what became of weights so."""
+
+    def find(case: Case) -> Iterator[Finding]:
+        groups = stories(case).get(story, {})
+        ordered = sorted(groups.items(), key=lambda item: (-len(item[1]) * len(item[0].at), item[0]))
+        for same, names in _bounded(ordered):
+            at = range(len(case.points)) if story == "never" else same.at
+            cells = {(name, index) for name in names for index in at}
+            if case.free(cells):
+                yield KINDS[story].finding(case, cells, sentence(case, names, same), evidence=_evidence(case, names))
+
+    return find
+
+
+def _bounded(groups: list[tuple[Same, set[str]]]) -> list[tuple[Same, set[str]]]:
+    """The first groups as they are, and what is left as one."""
+    rest = groups[MOST - 1 :]
+    if len(rest) < 2:
+        return groups
+    merged = {pair for same, _ in rest for pair in zip(*same, strict=True)}
+    at, to = zip(*sorted(merged), strict=True)
+    return [*groups[: MOST - 1], (Same(at, to), set().union(*(names for _, names in rest)))]
+
+
+def _evidence(case: Case, names: set[str]) -> Iterator[str]:
+    known = len(case.contents)
+    yield f"{len(names)} of {known} tensors, by the digests of all their bytes"
+    others = [sizes[-1] for name, sizes in case.sizes.items() if name not in names and sizes[-1] > 0]
+    if others:
+        low, high = min(others), max(others)
+        yield f"the others moved by {low:.2g} to {high:.2g} of their norm by {case.points[-1].name}"
+
+
+def _is_whole(case: Case, names: set[str]) -> bool:
+    return names == set(case.contents)
+
+
+def _origins(case: Case, same: Same) -> str:
+    return listed([case.points[to].name for to in sorted(set(same.to))])
+
+
+def _never(case: Case, names: set[str], same: Same) -> str:
+    if _is_whole(case, names):
+        return "no checkpoint differs from W0 in any weight: nothing was trained, or it was not saved"
+    return f"{case.named(names)} never moved: W0, to the bit, at every checkpoint"
+
+
+def _late(case: Case, names: set[str], same: Same) -> str:
+    last = case.points[max(same.at)].name
+    if _is_whole(case, names):
+        return f"{listed([case.points[index].name for index in same.at])} holds W0, to the bit, in every weight"
+    return f"{case.named(names)} did not move up to {last}, and moved then"
+
+
+def _back(case: Case, names: set[str], same: Same) -> str:
+    if _is_whole(case, names):
+        return f"{listed([case.points[index].name for index in same.at])} is W0, to the bit, after training had moved it"
+    return f"{case.named(names).verb('is', 'are')} back at W0 {case.when(same.at)}, to the bit, after having moved"
+
+
+def _stale(case: Case, names: set[str], same: Same) -> str:
+    origin, there = _origins(case, same), case.when(same.at)
+    if _is_whole(case, names):
+        return f"{listed([case.points[index].name for index in same.at])} is {origin} again, to the bit, in every weight"
+    return f"{case.named(names).verb('stands', 'stand')} still {there}: that of {origin}, to the bit"
+
+
+def _copy(case: Case, names: set[str], same: Same) -> str:
+    origin, there = _origins(case, same), case.when(same.at)
+    if _is_whole(case, names):
+        return f"{listed([case.points[index].name for index in same.at])} is a copy of {origin}, to the bit"
+    return f"{case.named(names).verb('is', 'are')} {there} a copy of {origin}, to the bit, though moved in between"
+
+
+def _twins(case: Case) -> Iterator[Finding]:
+    """Weights that hold what another holds, and did not in W0."""
+    groups: dict[tuple[str, str], set[int]] = {}
+    for index in range(len(case.points)):
+        by_code: dict[int, list[str]] = {}
+        for name, codes in case.contents.items():
+            if codes[index + 1] != codes[0]:
+                by_code.setdefault(codes[index + 1], []).append(name)
+        for names in by_code.values():
+            for name in names[1:]:
+                if case.contents[name][0] != case.contents[names[0]][0] and not _is_constant(case, name, index):
+                    groups.setdefault((names[0], name), set()).add(index)
+    by_time: dict[tuple[int, ...], list[tuple[str, str]]] = {}
+    for pair, indices in groups.items():
+        by_time.setdefault(tuple(sorted(indices)), []).append(pair)
+    for at, pairs in sorted(by_time.items(), key=lambda item: -len(item[1]) * len(item[0]))[:MOST]:
+        names = {name for pair in pairs for name in pair}
+        cells = {(name, index) for name in names for index in at}
+        if case.free(cells):
+            one, other = (case.named({pair[side] for pair in pairs}) for side in (0, 1))
+            yield TWINS.finding(
+                case,
+                cells,
+                f"{one} and {other} hold the same values {case.when(at)}, to the bit, and do not in W0",
+                evidence=[f"{len(pairs)} pairs of tensors, by the digests of all their bytes"],
+            )
+
+
+def _is_constant(case: Case, name: str, index: int) -> bool:
+    """Whether a tensor may have one value throughout, as biases and norms have before training."""
+    look = case.look(name)
+    return not case.weights[name].is_matrix if look is None else look.seen[index].constant is not None
+
+
+def _cells_of(case: Case, names: Iterable[str]) -> set[Cell]:
+    return {(name, index) for name in names for index in range(len(case.points))}
+
+
+NEVER = Kind(
+    name="never-moved",
+    group="A",
+    grade="fact",
+    title="weights that never moved",
+    about="Some weights are W0's to the bit at every checkpoint. That is right for parts that were meant to be frozen. "
+    "A tensor whose format is too coarse to show the steps of this run is not counted, nor one that is zero in W0.",
+    looks_at=("record", "weights"),
+    causes=(
+        "frozen on purpose, or by a flag or pattern that matches too much",
+        "left out of the optimizer or of the adapter's targets",
+        "trained, but the save or the merge wrote the base's tensors",
+    ),
+    next_step="If these were meant to train: list requires_grad and the optimizer's parameter groups at the first step, "
+    "and compare a saved tensor with the one in memory.",
+    source="https://github.com/OpenRLHF/OpenRLHF/issues/1258",
+    find=_of("never", _never),
+)
+
+BACK = Kind(
+    name="back-at-w0",
+    group="A",
+    grade="fact",
+    title="weights that are W0's again",
+    about="Weights that had moved are W0's again, to the bit.",
+    causes=("the base was saved or copied under the name of this checkpoint", "a save that was not finished"),
+    next_step="Save this checkpoint again, or take it out of the run.",
+    source="https://github.com/volcengine/verl/issues/7285",
+    find=_of("back", _back),
+)
+
+LATE = Kind(
+    name="late-start",
+    group="A",
+    grade="fact",
+    title="weights that moved late",
+    about="Weights are W0's to the bit at the first checkpoints, and move after that.",
+    looks_at=("record", "weights"),
+    causes=("unfrozen in a later stage", "the first checkpoints were written before training, or from the base"),
+    next_step="Compare with the schedule: when was this part meant to begin?",
+    find=_of("late", _late),
+)
+
+STALE = Kind(
+    name="stale",
+    group="A",
+    grade="fact",
+    title="weights that stand still",
+    about="Weights that had moved are those of the checkpoint before, to the bit.",
+    looks_at=("record", "weights"),
+    causes=("a stale shard or file was saved again", "the learning rate or the gradient became zero", "frozen midway"),
+    next_step="Compare the modification times of the shards, and the learning rate in the trainer's log.",
+    source="https://github.com/huggingface/trl/issues/6700",
+    find=_of("stale", _stale),
+)
+
+COPY = Kind(
+    name="copy",
+    group="A",
+    grade="fact",
+    title="weights copied from an earlier checkpoint",
+    about="Weights are those of an earlier checkpoint, to the bit, with others in between.",
+    looks_at=("record", "weights"),
+    causes=("a checkpoint was copied or linked under a wrong name", "training was resumed from the earlier checkpoint"),
+    next_step="Find what wrote this checkpoint; take it out of the run or save it again.",
+    source="https://github.com/EleutherAI/pythia/issues/195",
+    find=_of("copy", _copy),
+)
+
+TWINS = Kind(
+    name="twins",
+    group="A",
+    grade="fact",
+    title="two weights with the same values",
+    about="Two weights that differ in W0 are equal to the bit; tied weights are one weight, and are not counted.",
+    causes=("a conversion wrote one tensor under two names", "a layer was duplicated"),
+    next_step="Check the name mapping of the save or the conversion.",
+    find=_twins,
+)
+
+KINDS = {"never": NEVER, "back": BACK, "late": LATE, "stale": STALE, "copy": COPY, "twins": TWINS}
+"""By story; in the order in which they are asked for."""

@@ -1,0 +1,32 @@
+"""All kinds of findings: ours in the order of the questions, then those that installed packages add."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from geomcheck.diagnosis import identical
+from geomcheck.diagnosis.finding import Kind
+from geomcheck.errors import UsageError
+
+ENTRY_POINT_GROUP = "geomcheck.findings"
+
+OURS = (*identical.KINDS.values(),)
+
+
+@cache
+def load_kinds() -> tuple[Kind, ...]:
+    """The kinds of findings, group by group.
+
+    Raises:
+        UsageError: an entry point of group ``geomcheck.findings`` is not a Kind, or takes a name in use.
+    """
+    kinds = {kind.name: kind for kind in OURS}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        kind = entry.load()
+        if not isinstance(kind, Kind):
+            raise UsageError(f"entry point {entry.name!r} ({entry.value}) is not a geomcheck.diagnosis.Kind")
+        if kind.name in kinds:
+            raise UsageError(f"entry point {entry.name!r} ({entry.value}): finding {kind.name!r} is declared twice")
+        kinds[kind.name] = kind
+    return tuple(sorted(kinds.values(), key=lambda kind: kind.group))
