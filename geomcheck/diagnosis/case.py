@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from geomcheck.diagnosis.look import Look, as_matrix, dense, look
 from geomcheck.diagnosis.words import Phrase, Vocabulary, when
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
+from geomcheck.diagnostics.path import path_of
 from geomcheck.measurement.task import Sources
 from geomcheck.record import UNKNOWN, Point, Record, Request
 from geomcheck.record.column import Table
@@ -26,8 +27,17 @@ if TYPE_CHECKING:
 BUDGET = 1 << 31
 """Entries that are read, over all checkpoints, of weights to which nothing points; a run of 40M weights is all read."""
 
+AT_ONCE = 8
+"""Checkpoints of a weight that are in memory at a time."""
+
 PATHS = 12
 """Weights whose whole way is looked at."""
+
+GROUPS = 3
+"""Findings of one kind."""
+
+DIFFERENT = 0.3
+"""Relative norm of an update from which a matrix may be another one; training moves matrices by less."""
 
 VISIBLE = 4.0
 """From how many times the smallest visible change on the usual change of an entry must have shown."""
@@ -45,6 +55,7 @@ class Case:
         good: records of good runs from the same W0.
 
     Attributes:
+        memory: for kinds that share an answer.
         explained: the weights at checkpoints that findings explain so far; see `free`.
     """
 
@@ -53,6 +64,7 @@ class Case:
         self.good = tuple(good)
         self.explained: set[Cell] = set()
         self._sources = sources
+        self.memory: dict[str, Any] = {}
         self._looks: dict[str, Look | None] = {}
 
     @property
@@ -114,6 +126,22 @@ class Case:
         """The cells that no finding explains yet."""
         return set(cells) - self.explained
 
+    def grouped(self, cells: Iterable[Cell]) -> list[tuple[tuple[int, ...], set[str]]]:
+        """The cells that are `free`, as weights with the checkpoints that these have in common, the most first: at most
+        `GROUPS` of them, and what is left as the last."""
+        by_name: dict[str, set[int]] = {}
+        for name, index in self.free(cells):
+            by_name.setdefault(name, set()).add(index)
+        groups: dict[tuple[int, ...], set[str]] = {}
+        for name, indices in by_name.items():
+            groups.setdefault(tuple(sorted(indices)), set()).add(name)
+        ordered = sorted(groups.items(), key=lambda group: (-len(group[0]) * len(group[1]), group[0]))
+        rest = ordered[GROUPS - 1 :]
+        if len(rest) < 2:
+            return ordered
+        indices = tuple(sorted(set().union(*(at for at, _ in rest))))
+        return [*ordered[: GROUPS - 1], (indices, set().union(*(names for _, names in rest)))]
+
     # ---- what is read
 
     def lies_everywhere(self, name: str) -> bool:
@@ -130,7 +158,7 @@ class Case:
         """A weight as a matrix, at a checkpoint or in W0: see `look.as_matrix`. Raises RunError."""
         assert self._sources is not None
         w0 = as_matrix(self._sources.base.source.read(name))
-        return w0 if index is None else dense(self._sources.read_checkpoint(name, index), w0)
+        return w0 if index is None else self._state(name, w0, index)
 
     def look(self, name: str) -> Look | None:
         """What the entries of a weight tell; None where it cannot be read. It is read once. Raises RunError."""
@@ -168,6 +196,30 @@ class Case:
         return {name: look for name, look in found.items() if look is not None}
 
     @cached_property
+    def different(self) -> dict[str, tuple[int, ...]]:
+        """The matrices that may be others than in W0, with the checkpoints at which: their update has `DIFFERENT` times
+        their norm or more."""
+        found = {}
+        for name in self.sizes.keys() | self.record.skipped.keys():
+            if name not in self.weights or not self.weights[name].is_matrix or not self.lies_everywhere(name):
+                continue
+            sizes = self.sizes.get(name, ())
+            if not any(map(math.isfinite, sizes)):
+                look = self.look(name)
+                sizes = tuple(look.size(i) for i in range(len(self.points))) if look else ()
+            if at := tuple(index for index, size in enumerate(sizes) if size >= DIFFERENT):
+                found[name] = at
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def examined(self) -> dict[str, Look]:
+        """Looks at the `sample`, at what could not be measured, and at what is `different`, if that is not most."""
+        matrices = sum(weight.is_matrix for weight in self.weights.values())
+        pointed = set(self.different) if 2 * len(self.different) <= matrices else set()
+        pointed |= self.record.skipped.keys() & self.weights.keys()
+        return self.looks(sorted({*self.sample, *pointed}))
+
+    @cached_property
     def usual(self) -> tuple[float, ...]:
         """The median relative norm of the matrices in layers that moved, at each checkpoint; 0 where none did."""
         rows = [sizes for name, sizes in self.sizes.items() if self.weights[name].layer is not None]
@@ -179,10 +231,24 @@ class Case:
         moved = [name for name in self.sample if self.weights[name].is_linear and any(self.sizes.get(name, (1.0,)))]
         return self.looks(moved[:: max(1, len(moved) // PATHS)][:PATHS])
 
+    @cached_property
+    def grams(self) -> list[np.ndarray]:
+        """Inner products of the updates at all checkpoints, shape (n, n), of the matrices of `ways`."""
+        steps = [point.step for point in self.points]
+        found = []
+        for name in self.ways:
+            w0 = self.matrix(name)
+            found.append(path_of(w0, steps, partial(self._state, name, w0), at_once=AT_ONCE).gram.numpy())
+        return found
+
+    def _state(self, name: str, w0: Tensor, index: int) -> Tensor:
+        assert self._sources is not None
+        return dense(self._sources.read_checkpoint(name, index), w0)
+
     def shows(self, name: str, index: int, *, since: int | None = None) -> bool:
         """Whether a weight that is trained would visibly differ at a checkpoint from what it was at another, W0 by
-        default: small changes get lost in the format of what is large, as of norms in bf16. Where weights cannot be
-        read, those of matrices show, and those of vectors in formats of 16 bits do not."""
+        default: small changes get lost in the format of what is large, as of norms in bf16. Where nothing moved at all,
+        it would. Where weights cannot be read, matrices would, and vectors in formats of 16 bits would not."""
         weight = self.weights[name]
         if not {"bf16", "fp16"} & set(weight.dtypes):
             return True
@@ -194,7 +260,8 @@ class Case:
             math.sqrt(sum(look.seen[at].step ** 2 for at in range(first, index + 1)) / look.numel)
             for look in self.ways.values()
         ]
-        return _median(paces) >= VISIBLE * own.unit
+        pace = _median(paces)
+        return pace == 0 or pace >= VISIBLE * own.unit
 
 
 def _median(values: Iterable[float]) -> float:

@@ -50,7 +50,7 @@ class Seen:
         step: norm of what lies between it and the checkpoint before, W0 for the first.
         turn: cosine of that with the one before; NaN where there is none.
         along: cosine of D_t with W0; NaN where one of them is zero.
-        equal: whether it is W0, in the format of either.
+        equal: whether it is W0, as its own format holds that.
         rounded: the coarser format whose numbers all its entries are; empty where there is none.
         levels: steps from zero to the largest entry of each row, if all are on such; 0 where they are not.
     """
@@ -192,7 +192,7 @@ def _seen(w0: Tensor, earlier: Tensor | None, before: Tensor, wt: Tensor) -> See
         step=math.sqrt(step),
         turn=_cosine(turn, step, last),
         along=_cosine(along, moved, start),
-        equal=moved == 0 or _equal(w0, wt),
+        equal=moved == 0 or torch.equal(w0.to(wt.dtype), wt),
         rounded=_rounded(wt),
         levels=_levels(wt),
     )
@@ -208,10 +208,6 @@ def blocks(matrix: Tensor) -> Iterator[slice]:
 def _cosine(inner: float, one: float, other: float) -> float:
     """Of two vectors by their inner product and squared norms; NaN where one of them is zero."""
     return max(-1.0, min(1.0, inner / math.sqrt(one) / math.sqrt(other))) if one > 0 and other > 0 else math.nan
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return torch.equal(one.to(other.dtype), other) or torch.equal(one, other.to(one.dtype))
 
 
 def _extremes(matrix: Tensor) -> tuple[float, float]:
@@ -268,7 +264,7 @@ def _on_levels(rows: Tensor, levels: int) -> bool:
 
 def _unit(w0: Tensor, wt: Tensor) -> float:
     """Half the distance between neighbouring numbers of the run's format around the smallest entries of W0."""
-    bits = min(MANTISSA.get(w0.dtype, 53), MANTISSA.get(wt.dtype, 53))
+    bits = MANTISSA.get(wt.dtype, 53)
     flat = w0.reshape(-1)
     some = flat[:: max(1, flat.numel() // 4096)].double().abs()
     some = some[some > 0]

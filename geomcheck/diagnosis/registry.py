@@ -5,13 +5,21 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from geomcheck.diagnosis import identical
+from geomcheck.diagnosis import blocks, damaged, identical, order, precision, resembles, scaled
 from geomcheck.diagnosis.finding import Kind
 from geomcheck.errors import UsageError
 
 ENTRY_POINT_GROUP = "geomcheck.findings"
 
-OURS = (*identical.KINDS.values(),)
+OURS = (
+    *identical.KINDS.values(),
+    *damaged.KINDS.values(),
+    *scaled.KINDS,
+    *resembles.KINDS,
+    *precision.KINDS,
+    *blocks.KINDS,
+    *order.KINDS,
+)
 
 
 @cache

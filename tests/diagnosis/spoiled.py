@@ -58,8 +58,8 @@ def replaced(steps: tuple[int, ...], parts: tuple[str, ...], make: Callable[[Sta
 
 
 def from_step(origin: int) -> Callable[[States, int, str], Tensor]:
-    """The weight at another step."""
-    return lambda states, _, name: states[origin][name]
+    """The weight at another step, in the format of this one."""
+    return lambda states, step, name: states[origin][name].to(states[step][name].dtype)
 
 
 def of(change: Callable[[Tensor], Tensor]) -> Callable[[States, int, str], Tensor]:
@@ -135,7 +135,7 @@ def int8(tensor: Tensor) -> Tensor:
 
 
 def decayed(states: States, step: int, name: str) -> Tensor:
-    return states[0][name] * (1 - 1e-5 * step)
+    return states[0][name].float() * (1 - 1e-5 * step)
 
 
 def half_frozen(states: States, step: int, name: str) -> Tensor:

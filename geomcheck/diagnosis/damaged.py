@@ -1,0 +1,128 @@
+"""Tensors whose values no training gives: not numbers, one value throughout, or absurdly large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from geomcheck.diagnosis.case import Case
+from geomcheck.diagnosis.finding import Cell, Finding, Kind
+from geomcheck.diagnosis.look import Look, Seen
+
+ABSURD = 1e3
+"""How many times the largest entry of W0 no entry should reach."""
+
+NEXT = "Compare the tensor in memory with the one in the file, right after the save."
+
+Test = Callable[[Look, Seen], bool]
+
+
+def _finder(name: str, test: Test, sentence: Callable[[Case, set[str], tuple[int, ...]], str]) -> Callable[..., Iterator[Finding]]:
+    """Finds the weights of which `test` is true, and the checkpoints."""
+
+    def find(case: Case) -> Iterator[Finding]:
+        cells: set[Cell] = {
+            (weight, index)
+            for weight, look in case.examined.items()
+            for index, seen in enumerate(look.seen)
+            if test(look, seen)
+        }
+        for at, names in case.grouped(cells):
+            held = {(weight, index) for weight in names for index in at}
+            yield KINDS[name].finding(case, held, sentence(case, names, at), evidence=_evidence(case, names, at))
+
+    return find
+
+
+def _evidence(case: Case, names: set[str], at: tuple[int, ...]) -> Iterator[str]:
+    name = min(names)
+    look, seen = case.examined[name], case.examined[name].seen[at[0]]
+    yield f"{len(names)} of {len(case.examined)} tensors that were looked at"
+    if seen.finite:
+        yield f"{name}: {seen.low:.3g} to {seen.high:.3g} at {case.points[at[0]].name}, {look.low:.3g} to {look.high:.3g} in W0"
+
+
+def _is_constant(look: Look, seen: Seen) -> bool:
+    return look.constant is None and look.numel > 1 and seen.constant not in (None, 0.0)
+
+
+def _is_absurd(look: Look, seen: Seen) -> bool:
+    most = max(abs(look.low), abs(look.high))
+    return 0 < ABSURD * most <= max(abs(seen.low), abs(seen.high)) and math.isfinite(most) and look.numel > 1
+
+
+def _not_finite(case: Case, names: set[str], at: tuple[int, ...]) -> str:
+    return f"{case.named(names).verb('holds', 'hold')} NaN or infinity {case.when(at)}"
+
+
+def _zeros(case: Case, names: set[str], at: tuple[int, ...]) -> str:
+    return f"{case.named(names).verb('is', 'are')} all zeros {case.when(at)}, and not in W0"
+
+
+def _constant(case: Case, names: set[str], at: tuple[int, ...]) -> str:
+    values = {case.examined[name].seen[at[0]].constant for name in names}
+    value = f"{next(iter(values)):.4g}" if len(values) == 1 else "one value"
+    return f"{case.named(names).verb('is', 'are')} {value} in every entry {case.when(at)}, and not in W0"
+
+
+def _absurd(case: Case, names: set[str], at: tuple[int, ...]) -> str:
+    looks = [case.examined[name] for name in names]
+    most = max(max(abs(look.seen[i].low), abs(look.seen[i].high)) for look in looks for i in at)
+    before = max(max(abs(look.low), abs(look.high)) for look in looks)
+    named = case.named(names)
+    return f"{named.verb('has', 'have')} entries up to {most:.2g} {case.when(at)}, where W0 has {before:.2g} at most"
+
+
+NOT_FINITE = Kind(
+    name="not-finite",
+    group="A",
+    grade="fact",
+    title="NaN or infinity",
+    about="A tensor holds entries that are no numbers.",
+    looks_at=("weights",),
+    causes=("training diverged", "an overflow in a cast to fp16", "a file that was not written to the end"),
+    next_step="Look for the first step with a loss that is not finite; take the last checkpoint before it.",
+    find=_finder("not-finite", lambda _, seen: not seen.finite, _not_finite),
+)
+
+ZEROS = Kind(
+    name="zeros",
+    group="A",
+    grade="fact",
+    title="all zeros",
+    about="A tensor that is not zero in W0 holds nothing but zeros.",
+    looks_at=("weights",),
+    causes=("a shard that was allocated and never filled", "a tensor that was missing when the state was gathered"),
+    next_step=NEXT,
+    source="https://github.com/microsoft/BitNet/issues/608",
+    find=_finder("zeros", lambda look, seen: seen.constant == 0 and look.constant != 0, _zeros),
+)
+
+CONSTANT = Kind(
+    name="one-value",
+    group="A",
+    grade="fact",
+    title="one value throughout",
+    about="A tensor holds one value in every entry, as norms do when they are made, and several in W0.",
+    looks_at=("weights",),
+    causes=("the weights were not loaded, so that their initial values were saved", "a name mapping that missed them"),
+    next_step="Look for warnings of missing keys where the model is loaded or converted.",
+    source="https://github.com/vllm-project/speculators/issues/765",
+    find=_finder("one-value", _is_constant, _constant),
+)
+
+ABSURD_KIND = Kind(
+    name="absurd",
+    group="A",
+    grade="fact",
+    title="absurd magnitude",
+    about="Entries are more than a thousand times as large as the largest of W0.",
+    looks_at=("weights",),
+    causes=("training diverged", "a scale that was applied twice, or not at all", "bytes read in another format"),
+    next_step=NEXT,
+    source="https://github.com/bghira/SimpleTuner/issues/2714",
+    find=_finder("absurd", _is_absurd, _absurd),
+)
+
+KINDS = {kind.name: kind for kind in (NOT_FINITE, ZEROS, CONSTANT, ABSURD_KIND)}
+"""By name."""

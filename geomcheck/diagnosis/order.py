@@ -1,0 +1,159 @@
+"""Whether the checkpoints follow each other: exchanged ones, and a training that began anew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from geomcheck.diagnosis.case import Case
+from geomcheck.diagnosis.finding import Finding, Kind
+
+BACK = -0.3
+"""Cosine of an increment with the one before below which the way goes back; rounding alone gives -.5, but no norm that
+falls by `FALLEN`."""
+
+ON = 0.2
+"""Cosine above which it goes on: bf16 storage lowers a true .95 to .10."""
+
+FALLEN = 0.85
+"""Share of its norm that the update keeps, at most, where training began anew."""
+
+LONGEST = 64
+"""Checkpoints up to which their order is asked for."""
+
+
+class Way:
+    """The way of a run through the weights, on average over some matrices, from inner products of their updates.
+
+    Args:
+        gram: of the updates at each checkpoint, shape (n, n), those of W0 being zero.
+    """
+
+    def __init__(self, gram: np.ndarray) -> None:
+        self._gram = np.pad(gram, ((1, 0), (1, 0)))
+
+    def norms(self, order: tuple[int, ...]) -> np.ndarray:
+        """Of the updates, checkpoints in this order."""
+        at = [index + 1 for index in order]
+        found: np.ndarray = np.sqrt(np.maximum(0, np.diag(self._gram)[at]))
+        return found
+
+    def turns(self, order: tuple[int, ...]) -> np.ndarray:
+        """Cosines of successive increments from W0 on, in this order, shape (n - 1,); NaN where one is zero."""
+        at = [0, *(index + 1 for index in order)]
+        gram = self._gram[np.ix_(at, at)]
+        inner = np.diff(np.diff(gram, axis=0), axis=1)
+        lengths = np.sqrt(np.maximum(0, np.diag(inner)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: np.ndarray = np.diag(inner, 1) / (lengths[1:] * lengths[:-1])
+        return found
+
+    def goes_on(self, order: tuple[int, ...]) -> bool:
+        """Whether it would go straight on and away from W0 in this order."""
+        turns, norms = self.turns(order), self.norms(order)
+        return bool((turns > ON).all() and (norms[1:] > norms[:-1]).all())
+
+
+def way_of(case: Case) -> Way | None:
+    """The way of a run; None where it cannot be told."""
+    if not 2 <= len(case.points) <= LONGEST:
+        return None
+    grams = [gram / gram[-1, -1] for gram in case.grams if gram[-1, -1] > 0]
+    return Way(np.mean(grams, axis=0)) if grams else None
+
+
+def _exchanged(way: Way, count: int) -> tuple[int, int] | None:
+    """The two checkpoints that would make one straight way if they were exchanged."""
+    usual = tuple(range(count))
+    if not (way.turns(usual) < BACK).any():
+        return None
+    for one, other in sorted(combinations(usual, 2), key=lambda pair: pair[1] - pair[0]):
+        order = list(usual)
+        order[one], order[other] = other, one
+        if way.goes_on(tuple(order)):
+            return one, other
+    return None
+
+
+def _find_exchanged(case: Case) -> Iterator[Finding]:
+    way = way_of(case)
+    pair = _exchanged(way, len(case.points)) if way else None
+    if way is None or pair is None:
+        return
+    one, other = (case.points[index].name for index in pair)
+    usual = tuple(range(len(case.points)))
+    order = list(usual)
+    order[pair[0]], order[pair[1]] = pair[1], pair[0]
+    yield EXCHANGED.finding(
+        case,
+        {(name, index) for name in case.weights for index in pair},
+        f"{one} and {other} are exchanged: in the other order the run goes straight on",
+        evidence=(
+            f"cosines of successive increments {_shown(way.turns(usual))} as they are named",
+            f"and {_shown(way.turns(tuple(order)))} with the two exchanged",
+        ),
+    )
+
+
+def _find_restart(case: Case) -> Iterator[Finding]:
+    way = way_of(case)
+    if way is None or _exchanged(way, len(case.points)):
+        return
+    usual = tuple(range(len(case.points)))
+    norms, turns = way.norms(usual), way.turns(usual)
+    for index in range(1, len(usual)):
+        fallen = norms[index] <= FALLEN * norms[index - 1] and turns[index - 1] < BACK
+        goes_on = not (turns[index + 1 :] < BACK).any()
+        cells = {(name, at) for name in case.weights for at in range(index, len(usual))}
+        if fallen and goes_on:
+            like = int(np.argmin(np.abs(norms[:index] - norms[index])))
+            sizes = [case.points[at].name for at in (index - 1, index, like)]
+            yield RESTART.finding(
+                case,
+                cells,
+                f"the run begins anew at {sizes[1]}: its update is {norms[index] / norms[index - 1]:.0%} as large as at "
+                f"{sizes[0]}, about as at {sizes[2]}, and turned back",
+                evidence=(
+                    f"cosine of this increment with the one before {turns[index - 1]:.2f}",
+                    f"norms of the update, the last being 1: {_shown(norms / norms[-1])}",
+                ),
+            )
+            return
+
+
+def _shown(figures: np.ndarray) -> str:
+    return " ".join("-" if math.isnan(figure) else f"{figure:.2f}" for figure in figures.tolist())
+
+
+EXCHANGED = Kind(
+    name="exchanged-checkpoints",
+    group="B",
+    grade="inference",
+    title="exchanged checkpoints",
+    about="The way from checkpoint to checkpoint goes back and forth, and straight on if two of them are exchanged.",
+    looks_at=("weights",),
+    causes=("two checkpoints were renamed or copied into each other's place",),
+    next_step="Compare the step in each checkpoint's trainer state, and the times of its files, with its name.",
+    find=_find_exchanged,
+)
+
+RESTART = Kind(
+    name="restart",
+    group="B",
+    grade="inference",
+    title="a training that began anew",
+    about="The update falls back to an earlier size, against its direction, and grows again from there.",
+    looks_at=("weights",),
+    causes=(
+        "training was resumed from the base, or from an earlier checkpoint, instead of the last one",
+        "checkpoints of two runs lie in one directory",
+    ),
+    next_step="Look in the log for what the resumed job loaded, and whether its step counter and loss went on.",
+    source="https://github.com/allenai/open-instruct/issues/1823",
+    find=_find_restart,
+)
+
+KINDS = (EXCHANGED, RESTART)

@@ -1,0 +1,327 @@
+"""Matrices that are far from what they are in W0: whether they are another matrix of it, or itself in another order.
+
+W0 is read once more for that, and only where some matrix is far from itself. Of each matrix that it holds, and of its
+transpose, some entries are compared; the rows and columns of a matrix are matched by some of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from geomcheck.diagnosis.case import Case
+from geomcheck.diagnosis.finding import Cell, Finding, Kind
+from geomcheck.diagnosis.words import listed
+
+ENTRIES = 512
+"""Of each matrix, that are compared."""
+
+NEAR = 0.5
+"""Distance, relative to the norm, up to which a matrix is another one after training; unrelated ones are sqrt(2)."""
+
+LINES = 48
+"""Rows and columns that are matched; each with all of W0."""
+
+ALIKE, AGREED = 0.9, 0.9
+"""Cosine of a row with the row that it was, and the share of rows that must have found one."""
+
+ANEW = 0.7
+"""Relative norm of an update from which a matrix that resembles nothing was made anew."""
+
+FOREIGN = 10
+"""From how many times the usual relative norm."""
+
+UNLIKE = 0.5
+"""Cosine with itself in W0 up to which a matrix is another one."""
+
+HEADS = (8, 16, 32, 64, 80, 96, 128, 192, 256)
+"""Rows of a head."""
+
+
+class Likeness(NamedTuple):
+    """What a matrix is: another weight of W0, or itself in another order; neither where it resembles nothing."""
+
+    weight: str = ""
+    order: str = ""
+
+
+def likenesses(case: Case) -> Mapping[str, Likeness]:
+    """What each matrix that is far from itself is, at the first checkpoint where it is."""
+    if not case.has_weights:
+        return {}
+    if "resembles" not in case.memory:
+        far = {n: at[0] for n, at in case.different.items() if not {(n, i) for i in at} <= case.explained}
+        case.memory["resembles"] = _likenesses(case, far)
+    found: Mapping[str, Likeness] = case.memory["resembles"]
+    return found
+
+
+def _likenesses(case: Case, far: Mapping[str, int]) -> dict[str, Likeness]:
+    shapes = {case.weights[name].shape for name in far}
+    shapes |= {shape[::-1] for shape in shapes}
+    sketches = {
+        name: _sketch(case.matrix(name))
+        for name, weight in case.weights.items()
+        if weight.shape in shapes and weight.is_matrix and case.lies_everywhere(name)
+    }
+    return {name: _likeness(case, name, index, sketches) for name, index in far.items()}
+
+
+def _likeness(case: Case, name: str, index: int, sketches: Mapping[str, Tensor]) -> Likeness:
+    after = case.matrix(name, index)
+    shape = case.weights[name].shape
+    own = _distance(_sketch(after), sketches[name])
+    nearest, order, least = "", "", NEAR
+    for turned, sketch in (("", _sketch(after)), ("transposed", _sketch(after.T))):
+        wanted = shape[::-1] if turned else shape
+        for other, held in sketches.items():
+            if case.weights[other].shape == wanted and (other != name or turned):
+                distance = _distance(sketch, held)
+                if distance < min(least, own / 2):
+                    nearest, order, least = other, turned, distance
+    if nearest:
+        return Likeness("" if nearest == name else nearest, order)
+    return Likeness(order=_order(case.matrix(name), after))
+
+
+def _sketch(matrix: Tensor) -> Tensor:
+    """`ENTRIES` of its entries, at places that depend on its shape alone, shape (entries,), float64."""
+    generator = torch.Generator().manual_seed(matrix.shape[0])
+    places = [torch.randint(size, (ENTRIES,), generator=generator) for size in matrix.shape]
+    return matrix[places[0], places[1]].double()
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    norm = float(torch.linalg.vector_norm(other))
+    return float(torch.linalg.vector_norm(one - other)) / norm if norm else math.inf
+
+
+# ---- itself in another order
+
+
+def _order(before: Tensor, after: Tensor) -> str:
+    """How the rows or columns of a matrix are those of W0 in another order; empty where they are not."""
+    for side, one, other in (("rows", before, after), ("columns", before.T, after.T)):
+        places = _places(one, other)
+        if places is not None and len(one) > 1:
+            chosen, found = places
+            told = _pattern(chosen.tolist(), found.tolist(), len(one))
+            if told:
+                return f"{side} {told}"
+    return ""
+
+
+def _places(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Some rows of `after`, and which row of `before` each of them is; None where most are none."""
+    count = len(after)
+    chosen = torch.unique(torch.linspace(0, count - 1, min(LINES, count)).round().long())
+    wanted = torch.nn.functional.normalize(after[chosen].float())
+    best, at = torch.full((len(chosen),), -2.0), torch.zeros(len(chosen), dtype=torch.int64)
+    for start in range(0, count, 1 << 14):
+        cosines = wanted @ torch.nn.functional.normalize(before[start : start + (1 << 14)].float()).T
+        here, there = cosines.max(1)
+        at = torch.where(here > best, there + start, at)
+        best = torch.maximum(best, here)
+    alike = best >= ALIKE
+    if float(alike.double().mean()) < AGREED:
+        return None
+    return chosen[alike], at[alike]
+
+
+def _pattern(chosen: list[int], found: list[int], count: int) -> str:
+    """The order in words; empty where it is the same order."""
+    pairs = list(zip(chosen, found, strict=True))
+
+    def is_all(move: Callable[[int], int]) -> bool:
+        return all(move(here) == there for here, there in pairs)
+
+    if is_all(lambda i: i):
+        return ""
+    if count % 2 == 0 and is_all(lambda i: (i + count // 2) % count):
+        return "with their halves exchanged"
+    for head in HEADS:
+        half = head // 2
+        to_pairs = is_all(lambda i: i - i % head + (i % head % half) * 2 + i % head // half)
+        to_halves = is_all(lambda i: i - i % head + (i % head % 2) * half + i % head // 2)
+        if count % head == 0 and (to_pairs or to_halves):
+            layout = "halves instead of pairs" if to_pairs else "pairs instead of halves"
+            return f"in the other layout of rotary embeddings: {layout} in each head of {head}"
+    if is_all(lambda i: count - 1 - i):
+        return "in reverse"
+    shifts = {(there - here) % count for here, there in pairs}
+    return f"shifted by {shifts.pop()}" if len(shifts) == 1 else "in another order"
+
+
+# ---- findings
+
+
+def _cells(case: Case, names: Iterable[str]) -> set[Cell]:
+    return {(name, index) for name in names for index in case.different[name]}
+
+
+def _find_another(case: Case) -> Iterator[Finding]:
+    of = {name: like.weight for name, like in likenesses(case).items() if like.weight}
+    for at, names in case.grouped(_cells(case, of)):
+        turned = any(likenesses(case)[name].order for name in names)
+        told = _exchange(case, {name: of[name] for name in names}, at)
+        examples = [f"{name} is near W0's {of[name]}" for name in sorted(names)[:2]]
+        yield ANOTHER.finding(
+            case,
+            {(name, index) for name in names for index in at},
+            f"{told}{', transposed' if turned else ''}",
+            evidence=(*examples, f"{len(names)} of {len(case.weights)} tensors"),
+        )
+
+
+def _exchange(case: Case, of: Mapping[str, str], at: tuple[int, ...]) -> str:
+    """In words, what holds what."""
+    when = case.when(at)
+    if of.keys() == set(of.values()) and all(of[of[name]] == name for name in of):
+        pairs = sorted({tuple(sorted(pair)) for pair in of.items()})
+        one, other = ({pair[side] for pair in pairs} for side in (0, 1))
+        layers = {tuple(case.weights[name].layer for name in pair) for pair in pairs}
+        modules = sorted({tuple(sorted(case.weights[name].module for name in pair)) for pair in pairs})
+        if all(first == second for first, second in modules) and len(layers) == 1:
+            first, second = sorted(str(number) for number in next(iter(layers)))
+            return f"layers {first} and {second} are exchanged {when}"
+        if len(modules) == 1 and all(first == second for first, second in layers):
+            held = {case.weights[name].layer for name in of}
+            every = {weight.layer for weight in case.weights.values() if weight.layer is not None}
+            where = "" if held == every else f" in layer {listed([str(number) for number in sorted(map(str, held))])}"
+            return f"{modules[0][0]} and {modules[0][1]} are exchanged{where} {when}"
+        return f"{case.named(one)} and {case.named(other)} are exchanged {when}"
+    return f"{case.named(of.keys()).verb('holds', 'hold')} what {case.named(set(of.values()))} is in W0 {when}"
+
+
+def _find_reordered(case: Case) -> Iterator[Finding]:
+    orders = {n: like.order for n, like in likenesses(case).items() if like.order and not like.weight}
+    by_order: dict[str, set[str]] = {}
+    for name, order in orders.items():
+        by_order.setdefault(order, set()).add(name)
+    for order, all_of in sorted(by_order.items(), key=lambda item: -len(item[1])):
+        for at, names in case.grouped(_cells(case, all_of)):
+            named = case.named(names)
+            told = (
+                f"{named.verb('is', 'are')} transposed {case.when(at)}"
+                if order == "transposed"
+                else f"{named.verb('has', 'have')} W0's {order} {case.when(at)}"
+            )
+            sizes = [case.sizes[name][at[0]] for name in names if name in case.sizes]
+            yield REORDERED.finding(
+                case,
+                {(name, index) for name in names for index in at},
+                told,
+                evidence=(f"the update has {max(sizes):.2f} times the norm of W0",) if sizes else (),
+            )
+
+
+def _new(case: Case) -> dict[str, float]:
+    """The matrices that resemble nothing in W0, with their cosine with themselves there."""
+    found = {}
+    for name, like in likenesses(case).items():
+        index = case.different[name][0]
+        if like == Likeness() and case.sizes.get(name, (0.0,) * len(case.points))[index] >= ANEW:
+            look = case.look(name)
+            seen = look.seen[index] if look else None
+            if look and seen and seen.finite and seen.norm and look.norm:
+                cosine = (look.norm**2 + seen.along * seen.moved * look.norm) / (look.norm * seen.norm)
+                if cosine <= UNLIKE:
+                    found[name] = cosine
+    return found
+
+
+def _find_model(case: Case) -> Iterator[Finding]:
+    new = _new(case)
+    matrices = [name for name, weight in case.weights.items() if weight.is_matrix]
+    if 2 * len(new) < len(matrices) or len(new) < 2:
+        return
+    for at, names in case.grouped(_cells(case, new)):
+        which = "W0 and the run are different models" if len(at) == len(case.points) else "another model's weights"
+        where = "" if len(at) == len(case.points) else f" lie {case.when(at)}"
+        yield MODEL.finding(
+            case,
+            {(name, index) for name in names for index in at},
+            f"{which}{where}: {len(names)} of {len(matrices)} matrices have nothing in common with W0's",
+            evidence=(f"cosines of the weights themselves with W0's {min(new.values()):.2f} to {max(new.values()):.2f}",),
+        )
+
+
+def _find_new(case: Case) -> Iterator[Finding]:
+    new = _new(case)
+    for at, names in case.grouped(_cells(case, new)):
+        others = [case.usual[index] for index in at]
+        foreign = {n for n in names if all(case.sizes[n][i] >= FOREIGN * case.usual[i] for i in at)}
+        if foreign:
+            yield NEW.finding(
+                case,
+                {(name, index) for name in foreign for index in at},
+                f"{case.named(foreign).verb('is', 'are')} made anew {case.when(at)}: nothing in common with W0",
+                evidence=(
+                    f"cosine of the weights with W0's {median(new[name] for name in foreign):.2f}",
+                    f"update {min(case.sizes[n][at[0]] for n in foreign):.2g} times the norm of W0, others {others[0]:.2g}",
+                ),
+            )
+
+
+ANOTHER = Kind(
+    name="another-weight",
+    group="A",
+    grade="fact",
+    title="a matrix under another's name",
+    about="A matrix is near another matrix of W0, and far from the one of its own name.",
+    looks_at=("record", "weights"),
+    causes=("a conversion maps names wrongly", "a fused tensor was split in another order"),
+    next_step="Check the name mapping of the conversion, and the order in which fused tensors are split.",
+    find=_find_another,
+)
+
+REORDERED = Kind(
+    name="reordered",
+    group="A",
+    grade="fact",
+    title="rows or columns in another order",
+    about="A matrix is W0's with its rows or columns in another order, or transposed.",
+    looks_at=("record", "weights"),
+    causes=(
+        "tensor-parallel shards were put together in the wrong order",
+        "the layout of rotary embeddings was converted once too often, or not at all",
+        "a layer that stores its weight transposed was not turned",
+    ),
+    next_step="Check the conversion of these tensors on the base model: it should give the base back, to the bit.",
+    find=_find_reordered,
+)
+
+MODEL = Kind(
+    name="another-model",
+    group="A",
+    grade="fact",
+    title="another model than W0",
+    about="Half of the matrices or more have nothing in common with those of W0.",
+    looks_at=("record", "weights"),
+    causes=("W0 is not the model that this run started from", "the run was trained from scratch"),
+    next_step="Give the model that this run started from, with --base.",
+    find=_find_model,
+)
+
+NEW = Kind(
+    name="made-anew",
+    group="A",
+    grade="fact",
+    title="a matrix made anew",
+    about="A matrix has nothing in common with W0's, nor with any other of its shape there, while the rest moved little.",
+    looks_at=("record", "weights"),
+    causes=(
+        "it was missing where the model was loaded, and initialised at random",
+        "it was replaced on purpose, as heads of classifiers are",
+    ),
+    next_step="Look for warnings of newly initialised weights where the model was loaded.",
+    source="https://github.com/unslothai/unsloth/issues/9331",
+    find=_find_new,
+)
+
+KINDS = (ANOTHER, REORDERED, MODEL, NEW)
