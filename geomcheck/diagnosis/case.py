@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from geomcheck.diagnosis.words import Phrase, Vocabulary, when
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.diagnostics.path import path_of
+from geomcheck.errors import RunError
 from geomcheck.measurement.task import Sources
 from geomcheck.record import UNKNOWN, Point, Record, Request
 from geomcheck.record.column import Table
@@ -42,7 +44,9 @@ DIFFERENT = 0.3
 VISIBLE = 4.0
 """From how many times the smallest visible change on the usual change of an entry must have shown."""
 
-_BUFFER = re.compile(r"(?:^|[._])(?:inv_freq|rotary_emb|masked_bias|attn_mask|position_ids|running_(?:mean|var))|\.attn\.bias$")
+_BUFFER = re.compile(
+    r"(?:^|[._])(?:inv_freq|rotary_emb|masked_bias|attn_mask|position_ids|running_(?:mean|var))|\.attn\.bias$"
+)
 """Tensors that no optimizer moves."""
 
 
@@ -55,6 +59,7 @@ class Case:
         good: records of good runs from the same W0.
 
     Attributes:
+        unread: why a weight could not be looked at, by name, as far as that was tried.
         memory: for kinds that share an answer.
         explained: the weights at checkpoints that findings explain so far; see `free`.
     """
@@ -65,6 +70,7 @@ class Case:
         self.explained: set[Cell] = set()
         self._sources = sources
         self.memory: dict[str, Any] = {}
+        self.unread: dict[str, str] = {}
         self._looks: dict[str, Look | None] = {}
 
     @property
@@ -109,6 +115,12 @@ class Case:
         values = Table.of(column, [point.step for point in self.points], names).values
         return {name: tuple(values[:, index].tolist()) for index, name in enumerate(names)}
 
+    def size(self, name: str, index: int) -> float:
+        """The relative norm of an update, measured or read; 0 where it is not known."""
+        size = self.sizes.get(name, ())[index : index + 1]
+        look = None if size and math.isfinite(size[0]) else self.look(name)
+        return look.size(index) if look is not None else next((one for one in size if math.isfinite(one)), 0.0)
+
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The words for these weights."""
@@ -139,8 +151,8 @@ class Case:
         rest = ordered[GROUPS - 1 :]
         if len(rest) < 2:
             return ordered
-        indices = tuple(sorted(set().union(*(at for at, _ in rest))))
-        return [*ordered[: GROUPS - 1], (indices, set().union(*(names for _, names in rest)))]
+        together = tuple(sorted({index for at, _ in rest for index in at}))
+        return [*ordered[: GROUPS - 1], (together, {name for _, names in rest for name in names})]
 
     # ---- what is read
 
@@ -161,12 +173,17 @@ class Case:
         return w0 if index is None else self._state(name, w0, index)
 
     def look(self, name: str) -> Look | None:
-        """What the entries of a weight tell; None where it cannot be read. It is read once. Raises RunError."""
+        """What the entries of a weight tell; None where it cannot be read, for which `unread` may have the reason. It is
+        read once."""
         if name not in self._looks:
-            self._looks[name] = self._look(name) if self.lies_everywhere(name) else None
+            try:
+                self._looks[name] = self._look(name) if self.lies_everywhere(name) else None
+            except RunError as error:
+                self._looks[name], self.unread[name] = None, str(error)
         return self._looks[name]
 
     def _look(self, name: str) -> Look:
+        """Raises RunError."""
         assert self._sources is not None
         sources = self._sources
         reads = [partial(sources.read_checkpoint, name, index) for index in range(len(self.points))]
@@ -220,16 +237,17 @@ class Case:
         return self.looks(sorted({*self.sample, *pointed}))
 
     @cached_property
-    def usual(self) -> tuple[float, ...]:
-        """The median relative norm of the matrices in layers that moved, at each checkpoint; 0 where none did."""
-        rows = [sizes for name, sizes in self.sizes.items() if self.weights[name].layer is not None]
-        return tuple(_median(row[index] for row in rows) for index in range(len(self.points)))
-
-    @cached_property
     def ways(self) -> dict[str, Look]:
         """Looks at `PATHS` matrices that moved, small ones of each module: enough to know how the run went."""
         moved = [name for name in self.sample if self.weights[name].is_linear and any(self.sizes.get(name, (1.0,)))]
         return self.looks(moved[:: max(1, len(moved) // PATHS)][:PATHS])
+
+    @cached_property
+    def rounded(self) -> tuple[str, ...]:
+        """The coarser format to which most of these matrices were rounded at each checkpoint; empty where none."""
+        seen = [[look.seen[index] for look in self.ways.values()] for index in range(len(self.points))]
+        formats = [Counter("" if one.equal else one.rounded for one in together) for together in seen]
+        return tuple(found.most_common(1)[0][0] if found else "" for found in formats)
 
     @cached_property
     def grams(self) -> list[np.ndarray]:
@@ -249,22 +267,20 @@ class Case:
         """Whether a weight that is trained would visibly differ at a checkpoint from what it was at another, W0 by
         default: small changes get lost in the format of what is large, as of norms in bf16. Where nothing moved at all,
         it would. Where weights cannot be read, matrices would, and vectors in formats of 16 bits would not."""
-        weight = self.weights[name]
-        if not {"bf16", "fp16"} & set(weight.dtypes):
-            return True
         own = self.look(name)
         if own is None:
-            return weight.is_matrix
+            weight = self.weights[name]
+            return weight.is_matrix or not {"bf16", "fp16"} & set(weight.dtypes)
         first = 0 if since is None else since + 1
         paces = [
             math.sqrt(sum(look.seen[at].step ** 2 for at in range(first, index + 1)) / look.numel)
             for look in self.ways.values()
         ]
-        pace = _median(paces)
-        return pace == 0 or pace >= VISIBLE * own.unit
+        pace = median(paces)
+        return pace == 0 or pace >= VISIBLE * own.unit(self.rounded[index])
 
 
-def _median(values: Iterable[float]) -> float:
+def median(values: Iterable[float]) -> float:
     """Of those that are above zero; 0 where none is."""
     moved = [value for value in values if math.isfinite(value) and value > 0]
     return float(np.median(moved)) if moved else 0.0

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Cell, Finding, Kind
+from geomcheck.diagnosis.finding import Cell, Finding
+from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.look import Look, Seen
 
 ABSURD = 1e3
@@ -17,7 +18,10 @@ NEXT = "Compare the tensor in memory with the one in the file, right after the s
 Test = Callable[[Look, Seen], bool]
 
 
-def _finder(name: str, test: Test, sentence: Callable[[Case, set[str], tuple[int, ...]], str]) -> Callable[..., Iterator[Finding]]:
+Told = Callable[[Case, set[str], tuple[int, ...]], str]
+
+
+def _finder(name: str, test: Test, sentence: Told) -> Callable[[Case], Iterator[Finding]]:
     """Finds the weights of which `test` is true, and the checkpoints."""
 
     def find(case: Case) -> Iterator[Finding]:
@@ -39,7 +43,19 @@ def _evidence(case: Case, names: set[str], at: tuple[int, ...]) -> Iterator[str]
     look, seen = case.examined[name], case.examined[name].seen[at[0]]
     yield f"{len(names)} of {len(case.examined)} tensors that were looked at"
     if seen.finite:
-        yield f"{name}: {seen.low:.3g} to {seen.high:.3g} at {case.points[at[0]].name}, {look.low:.3g} to {look.high:.3g} in W0"
+        here, before = (f"{of.low:.3g} to {of.high:.3g}" for of in (seen, look))
+        yield f"{name}: {here} at {case.points[at[0]].name}, {before} in W0"
+
+
+def _find_unreadable(case: Case) -> Iterator[Finding]:
+    """What could not be read, by the reason."""
+    _ = case.examined
+    by_reason: dict[str, set[str]] = {}
+    for name, reason in case.unread.items():
+        by_reason.setdefault(reason, set()).add(name)
+    for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1]))[:3]:
+        cells = {(name, index) for name in names for index in range(len(case.points))}
+        yield UNREADABLE.finding(case, cells, f"{case.named(names)} cannot be read: {reason}")
 
 
 def _is_constant(look: Look, seen: Seen) -> bool:
@@ -72,6 +88,19 @@ def _absurd(case: Case, names: set[str], at: tuple[int, ...]) -> str:
     named = case.named(names)
     return f"{named.verb('has', 'have')} entries up to {most:.2g} {case.when(at)}, where W0 has {before:.2g} at most"
 
+
+UNREADABLE = Kind(
+    name="unreadable",
+    group="A",
+    grade="fact",
+    title="weights that cannot be read",
+    about="A tensor cannot be read, or not made from what an adapter stores: an untrained adapter, a damaged file.",
+    looks_at=("weights",),
+    causes=("the adapter was not trained, or a fresh one was saved over it", "a file was not written to the end"),
+    next_step="Save or copy the checkpoint again; compare a tensor in memory with the one in the file.",
+    source="https://github.com/huggingface/trl/issues/6700",
+    find=_find_unreadable,
+)
 
 NOT_FINITE = Kind(
     name="not-finite",
@@ -124,5 +153,5 @@ ABSURD_KIND = Kind(
     find=_finder("absurd", _is_absurd, _absurd),
 )
 
-KINDS = {kind.name: kind for kind in (NOT_FINITE, ZEROS, CONSTANT, ABSURD_KIND)}
+KINDS = {kind.name: kind for kind in (UNREADABLE, NOT_FINITE, ZEROS, CONSTANT, ABSURD_KIND)}
 """By name."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from geomcheck._text import plural
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Cell, Finding, Kind
-from geomcheck.diagnosis.words import listed
+from geomcheck.diagnosis.finding import Finding
+from geomcheck.diagnosis.kind import Kind
+from geomcheck.diagnosis.words import listed, span
 
 MOST = 3
 """Findings of one kind; what is left is told together."""
@@ -31,13 +33,12 @@ W0 = -1
 
 def _is_start(case: Case, name: str, codes: tuple[int, ...]) -> list[bool]:
     """At which checkpoints a weight is W0's, by value."""
-    sizes = case.sizes.get(name, ())
     same = [code == codes[0] for code in codes[1:]]
-    if len(case.weights[name].dtypes) < 2:
-        return same
-    if sizes:
+    if sizes := case.sizes.get(name, ()):
         same = [one or size == 0 for one, size in zip(same, sizes, strict=True)]
-    look = None if all(same) else case.look(name)
+    if len(case.weights[name].dtypes) < 2 or all(same):
+        return same
+    look = case.look(name)
     return same if look is None else [one or seen.equal for one, seen in zip(same, look.seen, strict=True)]
 
 
@@ -64,7 +65,7 @@ def stories(case: Case) -> Mapping[str, dict[Same, set[str]]]:
         moved = next((index for index, same in enumerate(start) if not same), len(start))
         early = [(index, W0) for index in range(moved)]
         if early and not _starts_at_zero(case, name):
-            tell("never" if moved == len(start) else "late", name, early if moved < len(start) else early[-1:])
+            tell("never" if moved == len(start) else "late", name, early)
         tell("back", name, [(index, W0) for index in range(moved, len(start)) if start[index]])
         first = {code: index for index, code in reversed(list(enumerate(codes[1:])))}
         again = [(i, first[c]) for i, c in enumerate(codes[1:]) if first[c] < i and not start[i]]
@@ -81,8 +82,7 @@ def _of(story: str, sentence: Told) -> Callable[[Case], Iterator[Finding]]:
         groups = stories(case).get(story, {})
         ordered = sorted(groups.items(), key=lambda item: (-len(item[1]) * len(item[0].at), item[0]))
         for same, names in _bounded(ordered):
-            at = range(len(case.points)) if story == "never" else same.at
-            cells = {(name, index) for name in names for index in at}
+            cells = {(name, index) for name in names for index in same.at}
             if case.free(cells):
                 yield KINDS[story].finding(case, cells, sentence(case, names, same), evidence=_evidence(case, names))
 
@@ -104,12 +104,19 @@ def _evidence(case: Case, names: set[str]) -> Iterator[str]:
     yield f"{len(names)} of {known} tensors, by the digests of all their bytes"
     others = [sizes[-1] for name, sizes in case.sizes.items() if name not in names and sizes[-1] > 0]
     if others:
-        low, high = min(others), max(others)
-        yield f"the others moved by {low:.2g} to {high:.2g} of their norm by {case.points[-1].name}"
+        yield f"the others moved by {span(others)} of their norm by {case.points[-1].name}"
 
 
 def _is_whole(case: Case, names: set[str]) -> bool:
     return names == set(case.contents)
+
+
+def _places(case: Case, same: Same) -> str:
+    return listed([case.points[index].name for index in same.at])
+
+
+def _is(same: Same) -> str:
+    return "is" if len(same.at) == 1 else "are"
 
 
 def _origins(case: Case, same: Same) -> str:
@@ -119,61 +126,64 @@ def _origins(case: Case, same: Same) -> str:
 def _never(case: Case, names: set[str], same: Same) -> str:
     if _is_whole(case, names):
         return "no checkpoint differs from W0 in any weight: nothing was trained, or it was not saved"
+    if len(same.at) < len(case.points):  # where small steps do not show at first
+        return f"{case.named(names)} never moved: W0 still, to the bit, {case.when(same.at)}"
     return f"{case.named(names)} never moved: W0, to the bit, at every checkpoint"
 
 
 def _late(case: Case, names: set[str], same: Same) -> str:
     last = case.points[max(same.at)].name
     if _is_whole(case, names):
-        return f"{listed([case.points[index].name for index in same.at])} holds W0, to the bit, in every weight"
+        return f"{_places(case, same)} {_is(same)} W0, to the bit, in every weight"
     return f"{case.named(names)} did not move up to {last}, and moved then"
 
 
 def _back(case: Case, names: set[str], same: Same) -> str:
     if _is_whole(case, names):
-        return f"{listed([case.points[index].name for index in same.at])} is W0, to the bit, after training had moved it"
+        return f"{_places(case, same)} {_is(same)} W0, to the bit, after training had moved it"
     return f"{case.named(names).verb('is', 'are')} back at W0 {case.when(same.at)}, to the bit, after having moved"
 
 
 def _stale(case: Case, names: set[str], same: Same) -> str:
     origin, there = _origins(case, same), case.when(same.at)
     if _is_whole(case, names):
-        return f"{listed([case.points[index].name for index in same.at])} is {origin} again, to the bit, in every weight"
+        return f"{_places(case, same)} {_is(same)} {origin} again, to the bit, in every weight"
     return f"{case.named(names).verb('stands', 'stand')} still {there}: that of {origin}, to the bit"
 
 
 def _copy(case: Case, names: set[str], same: Same) -> str:
     origin, there = _origins(case, same), case.when(same.at)
     if _is_whole(case, names):
-        return f"{listed([case.points[index].name for index in same.at])} is a copy of {origin}, to the bit"
+        return f"{_places(case, same)} {_is(same)} a copy of {origin}, to the bit"
     return f"{case.named(names).verb('is', 'are')} {there} a copy of {origin}, to the bit, though moved in between"
 
 
 def _twins(case: Case) -> Iterator[Finding]:
-    """Weights that hold what another holds, and did not in W0."""
+    """Weights that hold what another holds, and did not in W0; the one that is further from its own W0 has the other's
+    values."""
     groups: dict[tuple[str, str], set[int]] = {}
     for index in range(len(case.points)):
         by_code: dict[int, list[str]] = {}
         for name, codes in case.contents.items():
-            if codes[index + 1] != codes[0]:
-                by_code.setdefault(codes[index + 1], []).append(name)
-        for names in by_code.values():
-            for name in names[1:]:
-                if case.contents[name][0] != case.contents[names[0]][0] and not _is_constant(case, name, index):
-                    groups.setdefault((names[0], name), set()).add(index)
+            by_code.setdefault(codes[index + 1], []).append(name)
+        for first, *others in by_code.values():
+            for name in others:
+                if case.contents[name][0] != case.contents[first][0] and not _is_constant(case, name, index):
+                    copy, original = sorted((first, name), key=lambda one: -case.size(one, index))
+                    groups.setdefault((copy, original), set()).add(index)
     by_time: dict[tuple[int, ...], list[tuple[str, str]]] = {}
     for pair, indices in groups.items():
         by_time.setdefault(tuple(sorted(indices)), []).append(pair)
     for at, pairs in sorted(by_time.items(), key=lambda item: -len(item[1]) * len(item[0]))[:MOST]:
-        names = {name for pair in pairs for name in pair}
-        cells = {(name, index) for name in names for index in at}
+        copies, originals = ({pair[side] for pair in pairs} for side in (0, 1))
+        cells = {(name, index) for name in copies for index in at}
         if case.free(cells):
-            one, other = (case.named({pair[side] for pair in pairs}) for side in (0, 1))
             yield TWINS.finding(
                 case,
                 cells,
-                f"{one} and {other} hold the same values {case.when(at)}, to the bit, and do not in W0",
-                evidence=[f"{len(pairs)} pairs of tensors, by the digests of all their bytes"],
+                f"{case.named(copies).verb('holds', 'hold')} the values of {case.named(originals)} {case.when(at)}, to "
+                "the bit",
+                evidence=[f"{plural(len(pairs), 'pair')} of equal tensors that differ in W0, by all their bytes"],
             )
 
 
@@ -181,10 +191,6 @@ def _is_constant(case: Case, name: str, index: int) -> bool:
     """Whether a tensor may have one value throughout, as biases and norms have before training."""
     look = case.look(name)
     return not case.weights[name].is_matrix if look is None else look.seen[index].constant is not None
-
-
-def _cells_of(case: Case, names: Iterable[str]) -> set[Cell]:
-    return {(name, index) for name in names for index in range(len(case.points))}
 
 
 NEVER = Kind(
@@ -200,8 +206,8 @@ NEVER = Kind(
         "left out of the optimizer or of the adapter's targets",
         "trained, but the save or the merge wrote the base's tensors",
     ),
-    next_step="If these were meant to train: list requires_grad and the optimizer's parameter groups at the first step, "
-    "and compare a saved tensor with the one in memory.",
+    next_step="If these were meant to train: list requires_grad and the optimizer's parameter groups at the first "
+    "step, and compare a saved tensor with the one in memory.",
     source="https://github.com/OpenRLHF/OpenRLHF/issues/1258",
     find=_of("never", _never),
 )
@@ -267,5 +273,5 @@ TWINS = Kind(
     find=_twins,
 )
 
-KINDS = {"never": NEVER, "back": BACK, "late": LATE, "stale": STALE, "copy": COPY, "twins": TWINS}
-"""By story; in the order in which they are asked for."""
+KINDS = {"never": NEVER, "back": BACK, "late": LATE, "stale": STALE, "copy": COPY}
+"""By story."""

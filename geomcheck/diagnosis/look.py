@@ -1,4 +1,4 @@
-"""A look at one weight along the run: what its entries tell, each checkpoint read once and no more than a few in memory.
+"""A look at one weight along the run: what its entries tell. Each checkpoint is read once, a few are in memory.
 
 Everything is summed in float64 over blocks of rows. A tensor of another number of dimensions than two is looked at as
 the matrix of its first dimension against all others, a vector as one row.
@@ -19,11 +19,11 @@ from geomcheck.diagnostics.lowrank import LowRank
 BLOCK = 1 << 20
 """Entries that are in float64 at a time."""
 
-COARSER = {torch.float32: ((torch.bfloat16, "bf16"), (torch.float16, "fp16")), torch.float64: ((torch.float32, "fp32"),)}
-"""The formats whose numbers a tensor of another may hold."""
+COARSER = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Formats whose numbers a tensor of a finer one may hold."""
 
-MANTISSA = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24, torch.float64: 53}
-"""Bits of the significand, the leading one included."""
+BITS = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24, torch.float64: 53}
+"""Of the significand of each format, the leading one included."""
 
 LEVELS = (127, 7)
 """Steps from zero to the largest entry of a row that was quantized to 8 or 4 bits."""
@@ -63,7 +63,7 @@ class Seen:
     step: float
     turn: float
     along: float
-    equal: bool
+    equal: bool = False
     rounded: str = ""
     levels: int = 0
 
@@ -80,8 +80,8 @@ class Look:
     Attributes:
         shape: of the matrix as which it is looked at.
         norm, low, high, rounded, levels: of W0, as `Seen` has them.
-        unit: half the distance of neighbouring numbers, in the run's format, around its smallest entries: a smaller
-            change of those does not show.
+        bits: of the significand in the run's format.
+        smallest: magnitude of its smallest entries that are not zero.
         seen: at each checkpoint.
         still_rows, still_columns: which of them are W0's at the last checkpoint, to the bit.
         per_row, per_column: entries that moved, on average over the rows and columns in which any did.
@@ -93,7 +93,8 @@ class Look:
     high: float
     rounded: str
     levels: int
-    unit: float
+    bits: int
+    smallest: float
     seen: tuple[Seen, ...]
     still_rows: Tensor = field(repr=False)
     still_columns: Tensor = field(repr=False)
@@ -115,9 +116,19 @@ class Look:
         moved = self.seen[index].moved
         return moved / self.norm if self.norm else (math.inf if moved else 0.0)
 
-    def pace(self, index: int) -> float:
-        """Root mean square of the change since W0."""
-        return self.seen[index].moved / math.sqrt(max(1, self.numel))
+    def likeness(self, index: int) -> float:
+        """Cosine of W_t with W0; NaN where one of them is zero or not finite."""
+        seen = self.seen[index]
+        if not seen.norm or not self.norm or not seen.finite:
+            return math.nan
+        along = seen.along * seen.moved if seen.moved else 0.0
+        return (self.norm + along) / seen.norm
+
+    def unit(self, rounded: str = "") -> float:
+        """Half the distance between neighbouring numbers around its smallest entries, in the run's format or in the
+        coarser one to which it was rounded: a smaller change does not show."""
+        bits = min(self.bits, BITS[COARSER[rounded]]) if rounded else self.bits
+        return math.ldexp(1.0, math.frexp(self.smallest)[1] - bits - 1) if self.smallest else 0.0
 
 
 Read = Callable[[], "Tensor | Change"]
@@ -142,7 +153,8 @@ def look(base: Read, checkpoints: Sequence[Read]) -> Look:
         high=high,
         rounded=_rounded(w0),
         levels=_levels(w0),
-        unit=_unit(w0, last),
+        bits=BITS.get(last.dtype, BITS[torch.float64]),
+        smallest=_smallest(w0),
         seen=tuple(seen),
         still_rows=rows == 0,
         still_columns=columns == 0,
@@ -169,7 +181,8 @@ def dense(stored: Tensor | Change, w0: Tensor) -> Tensor:
 def _seen(w0: Tensor, earlier: Tensor | None, before: Tensor, wt: Tensor) -> Seen:
     low, high = _extremes(wt)
     if not math.isfinite(low) or not math.isfinite(high):
-        return Seen(False, math.nan, math.nan, *[math.nan] * 5, equal=False)
+        unknown = math.nan
+        return Seen(False, low, high, unknown, unknown, unknown, unknown, unknown)
     squares, moved, step, last, turn, along, start = (0.0 for _ in range(7))
     for rows in blocks(wt):
         after, start_of, previous = wt[rows].double(), w0[rows].double(), before[rows].double()
@@ -238,7 +251,7 @@ def _mean_of_moved(counts: Tensor) -> float:
 
 def _rounded(matrix: Tensor) -> str:
     """The coarser format of which every entry is a number, if there are enough different ones to tell."""
-    for dtype, name in COARSER.get(matrix.dtype, ()):
+    for name, dtype in COARSER.items() if matrix.dtype in (torch.float32, torch.float64) else ():
         if all(torch.equal(matrix[rows].to(dtype).to(matrix.dtype), matrix[rows]) for rows in blocks(matrix)):
             return name if len(torch.unique(matrix.reshape(-1)[: FEWEST * FEWEST])) >= FEWEST else ""
     return ""
@@ -256,19 +269,16 @@ def _levels(matrix: Tensor) -> int:
 
 def _on_levels(rows: Tensor, levels: int) -> bool:
     largest = rows.abs().amax(1, keepdim=True)
-    if not bool((largest > 0).all()):
+    there = (largest > 0).flatten()
+    if 2 * int(there.sum()) < len(rows):
         return False
-    places = rows * (levels / largest)
-    return bool(((places - places.round()).abs() < ON_A_LEVEL * levels / LEVELS[0] + 1e-6).all())
+    places = rows[there] * (levels / largest[there])
+    return bool(((places - places.round()).abs() < ON_A_LEVEL).all())
 
 
-def _unit(w0: Tensor, wt: Tensor) -> float:
-    """Half the distance between neighbouring numbers of the run's format around the smallest entries of W0."""
-    bits = MANTISSA.get(wt.dtype, 53)
-    flat = w0.reshape(-1)
+def _smallest(matrix: Tensor) -> float:
+    """The magnitude that one in a hundred of the entries does not reach, zeros left out."""
+    flat = matrix.reshape(-1)
     some = flat[:: max(1, flat.numel() // 4096)].double().abs()
     some = some[some > 0]
-    if not len(some) or not bool(torch.isfinite(some).all()):
-        return 0.0
-    smallest = float(torch.quantile(some, LOW))
-    return math.ldexp(1.0, math.frexp(smallest)[1] - bits - 1)
+    return float(torch.quantile(some, LOW)) if len(some) and bool(torch.isfinite(some).all()) else 0.0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Finding, Kind
+from geomcheck.diagnosis.finding import Finding
+from geomcheck.diagnosis.kind import Kind
 
 BACK = -0.3
 """Cosine of an increment with the one before below which the way goes back; rounding alone gives -.5, but no norm that
@@ -57,71 +59,83 @@ class Way:
         return bool((turns > ON).all() and (norms[1:] > norms[:-1]).all())
 
 
-def way_of(case: Case) -> Way | None:
-    """The way of a run; None where it cannot be told."""
-    if not 2 <= len(case.points) <= LONGEST:
-        return None
-    grams = [gram / gram[-1, -1] for gram in case.grams if gram[-1, -1] > 0]
-    return Way(np.mean(grams, axis=0)) if grams else None
+class Course(NamedTuple):
+    """The way of a run, and the indices of the checkpoints over which it goes."""
+
+    way: Way
+    at: tuple[int, ...]
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The order in which they are named."""
+        return tuple(range(len(self.at)))
 
 
-def _exchanged(way: Way, count: int) -> tuple[int, int] | None:
-    """The two checkpoints that would make one straight way if they were exchanged."""
-    usual = tuple(range(count))
-    if not (way.turns(usual) < BACK).any():
+def course_of(case: Case) -> Course | None:
+    """The way of a run, over what facts do not explain; None where it cannot be told."""
+    names = list(case.ways)
+    explained = {index: sum((name, index) in case.explained for name in names) for index in range(len(case.points))}
+    at = tuple(index for index, count in explained.items() if 2 * count < len(names))
+    if not 2 <= len(at) <= LONGEST:
         return None
-    for one, other in sorted(combinations(usual, 2), key=lambda pair: pair[1] - pair[0]):
-        order = list(usual)
+    sound = [i for i, name in enumerate(names) if not any((name, index) in case.explained for index in at)]
+    grams = [case.grams[i][np.ix_(at, at)] for i in sound]
+    grams = [gram / gram[-1, -1] for gram in grams if gram[-1, -1] > 0 and np.isfinite(gram).all()]
+    return Course(Way(np.mean(grams, axis=0)), at) if grams else None
+
+
+def _exchanged(course: Course) -> tuple[int, ...] | None:
+    """The order in which the way would be straight, two checkpoints being exchanged."""
+    if not (course.way.turns(course.order) < BACK).any():
+        return None
+    for one, other in sorted(combinations(course.order, 2), key=lambda pair: pair[1] - pair[0]):
+        order = list(course.order)
         order[one], order[other] = other, one
-        if way.goes_on(tuple(order)):
-            return one, other
+        if course.way.goes_on(tuple(order)):
+            return tuple(order)
     return None
 
 
 def _find_exchanged(case: Case) -> Iterator[Finding]:
-    way = way_of(case)
-    pair = _exchanged(way, len(case.points)) if way else None
-    if way is None or pair is None:
+    course = course_of(case)
+    order = _exchanged(course) if course else None
+    if course is None or order is None:
         return
+    pair = [course.at[index] for index in course.order if order[index] != index]
     one, other = (case.points[index].name for index in pair)
-    usual = tuple(range(len(case.points)))
-    order = list(usual)
-    order[pair[0]], order[pair[1]] = pair[1], pair[0]
     yield EXCHANGED.finding(
         case,
         {(name, index) for name in case.weights for index in pair},
         f"{one} and {other} are exchanged: in the other order the run goes straight on",
         evidence=(
-            f"cosines of successive increments {_shown(way.turns(usual))} as they are named",
-            f"and {_shown(way.turns(tuple(order)))} with the two exchanged",
+            f"cosines of successive increments {_shown(course.way.turns(course.order))} as they are named",
+            f"and {_shown(course.way.turns(order))} with the two exchanged",
         ),
     )
 
 
 def _find_restart(case: Case) -> Iterator[Finding]:
-    way = way_of(case)
-    if way is None or _exchanged(way, len(case.points)):
+    course = course_of(case)
+    if course is None or _exchanged(course):
         return
-    usual = tuple(range(len(case.points)))
-    norms, turns = way.norms(usual), way.turns(usual)
-    for index in range(1, len(usual)):
+    norms, turns = course.way.norms(course.order), course.way.turns(course.order)
+    for index in course.order[1:]:
         fallen = norms[index] <= FALLEN * norms[index - 1] and turns[index - 1] < BACK
-        goes_on = not (turns[index + 1 :] < BACK).any()
-        cells = {(name, at) for name in case.weights for at in range(index, len(usual))}
-        if fallen and goes_on:
-            like = int(np.argmin(np.abs(norms[:index] - norms[index])))
-            sizes = [case.points[at].name for at in (index - 1, index, like)]
-            yield RESTART.finding(
-                case,
-                cells,
-                f"the run begins anew at {sizes[1]}: its update is {norms[index] / norms[index - 1]:.0%} as large as at "
-                f"{sizes[0]}, about as at {sizes[2]}, and turned back",
-                evidence=(
-                    f"cosine of this increment with the one before {turns[index - 1]:.2f}",
-                    f"norms of the update, the last being 1: {_shown(norms / norms[-1])}",
-                ),
-            )
-            return
+        if not fallen or (turns[index + 1 :] < BACK).any():
+            continue
+        like = int(np.argmin(np.abs(norms[:index] - norms[index])))
+        before, here, then = (case.points[course.at[i]].name for i in (index - 1, index, like))
+        yield RESTART.finding(
+            case,
+            {(name, at) for name in case.weights for at in course.at[index:]},
+            f"the run begins anew at {here}: its update is {norms[index] / norms[index - 1]:.0%} as large as at "
+            f"{before}, about as at {then}, and turned back",
+            evidence=(
+                f"cosine of this increment with the one before {turns[index - 1]:.2f}",
+                f"norms of the update, the last being 1: {_shown(norms / norms[-1])}",
+            ),
+        )
+        return
 
 
 def _shown(figures: np.ndarray) -> str:

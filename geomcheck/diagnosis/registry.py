@@ -6,16 +6,21 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from geomcheck.diagnosis import blocks, damaged, identical, order, precision, resembles, scaled
-from geomcheck.diagnosis.finding import Kind
+from geomcheck.diagnosis.kind import Kind
 from geomcheck.errors import UsageError
 
 ENTRY_POINT_GROUP = "geomcheck.findings"
 
 OURS = (
-    *identical.KINDS.values(),
+    identical.NEVER,
+    identical.BACK,
+    identical.LATE,
+    identical.TWINS,
     *damaged.KINDS.values(),
     *scaled.KINDS,
     *resembles.KINDS,
+    identical.STALE,  # what was reset stands still too
+    identical.COPY,
     *precision.KINDS,
     *blocks.KINDS,
     *order.KINDS,

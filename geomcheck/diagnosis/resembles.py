@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from statistics import median
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Cell, Finding, Kind
-from geomcheck.diagnosis.words import listed
+from geomcheck.diagnosis.case import Case, median
+from geomcheck.diagnosis.finding import Cell, Finding
+from geomcheck.diagnosis.kind import Kind
+from geomcheck.diagnosis.words import listed, span
 
 ENTRIES = 512
 """Of each matrix, that are compared."""
@@ -144,17 +145,27 @@ def _pattern(chosen: list[int], found: list[int], count: int) -> str:
         return ""
     if count % 2 == 0 and is_all(lambda i: (i + count // 2) % count):
         return "with their halves exchanged"
-    for head in HEADS:
-        half = head // 2
-        to_pairs = is_all(lambda i: i - i % head + (i % head % half) * 2 + i % head // half)
-        to_halves = is_all(lambda i: i - i % head + (i % head % 2) * half + i % head // 2)
-        if count % head == 0 and (to_pairs or to_halves):
-            layout = "halves instead of pairs" if to_pairs else "pairs instead of halves"
-            return f"in the other layout of rotary embeddings: {layout} in each head of {head}"
+    for head in (size for size in HEADS if count % size == 0):
+        if is_all(partial(_from_pairs, head)):
+            return f"in the other layout of rotary embeddings: halves instead of pairs in each head of {head}"
+        if is_all(partial(_from_halves, head)):
+            return f"in the other layout of rotary embeddings: pairs instead of halves in each head of {head}"
     if is_all(lambda i: count - 1 - i):
         return "in reverse"
     shifts = {(there - here) % count for here, there in pairs}
     return f"shifted by {shifts.pop()}" if len(shifts) == 1 else "in another order"
+
+
+def _from_pairs(head: int, row: int) -> int:
+    """Where a row was if pairs of a head became its halves."""
+    place, half = row % head, head // 2
+    return row - place + place % half * 2 + place // half
+
+
+def _from_halves(head: int, row: int) -> int:
+    """Where a row was if the halves of a head became pairs."""
+    place, half = row % head, head // 2
+    return row - place + place % 2 * half + place // 2
 
 
 # ---- findings
@@ -227,11 +238,8 @@ def _new(case: Case) -> dict[str, float]:
         index = case.different[name][0]
         if like == Likeness() and case.sizes.get(name, (0.0,) * len(case.points))[index] >= ANEW:
             look = case.look(name)
-            seen = look.seen[index] if look else None
-            if look and seen and seen.finite and seen.norm and look.norm:
-                cosine = (look.norm**2 + seen.along * seen.moved * look.norm) / (look.norm * seen.norm)
-                if cosine <= UNLIKE:
-                    found[name] = cosine
+            if look is not None and look.likeness(index) <= UNLIKE:
+                found[name] = look.likeness(index)
     return found
 
 
@@ -247,23 +255,23 @@ def _find_model(case: Case) -> Iterator[Finding]:
             case,
             {(name, index) for name in names for index in at},
             f"{which}{where}: {len(names)} of {len(matrices)} matrices have nothing in common with W0's",
-            evidence=(f"cosines of the weights themselves with W0's {min(new.values()):.2f} to {max(new.values()):.2f}",),
+            evidence=(f"cosine of the weights with W0's {span(new.values())}",),
         )
 
 
 def _find_new(case: Case) -> Iterator[Finding]:
     new = _new(case)
     for at, names in case.grouped(_cells(case, new)):
-        others = [case.usual[index] for index in at]
-        foreign = {n for n in names if all(case.sizes[n][i] >= FOREIGN * case.usual[i] for i in at)}
+        usual = median(sizes[at[0]] for name, sizes in case.sizes.items() if name not in new)
+        foreign = {name for name in names if case.sizes[name][at[0]] >= FOREIGN * usual}
         if foreign:
             yield NEW.finding(
                 case,
                 {(name, index) for name in foreign for index in at},
                 f"{case.named(foreign).verb('is', 'are')} made anew {case.when(at)}: nothing in common with W0",
                 evidence=(
-                    f"cosine of the weights with W0's {median(new[name] for name in foreign):.2f}",
-                    f"update {min(case.sizes[n][at[0]] for n in foreign):.2g} times the norm of W0, others {others[0]:.2g}",
+                    f"cosine of the weights with W0's {span(new[name] for name in foreign)}",
+                    f"update {min(case.sizes[n][at[0]] for n in foreign):.2g} times the norm of W0, others {usual:.2g}",
                 ),
             )
 
@@ -313,7 +321,7 @@ NEW = Kind(
     group="A",
     grade="fact",
     title="a matrix made anew",
-    about="A matrix has nothing in common with W0's, nor with any other of its shape there, while the rest moved little.",
+    about="A matrix has nothing in common with W0's, nor with another of its shape there, while the rest moved little.",
     looks_at=("record", "weights"),
     causes=(
         "it was missing where the model was loaded, and initialised at random",

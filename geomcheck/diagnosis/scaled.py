@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Cell, Finding, Kind
+from geomcheck.diagnosis.finding import Cell, Finding
+from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.look import Look
+from geomcheck.diagnosis.words import span
 
 PARALLEL = 0.95
 """Cosine of an update with W0 from which it is a multiple of W0: of trained matrices it is .1 or so."""
@@ -26,7 +28,8 @@ def _cells(case: Case, *, decay: bool) -> set[Cell]:
         for name, look in case.examined.items()
         if look.numel >= FEWEST and min(look.shape) > 1
         for index, seen in enumerate(look.seen)
-        if abs(seen.along) >= PARALLEL and decay == (seen.along < 0 and look.size(index) <= SMALL)
+        if min(abs(seen.along), abs(look.likeness(index))) >= PARALLEL
+        and decay == (seen.along < 0 and look.size(index) <= SMALL)
     }
 
 
@@ -53,11 +56,10 @@ def _factor(look: Look, index: int) -> float:
 def _find_scaled(case: Case) -> Iterator[Finding]:
     for at, names in case.grouped(_cells(case, decay=False)):
         factors = [_factor(case.examined[name], at[-1]) for name in names]
-        low, high = f"{min(factors):.3g}", f"{max(factors):.3g}"
         yield SCALED.finding(
             case,
             {(name, index) for name in names for index in at},
-            f"{case.named(names).verb('is', 'are')} W0 times {low if low == high else f'{low} to {high}'} {case.when(at)}",
+            f"{case.named(names).verb('is', 'are')} W0 times {span(factors)} {case.when(at)}",
             evidence=(f"cosine of the update with W0 {fmean(case.examined[n].seen[at[-1]].along for n in names):.3f}",),
         )
 
@@ -70,7 +72,7 @@ DECAY = Kind(
     about="The update points against W0 and is small: the weights were shrunk, and no gradient moved them.",
     looks_at=("weights",),
     causes=("no gradient reaches these weights, and the optimizer's weight decay does",),
-    next_step="Print the gradient norms of these parameters; if they are frozen on purpose, take them out of the optimizer.",
+    next_step="Print the gradient norms of these parameters; take them out of the optimizer if they are to be frozen.",
     source="https://github.com/jingyaogong/minimind/issues/858",
     find=_find_decay,
 )

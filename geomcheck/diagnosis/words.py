@@ -12,7 +12,19 @@ from geomcheck.record import Point
 MOST = 4
 """Things that are told one by one."""
 
-PLURALS = {"embedding": "embeddings", "head": "heads", "bias": "biases", "router": "routers", "norm": "norms"}
+MOST_ROLES = 2
+
+PLURALS = {
+    "embedding": "embeddings",
+    "head": "heads",
+    "bias": "biases",
+    "router": "routers",
+    "norm": "norms",
+    "mlp": "MLPs",
+    "convolution": "convolutions",
+    "projection": "projections",
+}
+"""Of roles that can be counted."""
 
 
 class Phrase(NamedTuple):
@@ -41,61 +53,63 @@ class Vocabulary:
         self._layers = Layers(self._weights.values())
 
     def phrase(self, names: Collection[str]) -> Phrase:
-        """`names` in words: of all ways that name exactly these, the shortest; else the first and how many."""
+        """`names` in words, the plainest that name exactly these; else the first of them and how many."""
         wanted = set(names) & self._weights.keys()
-        every = self._weights.keys()
-        matrices = {name for name in every if self._weights[name].is_matrix}
+        every = list(self._weights.values())
+        matrices = [weight for weight in every if weight.is_matrix]
         if len(wanted) == 1:
             return Phrase(next(iter(wanted)))
-        if wanted == every:
-            return Phrase("every weight")
-        if wanted == matrices:
-            return Phrase("every matrix")
-        for partial, of_what in ((every, ""), (matrices, "every matrix of ")):
-            found = self._in_words(wanted, partial, of_what)
+        for held, all_of in ((every, "every weight"), (matrices, "every matrix")):
+            if wanted == {weight.name for weight in held}:
+                return Phrase(all_of)
+        for held, all_of in ((every, "every weight"), (matrices, "every matrix")):
+            found = self._in_words(wanted, held, of_layers="" if held is every else f"{all_of} of ")
             if found is not None:
                 return found
-        left = every - wanted
-        if len(left) <= len(wanted):
-            found = next((f for part in (every, matrices) if (f := self._in_words(left, part, "")) is not None), None)
-            if found is not None or len(left) == 1:
-                return Phrase(f"every weight but {found or next(iter(left))}")
-        ordered = [name for name in self._weights if name in wanted]
-        kind, among = ("matrices", matrices) if wanted <= matrices else ("weights", every)
-        return Phrase(f"{len(wanted)} of {len(among)} {kind}, such as {ordered[0]},", plural=True)
+            left = {weight.name for weight in held} - wanted
+            if wanted <= {weight.name for weight in held} and len(left) < len(wanted):
+                some = self._in_words(left, held) or self._product(left, held)
+                missing = Phrase(min(left)) if len(left) == 1 else some
+                if missing is not None:
+                    return Phrase(f"{all_of} but {missing}")
+        found = self._product(wanted, every)
+        if found is not None:
+            return found
+        outside = {name for name in wanted if self._weights[name].layer is None}
+        if outside and wanted - outside and not (inside := self.phrase(wanted - outside)).text[:1].isdigit():
+            return Phrase(f"{inside} and {self.phrase(outside)}", plural=True)
+        first = next(name for name in self._weights if name in wanted)
+        are_matrices = all(self._weights[name].is_matrix for name in wanted)
+        among = f"{len(matrices)} matrices" if are_matrices else f"{len(every)} weights"
+        return Phrase(f"{len(wanted)} of {among}, such as {first},", plural=True)
 
-    def _in_words(self, wanted: set[str], among: Collection[str], of_what: str) -> Phrase | None:
-        """As whole layers, whole roles, whole modules, or modules of some layers, of the weights that are `among`."""
-        held = [self._weights[name] for name in self._weights if name in among]
-        layers = _whole(wanted, held, self._label)
-        if layers is not None and all(label.startswith("layer") or " layer " in label for label in layers):
-            text = numbered(layers)
-            return Phrase(of_what + text, plural=len(layers) > 1 and not of_what)
-        if of_what:
-            return None
+    def _in_words(self, wanted: set[str], held: Sequence[Weight], *, of_layers: str = "") -> Phrase | None:
+        """As whole layers, whole roles or whole modules of what is `held`."""
+        layers = _whole(wanted, [weight for weight in held if weight.layer is not None], self._label)
+        if layers is not None:
+            return Phrase(of_layers + numbered(layers), plural=len(layers) > 1 and not of_layers)
         roles = _whole(wanted, held, lambda weight: str(weight.role))
-        if roles is not None:
-            single = [_count(held, role) == 1 for role in roles]
-            told = [role if one else _plural(role) for role, one in zip(roles, single, strict=True)]
-            if len(told) == 1:
-                return Phrase(f"the {told[0]}") if single[0] else Phrase(f"all {told[0]}", plural=True)
-            return Phrase(listed(told), plural=True)
+        if roles is not None and len(roles) <= MOST_ROLES:
+            single = [sum(weight.role == role for weight in held) == 1 for role in roles]
+            told = [role if one else PLURALS.get(role, role) for role, one in zip(roles, single, strict=True)]
+            return Phrase(f"all {told[0]}" if len(told) == 1 else listed(told), plural=True)
         modules = _whole(wanted, held, lambda weight: weight.module)
         if modules is not None and len(modules) <= MOST:
             return Phrase(f"all {listed(modules)}", plural=True)
-        return self._product(wanted, held)
+        return None
 
     def _product(self, wanted: set[str], held: Sequence[Weight]) -> Phrase | None:
         """As all weights of some roles or modules in some layers."""
         chosen = [weight for weight in held if weight.name in wanted]
         labels = list(dict.fromkeys(map(self._label, chosen)))
-        if not chosen or any(weight.layer is None for weight in chosen):
+        if any(weight.layer is None for weight in chosen):
             return None
         inside = [weight for weight in held if self._label(weight) in labels]
         for key in (lambda weight: str(weight.role), lambda weight: weight.module):
             parts = _whole(wanted, inside, key)
             if parts is not None and len(parts) <= MOST:
-                return Phrase(f"{listed(parts)} of {numbered(labels)}", plural=len(chosen) > 1)
+                told = [PLURALS.get(part, part) if len(chosen) > len(parts) else part for part in parts]
+                return Phrase(f"{listed(told)} of {numbered(labels)}", plural=told != parts or len(chosen) > len(parts))
         return None
 
     def _label(self, weight: Weight) -> str:
@@ -109,14 +123,6 @@ def _whole(wanted: set[str], held: Iterable[Weight], key: Callable[[Weight], str
         groups.setdefault(key(weight), set()).add(weight.name)
     parts = [value for value, names in groups.items() if names <= wanted]
     return parts if parts and set().union(*(groups[part] for part in parts)) == wanted else None
-
-
-def _count(held: Iterable[Weight], role: str) -> int:
-    return sum(weight.role == role for weight in held)
-
-
-def _plural(role: str) -> str:
-    return PLURALS.get(role, f"{role} weights")
 
 
 def numbered(labels: Sequence[str]) -> str:
@@ -163,3 +169,10 @@ def when(points: Sequence[Point], indices: Collection[int]) -> str:
     if at == list(range(at[-1] + 1)):
         return f"up to {points[at[-1]].name}"
     return f"at {listed([points[index].name for index in at])}"
+
+
+def span(figures: Iterable[float]) -> str:
+    """``0.0013``; ``0.0013 to 0.0028``."""
+    held = list(figures)
+    low, high = f"{min(held):.2g}", f"{max(held):.2g}"
+    return low if low == high else f"{low} to {high}"

@@ -94,9 +94,7 @@ def restarted(states: States) -> None:
     generator = torch.Generator().manual_seed(0)
     for step, origin in ((150, 90), (120, 60), (90, 30)):
         noise = {n: torch.randn(t.shape, generator=generator) for n, t in states[0].items()}
-        states[step] = {
-            n: t + 0.1 * (t - states[0][n]).std() * noise[n] for n, t in states[origin].items()
-        }
+        states[step] = {n: t + 0.1 * (t - states[0][n]).std() * noise[n] for n, t in states[origin].items()}
 
 
 def mapped(move: Callable[[str], str], steps: tuple[int, ...] = ALL) -> Edit:
@@ -124,14 +122,16 @@ def interleaved(tensor: Tensor) -> Tensor:
 
 
 def fresh(tensor: Tensor) -> Tensor:
-    return 0.02 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2))
+    """Values that depend on the old ones, so that no two weights get the same."""
+    seed = int(tensor.float().abs().sum() * 1e4)
+    return 0.02 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed))
 
 
 def int8(tensor: Tensor) -> Tensor:
     if tensor.ndim < 2:
         return tensor
     scale = tensor.abs().amax(1, keepdim=True) / 127
-    return (tensor / scale).round() * scale
+    return (tensor / scale.clamp_min(1e-30)).round() * scale
 
 
 def decayed(states: States, step: int, name: str) -> Tensor:
