@@ -14,8 +14,17 @@ from fixtures.defects.truth import Place, Truth, is_placed, is_right
 from geomcheck.diagnosis import Finding, load_kinds
 
 RUN = Path(__file__).parents[1] / "fixtures" / "tiny-opd"
-WITHOUT_CHANGE = {"tied-differs", "lora-merged-in-bf16", "lora-merged-half", "lora-merged-rslora", "benign-sharded",
-                  "benign-sharded-moe", "benign-merged", "benign-fp32-base"}  # fmt: skip
+WITHOUT_CHANGE = {
+    "tied-differs",
+    "lora-merged-in-bf16",
+    "lora-merged-half",
+    "lora-merged-rslora",
+    "lora-merged-twice",
+    "benign-sharded",
+    "benign-sharded-moe",
+    "benign-merged",
+    "benign-fp32-base",
+}
 """What is wrong with these lies in the config, the reading or the files."""
 
 
@@ -109,6 +118,7 @@ def test_the_corpus_is_as_large_as_its_claims() -> None:
     assert sum(case.truth is None for case in cases) >= 40
     assert len({(case.name, case.variant) for case in cases}) == len(cases)
     assert {case.half for case in cases if case.name == "stale-matrix"} == {1, 2}
+    assert {case.half for case in cases if case.held_out} == {2}
 
 
 def test_no_run_is_judged_by_itself() -> None:
