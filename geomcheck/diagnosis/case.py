@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
@@ -50,11 +49,6 @@ DIFFERENT = 0.3
 VISIBLE = 4.0
 """From how many times the smallest visible change on the usual change of an entry must have shown."""
 
-_BUFFER = re.compile(
-    r"(?:^|[._])(?:inv_freq|rotary_emb|masked_bias|attn_mask|position_ids|running_(?:mean|var))|\.attn\.bias$"
-)
-"""Tensors that no optimizer moves."""
-
 
 class Case:
     """One run to diagnose.
@@ -95,7 +89,7 @@ class Case:
         return {
             name: weight
             for name, weight in self.record.weights.items()
-            if set(weight.dtypes) <= {*FORMATS} and not _BUFFER.search(name) and weight.numel
+            if set(weight.dtypes) <= {*FORMATS} and weight.role != "buffer" and weight.numel
         }
 
     @cached_property

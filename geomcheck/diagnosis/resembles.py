@@ -208,7 +208,7 @@ def _exchange(case: Case, of: Mapping[str, str], at: tuple[int, ...]) -> str:
         return f"{case.named(one)} and {case.named(other)} are exchanged {when}"
     layers = {(case.weights[name].layer, case.weights[other].layer) for name, other in of.items()}
     same = all(case.weights[name].module == case.weights[other].module for name, other in of.items())
-    if same and len(dict(layers)) == len(layers) <= MOST and (None, None) not in layers:
+    if same and len({here for here, _ in layers}) == len(layers) <= MOST and (None, None) not in layers:
         told = [f"layer {here} holds what is layer {there} in W0" for here, there in sorted(layers, key=str)]
         return f"{listed(told)} {when}"
     return f"{case.named(of.keys()).verb('holds', 'hold')} what {case.named(set(of.values()))} is in W0 {when}"
