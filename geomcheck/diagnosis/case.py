@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
@@ -50,11 +49,6 @@ DIFFERENT = 0.3
 VISIBLE = 4.0
 """From how many times the smallest visible change on the usual change of an entry must have shown."""
 
-_BUFFER = re.compile(
-    r"(?:^|[._])(?:inv_freq|rotary_emb|masked_bias|attn_mask|position_ids|running_(?:mean|var))|\.attn\.bias$"
-)
-"""Tensors that no optimizer moves."""
-
 
 class Case:
     """One run to diagnose.
@@ -95,7 +89,7 @@ class Case:
         return {
             name: weight
             for name, weight in self.record.weights.items()
-            if set(weight.dtypes) <= {*FORMATS} and not _BUFFER.search(name) and weight.numel
+            if set(weight.dtypes) <= {*FORMATS} and weight.role != "buffer" and weight.numel
         }
 
     @cached_property
@@ -228,17 +222,13 @@ class Case:
     def different(self) -> dict[str, tuple[int, ...]]:
         """The matrices that may be others than in W0, with the checkpoints at which: their update has `DIFFERENT` times
         their norm or more."""
-        found = {}
-        for name in self.sizes.keys() | self.record.skipped.keys():
-            if name not in self.weights or not self.weights[name].is_matrix or not self.lies_everywhere(name):
-                continue
-            sizes = self.sizes.get(name, ())
-            if not any(map(math.isfinite, sizes)):
-                look = self.look(name)
-                sizes = tuple(look.size(i) for i in range(len(self.points))) if look else ()
-            if at := tuple(index for index, size in enumerate(sizes) if size >= DIFFERENT):
-                found[name] = at
-        return dict(sorted(found.items()))
+        found: dict[str, tuple[int, ...]] = {}
+        seen = {*self.sizes, *self.sample, *self.record.skipped}
+        for name, weight in self.weights.items():
+            if weight.is_matrix and name in seen and self.lies_everywhere(name):
+                at = tuple(i for i in range(len(self.points)) if self.size(name, i) >= DIFFERENT)
+                found |= {name: at} if at else {}
+        return found
 
     @cached_property
     def examined(self) -> dict[str, Look]:

@@ -66,6 +66,14 @@ def test_checkpoints_are_told_as_an_adverb(indices: list[int], words: str) -> No
     assert when([Point(f"c-{step}", step, step / 4) for step in range(1, 5)], indices) == words
 
 
+def test_experts_have_numbers() -> None:
+    shapes = {f"model.layers.{n}.mlp.experts.{e}.{m}.weight": (8, 8) for n in (0, 1) for e in range(3) for m in "ab"}
+    words = Vocabulary([describe(name, shape) for name, shape in {**SHAPES, **shapes}.items()])
+    third = {name for name in shapes if "experts.2." in name}
+    assert words.phrase(third).verb("is", "are") == "expert 2 of every layer is"
+    assert words.phrase({name for name in third if "layers.1." in name}).verb("is", "are") == "expert 2 of layer 1 is"
+
+
 def test_long_lists_end_with_how_many_more_there_are() -> None:
     assert listed(["a", "b", "c", "d", "e", "f"]) == "a, b, c and 3 more"
     assert numbered(["encoder layer 1", "decoder layer 1"]) == "encoder layer 1 and decoder layer 1"

@@ -164,7 +164,7 @@ METADATA = [
     (lambda m: m["points"][0].update(progress=float("nan")), "a checkpoint that cannot be"),
     (lambda m: m.update(run=["x"]), "where a text is expected"),
     (lambda m: m.update(skipped=None), "damaged record"),
-    (lambda m: m.update(weights={}), "that the record does not have"),
+    (lambda m: m.update(weights={}, contents={}), "that the record does not have"),
     (lambda m: m.update(metrics={}), "that the record does not have"),
     (lambda m: m.update(routes={"D_t": {"svd": {"count": "9", "worst": None}}}), "no counts with certificates"),
     (lambda m: m.update(routes=[1]), "damaged record"),
