@@ -13,6 +13,7 @@ from geomcheck.api import How, RunOrRecord, has_weights, measure, records_of
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import Metric, load_metrics
+from geomcheck.diagnostics.sketch import standard_error
 from geomcheck.errors import UsageError
 from geomcheck.record import Point, Record, Request
 from geomcheck.record.points import matches, nearest
@@ -20,7 +21,8 @@ from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.selection import DEFAULT, Selection
 from geomcheck.suite.likeness import differences, start_difference
-from geomcheck.suite.sampling import Sample, default_sample
+from geomcheck.suite.sampling import Question, Sample, default_sample
+from geomcheck.suite.sketched import COSINE, answerable, sketched
 from geomcheck.suite.verdict import Unanswerable
 
 __all__ = ["Comparison", "LayerPair", "MetricPairs", "Pair", "Shared", "compare"]
@@ -103,12 +105,13 @@ class LayerPair:
 @dataclass(frozen=True)
 class Shared:
     """What the two updates have in common at one pair of checkpoints, beside what chance gives, if that is known: a
-    figure of `metric` where it compares with a reference run."""
+    figure of `metric` where it compares with a reference run. `error` is its standard error where sketches gave it."""
 
     metric: Metric
     step: int
     value: float
     chance: float | None
+    error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +152,7 @@ class Comparison:
                     "step": s.step,
                     "value": s.value,
                     "chance": s.chance,
+                    "error": s.error,
                 }
                 for s in self.shared
             ],
@@ -168,8 +172,8 @@ def compare(
     """Every figure of two runs at matching progress, with default parameters.
 
     Args:
-        a, b: opened runs, directories, records or record files. The overlap of their updates needs both runs'
-            weights and the same W0.
+        a, b: opened runs, directories, records or record files. The overlap of their updates needs the same W0, and
+            both runs' weights; of records, the cosine of the updates is told from sketches.
         base: W0 of the runs that are measured; by default what each run provides.
         weights: figures are folded over these.
         how: workers, device, cache and the like of `geomcheck.measure`.
@@ -191,8 +195,10 @@ def compare(
         except Unanswerable as error:
             unanswered.append((metric.name, str(error)))
     if not (has_weights(a) and has_weights(b)):
+        told = _from_sketches(ours, theirs, matched[-1], weights) if start is None else None
         reason = "needs the weights of both runs, and a record holds none; give run directories"
-        unanswered += [(metric.name, reason) for metric in overlaps]
+        shared += [told] if told else []
+        unanswered += [(metric.name, reason) for metric in overlaps if not told or metric != told.metric]
     elif start is not None:
         unanswered += [(metric.name, str(start)) for metric in overlaps]
     else:
@@ -268,6 +274,21 @@ def _by_layer(record: Record, point: Point, weights: Selection, layers: Layers) 
     for name, value in found.cells[point.step].items():
         by_layer.setdefault(layers.label(found.used[name]), []).append(value)
     return {layer: statistics.fmean(values) for layer, values in by_layer.items()}
+
+
+def _from_sketches(ours: Record, theirs: Record, last: tuple[Point, Point], weights: Selection) -> Shared | None:
+    """The cosine of the updates at the last matching checkpoints, where both records have sketches of them."""
+    metric = load_metrics()[COSINE]
+    params = {**metric.defaults, **(metric.with_reference or {})}
+    question = Question(metric=metric, params=params, weights=weights, at=_at(last[:1]))
+    try:
+        if not answerable(question, ours, theirs):
+            return None
+        found = default_sample(metric, sketched(question, ours, theirs), weights, question.at, params)
+    except Unanswerable:
+        return None
+    errors = [standard_error(value) for value in found.cells[last[0].step].values()]
+    return Shared(metric, last[0].step, _folded(found, last[0], metric), 0.0, math.hypot(*errors) / len(errors))
 
 
 def _shared(

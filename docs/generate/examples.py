@@ -85,7 +85,8 @@ def _suite(statements: Sequence[str]) -> Suite:
 
 def _statement(metric: Metric, condition: Mapping[str, str]) -> str:
     ranks = [p for p in metric.parameters if p.kind == "rank"]
-    lines = {"metric": metric.name, **{p.name: _rank(p.default) for p in ranks}, **condition}
+    given = {p.name: str(p.usual) for p in metric.parameters if p.required}
+    lines = {"metric": metric.name, **{p.name: _rank(p.default) for p in ranks}, **given, **condition}
     return "\n    ".join([f"  - id: {metric.name.replace('_', '-')}", *(f"{k}: {v}" for k, v in lines.items())])
 
 
@@ -100,7 +101,7 @@ def _condition(metric: Metric, seen: Verdict) -> dict[str, str]:
     low, high = min(values), max(values)
     low, high = _rounded(low - MARGIN * abs(low), down=True), _rounded(high + MARGIN * abs(high), down=False)
     if high == 0:
-        return {"below": _written(0.01, metric.unit, percent=True)}
+        return {"below": _written(0.01, metric.unit, percent=metric.unit is Unit.FRACTION)}
     percent = metric.unit is Unit.FRACTION and abs(low) >= 1e-3
     first, second = (_written(bound, metric.unit, percent=percent) for bound in (low, high))
     reaches_the_end = metric.high is not None and high >= metric.high

@@ -18,7 +18,11 @@ _OUTCOMES = {"passed": "keeps it", "failed": "violates it", "error": "cannot be 
 
 def overview() -> str:
     """The table of all metrics."""
-    rows = [f"| [`{m.name}`]({m.name}.md) | {prose(m.plainly.shows)} | {m.unit.value} |" for m in load_metrics()]
+    named = {True: " Measured where it is named.", False: ""}
+    rows = [
+        f"| [`{m.name}`]({m.name}.md) | {prose(m.plainly.shows)}{named[m.on_request]} | {m.unit.value} |"
+        for m in load_metrics()
+    ]
     rows.append(f"| [`{SUFFICIENCY}`]({SUFFICIENCY}.md) | {cell(about('metric'))} | fraction |")
     head = ["# Metrics", "", _NOTATION, "", "| metric | what it says | unit |", "|---|---|---|"]
     listed = ["```{toctree}", ":hidden:", "", *(m.name for m in load_metrics()), SUFFICIENCY, "```"]
@@ -66,6 +70,7 @@ def _facts(metric: Metric) -> Iterator[str]:
         "undefined": metric.undefined or "never",
         "of unchanged weights": "a figure" if metric.when_unchanged else "left out",
         "needs": _needs(metric),
+        "measured": "by default" if metric.measured_by_default else "where it is named, by a suite or `--metrics`",
         "source": metric.source,
     }
     yield "| declared | |"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,17 @@ if TYPE_CHECKING:
 
 class Adapted(Wrapped):
     """All weights of W0 with the changes of an adapter, both under canonical names. A weight that the adapter leaves
-    alone is W0's own: frozen."""
+    alone is W0's own: frozen.
 
-    def __init__(self, base: WeightSource, adapter: WeightSource) -> None:
+    Args:
+        is_target: whether the adapter's settings say that a module has factors. Where there are none for it, its weight
+            is no less one of the run, that did not move.
+    """
+
+    def __init__(self, base: WeightSource, adapter: WeightSource, is_target: Callable[[str], bool]) -> None:
         super().__init__(adapter)
         self._base = base
+        self._is_target = is_target
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -41,7 +48,12 @@ class Adapted(Wrapped):
         UsageError where W0 is quantized, or of another model than the adapter."""
         before, after = self._base.weights, self._source.weights
         self._require_same_model(before, after)
-        return {**before, **after}
+        lost = {
+            name: replace(stored)
+            for name, stored in before.items()
+            if name not in after and self._is_target(name.removesuffix(".weight"))
+        }
+        return {**before, **lost, **after}
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """The change of a weight, or W0's own. Raises RunError."""

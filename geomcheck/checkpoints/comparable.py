@@ -83,7 +83,7 @@ def comparable(run: Run, base: BaseWeights, *, dequantize: bool = False) -> tupl
     seen, pairing = _paired(seen, run.checkpoints)
     _require_merged(stored, seen, configs[0])
     seen = [
-        Adapted(seen[0], named) if isinstance(source, Adapter) else named
+        Adapted(seen[0], named, source.scaling.is_target) if isinstance(source, Adapter) else named
         for source, named in zip(stored, seen, strict=True)
     ]
     if any(ties(config) for config in configs):

@@ -23,6 +23,7 @@ Role = Literal[
     "bias",
     "state",  # of a recurrence: A, D, the step size, its convolution
     "convolution",
+    "buffer",  # what is computed or counted, and not trained: rotary frequencies, masks, running means
     "other",  # scales, learned tokens, and what else is no linear map
 ]
 
@@ -34,6 +35,11 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
+_BUFFER = _any(
+    r"(?:^|[._])(?:inv_freq|rope_freqs|freqs_cis|(?:cos|sin)_cached|masked_bias|causal_mask|position_ids)$",
+    r"(?:^|\.)(?:running_(?:mean|var)|num_batches_tracked|original_inv_freq)$",
+    r"(?:^|\.)attn\.bias$",
+)
 _TABLE = _any(
     r"relative_(?:attention|position)_bias(?:_table|_layer\.\w+)?$",
     r"relative_positions?_(?:embeddings?|encoding)$",
@@ -88,6 +94,8 @@ def _role(name: str, dimensions: int) -> Role:
     path = name.removesuffix(".weight")
     is_weight = path != name
     module = path.rpartition(".")[2]
+    if _BUFFER.search(path) and not (module == "bias" and dimensions < 4):
+        return "buffer"
     if _TABLE.search(path):
         return "table"
     if _BIAS.search(module) and not is_weight:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from geomcheck._text import plural
 from geomcheck.checkpoints.layers import names_of, place_of
 from geomcheck.checkpoints.roles import LINEAR, Role, role_of
+
+_INTEGER = re.compile(r"(?:U?I|u?int)\d+$|BOOL$|bool$")
 
 OUTSIDE = "outside layers"
 """Where a weight lies that is in no layer: embeddings, heads, projectors."""
@@ -27,6 +32,7 @@ class Weight:
         role: in the network.
         dtypes: storage formats seen, the base's first, then the run's (``bf16``, ``fp32``).
         fused: why several projections lie unsplit in this one matrix; empty where it is one projection.
+        lent: whether the run leaves it to W0 at every checkpoint, as an adapter does with what it is not for.
     """
 
     name: str
@@ -37,6 +43,7 @@ class Weight:
     role: Role
     dtypes: tuple[str, ...] = ()
     fused: str = ""
+    lent: bool = False
 
     @property
     def numel(self) -> int:
@@ -49,6 +56,11 @@ class Weight:
         return len(self.shape) == 2 and min(self.shape) > 1 and not self.name.endswith("bias")
 
     @cached_property
+    def is_floating(self) -> bool:
+        """Whether it holds floating-point numbers, as far as that is known."""
+        return not any(_INTEGER.match(dtype) for dtype in self.dtypes)
+
+    @cached_property
     def is_linear(self) -> bool:
         """Whether this is a matrix of a linear map inside the network: no embedding, head or norm."""
         return self.is_matrix and self.role in LINEAR
@@ -59,10 +71,24 @@ class Weight:
         return self.role in ("attention", "mlp") and len(self.shape) >= 2 and not self.is_matrix
 
 
-def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = (), *, fused: str = "") -> Weight:
+def describe(
+    name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = (), *, fused: str = "", lent: bool = False
+) -> Weight:
     """Place a canonical weight name in the network."""
     place = place_of(name)
-    return Weight(name, shape, place.stack, place.number, _module(name), role_of(name, len(shape)), dtypes, fused)
+    return Weight(name, shape, place.stack, place.number, _module(name), role_of(name, len(shape)), dtypes, fused, lent)
+
+
+def by_role(weights: Iterable[Weight]) -> str:
+    """How many weights there are of which role, in words: ``9 norms, 1 embedding``."""
+    alone = ("norm", "head", "embedding", "router")
+    counts = Counter(weight.role if weight.role in alone else f"{weight.role} weight" for weight in weights)
+    return ", ".join(plural(count, kind) for kind, count in counts.most_common())
+
+
+def is_weight(weight: Weight) -> bool:
+    """Whether a tensor may be trained: a matrix in whatever format, or another tensor with floating-point numbers."""
+    return weight.is_matrix or (weight.role != "buffer" and weight.is_floating and weight.numel > 0)
 
 
 class Layers:

@@ -79,7 +79,8 @@ def _overlap(found: Comparison) -> list[str]:
     for shared in found.shared:
         form = ".1%" if shared.metric.is_share else ".3f"
         by_chance = "" if shared.chance is None else format(shared.chance, form)
-        rows.append([shared.metric.name, format(shared.value, form), by_chance])
+        error = "" if shared.error is None else f" +- {shared.error:.2g}"
+        rows.append([shared.metric.name, format(shared.value, form) + error, by_chance])
     return aligned(rows, right=range(1, 4)) if found.shared else []
 
 

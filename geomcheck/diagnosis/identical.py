@@ -15,6 +15,9 @@ from geomcheck.diagnosis.finding import Finding
 from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.words import listed, span
 
+OF_A_CAST = 2**-7
+"""Relative norm that no cast of W0 to another format reaches."""
+
 MOST = 3
 """Findings of one kind; what is left is told together."""
 
@@ -34,9 +37,10 @@ W0 = -1
 def _is_start(case: Case, name: str, codes: tuple[int, ...]) -> list[bool]:
     """At which checkpoints a weight is W0's, by value."""
     same = [code == codes[0] for code in codes[1:]]
-    if sizes := case.sizes.get(name, ()):
+    sizes = case.sizes.get(name, ())
+    if sizes:
         same = [one or size == 0 for one, size in zip(same, sizes, strict=True)]
-    if len(case.weights[name].dtypes) < 2 or all(same):
+    if all(same) or len(case.weights[name].dtypes) < 2 or (sizes and min(sizes) > OF_A_CAST):
         return same
     look = case.look(name)
     return same if look is None else [one or seen.equal for one, seen in zip(same, look.seen, strict=True)]
@@ -52,6 +56,13 @@ def _starts_at_zero(case: Case, name: str) -> bool:
 
 def stories(case: Case) -> Mapping[str, dict[Same, set[str]]]:
     """The weights by what became of them: ``never``, ``late``, ``back``, ``stale`` or ``copy``, and where."""
+    if "stories" not in case.memory:
+        case.memory["stories"] = _stories(case)
+    told: Mapping[str, dict[Same, set[str]]] = case.memory["stories"]
+    return told
+
+
+def _stories(case: Case) -> Mapping[str, dict[Same, set[str]]]:
     found: dict[str, dict[Same, set[str]]] = {}
 
     def tell(story: str, name: str, pairs: Iterable[tuple[int, int]]) -> None:
@@ -220,7 +231,7 @@ BACK = Kind(
     about="Weights that had moved are W0's again, to the bit.",
     causes=("the base was saved or copied under the name of this checkpoint", "a save that was not finished"),
     next_step="Save this checkpoint again, or take it out of the run.",
-    source="https://github.com/volcengine/verl/issues/7285",
+    source="https://github.com/verl-project/verl/issues/7285",
     find=_of("back", _back),
 )
 

@@ -40,6 +40,9 @@ REQUIRED = object()
 REFERENCE = "reference"
 """The value of a ``checkpoint`` parameter that means the reference run at matching progress."""
 
+NO_REFERENCE = "no reference run with weights was given (--geom-reference=DIRECTORY)"
+"""Why there is no figure that compares with one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
@@ -56,7 +59,8 @@ class Parameter:
 
     A parameter that `selects` does not change what is measured, only which of the measured statistics is read (``stat``
     and ``side`` of an angle). `synonyms` are what people write for it. Once a rank that
-    `spans` reaches min(out, in), the figure is the same whatever happened.
+    `spans` reaches min(out, in), the figure is the same whatever happened. `example` is what editors offer
+    for it, and what documentation shows of one that has no default.
     """
 
     name: str
@@ -69,11 +73,17 @@ class Parameter:
     selects: bool = False
     spans: bool = True
     synonyms: tuple[str, ...] = ()
+    example: Any = None
 
     @property
     def required(self) -> bool:
         """Whether a suite must give this parameter."""
         return self.default is REQUIRED
+
+    @property
+    def usual(self) -> Any:
+        """Its default, or the example of one that has none."""
+        return self.example if self.required else self.default
 
 
 def resolve_rank(rank: int | str, shape: tuple[int, ...]) -> int:
@@ -157,6 +167,8 @@ class Metric:
         against_reference: whether the computation needs the weights of a reference run, whatever its parameters. See
             `needs_reference`.
         compute: figures of one weight at one checkpoint, by statistic name ("value" for scalars).
+        on_request: whether it is measured only where it is named, by a suite or ``--metrics``: because it is dear, or
+            of use to few.
         trivial_at: the ``checkpoint`` parameter that names where the figure is fixed by definition (a
             checkpoint compared with itself): it is neither measured nor judged there.
         least: how many checkpoints, this one included, the figure is made of at the least; with fewer it is fixed by
@@ -167,8 +179,9 @@ class Metric:
         inflated_by_rounding: whether rounding of W_t to its storage format changes the figure out of proportion to its
             share of the update, so that verdicts warn: by default, and of D_t's spectrum, its subspaces, and angles.
         follows: why calibration leaves the metric out beside another one; by default it does not.
-        drawn: what every report measures of it and draws: its "trajectory" (mean over weights), or the statistics of
-            each weight as a "spectrum"; by default only what suites ask for is shown.
+        drawn: what every report measures of it and draws: its "trajectory" (mean over weights), the statistics of each
+            weight as a "spectrum", or, on the "map" alone, what layers and modules have of it; by default only what
+            suites ask for is shown.
         published: figures of papers that reports draw beside a run's own.
         example: the ends of a sensible band as suites write them, for editors; by default one of the metric's unit.
         synonyms: what papers and people call it; a suite that writes one of them is told the name. In snake_case, and
@@ -196,6 +209,7 @@ class Metric:
     of_path: bool = False
     against_reference: bool = False
     compute: Compute
+    on_request: bool = False
     trivial_at: str | None = None
     least: int = 1
     version: int = 1
@@ -203,7 +217,7 @@ class Metric:
     distrust: str = ""
     inflated_by_rounding: bool = True
     follows: Follows | None = None
-    drawn: Literal["", "trajectory", "spectrum"] = ""
+    drawn: Literal["", "trajectory", "spectrum", "map"] = ""
     published: Published | None = None
     example: Ends | None = None
     synonyms: tuple[str, ...] = ()
@@ -237,8 +251,9 @@ class Metric:
 
     @property
     def measured_by_default(self) -> bool:
-        """Whether it is measured where no metric is asked for: it needs no reference run, and no parameter given."""
-        return not self.against_reference and not any(parameter.required for parameter in self.parameters)
+        """Whether it is measured where none is asked for: it needs no request, reference run or parameter."""
+        needs_more = self.on_request or self.against_reference
+        return not needs_more and not any(parameter.required for parameter in self.parameters)
 
     def needs_reference(self, params: Mapping[str, Any]) -> bool:
         """Whether the computation with these parameters needs the weights of a reference run."""
@@ -293,7 +308,7 @@ class Metric:
         """Parameters of kind ``rank`` that reach min(out, in) and span it, with their value: the figure is fixed."""
         spanning = [p for p in self.parameters if p.kind == "rank" and p.spans]
         ranks = {p.name: resolve_rank(params.get(p.name, p.default), shape) for p in spanning}
-        return {name: rank for name, rank in ranks.items() if rank >= min(shape)}
+        return {name: rank for name, rank in ranks.items() if rank >= min(shape)} if ranks else {}
 
     @property
     def stats(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ ALPHA = Parameter(
     low=0.01,
     high=0.99,
     default=0.3,
+    example="30%",
     about="Fraction of the entries that the mask holds; the paper reports 0.3, its appendix uses 0.5.",
 )
 RANK = Parameter(

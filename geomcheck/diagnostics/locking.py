@@ -169,9 +169,9 @@ REFERENCE_ALIGNMENT = share(
     name="reference_alignment",
     title="alignment with the reference",
     definition="Sim_K(D_t, D'_t) = |V_K^T V'_K|_F^2 / K, V_K: top-K right singular vectors of this run's update and "
-    "of the reference's at matching progress",
+    "of the reference's at matching progress; U_K with side: left",
     bounds=_alignment_bounds,
-    baseline="K / in",
+    baseline="K / in; K / out with side: left",
     parameters=(CHANNEL_K, CHANNEL_SIDE),
     source="geomcheck, after Sim_K of arXiv 2606.07082",
     undefined="either update is zero, its rank is below K, or its singular values are tied at K",
@@ -183,7 +183,9 @@ REFERENCE_ALIGNMENT = share(
         "The two runs went along the same directions more than they should.",
         "The two runs went along different directions: they did not take the same path.",
     ),
-    distrust="Chance gives K / in, which is much in small matrices; and both runs must start from the same W0.",
+    distrust="Chance gives K / in, which is much in small matrices; and both runs must start from the same W0. Of LoRA "
+    "adapters compare with side: left: inputs are set by the random start of A and outputs by the loss, so that two "
+    "seeds agree on u_1 at .99 and on v_1 at .07 (arXiv 2606.23740).",
     example=("30%", "80%"),
     synonyms=("alignment_with_reference", "reference_similarity", "cross_run_alignment"),
 )

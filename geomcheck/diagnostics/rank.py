@@ -92,6 +92,25 @@ def stable_rank(update: Update) -> float:
     return max(1.0, (update.norm / float(update.spectrum.top_values(1)[0])) ** 2)
 
 
+def effective_rank(update: Update) -> float:
+    """``exp(-sum p_i log p_i)``, ``p_i = sigma_i / sum of sigma``: from 1 to min(out, in).
+
+    Source: Roy and Vetterli, EUSIPCO 2007. By all singular values of D_t: a float64 factorization of it.
+
+    >>> spread = torch.diag(torch.tensor([2.0, 1.0, 1.0]))  # entropy of 1/2, 1/4, 1/4: 1.5 log 2
+    >>> round(effective_rank(Update(Base(torch.zeros(3, 3)), spread)), 6)
+    2.828427
+
+    Raises:
+        Undefined: D_t is zero.
+    """
+    update.require_change()
+    size = min(update.shape)
+    sigma = update.spectrum.top_values(size, within=VALUE_ERRORS[-1])
+    entropy = torch.special.entr(sigma / sigma.sum()).sum()
+    return min(float(size), max(1.0, float(entropy.exp())))
+
+
 def hill_exponent(update: Update, k: int = 16) -> float:
     """Hill estimate of the tail of D_t's spectrum, ``1 / mean_{i<k} log(sigma_i / sigma_k)``, > 0.
 
@@ -189,7 +208,32 @@ STABLE_RANK = Metric(
     ),
     example=(20, 30),
     synonyms=("rank", "srank", "numerical_rank", "sr", "stablerank", "update_rank"),
-    akin=("effective_rank", "erank", "entropy_rank", "participation_ratio"),
+    akin=("participation_ratio",),
+)
+
+EFFECTIVE_RANK = Metric(
+    name="effective_rank",
+    title="effective rank",
+    definition="exp(-sum p_i log p_i), p_i = sigma_i / sum of sigma over all singular values of D_t",
+    unit=Unit.NUMBER,
+    low=1.0,
+    bounds=lambda _, shape: (1.0, float(min(shape))),
+    at_most="min(out, in)",
+    baseline="about 0.8 n for square n x n matrices of normal entries",
+    source="Roy and Vetterli, The effective rank, EUSIPCO 2007",
+    undefined="D_t = 0",
+    on_request=True,
+    compute=scalar(effective_rank),
+    words=Words(
+        "Over how many directions the update spreads, weak ones included: 1 is a single direction.",
+        "The update spreads over more directions than it should, weak ones included.",
+        "The update collapsed into fewer directions than it should have, weak ones included.",
+    ),
+    distrust="The many weak directions decide it, and rounding to bf16 makes them: prefer fp32 checkpoints, or "
+    "stable_rank. It is a full float64 factorization of D_t at each checkpoint. Other papers take squares of sigma, "
+    "which is another figure.",
+    example=(100, 1000),
+    synonyms=("erank", "entropy_rank", "effective_dimension", "spectral_entropy"),
 )
 
 UPDATE_NORM = Metric(
@@ -205,6 +249,7 @@ UPDATE_NORM = Metric(
     distrust="It grows with the steps and with the size of the matrix: compare runs at matching steps.",
     inflated_by_rounding=False,
     follows=Follows("relative_update_norm", "it is relative_update_norm times the norm of W0"),
+    drawn="map",
     published=BY_TRAINING,
     example=(0.1, 1),
     synonyms=(

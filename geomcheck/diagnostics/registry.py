@@ -5,7 +5,18 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from geomcheck.diagnostics import drift, localization, locking, rank, rotation, support, trajectory
+from geomcheck.diagnostics import (
+    drift,
+    intruders,
+    lines,
+    localization,
+    locking,
+    precision,
+    rank,
+    rotation,
+    support,
+    trajectory,
+)
 from geomcheck.diagnostics.declaration import Metric, Registry
 from geomcheck.errors import UsageError
 
@@ -39,6 +50,13 @@ OURS = (
     trajectory.DECAY_SHARE,
     rank.ROUNDING_SHARE,
     rank.UPDATE_SPECTRUM,
+    rank.EFFECTIVE_RANK,
+    intruders.INTRUDER_DIMENSIONS,
+    lines.ROW_CONCENTRATION,
+    lines.FROZEN_ROWS,
+    support.SIGN_FLIPS,
+    precision.FROZEN_BY_PRECISION,
+    precision.REPRESENTABLE_SHARE,
 )
 
 

@@ -150,7 +150,6 @@ PRINCIPAL_ANGLE = Metric(
         "principal_subspace_rotation",
         "grassmann",
     ),
-    akin=("intruder_dimensions", "intruder_dimension", "intruders"),
 )
 
 PRINCIPAL_ENERGY = share(

@@ -79,6 +79,20 @@ def relatively_changed(w0: Tensor, wt: Tensor, eta: float) -> Array:
     return array(torch.cat(blocks).view(w0.shape))
 
 
+def opposite_signs(w0: Tensor, wt: Tensor) -> int:
+    """How many entries are positive in one and negative in the other; both of one shape.
+
+    >>> opposite_signs(torch.tensor([1.0, -1.0, 0.0]), torch.tensor([-0.5, -0.0, -1.0]))
+    1
+    """
+    common, flipped = torch.promote_types(w0.dtype, wt.dtype), 0
+    for before, after in zip(blocks_of(w0), blocks_of(wt), strict=True):
+        start, end = _bits(before.to(common)), _bits(after.to(common))
+        shifted = start << 1, end << 1  # without the sign: zero has none
+        flipped += count(((start ^ end) < 0) & (shifted[0] != 0) & (shifted[1] != 0))
+    return flipped
+
+
 def magnitude_keys(w: Tensor) -> Array:
     """Integers >= 0, in the shape of `w`, that order entries by magnitude exactly as `abs` does."""
     return _bits(w) & (2 ** (8 * w.element_size() - 1) - 1)
@@ -107,7 +121,12 @@ def rounding_energy(wt: Tensor) -> float:
 
 def blocks_of(matrix: Tensor) -> tuple[Tensor, ...]:
     """The entries in order, each piece of shape (any,); on a CPU pieces that fit a core's cache in float64."""
-    return torch.split(matrix.reshape(-1), BLOCK if matrix.device.type == "cpu" else matrix.numel())
+    return torch.split(matrix.reshape(-1), entries_at_once(matrix))
+
+
+def entries_at_once(matrix: Tensor) -> int:
+    """How many entries of `matrix`, of any shape, are converted to float64 at a time: on a GPU, all."""
+    return BLOCK if matrix.device.type == "cpu" else matrix.numel()
 
 
 def _bits(w: Tensor) -> Array:

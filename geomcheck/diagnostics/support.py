@@ -29,6 +29,7 @@ ETA = Parameter(
     low=0.0,
     high=1.0,
     default=1e-3,
+    example=1e-3,
     about="Relative tolerance of the changed test. After the bf16 cast every eta below 2^-8 is bit equality, "
     "and larger values are refused.",
 )
@@ -80,6 +81,18 @@ def mask_jaccard(update: Update, reference: Update) -> float:
     if union == 0:
         raise Undefined("no entry visibly changed in either run, so the overlap of their masks is undefined")
     return storage.count(update.changed & reference.changed) / union
+
+
+def sign_flips(update: Update) -> float:
+    """Share of entries whose sign changed, 0..1: positive before and negative after, or the reverse; zero has no sign.
+
+    Of four entries one crosses zero, and one ends there:
+
+    >>> before, after = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[-1.0, 0.0], [2.0, 5.0]])
+    >>> sign_flips(Update(Base(before), after))
+    0.25
+    """
+    return storage.opposite_signs(update.base.w0, update.wt) / update.wt.numel()
 
 
 def frozen_share(update: Update) -> float:
@@ -187,4 +200,27 @@ FROZEN_SHARE = share(
     inflated_by_rounding=False,
     example=("10%", "50%"),
     synonyms=("frozen", "frozen_fraction", "frozen_layers", "frozen_weights", "untrained"),
+)
+
+SIGN_FLIPS = share(
+    name="sign_flips",
+    title="sign flips",
+    definition="share of entries with w_0 w_t < 0",
+    baseline="arctan(|D_t| / |W_0|) / pi of normal entries, if changes ignored the size of the weights they hit",
+    fold="weighted",
+    source="geomcheck; signs are what a pruned network keeps of its training, arXiv 1905.01067",
+    when_unchanged=True,
+    of_entries=True,
+    on_request=True,
+    compute=scalar(sign_flips),
+    words=Words(
+        "The share of single numbers in the weights that changed their sign.",
+        "More weights changed their sign than should have.",
+        "Fewer weights changed their sign than should have.",
+    ),
+    distrust="Small weights flip first, so it follows the size of the update: compare it with arctan(r) / pi, r being "
+    "relative_update_norm. Where updates are small, rounding to bf16 hides no flip, and makes none.",
+    inflated_by_rounding=False,
+    example=("0.1%", "2%"),
+    synonyms=("sign_flip", "sign_changes", "sign_change", "flipped_signs", "sign_flip_rate"),
 )

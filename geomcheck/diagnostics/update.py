@@ -1,4 +1,6 @@
-"""One weight matrix before and after: W0, W_t, D_t = W_t - W0, and what the diagnostics share of them.
+"""One weight before and after: W0, W_t, D_t = W_t - W0, and what the diagnostics share of them.
+
+Figures of entries are of tensors of any shape, those of the spectrum and of subspaces of matrices (out, in) alone.
 
 Everything is computed when first asked for and kept as long as the object lives: figures of entries never form D_t,
 figures of the update never factorize W0. The stream that measures a run keeps one `Base` per weight and one `Update`
@@ -37,7 +39,7 @@ class Base:
     """W0 and what every checkpoint shares of it.
 
     Args:
-        w0: shape (out, in), bf16, fp16, fp32 or fp64, finite, on any device.
+        w0: of any shape, bf16, fp16, fp32 or fp64, finite, on any device.
     """
 
     def __init__(self, w0: Tensor) -> None:
@@ -66,10 +68,9 @@ class Base:
         return self.basis.state() if "basis" in self.__dict__ else {}
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(out, in)."""
-        out, in_ = self.w0.shape
-        return out, in_
+    def shape(self) -> tuple[int, ...]:
+        """(out, in) of a matrix."""
+        return tuple(self.w0.shape)
 
     @property
     def is_small(self) -> bool:
@@ -147,8 +148,8 @@ class Update:
         self._own_routes: dict[str, Certificate] = {}
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(out, in)."""
+    def shape(self) -> tuple[int, ...]:
+        """(out, in) of a matrix."""
         return self.base.shape
 
     @property
@@ -159,7 +160,7 @@ class Update:
 
     @cached_property
     def wt(self) -> Tensor:
-        """W_t as stored, shape (out, in); where D_t is, W0 + D_t in fp32 or better, as merging an adapter gives it."""
+        """W_t as stored; where D_t is, W0 + D_t in fp32 or better, as merging an adapter gives it."""
         if isinstance(self.stored, LowRank):
             return self._moved.to(torch.promote_types(self.base.w0.dtype, torch.float32))
         return self.stored.contiguous()

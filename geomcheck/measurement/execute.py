@@ -20,6 +20,7 @@ from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, NotEnoughMemory, Sources
 from geomcheck.record import UNKNOWN, Figure, Plan, Point, Record, Request, Row, columns_of, is_trivial
 from geomcheck.record.routes import tally
+from geomcheck.record.sketches import Sketches
 
 ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
 """Measured of every weight, requested or not: without them no other figure can be trusted."""
@@ -113,6 +114,13 @@ def fill(record: Record, found: Mapping[str, Measured], metrics: Registry, devic
     """Give `record` the figures that were found, in an order that does not depend on who measured when."""
     record.columns = columns_of(row for name in sorted(found) for row in _rows(record, name, found[name], metrics))
     record.routes = tally(routes for name in sorted(found) for _, routes in sorted(found[name].routes.items()))
+    record.sketches = Sketches.of(
+        {
+            (record.points[index].step, name): kept
+            for name in sorted(found)
+            for index, kept in sorted(found[name].sketches.items())
+        }
+    )
     record.device = device
     _describe(record, {name: measured.digests for name, measured in found.items()}, metrics)
 

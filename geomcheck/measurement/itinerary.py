@@ -35,7 +35,7 @@ class Itinerary:
         rest = {index for index, requests in enumerate(self.requests) if requests} - self._compared.keys()
         return sorted(self._compared, key=lambda index: (-len(self._compared[index]), index)) + sorted(rest)
 
-    def channels(self, index: int, shape: tuple[int, int]) -> set[tuple[int, str]]:
+    def channels(self, index: int, shape: tuple[int, ...]) -> set[tuple[int, str]]:
         """(K, side) of the channels of checkpoint `index` that other checkpoints are compared with."""
         requests = {*self._compared.get(index, ())}
         requests |= {request for request in self.later if self.metrics[request.metric].across}
@@ -66,7 +66,7 @@ class Itinerary:
         return compared
 
 
-def channels_of(request: Request, shape: tuple[int, int]) -> set[tuple[int, str]]:
+def channels_of(request: Request, shape: tuple[int, ...]) -> set[tuple[int, str]]:
     """(K, side) of the channel that a request compares, if it compares one."""
     params = request.parameters()
     return {(resolve_rank(params["k"], shape), params.get("side", "right"))} if "k" in params else set()

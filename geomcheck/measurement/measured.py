@@ -31,16 +31,19 @@ class Measured:
         answers: by index of the checkpoint and request.
         digests: of the tensors that were read, by content.
         routes: which algorithms answered, by index of the checkpoint.
+        sketches: of the update at a checkpoint, by its index, as `geomcheck.diagnostics.sketch` keeps it.
     """
 
     answers: dict[tuple[int, Request], Answer] = field(default_factory=dict)
     digests: dict[Snapshot, str] = field(default_factory=dict)
     routes: dict[int, Routes] = field(default_factory=dict)
+    sketches: dict[int, bytes] = field(default_factory=dict)
 
     def update(self, other: Measured) -> None:
         """Add what was found later."""
         self.answers.update(other.answers)
         self.digests.update(other.digests)
+        self.sketches.update(other.sketches)
         for index, routes in other.routes.items():
             self.routes[index] = {**self.routes.get(index, {}), **routes}
 

@@ -49,6 +49,8 @@ def require_sound(record: Record, base: BaseWeights, digests: Digests | None = N
         return ()
     _require_distinct(record, digests or {})
     _require_motion(record, digests or {})
+    if not _measured(record):
+        return ()
     _require_no_return(record)
     _require_more_than_a_cast(record, base)
     return (*_of_another_model(record, base), *_standing_still(record, digests or {}))
@@ -97,7 +99,7 @@ def _require_motion(record: Record, digests: Digests) -> None:
 
 def _require_no_return(record: Record) -> None:
     """Refuse a checkpoint where weights equal W0 again that had moved before: a wrong file, or half of one."""
-    names = sorted(record.measured_weights())
+    names = _measured(record)
     frozen = _table(record, "frozen_share", names)
     moved = np.zeros(len(names), dtype=bool)
     for point, shares, there in zip(record.points, frozen.values, frozen.there, strict=True):
@@ -115,7 +117,7 @@ def _require_more_than_a_cast(record: Record, base: BaseWeights) -> None:
     than its own. Its update is rounding, which bands of any metric would judge."""
     if "update_support" not in record.measured_metrics():
         return
-    names = sorted(record.measured_weights())
+    names = _measured(record)
     supports = _table(record, "update_support", names)
     norms = _table(record, "relative_update_norm", names).values
     for point, visible, there, norm in zip(record.points, supports.values, supports.there, norms, strict=True):
@@ -131,7 +133,7 @@ def _require_more_than_a_cast(record: Record, base: BaseWeights) -> None:
 def _of_another_model(record: Record, base: BaseWeights) -> Iterator[str]:
     """A remark on matrices that differ from W0 by more than themselves while others hardly move. Raises RunError if it
     is half of them, or they do not move as the others do, so that no training explains it."""
-    names = sorted(record.measured_weights())
+    names = _measured(record)
     norms = np.nan_to_num(_table(record, "relative_update_norm", names).values)
     usual = np.array([float(np.median(row[row > 0])) if (row > 0).any() else 0.0 for row in norms])
     in_layers = np.array([record.weights[name].role in ("attention", "mlp", "router") for name in names])
@@ -162,7 +164,7 @@ def _of_another_model(record: Record, base: BaseWeights) -> Iterator[str]:
 
 def _standing_still(record: Record, digests: Digests) -> Iterator[str]:
     """A remark on matrices that are those of an earlier checkpoint, to the bit, though they had moved by then."""
-    names = sorted(record.measured_weights())
+    names = _measured(record)
     moved = _table(record, "frozen_share", names).values == 0
     seen: dict[tuple[str, str], int] = {}
     repeats: dict[tuple[int, int], list[str]] = {}
@@ -203,6 +205,12 @@ def _named(record: Record, names: Sequence[str]) -> str:
 def _matrices(record: Record) -> list[str]:
     """All matrices of the run, whatever is requested of them."""
     return [name for name, weight in record.weights.items() if weight.is_matrix]
+
+
+def _measured(record: Record) -> list[str]:
+    """The matrices that have figures, by name. Vectors follow other rules: biases start at zero, and what a norm in
+    bf16 gains in one step it may lose in the next."""
+    return [name for name in sorted(record.measured_weights()) if record.weights[name].is_matrix]
 
 
 def _table(record: Record, metric: str, names: list[str]) -> Table:

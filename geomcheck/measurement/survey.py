@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from geomcheck._gc import lasting
@@ -11,7 +11,7 @@ from geomcheck.checkpoints.canonical import is_fp8, layer_count
 from geomcheck.checkpoints.canonical.numbers import scope_of
 from geomcheck.checkpoints.layers import PLAIN
 from geomcheck.checkpoints.pairing import likeness
-from geomcheck.checkpoints.weights import describe
+from geomcheck.checkpoints.weights import describe, is_weight
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, UsageError
 from geomcheck.record import Origin, Point, Record
@@ -53,13 +53,19 @@ def survey(run: Run, base: BaseWeights) -> Record:
         shape = next((shape for shape in shapes if len(shape) == 2), shapes[0])
         dtypes = tuple(dict.fromkeys(entry.dtype for entry in stored if entry is not None))
         fused = next((entry.fused for entry in stored if entry is not None and entry.fused), "")
-        weight = record.weights[name] = describe(name, shape, dtypes, fused=fused)
+        weight = record.weights[name] = describe(name, shape, dtypes, fused=fused, lent=_is_lent(stored))
         reason = _incomparable(weight, before.get(name), {where: h.get(name) for where, h in headers.items()})
-        if reason is not None and weight.is_matrix:
+        if reason is not None and is_weight(weight):
             record.skipped[name] = reason
     _require_same_architecture(record, run, base)
     _require_all_layers(record, run, base)
     return record
+
+
+def _is_lent(stored: Sequence[Stored | None]) -> bool:
+    """Whether every checkpoint has a weight from W0, the first of `stored`, and not one of its own like it."""
+    before, *after = stored
+    return before is not None and all(entry is before for entry in after)
 
 
 def _incomparable(weight: Weight, before: Stored | None, after: Mapping[str, Stored | None]) -> str | None:

@@ -15,6 +15,7 @@ from geomcheck.checkpoints import BaseWeights, Change, Run, Stored, WeightSource
 from geomcheck.checkpoints.inside import file_identity
 from geomcheck.checkpoints.remote import is_remote
 from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics.declaration import NO_REFERENCE
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
@@ -118,7 +119,7 @@ class Sources:
     def match(self, progress: float) -> int:
         """Index of the reference's checkpoint at the same progress. Raises Undefined where there is none."""
         if self.reference is None:
-            raise Undefined("no reference run with weights was given (--geom-reference=DIRECTORY)")
+            raise Undefined(NO_REFERENCE)
         found = nearest(self.reference.checkpoints, progress)
         if not matches(found, progress):
             raise Undefined(

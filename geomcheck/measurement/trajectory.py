@@ -15,11 +15,13 @@ from torch import Tensor
 from geomcheck._compat import cached_property
 from geomcheck.checkpoints import Change
 from geomcheck.checkpoints.changes import whole
+from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import Base, Registry, Update
 from geomcheck.diagnostics.linalg.lockstep import meet
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.diagnostics.path import Path, path_of
+from geomcheck.diagnostics.sketch import sketch
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.device import on_device
@@ -110,6 +112,7 @@ class Trajectory:
         self._memory = memory
         self.digests: dict[Snapshot, str] = {}
         self._w0 = whole(self._read(files.base, W0, "W0"))
+        self._is_matrix = describe(files.name, tuple(self._w0.shape)).is_matrix
         self._base_is_zero = _is_zero(self._w0)
         self.base, self._is_known = self._remembered()
         self._visited: tuple[int, Update] | None = None
@@ -143,7 +146,7 @@ class Trajectory:
         return Base(w0), False
 
     def visit(self, index: int) -> Update:
-        """The update at checkpoint `index`, of shape (out, in), which stays in memory until the next visit."""
+        """The update at checkpoint `index`, which stays in memory until the next visit."""
         self._visited = None  # one checkpoint in memory at a time
         update = self.update(index)
         if update.is_zero:
@@ -165,7 +168,7 @@ class Trajectory:
         where = self.points[index].name
         wt = self._after(self._read(self.files.checkpoints[index], ("run", index), where), where)
         is_zero = isinstance(wt, Tensor) and _is_zero(wt)
-        if is_zero != self._base_is_zero:
+        if is_zero != self._base_is_zero and self._is_matrix:  # biases start at zero
             where, other = ("W0", "the checkpoints are") if self._base_is_zero else (where, "W0 is")
             raise RunError(f"{where}: all zeros, though {other} not; the file may be incomplete")
         return self._moved(wt)
@@ -209,9 +212,9 @@ class Trajectory:
         update = self._moved(
             self._after(self._of_reference(("reference", match), self.files.reference(match)), "the reference")
         )
-        if not update.wt.any():
+        if self._is_matrix and not update.wt.any():
             raise Undefined("the reference holds nothing but zeros")
-        if update.norm >= ANOTHER_MODEL * update.base.norm:
+        if self._is_matrix and update.norm >= ANOTHER_MODEL * update.base.norm:
             raise Undefined("the reference is another model: it did not start from this W0")
         return update
 
@@ -355,6 +358,8 @@ def follow(trajectory: Trajectory, itinerary: Itinerary) -> Measured:
             if request not in late:
                 measured.answers[index, request] = _answer(request, itinerary, update, Standpoint(trajectory, index))
         measured.routes[index] = routes_of(update)
+        if any(itinerary.metrics[request.metric].of_entries for request in requests):
+            measured.sketches[index] = sketch(trajectory.base.w0, update.stored)
         waiting += [(index, request) for request in late]
     for index, request in waiting:
         standpoint = Standpoint(trajectory, index)

@@ -192,7 +192,7 @@ class Channel:
     def of(self, weights: Selection) -> Channel:
         """The channel of some of its weights. Raises Unanswerable where none is selected."""
         described = {name: describe(name, (v.shape[0], v.shape[0])) for name, v in self.vectors.items()}
-        kept = {weight.name: self.vectors[weight.name] for weight in weights.select(described)}
+        kept = {weight.name: self.vectors[weight.name] for weight in weights.matrices(described, "a channel")}
         return Channel(kept, self.k, self.drawn, self.source, self.seed)
 
     # ---- files

@@ -43,7 +43,7 @@ def channels_of_run(run: Run, base: BaseWeights, *, k: int, at: Moment, weights:
     """
     run, base = comparable(run, base)
     record = survey(run, base)
-    chosen = [weight.name for weight in weights.select(record.weights)]
+    chosen = [weight.name for weight in weights.matrices(record.weights, "a channel")]
     if skipped := [name for name in chosen if name in record.skipped]:
         raise RunError(f"{run.path}: {skipped[0]}: {record.skipped[skipped[0]]}")
     require_narrow(k, {name: record.weights[name].shape[1] for name in chosen})

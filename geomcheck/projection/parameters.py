@@ -59,7 +59,7 @@ def matrices(model: nn.Module) -> dict[str, nn.Parameter]:
 def selected(parameters: Mapping[str, Tensor], weights: Selection) -> dict[str, Tensor]:
     """The parameters that are selected. Raises Unanswerable where none is."""
     described = {name: describe(name, tuple(p.shape)) for name, p in parameters.items()}
-    return {weight.name: parameters[weight.name] for weight in weights.select(described)}
+    return {weight.name: parameters[weight.name] for weight in weights.matrices(described, "a channel")}
 
 
 def shapes_of(model: nn.Module, weights: Selection = DEFAULT) -> Mapping[str, tuple[int, ...]]:

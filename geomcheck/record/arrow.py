@@ -48,3 +48,29 @@ def texts(values: Sequence[str]) -> pa.Array:
 def coded(codes: np.ndarray, values: Sequence[str], missing: np.ndarray | None = None) -> pa.DictionaryArray:
     """A column of texts, given by codes of shape (rows,) into `values`; null where they are `missing`."""
     return pa.DictionaryArray.from_arrays(column(codes.astype(np.int32), missing), texts(values))
+
+
+def packed(values: np.ndarray, rows: np.ndarray, count: int) -> pa.Array:
+    """A column of `count` cells of bytes: of `values`, shape (n, any), in these `rows`, ascending; others are null."""
+    there = np.zeros(count, dtype=bool)
+    there[rows] = True
+    width = values.itemsize * values.shape[1]
+    ends = np.concatenate([[0], np.cumsum(there, dtype=np.int64) * width]).astype(np.int64)
+    data = pa.py_buffer(np.ascontiguousarray(values))
+    valid = pa.py_buffer(np.packbits(there, bitorder="little"))
+    return pa.Array.from_buffers(pa.large_binary(), count, [valid, pa.py_buffer(ends), data])
+
+
+def bytes_of(column: pa.Array, width: int) -> tuple[bytes, np.ndarray]:
+    """The bytes of all cells of a column of bytes, one after the other, and their rows. Raises ValueError where a cell
+    has not this width, or the column another type than `packed` gives."""
+    if column.type != pa.large_binary():
+        raise ValueError(f"cells of {column.type} instead of bytes")
+    if not len(column):
+        return b"", np.empty(0, np.int64)
+    there = ~nulls(column)
+    ends = np.frombuffer(column.buffers()[1], np.int64, len(column) + 1, column.offset * 8)
+    if not (np.diff(ends) == np.where(there, width, 0)).all():
+        raise ValueError(f"a cell that has not {width} bytes")
+    data = column.buffers()[2]
+    return (data.to_pybytes()[ends[0] : ends[-1]] if data is not None else b""), np.flatnonzero(there)

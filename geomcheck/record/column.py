@@ -73,8 +73,13 @@ class Column:
     @property
     def repeats(self) -> bool:
         """Whether some weight has two figures at one step."""
-        keys = np.sort(self.steps * len(self.names) + self.codes)
-        return bool((keys[1:] == keys[:-1]).any())
+        return repeats(self.steps, self.codes, self.names)
+
+
+def repeats(steps: np.ndarray, codes: np.ndarray, names: Sequence[str]) -> bool:
+    """Whether some weight, by its code into `names`, is there twice at one step; integers of shape (n,)."""
+    keys = np.sort(steps * len(names) + codes)
+    return bool((keys[1:] == keys[:-1]).any())
 
 
 def used(codes: np.ndarray, labels: Sequence[str]) -> set[str]:

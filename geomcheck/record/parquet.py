@@ -20,6 +20,8 @@ from geomcheck.checkpoints import Account, Weight
 from geomcheck.checkpoints.constraint import Constraint
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics.sketch import BYTES, unpacked
+from geomcheck.diagnostics.sketch import VERSION as VERSION_OF_SKETCHES
 from geomcheck.errors import RecordError
 from geomcheck.files import replacing
 from geomcheck.record import arrow
@@ -28,6 +30,7 @@ from geomcheck.record.limits import limits
 from geomcheck.record.record import UNKNOWN, Origin, Point, Record
 from geomcheck.record.request import Request
 from geomcheck.record.routes import Tally
+from geomcheck.record.sketches import Sketches
 from geomcheck.record.tabular import COLUMNS, SCHEMA, digest_of_rows, table_of
 
 FORMAT = 1
@@ -44,6 +47,7 @@ BYTES_PER_ROW = 256
 FREE_BYTES = 64 * 2**20
 _KEY = b"geomcheck"
 _DIGEST = b"geomcheck.digest"
+_SKETCH = "sketch"
 
 _TEXTS = ["undefined"]
 """Columns whose texts may be repeated in the file; read as codes into distinct texts, they cannot grow."""
@@ -56,10 +60,13 @@ def write_record(record: Record, path: str | Path) -> None:
     """Write `record` as one Parquet file; the file appears under its name only when it is complete.
 
     Columns: step, weight, layer (its number in the stack), module, numel, metric, params (JSON), stat, value (null
-    where there is no figure), undefined (then the reason) and stack (the path of the list of layers, null outside).
+    where there is no figure), undefined (then the reason), stack (the path of the list of layers, null outside) and
+    sketch (bytes, see `geomcheck.diagnostics.sketch`; in the first row of each step and weight).
     """
     table = table_of(record)
-    metadata = json.dumps(_metadata(record) | {"rows": digest_of_rows(table)}).encode()
+    kept, _ = arrow.bytes_of(table[_SKETCH].chunk(0), BYTES)
+    digests = {"rows": digest_of_rows(table), "sketches": {"version": VERSION_OF_SKETCHES, "digest": _digest_of(kept)}}
+    metadata = json.dumps(_metadata(record) | digests).encode()
     table = table.replace_schema_metadata({_KEY: metadata, _DIGEST: hashlib.blake2b(metadata).hexdigest().encode()})
     with replacing(Path(path)) as partial:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
@@ -97,8 +104,11 @@ def _read(path: Path) -> Record:
         _require_sensible(file.metadata, nbytes=path.stat().st_size)
         content = json.loads(metadata)
         record = _skeleton(content)
-        table = file.read(list(COLUMNS)).unify_dictionaries()
+        sketched = content.get("sketches", {}).get("version") == VERSION_OF_SKETCHES
+        table = file.read([*COLUMNS, _SKETCH] if sketched else list(COLUMNS)).unify_dictionaries()
         _add_figures(record, table)
+        if sketched:
+            _add_sketches(record, table, content["sketches"]["digest"])
         if content.get("rows", rows := digest_of_rows(table)) != rows:  # an older geomcheck wrote none
             raise ValueError("its rows do not match their digest: they were edited")
         return record
@@ -123,7 +133,7 @@ def _metadata(record: Record) -> dict[str, Any]:
         "layout": record.layout,
         "points": [asdict(point) for point in record.points],
         "base": asdict(record.origin),
-        "weights": {w.name: {"shape": w.shape, "dtypes": w.dtypes, "fused": w.fused} for w in record.weights.values()},
+        "weights": {w.name: _weight_facts(w) for w in record.weights.values()},
         "skipped": record.skipped,
         "notes": record.notes,
         "metrics": record.versions,
@@ -171,7 +181,12 @@ def _weight(name: str, entry: dict[str, Any]) -> Weight:
     shape, dtypes = tuple(entry["shape"]), tuple(map(_text, entry["dtypes"]))
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{name} has a shape that cannot be: {list(shape)}")
-    return describe(name, shape, dtypes, fused=_text(entry["fused"]))
+    return describe(name, shape, dtypes, fused=_text(entry["fused"]), lent=entry.get("lent") is True)
+
+
+def _weight_facts(weight: Weight) -> dict[str, Any]:
+    told = {"shape": weight.shape, "dtypes": weight.dtypes, "fused": weight.fused}
+    return {**told, "lent": True} if weight.lent else told
 
 
 def _contents(metadata: dict[str, list[int]], places: set[str], count: int) -> dict[str, tuple[int, ...]]:
@@ -238,6 +253,22 @@ def _add_figures(record: Record, table: pa.Table) -> None:
         column = Column(steps[rows], names, weights[rows], values[rows], undefined)
         _require_possible(record, Request(metric, params), stat, column)
         record.columns[Request(metric, params), stat] = column
+
+
+def _add_sketches(record: Record, table: pa.Table, digest: str) -> None:
+    """Add the sketches of rows that were added, if `write_record` could have written them."""
+    kept, rows = arrow.bytes_of(table[_SKETCH].combine_chunks(), BYTES)
+    if _digest_of(kept) != digest:
+        raise ValueError("its sketches do not match their digest")
+    codes, names = _decoded(table, "weight")
+    sketches = Sketches(arrow.cells(table["step"].combine_chunks())[rows], names, codes[rows], unpacked(kept))
+    if sketches.repeats:
+        raise ValueError("a sketch that is there twice")
+    record.sketches = sketches
+
+
+def _digest_of(kept: bytes) -> str:
+    return hashlib.blake2b(kept, digest_size=16).hexdigest()
 
 
 def _decoded(table: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:

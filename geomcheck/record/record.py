@@ -10,6 +10,7 @@ from geomcheck.errors import RecordError
 from geomcheck.record.column import Column, Figure
 from geomcheck.record.request import Request
 from geomcheck.record.routes import Tally
+from geomcheck.record.sketches import Sketches
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Record:
         device: where the figures were computed, as torch names it; empty where that is not known.
         account: scores and constraint of the run; None of a record that an older geomcheck wrote.
         columns: the figures, by request and statistic; those that are fixed by definition are left out.
+        sketches: of the updates, for cosines with other records; none in a record that an older geomcheck wrote.
     """
 
     run: str
@@ -103,13 +105,14 @@ class Record:
     device: str = ""
     account: Account | None = field(default=None, repr=False)
     columns: Columns = field(default_factory=dict, repr=False)
+    sketches: Sketches = field(default_factory=Sketches, repr=False)
 
     def take_figures(self, other: Record) -> None:
         """Take over the figures that were measured for `other`, and how. Raises RecordError where it is not a record of
         the same weights and checkpoints."""
         if self.points != other.points or self.weights != other.weights:
             raise RecordError(f"the figures of run {other.run!r} are not those of run {self.run!r}")
-        self.columns, self.routes = other.columns, other.routes
+        self.columns, self.routes, self.sketches = other.columns, other.routes, other.sketches
 
     def column(self, request: Request, stat: str) -> Column:
         """All figures of one statistic, as arrays. Raises RecordError where it was not measured."""

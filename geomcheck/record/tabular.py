@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         ("value", pa.float64()),
         ("undefined", pa.string()),
         ("stack", pa.dictionary(pa.int32(), pa.string())),
+        ("sketch", pa.large_binary()),
     ]
 )
 
@@ -35,7 +36,7 @@ COLUMNS = ("step", "weight", "metric", "params", "stat", "value", "undefined")
 
 
 def table_of(record: Record) -> pa.Table:
-    """All figures, ordered by step, weight, request and statistic."""
+    """All figures, ordered by step, weight, request and statistic; the first of a step and weight has its sketch."""
     keys = record.measured()
     columns = [record.column(*key) for key in keys]
     weights = [record.weights[name] for name in sorted(record.measured_weights())]
@@ -63,9 +64,23 @@ def table_of(record: Record) -> pa.Table:
             arrow.column(values, why >= 0),
             arrow.coded(why, reasons, why < 0).dictionary_decode(),
             _labelled([w.stack for w in weights], weight, layer < 0),
+            _sketches(record, steps, weight, places),
         ],
         schema=SCHEMA,
     )
+
+
+def _sketches(record: Record, steps: np.ndarray, weight: np.ndarray, places: Mapping[str, int]) -> pa.Array:
+    """The sketch of each step and weight, in the first of its rows; those of what has no row are left out."""
+    kept = record.sketches
+    place = np.array([places.get(name, -1) for name in kept.names], np.int64)[kept.codes]
+    first = np.flatnonzero(np.diff(steps, prepend=-1) | np.diff(weight, prepend=-1))
+    ids = steps[first] * len(places) + weight[first]
+    wanted = kept.steps * len(places) + place
+    rows = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    found = np.flatnonzero((place >= 0) & (ids[rows] == wanted)) if len(ids) else np.empty(0, np.int64)
+    found = found[np.argsort(rows[found])]
+    return arrow.packed(kept.values[found], first[rows[found]], len(steps))
 
 
 def _joined(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:

@@ -13,6 +13,7 @@ from geomcheck.errors import Position
 from geomcheck.record import Record, Request
 from geomcheck.suite.language.places import ALL, At, Place, Places
 from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.normal import Normal
 from geomcheck.suite.sampling import Question, Subject
 from geomcheck.suite.verdict import Area, Bounds, Observed, Side, Unanswerable, Worst
 
@@ -134,6 +135,8 @@ class Expectation:
         allow: share of the groups that may violate the condition.
         position: of the expectation in its suite file.
         storage: formats of W0 and the run that the figures are for; empty for any.
+        only_with: what a run or session may lack without that being an error; empty for nothing.
+        normal: what is normal for single weights, where that is known.
     """
 
     id: str
@@ -149,6 +152,8 @@ class Expectation:
     why: str = ""
     position: Position
     storage: tuple[str, ...] = ()
+    only_with: str = ""
+    normal: Normal | None = None
 
     def questions(self) -> list[Question]:
         """What is asked of a record; nothing by a condition that is not about figures of weights."""
@@ -156,8 +161,9 @@ class Expectation:
 
     @property
     def compares(self) -> bool:
-        """Whether this needs the record of a reference run."""
-        return self.condition.compares
+        """Whether this needs a reference run, or its record."""
+        asked = (question.metric.needs_reference(question.params) for question in self.questions())
+        return self.condition.compares or any(asked)
 
     def requests(self, record: Record) -> dict[str, set[Request]]:
         """The measurements that this needs of a run with these weights and checkpoints, by weight name.
@@ -176,7 +182,7 @@ class Expectation:
         return wanted
 
     def reference_requests(self, reference: Record) -> dict[str, set[Request]]:
-        """The measurements that this needs of the reference run, by weight name; none unless it `compares`."""
-        if not self.compares:
+        """The measurements that this needs of the reference run, by weight name; none unless its condition compares."""
+        if not self.condition.compares:
             return {}
         return replace(self, at=ALL).requests(reference)

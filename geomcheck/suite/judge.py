@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from geomcheck.diagnostics.declaration import NO_REFERENCE
 from geomcheck.errors import RecordError
 from geomcheck.record import Record
 from geomcheck.suite.coverage import ACCEPT, Missing, coverage
@@ -35,6 +36,8 @@ def judge(
             matters.
         missing: what missing checkpoints come to.
     """
+    if absent := _absent(expectation, record):
+        return unmeasured(expectation, absent, outcome="info")
     tally = next((counts(question, record) for question in expectation.questions()), UNKNOWN)
     try:
         finding = expectation.condition.judge(expectation, record, reference)
@@ -47,6 +50,17 @@ def judge(
         return _partly(expectation, finding, f"{'; '.join(lacking)} ({ACCEPT})", covered.remarks, tally)
     finding = replace(finding, warnings=(*lacking, *covered.remarks, *finding.warnings))
     return _verdict(expectation, finding, outcome, tally)
+
+
+def _absent(expectation: Expectation, record: Record) -> str:
+    """What the run or the session lacks that the expectation is judged only with, in words; empty where it has it."""
+    if expectation.only_with == "checkpoints" and len(record.points) < 2:
+        return f"the run has only one checkpoint (step {record.points[0].step})"
+    if expectation.only_with == "reference":
+        columns = (record.columns.get((q.request, q.metric.stat(q.params))) for q in expectation.questions())
+        if any(column and NO_REFERENCE in column.undefined.values() for column in columns):
+            return NO_REFERENCE
+    return ""
 
 
 def unmeasured(

@@ -32,7 +32,7 @@ def differences(one: Record, other: Record, weights: Selection) -> Iterator[Diff
         if a != b:
             yield Difference(f"the definitions of {name}", f"version {a}", f"version {b}")
     measured = one.measured_weights(), other.measured_weights()
-    for name in sorted(measured[0] ^ measured[1]):
+    for name in sorted((measured[0] ^ measured[1]) & ours.keys()):
         here, there = (f"{name} {'' if name in names else 'not '}measured" for names in measured)
         yield Difference("the measured weights", here, there)
 

@@ -63,7 +63,7 @@ class Question:
             )
         if self.series and len(points) < 2:
             raise Unanswerable(f"a trend needs two checkpoints or more; `at` ({self.at.text}) leaves {len(points)}")
-        chosen = self.weights.select(record.weights)
+        chosen = self.chosen(record)
         skipped = [weight.name for weight in chosen if weight.name in record.skipped]
         if skipped:
             raise Unanswerable(
@@ -76,6 +76,12 @@ class Question:
         for weight in first.values():
             self._require_subspace(weight)
         return Subject(tuple(chosen), tuple(points))
+
+    def chosen(self, record: Record) -> list[Weight]:
+        """The weights of `record` that this is about. Raises Unanswerable."""
+        if self.metric.of_entries:
+            return self.weights.select(record.weights)
+        return self.weights.matrices(record.weights, self.metric.name)
 
     def judgeable(self, record: Record) -> tuple[Point, ...]:
         """The checkpoints of `record` at which the figure is not fixed by definition. Raises Unanswerable."""
@@ -99,8 +105,8 @@ class Question:
                 raise Unanswerable(f"`{name}`: {error}") from None
 
     def _require_subspace(self, weight: Weight) -> None:
-        out, into = weight.shape
         for name, k in self.metric.spanned(self.params, weight.shape).items():
+            out, into = weight.shape
             given = self.params[name]
             means = f" ({given})" if isinstance(given, str) else ""
             raise Unanswerable(
@@ -110,9 +116,14 @@ class Question:
             )
 
 
+def has_figure(metric: Metric, params: Mapping[str, Any], weight: Weight) -> bool:
+    """Whether the metric says something of weights of this shape: of a matrix, or entry by entry."""
+    return (metric.of_entries or weight.is_matrix) and not metric.spanned(params, weight.shape)
+
+
 @dataclass(frozen=True)
 class Subject:
-    """The selected matrices, by name, and the judged checkpoints, ascending."""
+    """The selected weights, by name, and the judged checkpoints, ascending."""
 
     weights: tuple[Weight, ...]
     points: tuple[Point, ...]
@@ -144,8 +155,8 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
     """
     _require_version(question.metric, record)
     _require_version(load_metrics()[FROZEN], record)
-    unchanged = _unchanged(record, subject.weights)
-    moved: np.ndarray = ~np.all(unchanged, axis=0)
+    still = unchanged(record, subject.weights)
+    moved: np.ndarray = ~np.all(still, axis=0)
     frozen = {weight.name: weight for weight, has_moved in zip(subject.weights, moved, strict=True) if not has_moved}
     if not moved.any() and question.metric.name != FROZEN:
         raise Unanswerable(
@@ -155,7 +166,7 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
     judged = np.isin([point.step for point in record.points], [point.step for point in subject.points])
     names, steps = [weight.name for weight in subject.weights], [point.step for point in subject.points]
     figures = Table.of(record.column(question.request, question.metric.stat(question.params)), steps, names)
-    still = unchanged[judged]
+    still = still[judged]
     leave_out = still & (figures.there & np.isnan(figures.values) if question.metric.when_unchanged else True)
     folded = moved | ~np.all(leave_out, axis=0)
     used = {weight.name: weight for weight, is_used in zip(subject.weights, folded, strict=True) if is_used}
@@ -183,10 +194,10 @@ def default_sample(
 def counts(question: Question, record: Record) -> Counts:
     """How the selected weights of `record` divide, as far as that can be told."""
     try:
-        chosen = question.weights.select(record.weights)
+        chosen = question.chosen(record)
         skipped = [weight for weight in chosen if weight.name in record.skipped]
         rest = tuple(weight for weight in chosen if weight.name not in record.skipped)
-        frozen = int(_unchanged(record, rest).all(axis=0).sum())
+        frozen = int(unchanged(record, rest).all(axis=0).sum())
     except (Unanswerable, RecordError):
         return Counts()
     unfolded = 0 if question.metric.when_unchanged else frozen
@@ -238,7 +249,7 @@ def _require_version(metric: Metric, record: Record) -> None:
         )
 
 
-def _unchanged(record: Record, weights: Sequence[Weight]) -> np.ndarray:
+def unchanged(record: Record, weights: Sequence[Weight]) -> np.ndarray:
     """Which of `weights` (columns) equal W0 at which checkpoint of the record (rows). Raises Unanswerable."""
     steps, names = [point.step for point in record.points], [weight.name for weight in weights]
     shares = Table.of(record.column(Request.of(load_metrics()[FROZEN], {}), "value"), steps, names)

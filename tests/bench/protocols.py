@@ -16,11 +16,14 @@ CHANNEL, RANK, ALPHA, ETA, SHARE = 16, 64, 0.3, 1e-3, 8
 """Defaults of the metrics: K, rank and size of the principal mask, tolerance, and k = min(out, in) / SHARE."""
 
 PATH = {metric.name for metric in load_metrics() if metric.of_path}
-ELEMENTWISE = {metric.name for metric in load_metrics() if metric.of_entries} - PATH
+ON_REQUEST = {metric.name for metric in load_metrics() if metric.on_request}
+ENTRIES = {metric.name for metric in load_metrics() if metric.of_entries} - PATH
+ELEMENTWISE = ENTRIES - ON_REQUEST
 UPDATE_ONLY = {"stable_rank", "hill_exponent", "top_energy", "subspace_alignment", "subspace_energy"} | ELEMENTWISE
-ALL = {metric.name for metric in load_metrics()} - {"reference_alignment", "update_spectrum"} - PATH
+ALL = {metric.name for metric in load_metrics()} - {"reference_alignment", "update_spectrum"} - PATH - ON_REQUEST
 """What the protocols have in common; those two come from the channels and values that other metrics take as well. What
-the papers' protocol has none of, the path, is a protocol of its own, beside the metrics of entries."""
+the papers' protocol has none of, the path and what compares entries on request, are protocols of their own, beside the
+metrics of entries."""
 
 Figures = dict[str, float]
 
@@ -201,8 +204,8 @@ class Ours:
 
 
 def defaults(metric: Metric) -> Mapping[str, object]:
-    """The declared defaults of the parameters that change what is measured."""
-    return {parameter.name: parameter.default for parameter in metric.measured_parameters}
+    """The declared defaults of the parameters that change what is measured, or examples where there are none."""
+    return {parameter.name: parameter.usual for parameter in metric.measured_parameters}
 
 
 def protocols(w0: Tensor, first: Tensor, state: Mapping[str, Tensor]) -> dict[str, Callable[[], Measurement]]:
@@ -215,4 +218,5 @@ def protocols(w0: Tensor, first: Tensor, state: Mapping[str, Tensor]) -> dict[st
         "update-only": lambda: Ours(w0, first, UPDATE_ONLY, {}),
         "elementwise": lambda: Ours(w0, first, ELEMENTWISE, {}),
         "path": lambda: Ours(w0, first, ELEMENTWISE | PATH, {}),
+        "on request": lambda: Ours(w0, first, ENTRIES, {}),
     }

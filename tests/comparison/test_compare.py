@@ -102,10 +102,22 @@ def test_a_layer_that_one_run_froze_differs_most_and_one_that_both_froze_least(t
 def test_records_say_what_they_cannot_answer(tmp_path: Path) -> None:
     geomcheck.write_record(geomcheck.measure(OPD), tmp_path / "opd.parquet")
     found = compare(tmp_path / "opd.parquet", RLVR)
-    assert found.shared == ()
     unanswered = dict(found.unanswered)
     for name in ("mask_jaccard", "reference_alignment"):
         assert unanswered[name] == "needs the weights of both runs, and a record holds none; give run directories"
+    assert "update_cosine" not in unanswered
+
+
+def test_records_tell_the_cosine_of_their_updates_from_sketches(tmp_path: Path) -> None:
+    geomcheck.write_record(geomcheck.measure(OPD), tmp_path / "opd.parquet")
+    (told,) = compare(tmp_path / "opd.parquet", RLVR).shared
+    exact = {shared.metric.name: shared.value for shared in compare(OPD, RLVR).shared}
+    assert (told.metric.name, told.chance) == ("update_cosine", 0.0)
+    assert told.error is not None
+    assert 0 < told.error < 0.04
+    assert abs(told.value - exact["update_cosine"]) < 3 * told.error
+    (itself,) = compare(tmp_path / "opd.parquet", OPD).shared
+    assert (itself.value, itself.error) == pytest.approx((1, 0), abs=1e-6)
 
 
 def test_another_w0_keeps_updates_from_being_compared() -> None:

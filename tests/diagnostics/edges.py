@@ -182,7 +182,7 @@ def edges() -> Iterator[Edge]:
 def asked(metric: Metric, k: int) -> dict[str, object]:
     """Default parameters, but for this k."""
     given = {"k": k, "rank": k}
-    return {p.name: given.get(p.name, p.default) for p in metric.measured_parameters}
+    return {p.name: given.get(p.name, p.usual) for p in metric.measured_parameters}
 
 
 def depends_on_k(metric: Metric) -> bool:

@@ -6,6 +6,7 @@ arrays that hold the stored values exactly, shape (out, in).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -233,6 +234,65 @@ def r_squared(path: list[Array], steps: tuple[int, ...]) -> float:
     return 1 - float(np.sum((updates - tau[:, None] * slopes) ** 2) / np.sum(updates**2))
 
 
+def effective_rank(d: Array) -> float:
+    s = spectrum(d).s
+    p = s[s > 0] / s.sum()
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+UNRESOLVED = 1e-9
+"""Part of the largest singular value by which two must differ for their vectors to be told apart."""
+
+
+def intruders(w0: Array, wt: Array, k: int, epsilon: float = 0.5) -> float:
+    """Raises ValueError where a vector is not unique, or a cosine is at epsilon."""
+    before, after = spectrum(w0), spectrum(wt)
+    own = before.u[:, before.s > max(w0.shape) * np.finfo(np.float64).eps * before.s[0]]
+    gaps = -np.diff(np.append(after.s, 0.0))[:k] / after.s[0]
+    own_gaps = -np.diff(before.s[: own.shape[1]]) / before.s[0]
+    cosines = np.abs(own.T @ after.u[:, :k]).max(axis=0) if own.shape[1] else np.full(k, np.nan)
+    if len(cosines) < k or min([*gaps, *own_gaps]) < UNRESOLVED or (np.abs(cosines - epsilon) < 1e-6).any():
+        raise ValueError("directions are not unique")
+    return float(np.sum(cosines < epsilon)) if not np.isnan(cosines).any() else float("nan")
+
+
+def as_rows(matrix: Array, side: str) -> Array:
+    """Along the last dimension, or across it."""
+    rows = matrix.reshape(-1, matrix.shape[-1])
+    return rows if side == "rows" else rows.T
+
+
+def concentration(d: Array, side: str = "rows", share: float = 0.01) -> float:
+    largest = np.abs(d).max()
+    energies = sorted((float(np.sum((row / largest) ** 2)) for row in as_rows(d, side)), reverse=True)
+    return sum(energies[: max(1, round(share * len(energies)))]) / sum(energies)
+
+
+def frozen_rows(d: Array, side: str = "rows") -> float:
+    return float(np.mean([not row.any() for row in as_rows(d, side)]))
+
+
+def sign_flips(w0: Array, wt: Array) -> float:
+    return float(np.mean(np.sign(w0) * np.sign(wt) == -1))
+
+
+def unmovable(w0: Array, lr: float) -> float:
+    """By the definition: half the way to the neighbour on either side is longer than `lr`."""
+    w = np.abs(to_bf16(w0))
+    above = bf16_spacing(w)
+    bits = w.astype(np.float32).view(np.uint32)
+    lower = np.where(bits > 0, bits - np.uint32(1 << 16), bits).view(np.float32).astype(np.float64)
+    below = np.where(w > 0, w - lower, above)
+    return float(np.mean(np.minimum(above, below) / 2 > lr))
+
+
+def representable(wt: Array, narrow: str) -> float:
+    """Of W_t as stored."""
+    with np.errstate(over="ignore"):
+        there = to_bf16(wt) if narrow == "bf16" else wt.astype(np.float16).astype(np.float64)
+    return float(np.mean(there == wt))
+
+
 class Weight(NamedTuple):
     """One weight as every metric sees it: W0, W_t, another checkpoint (or the reference), and the spacing of the
     format of W_t at each entry."""
@@ -288,6 +348,13 @@ FIGURES: dict[str, Figure] = {
     "trajectory_rank": lambda w, _: rank_one_share(w.path),
     "linearity": lambda w, _: r_squared(w.path, (1, 2)),
     "decay_share": lambda w, _: cosine(w.d, w.w0),
+    "effective_rank": lambda w, _: effective_rank(w.d),
+    "intruder_dimensions": lambda w, k: intruders(w.w0, w.wt, k),
+    "row_concentration": lambda w, _: concentration(w.d),
+    "frozen_rows": lambda w, _: frozen_rows(w.d),
+    "sign_flips": lambda w, _: sign_flips(w.w0, w.wt),
+    "frozen_by_precision": lambda w, _: unmovable(w.w0, 1e-6),
+    "representable_share": lambda w, _: math.nan if w.exact else representable(w.wt, "bf16"),
 }
 """Every metric with its default parameters, but for k (or the rank of a mask)."""
 

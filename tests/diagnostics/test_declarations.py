@@ -1,6 +1,7 @@
 """What every declared metric promises, checked on the metric itself."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import geomcheck
 from geomcheck.api import _chosen
+from geomcheck.calibration.derive import _candidates
 from geomcheck.diagnostics import FOLDS, Base, Metric, Parameter, Registry, Unit, Update, load_metrics, resolve_rank
 from geomcheck.diagnostics import registry as registry_module
 from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channel
@@ -26,7 +28,7 @@ each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metr
 
 
 def defaults(metric: Metric, **own: Any) -> dict[str, Any]:
-    return {p.name: own.get(p.name, p.default) for p in metric.measured_parameters}
+    return {p.name: own.get(p.name, p.usual) for p in metric.measured_parameters}
 
 
 def run(dtype: torch.dtype = torch.bfloat16) -> Run:
@@ -40,7 +42,7 @@ def test_the_declaration_is_complete(metric: Metric) -> None:
     assert metric.name.islower()
     assert all((metric.title, metric.definition, metric.source))
     assert metric.fold in FOLDS
-    assert metric.low == 0 or metric.name == "stable_rank" or (metric.low, metric.high) == (-1, 1)
+    assert metric.low == 0 or metric.name in ("stable_rank", "effective_rank") or (metric.low, metric.high) == (-1, 1)
     assert metric.undefined or metric.when_unchanged
     assert len({p.name for p in metric.parameters}) == len(metric.parameters)
     if metric.trivial_at is not None:
@@ -66,9 +68,10 @@ def test_ours_leave_nothing_to_the_defaults(metric: Metric) -> None:
 @each_metric
 def test_the_example_is_a_band_that_a_suite_may_hold(metric: Metric, tmp_path: Path) -> None:
     low, high = metric.example
+    given = "".join(f"{p.name}: {p.usual}, " for p in metric.parameters if p.required)
     suite = tmp_path / "mine.yaml"
     suite.write_text(
-        f"geomcheck: 1\nname: mine\nexpect: [{{id: it, metric: {metric.name}, within: [{low}, {high}]}}]\n"
+        f"geomcheck: 1\nname: mine\nexpect: [{{id: it, metric: {metric.name}, {given}within: [{low}, {high}]}}]\n"
     )
     (expectation,) = geomcheck.load_suite(suite).expectations
     assert expectation.id == "it"
@@ -80,8 +83,8 @@ def test_rounding_inflates_what_says_so(metric: Metric) -> None:
     w0 = torch.tensor(np.random.default_rng(0).standard_normal((128, 96))).to(torch.bfloat16)
     left, values, right = torch.linalg.svd(w0.double(), full_matrices=False)
     direction = (left[:, :12] * values[:12] * 2.0 ** -torch.arange(12)) @ right[:12]
-    if metric.name in ("frozen_share", "rounding_share"):
-        return  # neither is a figure of the update's size or directions
+    if metric.name in ("frozen_share", "rounding_share", "representable_share"):
+        return  # none of them is a figure of the update's size or directions
     figures = []
     for dtype in (torch.float32, torch.bfloat16):
         this, other = (Update(Base(w0), (w0.double() + step * direction).to(dtype)) for step in (0.016, 0.012))
@@ -90,7 +93,7 @@ def test_rounding_inflates_what_says_so(metric: Metric) -> None:
         share = rounding_share(this)
     assert 0.2 < share < 0.3
     exact, rounded = figures
-    changed = abs(rounded - exact) / exact
+    changed = abs(rounded - exact) / (exact or 1.0)
     assert (changed > 0.05) == metric.inflated_by_rounding, f"{metric.name}: {exact:.4g} became {rounded:.4g}"
 
 
@@ -192,6 +195,20 @@ def metric_named(name: str) -> Metric:
         parameters=(Parameter(name="x", kind="number", about="d"),),
         compute=lambda *_: {"value": 1.0},
     )
+
+
+def test_what_is_measured_on_request_is_left_out_where_none_is_asked_for() -> None:
+    """Nothing but a flag keeps them from the defaults: reports, `measure`, calibration and `compare` all go by it."""
+    asked = [metric for metric in METRICS if metric.on_request]
+    assert {"intruder_dimensions", "effective_rank", "row_concentration"} <= {metric.name for metric in asked}
+    by_default = {request.metric for request in _chosen(None, load_metrics(), default_all=True)}
+    assert not by_default & {metric.name for metric in asked}
+    assert not {metric.name for metric in _candidates(None)} & {metric.name for metric in asked}
+    for metric in asked:
+        free = not any(parameter.required for parameter in metric.parameters)
+        assert replace(metric, on_request=False).measured_by_default == free
+        if free:
+            assert [request.metric for request in _chosen([metric.name], load_metrics(), default_all=True)]
 
 
 def test_a_name_is_declared_once() -> None:

@@ -26,10 +26,14 @@ DIAGNOSTICS = {
     "drift": ("spectral_shift", "spectral_share"),
     "localization": ("principal_overlap", "low_magnitude_overlap"),
     "locking": ("alignment", "subspace_energy"),
+    "intruders": ("intruder_dimensions",),
+    "lines": ("row_concentration", "frozen_rows"),
+    "precision": ("unmovable_share", "representable_share"),
     "rank": (
         "update_norm",
         "relative_update_norm",
         "stable_rank",
+        "effective_rank",
         "hill_exponent",
         "top_energy",
         "update_spectrum",
@@ -45,7 +49,7 @@ DIAGNOSTICS = {
         "linearity",
         "decay_share",
     ),
-    "support": ("update_support", "update_sparsity", "mask_jaccard", "frozen_share"),
+    "support": ("update_support", "update_sparsity", "mask_jaccard", "sign_flips", "frozen_share"),
 }
 """The functions behind the metrics, by module."""
 

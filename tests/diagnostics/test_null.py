@@ -17,7 +17,7 @@ WITH_NULL = [metric for metric in load_metrics() if metric.parameter("excess_ove
 
 
 def params(metric: Metric, **own: object) -> dict[str, object]:
-    return {p.name: own.get(p.name, p.default) for p in metric.measured_parameters}
+    return {p.name: own.get(p.name, p.usual) for p in metric.measured_parameters}
 
 
 @given(cases(), SEEDS)

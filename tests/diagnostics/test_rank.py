@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from geomcheck.diagnostics import Base, Update
 from geomcheck.diagnostics.rank import (
+    effective_rank,
     hill_exponent,
     relative_update_norm,
     rounding_share,
@@ -47,6 +48,30 @@ def test_stable_rank_matches_svd_and_lies_between_1_and_the_rank(case: Case) -> 
     actual = stable_rank(case.update)
     assert actual == pytest.approx(oracle.stable_rank(case.delta), rel=1e-9)
     assert 1 <= actual <= np.linalg.matrix_rank(case.delta) * (1 + 1e-9)
+
+
+@given(cases())
+def test_effective_rank_matches_svd_and_lies_between_1_and_the_rank(case: Case) -> None:
+    actual = effective_rank(case.update)
+    assert actual == pytest.approx(oracle.effective_rank(case.delta), rel=1e-7)
+    assert 1 <= actual <= case.size
+
+
+@given(shapes(3), SEEDS, st.floats(-9, 0), st.sampled_from([1e-30, 1.0, 1e30]), st.data())
+def test_effective_rank_of_a_known_spectrum(
+    shape: tuple[int, int], seed: int, last: float, scale: float, data: st.DataObject
+) -> None:
+    rank = data.draw(st.integers(1, min(shape)))
+    values = np.geomspace(1.0, 10.0**last, rank)
+    p = values / values.sum()
+    update = update_of(np.zeros(shape), scale * with_values(shape, values, seed))
+    assert effective_rank(update) == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-7)
+
+
+def test_effective_rank_of_a_random_square_is_what_chance_gives() -> None:
+    assert effective_rank(update_of(np.zeros((200, 200)), np.random.default_rng(0).standard_normal((200, 200)))) == (
+        pytest.approx(0.8 * 200, rel=0.02)
+    )
 
 
 @given(cases(smallest=3), st.data())

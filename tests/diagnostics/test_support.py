@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomcheck.diagnostics import Base, Update
-from geomcheck.diagnostics.support import frozen_share, mask_jaccard, update_sparsity, update_support
+from geomcheck.diagnostics.support import frozen_share, mask_jaccard, sign_flips, update_sparsity, update_support
 from geomcheck.errors import Undefined
 from tests.diagnostics import oracle
 from tests.diagnostics.cases import DTYPES, SEEDS, Case, cases, make, numbers, orthonormal, update_of
@@ -106,3 +106,20 @@ def test_density_is_measured_on_views_without_surprise() -> None:
     case = make((12, 7), torch.bfloat16, seed=4)
     view = Update(Base(case.w0.T), case.wt.T)
     np.testing.assert_array_equal(view.changed, oracle.changed(numbers(case.w0), numbers(case.wt)).T)
+
+
+@given(SEEDS, st.lists(st.integers(1, 8), min_size=1, max_size=3).map(tuple), st.sampled_from(DTYPES))
+def test_signs_flip_from_one_side_of_zero_to_the_other(seed: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Of tensors of any dimension, with zeros of either sign and the smallest numbers of a format among them."""
+    rng = np.random.default_rng(seed)
+    few = np.array([0.0, -0.0, 1.0, -1.0, 1e-44, -1e-44, 1e-7, -1e-7, 3e4])
+    w0, wt = (torch.tensor(rng.choice(few, shape)).to(dtype) for _ in range(2))
+    assert sign_flips(Update(Base(w0), wt)) == pytest.approx(oracle.sign_flips(numbers(w0), numbers(wt)), abs=1e-15)
+    assert sign_flips(Update(Base(w0), w0)) == 0.0
+    assert sign_flips(Update(Base(w0), -w0)) == float((w0 != 0).double().mean())
+
+
+def test_signs_flip_by_chance_as_the_baseline_says() -> None:
+    w0, step = torch.randn(2, 300, 300, generator=torch.Generator().manual_seed(0))
+    for ratio in (0.1, 1.0, 3.0):
+        assert sign_flips(Update(Base(w0), w0 + ratio * step)) == pytest.approx(np.arctan(ratio) / np.pi, abs=0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement import trajectory
 from geomcheck.measurement.trajectory import WeightFiles, measure_weight
 from geomcheck.record import Point, Request
+from geomcheck.record.sketches import Sketches
 from tests.diagnostics import oracle
 from tests.diagnostics.cases import SEEDS, numbers
 from tests.runs import base_weights, moved, write_run
@@ -349,6 +351,61 @@ def test_a_suite_compares_with_a_reference_run(tmp_path: Path) -> None:
     alone = verdict(tmp_path, "metric: update_cosine, to: reference, above: 0.9")
     assert alone.outcome == "error"
     assert "no reference run with weights was given" in alone.message
+
+
+TO_A_RECORD = "metric: update_cosine, to: reference, above: {}"
+
+
+def held_against(tmp_path: Path, bound: float, reference: geomcheck.Record, **of_run: object) -> geomcheck.Verdict:
+    """The verdict on the record of a run, and of a record in place of its reference."""
+    (tmp_path / "mine.yaml").write_text(SUITE.format(TO_A_RECORD.format(bound)))
+    suite = geomcheck.load_suite(tmp_path / "mine.yaml")
+    record = geomcheck.measure(tmp_path / "run", suites=[suite])
+    (found,) = suite.evaluate(replace(record, **of_run), reference)
+    return found
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> dict[str, geomcheck.Record]:
+    """Records of a run, of one that is its negative and of one that is unrelated; and of one from another W0."""
+    base = base_weights()
+    drift, other = moved(base, 1e-2), moved(base, 1e-2, seed=5)
+    updates = {
+        "run": lambda w, n, i: w + i * (drift[n] - w),
+        "negated": lambda w, n, i: w - i * (drift[n] - w),
+        "unrelated": lambda w, n, i: w + i * (other[n] - w),
+    }
+    for name, update in updates.items():
+        write_run(tmp_path / name, base, {10 * i: {n: update(w, n, i) for n, w in base.items()} for i in (1, 2, 3)})
+    elsewhere = base_weights(seed=9)
+    write_run(tmp_path / "elsewhere", elsewhere, {30: moved(elsewhere, 1e-2)})
+    names = (*updates, "elsewhere")
+    return {name: geomcheck.measure(tmp_path / name, metrics=["frozen_share"]) for name in names}
+
+
+def test_a_suite_compares_with_the_record_of_a_run_by_sketches(
+    three: dict[str, geomcheck.Record], tmp_path: Path
+) -> None:
+    found = held_against(tmp_path, 0.9, three["negated"])
+    assert found.outcome == "failed"
+    assert [observed.value for observed in found.observed] == pytest.approx([-1, -1, -1], abs=1e-3)
+    assert found.warnings[0].startswith("update_cosine is told from sketches")
+    same = held_against(tmp_path, 0.9, three["run"])
+    assert same.outcome == "passed"
+    unrelated = held_against(tmp_path, -0.5, three["unrelated"])
+    assert [observed.value for observed in unrelated.observed] == pytest.approx([0, 0, 0], abs=4 * 0.125 / 2**0.5)
+    assert "give or take 0.12 for a weight, and 0.087 for the mean of 2" in unrelated.warnings[0]
+
+
+def test_a_record_that_sketches_cannot_answer_says_why(three: dict[str, geomcheck.Record], tmp_path: Path) -> None:
+    elsewhere = held_against(tmp_path, -0.5, three["elsewhere"])
+    assert elsewhere.outcome == "error"
+    assert "their W0 (in " in elsewhere.message
+    old = replace(three["run"], sketches=Sketches())
+    assert "no reference run with weights was given" in held_against(tmp_path, -0.5, old).message
+    assert "holds no sketches" in held_against(tmp_path, -0.5, three["run"], sketches=Sketches()).message
+    few = replace(three["run"], points=three["run"].points[-1:])
+    assert "the reference has no checkpoint near 33% of training" in held_against(tmp_path, -0.5, few).message
 
 
 @pytest.mark.parametrize(

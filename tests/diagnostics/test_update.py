@@ -45,7 +45,7 @@ def realistic(shape: Shape, kind: str, seed: int = 0) -> Case:
 def figures(metric: Metric, update: Update) -> dict[str, float] | str:
     """What `metric` gives with its defaults, or why it gives nothing."""
     try:
-        return dict(metric.compute(update, {p.name: p.default for p in metric.measured_parameters}, None))
+        return dict(metric.compute(update, {p.name: p.usual for p in metric.measured_parameters}, None))
     except Undefined as reason:
         return str(reason)
 
@@ -108,7 +108,8 @@ def test_degenerate_weights_are_answered_as_the_dense_route_does(name: str, monk
 def test_what_training_does_is_answered_by_the_fast_routes(kind: str) -> None:
     update = realistic((640, 300), kind).update
     for metric in LOCAL:
-        figures(metric, update)
+        if metric.name != "effective_rank":  # it takes the whole spectrum, which no fast route gives
+            figures(metric, update)
     answered = {what.split(",")[0]: certificate for what, certificate in update.routes.items()}
     assert answered.keys() == {"principal angles", "spectral shift", "singular values of D"}
     assert answered["principal angles"].route in (Route.RICCATI, Route.BASIS_EIGEN)
@@ -172,7 +173,7 @@ def test_scale_changes_nothing(shape: Shape, scale: float) -> None:
     case = realistic(shape, "opd")
     plain, other = case.update, Case(case.w0 * power, case.wt * power).update
     for metric in LOCAL:
-        if metric.name != "update_norm":
+        if metric.name not in ("update_norm", "frozen_by_precision"):  # both are in units of the weights
             assert figures(metric, other) == figures(metric, plain), metric.name
 
 

@@ -18,7 +18,7 @@ geomcheck: 1
 name: odd
 weights: {{include: ["*{name}*"]}}
 expect:
-  - {{id: support, metric: update_support, below: 99%}}
+  - {{id: support, metric: {metric}, below: 99%}}
 """
 
 
@@ -34,13 +34,23 @@ def test_they_are_passed_over_and_the_others_are_measured(run: Path) -> None:
     assert record.skipped == {}
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_a_suite_that_asks_for_one_of_them_alone_does_not_pass(run: Path, tmp_path: Path, name: str) -> None:
+def verdicts(run: Path, tmp_path: Path, name: str, metric: str) -> list[str]:
+    """The outcome of a bound on the figure of one weight; the reason alone where the run is refused."""
     file = tmp_path / "odd.yaml"
-    file.write_text(SUITE.format(name=name))
+    file.write_text(SUITE.format(name=name, metric=metric))
     suite = geomcheck.load_suite(file)
     try:
-        outcomes = [verdict.outcome for verdict in suite.evaluate(geomcheck.measure(run, suites=[suite]))]
+        return [verdict.outcome for verdict in suite.evaluate(geomcheck.measure(run, suites=[suite]))]
     except GeomcheckError:
-        return
-    assert outcomes == ["error"]
+        return ["refused"]
+
+
+@pytest.mark.parametrize("name", [name for name, shape in ODD.items() if 0 not in shape])
+def test_figures_of_entries_are_of_any_shape_and_others_of_matrices(run: Path, tmp_path: Path, name: str) -> None:
+    assert verdicts(run, tmp_path, name, "update_support") == ["passed"]
+    assert verdicts(run, tmp_path, name, "top_energy") == ["error"]
+
+
+@pytest.mark.parametrize("name", [name for name, shape in ODD.items() if 0 in shape])
+def test_what_holds_no_number_does_not_pass(run: Path, tmp_path: Path, name: str) -> None:
+    assert verdicts(run, tmp_path, name, "update_support") in (["error"], ["refused"])

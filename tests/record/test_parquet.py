@@ -24,7 +24,18 @@ def test_a_record_survives_the_round_trip(record: Record, tmp_path: Path) -> Non
     write_record(record, tmp_path / "r.parquet")
     again = read_record(tmp_path / "r.parquet")
     assert list(again.rows()) == list(record.rows())
-    for name in ("run", "path", "layout", "points", "origin", "weights", "skipped", "versions", "fingerprints"):
+    for name in (
+        "run",
+        "path",
+        "layout",
+        "points",
+        "origin",
+        "weights",
+        "skipped",
+        "versions",
+        "fingerprints",
+        "contents",
+    ):
         assert getattr(again, name) == getattr(record, name)
 
 
@@ -32,11 +43,74 @@ def test_the_columns_are_those_of_the_contract(record: Record, tmp_path: Path) -
     write_record(record, tmp_path / "r.parquet")
     table = pq.read_table(tmp_path / "r.parquet")
     contract = ["step", "weight", "layer", "module", "numel", "metric", "params", "stat", "value"]
-    assert table.column_names == [*contract, "undefined", "stack"]
+    assert table.column_names == [*contract, "undefined", "stack", "sketch"]
     row = table.filter(pa.compute.equal(table["weight"], Q)).to_pylist()[0]
     assert (row["layer"], row["module"], row["numel"], row["stack"]) == (0, "q_proj", 384, "model.layers")
     metadata = json.loads(table.schema.metadata[b"geomcheck"])
     assert {"format", "run", "base", "fingerprints", "versions"} <= set(metadata)
+
+
+def test_sketches_survive_the_round_trip(record: Record, tmp_path: Path) -> None:
+    write_record(record, tmp_path / "r.parquet")
+    again, names = read_record(tmp_path / "r.parquet").sketches, sorted(record.measured_weights())
+    assert len(again.values) == len(record.points) * len(names) == len(record.sketches.values)
+    for point in record.points:
+        kept = again.at(point.step, names)
+        assert kept.any(axis=1).all()
+        assert (kept == record.sketches.at(point.step, names)).all()
+    assert not again.at(11, names).any()
+    assert not again.at(10, ["nowhere"]).any()
+
+
+SKETCHES = [
+    (lambda cells: [None, *cells[1:]], "do not match their digest"),
+    (lambda cells: [bytes(128), *cells[1:]], "do not match their digest"),
+    (lambda cells: [cells[0][:-2], *cells[1:]], "a cell that has not 128 bytes"),
+    (lambda cells: [b"\x00\x7c" * 64, *cells[1:]], "do not match|neither 0 nor 1"),
+]
+
+
+@pytest.mark.parametrize(("edit", "message"), SKETCHES)
+def test_a_sketch_that_cannot_be_is_refused(record: Record, tmp_path: Path, edit, message: str) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    rewritten(file, lambda m: None, sketch=edit(pq.read_table(file)["sketch"].to_pylist()))
+    with pytest.raises(RecordError, match=message):
+        read_record(file)
+
+
+def test_a_sketch_that_cannot_be_is_refused_whatever_its_digest(record: Record, tmp_path: Path) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    cells = [None if cell is None else b"\x00\x7c" * 64 for cell in pq.read_table(file)["sketch"].to_pylist()]
+    digest = hashlib.blake2b(b"".join(cell for cell in cells if cell), digest_size=16).hexdigest()
+    rewritten(file, lambda m: m["sketches"].update(digest=digest), sketch=cells)
+    with pytest.raises(RecordError, match="neither 0 nor 1"):
+        read_record(file)
+
+
+def test_sketches_in_a_column_of_another_type_are_refused(record: Record, tmp_path: Path) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    table = pq.read_table(file)
+    for kind in (pa.binary(), None):
+        index = table.column_names.index("sketch")
+        other = table.remove_column(index)
+        if kind is not None:
+            other = table.set_column(index, "sketch", table["sketch"].cast(kind))
+        pq.write_table(other, file)
+        with pytest.raises(RecordError, match="damaged record"):
+            read_record(file)
+
+
+def test_sketches_of_another_version_are_left_out(record: Record, tmp_path: Path) -> None:
+    file = tmp_path / "r.parquet"
+    write_record(record, file)
+    for change in (lambda m: m["sketches"].update(version=99), lambda m: m.pop("sketches")):
+        rewritten(file, change)
+        again = read_record(file)
+        assert list(again.rows()) == list(record.rows())
+        assert not len(again.sketches.values)
 
 
 def test_writing_replaces_the_file_at_once(record: Record, tmp_path: Path) -> None:
@@ -90,11 +164,16 @@ METADATA = [
     (lambda m: m["points"][0].update(progress=float("nan")), "a checkpoint that cannot be"),
     (lambda m: m.update(run=["x"]), "where a text is expected"),
     (lambda m: m.update(skipped=None), "damaged record"),
-    (lambda m: m.update(weights={}), "that the record does not have"),
+    (lambda m: m.update(weights={}, contents={}), "that the record does not have"),
     (lambda m: m.update(metrics={}), "that the record does not have"),
     (lambda m: m.update(routes={"D_t": {"svd": {"count": "9", "worst": None}}}), "no counts with certificates"),
     (lambda m: m.update(routes=[1]), "damaged record"),
     (lambda m: m.update(device=7), "where a text is expected"),
+    (lambda m: m["contents"].update({"checkpoint-7": m["contents"]["W0"]}), "not those of its weights and checkpoints"),
+    (lambda m: m["contents"]["W0"].pop(), "not those of its weights and checkpoints"),
+    (lambda m: m["contents"].update(W0=["0"] * 5), "its contents are no numbers"),
+    (lambda m: m["contents"].update(W0=[10**9] * 5), "its contents are no numbers"),
+    (lambda m: m.update(contents=[]), "damaged record"),
     (lambda m: m["points"][0].update(progress=1.0), "progress falls"),
     (lambda m: m["weights"][Q].update(shape=[-24, 16]), "a shape that cannot be"),
     (lambda m: m["weights"][Q].update(shape=["24", 16]), "a shape that cannot be"),

@@ -5,11 +5,11 @@ import pytest
 GRAMMAR = [
     ("metric: stable_rnk\nabove: 3", "5:13: unknown metric `stable_rnk`; did you mean `stable_rank`? (all: geomcheck"),
     ("metric: nope\nabove: 3", "5:13: unknown metric `nope`; metrics: update_sparsity, "),
-    ("above: 3", "4:5: expectation `it` needs `metric` (or `regime`); metrics: "),
+    ("above: 3", "4:5: expectation `it` needs `metric` (or `regime` or `trains`); metrics: "),
     (
         "metric: stable_rank\nabov: 3\nbelow: 9",
-        "6:5: unknown key `abov` in expectation `it`; allowed: id, at, weights, level, why, metric, per, fold, "
-        "allow, within, bands, above, below, near, trend, like, unlike, tolerance; did you mean `above`?",
+        "6:5: unknown key `abov` in expectation `it`; allowed: id, at, weights, level, only_with, why, metric, per, "
+        "fold, allow, within, bands, above, below, near, trend, like, unlike, tolerance; did you mean `above`?",
     ),
     ("metric: stable_rank\nk: 3\nabove: 3", "6:5: unknown key `k` in expectation `it`"),
     ("metric: stable_rank\nabove: true", "6:12: `above`: found `true`; expected a plain number such as `25`"),
@@ -41,7 +41,7 @@ GRAMMAR = [
     ("regime: ppo", "5:13: `regime`: found `ppo`; allowed: sft, opd, rlvr"),
     (
         "regime: opd\nper: layer",
-        "6:5: unknown key `per` in expectation `it`; allowed: id, at, weights, level, why, regime",
+        "6:5: unknown key `per` in expectation `it`; allowed: id, at, weights, level, only_with, why, regime",
     ),
 ]
 
@@ -175,7 +175,7 @@ def test_all_problems_come_at_once_in_file_order(refusals):
         "14:5",
     ]
     assert found[0].endswith("`geomcheck`: unknown format version `2`; this geomcheck reads `geomcheck: 1`")
-    assert found[2].endswith("defaults, extends, expect; did you mean `extends`?")
+    assert found[2].endswith("defaults, extends, expect, normal; did you mean `extends`?")
     assert found[6].endswith("an expectation is a mapping with `id` and `metric`; found `5`")
     assert found[7].endswith("`id: a` is given twice: here and in line 6; ids are unique")
     assert found[9].endswith("this expectation needs `id`: name of the expectation, unique in the suite")

@@ -9,6 +9,8 @@ from .conftest import ATTENTION, SHAPES
 
 WEIGHTS = {name: describe(name, shape) for name, shape in SHAPES.items()}
 MLP = tuple(name for name in SHAPES if "mlp" in name)
+NORMS = tuple(name for name in SHAPES if "norm" in name)
+EMBEDDINGS = tuple(name for name in SHAPES if "embed" in name)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,14 @@ MLP = tuple(name for name in SHAPES if "mlp" in name)
         ({"include": ["*q_proj*"]}, tuple(name for name in ATTENTION if "q_proj" in name)),
         ({"include": ["*self_attn*"], "exclude": ["*.0.*"]}, tuple(name for name in ATTENTION if ".1." in name)),
         ({"exclude": ["*mlp*"]}, ATTENTION),
+        ("norms", NORMS),
+        ("vectors", NORMS),
+        ("embeddings", EMBEDDINGS),
+        ("everything", tuple(SHAPES)),
+        ({"role": "everything", "exclude": ["*mlp*"]}, (*EMBEDDINGS, *ATTENTION, *NORMS)),
+        ({"include": ["*norm*"]}, NORMS),
+        ({"include": ["model.layers.*"]}, ATTENTION + MLP),
+        ({"include": ["model.layers.*", "*norm*"]}, ATTENTION + MLP + NORMS),
     ],
 )
 def test_selections(raw, names):
@@ -87,7 +97,8 @@ def test_a_selection_is_stated_as_it_was_read(raw):
         ({"include": ["*o_proj*"]}, "`*o_proj*` matches no weight of the run; it has "),
         ({"include": ["*Q_PROJ*"]}, "`*Q_PROJ*` matches no weight of the run"),
         ({"include": ["*q_proj*"], "exclude": ["*bias*"]}, "`*bias*` matches no weight of the run"),
-        ({"include": ["*norm*"]}, "`*norm*` matches only weights that are not matrices"),
+        ({"exclude": ["*norm*"]}, "`*norm*` matches only tensors that are not selected anyway"),
+        ("biases", "no weight matches `weights: biases`; it has "),
         ({"include": ["*q_proj*"], "exclude": ["*q_proj*"]}, "no weight matches `weights: include *q_proj*; exclude"),
     ],
 )
@@ -104,7 +115,7 @@ def test_what_selects_nothing(raw, message):
         ({}, "found a mapping for weights"),
         ({"inclde": ["x"]}, "unknown key `inclde`.*did you mean `include`"),
         ({"include": "x"}, "`include` is a list of globs; found `x`"),
-        ({"role": "atention"}, "found `atention` for `role`; allowed: attention, mlp, linear, all; did you mean"),
+        ({"role": "atention"}, "found `atention` for `role`; allowed: attention, .*, everything; did you mean"),
         ({"role": ["mlp"]}, "found a list for `role`"),
         ({"stack": ""}, "`stack` is a name, such as `decoder`"),
         ({"stack": 3}, "`stack` is a name, such as `decoder`; found `3`"),
@@ -117,6 +128,47 @@ def test_what_selects_nothing(raw, message):
 def test_refusals(raw, message):
     with pytest.raises(Refusal, match=message):
         parse_selection(raw)
+
+
+ODD = {
+    name: describe(name, shape, (dtype,), lent="lent" in name)
+    for name, shape, dtype in (
+        ("transformer.h.0.attn.bias", (1, 1, 8, 8), "fp32"),
+        ("transformer.h.0.attn.c_attn.bias", (24,), "bf16"),
+        ("model.rotary_emb.inv_freq", (8,), "fp32"),
+        ("model.embeddings.position_ids", (1, 8), "I64"),
+        ("model.layers.0.mlp.experts.gate_up_proj", (4, 8, 8), "bf16"),
+        ("model.layers.0.mlp.gate.weight", (4, 8), "bf16"),
+        ("model.layers.0.mixer.A_log", (8,), "fp32"),
+        ("model.scale", (), "fp32"),
+        ("model.empty", (0,), "fp32"),
+        ("lm_head.weight", (16, 8), "bf16"),
+        ("model.lent.weight", (8, 8), "bf16"),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("role", "places"),
+    [
+        ("everything", [1, 4, 5, 6, 7, 9, 10]),
+        ("vectors", [1, 4, 6, 7]),
+        ("biases", [1]),
+        ("routers", [5]),
+        ("heads", [9]),
+        ("trained", [5, 9]),
+        ("all", [5, 9, 10]),
+    ],
+)
+def test_buffers_and_counters_are_no_weights(role, places):
+    names = list(ODD)
+    assert {w.name for w in parse_selection(role).select(ODD)} == {names[place] for place in places}
+
+
+@pytest.mark.parametrize("raw", ["everything", "norms", {"include": ["*norm*"]}])
+def test_figures_of_matrices_are_not_of_vectors(raw):
+    with pytest.raises(Unanswerable, match="stable_rank is of matrices, and model.*norm.* is none; exclude such"):
+        parse_selection(raw).matrices(WEIGHTS, "stable_rank")
 
 
 @pytest.mark.parametrize(("count", "rest"), [(3, ""), (4, " and 1 more")])

@@ -53,6 +53,7 @@ class LoraSettings:
         transposed: whether modules are said to store (in, out), as GPT-2's do.
         parameters: targets that are parameters rather than modules (fused experts).
         tokens: trained rows of embeddings, by the end of the module's name.
+        targets: how the paths of modules end that have factors, where that is all that says which.
     """
 
     where: Path
@@ -65,6 +66,12 @@ class LoraSettings:
     transposed: bool = False
     parameters: tuple[str, ...] = ()
     tokens: Mapping[str, tuple[int, ...]] | None = None
+    targets: frozenset[str] = frozenset()
+
+    def is_target(self, module: str) -> bool:
+        """Whether the settings say by a list that a module of this path has factors."""
+        parts = module.split(".")
+        return any(".".join(parts[start:]) in self.targets for start in range(len(parts)))
 
     def ranks_of(self, target: str) -> set[int]:
         """What r may be of a module, or of a parameter that is targeted itself: the shape of A tells which it is."""
@@ -130,6 +137,7 @@ def lora_settings(config: Mapping[str, Any], where: Path) -> LoraSettings:
         transposed=bool(config.get("fan_in_fan_out")),
         parameters=tuple(sorted(set(parameters))),
         tokens=_tokens(config.get("trainable_token_indices"), where),
+        targets=_targets(config),
     )
 
 
@@ -141,6 +149,15 @@ def named_base(directory: Path, root: Path) -> str | None:
     if not isinstance(name, str | None):
         raise RunError(f"{where}: base_model_name_or_path is {str(name)[:40]!a}, where a path or a Hub id is expected")
     return name or None
+
+
+def _targets(config: Mapping[str, Any]) -> frozenset[str]:
+    """The listed ends of targeted modules; none where a pattern, or a choice of layers, says it."""
+    listed = config.get("target_modules")
+    narrowed = any(config.get(key) for key in ("layers_to_transform", "exclude_modules"))
+    if narrowed or not isinstance(listed, list) or not all(isinstance(name, str) and name for name in listed):
+        return frozenset()
+    return frozenset(listed)
 
 
 def _refuse_variants(config: Mapping[str, Any], where: Path) -> None:

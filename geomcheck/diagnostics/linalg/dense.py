@@ -95,9 +95,10 @@ class Factorization:
 
     def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
         """The k largest singular values, descending, shape (k,), each to `within` relative, or to 1e-15 sigma_1."""
-        values = self._eigen(k)[0][:k]
-        if within >= GRAM_VALUE_ERROR and values[-1] >= GRAM_VALUE_RATIO * values[0]:
-            return values
+        if within >= GRAM_VALUE_ERROR:
+            values = self._eigen(k)[0][:k]
+            if values[-1] >= GRAM_VALUE_RATIO * values[0]:
+                return values
         return self.exact_values[:k]
 
     def right(self, k: int) -> Tensor:
@@ -111,6 +112,32 @@ class Factorization:
     def left(self, k: int) -> Tensor:
         """Orthonormal basis of the top-k left singular subspace, shape (out, k). Raises as `right`."""
         return self._top(k)[0]
+
+    def left_vectors(self, k: int | None = None) -> tuple[Tensor, Tensor]:
+        """The k largest singular values, descending, shape (k,), and each one's left singular vector, shape (out, k).
+
+        Without a k, all that are not zero, and vectors of tied ones may be any of their common subspace; see `groups`.
+
+        Raises:
+            Undefined: the rank is below k, or one of the first k values is tied.
+        """
+        left, values, _ = self._svd
+        rank = int((values > self._rounding).sum())
+        if k is None:
+            return values[:rank], left[:, :rank]
+        if k > rank:
+            raise rank_below(k)
+        shared = torch.bincount(self.groups(values))[:k]
+        if len(shared) < k or (shared > 1).any():
+            tied = 1 + int((shared > 1).int().argmax())
+            raise Undefined(f"singular values {tied} and {tied + 1} are tied, so their directions are not unique")
+        return values[:k], left[:, :k]
+
+    @staticmethod
+    def groups(values: Tensor) -> Tensor:
+        """Which of some singular values, descending, are tied: ascending integers from 0, shape (any,)."""
+        apart = (values[:-1] - values[1:]) * TIED_ANGLE_ERROR > EPS * values[:1]
+        return torch.cat([apart.new_zeros(1), apart]).cumsum(0)
 
     def has_rank_at_most(self, k: int) -> bool:
         """Whether nothing but rounding is left beyond the k largest singular values."""

@@ -9,6 +9,7 @@ from itertools import chain
 
 from geomcheck.checkpoints import Account, Run, Weight
 from geomcheck.checkpoints.run import share_done
+from geomcheck.checkpoints.weights import is_weight
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.record import Point, Record, Row, columns_of
 from geomcheck.record.points import partners
@@ -68,7 +69,7 @@ def _incomparable(known: dict[str, Weight], fresh: dict[str, Weight]) -> dict[st
     for name in known.keys() & fresh.keys():
         if known[name] != fresh[name]:
             odd[name] = "its shape or storage format is another in checkpoints that were removed"
-    return {name: reason for name, reason in odd.items() if {**known, **fresh}[name].is_matrix}
+    return {name: reason for name, reason in odd.items() if is_weight({**known, **fresh}[name])}
 
 
 def _lasting(source: Record, points: Sequence[Point], record: Record) -> Iterator[Row]:

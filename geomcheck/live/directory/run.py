@@ -138,7 +138,7 @@ def _asked(expectation: Expectation, record: Record) -> Plan:
     wanted: dict[str, set[Request]] = {}
     for question in expectation.questions():
         try:
-            for weight in question.weights.select(record.weights):
+            for weight in question.chosen(record):
                 if weight.name not in record.skipped:
                     wanted.setdefault(weight.name, set())
             for weight in replace(question, at=ALL, series=False).settle(record).weights:

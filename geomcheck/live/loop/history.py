@@ -214,6 +214,7 @@ def _facts(name: str, weight: ObservedWeight) -> dict[str, Any]:
             str(index): {quantity: [route.how, route.certificate] for quantity, route in routes.items()}
             for index, routes in measured.routes.items()
         },
+        "sketches": {str(index): kept.hex() for index, kept in measured.sketches.items()},
         "reasons": [[k, side, str(why)] for (k, side), why in weight.channels.items() if isinstance(why, Undefined)],
     }
 
@@ -246,6 +247,7 @@ def _weight(entry: Mapping[str, Any], channels: Mapping[tuple[int, str], Channel
             int(index): {quantity: RouteTaken(*route) for quantity, route in routes.items()}
             for index, routes in entry["routes"].items()
         },
+        sketches={int(index): bytes.fromhex(kept) for index, kept in entry.get("sketches", {}).items()},
     )
     undefined = {(k, side): Undefined(reason) for k, side, reason in entry["reasons"]}
     return ObservedWeight(measured, {**channels, **undefined}, entry["unchanged"])

@@ -19,6 +19,7 @@ from geomcheck.suite import Expectation, Suite, Unanswerable, load_suite
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.quantities import Refusal
 from geomcheck.suite.language.selection import DEFAULT, Selection, parse_selection
+from geomcheck.suite.sampling import Question, has_figure
 
 DEFAULT_METRICS = ("update_sparsity", "relative_update_norm", "stable_rank", "subspace_alignment")
 """What is measured where neither metrics nor a suite say so: none of these factorizes W0."""
@@ -66,12 +67,12 @@ def plan(record: Record, wanted: Wanted) -> WeightPlan:
     metrics = load_metrics()
     found: dict[str, set[Request]] = {}
     for weight in _selected(record, wanted.weights, "weights") if wanted.requests else ():
-        fit = {r for r in wanted.requests if not metrics[r.metric].spanned(r.parameters(), weight.shape)}
+        fit = {r for r in wanted.requests if has_figure(metrics[r.metric], r.parameters(), weight)}
         if fit and weight.name not in record.skipped:
             found.setdefault(weight.name, set()).update(fit)
     for expectation in wanted.suite.expectations if wanted.suite else ():
         for question in expectation.questions():
-            for weight in _selected(record, question.weights, _named(expectation)):
+            for weight in _asked(record, question, _named(expectation)):
                 _require_measurable(record, question.metric, question.request, weight, expectation)
                 found.setdefault(weight.name, set()).add(question.request)
     if not found:
@@ -124,6 +125,13 @@ def _selection(weights: WeightsOption) -> Selection:
 def _selected(record: Record, weights: Selection, where: str) -> list[Weight]:
     try:
         return weights.select(record.weights)
+    except Unanswerable as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _asked(record: Record, question: Question, where: str) -> list[Weight]:
+    try:
+        return question.chosen(record)
     except Unanswerable as error:
         raise UsageError(f"{where}: {error}") from error
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from geomcheck.diagnostics import Registry
+from geomcheck.diagnostics.sketch import BYTES, unpacked
 from geomcheck.errors import RecordError, RunError, Undefined
 from geomcheck.measurement.cache.cache import Cache
 from geomcheck.measurement.cache.identity import code, identity
@@ -180,6 +181,10 @@ class Recall:
             measured = recalled[task.name] = Measured(digests=self.contents(task.name))
             for index, scopes in enumerate(keys[task.name]):
                 entries = {scope: decoded_entry(found.get(key)) for scope, key in scopes.items()}
+                if "sketch" in entries.get("local", {}):
+                    measured.sketches[index] = bytes.fromhex(entries["local"]["sketch"])
+                else:  # what is first measured of a checkpoint brings it
+                    entries["local"] = {}
                 for request in task.requests[index]:
                     answers = entries.get(self._scope(request), {}).get("answers", {})
                     answer = answers.get(self._label(request))
@@ -225,6 +230,8 @@ class Recall:
             local = entry(keys[index]["local"])
             taken = {name: [route.how, route.certificate] for name, route in routes.items()}
             local["routes"] = local.get("routes", {}) | taken
+        for index, sketch in measured.sketches.items():
+            entry(keys[index]["local"])["sketch"] = sketch.hex()
         self._store.put({key: json.dumps(held).encode() for key, held in entries.items()})
         if time.monotonic() - self._remembered >= REMEMBER_SECONDS:
             self._remember()
@@ -309,10 +316,11 @@ def decoded_digests(value: bytes | None) -> dict[str, str]:
 
 
 def decoded_entry(value: bytes | None) -> dict[str, Any]:
-    """``{"answers": {label: figures or reason}, "routes": {quantity: [how, certificate]}}``, each of them optional."""
+    """``{"answers": {label: figures or reason}, "routes": {quantity: [how, certificate]}, "sketch": digits}``; each is
+    optional."""
     found = _decoded(value)
     answers, routes = found.get("answers", {}), found.get("routes", {})
-    proper = isinstance(answers, dict) and isinstance(routes, dict)
+    proper = isinstance(answers, dict) and isinstance(routes, dict) and _is_sketch(found.get("sketch"))
     if not proper or not all(map(_is_answer, answers.values())) or not all(map(_is_route, routes.items())):
         return {}
     return found
@@ -339,6 +347,16 @@ def _is_route(entry: tuple[str, object]) -> bool:
         return False
     certificate = route[1]
     return certificate is None or (type(certificate) is float and 0 <= certificate < math.inf)
+
+
+def _is_sketch(text: object) -> bool:
+    """Whether it is one in hexadecimal, or none."""
+    if text is None:
+        return True
+    try:
+        return isinstance(text, str) and len(text) == 2 * BYTES and len(unpacked(bytes.fromhex(text))) == 1
+    except ValueError:
+        return False
 
 
 def _is_short(text: object) -> bool:

@@ -14,6 +14,7 @@ from geomcheck.suite.conditions.like import Like, Unlike
 from geomcheck.suite.conditions.regime import Regime
 from geomcheck.suite.conditions.subject import SubjectCondition
 from geomcheck.suite.conditions.sufficiency import Sufficiency
+from geomcheck.suite.conditions.trains import Trains
 from geomcheck.suite.conditions.trend import Trend
 from geomcheck.suite.conditions.within import AboveBelow, Near, Within
 
@@ -66,7 +67,7 @@ def load_conditions() -> Conditions:
     Raises UsageError where an entry point of group ``geomcheck.conditions`` is no condition, or takes a key in use.
     """
     figures: list[type[FigureCondition]] = [Within, Bands, AboveBelow, Near, Trend, Like, Unlike]
-    subjects: list[type[SubjectCondition]] = [Regime, Sufficiency]
+    subjects: list[type[SubjectCondition]] = [Regime, Sufficiency, Trains]
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         kind = entry.load()
         where = f"entry point {entry.name!r} ({entry.value})"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
+from geomcheck._text import and_more
 from geomcheck.checkpoints.roles import LINEAR, Role
-from geomcheck.checkpoints.weights import Layers, Weight
+from geomcheck.checkpoints.weights import Layers, Weight, is_weight
 from geomcheck.suite.language.quantities import Refusal, Refusals, did_you_mean, spelled
 from geomcheck.suite.verdict import Unanswerable
 
@@ -18,6 +19,14 @@ ROLES = {
     "mlp": "The projections of the MLPs: gate, up and down of every layer, experts and their routers included.",
     "linear": "Every linear map inside the network: attention, MLPs, mixers, projectors; no embeddings, heads, norms.",
     "all": "Every matrix.",
+    "norms": "The weights of normalization layers.",
+    "biases": "The biases, of whatever layer.",
+    "embeddings": "Tables that are looked up: of tokens, positions, kinds of tokens.",
+    "heads": "The output embeddings, and classifiers in their place.",
+    "routers": "What sends tokens to experts.",
+    "vectors": "Every tensor that is no matrix, such as norms, biases and scales.",
+    "trained": "Every matrix that the run trains: all but those that an adapter leaves to W0.",
+    "everything": "Every tensor of numbers, of any role and shape, but for buffers.",
 }
 """The words for weights, with their meanings."""
 
@@ -32,23 +41,43 @@ _SAME = {
 _REGEX = re.compile(r"^\.\*|^\^|\$$|\.\+|\\[.dwsbSWD]|(?<=[\w)*])\|(?=[\w(*])")
 """What regular expressions have, and names of runs and weights do not."""
 
-_OF_ROLE: dict[str, frozenset[Role]] = {
+_ANY: frozenset[Role] = frozenset(get_args(Role))
+
+_MATRICES: dict[str, frozenset[Role]] = {
     "attention": frozenset({"attention"}),
     "mlp": frozenset({"mlp", "router"}),
     "linear": LINEAR,
-    "all": frozenset(get_args(Role)),
+    "all": _ANY,
+    "trained": _ANY,
 }
+"""The roles of which matrices alone are meant."""
+
+_TENSORS: dict[str, frozenset[Role]] = {
+    "norms": frozenset({"norm"}),
+    "biases": frozenset({"bias"}),
+    "embeddings": frozenset({"embedding", "table"}),
+    "heads": frozenset({"head"}),
+    "routers": frozenset({"router"}),
+    "vectors": _ANY - {"buffer"},
+    "everything": _ANY - {"buffer"},
+}
+"""The roles of which tensors of any shape are meant."""
+
+NO_MATRICES = ("norms", "biases", "vectors", "everything")
+"""Words for weights that are not, or not all, matrices: there is nothing of them to factorize."""
 
 _KEYS = ("role", "stack", "include", "exclude")
-_ALLOWED = "`attention`, `mlp`, `linear`, `all` or `{role: ..., stack: ..., include: [globs], exclude: [globs]}`"
+_MAPPING = "`{role: ..., stack: ..., include: [globs], exclude: [globs]}`"
+_ALLOWED = f"{', '.join(f'`{role}`' for role in ROLES)} or {_MAPPING}"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Matrices of one `role`, or, where `include` is given, those whose names match; in the layers of one `stack`.
+    """Weights of one `role`, or, where `include` is given, those whose names match; in the layers of one `stack`.
 
-    Globs match whole names, case-sensitively; `exclude` takes from what the others select. A stack is named as reports
-    name it (``decoder``), or by a part of its path: ``vision_tower`` is every stack under ``model.vision_tower``.
+    A glob means the matrices that it matches, and where it matches none, the other tensors. Globs match whole names,
+    case-sensitively; `exclude` takes from what the others select. A stack is named as reports name it (``decoder``), or
+    by a part of its path: ``vision_tower`` is every stack under ``model.vision_tower``.
     """
 
     role: str = "linear"
@@ -81,27 +110,50 @@ class Selection:
         return {key: value for key, value in stated.items() if value}
 
     def select(self, weights: Mapping[str, Weight]) -> list[Weight]:
-        """The selected matrices, by name.
+        """The selected weights, by name.
 
         Raises Unanswerable where there are none, there is no such stack, or a glob matches no weight.
         """
-        matrices = [weight for _, weight in sorted(weights.items()) if weight.is_matrix]
-        for glob in (*self.include, *self.exclude):
-            _require_match(glob, matrices, weights)
-        stacks = _stacks_called(self.stack, Layers(matrices).stacks) if self.stack else None
-        chosen = [w for w in matrices if self._selects(w) and (stacks is None or w.stack in stacks)]
+        tensors = [weight for _, weight in sorted(weights.items()) if is_weight(weight)]
+        matrices = [weight for weight in tensors if weight.is_matrix]
+        left = tensors if self.role in _TENSORS and not self.include else matrices
+        for glob in self.include:
+            _require_match(glob, tensors, weights)
+        for glob in self.exclude:
+            _require_match(glob, tensors if self.include else left, weights)
+        chosen = self._included(tensors) if self.include else [w for w in left if self._is_of_role(w)]
+        if self.stack:
+            stacks = _stacks_called(self.stack, Layers(matrices).stacks)
+            chosen = [weight for weight in chosen if weight.stack in stacks]
+        chosen = [weight for weight in chosen if not any(fnmatchcase(weight.name, glob) for glob in self.exclude)]
         if not chosen:
+            raise Unanswerable(f"no weight matches `weights: {self.text}`{_examples(weight.name for weight in left)}")
+        return chosen
+
+    def matrices(self, weights: Mapping[str, Weight], metric: str) -> list[Weight]:
+        """The selected weights, for figures of `metric`, which only matrices have. Raises Unanswerable."""
+        chosen = self.select(weights)
+        others = [weight for weight in chosen if not weight.is_matrix]
+        if others:
+            shape = "x".join(map(str, others[0].shape)) or "one number"
             raise Unanswerable(
-                f"no weight matches `weights: {self.text}`{_examples(weight.name for weight in matrices)}"
+                f"{metric} is of matrices, and {others[0].name} ({shape}){and_more(len(others))} is none; "
+                "exclude such weights, or take a metric of entries, such as relative_update_norm"
             )
         return chosen
 
-    def _selects(self, weight: Weight) -> bool:
-        if any(fnmatchcase(weight.name, glob) for glob in self.exclude):
+    def _included(self, tensors: Sequence[Weight]) -> list[Weight]:
+        names: set[str] = set()
+        for glob in self.include:
+            matched = [weight for weight in tensors if fnmatchcase(weight.name, glob)]
+            matrices = [weight for weight in matched if weight.is_matrix]
+            names |= {weight.name for weight in matrices or matched}
+        return [weight for weight in tensors if weight.name in names]
+
+    def _is_of_role(self, weight: Weight) -> bool:
+        if (self.role == "vectors" and weight.is_matrix) or (self.role == "trained" and weight.lent):
             return False
-        if self.include:
-            return any(fnmatchcase(weight.name, glob) for glob in self.include)
-        return weight.role in _OF_ROLE[self.role]
+        return weight.role in {**_MATRICES, **_TENSORS}[self.role]
 
 
 DEFAULT = Selection()
@@ -206,15 +258,15 @@ def starred(glob: str) -> str:
     return glob if set(glob) & set("*?[") else f"*{glob}*"
 
 
-def _require_match(glob: str, matrices: list[Weight], weights: Mapping[str, Weight]) -> None:
-    if any(fnmatchcase(weight.name, glob) for weight in matrices):
+def _require_match(glob: str, candidates: Sequence[Weight], weights: Mapping[str, Weight]) -> None:
+    if any(fnmatchcase(weight.name, glob) for weight in candidates):
         return
     if any(fnmatchcase(name, glob) for name in weights):
-        raise Unanswerable(f"`{glob}` matches only weights that are not matrices; diagnostics are of matrices")
+        raise Unanswerable(f"`{glob}` matches only tensors that are not selected anyway")
     part = starred(glob)
-    inside = part != glob and any(fnmatchcase(weight.name, part) for weight in matrices)
+    inside = part != glob and any(fnmatchcase(weight.name, part) for weight in candidates)
     close = f"; globs match whole names: did you mean `{part}`?" if inside else did_you_mean(glob, tuple(weights))
-    raise Unanswerable(f"`{glob}` matches no weight of the run{_examples(weight.name for weight in matrices)}{close}")
+    raise Unanswerable(f"`{glob}` matches no weight of the run{_examples(weight.name for weight in candidates)}{close}")
 
 
 def _examples(names: Iterable[str]) -> str:

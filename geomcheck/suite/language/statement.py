@@ -23,6 +23,11 @@ LEVELS = {
     "info": "A violation is shown as INFO, and fails nothing.",
 }
 
+ONLY_WITH = {
+    "checkpoints": "Runs of two checkpoints or more.",
+    "reference": "Sessions that are given a reference run with its weights (--geom-reference).",
+}
+
 AT_WORDS = ("when", "step", "steps", "checkpoint", "checkpoints", "where", "progress", "epoch", "from", "to")
 WEIGHTS_WORDS = (
     "layers",
@@ -106,6 +111,9 @@ class Statement(BaseModel):
     level: Annotated[
         str, *fields.one_of(LEVELS), fields.called("severity", "warn", "error", "priority", "fail_on", "kind")
     ] = Field("error", description="What a violation is: a failure, a warning, or information.")
+    only_with: Annotated[str, *fields.one_of(ONLY_WITH), fields.called("requires", "needs", "if", "given")] = Field(
+        "", description="What it needs to be judged; without that it is information, and says what is missing."
+    )
     why: Annotated[Text, fields.called(*WHY_WORDS)] = Field(
         "",
         description="The reason, shown on failure.",

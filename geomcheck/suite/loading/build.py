@@ -16,7 +16,7 @@ from geomcheck.suite.language.document import Node
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.places import FIRST, PREVIOUS, parse_place
 from geomcheck.suite.language.quantities import Refusal, Scale, Tolerance, spelled
-from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.language.selection import NO_MATRICES, Selection
 from geomcheck.suite.language.statement import Statement, keys_of, meant_key, validate, validate_rest
 from geomcheck.suite.loading.grammar import MetricStatement, statement_model, unsettled_model
 
@@ -115,6 +115,7 @@ def _about_figure(metric: Metric, node: Node, selection: Selection, what: str) -
     if problems:
         return None, [*problems, *_further(metric, *validate_rest(model, node))]
     condition, problems = _condition(metric, statement, node)
+    problems += _without_matrices(metric, statement.weights or selection, node)
     if condition is None or problems:
         return None, problems
     fold = cast(Fold, statement.fold or metric.fold)
@@ -122,6 +123,18 @@ def _about_figure(metric: Metric, node: Node, selection: Selection, what: str) -
     return _expectation(
         statement, node, selection, metric.name, condition, params=params, per=statement.per, fold=fold, allow=allow
     ), []
+
+
+def _without_matrices(metric: Metric, weights: Selection, node: Node) -> list[Problem]:
+    """A problem where a figure of matrices is asked of weights that are not, or not all, matrices."""
+    if metric.of_entries or weights.include or weights.role not in NO_MATRICES:
+        return []
+    position = node.value["weights"].position if "weights" in node.value else node.position
+    what, instead = ("no matrices", "take")
+    if weights.role == "everything":
+        what, instead = ("not only matrices", "write `all` for every matrix, or take")
+    message = f"`{metric.name}` is of matrices, and `{weights.role}` are {what}; {instead} a metric of entries, such as"
+    return [Problem(position, f"{message} `relative_update_norm`")]
 
 
 def _further(metric: Metric, statement: MetricStatement | None, rest: Node) -> list[Problem]:
@@ -173,6 +186,7 @@ def _expectation(
         weights=statement.weights or selection,
         level=statement.level,
         why=statement.why,
+        only_with=statement.only_with,
         position=node.position,
         **further,
     )

@@ -12,7 +12,6 @@ from geomcheck.suite.language.fields import PERCENT_SCHEMA, called, place_schema
 from geomcheck.suite.language.places import parse_place
 from geomcheck.suite.language.quantities import Refusal, percent, quantity, share_text, spelled, unquoted
 
-_EXAMPLES: Mapping[str, list[Any]] = {"eta": [1e-3], "alpha": ["30%", 0.5]}
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "k": ("rank", "top_k", "topk", "top", "dim", "dimension", "dimensions", "r", "n"),
     "rank": ("k", "r", "top_k"),
@@ -32,7 +31,10 @@ _CHOICES: Mapping[str, str] = {
     "left": "Left singular vectors U, of the output space.",
     "right": "Right singular vectors V, of the input space.",
     "both": "The angles of left and right subspaces pooled.",
-    "bf16": "After a cast of both sides to bfloat16.",
+    "rows": "Rows, one per output.",
+    "columns": "Columns, one per input.",
+    "bf16": "In bfloat16, of 8 bits of exponent and 7 of mantissa.",
+    "fp16": "In float16, of 5 bits of exponent and 10 of mantissa.",
     "none": "As it is.",
     "shuffled": "Less the mean figure of seeded structureless updates of the same size.",
 }
@@ -48,7 +50,8 @@ def _parameter(parameter: Parameter, required: bool) -> tuple[Any, Any]:
     reader, schema = _reader(parameter)
     default = ... if required else (None if parameter.required else reader(parameter.default))
     about = parameter.about if parameter.required else f"{parameter.about} Default: {_shown(parameter.default)}."
-    field = Field(default, alias=parameter.name, description=about, examples=_EXAMPLES.get(parameter.name))
+    examples = None if parameter.example is None else [parameter.example]
+    field = Field(default, alias=parameter.name, description=about, examples=examples)
     return Annotated[
         Any, *read_by(reader, schema), called(*_SYNONYMS.get(parameter.name, ()), *parameter.synonyms)
     ], field

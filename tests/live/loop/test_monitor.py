@@ -63,6 +63,9 @@ def follow(monitor: Monitor, run: Path, steps: tuple[int, ...] = STEPS) -> Recor
 def assert_same(one: Record, other: Record) -> None:
     require_same_figures(one, other)
     assert (one.weights, one.skipped, one.versions) == (other.weights, other.skipped, other.versions)
+    names = sorted(other.measured_weights())
+    for point in other.points:
+        assert one.sketches.at(point.step, names).tobytes() == other.sketches.at(point.step, names).tobytes()
 
 
 PLACES: list[Any] = ["first", "last", "previous", {"progress": "40%"}, {"step": 40}]

@@ -56,7 +56,14 @@ def measured(path: Path, cache: Path, requests: set[Request] = EVERYTHING, refer
 
 def same(one: Record, other: Record) -> bool:
     names = ("fingerprints", "versions", "skipped", "routes", "points")
-    return list(one.rows()) == list(other.rows()) and all(getattr(one, n) == getattr(other, n) for n in names)
+    alike = all(getattr(one, n) == getattr(other, n) for n in names)
+    return list(one.rows()) == list(other.rows()) and alike and sketches_of(one) == sketches_of(other)
+
+
+def sketches_of(record: Record) -> list[bytes]:
+    found = [record.sketches.at(point.step, sorted(record.measured_weights())) for point in record.points]
+    assert all(one.any() for one in found)
+    return [one.tobytes() for one in found]
 
 
 def test_an_unchanged_run_is_answered_without_reading(
@@ -286,6 +293,9 @@ ENTRIES: list[bytes] = [
     b'{"routes": {"D_t": [1, null]}}',
     b'{"routes": {"D_t": ["svd", NaN]}}',
     b'{"routes": {"D_t": ["svd", -1.0]}}',
+    b'{"sketch": 7}',
+    b'{"sketch": "00"}',
+    b'{"sketch": "%s"}' % (b"007c" * 64),
     b'{"%s": "00"}' % Q.encode(),
     b'{"%s": "not a digest"}' % Q.encode(),
 ]
@@ -336,6 +346,7 @@ def test_figures_that_cannot_be_are_no_answer(
     store.close()
     again = measured(settled_run, tmp_path / "cache", RANK)
     assert list(again.rows()) == list(cold.rows())
+    assert same(again, cold)
 
 
 def test_a_kept_record_that_holds_less_or_more_than_was_asked_is_no_answer(settled_run: Path, tmp_path: Path) -> None:
