@@ -2,6 +2,7 @@
 
 from geomcheck.checkpoints.comparable import comparable
 from geomcheck.checkpoints.discovery import Incomplete, at_hand, find_base, open_account, open_base, open_run
+from geomcheck.checkpoints.log import Log, read_log
 from geomcheck.checkpoints.run import BaseWeights, Checkpoint, Run
 from geomcheck.checkpoints.scores import Account
 from geomcheck.checkpoints.source import Change, Stored, WeightSource
@@ -13,6 +14,7 @@ __all__ = [
     "Change",
     "Checkpoint",
     "Incomplete",
+    "Log",
     "Run",
     "Stored",
     "Weight",
@@ -23,4 +25,5 @@ __all__ = [
     "open_account",
     "open_base",
     "open_run",
+    "read_log",
 ]

@@ -157,7 +157,7 @@ def _logged(history: Any, where: str) -> Iterator[Entry]:
                 f"{where}: {scores[0][:MAX_SHOWN]!a} is logged at step {json.dumps(step)[:MAX_SHOWN]}, which is none"
             )
         for name in scores:
-            yield name, step, _number(entry[name]), where
+            yield name, step, number(entry[name]), where
 
 
 def _filed(run: Path, root: Path) -> Iterator[Entry]:
@@ -184,7 +184,7 @@ def _json(text: bytes, where: str) -> Iterator[Entry]:
         for name, value in scores.items():
             if type(value) not in (int, float):
                 raise TypeError(f"{name[:40]!a} at {step[:40]!a} is no number")
-            yield name, _step(step), _number(value), where
+            yield name, _step(step), number(value), where
 
 
 def _csv(text: bytes, where: str) -> Iterator[Entry]:
@@ -197,7 +197,7 @@ def _csv(text: bytes, where: str) -> Iterator[Entry]:
         step = _step(row.pop("step"))
         for name, value in row.items():
             if value:
-                yield str(name), step, _number(value), where
+                yield str(name), step, number(value), where
 
 
 def _step(text: Any) -> int:
@@ -206,7 +206,8 @@ def _step(text: Any) -> int:
     return int(text)
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """A number of a JSON or CSV file as a float; one beyond all floats is infinite."""
     try:
         return float(value)
     except OverflowError:  # an integer beyond all floats

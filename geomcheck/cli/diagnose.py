@@ -10,22 +10,31 @@ from geomcheck._version import VERSION
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, MEASURING, add_command
 from geomcheck.diagnosis import case_of, findings
+from geomcheck.options import Option
 from geomcheck.report.text.diagnosis import lines
 
 FOUND = 1
+
+GOOD = Option(
+    name="good",
+    path=True,
+    repeatable=True,
+    help="a good run from the same W0, a directory or a record, to compare sizes and directions of updates with; two or "
+    "more tell what is usual",
+)
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     about = "say what is wrong with a run: no suite is needed"
-    add_command(commands, "diagnose", run, about, *MEASURING, JSON, run="run directory or record")
+    add_command(commands, "diagnose", run, about, GOOD, *MEASURING, JSON, run="run directory or record")
 
 
 def run(options: argparse.Namespace) -> int:
     """Diagnose and print; returns `FOUND` where there is a finding. Raises GeomcheckError."""
-    means = Means(options, [options.run])
+    means = Means(options, [options.run, *options.good])
     with means.measuring() as how:
-        case = case_of(options.run, base=means.base, **how)
+        case = case_of(options.run, base=means.base, good=options.good, **how)
         found = findings(case)
     if options.json:
         document = {

@@ -17,14 +17,18 @@ from geomcheck.measurement.task import Sources
 from geomcheck.record import Record, Request, read_record
 
 EXPLAINED = 0.5
-"""Share of its weights and checkpoints that facts explain already, from which an inference is left out."""
+"""Share of its weights and checkpoints that others explain already, from which an inference is left out."""
 
 MOST = 12
 """Findings that are told."""
 
 
 def diagnose(
-    run: RunOrRecord, *, base: BaseWeights | str | Path | None = None, **how: Unpack[How]
+    run: RunOrRecord,
+    *,
+    base: BaseWeights | str | Path | None = None,
+    good: Sequence[RunOrRecord | Case] = (),
+    **how: Unpack[How],
 ) -> tuple[Finding, ...]:
     """What is wrong with a run, that its weights or its record show by themselves.
 
@@ -33,6 +37,8 @@ def diagnose(
     Args:
         run: an opened run, its directory, a record or its file; a record tells less than the weights.
         base: W0, opened or its directory; by default what the run provides.
+        good: good runs from the same W0, each like `run`, or a case of it: what is usual is what these have in common,
+            so that two or more tell more than one.
         how: workers, device, cache and the like of `geomcheck.measure`.
 
     Returns:
@@ -43,14 +49,24 @@ def diagnose(
         RunError: a file cannot be read.
         RecordError: a record file is damaged.
     """
-    return findings(case_of(run, base=base, **how))
+    return findings(case_of(run, base=base, good=good, **how))
 
 
-def case_of(run: RunOrRecord, *, base: BaseWeights | str | Path | None = None, **how: Unpack[How]) -> Case:
-    """The case of a run, measured as far as a diagnosis needs it, or of a record. Raises as `diagnose`."""
+def case_of(
+    run: RunOrRecord,
+    *,
+    base: BaseWeights | str | Path | None = None,
+    good: Sequence[RunOrRecord | Case] = (),
+    **how: Unpack[How],
+) -> Case:
+    """The case of a run, measured as far as a diagnosis needs it, or of a record. Arguments and errors as `diagnose`.
+
+    The case of a good run serves for as many others as are compared with it: it is measured once.
+    """
+    goods = [one if isinstance(one, Case) else _good(one, base, how) for one in good]
     if not has_weights(run):
         assert not isinstance(run, Run)
-        return Case(run if isinstance(run, Record) else read_record(run))
+        return Case(run if isinstance(run, Record) else read_record(run), good=goods)
     opened = run if isinstance(run, Run) else open_run(run, incomplete=how.get("incomplete", "skip"))
     given = open_base(base, "the given base") if isinstance(base, str | Path) else base
     opened, w0 = comparable(opened, find_base(opened, given=given), dequantize=how.get("dequantize", False))
@@ -59,7 +75,15 @@ def case_of(run: RunOrRecord, *, base: BaseWeights | str | Path | None = None, *
     show = how.get("show", silent)
     with means([opened.path, w0.source.path], how) as resources, show(opened.name) as progress:
         measure_record(record, opened, w0, requests, resources=resources, progress=progress, refuse=False)
-    return Case(record, Sources(opened, w0))
+    return Case(record, Sources(opened, w0), good=goods)
+
+
+def _good(run: RunOrRecord, base: BaseWeights | str | Path | None, how: How) -> Case:
+    """The case of a good run, which starts from what it brings, or else from the `base`."""
+    if not has_weights(run):
+        return case_of(run)
+    opened = run if isinstance(run, Run) else open_run(run, incomplete=how.get("incomplete", "skip"))
+    return case_of(opened, base=base if opened.own_base is None else None, **how)
 
 
 def findings(case: Case) -> tuple[Finding, ...]:
@@ -80,8 +104,7 @@ def findings(case: Case) -> tuple[Finding, ...]:
             if one.grade == "inference" and len(cells & case.explained) >= EXPLAINED * len(cells) > 0:
                 continue
             found.append(one)
-            if one.grade == "fact":
-                case.explained |= cells
+            case.explained |= cells
     return ordered(found)[:MOST]
 
 

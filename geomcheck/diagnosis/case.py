@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomcheck.checkpoints import Weight
+from geomcheck.checkpoints import Log, Weight, read_log
 from geomcheck.diagnosis.finding import Cell
 from geomcheck.diagnosis.look import Look, as_matrix, dense, look
 from geomcheck.diagnosis.words import Phrase, Vocabulary, when
@@ -56,7 +56,7 @@ class Case:
     Args:
         record: its record, with what was measured, and the `contents`.
         sources: the opened files; None where only a record is at hand.
-        good: records of good runs from the same W0.
+        good: good runs from the same W0, as cases, or as records, which have no trainer's log.
 
     Attributes:
         unread: why a weight could not be looked at, by name, as far as that was tried.
@@ -64,9 +64,9 @@ class Case:
         explained: the weights at checkpoints that findings explain so far; see `free`.
     """
 
-    def __init__(self, record: Record, sources: Sources | None = None, good: Sequence[Record] = ()) -> None:
+    def __init__(self, record: Record, sources: Sources | None = None, good: Sequence[Case | Record] = ()) -> None:
         self.record = record
-        self.good = tuple(good)
+        self.good = tuple(one if isinstance(one, Case) else Case(one) for one in good)
         self.explained: set[Cell] = set()
         self._sources = sources
         self.memory: dict[str, Any] = {}
@@ -82,6 +82,28 @@ class Case:
     def has_weights(self) -> bool:
         """Whether weights can be read."""
         return self._sources is not None
+
+    @cached_property
+    def log(self) -> Log:
+        """What the trainer logged; empty where only a record is at hand."""
+        return read_log(self._sources.run) if self._sources else Log()
+
+    @cached_property
+    def left_alone(self) -> frozenset[str]:
+        """The weights that no good run moved; none where there are no good runs."""
+        each = [one._unmoved for one in self.good]
+        return frozenset.intersection(*each) if each else frozenset()
+
+    @cached_property
+    def _unmoved(self) -> frozenset[str]:
+        """The weights that are W0's at every checkpoint, of adapters those that they leave alone."""
+        places = [self.record.contents.get(place, ()) for place in ("W0", *(point.name for point in self.points))]
+        if not all(places):
+            return frozenset()
+        start, *held = np.array(places, dtype=np.int64)
+        still = np.all([(codes == start) | (codes == UNKNOWN) for codes in held], axis=0)
+        names = {name for name, one in zip(self.record.weights, still.tolist(), strict=True) if one}
+        return frozenset(name for name in names if not any(self.sizes.get(name, ())))
 
     @cached_property
     def weights(self) -> Mapping[str, Weight]:
@@ -250,6 +272,10 @@ class Case:
         seen = [[look.seen[index] for look in self.ways.values()] for index in range(len(self.points))]
         formats = [Counter("" if one.equal else one.rounded for one in together) for together in seen]
         return tuple(found.most_common(1)[0][0] if found else "" for found in formats)
+
+    def is_coarse(self, name: str, index: int) -> bool:
+        """Whether a matrix is bf16 at a checkpoint, by its format or by its values."""
+        return self.weights[name].dtypes[-1] == "bf16" or self.looks([name])[name].seen[index].rounded == "bf16"
 
     @cached_property
     def grams(self) -> list[np.ndarray]:

@@ -75,7 +75,8 @@ def _stories(case: Case) -> Mapping[str, dict[Same, set[str]]]:
         start = _is_start(case, name, codes)
         moved = next((index for index, same in enumerate(start) if not same), len(start))
         early = [(index, W0) for index in range(moved)]
-        if early and not _starts_at_zero(case, name):
+        as_usual = moved == len(start) and name in case.left_alone
+        if early and not as_usual and not _starts_at_zero(case, name):
             tell("never" if moved == len(start) else "late", name, early)
         tell("back", name, [(index, W0) for index in range(moved, len(start)) if start[index]])
         first = {code: index for index, code in reversed(list(enumerate(codes[1:])))}

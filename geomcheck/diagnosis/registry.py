@@ -5,7 +5,21 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from geomcheck.diagnosis import blocks, damaged, identical, order, precision, resembles, scaled
+from geomcheck.diagnosis import (
+    blocks,
+    damaged,
+    direction,
+    identical,
+    noise,
+    order,
+    precision,
+    resembles,
+    scaled,
+    size,
+    start,
+    trainer,
+    unmovable,
+)
 from geomcheck.diagnosis.kind import Kind
 from geomcheck.errors import UsageError
 
@@ -24,6 +38,16 @@ OURS = (
     *precision.KINDS,
     *blocks.KINDS,
     *order.KINDS,
+    start.START,
+    direction.SIGN,
+    direction.EXCHANGED,
+    direction.PULL,
+    noise.NOISE,
+    direction.OBJECTIVE,
+    *size.KINDS,
+    noise.MOMENTUM,
+    *trainer.KINDS,
+    unmovable.PRECISION,
 )
 
 

@@ -38,10 +38,12 @@ def told(finding: Finding, number: int) -> Iterator[str]:
 def looked_at(case: Case) -> str:
     """What the findings are based on."""
     count = plural(len(case.points), "checkpoint")
+    beside = f", and {plural(len(case.good), 'good run')} beside them" if case.good else ""
     if not case.has_weights:
-        return f"Looked at the record of {count}; the weights themselves tell more."
+        return f"Looked at the record of {count}{beside}; the weights themselves tell more."
     read, there = len(case.examined), len(case.weights)
-    return f"Looked at W0 and {count}: the bytes of {len(case.contents)} of {there} tensors, the values of {read}."
+    bytes_of = f"the bytes of {len(case.contents)} of {there} tensors, the values of {read}"
+    return f"Looked at W0 and {count}: {bytes_of}{beside}."
 
 
 def _wrapped(text: str, first: str, rest: str) -> Iterable[str]:

@@ -1,0 +1,265 @@
+"""A run against good runs from the same W0, weight by weight: sizes, directions and turns, and what is usual of them.
+
+All from records: norms, and the sketches of the updates, which are linear, so that the sketch of an increment is a
+difference of two, and that of an update between two checkpoints lies between theirs. What is usual is what each good
+run shows against the others.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from geomcheck.diagnosis.case import Case
+from geomcheck.diagnostics import load_metrics
+from geomcheck.diagnostics.sketch import cosines
+from geomcheck.record import Record, Request
+from geomcheck.record.column import Table
+from geomcheck.suite.likeness import start_difference
+
+ROUNDED = 0.05
+"""Share of the squared update that rounding explains above which a weight is not compared."""
+
+EARLY = 0.5
+"""Of the first checkpoint of a good run: before that share of its steps nothing is compared with it."""
+
+ALONE = 0.25
+"""How far the log of a size may be from a good run's where there is one of these, and what is usual is not known."""
+
+ALONE_SPREAD = 0.1
+"""Likewise, the standard deviation over weights."""
+
+LEAST = 3
+"""Weights that must be compared."""
+
+
+class Track(NamedTuple):
+    """The updates of one record: rows are checkpoints, columns weights.
+
+    Attributes:
+        at: where the checkpoints are, in steps or in progress; ascending, shape (t,).
+        norms: |D| / |W0|, shape (t, w); NaN where rounding hides it.
+        updates: their sketches, times the norms; shape (t, w, sketch).
+    """
+
+    at: np.ndarray
+    norms: np.ndarray
+    updates: np.ndarray
+
+    def moved_to(self, places: np.ndarray) -> Track:
+        """The same at other places: NaN where it does not reach."""
+        if self.at[0] == 0:
+            return Track(*(part[1:] for part in self)).moved_to(places)
+        at = np.concatenate([[0.0], self.at])
+        updates = np.concatenate([np.zeros_like(self.updates[:1]), self.updates])
+        norms, found = np.full((len(places), *self.norms.shape[1:]), np.nan), []
+        for row, place in enumerate(places):
+            after = min(int(np.searchsorted(at, place)), len(at) - 1)
+            share = (place - at[after - 1]) / (at[after] - at[after - 1])
+            reached = EARLY * self.at[0] <= place <= self.at[-1]
+            found.append((1 - share) * updates[after - 1] + share * updates[after] if reached else updates[0] * np.nan)
+            if reached:
+                norms[row] = self._norms_between(after - 1, share, place)
+        return Track(places, norms, np.stack(found))
+
+    def _norms_between(self, after: int, share: float, place: float) -> np.ndarray:
+        """By a power of the steps, as norms grow: between two checkpoints, or before the first."""
+        if share == 1 or len(self.at) == 1:
+            return self.norms[after] * place / self.at[after]
+        one, other = (after - 1, after) if after else (0, 1)
+        power = np.log(self.norms[other] / self.norms[one]) / math.log(self.at[other] / self.at[one])
+        return self.norms[one] * (place / self.at[one]) ** power
+
+    @property
+    def turns(self) -> np.ndarray:
+        """Cosines of successive increments, from sketches: shape (t, w), NaN at the first checkpoint."""
+        walked = np.diff(self.updates, axis=0, prepend=np.zeros_like(self.updates[:1]))
+        return np.concatenate([np.full_like(self.norms[:1], np.nan), cosines(walked[1:], walked[:-1])])
+
+
+class Seen(NamedTuple):
+    """One run against some good ones, rows being checkpoints and columns weights.
+
+    Attributes:
+        sizes: log of the ratio of norms, against the geometric mean of the others.
+        cosines: of the updates with theirs, the mean.
+        turns: the cosine of an increment with the one before, less theirs.
+    """
+
+    sizes: np.ndarray
+    cosines: np.ndarray
+    turns: np.ndarray
+
+
+@dataclass(frozen=True)
+class Against:
+    """A run against its good runs.
+
+    Attributes:
+        case: the run.
+        names: of the weights that are compared, the columns.
+        runs: how many good ones.
+        seen: the run against all of them.
+        usual: each good run against the others; none where there is one.
+        turns: of the good runs, the mean, shape (t, w); NaN where their checkpoints are at other steps.
+    """
+
+    case: Case
+    names: tuple[str, ...]
+    runs: int
+    seen: Seen
+    usual: tuple[Seen, ...]
+    turns: np.ndarray
+
+    @property
+    def free(self) -> np.ndarray:
+        """What can be judged, and no finding explains: bool, shape (t, w)."""
+        explained = self.case.explained
+        free = [[(name, t) not in explained for name in self.names] for t in range(len(self.case.points))]
+        found: np.ndarray = np.array(free) & np.isfinite(self.seen.sizes)
+        return found
+
+    @cached_property
+    def level(self) -> float:
+        """How far the log of the size of a whole run usually is from 0, at the most."""
+        each = [abs(value) for one in self.usual for value in over_weights(one.sizes)]
+        known = [value for value in each if math.isfinite(value)]
+        return max([*known, self.spread / 4]) if known else ALONE / 4  # few runs may agree by chance
+
+    @cached_property
+    def spread(self) -> float:
+        """The usual standard deviation of log sizes over weights."""
+        return float(_mean([_spread(one.sizes) for one in self.usual])) if self.usual else ALONE_SPREAD
+
+    @cached_property
+    def cosines(self) -> np.ndarray:
+        """The usual cosine with a good run's update, shape (t, w); NaN where that is not known."""
+        return _mean([one.cosines for one in self.usual]) if self.usual else np.full_like(self.seen.cosines, np.nan)
+
+    @cached_property
+    def cosine_spread(self) -> float:
+        """How far the median cosine of a good run is from what is usual, at the most."""
+        each = [over_weights(one.cosines - self.cosines) for one in self.usual]
+        return max(filter(math.isfinite, np.abs(each).ravel().tolist()), default=math.inf)
+
+    @cached_property
+    def turn_spread(self) -> float:
+        """Likewise of the cosine of successive increments, over all checkpoints."""
+        each = [abs(float(_mean(over_weights(one.turns)))) for one in self.usual]
+        return max(filter(math.isfinite, each), default=math.inf)
+
+    def missing(self, free: np.ndarray) -> float:
+        """How much the cosine of most weights is lower than usual, on average over the later half of the checkpoints; NaN
+        where it is not known."""
+        gaps = over_weights(np.where(free, self.cosines - self.seen.cosines, np.nan))
+        gaps = gaps[np.isfinite(gaps)]
+        return float(gaps[len(gaps) // 2 :].mean()) if len(gaps) else math.nan
+
+    def turned(self, free: np.ndarray) -> float:
+        """How much higher the cosine of successive increments is than usual, of most weights; NaN where it is not known."""
+        return float(_mean(over_weights(np.where(free, self.seen.turns, np.nan))))
+
+    def cells(self, chosen: np.ndarray) -> set[tuple[str, int]]:
+        """Names and checkpoints of what is chosen: bool, shape (t, w)."""
+        return {(self.names[column], int(row)) for row, column in np.argwhere(chosen)}
+
+    def evidence(self) -> str:
+        """What it is based on."""
+        if self.usual:
+            return f"compared with {self.runs} good runs, in {len(self.names)} matrices"
+        return "compared with one good run: only differences that are large for any recipe are told"
+
+
+def against(case: Case) -> Against | None:
+    """The run against its good runs; None where there is nothing to compare, as of other W0."""
+    if "against" not in case.memory:
+        case.memory["against"] = _against(case)
+    found: Against | None = case.memory["against"]
+    return found
+
+
+def _against(case: Case) -> Against | None:
+    goods = [one.record for one in case.good if start_difference(case.record, one.record) is None]
+    records = [case.record, *goods]
+    if not goods or not all(len(record.sketches.values) for record in records):
+        return None
+    names = tuple(sorted(set(case.weights).intersection(*map(_measured, records))))
+    names = tuple(name for name in names if len({record.weights[name].shape for record in records}) == 1)
+    if len(names) < LEAST:
+        return None
+    goods_end = [record.points[-1].step for record in goods]
+    if not all(goods_end):
+        return None
+    ends = goods_end, [record.points[0].step for record in goods]
+    by_steps = EARLY * max(ends[1]) <= case.points[-1].step and case.points[0].step <= min(ends[0])
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # of empty slices: there NaN is meant
+        own, *tracks = (_track(record, names, by_steps=by_steps) for record in records)
+        alike = [len(one.at) == len(own.at) and bool((one.at == own.at).all()) for one in tracks]
+        others = [one.moved_to(own.at) for one in tracks]
+        if not np.isfinite(own.norms + sum(one.norms for one in others)).any():
+            return None
+        turns = _mean([one.turns for one in others]) if all(alike) else np.full_like(own.norms, np.nan)
+        return Against(
+            case,
+            names,
+            len(goods),
+            _seen(own, others, turns),
+            tuple(
+                _seen(one, [*others[:i], *others[i + 1 :]], _mean([o.turns for o in [*others[:i], *others[i + 1 :]]]))
+                for i, one in enumerate(others)
+                if len(others) > 1
+            ),
+            turns,
+        )
+
+
+def _measured(record: Record) -> set[str]:
+    column = record.columns.get((Request.of(load_metrics()["relative_update_norm"], {}), "value"))
+    return column.weights() if column is not None else set()
+
+
+def _track(record: Record, names: Sequence[str], *, by_steps: bool) -> Track:
+    steps = [point.step for point in record.points]
+    norms, rounded = (
+        Table.of(record.column(Request.of(load_metrics()[metric], {}), "value"), steps, names).values
+        for metric in ("relative_update_norm", "rounding_share")
+    )
+    norms = np.where((norms > 0) & ~(rounded > ROUNDED), norms, np.nan)
+    sketches = np.stack([record.sketches.at(step, names) for step in steps]).astype(np.float64)
+    at = np.array(steps, float) if by_steps else np.array([point.progress for point in record.points])
+    return Track(at, norms, norms[..., None] * sketches)
+
+
+def _seen(own: Track, others: Sequence[Track], turns: np.ndarray) -> Seen:
+    sizes = np.log(own.norms) - _mean([np.log(one.norms) for one in others])
+    return Seen(sizes, _mean([cosines(own.updates, one.updates) for one in others]), own.turns - turns)
+
+
+def _mean(each: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """The mean over the first axis of what is known: NaN where nothing is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found: np.ndarray = np.nanmean(np.asarray(each), axis=0)
+    return found
+
+
+def over_weights(values: np.ndarray) -> np.ndarray:
+    """The median of each row, over what is known; NaN where nothing is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found: np.ndarray = np.nanmedian(values, axis=1)
+    return found
+
+
+def _spread(values: np.ndarray) -> float:
+    """The standard deviation in a row, on average over the rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(np.nanmean(np.nanstd(values, axis=1)))

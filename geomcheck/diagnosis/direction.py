@@ -1,0 +1,241 @@
+"""Updates that point elsewhere than those of good runs: reversed, exchanged, pulled to zero, to another objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from geomcheck.diagnosis import logged
+from geomcheck.diagnosis.against import Against, against, over_weights
+from geomcheck.diagnosis.case import Case
+from geomcheck.diagnosis.finding import Finding
+from geomcheck.diagnosis.kind import Kind
+from geomcheck.diagnostics.sketch import cosines
+
+CLEAR = 0.3
+"""Usual cosine of a weight from which its own sign says something."""
+
+WEAK = 0.1
+"""Usual cosine of all weights together from which their sign does."""
+
+REVERSED = -0.5
+"""Share of the usual cosine at which an update is reversed."""
+
+LOST = 0.3
+"""Share of the usual cosine below which an update has nothing of a good run's."""
+
+FOUND = 0.8
+"""Share of it that the update has with another weight's."""
+
+MISSING = 0.05
+"""How much lower than usual the cosine is, at least, where good runs agree fully; where they do not,"""
+
+DISAGREED = 0.2
+"""this share of what they miss is added."""
+
+SCALED = 1.5
+"""From how many times a good run's size, along it, a lower cosine is what large steps do."""
+
+PULLED = -0.4
+"""Cosine with W0, on average over matrices, from which the update is a pull to zero; usual are -.1 to .1."""
+
+
+def usual_cosines(found: Against) -> np.ndarray:
+    """The usual cosine, and that of good runs of most recipes where it is not known."""
+    return np.where(np.isfinite(found.cosines), found.cosines, 1.0 if found.runs == 1 else np.nan)
+
+
+def _find_sign(case: Case) -> Iterator[Finding]:
+    found = against(case)
+    if found is None or not (free := found.free).any():
+        return
+    usual = usual_cosines(found)
+    with np.errstate(invalid="ignore"):
+        turned = free & (usual >= CLEAR) & (found.seen.cosines <= REVERSED * usual)
+    chosen = turned[-1]
+    if not chosen.any() and free[-1].any():  # where good runs hardly agree, all weights together may tell
+        own, theirs = (float(np.mean(values[-1][free[-1]])) for values in (found.seen.cosines, usual))
+        chosen, turned = (free[-1], free) if theirs >= WEAK and own <= REVERSED * theirs else (chosen, turned)
+    if not chosen.any():
+        return
+    cells = found.cells(turned & chosen)
+    names = {name for name, _ in cells}
+    cosine = float(np.mean(found.seen.cosines[-1, chosen]))
+    evidence = [f"cosine with the update of good runs {cosine:.3f}{_as_usual(found, chosen)}", found.evidence()]
+    if logged.opposite(case):
+        evidence.append("the loss in the log has the other sign than in the good runs")
+    yield SIGN.finding(
+        case,
+        cells,
+        f"the update of {case.named(names)} points the other way: its cosine with a good run's is {cosine:.2f}",
+        evidence=evidence,
+    )
+
+
+def _as_usual(found: Against, chosen: np.ndarray) -> str:
+    usual = float(np.mean(found.cosines[-1, chosen])) if chosen.any() else np.nan
+    return f", where theirs among each other is {usual:.3f}" if np.isfinite(usual) else ""
+
+
+def _find_exchanged(case: Case) -> Iterator[Finding]:
+    """Updates that are another weight's of the same shape: the sketches of those are alike."""
+    found = against(case)
+    if found is None or not found.usual:
+        return
+    lost = _lost(found)
+    last, good = case.points[-1].step, case.good[0].record
+    pairs: dict[str, str] = {}
+    own, theirs = case.record.sketches.at(last, found.names), good.sketches.at(good.points[-1].step, found.names)
+    shapes = [case.weights[name].shape for name in found.names]
+    for column in np.flatnonzero(lost[-1]):
+        rivals = [k for k, shape in enumerate(shapes) if shape == shapes[column] and k != column]
+        if not rivals:
+            continue
+        likeness = cosines(np.repeat(own[column : column + 1], len(rivals), axis=0), theirs[rivals])
+        best = int(np.nanargmax(likeness)) if np.isfinite(likeness).any() else -1
+        if best >= 0 and likeness[best] >= FOUND * found.cosines[-1, column]:
+            pairs[found.names[column]] = found.names[rivals[best]]
+    if pairs:
+        chosen = np.array([name in pairs for name in found.names])
+        yield EXCHANGED.finding(
+            case,
+            found.cells(lost & chosen),
+            f"{case.named(set(pairs)).verb('holds', 'hold')} the update of {case.named(set(pairs.values()))}",
+            evidence=(
+                f"{len(pairs)} updates are those of other weights of a good run, and nothing like their own",
+                found.evidence(),
+            ),
+        )
+
+
+def missing_at_least(found: Against) -> float:
+    """How much lower than usual the cosine must be."""
+    usual = float(np.nanmean(found.cosines)) if np.isfinite(found.cosines).any() else np.nan
+    spread = found.cosine_spread if np.isfinite(found.cosine_spread) else 0.0
+    return max(MISSING + DISAGREED * (1 - usual), 2 * spread)
+
+
+def _find_pull(case: Case) -> Iterator[Finding]:
+    found = against(case)
+    if found is None or not found.usual or not case.has_weights:
+        return
+    if not found.missing(found.free) > missing_at_least(found):
+        return
+    along = [look.seen[-1].along for look in case.ways.values() if np.isfinite(look.seen[-1].along)]
+    if not along or float(np.mean(along)) > PULLED:
+        return
+    yield PULL.finding(
+        case,
+        found.cells(found.free),
+        f"the weights were pulled to zero: the cosine of the update with W0 is {np.mean(along):.2f}",
+        evidence=(f"over {len(along)} matrices at {case.points[-1].name}", found.evidence()),
+    )
+
+
+def _find_objective(case: Case) -> Iterator[Finding]:
+    found = against(case)
+    if found is None or not found.usual or not (free := found.free).any():
+        return
+    last = int(np.flatnonzero(free.any(axis=1))[-1])
+    lost = _lost(found)
+    alone = lost[last].any() and 2 * lost[last].sum() <= free[last].sum()
+    if not alone and (not found.missing(free) > missing_at_least(found) or along(found) >= SCALED):
+        return
+    chosen = lost & lost[last] if alone else free
+    cells = found.cells(chosen)
+    own, usual = (float(np.mean(values[last][chosen[last]])) for values in (found.seen.cosines, found.cosines))
+    case.memory[logged.EXPECTED] = True
+    yield OBJECTIVE.finding(
+        case,
+        cells,
+        f"the update of {case.named({name for name, _ in cells})} points elsewhere than in good runs: a cosine of {own:.2f} with theirs, where "
+        f"{usual:.2f} is usual",
+        evidence=(*_changes(case), found.evidence()),
+        causes=LOCAL_CAUSES if alone else None,
+    )
+
+
+def _lost(found: Against) -> np.ndarray:
+    """Updates that have nothing of a good run's: bool, shape (t, w)."""
+    with np.errstate(invalid="ignore"):
+        lost: np.ndarray = found.free & (found.cosines >= 2 * CLEAR) & (found.seen.cosines < LOST * found.cosines)
+    return lost
+
+
+def _changes(case: Case) -> Iterator[str]:
+    """What the log says that may explain another direction."""
+    for name in ("loss", "completion length", "entropy"):
+        factor = logged.ratio(case, name)
+        if factor > 1.3 or factor < 1 / 1.3:
+            yield f"{name} in the log {logged.times(factor)} a good run's"
+
+
+def along(found: Against) -> float:
+    """The size of the update along a good run's, in its sizes: the median over weights at the last checkpoint that can
+    be judged; NaN where there is none."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.where(found.free, np.exp(found.seen.sizes) * found.seen.cosines / usual_cosines(found), np.nan)
+    middle = over_weights(shares)
+    known = middle[np.isfinite(middle)]
+    return float(known[-1]) if len(known) else np.nan
+
+
+LOCAL_CAUSES = (
+    "these weights started elsewhere, or were saved under each other's names",
+    "a loss, an adapter or an optimizer of their own",
+)
+
+SIGN = Kind(
+    name="sign",
+    group="C",
+    grade="inference",
+    title="the other sign",
+    about="The update points where good runs come from.",
+    looks_at=("record", "good"),
+    causes=(
+        "the sign of the loss, of the advantage or of the divergence is flipped",
+        "the update was subtracted where it should be added, as in a merge",
+    ),
+    next_step="Check that the loss of the objective falls, and with which sign deltas are merged.",
+    find=_find_sign,
+)
+
+EXCHANGED = Kind(
+    name="another-update",
+    group="C",
+    grade="inference",
+    title="the update of another weight",
+    about="A weight moved as another one moves in a good run.",
+    looks_at=("record", "good"),
+    causes=("updates or adapters were added under each other's names", "layers or projections are permuted"),
+    next_step="Check the name mapping of the merge or the conversion.",
+    find=_find_exchanged,
+)
+
+PULL = Kind(
+    name="decay",
+    group="C",
+    grade="inference",
+    title="a pull to zero",
+    about="Much of the update shrinks W0, which in good runs it does not.",
+    looks_at=("record", "weights", "good"),
+    causes=("weight decay is far stronger than in the good runs", "weights were scaled down, as by a merge"),
+    next_step="Compare weight_decay, and what it is multiplied with, in both configurations.",
+    find=_find_pull,
+)
+
+OBJECTIVE = Kind(
+    name="objective",
+    group="C",
+    grade="inference",
+    title="another objective or other data",
+    about="The updates point elsewhere than those of good runs do, while successive ones go on as straight as theirs.",
+    looks_at=("record", "good"),
+    causes=(
+        "other data, or another mask of what counts into the loss",
+        "another objective: loss, divergence, reward, teacher",
+    ),
+    next_step="Compare a batch, its loss mask and the settings of the loss between the two, token by token.",
+    find=_find_objective,
+)
