@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geomcheck.calibration import BandRule, Calibration, calibrate
     from geomcheck.checkpoints import BaseWeights, Checkpoint, Run, open_base
     from geomcheck.comparison import Comparison, compare
+    from geomcheck.diagnosis import Finding, diagnose
     from geomcheck.diagnostics import Metric, Parameter, Unit, load_metrics
     from geomcheck.errors import GeomcheckError, RecordError, RunError, SuiteError, UsageError
     from geomcheck.record import Figure, Point, Record, Request, read_record, write_record
@@ -28,6 +29,7 @@ _HOMES = {
     "geomcheck.calibration": ("Calibration", "BandRule", "calibrate"),
     "geomcheck.checkpoints": ("BaseWeights", "Checkpoint", "Run", "open_base"),
     "geomcheck.comparison": ("Comparison", "compare"),
+    "geomcheck.diagnosis": ("Finding", "diagnose"),
     "geomcheck.diagnostics": ("Metric", "Parameter", "Unit", "load_metrics"),
     "geomcheck.errors": ("GeomcheckError", "RecordError", "RunError", "SuiteError", "UsageError"),
     "geomcheck.record": ("Figure", "Point", "Record", "Request", "read_record", "write_record"),
@@ -43,6 +45,7 @@ __all__ = [
     "Comparison",
     "Expectation",
     "Figure",
+    "Finding",
     "GeomcheckError",
     "Metric",
     "Observed",
@@ -62,6 +65,7 @@ __all__ = [
     "Worst",
     "calibrate",
     "compare",
+    "diagnose",
     "load_metrics",
     "load_suite",
     "measure",

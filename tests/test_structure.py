@@ -21,6 +21,7 @@ ROOMS = (
     ("suite",),
     ("api",),
     ("calibration", "comparison", "inspection"),
+    ("diagnosis",),
     ("report",),
     ("live",),
     ("projection",),

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Finding, Kind
+from geomcheck.diagnosis.finding import Finding
+from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.look import Look
 
 LEAST = 1 / 16
@@ -29,10 +30,10 @@ class Block(NamedTuple):
     side: str
     start: int
     stop: int
-    count: int
+    length: int
 
     def __str__(self) -> str:
-        return f"{self.side} {self.start} to {self.stop - 1} of {self.count}"
+        return f"{self.side} {self.start} to {self.stop - 1} of {self.length}"
 
 
 def _block(look: Look) -> Block | None:
@@ -68,7 +69,7 @@ def _find(case: Case) -> Iterator[Finding]:
                 found[name] = block
     groups: dict[tuple[str, float, float], set[str]] = {}
     for name, block in found.items():
-        share = (block.side, round(block.start / block.count, 3), round(block.stop / block.count, 3))
+        share = (block.side, round(block.start / block.length, 3), round(block.stop / block.length, 3))
         groups.setdefault(share, set()).add(name)
     for (side, start, stop), names in sorted(groups.items(), key=lambda item: -len(item[1]))[:3]:
         part = f"{stop - start:.0%} of the {side}"
@@ -87,8 +88,8 @@ STILL = Kind(
     group="A",
     grade="fact",
     title="a block that never moved",
-    about="Rows or columns that lie together are W0's to the bit at the last checkpoint, while all others moved in so many "
-    "entries that it is no chance. Embeddings and heads are not looked at: unused tokens do not move.",
+    about="Rows or columns that lie together are W0's to the bit at the last checkpoint, while all others moved in so "
+    "many entries that it is no chance. Embeddings and heads are not looked at: unused tokens do not move.",
     looks_at=("weights",),
     causes=(
         "one tensor-parallel rank's update, or its part of the gathered weight, was lost",

@@ -43,7 +43,9 @@ DIFFERENT = 0.3
 VISIBLE = 4.0
 """From how many times the smallest visible change on the usual change of an entry must have shown."""
 
-_BUFFER = re.compile(r"(?:^|[._])(?:inv_freq|rotary_emb|masked_bias|attn_mask|position_ids|running_(?:mean|var))|\.attn\.bias$")
+_BUFFER = re.compile(
+    r"(?:^|[._])(?:inv_freq|rotary_emb|masked_bias|attn_mask|position_ids|running_(?:mean|var))|\.attn\.bias$"
+)
 """Tensors that no optimizer moves."""
 
 
@@ -110,6 +112,12 @@ class Case:
         values = Table.of(column, [point.step for point in self.points], names).values
         return {name: tuple(values[:, index].tolist()) for index, name in enumerate(names)}
 
+    def size(self, name: str, index: int) -> float:
+        """The relative norm of an update, measured or read; 0 where it is not known."""
+        size = self.sizes.get(name, ())[index : index + 1]
+        look = None if size and math.isfinite(size[0]) else self.look(name)
+        return look.size(index) if look is not None else next((one for one in size if math.isfinite(one)), 0.0)
+
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The words for these weights."""
@@ -140,8 +148,8 @@ class Case:
         rest = ordered[GROUPS - 1 :]
         if len(rest) < 2:
             return ordered
-        indices = tuple(sorted(set().union(*(at for at, _ in rest))))
-        return [*ordered[: GROUPS - 1], (indices, set().union(*(names for _, names in rest)))]
+        together = tuple(sorted({index for at, _ in rest for index in at}))
+        return [*ordered[: GROUPS - 1], (together, {name for _, names in rest for name in names})]
 
     # ---- what is read
 
@@ -228,7 +236,7 @@ class Case:
 
     @cached_property
     def rounded(self) -> tuple[str, ...]:
-        """The coarser format to which most of these matrices were rounded at each checkpoint; empty where they were not."""
+        """The coarser format to which most of these matrices were rounded at each checkpoint; empty where none."""
         seen = [[look.seen[index] for look in self.ways.values()] for index in range(len(self.points))]
         formats = [Counter("" if one.equal else one.rounded for one in together) for together in seen]
         return tuple(found.most_common(1)[0][0] if found else "" for found in formats)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Cell, Finding, Kind
+from geomcheck.diagnosis.finding import Cell, Finding
+from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.look import Look, Seen
 
 ABSURD = 1e3
@@ -17,7 +18,10 @@ NEXT = "Compare the tensor in memory with the one in the file, right after the s
 Test = Callable[[Look, Seen], bool]
 
 
-def _finder(name: str, test: Test, sentence: Callable[[Case, set[str], tuple[int, ...]], str]) -> Callable[..., Iterator[Finding]]:
+Told = Callable[[Case, set[str], tuple[int, ...]], str]
+
+
+def _finder(name: str, test: Test, sentence: Told) -> Callable[[Case], Iterator[Finding]]:
     """Finds the weights of which `test` is true, and the checkpoints."""
 
     def find(case: Case) -> Iterator[Finding]:
@@ -39,7 +43,8 @@ def _evidence(case: Case, names: set[str], at: tuple[int, ...]) -> Iterator[str]
     look, seen = case.examined[name], case.examined[name].seen[at[0]]
     yield f"{len(names)} of {len(case.examined)} tensors that were looked at"
     if seen.finite:
-        yield f"{name}: {seen.low:.3g} to {seen.high:.3g} at {case.points[at[0]].name}, {look.low:.3g} to {look.high:.3g} in W0"
+        here, before = (f"{of.low:.3g} to {of.high:.3g}" for of in (seen, look))
+        yield f"{name}: {here} at {case.points[at[0]].name}, {before} in W0"
 
 
 def _is_constant(look: Look, seen: Seen) -> bool:

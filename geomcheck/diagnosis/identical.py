@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from geomcheck._text import plural
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Finding, Kind
+from geomcheck.diagnosis.finding import Finding
+from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.words import listed, span
 
 MOST = 3
@@ -110,6 +111,10 @@ def _is_whole(case: Case, names: set[str]) -> bool:
     return names == set(case.contents)
 
 
+def _places(case: Case, same: Same) -> str:
+    return listed([case.points[index].name for index in same.at])
+
+
 def _origins(case: Case, same: Same) -> str:
     return listed([case.points[to].name for to in sorted(set(same.to))])
 
@@ -125,55 +130,56 @@ def _never(case: Case, names: set[str], same: Same) -> str:
 def _late(case: Case, names: set[str], same: Same) -> str:
     last = case.points[max(same.at)].name
     if _is_whole(case, names):
-        return f"{listed([case.points[index].name for index in same.at])} is W0, to the bit, in every weight"
+        return f"{_places(case, same)} is W0, to the bit, in every weight"
     return f"{case.named(names)} did not move up to {last}, and moved then"
 
 
 def _back(case: Case, names: set[str], same: Same) -> str:
     if _is_whole(case, names):
-        return f"{listed([case.points[index].name for index in same.at])} is W0, to the bit, after training had moved it"
+        return f"{_places(case, same)} is W0, to the bit, after training had moved it"
     return f"{case.named(names).verb('is', 'are')} back at W0 {case.when(same.at)}, to the bit, after having moved"
 
 
 def _stale(case: Case, names: set[str], same: Same) -> str:
     origin, there = _origins(case, same), case.when(same.at)
     if _is_whole(case, names):
-        return f"{listed([case.points[index].name for index in same.at])} is {origin} again, to the bit, in every weight"
+        return f"{_places(case, same)} is {origin} again, to the bit, in every weight"
     return f"{case.named(names).verb('stands', 'stand')} still {there}: that of {origin}, to the bit"
 
 
 def _copy(case: Case, names: set[str], same: Same) -> str:
     origin, there = _origins(case, same), case.when(same.at)
     if _is_whole(case, names):
-        return f"{listed([case.points[index].name for index in same.at])} is a copy of {origin}, to the bit"
+        return f"{_places(case, same)} is a copy of {origin}, to the bit"
     return f"{case.named(names).verb('is', 'are')} {there} a copy of {origin}, to the bit, though moved in between"
 
 
 def _twins(case: Case) -> Iterator[Finding]:
-    """Weights that hold what another holds, and did not in W0."""
+    """Weights that hold what another holds, and did not in W0; the one that is further from its own W0 has the other's
+    values."""
     groups: dict[tuple[str, str], set[int]] = {}
     for index in range(len(case.points)):
         by_code: dict[int, list[str]] = {}
         for name, codes in case.contents.items():
-            if codes[index + 1] != codes[0]:
-                by_code.setdefault(codes[index + 1], []).append(name)
-        for names in by_code.values():
-            for name in names[1:]:
-                if case.contents[name][0] != case.contents[names[0]][0] and not _is_constant(case, name, index):
-                    groups.setdefault((names[0], name), set()).add(index)
+            by_code.setdefault(codes[index + 1], []).append(name)
+        for first, *others in by_code.values():
+            for name in others:
+                if case.contents[name][0] != case.contents[first][0] and not _is_constant(case, name, index):
+                    copy, original = sorted((first, name), key=lambda one: -case.size(one, index))
+                    groups.setdefault((copy, original), set()).add(index)
     by_time: dict[tuple[int, ...], list[tuple[str, str]]] = {}
     for pair, indices in groups.items():
         by_time.setdefault(tuple(sorted(indices)), []).append(pair)
     for at, pairs in sorted(by_time.items(), key=lambda item: -len(item[1]) * len(item[0]))[:MOST]:
-        names = {name for pair in pairs for name in pair}
-        cells = {(name, index) for name in names for index in at}
+        copies, originals = ({pair[side] for pair in pairs} for side in (0, 1))
+        cells = {(name, index) for name in copies for index in at}
         if case.free(cells):
-            one, other = (case.named({pair[side] for pair in pairs}) for side in (0, 1))
             yield TWINS.finding(
                 case,
                 cells,
-                f"{one} and {other} hold the same values {case.when(at)}, to the bit, and do not in W0",
-                evidence=[f"{plural(len(pairs), 'pair')} of tensors, by the digests of all their bytes"],
+                f"{case.named(copies).verb('holds', 'hold')} the values of {case.named(originals)} {case.when(at)}, to "
+                "the bit",
+                evidence=[f"{plural(len(pairs), 'pair')} of equal tensors that differ in W0, by all their bytes"],
             )
 
 
@@ -196,8 +202,8 @@ NEVER = Kind(
         "left out of the optimizer or of the adapter's targets",
         "trained, but the save or the merge wrote the base's tensors",
     ),
-    next_step="If these were meant to train: list requires_grad and the optimizer's parameter groups at the first step, "
-    "and compare a saved tensor with the one in memory.",
+    next_step="If these were meant to train: list requires_grad and the optimizer's parameter groups at the first "
+    "step, and compare a saved tensor with the one in memory.",
     source="https://github.com/OpenRLHF/OpenRLHF/issues/1258",
     find=_of("never", _never),
 )

@@ -1,4 +1,4 @@
-"""A look at one weight along the run: what its entries tell, each checkpoint read once and no more than a few in memory.
+"""A look at one weight along the run: what its entries tell. Each checkpoint is read once, a few are in memory.
 
 Everything is summed in float64 over blocks of rows. A tensor of another number of dimensions than two is looked at as
 the matrix of its first dimension against all others, a vector as one row.
@@ -63,7 +63,7 @@ class Seen:
     step: float
     turn: float
     along: float
-    equal: bool
+    equal: bool = False
     rounded: str = ""
     levels: int = 0
 
@@ -181,7 +181,8 @@ def dense(stored: Tensor | Change, w0: Tensor) -> Tensor:
 def _seen(w0: Tensor, earlier: Tensor | None, before: Tensor, wt: Tensor) -> Seen:
     low, high = _extremes(wt)
     if not math.isfinite(low) or not math.isfinite(high):
-        return Seen(False, math.nan, math.nan, *[math.nan] * 5, equal=False)
+        unknown = math.nan
+        return Seen(False, low, high, unknown, unknown, unknown, unknown, unknown)
     squares, moved, step, last, turn, along, start = (0.0 for _ in range(7))
     for rows in blocks(wt):
         after, start_of, previous = wt[rows].double(), w0[rows].double(), before[rows].double()

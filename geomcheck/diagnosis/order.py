@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Finding, Kind
+from geomcheck.diagnosis.finding import Finding
+from geomcheck.diagnosis.kind import Kind
 
 BACK = -0.3
 """Cosine of an increment with the one before below which the way goes back; rounding alone gives -.5, but no norm that
@@ -127,8 +128,8 @@ def _find_restart(case: Case) -> Iterator[Finding]:
         yield RESTART.finding(
             case,
             {(name, at) for name in case.weights for at in course.at[index:]},
-            f"the run begins anew at {here}: its update is {norms[index] / norms[index - 1]:.0%} as large as at {before}, "
-            f"about as at {then}, and turned back",
+            f"the run begins anew at {here}: its update is {norms[index] / norms[index - 1]:.0%} as large as at "
+            f"{before}, about as at {then}, and turned back",
             evidence=(
                 f"cosine of this increment with the one before {turns[index - 1]:.2f}",
                 f"norms of the update, the last being 1: {_shown(norms / norms[-1])}",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Finding, Kind
+from geomcheck.diagnosis.finding import Finding
+from geomcheck.diagnosis.kind import Kind
 
 BITS = {127: 8, 7: 4}
 
@@ -22,8 +23,8 @@ def _find_rounded(case: Case) -> Iterator[Finding]:
         yield ROUNDED.finding(
             case,
             {(name, index) for name in names for index in at},
-            f"{case.named(names).verb('holds', 'hold')} nothing but {' or '.join(told)} numbers {case.when(at)}, in files "
-            "of a finer format",
+            f"{case.named(names).verb('holds', 'hold')} nothing but {' or '.join(told)} numbers {case.when(at)}, in "
+            "files of a finer format",
             evidence=(f"{len(names)} of {len(case.examined)} tensors that were looked at, in every entry",),
         )
 
@@ -51,8 +52,8 @@ ROUNDED = Kind(
     group="A",
     grade="fact",
     title="numbers of a coarser format",
-    about="Every entry is a number of bf16 or fp16, though the file could hold finer ones, and W0 is no such case: what "
-    "was trained was rounded, and small updates with it.",
+    about="Every entry is a number of bf16 or fp16, though the file could hold finer ones: what was trained was "
+    "rounded, and small updates with it.",
     looks_at=("weights",),
     causes=("saved in the coarser format and converted", "trained without a finer master copy"),
     next_step="Keep the master weights in fp32, and save those, or compare updates with the spacing of the format.",

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from geomcheck.diagnosis import blocks, damaged, identical, order, precision, resembles, scaled
-from geomcheck.diagnosis.finding import Kind
+from geomcheck.diagnosis.kind import Kind
 from geomcheck.errors import UsageError
 
 ENTRY_POINT_GROUP = "geomcheck.findings"

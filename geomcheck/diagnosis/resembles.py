@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from geomcheck.diagnosis.case import Case, median
-from geomcheck.diagnosis.finding import Cell, Finding, Kind
+from geomcheck.diagnosis.finding import Cell, Finding
+from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.words import listed, span
 
 ENTRIES = 512
@@ -143,17 +145,27 @@ def _pattern(chosen: list[int], found: list[int], count: int) -> str:
         return ""
     if count % 2 == 0 and is_all(lambda i: (i + count // 2) % count):
         return "with their halves exchanged"
-    for head in HEADS:
-        half = head // 2
-        to_pairs = is_all(lambda i: i - i % head + (i % head % half) * 2 + i % head // half)
-        to_halves = is_all(lambda i: i - i % head + (i % head % 2) * half + i % head // 2)
-        if count % head == 0 and (to_pairs or to_halves):
-            layout = "halves instead of pairs" if to_pairs else "pairs instead of halves"
-            return f"in the other layout of rotary embeddings: {layout} in each head of {head}"
+    for head in (size for size in HEADS if count % size == 0):
+        if is_all(partial(_from_pairs, head)):
+            return f"in the other layout of rotary embeddings: halves instead of pairs in each head of {head}"
+        if is_all(partial(_from_halves, head)):
+            return f"in the other layout of rotary embeddings: pairs instead of halves in each head of {head}"
     if is_all(lambda i: count - 1 - i):
         return "in reverse"
     shifts = {(there - here) % count for here, there in pairs}
     return f"shifted by {shifts.pop()}" if len(shifts) == 1 else "in another order"
+
+
+def _from_pairs(head: int, row: int) -> int:
+    """Where a row was if pairs of a head became its halves."""
+    place, half = row % head, head // 2
+    return row - place + place % half * 2 + place // half
+
+
+def _from_halves(head: int, row: int) -> int:
+    """Where a row was if the halves of a head became pairs."""
+    place, half = row % head, head // 2
+    return row - place + place % 2 * half + place // 2
 
 
 # ---- findings
@@ -309,7 +321,7 @@ NEW = Kind(
     group="A",
     grade="fact",
     title="a matrix made anew",
-    about="A matrix has nothing in common with W0's, nor with any other of its shape there, while the rest moved little.",
+    about="A matrix has nothing in common with W0's, nor with another of its shape there, while the rest moved little.",
     looks_at=("record", "weights"),
     causes=(
         "it was missing where the model was loaded, and initialised at random",

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Cell, Finding, Kind
+from geomcheck.diagnosis.finding import Cell, Finding
+from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.look import Look
 from geomcheck.diagnosis.words import span
 
@@ -71,7 +72,7 @@ DECAY = Kind(
     about="The update points against W0 and is small: the weights were shrunk, and no gradient moved them.",
     looks_at=("weights",),
     causes=("no gradient reaches these weights, and the optimizer's weight decay does",),
-    next_step="Print the gradient norms of these parameters; if they are frozen on purpose, take them out of the optimizer.",
+    next_step="Print the gradient norms of these parameters; take them out of the optimizer if they are to be frozen.",
     source="https://github.com/jingyaogong/minimind/issues/858",
     find=_find_decay,
 )

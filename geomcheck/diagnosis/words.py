@@ -68,7 +68,8 @@ class Vocabulary:
                 return found
             left = {weight.name for weight in held} - wanted
             if wanted <= {weight.name for weight in held} and len(left) < len(wanted):
-                missing = Phrase(min(left)) if len(left) == 1 else self._in_words(left, held) or self._product(left, held)
+                some = self._in_words(left, held) or self._product(left, held)
+                missing = Phrase(min(left)) if len(left) == 1 else some
                 if missing is not None:
                     return Phrase(f"{all_of} but {missing}")
         found = self._product(wanted, every)

@@ -94,9 +94,7 @@ def restarted(states: States) -> None:
     generator = torch.Generator().manual_seed(0)
     for step, origin in ((150, 90), (120, 60), (90, 30)):
         noise = {n: torch.randn(t.shape, generator=generator) for n, t in states[0].items()}
-        states[step] = {
-            n: t + 0.1 * (t - states[0][n]).std() * noise[n] for n, t in states[origin].items()
-        }
+        states[step] = {n: t + 0.1 * (t - states[0][n]).std() * noise[n] for n, t in states[origin].items()}
 
 
 def mapped(move: Callable[[str], str], steps: tuple[int, ...] = ALL) -> Edit:

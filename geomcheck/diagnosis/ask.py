@@ -9,11 +9,12 @@ from typing import Unpack
 from geomcheck.api import How, RunOrRecord, has_weights, means, silent
 from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_base, open_run
 from geomcheck.diagnosis.case import Case
-from geomcheck.diagnosis.finding import Cell, Finding, Source
+from geomcheck.diagnosis.finding import Cell, Finding
+from geomcheck.diagnosis.kind import Source
 from geomcheck.diagnosis.registry import load_kinds
 from geomcheck.measurement import measure_record, survey
 from geomcheck.measurement.task import Sources
-from geomcheck.record import Record, read_record
+from geomcheck.record import Record, Request, read_record
 
 EXPLAINED = 0.5
 """Share of its weights and checkpoints that facts explain already, from which an inference is left out."""
@@ -23,10 +24,7 @@ MOST = 12
 
 
 def diagnose(
-    run: RunOrRecord,
-    *,
-    base: BaseWeights | str | Path | None = None,
-    **how: Unpack[How],
+    run: RunOrRecord, *, base: BaseWeights | str | Path | None = None, **how: Unpack[How]
 ) -> tuple[Finding, ...]:
     """What is wrong with a run, that its weights or its record show by themselves.
 
@@ -57,7 +55,7 @@ def case_of(run: RunOrRecord, *, base: BaseWeights | str | Path | None = None, *
     given = open_base(base, "the given base") if isinstance(base, str | Path) else base
     opened, w0 = comparable(opened, find_base(opened, given=given), dequantize=how.get("dequantize", False))
     record = survey(opened, w0)
-    requests: dict[str, set[object]] = {name: set() for name, weight in record.weights.items() if weight.is_matrix}
+    requests: dict[str, set[Request]] = {name: set() for name, weight in record.weights.items() if weight.is_matrix}
     show = how.get("show", silent)
     with means([opened.path, w0.source.path], how) as resources, show(opened.name) as progress:
         measure_record(record, opened, w0, requests, resources=resources, progress=progress, refuse=False)
