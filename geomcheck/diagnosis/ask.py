@@ -12,7 +12,7 @@ from geomcheck.diagnosis.case import Case
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Source
 from geomcheck.diagnosis.registry import load_kinds
-from geomcheck.measurement import measure_record, survey
+from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.task import Sources
 from geomcheck.record import Record, Request, read_record
 
@@ -54,12 +54,18 @@ def case_of(run: RunOrRecord, *, base: BaseWeights | str | Path | None = None, *
     opened = run if isinstance(run, Run) else open_run(run, incomplete=how.get("incomplete", "skip"))
     given = open_base(base, "the given base") if isinstance(base, str | Path) else base
     opened, w0 = comparable(opened, find_base(opened, given=given), dequantize=how.get("dequantize", False))
-    record = survey(opened, w0)
+    with means([opened.path, w0.source.path], how) as resources, how.get("show", silent)(opened.name) as progress:
+        return opened_case(opened, w0, resources, progress)
+
+
+def opened_case(
+    run: Run, base: BaseWeights, resources: Resources, progress: Progress = lambda done, total: None
+) -> Case:
+    """The case of a run and its W0, which are comparable. Raises UsageError, RunError."""
+    record = survey(run, base)
     requests: dict[str, set[Request]] = {name: set() for name, weight in record.weights.items() if weight.is_matrix}
-    show = how.get("show", silent)
-    with means([opened.path, w0.source.path], how) as resources, show(opened.name) as progress:
-        measure_record(record, opened, w0, requests, resources=resources, progress=progress, refuse=False)
-    return Case(record, Sources(opened, w0))
+    measure_record(record, run, base, requests, resources=resources, progress=progress, refuse=False)
+    return Case(record, Sources(run, base))
 
 
 def findings(case: Case) -> tuple[Finding, ...]:

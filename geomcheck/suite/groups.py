@@ -15,7 +15,8 @@ Groups = dict[str | None, dict[int, float]]
 """Folded figures by group, then by step; the group of a whole run is None."""
 
 
-def _group(weight: Weight, per: str, layers: Layers) -> str | None:
+def group_of(weight: Weight, per: str, layers: Layers) -> str | None:
+    """The label of the group in which `per` puts a weight; None where it makes none."""
     match per:
         case "layer":
             return layers.label(weight)
@@ -40,7 +41,7 @@ def fold_groups(found: Sample, expectation: Expectation, layers: Layers) -> Grou
     """The folded figures of each group of weights, in the order of the network; `layers` are the judged run's."""
     members: dict[str | None, list[str]] = {}
     for weight in sorted(found.used.values(), key=in_network):
-        members.setdefault(_group(weight, expectation.per, layers), []).append(weight.name)
+        members.setdefault(group_of(weight, expectation.per, layers), []).append(weight.name)
     groups: Groups = {}
     for label, names in members.items():
         for step, values in found.cells.items():
@@ -58,8 +59,8 @@ def gaps(groups: Groups, found: Sample, expectation: Expectation, layers: Layers
     if expectation.per == "run":
         return ()
     members = sorted({**found.used, **found.frozen}.values(), key=in_network)
-    expected = dict.fromkeys(_group(weight, expectation.per, layers) for weight in members)
-    used = {_group(weight, expectation.per, layers) for weight in found.used.values()}
+    expected = dict.fromkeys(group_of(weight, expectation.per, layers) for weight in members)
+    used = {group_of(weight, expectation.per, layers) for weight in found.used.values()}
     frozen = [label for label in expected if label not in used]
     if frozen:
         raise Unanswerable(
