@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from geomcheck.report.causes import Causes
 from geomcheck.report.ci import github
 from geomcheck.report.ci.pytest_html import extras
 from geomcheck.report.facts import SessionFacts
+from geomcheck.report.findings import Diagnosis
 from geomcheck.report.safe import printable
 from geomcheck.report.text import summary
 from geomcheck.report.text.findings import write_findings
@@ -265,6 +266,7 @@ class ControllerHooks(Hooks):
                     if self._complaints:
                         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
                 self.gate.diagnoses = diagnoses(self.gate, [v for v in verdicts if v["outcome"] in failing(self.config)])
+                _tell_junit(self.config, self.gate.diagnoses)
                 lost = self._outputs.write(Found(self.gate, verdicts, self.errors))
             if lost:
                 self._complaints += [f"an output could not be written: {why}" for why in lost]
@@ -297,7 +299,8 @@ class ControllerHooks(Hooks):
         """Put findings before the failures, these in order, and let those that have one cause point at it."""
         reporter: pytest.TerminalReporter | None = self.config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
-            text.tell_once(reporter.stats.get("failed", []), Causes.of(verdicts), self.gate.diagnoses, self.screen)
+            causes, diagnoses = Causes.of(verdicts, self.gate.diagnoses), self.gate.diagnoses
+            text.tell_once(reporter.stats.get("failed", []), causes, diagnoses, self.screen)
             self.config.pluginmanager.register(FirstLines(self.gate, self.screen), "geomcheck-findings")
 
     def _measure(self, wanted: Sequence[Demand]) -> None:
@@ -342,6 +345,17 @@ def _counted(verdict: SessionFacts, report: pytest.TestReport) -> SessionFacts:
     else:
         return verdict
     return {**verdict, "outcome": outcome, "warnings": [*verdict["warnings"], remark]}
+
+
+def _tell_junit(config: pytest.Config, diagnoses: Mapping[str, Diagnosis]) -> None:
+    """Add the findings to the properties of the file that ``--junitxml`` names, which is written after this."""
+    for plugin in config.pluginmanager.get_plugins():
+        add = getattr(plugin, "add_global_property", None)
+        for run, diagnosis in diagnoses.items() if callable(add) else ():
+            for one in diagnosis.explaining:
+                add("geom_finding", printable(f"{run}: {one.headline} (explains {', '.join(one.ids)})"))
+            if diagnosis.problem:
+                add("geom_no_diagnosis", printable(f"{run}: {diagnosis.problem}"))
 
 
 def _quieten(config: pytest.Config) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from geomcheck._text import plural
 from geomcheck.diagnosis import Finding
 from geomcheck.report.facts import SessionFacts
+from geomcheck.suite.verdict import Facts
 
 MOST = 3
 """Findings of a run that are told in full."""
@@ -72,10 +73,15 @@ class Diagnosis:
         """The findings that explain a verdict."""
         return [one for one in self.found if one.verdicts]
 
-    def explanation(self, facts: SessionFacts) -> Explained | None:
+    @property
+    def unrelated(self) -> list[Explained]:
+        """The findings that explain none."""
+        return [one for one in self.found if not one.verdicts]
+
+    def explanation(self, facts: Facts) -> Explained | None:
         """The first fact, of those that are told in full, that explains a verdict."""
         told = (one for one in self.explaining[:MOST] if one.finding.grade == "fact")
-        return next((one for one in told if any(own is facts for own in one.verdicts)), None)
+        return next((one for one in told if any(own == facts for own in one.verdicts)), None)
 
     def notes(self) -> Iterator[str]:
         """A line where it found nothing, or failed."""

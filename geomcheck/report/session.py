@@ -73,14 +73,14 @@ class Session:
         return [first for first, *_ in grouped((run.name, run) for run in self.runs).values()]
 
     @property
-    def diagnosed(self) -> list[Reported]:
-        """The runs of which there is a diagnosis, each once."""
-        return [run for run in self.each_once if run.diagnosis is not None]
+    def diagnoses(self) -> dict[str, Diagnosis]:
+        """By the name of the run."""
+        return {run.name: run.diagnosis for run in self.runs if run.diagnosis is not None}
 
     def notes(self, verdicts: Sequence[SessionFacts]) -> list[str]:
         """A line for all that a reader should know beside the verdicts."""
         notes = [f"note: {run.name}: {note}" for run in self.runs for note in run.notes]
-        notes += [f"{run.name}: {note}" for run in self.diagnosed for note in (run.diagnosis or Diagnosis()).notes()]
+        notes += [f"note: {run}: {note}" for run, found in self.diagnoses.items() for note in found.notes()]
         idle = (facts for facts in verdicts if facts["outcome"] == "info" and not facts["observed"])
         unjudged = [facts["cause"] or facts["message"] for facts in idle]
         notes += [f"note: {plural(count, 'expectation')} not judged: {why}" for why, count in Counter(unjudged).items()]

@@ -20,7 +20,7 @@ MARGIN = " " * 5
 
 def write_findings(terminal: pytest.TerminalReporter, session: Session, screen: Screen) -> None:
     """Write the findings of every run that explain a verdict; ``-q`` leaves a line of each, ``-v`` tells all in full."""
-    runs = [run for run in session.diagnosed if run.diagnosis and run.diagnosis.explaining]
+    runs = [run for run in session.each_once if run.diagnosis and run.diagnosis.explaining]
     if not runs:
         return
     terminal.write_sep("=", "geomcheck: what is wrong", red=True, bold=True)
