@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from geomcheck.calibration import BandRule, Calibration, calibrate
     from geomcheck.checkpoints import BaseWeights, Checkpoint, Run, open_base
     from geomcheck.comparison import Comparison, compare
-    from geomcheck.diagnosis import Finding, diagnose
+    from geomcheck.diagnosis import Finding
+    from geomcheck.diagnosis.ask import diagnose
     from geomcheck.diagnostics import Metric, Parameter, Unit, load_metrics
     from geomcheck.errors import GeomcheckError, RecordError, RunError, SuiteError, UsageError
     from geomcheck.record import Figure, Point, Record, Request, read_record, write_record
@@ -29,7 +30,8 @@ _HOMES = {
     "geomcheck.calibration": ("Calibration", "BandRule", "calibrate"),
     "geomcheck.checkpoints": ("BaseWeights", "Checkpoint", "Run", "open_base"),
     "geomcheck.comparison": ("Comparison", "compare"),
-    "geomcheck.diagnosis": ("Finding", "diagnose"),
+    "geomcheck.diagnosis": ("Finding",),
+    "geomcheck.diagnosis.ask": ("diagnose",),
     "geomcheck.diagnostics": ("Metric", "Parameter", "Unit", "load_metrics"),
     "geomcheck.errors": ("GeomcheckError", "RecordError", "RunError", "SuiteError", "UsageError"),
     "geomcheck.record": ("Figure", "Point", "Record", "Request", "read_record", "write_record"),

@@ -18,6 +18,7 @@ from geomcheck.diagnosis.words import Phrase, Vocabulary, when
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.diagnostics.path import path_of
+from geomcheck.errors import RunError
 from geomcheck.measurement.task import Sources
 from geomcheck.record import UNKNOWN, Point, Record, Request
 from geomcheck.record.column import Table
@@ -58,6 +59,7 @@ class Case:
         good: records of good runs from the same W0.
 
     Attributes:
+        unread: why a weight could not be looked at, by name, as far as that was tried.
         memory: for kinds that share an answer.
         explained: the weights at checkpoints that findings explain so far; see `free`.
     """
@@ -68,6 +70,7 @@ class Case:
         self.explained: set[Cell] = set()
         self._sources = sources
         self.memory: dict[str, Any] = {}
+        self.unread: dict[str, str] = {}
         self._looks: dict[str, Look | None] = {}
 
     @property
@@ -170,12 +173,17 @@ class Case:
         return w0 if index is None else self._state(name, w0, index)
 
     def look(self, name: str) -> Look | None:
-        """What the entries of a weight tell; None where it cannot be read. It is read once. Raises RunError."""
+        """What the entries of a weight tell; None where it cannot be read, for which `unread` may have the reason. Each
+        is read once."""
         if name not in self._looks:
-            self._looks[name] = self._look(name) if self.lies_everywhere(name) else None
+            try:
+                self._looks[name] = self._look(name) if self.lies_everywhere(name) else None
+            except RunError as error:
+                self._looks[name], self.unread[name] = None, str(error)
         return self._looks[name]
 
     def _look(self, name: str) -> Look:
+        """Raises RunError."""
         assert self._sources is not None
         sources = self._sources
         reads = [partial(sources.read_checkpoint, name, index) for index in range(len(self.points))]
@@ -262,7 +270,7 @@ class Case:
         own = self.look(name)
         if own is None:
             weight = self.weights[name]
-            return weight.is_matrix or not {"bf16", "fp16"} & set(weight.dtypes)
+            return weight.is_matrix or not {"bf16", "fp16"} & {*(weight.dtypes[1:] or weight.dtypes)}
         first = 0 if since is None else since + 1
         paces = [
             math.sqrt(sum(look.seen[at].step ** 2 for at in range(first, index + 1)) / look.numel)

@@ -47,6 +47,17 @@ def _evidence(case: Case, names: set[str], at: tuple[int, ...]) -> Iterator[str]
         yield f"{name}: {here} at {case.points[at[0]].name}, {before} in W0"
 
 
+def _find_unreadable(case: Case) -> Iterator[Finding]:
+    """What could not be read, by the reason."""
+    _ = case.examined
+    by_reason: dict[str, set[str]] = {}
+    for name, reason in case.unread.items():
+        by_reason.setdefault(reason, set()).add(name)
+    for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1]))[:3]:
+        cells = {(name, index) for name in names for index in range(len(case.points))}
+        yield UNREADABLE.finding(case, cells, f"{case.named(names)} cannot be read: {reason}")
+
+
 def _is_constant(look: Look, seen: Seen) -> bool:
     return look.constant is None and look.numel > 1 and seen.constant not in (None, 0.0)
 
@@ -77,6 +88,19 @@ def _absurd(case: Case, names: set[str], at: tuple[int, ...]) -> str:
     named = case.named(names)
     return f"{named.verb('has', 'have')} entries up to {most:.2g} {case.when(at)}, where W0 has {before:.2g} at most"
 
+
+UNREADABLE = Kind(
+    name="unreadable",
+    group="A",
+    grade="fact",
+    title="weights that cannot be read",
+    about="A tensor cannot be read, or not made from what an adapter stores: an untrained adapter, a damaged file.",
+    looks_at=("weights",),
+    causes=("the adapter was not trained, or a fresh one was saved over it", "a file was not written to the end"),
+    next_step="Save or copy the checkpoint again; compare a tensor in memory with the one in the file.",
+    source="https://github.com/huggingface/trl/issues/6700",
+    find=_find_unreadable,
+)
 
 NOT_FINITE = Kind(
     name="not-finite",
@@ -129,5 +153,5 @@ ABSURD_KIND = Kind(
     find=_finder("absurd", _is_absurd, _absurd),
 )
 
-KINDS = {kind.name: kind for kind in (NOT_FINITE, ZEROS, CONSTANT, ABSURD_KIND)}
+KINDS = {kind.name: kind for kind in (UNREADABLE, NOT_FINITE, ZEROS, CONSTANT, ABSURD_KIND)}
 """By name."""

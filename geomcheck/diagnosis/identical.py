@@ -15,6 +15,9 @@ from geomcheck.diagnosis.finding import Finding
 from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.words import listed, span
 
+OF_A_CAST = 2**-7
+"""Relative norm that no cast of W0 to another format reaches."""
+
 MOST = 3
 """Findings of one kind; what is left is told together."""
 
@@ -34,9 +37,10 @@ W0 = -1
 def _is_start(case: Case, name: str, codes: tuple[int, ...]) -> list[bool]:
     """At which checkpoints a weight is W0's, by value."""
     same = [code == codes[0] for code in codes[1:]]
-    if sizes := case.sizes.get(name, ()):
+    sizes = case.sizes.get(name, ())
+    if sizes:
         same = [one or size == 0 for one, size in zip(same, sizes, strict=True)]
-    if len(case.weights[name].dtypes) < 2 or all(same):
+    if all(same) or len(case.weights[name].dtypes) < 2 or (sizes and min(sizes) > OF_A_CAST):
         return same
     look = case.look(name)
     return same if look is None else [one or seen.equal for one, seen in zip(same, look.seen, strict=True)]
@@ -52,6 +56,13 @@ def _starts_at_zero(case: Case, name: str) -> bool:
 
 def stories(case: Case) -> Mapping[str, dict[Same, set[str]]]:
     """The weights by what became of them: ``never``, ``late``, ``back``, ``stale`` or ``copy``, and where."""
+    if "stories" not in case.memory:
+        case.memory["stories"] = _stories(case)
+    told: Mapping[str, dict[Same, set[str]]] = case.memory["stories"]
+    return told
+
+
+def _stories(case: Case) -> Mapping[str, dict[Same, set[str]]]:
     found: dict[str, dict[Same, set[str]]] = {}
 
     def tell(story: str, name: str, pairs: Iterable[tuple[int, int]]) -> None:
@@ -115,6 +126,10 @@ def _places(case: Case, same: Same) -> str:
     return listed([case.points[index].name for index in same.at])
 
 
+def _is(same: Same) -> str:
+    return "is" if len(same.at) == 1 else "are"
+
+
 def _origins(case: Case, same: Same) -> str:
     return listed([case.points[to].name for to in sorted(set(same.to))])
 
@@ -130,27 +145,27 @@ def _never(case: Case, names: set[str], same: Same) -> str:
 def _late(case: Case, names: set[str], same: Same) -> str:
     last = case.points[max(same.at)].name
     if _is_whole(case, names):
-        return f"{_places(case, same)} is W0, to the bit, in every weight"
+        return f"{_places(case, same)} {_is(same)} W0, to the bit, in every weight"
     return f"{case.named(names)} did not move up to {last}, and moved then"
 
 
 def _back(case: Case, names: set[str], same: Same) -> str:
     if _is_whole(case, names):
-        return f"{_places(case, same)} is W0, to the bit, after training had moved it"
+        return f"{_places(case, same)} {_is(same)} W0, to the bit, after training had moved it"
     return f"{case.named(names).verb('is', 'are')} back at W0 {case.when(same.at)}, to the bit, after having moved"
 
 
 def _stale(case: Case, names: set[str], same: Same) -> str:
     origin, there = _origins(case, same), case.when(same.at)
     if _is_whole(case, names):
-        return f"{_places(case, same)} is {origin} again, to the bit, in every weight"
+        return f"{_places(case, same)} {_is(same)} {origin} again, to the bit, in every weight"
     return f"{case.named(names).verb('stands', 'stand')} still {there}: that of {origin}, to the bit"
 
 
 def _copy(case: Case, names: set[str], same: Same) -> str:
     origin, there = _origins(case, same), case.when(same.at)
     if _is_whole(case, names):
-        return f"{_places(case, same)} is a copy of {origin}, to the bit"
+        return f"{_places(case, same)} {_is(same)} a copy of {origin}, to the bit"
     return f"{case.named(names).verb('is', 'are')} {there} a copy of {origin}, to the bit, though moved in between"
 
 

@@ -75,6 +75,9 @@ class Vocabulary:
         found = self._product(wanted, every)
         if found is not None:
             return found
+        outside = {name for name in wanted if self._weights[name].layer is None}
+        if outside and wanted - outside and not (inside := self.phrase(wanted - outside)).text[:1].isdigit():
+            return Phrase(f"{inside} and {self.phrase(outside)}", plural=True)
         first = next(name for name in self._weights if name in wanted)
         are_matrices = all(self._weights[name].is_matrix for name in wanted)
         among = f"{len(matrices)} matrices" if are_matrices else f"{len(every)} weights"

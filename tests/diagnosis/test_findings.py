@@ -1,0 +1,345 @@
+"""A spoiled run is told what is wrong with it, in one sentence; a clean one nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import geomcheck
+from geomcheck.diagnosis import Finding
+from tests.diagnosis.spoiled import (
+    ALL,
+    EVERY,
+    FIXTURES,
+    LATE,
+    LAYER,
+    Edit,
+    States,
+    decayed,
+    exchanged,
+    exchanged_steps,
+    fresh,
+    from_step,
+    half_frozen,
+    halves,
+    int8,
+    interleaved,
+    mapped,
+    of,
+    place,
+    replaced,
+    restarted,
+    shuffled,
+    spoiled,
+)
+
+UP, HEAD, EMBED = "model.layers.1.mlp.up_proj.weight", "lm_head.weight", "model.embed_tokens.weight"
+
+
+def diagnosed(run: Path) -> tuple[Finding, ...]:
+    return geomcheck.diagnose(run, workers=1)
+
+
+def ones(tensor: Tensor) -> Tensor:
+    return torch.ones_like(tensor)
+
+
+def other_layer(states: States, step: int, name: str) -> Tensor:
+    return states[step][name.replace("layers.1.", "layers.0.")]
+
+
+SPOILED: dict[str, tuple[Edit, str, str]] = {
+    "a stale layer": (
+        replaced(LATE, LAYER, from_step(60)),
+        "stale",
+        "layer 1 stands still from checkpoint-90 on: that of checkpoint-60, to the bit",
+    ),
+    "a stale matrix": (
+        replaced((150,), (UP,), from_step(120)),
+        "stale",
+        f"{UP} stands still at checkpoint-150: that of checkpoint-120, to the bit",
+    ),
+    "a checkpoint saved again": (
+        replaced((120,), EVERY, from_step(90)),
+        "stale",
+        "checkpoint-120 is checkpoint-90 again, to the bit, in every weight",
+    ),
+    "a copied checkpoint": (
+        replaced((120,), EVERY, from_step(60)),
+        "copy",
+        "checkpoint-120 is a copy of checkpoint-60, to the bit",
+    ),
+    "a frozen layer": (
+        replaced(ALL, LAYER, from_step(0)),
+        "never-moved",
+        "layer 1 never moved: W0, to the bit, at every checkpoint",
+    ),
+    "frozen queries": (
+        replaced(ALL, ("q_proj",), from_step(0)),
+        "never-moved",
+        "all q_proj never moved: W0, to the bit, at every checkpoint",
+    ),
+    "frozen norms": (
+        replaced(ALL, ("norm",), from_step(0)),
+        "never-moved",
+        "all norms never moved: W0, to the bit, at every checkpoint",
+    ),
+    "a frozen embedding": (
+        replaced(ALL, ("embed",), from_step(0)),
+        "never-moved",
+        f"{EMBED} never moved: W0, to the bit, at every checkpoint",
+    ),
+    "one MLP trained": (
+        replaced(ALL, ("embed", "lm_head", "norm", "attn", "layers.0"), from_step(0)),
+        "never-moved",
+        "every weight but MLPs of layer 1 never moved: W0, to the bit, at every checkpoint",
+    ),
+    "nothing trained": (
+        replaced(ALL, EVERY, from_step(0)),
+        "never-moved",
+        "no checkpoint differs from W0 in any weight: nothing was trained, or it was not saved",
+    ),
+    "W0 in the middle": (
+        replaced((90,), EVERY, from_step(0)),
+        "back-at-w0",
+        "checkpoint-90 is W0, to the bit, after training had moved it",
+    ),
+    "a layer of W0": (
+        replaced((120, 150), LAYER, from_step(0)),
+        "back-at-w0",
+        "layer 1 is back at W0 from checkpoint-120 on, to the bit, after having moved",
+    ),
+    "W0 at first": (replaced((30,), EVERY, from_step(0)), "late-start", "checkpoint-30 is W0, to the bit"),
+    "a layer twice": (replaced(ALL, LAYER, other_layer), "twins", "layer 1 holds the values of layer 0 at every"),
+    "keys and values": (
+        mapped(exchanged("k_proj", "v_proj")),
+        "another-weight",
+        "k_proj and v_proj are exchanged at every checkpoint",
+    ),
+    "gate and up, once": (
+        mapped(exchanged("gate_proj", "up_proj"), (90,)),
+        "another-weight",
+        "gate_proj and up_proj are exchanged at checkpoint-90",
+    ),
+    "layers": (
+        mapped(exchanged("layers.0.", "layers.1.")),
+        "another-weight",
+        "layers 0 and 1 are exchanged at every checkpoint",
+    ),
+    "halves": (
+        replaced(ALL, ("q_proj",), of(halves)),
+        "reordered",
+        "all q_proj have W0's rows with their halves exchanged",
+    ),
+    "heads in pairs": (
+        replaced(ALL, ("q_proj", "k_proj"), of(interleaved)),
+        "reordered",
+        "all k_proj and q_proj have W0's rows in the other layout of rotary embeddings: pairs instead of halves",
+    ),
+    "columns": (
+        replaced(ALL, ("down_proj",), of(lambda tensor: shuffled(tensor.T).T)),
+        "reordered",
+        "all down_proj have W0's columns in another order at every checkpoint",
+    ),
+    "a transposed square": (
+        replaced(LATE, ("o_proj",), of(lambda tensor: tensor.T)),
+        "reordered",
+        "all o_proj are transposed from checkpoint-90 on",
+    ),
+    "a new head": (
+        replaced(ALL, ("lm_head",), of(fresh)),
+        "made-anew",
+        f"{HEAD} is made anew at every checkpoint: nothing in common with W0",
+    ),
+    "a new embedding, late": (
+        replaced(LATE, ("embed",), of(fresh)),
+        "made-anew",
+        f"{EMBED} is made anew from checkpoint-90 on: nothing in common with W0",
+    ),
+    "a new layer": (
+        replaced((120,), LAYER, of(fresh)),
+        "made-anew",
+        "every matrix of layer 1 is made anew at checkpoint-120: nothing in common with W0",
+    ),
+    "another W0": (
+        replaced((0,), EVERY, of(lambda tensor: fresh(tensor).to(tensor.dtype))),
+        "another-model",
+        "W0 and the run are different models: 16 of 16 matrices have nothing in common with W0's",
+    ),
+    "norms of one": (
+        replaced(ALL, ("norm",), of(ones)),
+        "one-value",
+        "all norms are 1 in every entry at every checkpoint, and not in W0",
+    ),
+    "zeros": (
+        replaced((120, 150), (UP,), of(torch.zeros_like)),
+        "zeros",
+        f"{UP} is all zeros from checkpoint-120 on, and not in W0",
+    ),
+    "absurd values": (
+        replaced((90,), (UP,), of(lambda tensor: 1e6 * tensor)),
+        "absurd",
+        f"{UP} has entries up to 6.4e+05 at checkpoint-90, where W0 has 0.64 at most",
+    ),
+    "no numbers": (
+        replaced((90,), ("model.norm",), of(lambda tensor: tensor / 0 * 0)),
+        "not-finite",
+        "model.norm.weight holds NaN or infinity at checkpoint-90",
+    ),
+    "through bf16": (
+        replaced(ALL, EVERY, of(lambda tensor: tensor.bfloat16().float())),
+        "rounded",
+        "every matrix holds nothing but bf16 numbers at every checkpoint, in files of a finer format",
+    ),
+    "through int8": (
+        replaced((120,), LAYER, of(int8)),
+        "quantized",
+        "every matrix of layer 1 went through int8 at checkpoint-120: each row has at most 255 levels",
+    ),
+    "a factor": (
+        replaced((150,), LAYER, of(lambda tensor: 1.3 * tensor)),
+        "scaled",
+        "every matrix of layer 1 is W0 times 1.3 at checkpoint-150",
+    ),
+    "decay alone": (
+        replaced(ALL, LAYER, decayed),
+        "only-decay",
+        "every matrix of layer 1 only shrank at every checkpoint: the update is W0 itself, with the other sign",
+    ),
+    "half of the rows": (
+        replaced(ALL, ("down_proj", "o_proj"), half_frozen),
+        "still-block",
+        "50% of the rows of all down_proj and o_proj never moved while the others did: rows 0 to 31 of 64",
+    ),
+    "exchanged checkpoints": (
+        exchanged_steps,
+        "exchanged-checkpoints",
+        "checkpoint-60 and checkpoint-90 are exchanged: in the other order the run goes straight on",
+    ),
+    "a restart": (
+        restarted,
+        "restart",
+        "the run begins anew at checkpoint-90: its update is 52% as large as at checkpoint-60, about as at",
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, spoil: str) -> None:
+    edit, kind, sentence = SPOILED[spoil]
+    (found,) = diagnosed(spoiled(tmp_path, edit))
+    assert (found.kind, found.sentence[: len(sentence)]) == (kind, sentence)
+    assert found.grade == ("inference" if found.group == "B" else "fact")
+    assert all((found.weights, found.steps, found.causes, found.next_step))
+
+
+@pytest.mark.parametrize("run", ["tiny-opd", "tiny-sft", "tiny-rlvr"])
+def test_nothing_is_said_of_a_clean_run(run: str) -> None:
+    assert diagnosed(FIXTURES / run) == ()
+
+
+def without(*steps: int) -> Edit:
+    """Without these checkpoints."""
+
+    def edit(states: States) -> None:
+        for step in steps:
+            del states[step]
+
+    return edit
+
+
+def noisy(states: States, step: int, name: str) -> Tensor:
+    update = states[step][name] - states[0][name].float()
+    return states[step][name] + 0.1 * update.std() * torch.randn(
+        update.shape, generator=torch.Generator().manual_seed(step)
+    )
+
+
+BENIGN: dict[str, Edit] = {
+    "stored in bf16": replaced(ALL, EVERY, of(Tensor.bfloat16)),
+    "W0 in fp32": replaced((0,), EVERY, of(Tensor.float)),
+    "W0 in fp16": replaced((0,), EVERY, of(Tensor.half)),
+    "all in fp64": replaced((0, *ALL), EVERY, of(Tensor.double)),
+    "fewer checkpoints": without(30, 90),
+    "one checkpoint": without(30, 60, 90, 120),
+    "a bit of rounding": replaced(ALL, EVERY, of(lambda tensor: tensor * (1 + 1e-7))),
+    "noise": replaced(ALL, EVERY, noisy),
+}
+
+
+@pytest.mark.parametrize("change", BENIGN)
+def test_nothing_is_said_of_a_benign_change(tmp_path: Path, change: str) -> None:
+    assert diagnosed(spoiled(tmp_path, BENIGN[change])) == ()
+
+
+def test_a_fault_over_another_is_told_beside_it(tmp_path: Path) -> None:
+    def both(states: States) -> None:
+        replaced(ALL, ("lm_head",), from_step(0))(states)
+        replaced((150,), ("layers.0.",), from_step(120))(states)
+
+    assert [found.kind for found in diagnosed(spoiled(tmp_path, both))] == ["stale", "never-moved"]
+
+
+@pytest.mark.parametrize("gone", [30, 60, 90])
+def test_exchanged_checkpoints_are_found_among_fewer(tmp_path: Path, gone: int) -> None:
+    def edit(states: States) -> None:
+        states[120], states[150] = states[150], states[120]
+        without(gone)(states)
+
+    (found,) = diagnosed(spoiled(tmp_path, edit))
+    assert found.sentence.startswith("checkpoint-120 and checkpoint-150 are exchanged")
+
+
+def test_a_record_tells_what_its_digests_tell(tmp_path: Path) -> None:
+    run = spoiled(tmp_path / "run", replaced((150,), LAYER, from_step(120)))
+    geomcheck.write_record(geomcheck.measure(run, metrics=["update_norm"], workers=1), tmp_path / "run.parquet")
+    shutil.rmtree(run)
+    (found,) = geomcheck.diagnose(tmp_path / "run.parquet")
+    assert found.sentence.startswith("layer 1 stands still at checkpoint-150")
+
+
+def test_vectors_of_bf16_that_could_not_move_are_not_accused(tmp_path: Path) -> None:
+    """Ones do not move in bf16 by steps below 2^-9, and in this run no entry moved as far."""
+
+    def in_bf16(states: States) -> None:
+        for step, held in states.items():
+            for name, tensor in held.items():
+                norm = "norm" in name
+                states[step][name] = ones(tensor).bfloat16() if norm else tensor.bfloat16()
+
+    assert diagnosed(spoiled(tmp_path, in_bf16)) == ()
+
+
+def test_weights_that_start_at_zero_may_stay_there(tmp_path: Path) -> None:
+    def add(states: States) -> None:
+        for held in states.values():
+            held["model.layers.0.self_attn.k_proj.bias"] = torch.zeros(32)
+
+    assert diagnosed(spoiled(tmp_path, add)) == ()
+
+
+def test_a_run_that_measuring_refuses_is_diagnosed(tmp_path: Path) -> None:
+    run = spoiled(tmp_path, replaced((120,), EVERY, from_step(90)))
+    with pytest.raises(geomcheck.RunError, match="hold the same weights"):
+        geomcheck.measure(run, metrics=["update_norm"], workers=1)
+    assert diagnosed(run)
+
+
+Spoil = Callable[[Path], object]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, cut])
+def test_files_that_cannot_be_opened_are_an_error(tmp_path: Path, spoil: Spoil) -> None:
+    run = spoiled(tmp_path, lambda states: None)
+    spoil(run / place(0) / "model.safetensors")
+    with pytest.raises(geomcheck.GeomcheckError):
+        diagnosed(run)
