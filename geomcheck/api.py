@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TypedDict, TypeGuard, Unpack
 
 from geomcheck.checkpoints import BaseWeights, Incomplete, Run, comparable, find_base, open_base, open_run
+from geomcheck.checkpoints.weights import is_weight
 from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Cache, Progress, Resources, measure_record, parse_workers, survey
 from geomcheck.measurement.cache import require_outside
+from geomcheck.measurement.execute import ALWAYS
 from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.record import Record, Request, merge, read_record
 from geomcheck.suite import Suite
@@ -55,6 +57,7 @@ def measure(
     base: BaseWeights | str | Path | None = None,
     metrics: Sequence[str | Request] | None = None,
     weights: Selection | None = None,
+    entries: Sequence[str] = (),
     suites: Sequence[Suite] = (),
     reference: Run | str | Path | None = None,
     workers: int | str | None = None,
@@ -70,8 +73,11 @@ def measure(
         run: an opened run, or its directory.
         base: W0, opened or its directory; by default what the first suite or the run itself provides.
         metrics: requests, or names (measured with default parameters), on every attention and MLP matrix (where
-            the metric's k is below the matrix's dimensions). Default: all, unless `suites` are given.
+            the metric's k is below the matrix's dimensions). Default: all but those that are measured `on_request`,
+            unless `suites` are given.
         weights: measure `metrics` on these instead.
+        entries: metrics that compare entries, to be measured of every tensor beside; where nothing else is said, by
+            how much each changed.
         suites: measure what these need.
         reference: a run to compare updates with (`mask_jaccard`, `reference_alignment`, `update_cosine`).
         workers: local workers; by default as many as processors and memory allow. ``"ray"``: a Ray cluster.
@@ -98,7 +104,11 @@ def measure(
         for weight in (weights.select(record.weights) if weights else record.weights.values())
         if chosen and (weights or weight.is_linear)
     }
-    requests = merge([default, *(suite.requests(record) for suite in suites)])
+    if metrics is None and weights is None and not suites:
+        entries = (*entries, *ALWAYS)
+    everything = (weight for weight in record.weights.values() if entries and is_weight(weight))
+    beside = {weight.name: {Request.of(known[name], {}) for name in entries} for weight in everything}
+    requests = merge([default, beside, *(suite.requests(record) for suite in suites)])
     other = open_run(reference, incomplete=incomplete) if isinstance(reference, str | Path) else reference
     other = comparable(other, w0, dequantize=dequantize)[0] if other else None
     read = [opened.path, w0.source.path, *([other.path] if other else [])]
@@ -114,10 +124,11 @@ def records_of(
     base: BaseWeights | str | Path | None = None,
     metrics: Sequence[str | Request] | None = None,
     weights: Selection | None = None,
+    entries: Sequence[str] = (),
     **how: Unpack[How],
 ) -> list[Record]:
-    """The record of each source: as given, read from its file, or measured with default parameters, `how` as `measure`
-    has it.
+    """The record of each source: as given, read from its file, or measured with default parameters, `entries` and `how`
+    as `measure` has it.
 
     Raises:
         UsageError: no such run or W0.
@@ -127,7 +138,7 @@ def records_of(
     records = []
     for source in sources:
         if has_weights(source):
-            records.append(measure(source, base=base, metrics=metrics, weights=weights, **how))
+            records.append(measure(source, base=base, metrics=metrics, weights=weights, entries=entries, **how))
             continue
         assert not isinstance(source, Run)
         records.append(source if isinstance(source, Record) else read_record(source))

@@ -39,6 +39,8 @@ SLOW = (
     "tests/cli/test_means.py",
     "tests/cli/test_watch.py",
     "tests/comparison",
+    "tests/diagnosis/test_findings.py::test_nothing_is_said_of_a_benign_change",
+    "tests/diagnosis/test_findings.py::test_what_is_wrong_is_said_in_one_sentence",
     "tests/diagnostics/test_adversaries.py",
     "tests/diagnostics/test_declarations.py::test_any_update_gives_figures_in_range_or_a_reason",
     "tests/diagnostics/test_edges.py",

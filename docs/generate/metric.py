@@ -18,7 +18,11 @@ _OUTCOMES = {"passed": "keeps it", "failed": "violates it", "error": "cannot be 
 
 def overview() -> str:
     """The table of all metrics."""
-    rows = [f"| [`{m.name}`]({m.name}.md) | {prose(m.plainly.shows)} | {m.unit.value} |" for m in load_metrics()]
+    named = {True: " Measured where it is named.", False: ""}
+    rows = [
+        f"| [`{m.name}`]({m.name}.md) | {prose(m.plainly.shows)}{named[m.on_request]} | {m.unit.value} |"
+        for m in load_metrics()
+    ]
     rows.append(f"| [`{SUFFICIENCY}`]({SUFFICIENCY}.md) | {cell(about('metric'))} | fraction |")
     head = ["# Metrics", "", _NOTATION, "", "| metric | what it says | unit |", "|---|---|---|"]
     listed = ["```{toctree}", ":hidden:", "", *(m.name for m in load_metrics()), SUFFICIENCY, "```"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from docs.generate.commands import command_options, command_table
 from docs.generate.factors import factor_table
+from docs.generate.findings import finding_list
 from docs.generate.options import option_table
 from docs.generate.python import api
 from docs.generate.trust import trust_table
@@ -16,6 +17,7 @@ KINDS: Mapping[str, Callable[[str], str]] = {
     "command": command_options,
     "commands": lambda _: command_table(),
     "factors": lambda _: factor_table(),
+    "findings": lambda _: finding_list(),
     "options": lambda _: option_table(),
     "trust": lambda _: trust_table(),
 }

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from geomcheck._version import VERSION
+from geomcheck.calibration.normal import about as normal_about
 from geomcheck.calibration.statistics import BandRule, Spread
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.files import replacing
 from geomcheck.suite.language.places import Place
 from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.normal import Normal
 
 _BARE = re.compile(r"[\w.%+-]+(?: [a-z]+)?")
 """Texts that YAML reads as they are."""
@@ -38,10 +40,13 @@ class PlacedBand:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A metric with its bands, in the order of training."""
+    """A metric with its bands, in the order of training, and what is normal for single weights; `of` is the word for
+    its weights where they are not those of the suite."""
 
     metric: Metric
     bands: tuple[PlacedBand, ...]
+    normal: Normal | None = None
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Calibration:
         weights: the weights that figures are folded over, and their number.
         storage: formats of W0 and of the runs; empty where weights differ in them.
         applies_to: patterns of run names; empty for all.
+        trains: the word for the tensors that moved in every run, while no others did; empty where there is none.
         warnings: what makes the bands less trustworthy than they look.
     """
 
@@ -76,12 +82,16 @@ class Calibration:
     bands: int
     expectations: tuple[Calibrated, ...]
     left_out: tuple[Omitted, ...]
+    trains: str = ""
     warnings: tuple[str, ...] = ()
 
     def to_yaml(self) -> str:
         """The suite, with comments that say where each band comes from."""
         expectations = [line for expectation in self.expectations for line in ("", *_expectation(expectation))]
-        return "\n".join([*_heading(self), "", "expect:", *expectations[1:], ""])
+        if self.trains:
+            same = f"# the same in all {len(self.runs)} runs"
+            expectations += ["", "  - id: trained", f"    trains: {self.trains}   {same}"]
+        return "\n".join([*_heading(self), "", "expect:", *expectations[1:], *_normals(self), ""])
 
     def write(self, path: str | Path) -> None:
         """Write the suite to `path`. Raises UsageError where that is not possible."""
@@ -131,21 +141,44 @@ def comment(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(clean, WIDTH, initial_indent=start, subsequent_indent=f"{start}  ", break_on_hyphens=False)
 
 
+def _id(metric: Metric) -> str:
+    return metric.name.replace("_", "-")
+
+
 def _expectation(expectation: Calibrated) -> Iterator[str]:
     metric = expectation.metric
-    yield f"  - id: {metric.name.replace('_', '-')}"
+    yield f"  - id: {_id(metric)}{f'-of-{expectation.of}' * bool(expectation.of)}"
     yield f"    metric: {metric.name}"
+    if expectation.of:
+        yield f"    weights: {expectation.of}"
     for name, value in metric.defaults.items():
         yield f"    {name}: {_scalar(value)}"
     if all(band.spread.constant and band.spread == expectation.bands[0].spread for band in expectation.bands):
         band = expectation.bands[0]
         yield f"    within: {_ends(band, metric)}   # the same in all {band.spread.n} runs"
         return
+    if expectation.of:
+        (band,) = expectation.bands
+        yield f"    within: {_ends(band, metric)}   # {_origin(band, metric)}"
+        yield f"    at: {{{_place(band.place)}}}"
+        return
     yield "    bands:"
     entries = [f"{{{_place(band.place)}, within: {_ends(band, metric)}}}" for band in expectation.bands]
     width = max(map(len, entries))
     for band, entry in zip(expectation.bands, entries, strict=True):
         yield f"      - {entry:{width}}  # {_origin(band, metric)}"
+
+
+def _normals(calibration: Calibration) -> Iterator[str]:
+    normals = [(e.metric, e.normal) for e in calibration.expectations if e.normal is not None]
+    if not normals:
+        return
+    yield ""
+    yield from comment(normal_about(len(calibration.runs)))
+    yield "normal:"
+    for metric, normal in normals:
+        yield f"  {_id(metric)}: |"
+        yield from (f"    {line}" for line in normal.text.splitlines())
 
 
 def _ends(band: PlacedBand, metric: Metric) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from geomcheck.api import How, RunOrRecord, records_of
 from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
+from geomcheck.calibration.normal import MAX_CHARACTERS, normal_of
 from geomcheck.calibration.runs import common_places, require_comparable, told
 from geomcheck.calibration.statistics import BandRule, Repeatability, Spread
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric, load_metrics
-from geomcheck.errors import UsageError
+from geomcheck.errors import RecordError, UsageError
 from geomcheck.record import Record
+from geomcheck.suite.conditions.trains import WORDS_FOR_MATRICES, Trains
 from geomcheck.suite.folds import fold
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.places import Place, Places
@@ -23,6 +27,10 @@ from geomcheck.suite.verdict import Unanswerable
 
 FEW = 3
 """Below this number of runs the spread between runs is hardly known."""
+
+SIZE = "relative_update_norm"
+BESIDE = ("norms", "embeddings", "heads")
+"""Beside linear maps, what is looked at of which tensors."""
 
 STABLE = 0.15
 """Largest sd / |mean|, at any checkpoint, of a metric that is stable across runs."""
@@ -69,22 +77,33 @@ def calibrate(
     if len(runs) < 2:
         raise UsageError(f"calibration needs two runs or more, best five; {len(runs)} given")
     wanted = _candidates(metrics)
-    records = records_of(runs, base=base, metrics=[m.name for m in wanted], weights=weights, **how)
+    looks_beside = metrics is None and weights == DEFAULT
+    entries = [SIZE] if looks_beside else []
+    records = records_of(runs, base=base, metrics=[m.name for m in wanted], weights=weights, entries=entries, **how)
     require_comparable(records, weights, across_bases=across_bases)
     places = common_places(records, at)
     found, left_out = _spreads(wanted, records, weights, places, chosen_by_hand=metrics is not None)
     rule = rule or Repeatability()
-    count = max(1, sum(not spread.constant for by_place in found.values() for spread in by_place.values()))
+    at_end = Places(places.places[-1:])
+    beside = dict(_beside(records, at_end)) if looks_beside else {}
+    spreads = [spread for by_place in (*found.values(), *beside.values()) for spread in by_place.values()]
+    count = max(1, sum(not spread.constant for spread in spreads))
     expectations = []
     for metric in (metric for metric in wanted if metric.name in found):
         bands, idle = _bands(found[metric.name], places, rule, count, _limit(metric, records, weights))
         if idle:
             left_out.append(Omitted(f"{metric.name} at {', '.join(idle)}" if bands else metric.name, WHOLE_RANGE))
         if bands:
-            expectations.append(Calibrated(metric, bands))
+            varies = not all(band.spread.constant for band in bands)
+            there = Places(tuple(band.place for band in bands))
+            normal = normal_of(metric, records, weights, there) if varies else None
+            expectations.append(Calibrated(metric, bands, normal))
     if not expectations:
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
+    for role, spread in beside.items():
+        bands, _ = _bands(spread, at_end, rule, count, load_metrics()[SIZE].range({}))
+        expectations += [Calibrated(load_metrics()[SIZE], bands, of=role)] if bands else []
     used = weights.select(records[0].weights)
     formats = {weight.dtypes for weight in used}
     return Calibration(
@@ -97,10 +116,39 @@ def calibrate(
         storage=formats.pop() if len(formats) == 1 else (),
         rule=rule,
         bands=count,
-        expectations=tuple(expectations),
+        expectations=tuple(_readable(expectations)),
         left_out=tuple(left_out),
+        trains=_trained(records) if looks_beside else "",
         warnings=(TOO_FEW.format(len(records)),) if len(records) < FEW else (),
     )
+
+
+def _beside(records: Sequence[Record], at_end: Places) -> Iterator[tuple[str, dict[int, Spread]]]:
+    """The spread of the relative size of the update at the end, of tensors that are no linear maps, by the word for
+    them; of those that have one in every run, and a stable one."""
+    for role in BESIDE:
+        try:
+            spread = _spread(load_metrics()[SIZE], records, Selection(role), at_end)
+        except Unanswerable:
+            continue
+        if all(one.relative <= STABLE for one in spread.values()):
+            yield role, spread
+
+
+def _trained(records: Sequence[Record]) -> str:
+    """The word for the tensors that moved in every run, while no others did; empty where there is none."""
+    for role in ("everything", *WORDS_FOR_MATRICES):
+        with suppress(Unanswerable, RecordError):
+            if all(Trains(Selection(role)).holds(record) for record in records):
+                return role
+    return ""
+
+
+def _readable(expectations: Sequence[Calibrated]) -> Iterator[Calibrated]:
+    """The same, without what is normal for single weights where that would be no text that people open."""
+    size = sum(len(expectation.normal.text) for expectation in expectations if expectation.normal)
+    for expectation in expectations:
+        yield expectation if size <= MAX_CHARACTERS else replace(expectation, normal=None)
 
 
 def _candidates(names: Sequence[str] | None) -> list[Metric]:

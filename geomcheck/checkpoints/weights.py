@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from geomcheck._text import plural
 from geomcheck.checkpoints.layers import names_of, place_of
 from geomcheck.checkpoints.roles import LINEAR, Role, role_of
 
@@ -75,6 +77,13 @@ def describe(
     """Place a canonical weight name in the network."""
     place = place_of(name)
     return Weight(name, shape, place.stack, place.number, _module(name), role_of(name, len(shape)), dtypes, fused, lent)
+
+
+def by_role(weights: Iterable[Weight]) -> str:
+    """How many weights there are of which role, in words: ``9 norms, 1 embedding``."""
+    alone = ("norm", "head", "embedding", "router")
+    counts = Counter(weight.role if weight.role in alone else f"{weight.role} weight" for weight in weights)
+    return ", ".join(plural(count, kind) for kind, count in counts.most_common())
 
 
 def is_weight(weight: Weight) -> bool:

@@ -19,7 +19,7 @@ from geomcheck.report.safe import printable
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     weights = replace(WEIGHTS, default=None, otherwise="linear", help=f"without --suite: {WEIGHTS.help}")
-    add_command(
+    parser = add_command(
         commands,
         "measure",
         run,
@@ -28,6 +28,7 @@ def add_to(commands: Any) -> None:
         run="directory of checkpoints",
         output="record to write (Parquet)",
     )
+    parser.add_argument("--metrics", metavar="NAME,...", help="metrics to measure (without --suite: all but dear ones)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
         record = geomcheck.measure(
             opened,
             base=base,
+            metrics=options.metrics.split(",") if options.metrics else None,
             suites=means.suites,
             reference=options.reference,
             weights=selection(options.weights) if options.weights else None,

@@ -131,6 +131,8 @@ def _metrics(_: argparse.Namespace) -> None:
         print(f"    unit {metric.unit.value}, {metric.limits}; fold {metric.fold}; source: {metric.source}")
         if metric.words:
             print(f"    {metric.words.shows}")
+        if metric.on_request:
+            print("    measured where it is named, by a suite or --metrics")
         if metric.undefined:
             print(f"    undefined where {metric.undefined}")
         if metric.distrust:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.diagnostics.path import path_of
 from geomcheck.errors import RunError
+from geomcheck.measurement.executors.local import single_threaded
+from geomcheck.measurement.machine import processors
 from geomcheck.measurement.task import Sources
 from geomcheck.record import UNKNOWN, Point, Record, Request
 from geomcheck.record.column import Table
@@ -32,7 +35,10 @@ BUDGET = 1 << 31
 AT_ONCE = 8
 """Checkpoints of a weight that are in memory at a time."""
 
-PATHS = 12
+LARGE = 1 << 26
+"""Entries of a weight that is looked at by itself, as memory is bounded."""
+
+PATHS = 8
 """Weights whose whole way is looked at."""
 
 GROUPS = 3
@@ -208,25 +214,27 @@ class Case:
         return tuple(sorted(chosen))
 
     def looks(self, names: Iterable[str] | None = None) -> dict[str, Look]:
-        """Looks at these weights, those of the `sample` by default, as far as they can be read."""
-        found = {name: self.look(name) for name in (self.sample if names is None else names)}
+        """Looks at these weights, those of the `sample` by default, as far as they can be read; at several at a time,
+        large ones by themselves."""
+        wanted = list(self.sample if names is None else names)
+        new = [name for name in wanted if name not in self._looks]
+        if new:
+            with single_threaded(processors(), Event()) as pool:
+                list(pool.map(self.look, (name for name in new if self.weights[name].numel <= LARGE)))
+        found = {name: self.look(name) for name in wanted}
         return {name: look for name, look in found.items() if look is not None}
 
     @cached_property
     def different(self) -> dict[str, tuple[int, ...]]:
         """The matrices that may be others than in W0, with the checkpoints at which: their update has `DIFFERENT` times
         their norm or more."""
-        found = {}
-        for name in self.sizes.keys() | self.record.skipped.keys():
-            if name not in self.weights or not self.weights[name].is_matrix or not self.lies_everywhere(name):
-                continue
-            sizes = self.sizes.get(name, ())
-            if not any(map(math.isfinite, sizes)):
-                look = self.look(name)
-                sizes = tuple(look.size(i) for i in range(len(self.points))) if look else ()
-            if at := tuple(index for index, size in enumerate(sizes) if size >= DIFFERENT):
-                found[name] = at
-        return dict(sorted(found.items()))
+        found: dict[str, tuple[int, ...]] = {}
+        seen = {*self.sizes, *self.sample, *self.record.skipped}
+        for name, weight in self.weights.items():
+            if weight.is_matrix and name in seen and self.lies_everywhere(name):
+                at = tuple(i for i in range(len(self.points)) if self.size(name, i) >= DIFFERENT)
+                found |= {name: at} if at else {}
+        return found
 
     @cached_property
     def examined(self) -> dict[str, Look]:
@@ -251,13 +259,14 @@ class Case:
 
     @cached_property
     def grams(self) -> list[np.ndarray]:
-        """Inner products of the updates at all checkpoints, shape (n, n), of the matrices of `ways`."""
-        steps = [point.step for point in self.points]
-        found = []
-        for name in self.ways:
-            w0 = self.matrix(name)
-            found.append(path_of(w0, steps, partial(self._state, name, w0), at_once=AT_ONCE).gram.numpy())
-        return found
+        """Inner products of the updates at all checkpoints, shape (n, n), of the matrices of `ways`; they are read
+        again for it."""
+        with single_threaded(processors(), Event()) as pool:
+            return list(pool.map(self._gram, self.ways))
+
+    def _gram(self, name: str) -> np.ndarray:
+        w0, steps = self.matrix(name), [point.step for point in self.points]
+        return path_of(w0, steps, partial(self._state, name, w0), at_once=AT_ONCE).gram.numpy()
 
     def _state(self, name: str, w0: Tensor, index: int) -> Tensor:
         assert self._sources is not None

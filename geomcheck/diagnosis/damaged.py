@@ -15,7 +15,10 @@ ABSURD = 1e3
 
 NEXT = "Compare the tensor in memory with the one in the file, right after the save."
 
-Test = Callable[[Look, Seen], bool]
+OF_ALL = 10
+"""How many times the largest entry of all tensors, too: what starts near zero may grow."""
+
+Test = Callable[[Case, Look, Seen], bool]
 
 
 Told = Callable[[Case, set[str], tuple[int, ...]], str]
@@ -29,7 +32,7 @@ def _finder(name: str, test: Test, sentence: Told) -> Callable[[Case], Iterator[
             (weight, index)
             for weight, look in case.examined.items()
             for index, seen in enumerate(look.seen)
-            if test(look, seen)
+            if test(case, look, seen)
         }
         for at, names in case.grouped(cells):
             held = {(weight, index) for weight in names for index in at}
@@ -58,13 +61,20 @@ def _find_unreadable(case: Case) -> Iterator[Finding]:
         yield UNREADABLE.finding(case, cells, f"{case.named(names)} cannot be read: {reason}")
 
 
-def _is_constant(look: Look, seen: Seen) -> bool:
+def _is_constant(_: Case, look: Look, seen: Seen) -> bool:
     return look.constant is None and look.numel > 1 and seen.constant not in (None, 0.0)
 
 
-def _is_absurd(look: Look, seen: Seen) -> bool:
-    most = max(abs(look.low), abs(look.high))
-    return 0 < ABSURD * most <= max(abs(seen.low), abs(seen.high)) and math.isfinite(most) and look.numel > 1
+def _is_absurd(case: Case, look: Look, seen: Seen) -> bool:
+    most = _largest(look)
+    if not math.isfinite(most) or _largest(seen) < ABSURD * most:
+        return False
+    return most > 0 and _largest(seen) >= OF_ALL * max(map(_largest, case.examined.values()))
+
+
+def _largest(of: Look | Seen) -> float:
+    """Magnitude of the largest entry."""
+    return max(abs(of.low), abs(of.high))
 
 
 def _not_finite(case: Case, names: set[str], at: tuple[int, ...]) -> str:
@@ -83,8 +93,7 @@ def _constant(case: Case, names: set[str], at: tuple[int, ...]) -> str:
 
 def _absurd(case: Case, names: set[str], at: tuple[int, ...]) -> str:
     looks = [case.examined[name] for name in names]
-    most = max(max(abs(look.seen[i].low), abs(look.seen[i].high)) for look in looks for i in at)
-    before = max(max(abs(look.low), abs(look.high)) for look in looks)
+    most, before = max(_largest(look.seen[i]) for look in looks for i in at), max(map(_largest, looks))
     named = case.named(names)
     return f"{named.verb('has', 'have')} entries up to {most:.2g} {case.when(at)}, where W0 has {before:.2g} at most"
 
@@ -98,7 +107,6 @@ UNREADABLE = Kind(
     looks_at=("weights",),
     causes=("the adapter was not trained, or a fresh one was saved over it", "a file was not written to the end"),
     next_step="Save or copy the checkpoint again; compare a tensor in memory with the one in the file.",
-    source="https://github.com/huggingface/trl/issues/6700",
     find=_find_unreadable,
 )
 
@@ -111,7 +119,7 @@ NOT_FINITE = Kind(
     looks_at=("weights",),
     causes=("training diverged", "an overflow in a cast to fp16", "a file that was not written to the end"),
     next_step="Look for the first step with a loss that is not finite; take the last checkpoint before it.",
-    find=_finder("not-finite", lambda _, seen: not seen.finite, _not_finite),
+    find=_finder("not-finite", lambda _, __, seen: not seen.finite, _not_finite),
 )
 
 ZEROS = Kind(
@@ -124,7 +132,7 @@ ZEROS = Kind(
     causes=("a shard that was allocated and never filled", "a tensor that was missing when the state was gathered"),
     next_step=NEXT,
     source="https://github.com/microsoft/BitNet/issues/608",
-    find=_finder("zeros", lambda look, seen: seen.constant == 0 and look.constant != 0, _zeros),
+    find=_finder("zeros", lambda _, look, seen: seen.constant == 0 and look.constant != 0, _zeros),
 )
 
 CONSTANT = Kind(

@@ -231,7 +231,7 @@ BACK = Kind(
     about="Weights that had moved are W0's again, to the bit.",
     causes=("the base was saved or copied under the name of this checkpoint", "a save that was not finished"),
     next_step="Save this checkpoint again, or take it out of the run.",
-    source="https://github.com/volcengine/verl/issues/7285",
+    source="https://github.com/verl-project/verl/issues/7285",
     find=_of("back", _back),
 )
 

@@ -37,6 +37,9 @@ FEWEST = 16
 FIRST = 4
 """Rows that are looked at first: hardly any matrix passes there that was not quantized."""
 
+FEWEST_LEVELS = 5
+"""Of which entries must be: those of one value are on a level by themselves."""
+
 LOW = 0.01
 """Quantile of magnitudes at which the smallest visible step is taken."""
 
@@ -270,7 +273,7 @@ def _rounded(matrix: Tensor) -> str:
 
 def _levels(matrix: Tensor) -> int:
     """The levels on which all entries lie, if their rows were quantized."""
-    if matrix.shape[1] < FEWEST or matrix.dtype not in (torch.float32, torch.float64) or not matrix.any():
+    if matrix.shape[1] < FEWEST or len(matrix) < 2 or matrix.dtype not in (torch.float32, torch.float64):
         return 0
     for levels in LEVELS:
         if all(_on_levels(matrix[rows].double(), levels) for rows in blocks(matrix, first=FIRST)):
@@ -282,7 +285,8 @@ def _on_levels(rows: Tensor, levels: int) -> bool:
     largest = rows.abs().amax(1, keepdim=True)
     there = (largest > 0).flatten()
     places = rows[there] * (levels / largest[there])
-    return bool(((places - places.round()).abs() < ON_A_LEVEL).all())
+    nearest = places.round()
+    return bool(((places - nearest).abs() < ON_A_LEVEL).all()) and len(torch.unique(nearest)) >= FEWEST_LEVELS
 
 
 def _smallest(matrix: Tensor) -> float:

@@ -72,8 +72,11 @@ class Course(NamedTuple):
 
 
 def course_of(case: Case) -> Course | None:
-    """The way of a run, over what facts do not explain; None where it cannot be told."""
+    """The way of a run, over what facts do not explain; None where it cannot be told, or never goes back."""
     names = list(case.ways)
+    turns = [[look.seen[index].turn for look in case.ways.values()] for index in range(len(case.points))]
+    if not any(np.nanmedian(there) < BACK for there in turns if not np.isnan(there).all()):
+        return None
     explained = {index: sum((name, index) in case.explained for name in names) for index in range(len(case.points))}
     at = tuple(index for index, count in explained.items() if 2 * count < len(names))
     if not 2 <= len(at) <= LONGEST:
@@ -166,7 +169,7 @@ RESTART = Kind(
         "checkpoints of two runs lie in one directory",
     ),
     next_step="Look in the log for what the resumed job loaded, and whether its step counter and loss went on.",
-    source="https://github.com/allenai/open-instruct/issues/1823",
+    source="https://github.com/allenai/open-instruct/pull/1823",
     find=_find_restart,
 )
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from geomcheck.diagnosis.case import Case, median
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Kind
-from geomcheck.diagnosis.words import listed, span
+from geomcheck.diagnosis.words import MOST, listed, numbered, span
 
 ENTRIES = 512
 """Of each matrix, that are compared."""
@@ -37,7 +37,7 @@ ANEW = 0.7
 FOREIGN = 10
 """From how many times the usual relative norm."""
 
-UNLIKE = 0.5
+UNLIKE = 0.2
 """Cosine with itself in W0 up to which a matrix is another one."""
 
 HEADS = (8, 16, 32, 64, 80, 96, 128, 192, 256)
@@ -203,9 +203,14 @@ def _exchange(case: Case, of: Mapping[str, str], at: tuple[int, ...]) -> str:
         if len(modules) == 1 and all(first == second for first, second in layers):
             held = {case.weights[name].layer for name in of}
             every = {weight.layer for weight in case.weights.values() if weight.layer is not None}
-            where = "" if held == every else f" in layer {listed([str(number) for number in sorted(map(str, held))])}"
+            where = "" if held == every else f" in {numbered([f'layer {number}' for number in held])}"
             return f"{modules[0][0]} and {modules[0][1]} are exchanged{where} {when}"
         return f"{case.named(one)} and {case.named(other)} are exchanged {when}"
+    layers = {(case.weights[name].layer, case.weights[other].layer) for name, other in of.items()}
+    same = all(case.weights[name].module == case.weights[other].module for name, other in of.items())
+    if same and len(dict(layers)) == len(layers) <= MOST and (None, None) not in layers:
+        told = [f"layer {here} holds what is layer {there} in W0" for here, there in sorted(layers, key=str)]
+        return f"{listed(told)} {when}"
     return f"{case.named(of.keys()).verb('holds', 'hold')} what {case.named(set(of.values()))} is in W0 {when}"
 
 
@@ -222,12 +227,11 @@ def _find_reordered(case: Case) -> Iterator[Finding]:
                 if order == "transposed"
                 else f"{named.verb('has', 'have')} W0's {order} {case.when(at)}"
             )
-            sizes = [case.sizes[name][at[0]] for name in names if name in case.sizes]
             yield REORDERED.finding(
                 case,
                 {(name, index) for name in names for index in at},
                 told,
-                evidence=(f"the update has {max(sizes):.2f} times the norm of W0",) if sizes else (),
+                evidence=(f"the update has {span(case.size(name, at[0]) for name in names)} times the norm of W0",),
             )
 
 
@@ -236,7 +240,7 @@ def _new(case: Case) -> dict[str, float]:
     found = {}
     for name, like in likenesses(case).items():
         index = case.different[name][0]
-        if like == Likeness() and case.sizes.get(name, (0.0,) * len(case.points))[index] >= ANEW:
+        if like == Likeness() and case.size(name, index) >= ANEW:
             look = case.look(name)
             if look is not None and look.likeness(index) <= UNLIKE:
                 found[name] = look.likeness(index)
@@ -263,7 +267,7 @@ def _find_new(case: Case) -> Iterator[Finding]:
     new = _new(case)
     for at, names in case.grouped(_cells(case, new)):
         usual = median(sizes[at[0]] for name, sizes in case.sizes.items() if name not in new)
-        foreign = {name for name in names if case.sizes[name][at[0]] >= FOREIGN * usual}
+        foreign = {name for name in names if case.size(name, at[0]) >= FOREIGN * usual}
         if foreign:
             yield NEW.finding(
                 case,
@@ -271,7 +275,7 @@ def _find_new(case: Case) -> Iterator[Finding]:
                 f"{case.named(foreign).verb('is', 'are')} made anew {case.when(at)}: nothing in common with W0",
                 evidence=(
                     f"cosine of the weights with W0's {span(new[name] for name in foreign)}",
-                    f"update {min(case.sizes[n][at[0]] for n in foreign):.2g} times the norm of W0, others {usual:.2g}",
+                    f"updates {span(case.size(name, at[0]) for name in foreign)} times W0's norm, others {usual:.2g}",
                 ),
             )
 
@@ -328,7 +332,6 @@ NEW = Kind(
         "it was replaced on purpose, as heads of classifiers are",
     ),
     next_step="Look for warnings of newly initialised weights where the model was loaded.",
-    source="https://github.com/unslothai/unsloth/issues/9331",
     find=_find_new,
 )
 

@@ -86,7 +86,6 @@ SCALED = Kind(
     looks_at=("weights",),
     causes=("a merge with weights that do not add up to one", "a scale applied twice, or to the wrong tensor"),
     next_step="Check the scales of the merge or the conversion against the config.",
-    source="https://github.com/THUDM/slime/issues/1059",
     find=_find_scaled,
 )
 

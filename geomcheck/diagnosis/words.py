@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ MOST = 4
 """Things that are told one by one."""
 
 MOST_ROLES = 2
+
+_EXPERT = re.compile(r"experts?\.([0-9]{1,6})\.")
 
 PLURALS = {
     "embedding": "embeddings",
@@ -71,7 +74,7 @@ class Vocabulary:
                 some = self._in_words(left, held) or self._product(left, held)
                 missing = Phrase(min(left)) if len(left) == 1 else some
                 if missing is not None:
-                    return Phrase(f"{all_of} but {missing}")
+                    return Phrase(f"{all_of} but {missing.text.removeprefix('all ')}")
         found = self._product(wanted, every)
         if found is not None:
             return found
@@ -93,9 +96,12 @@ class Vocabulary:
             single = [sum(weight.role == role for weight in held) == 1 for role in roles]
             told = [role if one else PLURALS.get(role, role) for role, one in zip(roles, single, strict=True)]
             return Phrase(f"all {told[0]}" if len(told) == 1 else listed(told), plural=True)
+        experts = _whole(wanted, held, _expert)
+        if experts is not None and "" not in experts:
+            return Phrase(f"{numbered(experts)} of every layer", plural=len(experts) > 1)
         modules = _whole(wanted, held, lambda weight: weight.module)
         if modules is not None and len(modules) <= MOST:
-            return Phrase(f"all {listed(modules)}", plural=True)
+            return Phrase(f"all {listed(sorted(modules))}", plural=True)
         return None
 
     def _product(self, wanted: set[str], held: Sequence[Weight]) -> Phrase | None:
@@ -105,15 +111,22 @@ class Vocabulary:
         if any(weight.layer is None for weight in chosen):
             return None
         inside = [weight for weight in held if self._label(weight) in labels]
-        for key in (lambda weight: str(weight.role), lambda weight: weight.module):
+        for key in (lambda weight: str(weight.role), _expert, lambda weight: weight.module):
             parts = _whole(wanted, inside, key)
-            if parts is not None and len(parts) <= MOST:
+            if parts is not None and len(parts) <= MOST and "" not in parts:
                 told = [PLURALS.get(part, part) if len(chosen) > len(parts) else part for part in parts]
-                return Phrase(f"{listed(told)} of {numbered(labels)}", plural=told != parts or len(chosen) > len(parts))
+                one = key is _expert and len(parts) == len(labels) == 1
+                return Phrase(f"{listed(told)} of {numbered(labels)}", plural=not one and len(chosen) > 1)
         return None
 
     def _label(self, weight: Weight) -> str:
         return self._layers.label(weight)
+
+
+def _expert(weight: Weight) -> str:
+    """``expert 3``; empty for a weight of none."""
+    found = _EXPERT.search(weight.name)
+    return f"expert {found[1]}" if found else ""
 
 
 def _whole(wanted: set[str], held: Iterable[Weight], key: Callable[[Weight], str]) -> list[str] | None:

@@ -179,8 +179,9 @@ class Metric:
         inflated_by_rounding: whether rounding of W_t to its storage format changes the figure out of proportion to its
             share of the update, so that verdicts warn: by default, and of D_t's spectrum, its subspaces, and angles.
         follows: why calibration leaves the metric out beside another one; by default it does not.
-        drawn: what every report measures of it and draws: its "trajectory" (mean over weights), or the statistics of
-            each weight as a "spectrum"; by default only what suites ask for is shown.
+        drawn: what every report measures of it and draws: its "trajectory" (mean over weights), the statistics of each
+            weight as a "spectrum", or, on the "map" alone, what layers and modules have of it; by default only what
+            suites ask for is shown.
         published: figures of papers that reports draw beside a run's own.
         example: the ends of a sensible band as suites write them, for editors; by default one of the metric's unit.
         synonyms: what papers and people call it; a suite that writes one of them is told the name. In snake_case, and
@@ -216,7 +217,7 @@ class Metric:
     distrust: str = ""
     inflated_by_rounding: bool = True
     follows: Follows | None = None
-    drawn: Literal["", "trajectory", "spectrum"] = ""
+    drawn: Literal["", "trajectory", "spectrum", "map"] = ""
     published: Published | None = None
     example: Ends | None = None
     synonyms: tuple[str, ...] = ()

@@ -77,9 +77,10 @@ def frozen_rows(update: Update, *, side: str = "rows") -> float:
     [0.5, 0.75]
 
     Raises:
-        Undefined: it is a vector.
+        Undefined: D_t is zero, or a vector.
     """
     before, stored = _matrix(update.base.w0), update.stored
+    update.require_change()
     lines, across = before.shape if side == "rows" else before.shape[::-1]
     frozen = torch.arange(lines, device=before.device)
     for start in range(0, across, LOOK):
@@ -159,8 +160,7 @@ FROZEN_ROWS = share(
     title="frozen rows",
     definition="share of the rows (or columns) of D_t that are zero in every entry",
     source="geomcheck",
-    undefined="it is a vector",
-    when_unchanged=True,
+    undefined="D_t = 0, or it is a vector",
     of_entries=True,
     on_request=True,
     parameters=(SIDE,),

@@ -106,7 +106,7 @@ def effective_rank(update: Update) -> float:
     """
     update.require_change()
     size = min(update.shape)
-    sigma = update.spectrum.top_values(size, within=VALUE_ERRORS[1])
+    sigma = update.spectrum.top_values(size, within=VALUE_ERRORS[-1])
     entropy = torch.special.entr(sigma / sigma.sum()).sum()
     return min(float(size), max(1.0, float(entropy.exp())))
 
@@ -249,6 +249,7 @@ UPDATE_NORM = Metric(
     distrust="It grows with the steps and with the size of the matrix: compare runs at matching steps.",
     inflated_by_rounding=False,
     follows=Follows("relative_update_norm", "it is relative_update_norm times the norm of W0"),
+    drawn="map",
     published=BY_TRAINING,
     example=(0.1, 1),
     synonyms=(

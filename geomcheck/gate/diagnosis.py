@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from geomcheck._lazy import late
 from geomcheck.checkpoints.weights import Layers
-from geomcheck.diagnosis import Case, Finding, findings, opened_case
 from geomcheck.gate.session import Gate, Measurement
 from geomcheck.measurement import Resources
 from geomcheck.record import Record
@@ -14,6 +14,12 @@ from geomcheck.report.facts import SessionFacts, groups_outside
 from geomcheck.report.findings import Diagnosis, Explained
 from geomcheck.suite import Expectation, Unanswerable
 from geomcheck.suite.groups import group_of
+
+if TYPE_CHECKING:
+    from geomcheck import diagnosis
+    from geomcheck.diagnosis import Case, Finding
+else:
+    diagnosis = late("geomcheck.diagnosis")  # it needs torch, and most sessions are green
 
 WHOLE = 0.5
 """Share of the judged weights from which a fact is about the checkpoint as a whole, and so explains why it is refused."""
@@ -59,13 +65,13 @@ def diagnoses(gate: Gate, failing: Sequence[SessionFacts]) -> dict[str, Diagnosi
 def _case(measurement: Measurement, resources: Resources) -> Case | None:
     """The case of a run; None where not even its headers can be compared with W0."""
     if measurement.run is not None and measurement.base is not None:
-        return opened_case(measurement.run, measurement.base, resources)
-    return Case(measurement.record) if measurement.record is not None else None
+        return diagnosis.opened_case(measurement.run, measurement.base, resources)
+    return diagnosis.Case(measurement.record) if measurement.record is not None else None
 
 
 def _explained(case: Case, failing: Sequence[Failing], run: str, number: int, *, refused: bool) -> list[Explained]:
     """The findings of a case, those that explain one of `failing` first, numbered from `number`."""
-    found = findings(case)
+    found = diagnosis.findings(case)
     explained: dict[int, list[SessionFacts]] = {index: [] for index in range(len(found))}
     for facts, expectation in failing:
         names = _judged(expectation, facts, case.record)

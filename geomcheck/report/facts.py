@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import Unit
 from geomcheck.record import Record
 from geomcheck.suite import Expectation, judge
@@ -68,6 +69,16 @@ def groups_outside(facts: Facts) -> list[str | None]:
     return list(dict.fromkeys(entry["group"] for entry in facts["observed"] if entry["holds"] is False))
 
 
+def by_themselves(facts: Facts) -> str:
+    """What the furthest of a verdict's weights are, where none is outside of what is normal for it; empty elsewhere."""
+    listed = facts["worst"]
+    if not listed or not facts["fold"] or any(worst["outside"] for worst in listed):
+        return ""
+    if listed[0]["outside"] is None:
+        return "from the others"
+    return "though none is outside of what is normal for it"
+
+
 def bounds_of(facts: Facts) -> Bounds | None:
     """The allowed band: the condition's, or where every checkpoint has its own, that of the one that decided."""
     bounds, decisive = facts["bounds"], facts["decisive"]
@@ -95,7 +106,8 @@ class Judged:
         suite: name of its suite.
         facts: the verdict as `Verdict.to_dict` gives it.
         whole: the folded figure at every checkpoint, judged or not, in the shape of ``observed``.
-        layers: the same per layer, where the expectation is about the run as a whole.
+        layers: the same per layer, where the expectation is about the run as a whole; of a band of the run's figure
+            `holds` says whether each weight of the layer is normal by itself, and is None where that is not known.
     """
 
     suite: str
@@ -112,8 +124,27 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
     whole = facts["observed"] if everywhere.at == expectation.at else _observed(everywhere, record, reference)
     by_layer = expectation.per == "run" and expectation.condition.by_layer
     if by_layer and facts["outcome"] != "passed":
-        return Judged(suite, facts, whole, _observed(replace(everywhere, per="layer"), record, reference))
+        layers = _observed(replace(everywhere, per="layer"), record, reference)
+        return Judged(suite, facts, whole, _by_themselves(layers, everywhere, record, reference))
     return Judged(suite, facts, whole)
+
+
+def _by_themselves(
+    layers: Sequence[ObservedFacts], expectation: Expectation, record: Record, reference: Record | None
+) -> Sequence[ObservedFacts]:
+    """The figures of layers, held against what is normal for their weights instead of the band of the whole run."""
+    condition, normal = expectation.condition, expectation.normal
+    if condition.bounds is None and condition.own_places is None:
+        return layers
+    called = Layers(record.weights.values())
+    found: dict[tuple[int, str | None], bool] = {}
+    for entry in _observed(replace(expectation, per="weight"), record, reference) if normal else ():
+        name, value, step = entry["group"], entry["value"], entry["step"]
+        ends = normal.at(step, record.points).get(name or "") if normal else None
+        if name is not None and ends is not None and value is not None:
+            layer = step, called.label(record.weights[name])
+            found[layer] = found.get(layer, True) and ends[0] <= value <= ends[1]
+    return [{**entry, "holds": found.get((entry["step"], entry["group"]))} for entry in layers]
 
 
 def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[ObservedFacts]:

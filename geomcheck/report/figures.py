@@ -108,9 +108,9 @@ class Figures:
         return self.table(FROZEN).values == 1.0
 
     def folded(self, statistic: Statistic) -> list[float]:
-        """One figure per checkpoint, of all weights; NaN where there is none that is finite."""
+        """One figure per checkpoint, of the weights that are `represented`; NaN where there is none that is finite."""
         if statistic not in self._folded:
-            self._folded[statistic] = self.folded_of(statistic, self._by_name)
+            self._folded[statistic] = self.folded_of(statistic, self.represented)
         return self._folded[statistic]
 
     def folded_of(self, statistic: Statistic, places: Sequence[int]) -> list[float]:
@@ -122,13 +122,15 @@ class Figures:
         return [value if math.isfinite(value) else math.nan for value in folded]
 
     @cached_property
-    def _by_name(self) -> list[int]:
-        """The columns in the order in which `fold` adds them, which spares it sorting."""
-        return sorted(range(len(self.weights)), key=lambda place: self.weights[place].name)
+    def represented(self) -> list[int]:
+        """The columns of the weights that stand for the run: its linear maps, whatever else a suite looks at; all where
+        none has figures. In the order in which `fold` adds them, which spares it sorting."""
+        linear = [place for place, weight in enumerate(self.weights) if weight.is_linear]
+        return sorted(linear or range(len(self.weights)), key=lambda place: self.weights[place].name)
 
     def quartiles(self, statistic: Statistic) -> np.ndarray:
-        """The lower and upper quartile over weights at each checkpoint, shape (checkpoints, 2)."""
-        rows = [row[~np.isnan(row)] for row in self.values(statistic)]
+        """The lower and upper quartile over the same weights at each checkpoint, shape (checkpoints, 2)."""
+        rows = [row[~np.isnan(row)] for row in self.values(statistic)[:, self.represented]]
         return np.array([np.quantile(row, (0.25, 0.75)) if len(row) else (np.nan, np.nan) for row in rows])
 
     def of(self, metric: str, stat: str | None = None) -> Statistic | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geomcheck._text import plural
-from geomcheck.diagnosis import Finding
 from geomcheck.report.facts import SessionFacts
 from geomcheck.suite.verdict import Facts
+
+if TYPE_CHECKING:
+    from geomcheck.diagnosis import Finding
 
 MOST = 3
 """Findings of a run that are told in full."""

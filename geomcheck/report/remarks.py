@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geomcheck._text import plural
+from geomcheck.checkpoints.weights import by_role, is_weight
 from geomcheck.record import Record
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.facts import grouped
@@ -47,13 +48,13 @@ def notable(figures: Figures) -> list[Remark]:
     """What is worth a line wherever figures of a record are shown."""
     record = figures.record
     notes = [Remark("Note on the run", note) for note in record.notes]
-    return [*notes, *_skipped(record), *_bulky(record), *_frozen(figures)]
+    return [*notes, *_skipped(record), *_bulky(record), *_frozen(figures), *_other(figures)]
 
 
 def remarks(figures: Figures) -> list[Remark]:
     """Everything that a careful reader would ask about the figures of a record."""
     record = figures.record
-    details = (_rounding(figures), _storage(record), _other(figures), _undefined(figures), _routes(record))
+    details = (_rounding(figures), _storage(record), _undefined(figures), _routes(record))
     return [*notable(figures), *(remark for found in details for remark in found)]
 
 
@@ -113,12 +114,9 @@ def _storage(record: Record) -> Iterable[Remark]:
 
 def _other(figures: Figures) -> Iterable[Remark]:
     record, measured = figures.record, {weight.name for weight in figures.weights}
-    other = [weight for name, weight in record.weights.items() if name not in measured and name not in record.skipped]
-    kinds = Counter("vector" if not weight.is_matrix else weight.role for weight in other)
-    if kinds:
-        listed = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.most_common())
-        text = f"{plural(len(other), 'tensor')} of the model were not asked for or are no matrices: {listed}."
-        yield Remark("Not measured", text)
+    other = [w for name, w in record.weights.items() if is_weight(w) and name not in measured | record.skipped.keys()]
+    if other and measured:
+        yield Remark("Not asked for", f"not asked for: {by_role(other)}")
 
 
 def _undefined(figures: Figures) -> Iterable[Remark]:

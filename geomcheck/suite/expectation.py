@@ -13,6 +13,7 @@ from geomcheck.errors import Position
 from geomcheck.record import Record, Request
 from geomcheck.suite.language.places import ALL, At, Place, Places
 from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.normal import Normal
 from geomcheck.suite.sampling import Question, Subject
 from geomcheck.suite.verdict import Area, Bounds, Observed, Side, Unanswerable, Worst
 
@@ -135,6 +136,7 @@ class Expectation:
         position: of the expectation in its suite file.
         storage: formats of W0 and the run that the figures are for; empty for any.
         only_with: what a run or session may lack without that being an error; empty for nothing.
+        normal: what is normal for single weights, where that is known.
     """
 
     id: str
@@ -151,6 +153,7 @@ class Expectation:
     position: Position
     storage: tuple[str, ...] = ()
     only_with: str = ""
+    normal: Normal | None = None
 
     def questions(self) -> list[Question]:
         """What is asked of a record; nothing by a condition that is not about figures of weights."""

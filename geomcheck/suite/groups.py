@@ -16,7 +16,7 @@ Groups = dict[str | None, dict[int, float]]
 
 
 def group_of(weight: Weight, per: str, layers: Layers) -> str | None:
-    """The label of the group in which `per` puts a weight; None where it makes none."""
+    """The group of a weight, as `per` makes them; None for the whole run."""
     match per:
         case "layer":
             return layers.label(weight)

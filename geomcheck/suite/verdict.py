@@ -32,12 +32,15 @@ class ObservedFacts(TypedDict):
 
 
 class WorstFacts(TypedDict):
-    """A `Worst` in ``--geom-json``."""
+    """A `Worst` in ``--geom-json``; the other keys only where there are."""
 
     step: int
     weight: str
     value: float | None
+    outside: bool | None
     reason: NotRequired[str]
+    low: NotRequired[float]
+    high: NotRequired[float]
 
 
 class AreaFacts(TypedDict):
@@ -117,15 +120,23 @@ class Observed:
 
 @dataclass(frozen=True)
 class Worst:
-    """One weight's own figure at the checkpoint where the run is furthest off."""
+    """One weight's own figure at the checkpoint where the run is furthest off.
+
+    `outside` says whether it is what a weight should not be by itself: outside its own `normal` (low, high), unlike its
+    own figure of the reference, of another trend. None where it could only be compared with the other weights.
+    """
 
     step: int
     weight: str
     value: float
+    outside: bool | None = None
+    normal: tuple[float, float] | None = None
 
     def to_dict(self) -> WorstFacts:
-        """In plain builtins."""
-        facts = WorstFacts(step=int(self.step), weight=self.weight, value=_finite(self.value))
+        """In plain builtins; ``low`` and ``high`` only where a normal range is known."""
+        facts = WorstFacts(step=int(self.step), weight=self.weight, value=_finite(self.value), outside=self.outside)
+        if self.normal is not None:
+            facts["low"], facts["high"] = self.normal
         if not math.isfinite(self.value):
             facts["reason"] = _not_finite(self.value)
         return facts
@@ -163,7 +174,8 @@ class Verdict:
             when none is; of a trend the point that breaks it, or the last. None where nothing was judged.
         side: where the decisive figure violates the condition, on which side of it.
         meaning: what a violation means to people, where the side and the metric's own words do not tell.
-        worst: up to five weights: those on the wrong side, the furthest first, or the closest to it when none is.
+        worst: up to five weights: those that are not as they should be by themselves, the furthest first; where that is
+            not known, or none is, those furthest from the others, of a violation on its side.
         percent: whether figures are shown as percentages.
         bounds: (low, high) of the condition, None where there is no such bound; None for conditions that
             are not a fixed band.

@@ -105,7 +105,9 @@ def test_as_a_module_it_does_what_the_command_does():
     assert (done.returncode, "does not exist" in done.stderr) == (4, True)
 
 
-@pytest.mark.parametrize("command", ["measure", "watch", "inspect", "calibrate", "compare", "regime", "report"])
+@pytest.mark.parametrize(
+    "command", ["measure", "watch", "inspect", "diagnose", "calibrate", "compare", "regime", "report"]
+)
 def test_what_pytest_takes_too_is_said_in_the_same_words(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([command, "--help"])

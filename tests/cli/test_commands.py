@@ -177,3 +177,14 @@ def test_the_controls_of_the_paper(pytester: pytest.Pytester) -> None:
 def test_compare_says_above_the_figures_that_the_runs_started_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(FIXTURES / "tiny-opd"), str(FIXTURES / "tiny-sft")]) == 0
     assert capsys.readouterr().out.splitlines()[2].startswith("note: their W0 (in model.")
+
+
+def test_measure_takes_the_metrics_that_nothing_measures_by_itself(tmp_path: Path, refuses: Refuses) -> None:
+    file, run = str(tmp_path / "some.parquet"), str(FIXTURES / "tiny-rlvr")
+    assert main(["measure", run, "-o", file, "--quiet", "--metrics=intruder_dimensions,frozen_rows"]) == 0
+    always = {"frozen_share", "rounding_share", "relative_update_norm"}
+    assert geomcheck.read_record(file).measured_metrics() == {"intruder_dimensions", "frozen_rows"} | always
+    refuses("no metric is called 'rows'", "measure", run, "-o", file, "--metrics=rows")
+    refuses(
+        "has no default for `lr`: ask for it in a suite", "measure", run, "-o", file, "--metrics=frozen_by_precision"
+    )

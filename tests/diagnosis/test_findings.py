@@ -221,11 +221,7 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         "exchanged-checkpoints",
         "checkpoint-60 and checkpoint-90 are exchanged: in the other order the run goes straight on",
     ),
-    "a restart": (
-        restarted,
-        "restart",
-        "the run begins anew at checkpoint-90: its update is 52% as large as at checkpoint-60, about as at",
-    ),
+    "a restart": (restarted, "restart", "the run begins anew at checkpoint-90: its update is 5"),
 }
 
 
@@ -275,6 +271,25 @@ BENIGN: dict[str, Edit] = {
 @pytest.mark.parametrize("change", BENIGN)
 def test_nothing_is_said_of_a_benign_change(tmp_path: Path, change: str) -> None:
     assert diagnosed(spoiled(tmp_path, BENIGN[change])) == ()
+
+
+def test_vectors_near_one_value_are_not_called_quantized(tmp_path: Path) -> None:
+    def settle(states: States) -> None:
+        for step, held in states.items():
+            for index, name in enumerate(name for name in held if "norm" in name):
+                noise = torch.randn(held[name].shape, generator=torch.Generator().manual_seed(index))
+                held[name] = 1 + 1e-6 * step * noise
+
+    assert diagnosed(spoiled(tmp_path, settle)) == ()
+
+
+def test_what_starts_near_zero_may_grow(tmp_path: Path) -> None:
+    def add(states: States) -> None:
+        for step, held in states.items():
+            noise = torch.randn(32, generator=torch.Generator().manual_seed(step))
+            held["model.layers.0.self_attn.v_proj.bias"] = (1e-9 + 1e-5 * step) * noise
+
+    assert diagnosed(spoiled(tmp_path, add)) == ()
 
 
 def test_a_fault_over_another_is_told_beside_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ arrays that hold the stored values exactly, shape (out, in).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -249,7 +250,7 @@ def intruders(w0: Array, wt: Array, k: int, epsilon: float = 0.5) -> float:
     own = before.u[:, before.s > max(w0.shape) * np.finfo(np.float64).eps * before.s[0]]
     gaps = -np.diff(np.append(after.s, 0.0))[:k] / after.s[0]
     own_gaps = -np.diff(before.s[: own.shape[1]]) / before.s[0]
-    cosines = np.array([max((abs(u @ v) for v in own.T), default=np.nan) for u in after.u[:, :k].T])
+    cosines = np.abs(own.T @ after.u[:, :k]).max(axis=0) if own.shape[1] else np.full(k, np.nan)
     if len(cosines) < k or min([*gaps, *own_gaps]) < UNRESOLVED or (np.abs(cosines - epsilon) < 1e-6).any():
         raise ValueError("directions are not unique")
     return float(np.sum(cosines < epsilon)) if not np.isnan(cosines).any() else float("nan")
@@ -279,17 +280,14 @@ def unmovable(w0: Array, lr: float) -> float:
     """By the definition: half the way to the neighbour on either side is longer than `lr`."""
     w = np.abs(to_bf16(w0))
     above = bf16_spacing(w)
-    below = np.where(w > 0, w - np.array([_next_lower(x) for x in w.ravel()]).reshape(w.shape), above)
+    bits = w.astype(np.float32).view(np.uint32)
+    lower = np.where(bits > 0, bits - np.uint32(1 << 16), bits).view(np.float32).astype(np.float64)
+    below = np.where(w > 0, w - lower, above)
     return float(np.mean(np.minimum(above, below) / 2 > lr))
 
 
-def _next_lower(w: float) -> float:
-    """The largest bf16 number below one that is not negative."""
-    bits = int(np.float32(w).view(np.uint32)) >> 16
-    return float(np.uint32(max(bits - 1, 0) << 16).view(np.float32))
-
-
 def representable(wt: Array, narrow: str) -> float:
+    """Of W_t as stored."""
     with np.errstate(over="ignore"):
         there = to_bf16(wt) if narrow == "bf16" else wt.astype(np.float16).astype(np.float64)
     return float(np.mean(there == wt))
@@ -356,7 +354,7 @@ FIGURES: dict[str, Figure] = {
     "frozen_rows": lambda w, _: frozen_rows(w.d),
     "sign_flips": lambda w, _: sign_flips(w.w0, w.wt),
     "frozen_by_precision": lambda w, _: unmovable(w.w0, 1e-6),
-    "representable_share": lambda w, _: representable(w.wt, "bf16"),
+    "representable_share": lambda w, _: math.nan if w.exact else representable(w.wt, "bf16"),
 }
 """Every metric with its default parameters, but for k (or the rank of a mask)."""
 

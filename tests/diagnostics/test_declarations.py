@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import geomcheck
 from geomcheck.api import _chosen
+from geomcheck.calibration.derive import _candidates
 from geomcheck.diagnostics import FOLDS, Base, Metric, Parameter, Registry, Unit, Update, load_metrics, resolve_rank
 from geomcheck.diagnostics import registry as registry_module
 from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channel
@@ -202,6 +203,7 @@ def test_what_is_measured_on_request_is_left_out_where_none_is_asked_for() -> No
     assert {"intruder_dimensions", "effective_rank", "row_concentration"} <= {metric.name for metric in asked}
     by_default = {request.metric for request in _chosen(None, load_metrics(), default_all=True)}
     assert not by_default & {metric.name for metric in asked}
+    assert not {metric.name for metric in _candidates(None)} & {metric.name for metric in asked}
     for metric in asked:
         free = not any(parameter.required for parameter in metric.parameters)
         assert replace(metric, on_request=False).measured_by_default == free

@@ -24,7 +24,18 @@ def test_a_record_survives_the_round_trip(record: Record, tmp_path: Path) -> Non
     write_record(record, tmp_path / "r.parquet")
     again = read_record(tmp_path / "r.parquet")
     assert list(again.rows()) == list(record.rows())
-    for name in ("run", "path", "layout", "points", "origin", "weights", "skipped", "versions", "fingerprints"):
+    for name in (
+        "run",
+        "path",
+        "layout",
+        "points",
+        "origin",
+        "weights",
+        "skipped",
+        "versions",
+        "fingerprints",
+        "contents",
+    ):
         assert getattr(again, name) == getattr(record, name)
 
 
@@ -153,11 +164,16 @@ METADATA = [
     (lambda m: m["points"][0].update(progress=float("nan")), "a checkpoint that cannot be"),
     (lambda m: m.update(run=["x"]), "where a text is expected"),
     (lambda m: m.update(skipped=None), "damaged record"),
-    (lambda m: m.update(weights={}), "that the record does not have"),
+    (lambda m: m.update(weights={}, contents={}), "that the record does not have"),
     (lambda m: m.update(metrics={}), "that the record does not have"),
     (lambda m: m.update(routes={"D_t": {"svd": {"count": "9", "worst": None}}}), "no counts with certificates"),
     (lambda m: m.update(routes=[1]), "damaged record"),
     (lambda m: m.update(device=7), "where a text is expected"),
+    (lambda m: m["contents"].update({"checkpoint-7": m["contents"]["W0"]}), "not those of its weights and checkpoints"),
+    (lambda m: m["contents"]["W0"].pop(), "not those of its weights and checkpoints"),
+    (lambda m: m["contents"].update(W0=["0"] * 5), "its contents are no numbers"),
+    (lambda m: m["contents"].update(W0=[10**9] * 5), "its contents are no numbers"),
+    (lambda m: m.update(contents=[]), "damaged record"),
     (lambda m: m["points"][0].update(progress=1.0), "progress falls"),
     (lambda m: m["weights"][Q].update(shape=[-24, 16]), "a shape that cannot be"),
     (lambda m: m["weights"][Q].update(shape=["24", 16]), "a shape that cannot be"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import geomcheck
 from geomcheck.checkpoints.weights import describe
 from geomcheck.diagnostics import FOLDS, Fold, load_metrics
-from geomcheck.record import Request
+from geomcheck.record import Figure, Record, Request
+from geomcheck.record.column import Column
 from geomcheck.report.figures import Figures, Statistic
 from geomcheck.report.html.heatmap import payload
 from tests.report.records import record_of
@@ -51,3 +53,20 @@ def test_rows_of_many_layers_say_from_which_to_which() -> None:
     assert (layers[0], layers[-1]) == ("decoder 0–1", "encoder 98–99")
     odd = payload("run", Figures(record_of(names[1:], steps=(10, 20))), 1)["layers"]
     assert odd[49] == "decoder 99–encoder 0"
+
+
+def test_the_map_shows_which_share_of_the_update_lies_where() -> None:
+    """Two experts of a layer, one of another, which moves later, and a weight without a norm."""
+    names = [f"model.layers.{n}.mlp.experts.{e}.up_proj.weight" for n, e in ((0, 0), (0, 1), (1, 0), (2, 0))]
+    record = record_of(names, steps=(10, 20))
+    norms = {(10, 0): 3.0, (10, 1): 4.0, (10, 2): 0.0, (20, 0): 1.0, (20, 1): 1.0, (20, 2): 2.0}
+    assert energy(record) == []
+    column = Column.of({(step, names[place]): Figure(value=size) for (step, place), size in norms.items()})
+    record.columns[Request.of(load_metrics()["update_norm"], {}), "value"] = column
+    (drawn,) = energy(record)
+    assert drawn["values"] == [[1.0, 0.0, None], [0.3333, 0.6667, None]]
+    assert drawn["extremes"][0][1::2] == [0.1667, 0.1667]
+
+
+def energy(record: Record) -> list[dict[str, Any]]:
+    return [figure for figure in payload("run", Figures(record), 1)["figures"] if figure["metric"] == "energy share"]

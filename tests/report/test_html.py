@@ -120,7 +120,9 @@ def test_failures_come_first_with_all_that_explains_them(suite: Path) -> None:
     assert "The update spreads over more directions than it should" in text
     assert "Training touched less of the network than it should have." in text
     assert "Outside at every checkpoint, from step 100 on; off by " in text
-    assert "Every layer is outside." in text
+    assert "Every layer is outside." not in text
+    assert "Furthest from the others is layer" in text
+    assert "Weights furthest from the others" in text
     assert re.search(r"[1-9][0-9]* of 24 weights outside at some checkpoint\.", text)
     assert "It <b>spreads</b>." in text
     assert f"{suite}:5" in text

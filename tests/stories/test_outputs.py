@@ -78,7 +78,7 @@ def test_junit_carries_metric_value_and_bound(geom, write_suite, pytester: pytes
     failure = cases[0].find("failure")
     assert failure is not None
     assert "\n" not in failure.attrib["message"]
-    assert "worst" in (failure.text or "")
+    assert "furthest" in (failure.text or "")
 
 
 def test_github_gets_a_table(geom, write_suite, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,18 +76,18 @@ class TestVerbosity:
         assert len(failing) == 1
         assert "update_support left value < 5%" in failing[0]
         assert lines[-1].startswith("1 failed, 1 passed")
-        assert not any("worst" in line or "= FAILURES" in line for line in lines)
+        assert not any("furthest" in line or "= FAILURES" in line for line in lines)
 
     def test_quiet_keeps_the_text_where_tb_asks_for_it(self, geom, write_suite) -> None:
         write_suite(STRICT)
-        assert "  worst  " in geom("-q", "--tb=short").stdout.str()
+        assert "  furthest  " in geom("-q", "--tb=short").stdout.str()
 
     def test_quiet_hides_no_traceback_of_other_tests(self, geom, write_suite, pytester: pytest.Pytester) -> None:
         write_suite(STRICT)
         pytester.makepyfile(test_own="def test_own():\n    assert 1 == 2")
         output = geom("-q", "test_own.py", "suites").stdout.str()
         assert "assert 1 == 2" in output
-        assert "  worst  " in output
+        assert "  furthest  " in output
 
     def test_quiet_still_says_what_is_wrong_with_a_suite(self, geom, write_suite) -> None:
         write_suite(STRICT.replace("below", "belwo"))
@@ -103,7 +103,7 @@ class TestVerbosity:
         write_suite(HEALTHY)
         output = geom("-v").stdout.str()
         assert output.count("  observed  ") == 1
-        assert "  worst  " not in output
+        assert "  furthest  " not in output
 
     def test_vv_adds_the_worst_weights(self, geom, write_suite) -> None:
         write_suite(HEALTHY)
@@ -124,7 +124,7 @@ class TestVerbosity:
 def test_there_need_be_no_terminal_at_all(geom, write_suite, pytester: pytest.Pytester) -> None:
     write_suite(STRICT)
     assert geom("-p", "no:terminal", "--junitxml=j.xml").ret == 1
-    assert "  worst  " in (pytester.path / "j.xml").read_text()
+    assert "  furthest  " in (pytester.path / "j.xml").read_text()
 
 
 class TestGitHub:

@@ -110,15 +110,32 @@ def test_observed_and_worst(judge, ramping):
     assert verdict.bounds == (None, 24.0)
 
 
-def test_worst_are_only_those_on_the_wrong_side(judge, ramping):
+def test_worst_of_a_violation_are_those_beyond_the_middle_on_its_side(judge, ramping):
+    """The band is of the mean: no single weight is held against it."""
     k_proj = ["model.layers.0.self_attn.k_proj.weight", "model.layers.1.self_attn.k_proj.weight"]
     q_proj = ["model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"]
     last = f"metric: {RANK}\nat: last"
     assert [w.weight for w in judge(f"{last}\nbelow: 26.2", ramping).worst] == k_proj
-    assert [w.weight for w in judge(f"{last}\nbelow: 26.8", ramping).worst] == k_proj
-    assert [w.weight for w in judge(f"{last}\nabove: 26", ramping).worst] == q_proj
+    assert [w.weight for w in judge(f"{last}\nbelow: 26.8", ramping).worst] == k_proj + q_proj
+    assert [w.weight for w in judge(f"{last}\nabove: 26", ramping).worst] == q_proj + k_proj
     assert [w.weight for w in judge(f"{last}\nbelow: 30", ramping).worst] == k_proj + q_proj
     assert len(judge(f"metric: {RANK}\ntrend: rising", ramping).worst) == 4
+
+
+def test_a_frozen_layer_is_the_worst_where_it_lowers_the_mean(judge, make_record):
+    norm = lambda step, name: 0.0 if "layers.1" in name else 1.0 + (0.5 if "q_proj" in name else 0.0)  # noqa: E731
+    record = make_record({("relative_update_norm", "value"): norm}, frozen=lambda _, name: "layers.1" in name)
+    verdict = judge("metric: relative_update_norm\nwithin: [1, 2]\nat: last", record)
+    assert verdict.outcome == "failed"
+    assert {worst.weight for worst in verdict.worst} == {name for name in ATTENTION if "layers.1" in name}
+
+
+def test_worst_of_groups_are_in_those_that_violate(judge, make_record):
+    record = make_record({(RANK, "value"): lambda s, n: 20.0 if "layers.1" in n else 10.0 + ("q_proj" in n)})
+    verdict = judge(f"metric: {RANK}\nabove: 15\nper: layer\nat: last", record)
+    assert [worst.weight for worst in verdict.worst] == [ATTENTION[1], ATTENTION[0]]
+    single = judge(f"metric: {RANK}\nabove: 15\nper: weight\nat: last", record)
+    assert [(worst.weight, worst.outside) for worst in single.worst] == [(ATTENTION[1], True), (ATTENTION[0], True)]
 
 
 def test_two_checkpoints_are_enough_for_a_trend(judge, make_record):
@@ -650,7 +667,8 @@ def test_to_dict_is_the_contract(judge, ramping):
     assert found["observed"] == [{"step": 300, "group": None, "value": 26.5, "holds": False}]
     assert found["decisive"] == found["observed"][0]
     assert found["percent"] is False
-    assert found["worst"][0] == {"step": 300, "weight": "model.layers.0.self_attn.k_proj.weight", "value": 27.0}
+    k_proj = "model.layers.0.self_attn.k_proj.weight"
+    assert found["worst"][0] == {"step": 300, "weight": k_proj, "value": 27.0, "outside": None}
     assert found["weights"] == {"measured": 4, "frozen": 0, "skipped": 0}
     assert found["bounds"] == {"low": None, "high": 24.0}
     assert (found["why"], found["unit"], found["warnings"]) == ("it locks", "number", [])

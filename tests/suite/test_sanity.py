@@ -106,7 +106,7 @@ SPOILED: dict[str, tuple[Spoil, set[str]]] = {
     "a matrix stale at the end": (stale_matrix, {"goes-on", "keeps-direction"}),
     "every save the same": (same_saves, {"refused"}),
     "the last is W0": (last_is_base, {"refused"}),
-    # "half of the rows frozen": (half_the_rows, {"every-row"}),
+    "half of the rows frozen": (half_the_rows, {"every-row"}),
 }
 
 
@@ -142,7 +142,7 @@ def test_one_checkpoint_is_judged_by_what_it_can_show(tmp_path: Path) -> None:
     base, checkpoints = states()
     run = write_run(tmp_path / "run", base, {150: checkpoints[150]})
     outcomes = judged(run)
-    assert {name for name, outcome in outcomes.items() if outcome == "passed"} == {"trained", "sane-size"}
+    assert {name for name, outcome in outcomes.items() if outcome == "passed"} == {"trained", "sane-size", "every-row"}
     assert {outcomes[name] for name in ("goes-on", "grows", "keeps-direction")} == {"info"}
 
 
@@ -199,3 +199,4 @@ def test_what_is_declared_moves_and_nothing_else(
     loaded = geomcheck.load_suite(suite)
     (verdict,) = loaded.evaluate(geomcheck.measure(write_run(tmp_path / "run", base, states), suites=[loaded]))
     assert verdict.outcome == outcome
+    assert ("if that is meant, write `trains: linear`" in verdict.message) == (outcome == "failed" and DOWN in moves)

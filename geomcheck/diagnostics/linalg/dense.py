@@ -95,9 +95,10 @@ class Factorization:
 
     def top_values(self, k: int, *, within: float = GRAM_VALUE_ERROR) -> Tensor:
         """The k largest singular values, descending, shape (k,), each to `within` relative, or to 1e-15 sigma_1."""
-        values = self._eigen(k)[0][:k]
-        if within >= GRAM_VALUE_ERROR and values[-1] >= GRAM_VALUE_RATIO * values[0]:
-            return values
+        if within >= GRAM_VALUE_ERROR:
+            values = self._eigen(k)[0][:k]
+            if values[-1] >= GRAM_VALUE_RATIO * values[0]:
+                return values
         return self.exact_values[:k]
 
     def right(self, k: int) -> Tensor:

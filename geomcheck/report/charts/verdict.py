@@ -14,7 +14,7 @@ from geomcheck.report.charts.axis import Axis, spanning
 from geomcheck.report.charts.chart import HEIGHT, Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.charts.style import PAGE, Style
-from geomcheck.report.facts import Judged, bounds_of, by_group, grouped, known
+from geomcheck.report.facts import Judged, by_group, grouped, known
 from geomcheck.report.text.screen import elide
 from geomcheck.suite.verdict import Facts, ObservedFacts
 
@@ -122,7 +122,7 @@ def _label(group: str | None, per: str, layers: Layers) -> str:
 
 
 def by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
-    """The figure of each layer at the step that decided."""
+    """The figure of each layer at the step that decided; the band of the whole run is none of theirs."""
     facts, decisive = judged.facts, judged.facts["decisive"]
     at = known(entry for entry in judged.layers if decisive and entry["step"] == decisive["step"])
     if decisive is None or len(at) < 2:
@@ -130,12 +130,10 @@ def by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
     dots = [Dot(float(i), y, f"{e['group']}: {form.show(y)}", e["holds"]) for i, (e, y) in enumerate(at)]
     labels = [str(entry["group"]).removeprefix("layer ") for entry, _ in at]
     chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), 9)).round().astype(int)).tolist()
-    bounds = bounds_of(facts)
-    zones = [Zone(*bounds, "allowed", "allowed", f"allowed: {expected(bounds, form)}")] if bounds else []
-    y = _axis(facts, [dot.y for dot in dots], zones, LOW)
+    y = _axis(facts, [dot.y for dot in dots], (), LOW)
     lines, ticks = [Line(dots, joined=False)], [(float(i), labels[i]) for i in chosen]
     name, below = f"{title} by layer at step {decisive['step']}", f"layer, at step {decisive['step']:,}"
-    return draw(Chart(name, horizontal(0, len(at) - 1), y, form, ticks, lines, (), zones, below, LOW))
+    return draw(Chart(name, horizontal(0, len(at) - 1), y, form, ticks, lines, (), (), below, LOW))
 
 
 def expected(bounds: tuple[float | None, float | None], form: Form) -> str:

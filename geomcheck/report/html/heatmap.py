@@ -31,6 +31,8 @@ LABEL = 24
 ROLES = ("embedding", *get_args(Role))
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 NOT_SHOWN = ("frozen_share", SPECTRUM)
+NORM = "update_norm"
+ENERGY = "energy share"
 _FOLDED = {"weighted": "mean by size"}
 
 
@@ -56,7 +58,8 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
             _figure(figures, statistic, member, kept, names)
             for statistic in shown
             if not np.isnan(figures.values(statistic)).all()
-        ],
+        ]
+        + _energy(figures, member, kept, names),
         "cells": [
             {"at": list(cell), "count": len(held), "name": names[held[0]] if len(held) == 1 else None}
             for cell, held in zip(cells, members, strict=True)
@@ -132,6 +135,37 @@ def _figure(
         "values": [_numbers(row) for row in folded],
         "extremes": _extremes(values[last], member, names),
     }
+
+
+def _energy(figures: Figures, member: np.ndarray, kept: Sequence[int], names: _Names) -> list[dict[str, Any]]:
+    """Which share of ``|D|_F^2`` of all weights that have an update norm lies in each cell; none where none has."""
+    norm = figures.of(NORM)
+    if norm is None:
+        return []
+    squares = figures.values(norm) ** 2
+    totals = np.nansum(squares, axis=1, keepdims=True)
+    if not totals.any():
+        return []
+    shares = np.where(totals > 0, squares, np.nan) / np.where(totals > 0, totals, 1.0)
+
+    def of_cells(row: np.ndarray) -> np.ndarray:
+        known = np.bincount(member, weights=~np.isnan(row))
+        return np.where(known > 0, np.bincount(member, weights=np.nan_to_num(row)), np.nan)
+
+    return [
+        {
+            "key": ENERGY,
+            "metric": ENERGY,
+            "title": ENERGY,
+            "shows": "Which share of the update lies here: of the sum of its squares over all weights.",
+            "fold": "sum",
+            "percent": True,
+            "degrees": False,
+            "log": False,
+            "values": [_numbers(of_cells(shares[index])) for index in kept],
+            "extremes": _extremes(shares[-1], member, names),
+        }
+    ]
 
 
 def _per_cell(figures: Figures, statistic: Statistic, member: np.ndarray, kept: Sequence[int]) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from geomcheck._text import plural
@@ -9,9 +11,9 @@ from geomcheck.diagnostics import Words, load_metrics
 from geomcheck.report.causes import Cause
 from geomcheck.report.charts.numbers import Form, capitalized, enumerated, plain, symbols
 from geomcheck.report.charts.verdict import by_layer, expected, trajectory
-from geomcheck.report.facts import Judged, bounds_of, by_group, groups_outside, where_judged
+from geomcheck.report.facts import Judged, bounds_of, by_group, by_themselves, groups_outside, known, where_judged
 from geomcheck.report.html.metrics import plain_words
-from geomcheck.suite.verdict import Facts, ObservedFacts
+from geomcheck.suite.verdict import Facts, ObservedFacts, WorstFacts
 
 ROWS = 60
 
@@ -42,11 +44,25 @@ def card(run: str, judged: Judged, cause: Cause | None = None) -> dict[str, Any]
         "where": _where(judged),
         "chart": trajectory(judged, form, f"{title}: {facts['message']}") if facts["observed"] else None,
         "layers": by_layer(judged, form, title),
-        "worst": [(worst["weight"], form.show(worst["value"])) for worst in facts["worst"]],
+        "called": _called(facts),
+        "worst": [(worst["weight"], form.show(worst["value"]) + _normal(worst, form)) for worst in facts["worst"]],
         "table": [_row(entry, form, whole) for entry in facts["observed"][:ROWS]],
         "value": _value(facts, form),
         "judged": f"{where_judged(facts)}{_tally(facts)}",
     }
+
+
+def _called(facts: Facts) -> str:
+    """What the weights are that a card lists."""
+    if not facts["fold"]:
+        return "Side by side"
+    if any(worst["outside"] for worst in facts["worst"]):
+        return "Weights outside of what is normal for them"
+    return f"Weights furthest {by_themselves(facts)}"
+
+
+def _normal(worst: WorstFacts, form: Form) -> str:
+    return f" (normal {form.show(worst['low'])} to {form.show(worst['high'])})" if "low" in worst else ""
 
 
 def _tally(facts: Facts) -> str:
@@ -109,20 +125,33 @@ def _distance(facts: Facts, form: Form) -> str:
 
 
 def _where(judged: Judged) -> str:
-    """Which layers are outside at the step that decided; of groups, how many are at any."""
+    """Which layers hold weights that are outside of what is normal for them at the step that decided, or else differ
+    most from the others; of groups, how many are outside at any."""
     if judged.facts["per"] != "run":
         return _groups_outside(judged.facts)
     decisive = judged.facts["decisive"]
     if decisive is None or not judged.layers or bounds_of(judged.facts) is None:
         return ""
     at = [entry for entry in judged.layers if entry["step"] == decisive["step"]]
+    if any(entry["holds"] is None for entry in at):
+        return _furthest(judged.facts, known(at))
     outside = [str(entry["group"]).removeprefix("layer ") for entry in at if entry["holds"] is False]
     if not outside:
-        return f"No single one of the {plural(len(at), 'layer')} is outside by itself."
+        return f"In none of the {plural(len(at), 'layer')} is a weight outside of what is normal for it."
     if len(outside) == len(at):
         return "Every layer is outside." if len(at) > 1 else "The only layer is outside."
     named = enumerated(outside[:6]) + (f" and {len(outside) - 6} more" if len(outside) > 6 else "")
     return f"Outside in {len(outside)} of {plural(len(at), 'layer')}: {named}."
+
+
+def _furthest(facts: Facts, at: Sequence[tuple[ObservedFacts, float]]) -> str:
+    """The layer that is furthest from the others, on the side of the violation; of two layers neither is."""
+    if len(at) < 3 or facts["side"] is None:
+        return ""
+    middle = statistics.median(value for _, value in at)
+    sign = 1 if facts["side"] == "above" else -1
+    entry, value = max(at, key=lambda one: sign * (one[1] - middle))
+    return f"Furthest from the others is {entry['group']}." if value != middle else ""
 
 
 def _groups_outside(facts: Facts) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from geomcheck._text import plural
-from geomcheck.diagnosis import Case, Finding
 from geomcheck.report.findings import headline
 from geomcheck.report.safe import printable
+
+if TYPE_CHECKING:
+    from geomcheck.diagnosis import Case, Finding
 
 WIDTH = 80
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from geomcheck._version import VERSION
 from geomcheck.record.points import early_end
 from geomcheck.report.causes import Causes
-from geomcheck.report.facts import SessionFacts, half_widths, shown, where_judged
+from geomcheck.report.facts import SessionFacts, by_themselves, half_widths, shown, where_judged
 from geomcheck.report.findings import Diagnosis
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported, Session
 from geomcheck.report.text.grid import grid
 from geomcheck.report.text.screen import Screen, elided
-from geomcheck.suite.verdict import Facts
+from geomcheck.suite.verdict import Facts, WorstFacts
 
 if TYPE_CHECKING:
     import pytest
@@ -47,9 +47,9 @@ def failure(facts: Facts, screen: Screen = LOG) -> str:
 
 
 def details(facts: Facts, screen: Screen, *, worst: bool) -> list[str]:
-    """The figures behind a verdict: a table by checkpoint, and with `worst` the weights that are furthest off."""
+    """The figures behind a verdict: a table by checkpoint, and with `worst` the weights to look at."""
     lines = _field("observed", grid(facts, screen, margin=MARGIN))
-    return lines + (_field("worst", _worst(facts, screen)) if worst else [])
+    return lines + (_field(_called(facts), _worst(facts, screen)) if worst else [])
 
 
 @dataclass(frozen=True)
@@ -158,12 +158,26 @@ def header(session: Session, screen: Screen = LOG) -> list[str]:
     return [part for line in lines for part in screen.sentence(printable(line), hang=2)]
 
 
+def _called(facts: Facts) -> str:
+    """What the weights of `_worst` are: outside of what is normal for them, or furthest from the others."""
+    if not facts["fold"]:
+        return "worst"
+    return "outside" if any(worst["outside"] for worst in facts["worst"]) else "furthest"
+
+
 def _worst(facts: Facts, screen: Screen) -> list[str]:
-    """The weights that are furthest off, names elided where the screen is narrow."""
-    figures = [f"{shown(w['value'], facts)} at step {w['step']}" for w in facts["worst"]]
+    """The weights to look at, names elided where the screen is narrow."""
+    figures = [f"{shown(w['value'], facts)} at step {w['step']}{_normal(w, facts)}" for w in facts["worst"]]
     room = screen.width - MARGIN - max(map(len, figures), default=0) - 2
     names = elided([w["weight"] for w in facts["worst"]], room)
-    return [f"{name}  {figure}" for name, figure in zip(names, figures, strict=True)]
+    lines = [f"{name}  {figure}" for name, figure in zip(names, figures, strict=True)]
+    return [*([f"{told}:"] if (told := by_themselves(facts)) else []), *lines]
+
+
+def _normal(worst: WorstFacts, facts: Facts) -> str:
+    if "low" not in worst:
+        return ""
+    return f" (normal {shown(worst['low'], facts)} to {shown(worst['high'], facts)})"
 
 
 def _field(name: str, lines: Sequence[str]) -> list[str]:

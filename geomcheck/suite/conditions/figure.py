@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -15,7 +16,7 @@ from geomcheck.suite.conditions import wording
 from geomcheck.suite.conditions.band import Band, Offence
 from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Condition, Expectation, Finding
-from geomcheck.suite.groups import Groups, fold_groups, gaps, require_groups
+from geomcheck.suite.groups import Groups, fold_groups, gaps, group_of, require_groups
 from geomcheck.suite.language.places import At
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, Tolerance, tolerance
 from geomcheck.suite.sampling import Question, Sample, Subject, fused_warning, rounding_warning, sample
@@ -66,13 +67,60 @@ class Case:
             for step, value in series.items():
                 yield step, group, value
 
-    def worst(self, step: int, offence: Callable[[str, float], Offence]) -> tuple[Worst, ...]:
-        """The weights on the wrong side at `step`, the furthest first; where there are none, those closest to it."""
-        values = self.found.cells[step]
-        offences = {name: offence(name, values[name]) for name in sorted(values)}
+    def worst(
+        self,
+        step: int,
+        offence: Callable[[str, float], Offence],
+        normal: Mapping[str, tuple[float, float]] | None = None,
+    ) -> tuple[Worst, ...]:
+        """The weights on the wrong side of what they should be by themselves at `step`, the furthest first; where there
+        are none, those closest to it.
+
+        Args:
+            normal: the range of each weight that is looked at; by default all are, and no range is told.
+        """
+        cells = self.found.cells[step]
+        values = {name: cells[name] for name in sorted(cells) if normal is None or name in normal}
+        offences = {name: offence(name, value) for name, value in values.items()}
         ordered = sorted(offences, key=lambda name: offences[name], reverse=True)
         wrong = [name for name in ordered if offences[name][0]]
-        return tuple(Worst(step, name, values[name]) for name in (wrong or ordered)[:WORST])
+        ranges = normal or {}
+        return tuple(
+            Worst(step, name, values[name], offences[name][0], ranges.get(name)) for name in (wrong or ordered)[:WORST]
+        )
+
+    def furthest(self, observed: Sequence[Observed], extreme: Observed, band: Band) -> tuple[Worst, ...]:
+        """Of a violation the weights that are outside their own normal range at the step of `extreme`, the furthest
+        first. Where nothing is known, those furthest from the others, on the side on which `extreme` leaves its `band`.
+
+        The band is of folded figures, and of a single weight only where none are folded. Of groups only those that
+        violate it are looked at.
+        """
+        step, expectation = extreme.step, self.expectation
+        if expectation.per == "weight":
+            return self.worst(step, lambda _name, value: band.offence(value))
+        suspects = self._suspects(step, {o.group for o in observed if o.step == step and not o.holds})
+        known = expectation.normal if not extreme.holds else None
+        normal = known.at(step, self.record.points) if known else {}
+        least, most = self.question.metric.range(self.question.params)
+        normal = {n: (max(low, least), min(high, most)) for n, (low, high) in normal.items() if n in suspects}
+        if normal:
+            return self.worst(step, lambda name, value: _beyond(value, normal[name]), normal)
+        values = self.found.cells[step]
+        middle = statistics.median(values.values())
+        sign = -1 if band.side(extreme.value) == "below" else 1
+        if extreme.holds:  # towards the nearer bound
+            sign = 1 if band.high - extreme.value <= extreme.value - band.low else -1
+        far = {name: sign * (values[name] - middle) for name in sorted(suspects)}
+        ahead = [name for name in far if far[name] > 0]
+        some = far if extreme.holds or expectation.per != "run" or not ahead else ahead
+        return tuple(Worst(step, name, values[name]) for name in sorted(some, key=lambda n: -far[n])[:WORST])
+
+    def _suspects(self, step: int, broken: Set[str | None]) -> set[str]:
+        """The weights of the groups that are `broken` at `step`; all where none is."""
+        layers, per = Layers(self.record.weights.values()), self.expectation.per
+        names = self.found.cells[step].keys()
+        return {name for name in names if group_of(self.found.used[name], per, layers) in broken} or {*names}
 
     def in_band(
         self,
@@ -87,14 +135,14 @@ class Case:
 
         Args:
             further: the end of the sentence.
-            offence: of a weight's own figure, where it is held against another band.
+            offence: of a weight's own figure, where there is something to hold it against.
         """
         return Finding(
             wording.within_allowance(observed, self.expectation.allow),
             wording.in_band(self.expectation, observed, extreme, band, len(self.found.used)) + further,
             observed,
             extreme,
-            self.worst(extreme.step, offence or (lambda _name, value: band.offence(value))),
+            self.worst(extreme.step, offence) if offence else self.furthest(observed, extreme, band),
             side=band.side(extreme.value),
             meaning=unless_finite(extreme.value),
         )
@@ -183,6 +231,13 @@ class FigureCondition(Condition):
             raise Unanswerable(f"`{self.text}` {fault}, of weights of these shapes")
         slack = self.slack(low, high)
         return (f"{slack}, of weights of these shapes",) if slack else ()
+
+
+def _beyond(value: float, normal: tuple[float, float]) -> Offence:
+    """Whether a figure is outside its `normal` range, and how far, in half widths of it."""
+    low, high = normal
+    far, half = max(low - value, value - high), (high - low) / 2
+    return far > 0, far / half if half > 0 else far
 
 
 def read_tolerance(raw: Any, unit: Unit) -> Tolerance:

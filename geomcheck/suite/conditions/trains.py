@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import compress
 from typing import Annotated, Any, Self
@@ -12,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from geomcheck._text import plural
-from geomcheck.checkpoints.weights import Weight
+from geomcheck.checkpoints.weights import Weight, by_role
 from geomcheck.diagnostics import Words, load_metrics
 from geomcheck.record import Record
 from geomcheck.suite.conditions.profile import Profile
@@ -20,12 +19,12 @@ from geomcheck.suite.conditions.subject import SubjectCondition
 from geomcheck.suite.expectation import Expectation, Finding
 from geomcheck.suite.language import fields
 from geomcheck.suite.language.document import Node
-from geomcheck.suite.language.places import LAST, At
+from geomcheck.suite.language.places import LAST, At, Places
 from geomcheck.suite.language.quantities import Refusal
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.language.statement import Statement
 from geomcheck.suite.sampling import FROZEN, Question, unchanged
-from geomcheck.suite.verdict import Observed, Worst
+from geomcheck.suite.verdict import Observed, Unanswerable, Worst
 
 EVERYTHING = Selection("everything")
 
@@ -35,8 +34,7 @@ whatever the master weights of the training did."""
 
 MOST = 5
 
-ROLES_ALONE = ("norm", "head", "embedding", "router")
-"""Roles that say what a weight is."""
+WORDS_FOR_MATRICES = ("linear", "attention", "mlp", "all")
 
 
 class TrainsStatement(Statement):
@@ -58,6 +56,7 @@ class Trains(SubjectCondition):
     trained: Selection
 
     keyword = "trains"
+    folds = False
     instead_of_metric = True
     statement = TrainsStatement
     words = Words(
@@ -84,37 +83,77 @@ class Trains(SubjectCondition):
         return "tensors"
 
     def questions(self, expectation: Expectation) -> list[Question]:
-        frozen = load_metrics()[FROZEN]
-        return [Question(metric=frozen, params=frozen.defaults, weights=EVERYTHING, at=expectation.at)]
+        return [self._question(expectation.at)]
+
+    def holds(self, record: Record) -> bool:
+        """Whether it holds of the last checkpoint. Raises Unanswerable or RecordError."""
+        return not self._look(record, At(LAST, LAST, single=True)).odd.any()
 
     def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:
-        (question,) = self.questions(expectation)
-        subject = question.settle(record)
-        trained = {weight.name for weight in self.trained.select(record.weights) if not weight.lent}
-        hidden = [w for w in subject.weights if w.name in trained and not (w.is_matrix or _shows(w))]
-        weights = [weight for weight in subject.weights if weight not in hidden]
-        steps = [point.step for point in subject.points]
-        judged = np.isin([point.step for point in record.points], steps)
-        still = unchanged(record, weights)[judged]
-        odd = still == np.array([weight.name in trained for weight in weights])
+        look = self._look(record, expectation.at)
+        weights, steps, odd = look.weights, look.steps, look.odd
         counts = odd.sum(axis=1).tolist()
         observed = tuple(Observed(step, None, float(n), not n) for step, n in zip(steps, counts, strict=True))
         decisive = max(observed, key=lambda one: (one.value, one.step))
         wrong = list(compress(weights, odd[steps.index(decisive.step)].tolist()))
-        idle, restless = [w for w in wrong if w.name in trained], [w for w in wrong if w.name not in trained]
+        idle, restless = [w for w in wrong if w.name in look.trained], [w for w in wrong if w.name not in look.trained]
         parts = ((idle, "never moved"), (restless, "moved all the same"))
         said = [f"{_words(group)} {did}" for group, did in parts if group]
         holds = not any(counts)
-        found = f"{plural(len(weights), 'tensor')} do so" if holds else f"at step {decisive.step} {', and '.join(said)}"
+        found = f"{plural(len(weights), 'tensor')} do so"
+        if not holds:
+            moved = ~look.still[steps.index(decisive.step)]
+            really = _declared({weight.name for weight in compress(weights, moved.tolist())}, record)
+            meant = f"; if that is meant, write `trains: {really}`" if really else ""
+            found = f"at step {decisive.step} {', and '.join(said)}{meant}"
         return Finding(
             holds=holds,
             message=f"{'trains' if holds else 'expected to train'} {self.trained.text} and nothing else: {found}",
             observed=observed,
             decisive=decisive,
-            worst=tuple(Worst(decisive.step, weight.name, float(weight in restless)) for weight in wrong[:MOST]),
-            warnings=_unseen(hidden, record, steps[-1]),
+            worst=tuple(Worst(decisive.step, w.name, float(w.name not in look.trained)) for w in wrong[:MOST]),
+            warnings=_unseen(look.hidden, record, steps[-1]),
             side="above",
         )
+
+    def _look(self, record: Record, at: At | Places) -> _Look:
+        """What stood still of `record`. Raises Unanswerable or RecordError."""
+        subject = self._question(at).settle(record)
+        trained = {weight.name for weight in self.trained.select(record.weights) if not weight.lent}
+        weights = [w for w in subject.weights if w.is_matrix or _shows(w) or w.name not in trained]
+        hidden = [w for w in subject.weights if not (w.is_matrix or _shows(w)) and w.name in trained]
+        steps = [point.step for point in subject.points]
+        still = unchanged(record, weights)[np.isin([point.step for point in record.points], steps)]
+        odd = still == np.array([weight.name in trained for weight in weights])
+        return _Look(weights, hidden, trained, steps, still, odd)
+
+    def _question(self, at: At | Places) -> Question:
+        frozen = load_metrics()[FROZEN]
+        return Question(metric=frozen, params=frozen.defaults, weights=EVERYTHING, at=at)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Tensors that show whether they trained, and `hidden` ones that may not; whether each stood still at each of the
+    steps, and whether that is odd: both of shape (steps, weights)."""
+
+    weights: Sequence[Weight]
+    hidden: Sequence[Weight]
+    trained: Set[str]
+    steps: Sequence[int]
+    still: np.ndarray
+    odd: np.ndarray
+
+
+def _declared(moved: Set[str], record: Record) -> str:
+    """The word for these weights; empty where there is none."""
+    for role in WORDS_FOR_MATRICES:
+        try:
+            if {weight.name for weight in Selection(role).select(record.weights)} == moved:
+                return role
+        except Unanswerable:
+            continue
+    return ""
 
 
 def _shows(weight: Weight) -> bool:
@@ -135,6 +174,4 @@ def _unseen(hidden: Sequence[Weight], record: Record, step: int) -> tuple[str, .
 
 def _words(weights: Sequence[Weight]) -> str:
     """Some weights in words: how many of which role, and one of them."""
-    counts = Counter(weight.role if weight.role in ROLES_ALONE else f"{weight.role} weight" for weight in weights)
-    roles = ", ".join(plural(count, kind) for kind, count in counts.items())
-    return f"{roles} ({weights[0].name}{', ...' * (len(weights) > 1)})"
+    return f"{by_role(weights)} ({weights[0].name}{', ...' * (len(weights) > 1)})"

@@ -16,6 +16,7 @@ from geomcheck.suite.language.quantities import Refusal, Refusals, ratio, spelle
 from geomcheck.suite.language.selection import DEFAULT, Selection, require_glob, starred
 from geomcheck.suite.language.statement import STRICT, TEXTS_SCHEMA, Slug, Statement, Text
 from geomcheck.suite.loading.parameters import parameters_of
+from geomcheck.suite.normal import EXAMPLE, Normal
 
 FORMAT = 1
 GROUPINGS = {
@@ -40,6 +41,8 @@ _FORMATS = {
 }
 
 
+_NORMAL_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}}
+
 _SAME_FORMAT = {
     **{"bfloat16": "bf16", "float16": "fp16", "half": "fp16"},
     **{"float32": "fp32", "float": "fp32", "float64": "fp64", "double": "fp64"},
@@ -58,6 +61,17 @@ _TOLERANCE = (
     "plus_minus",
     "within_percent",
 )
+
+
+def _normal(raw: Any) -> dict[str, Normal]:
+    if not isinstance(raw, dict):
+        raise Refusal(f"expected an expectation's `id` and its lines; found {spelled(raw)}")
+    found = {}
+    with Refusals() as refusals:
+        for name, lines in raw.items():
+            with refusals.at(name):
+                found[name] = Normal.parse(lines)
+    return found
 
 
 def _version(raw: Any) -> int:
@@ -172,6 +186,11 @@ class Heading(BaseModel):
         default_factory=list,
         description="The expectations.",
         examples=[[{"id": "support", "metric": "update_support", "below": "30%", "at": "last"}]],
+    )
+    normal: Annotated[dict[str, Normal], *fields.read_by(_normal, _NORMAL_SCHEMA)] = Field(
+        default_factory=dict,
+        description="By `id`, what is normal for each weight, as `geomcheck calibrate` writes it: tells which is off.",
+        examples=[{"relative-update-norm": EXAMPLE}],
     )
 
 

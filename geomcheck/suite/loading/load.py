@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,9 +23,13 @@ from geomcheck.suite.loading.build import build
 from geomcheck.suite.loading.grammar import Heading, MetricStatement, defaults_model
 from geomcheck.suite.loading.profiles import load_profiles
 from geomcheck.suite.loading.shipped import find_suite
+from geomcheck.suite.normal import Normal
 from geomcheck.suite.suite import Suite
 
 MAX_CHAIN = 16
+SAME = {"id", "level", "why", "allow"}
+"""Keys that an expectation may override and is still about the same figures at the same checkpoints."""
+
 MAX_COMPARED = 1000  # inherited ids that a new one is held against
 
 Defaults = dict[str, dict[str, Node]]
@@ -73,6 +78,7 @@ class _Layer:
     weights: Selection = DEFAULT
     profiles: tuple[Profile, ...] = PAPER
     storage: tuple[str, ...] = ()
+    normal: Mapping[str, Normal] = field(default_factory=dict)
     defaults: Defaults = field(default_factory=dict)
     statements: dict[str, Node] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -95,6 +101,11 @@ def _read(path: Path, chain: tuple[Path, ...]) -> _Layer:
         _adopt(heading, layer, path)
     layer.defaults = _defaults(root, layer)
     layer.statements = _statements(root, layer)
+    layer.problems += [
+        Problem(root.locate(["normal", name], key=True), f"`normal`: no expectation has the id `{name}`")
+        for name in (heading.normal if heading is not None else ())
+        if name not in layer.statements
+    ]
     return layer
 
 
@@ -106,6 +117,7 @@ def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
     layer.applies_to = heading.applies_to if "applies_to" in given else layer.applies_to
     layer.weights = heading.weights if "weights" in given else layer.weights
     layer.storage = tuple(heading.storage) if "storage" in given else layer.storage
+    layer.normal = {**_still_normal(layer), **heading.normal}
     try:
         if "profiles" in given:
             layer.profiles = load_profiles(heading.profiles, beside=path.parent)
@@ -113,6 +125,14 @@ def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
         layer.problems.append(Problem(layer.root.value["profiles"].position, f"`profiles`: {error}"))
     except SuiteError as error:
         layer.problems += error.problems
+
+
+def _still_normal(layer: _Layer) -> dict[str, Normal]:
+    """What a suite inherits of what is normal: not of expectations of which it changes what is judged."""
+    expect = layer.root.value.get("expect")
+    items = expect.value if expect is not None and isinstance(expect.value, list) else []
+    changed = {item.text("id") for item in items if isinstance(item.value, dict) and not item.value.keys() <= SAME}
+    return {name: normal for name, normal in layer.normal.items() if name not in changed}
 
 
 def _parent(root: Node, path: Path, chain: tuple[Path, ...], problems: list[Problem]) -> _Layer | None:
@@ -276,5 +296,5 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
         expectation, found = build(complete, layer.weights, layer.profiles)
         problems += found
         if expectation is not None:
-            built.append(replace(expectation, storage=layer.storage))
+            built.append(replace(expectation, storage=layer.storage, normal=layer.normal.get(expectation.id)))
     return built

@@ -1,0 +1,160 @@
+"""What is normal for single weights, from good runs: who is called outside, in clean and in spoiled runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import t
+
+import geomcheck
+from geomcheck.calibration import normal
+from geomcheck.diagnostics import load_metrics
+from geomcheck.record import Record
+from geomcheck.report.html import judged
+from geomcheck.report.html.verdicts import card
+from geomcheck.report.text.verdicts import failure
+from geomcheck.suite import Suite
+from geomcheck.suite.language.places import Place, Places
+from geomcheck.suite.language.selection import Selection
+from tests.runs import Tensors, base_weights, moved, write_run
+
+STEPS = (10, 20, 30)
+LAYERS = 3
+BASE = {
+    name.replace("layers.0", f"layers.{i}"): w
+    for i in range(LAYERS)
+    for name, w in base_weights(i, torch.float32).items()
+}
+MATRICES = sorted(name for name in BASE if "proj" in name)
+DRIFT = {n: w - BASE[n] for n, w in moved(BASE, 1e-2, seed=7).items()}
+SIZE = {name: 1 + index / 4 for index, name in enumerate(MATRICES)}
+"""Weights differ much more from each other than from run to run."""
+
+Spoil = Callable[[dict[int, Tensors]], dict[int, Tensors]]
+
+
+def run_of(directory: Path, seed: int, spoil: Spoil = lambda saved: saved) -> Path:
+    """A run whose weights repeat within some percent from seed to seed."""
+    rate = 1 + 0.01 * np.random.default_rng(seed).standard_normal()
+    saved = {
+        step: {n: w + rate * step / 10 * SIZE.get(n, 1) * (DRIFT[n] + 0.2 * (noise[n] - w)) for n, w in BASE.items()}
+        for step in STEPS
+        for noise in [moved(BASE, 1e-2, seed=1000 * seed + step)]
+    }
+    return write_run(directory, BASE, spoil(saved))
+
+
+def record_of(directory: Path, seed: int, spoil: Spoil = lambda saved: saved) -> Record:
+    return geomcheck.measure(run_of(directory, seed, spoil), metrics=["relative_update_norm"])
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    directory = tmp_path_factory.mktemp("good")
+    return [record_of(directory / f"seed-{seed}", seed) for seed in range(5)]
+
+
+@pytest.fixture(scope="module")
+def suite(good: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    path = tmp_path_factory.mktemp("suite") / "mine.yaml"
+    geomcheck.calibrate(good, metrics=["relative_update_norm"]).write(path)
+    return geomcheck.load_suite(path)
+
+
+def outside(suite: Suite, record: Record) -> dict[int, set[str]]:
+    """The weights of a record that are not normal, by step."""
+    (expectation,) = suite.expectations
+    assert expectation.normal is not None
+    (key,) = [key for key in record.columns if key[0].metric == "relative_update_norm"]
+    figures, found = record.columns[key].figures, {}
+    for step in STEPS:
+        ranges = expectation.normal.at(step, record.points)
+        assert ranges.keys() == {*MATRICES}
+        found[step] = {n for n, (low, high) in ranges.items() if not low <= (figures[step, n].value or 0.0) <= high}
+    return found
+
+
+def test_no_good_run_has_a_weight_outside(suite: Suite, good: list[Record]) -> None:
+    for record in good:
+        assert not any(outside(suite, record).values())
+
+
+def test_hardly_a_fresh_run_has_a_weight_outside(suite: Suite, tmp_path: Path) -> None:
+    found = [outside(suite, record_of(tmp_path / str(seed), seed)) for seed in range(50, 70)]
+    assert sum(any(by_step.values()) for by_step in found) <= 1
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_a_single_stale_matrix_is_the_one_outside(suite: Suite, tmp_path: Path, name: str) -> None:
+    def stale(saved: dict[int, Tensors]) -> dict[int, Tensors]:
+        return saved | {30: saved[30] | {name: saved[10][name] + 1e-6}}
+
+    found = outside(suite, record_of(tmp_path / "run", 90, stale))
+    assert found == {10: set(), 20: set(), 30: {name}}
+
+
+def frozen(saved: dict[int, Tensors]) -> dict[int, Tensors]:
+    return {s: {n: BASE[n] if "layers.1" in n else w for n, w in held.items()} for s, held in saved.items()}
+
+
+def test_a_frozen_layer_is_named_by_the_verdict_and_the_report(suite: Suite, tmp_path: Path) -> None:
+    record = record_of(tmp_path / "run", 91, frozen)
+    (verdict,), (expectation,) = suite.evaluate(record), suite.expectations
+    assert verdict.outcome == "failed"
+    layer = {name for name in MATRICES if "layers.1" in name}
+    assert {worst.weight for worst in verdict.worst} == layer
+    assert {worst.outside for worst in verdict.worst} == {True}
+    text = failure(verdict.to_dict())
+    assert "  outside    model.layers.1." in text
+    assert "from the others" not in text
+    shown = card("run", judged(suite.name, verdict.to_dict(), expectation, record, None))
+    assert "Outside in 1 of 3 layers: 1." in shown["since"] + shown["where"]
+    assert shown["called"] == "Weights outside of what is normal for them"
+    assert {name for name, _ in shown["worst"]} == layer
+
+
+def test_a_suite_without_it_compares_weights_with_each_other(suite: Suite, tmp_path: Path) -> None:
+    record = record_of(tmp_path / "run", 91, frozen)
+    text = "\n".join(line for line in suite.file.read_text().partition("\nnormal:")[0].splitlines())
+    (tmp_path / "old.yaml").write_text(text)
+    old = geomcheck.load_suite(tmp_path / "old.yaml")
+    (verdict,), (expectation,) = old.evaluate(record), old.expectations
+    assert {worst.weight for worst in verdict.worst[:3]} == {name for name in MATRICES if "layers.1" in name}
+    assert {worst.outside for worst in verdict.worst} == {None}
+    told = failure(verdict.to_dict())
+    assert "outside" not in told
+    assert "from the others" in told
+    shown = card("run", judged(old.name, verdict.to_dict(), expectation, record, None))
+    assert shown["where"] == "Furthest from the others is layer 1."
+    assert shown["called"] == "Weights furthest from the others"
+
+
+def test_it_is_left_out_where_it_would_be_no_text(good: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geomcheck.calibration.derive.MAX_CHARACTERS", 100)
+    calibrated = geomcheck.calibrate(good, metrics=["relative_update_norm"])
+    assert calibrated.expectations[0].normal is None
+    assert "\nnormal:" not in calibrated.to_yaml()
+
+
+def test_the_distance_is_that_of_the_rule(good: list[Record]) -> None:
+    metric, places = load_metrics()["relative_update_norm"], Places((Place(step=30),))
+    found = normal.normal_of(metric, good, Selection(), places)
+    assert found is not None
+    (key,) = [key for key in good[0].columns if key[0].metric == metric.name]
+    figures = np.array([[record.columns[key].figures[30, name].value for name in MATRICES] for record in good])
+    away = figures / figures.mean(0) - 1
+    pooled = np.sqrt((away**2).sum() / (len(MATRICES) * 4))
+    multiple = t.ppf(1 - 0.05 / 9 / 2, 4) * np.sqrt(6 / 5)  # 5.96
+    assert found.within[Place(step=30)] == pytest.approx(max(multiple * pooled, 1.25 * np.abs(away).max()))
+    assert [means[0] for means in found.means.values()] == pytest.approx(figures.mean(0).tolist())
+
+
+def test_two_runs_that_differ_as_much_as_weights_do_have_no_normal(tmp_path: Path) -> None:
+    doubled = lambda saved: {s: {n: 2 * w - BASE[n] for n, w in held.items()} for s, held in saved.items()}  # noqa: E731
+    runs = [record_of(tmp_path / "a", 1), record_of(tmp_path / "b", 2, lambda saved: doubled(doubled(saved)))]
+    metric = load_metrics()["relative_update_norm"]
+    assert normal.normal_of(metric, runs, Selection(), Places((Place(step=30),))) is None
