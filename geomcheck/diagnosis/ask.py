@@ -108,9 +108,7 @@ def ordered(found: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda one: (one.group, -len(one.weights) * len(one.steps))))
 
 
-def apart(
-    ours: Sequence[Finding], theirs: Sequence[Finding]
-) -> tuple[list[Finding], list[Finding], list[Finding]]:
+def apart(ours: Sequence[Finding], theirs: Sequence[Finding]) -> tuple[list[Finding], list[Finding], list[Finding]]:
     """The findings of two runs: those of the first alone, of the second alone, and of both, as the first has them.
 
     Those are the same that are of one kind and about the same weights, whatever the steps of the checkpoints are.
