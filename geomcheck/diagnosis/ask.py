@@ -136,6 +136,19 @@ def ordered(found: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda one: (one.group, -len(one.weights) * len(one.steps))))
 
 
+def apart(ours: Sequence[Finding], theirs: Sequence[Finding]) -> tuple[list[Finding], list[Finding], list[Finding]]:
+    """The findings of two runs: those of the first alone, of the second alone, and of both, as the first has them.
+
+    Those are the same that are of one kind and about the same weights, whatever the steps of the checkpoints are.
+    """
+
+    def held(one: Finding, others: Sequence[Finding]) -> bool:
+        return any((one.kind, one.weights) == (other.kind, other.weights) for other in others)
+
+    both = [one for one in ours if held(one, theirs)]
+    return [one for one in ours if one not in both], [one for one in theirs if not held(one, ours)], both
+
+
 def cells_of(case: Case, found: Finding) -> set[Cell]:
     """The weights and checkpoints that a finding is about."""
     indices = [index for index, point in enumerate(case.points) if point.step in found.steps]

@@ -22,7 +22,7 @@ else:
     diagnosis = late("geomcheck.diagnosis")  # it needs torch, and most sessions are green
 
 WHOLE = 0.5
-"""Share of the judged weights from which a fact is about the checkpoint as a whole, and so explains why it is refused."""
+"""Share of the judged weights from which a fact is about whole checkpoints, and explains why they are refused."""
 
 
 class Failing(NamedTuple):
@@ -86,7 +86,7 @@ def _explained(case: Case, failing: Sequence[Failing], run: str, number: int, *,
 
 
 def _judged(expectation: Expectation, facts: SessionFacts, record: Record) -> set[str]:
-    """The weights on which a verdict rests: those that are selected, of the groups that violate it if there are such."""
+    """The weights on which a verdict rests: those selected, of the groups that violate it where there are groups."""
     try:
         chosen = [weight for question in expectation.questions() for weight in question.chosen(record)]
     except Unanswerable:

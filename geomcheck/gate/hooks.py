@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ from geomcheck.report.facts import SessionFacts
 from geomcheck.report.findings import Diagnosis
 from geomcheck.report.safe import printable
 from geomcheck.report.text import summary
-from geomcheck.report.text.findings import write_findings
 from geomcheck.report.text import verdicts as text
+from geomcheck.report.text.findings import write_findings
 from geomcheck.report.text.progress import shown
 from geomcheck.report.text.screen import Screen
 from geomcheck.suite import unmeasured
@@ -265,7 +265,8 @@ class ControllerHooks(Hooks):
                     self._complaints += self.ledger.unjudged(verdicts)
                     if self._complaints:
                         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-                self.gate.diagnoses = diagnoses(self.gate, [v for v in verdicts if v["outcome"] in failing(self.config)])
+                red = [verdict for verdict in verdicts if verdict["outcome"] in failing(self.config)]
+                self.gate.diagnoses = diagnoses(self.gate, red)
                 _tell_junit(self.config, self.gate.diagnoses)
                 lost = self._outputs.write(Found(self.gate, verdicts, self.errors))
             if lost:
@@ -350,8 +351,10 @@ def _counted(verdict: SessionFacts, report: pytest.TestReport) -> SessionFacts:
 def _tell_junit(config: pytest.Config, diagnoses: Mapping[str, Diagnosis]) -> None:
     """Add the findings to the properties of the file that ``--junitxml`` names, which is written after this."""
     for plugin in config.pluginmanager.get_plugins():
-        add = getattr(plugin, "add_global_property", None)
-        for run, diagnosis in diagnoses.items() if callable(add) else ():
+        if not hasattr(plugin, "add_global_property"):
+            continue
+        add: Callable[[str, str], None] = plugin.add_global_property
+        for run, diagnosis in diagnoses.items():
             for one in diagnosis.explaining:
                 add("geom_finding", printable(f"{run}: {one.headline} (explains {', '.join(one.ids)})"))
             if diagnosis.problem:

@@ -46,16 +46,15 @@ class Causes:
     A cause of which one of `diagnoses`, by run, tells what is behind it is not told again: its verdicts point there.
     """
 
-    def __init__(
-        self, verdicts: Iterable[tuple[str, Facts]], diagnoses: Mapping[str, Diagnosis] | None = None
-    ) -> None:
+    def __init__(self, verdicts: Iterable[tuple[str, Facts]], diagnoses: Mapping[str, Diagnosis] | None = None) -> None:
         stopped = grouped(((run, facts["cause"]), facts) for run, facts in verdicts if facts["outcome"] == "error")
         self._known: dict[tuple[str, str], Cause] = {}
         self._told: list[Cause] = []
         for (run, text), found in stopped.items():
             if not text or len(found) < 2:
                 continue
-            explained = [diagnoses[run].explanation(facts) for facts in found] if run in (diagnoses or {}) else [None]
+            diagnosis = (diagnoses or {}).get(run)
+            explained = [diagnosis.explanation(facts) for facts in found] if diagnosis else [None]
             behind = explained[0] if all(one is explained[0] for one in explained) else None
             cause = Cause(behind.name if behind else f"cause {len(self._told) + 1}", run, text, found)
             self._known[run, text] = cause

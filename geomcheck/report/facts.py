@@ -92,8 +92,8 @@ def half_widths(facts: Facts) -> float | None:
     decisive, bounds = facts["decisive"], bounds_of(facts)
     if decisive is None or decisive["value"] is None or decisive["holds"] is not False or bounds is None:
         return None
-    low, high = bounds
-    off = max(low - decisive["value"] if low is not None else 0.0, decisive["value"] - high if high is not None else 0.0)
+    value, (low, high) = decisive["value"], bounds
+    off = max(0.0 if low is None else low - value, 0.0 if high is None else value - high)
     width = (high - low) / 2 if low is not None and high is not None else abs((low if high is None else high) or 0.0)
     return off / width if width else None
 

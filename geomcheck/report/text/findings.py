@@ -19,7 +19,7 @@ MARGIN = " " * 5
 
 
 def write_findings(terminal: pytest.TerminalReporter, session: Session, screen: Screen) -> None:
-    """Write the findings of every run that explain a verdict; ``-q`` leaves a line of each, ``-v`` tells all in full."""
+    """Write the findings of every run that explain a verdict; ``-q`` leaves one line each, ``-v`` tells all in full."""
     runs = [run for run in session.each_once if run.diagnosis and run.diagnosis.explaining]
     if not runs:
         return
@@ -37,7 +37,8 @@ def _of_run(run: Reported, screen: Screen, *, several: bool) -> Iterator[tuple[b
     for one in full:
         name = run.name if several else ""
         yield from ((True, line) for line in sentence(one.finding, one.number, run=name, width=screen.width))
-        yield from ((False, line) for line in (_explains(one, screen) if screen.verbosity < 0 else _reasons(one, screen)))
+        rest_of_it = _explains(one, screen) if screen.verbosity < 0 else _reasons(one, screen)
+        yield from ((False, line) for line in rest_of_it)
     if rest := [one for one in found if one not in full]:
         yield False, f"     {_counted(rest)}: geomcheck diagnose {run.path}"
 
