@@ -19,8 +19,8 @@ GOOD = Option(
     name="good",
     path=True,
     repeatable=True,
-    help="a good run from the same W0, a directory or a record, to compare sizes and directions of updates with; two or "
-    "more tell what is usual",
+    help="a good run from the same W0, a directory or a record, to compare the size and direction of updates with; two "
+    "or more tell what is usual",
 )
 
 

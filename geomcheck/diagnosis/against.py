@@ -135,7 +135,7 @@ class Against:
     @cached_property
     def spread(self) -> float:
         """The usual standard deviation of log sizes over weights."""
-        return float(_mean([_spread(one.sizes) for one in self.usual])) if self.usual else ALONE_SPREAD
+        return float(np.mean([_spread(one.sizes) for one in self.usual])) if self.usual else ALONE_SPREAD
 
     @cached_property
     def cosines(self) -> np.ndarray:
@@ -146,7 +146,7 @@ class Against:
     def cosine_spread(self) -> float:
         """How far the median cosine of a good run is from what is usual, at the most."""
         each = [over_weights(one.cosines - self.cosines) for one in self.usual]
-        return max(filter(math.isfinite, np.abs(each).ravel().tolist()), default=math.inf)
+        return max(filter(math.isfinite, np.abs(np.array(each)).ravel().tolist()), default=math.inf)
 
     @cached_property
     def turn_spread(self) -> float:
@@ -155,14 +155,14 @@ class Against:
         return max(filter(math.isfinite, each), default=math.inf)
 
     def missing(self, free: np.ndarray) -> float:
-        """How much the cosine of most weights is lower than usual, on average over the later half of the checkpoints; NaN
-        where it is not known."""
+        """How much lower than usual the cosine of most weights is, on average over the later half of the checkpoints;
+        NaN where it is not known."""
         gaps = over_weights(np.where(free, self.cosines - self.seen.cosines, np.nan))
         gaps = gaps[np.isfinite(gaps)]
         return float(gaps[len(gaps) // 2 :].mean()) if len(gaps) else math.nan
 
     def turned(self, free: np.ndarray) -> float:
-        """How much higher the cosine of successive increments is than usual, of most weights; NaN where it is not known."""
+        """How much higher than usual the cosine of successive increments is, of most weights; NaN where not known."""
         return float(_mean(over_weights(np.where(free, self.seen.turns, np.nan))))
 
     def cells(self, chosen: np.ndarray) -> set[tuple[str, int]]:

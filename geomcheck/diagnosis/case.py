@@ -102,8 +102,8 @@ class Case:
             return frozenset()
         start, *held = np.array(places, dtype=np.int64)
         still = np.all([(codes == start) | (codes == UNKNOWN) for codes in held], axis=0)
-        names = {name for name, one in zip(self.record.weights, still.tolist(), strict=True) if one}
-        return frozenset(name for name in names if not any(self.sizes.get(name, ())))
+        codes_equal = dict(zip(self.record.weights, still.tolist(), strict=True))
+        return frozenset(name for name in self.weights if not any(self.sizes.get(name, (not codes_equal[name],))))
 
     @cached_property
     def weights(self) -> Mapping[str, Weight]:

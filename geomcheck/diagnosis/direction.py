@@ -149,8 +149,8 @@ def _find_objective(case: Case) -> Iterator[Finding]:
     yield OBJECTIVE.finding(
         case,
         cells,
-        f"the update of {case.named({name for name, _ in cells})} points elsewhere than in good runs: a cosine of {own:.2f} with theirs, where "
-        f"{usual:.2f} is usual",
+        f"the update of {case.named({name for name, _ in cells})} points elsewhere than in good runs: a cosine of "
+        f"{own:.2f} with theirs, where {usual:.2f} is usual",
         evidence=(*_changes(case), found.evidence()),
         causes=LOCAL_CAUSES if alone else None,
     )

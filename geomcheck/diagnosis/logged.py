@@ -20,7 +20,6 @@ FEWEST = 2
 """Steps at which both must have logged."""
 
 
-
 TOLD, EXPECTED = "rate told", "another loss"
 """Keys in the memory of a case: set where a finding has told how the learning rate differs, and where another objective
 is likely, so that the loss may differ."""
@@ -127,5 +126,3 @@ def _sign(losses: Mapping[int, float]) -> int:
 def times(factor: float) -> str:
     """``3 times``; ``0.5 times``."""
     return f"{factor:.3g} times"
-
-

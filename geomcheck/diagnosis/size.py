@@ -25,6 +25,12 @@ FLAT = 0.25
 JUMP = 3.0
 """How many times further off the checkpoints that are must be than the others."""
 
+NOISY = -0.05
+"""How much lower than a single good run's the cosine of successive increments is, where noise may do it."""
+
+LITTLE = 0.05
+"""and in any case."""
+
 WINDING = 1.5
 """How many times its net change a log ratio may go up and down where it drifts."""
 
@@ -69,15 +75,16 @@ class Off:
         with np.errstate(invalid="ignore"):
             self.off = self.known & (np.abs(self.middle) > self.limit)
         self._usual_spread, self._level = found.spread, found.level
+        self._even = 3 * found.spread if found.usual else found.spread
 
     def is_even(self, row: int) -> bool:
         """Whether all weights are off at a checkpoint, by about one factor."""
         sizes = self.sizes[row][np.isfinite(self.sizes[row])]
         middle = float(self.middle[row])
         together = float(np.mean(np.sign(middle) * sizes > self.limit / 2)) >= MOST
-        return together and float(sizes.std()) <= max(EVEN * abs(middle), 3 * self._usual_spread, 0.05)
+        return together and float(sizes.std()) <= max(EVEN * abs(middle), self._even, LITTLE)
 
-    def is_exact(self, rows: np.ndarray) -> bool:
+    def is_exact(self, rows: list[int]) -> bool:
         """Whether the sizes spread over weights no more than those of good runs do."""
         spread = float(np.nanmean(np.nanstd(self.sizes[rows], axis=1)))
         return spread <= EXACT * self._usual_spread and float(np.ptp(self.middle[rows])) <= 2 * OFF / 3
@@ -95,15 +102,18 @@ def _find_scale(case: Case) -> Iterator[Finding]:
     if found is None:
         return
     off = Off(found)
-    rows = np.flatnonzero(off.off)
+    rows = np.flatnonzero(off.off).tolist()
     if not len(rows) or not off.is_flat() or not all(off.is_even(row) for row in rows):
         return
     factor = float(np.exp(np.median(off.middle[rows])))
+    if not found.usual and factor < 1 and found.turned(found.free) < NOISY:
+        return  # as noisier gradients make them too, which one good run cannot tell
     inside = np.exp(off.sizes[rows][np.isfinite(off.sizes[rows])])
     yield SCALE.finding(
         case,
         found.cells(np.isfinite(off.sizes) & off.off[:, None]),
-        f"every update is {factor:.2f} times a good run's {case.when(rows.tolist())}, in its usual direction",
+        f"every update is {factor:.2f} times a good run's {case.when(rows)}"
+        + ", in its usual direction" * bool(found.usual),
         evidence=(
             f"{inside.min():.2f} to {inside.max():.2f} times over weights and checkpoints",
             *_direction(found),
@@ -114,11 +124,11 @@ def _find_scale(case: Case) -> Iterator[Finding]:
 
 
 def _direction(found: Against) -> Iterator[str]:
-    last = np.flatnonzero(np.isfinite(found.seen.cosines).any(axis=1))[-1:]
-    own, usual = (float(np.nanmean(values[last])) if len(last) else np.nan
-                  for values in (found.seen.cosines, found.cosines))  # fmt: skip
-    if math.isfinite(usual):
-        yield f"cosine with a good run's update {own:.3f}, usually {usual:.3f}"
+    own, usual = (over_weights(values) for values in (found.seen.cosines, found.cosines))
+    known = np.flatnonzero(np.isfinite(own))
+    if len(known):
+        usually = f", usually {usual[known[-1]]:.3f}" if math.isfinite(usual[known[-1]]) else ""
+        yield f"cosine with a good run's update {own[known[-1]]:.3f}{usually}, the median over weights"
 
 
 def _scale_causes(case: Case, factor: float, *, exact: bool, late: bool) -> tuple[str, ...]:
@@ -146,8 +156,8 @@ def _operation(factor: float) -> str:
         return "the update was added twice, or merged with twice the LoRA alpha"
     for rank in RANKS:
         if abs(abs(ratio) - math.log(rank) / 2) <= NEAR:
-            done = "used" if ratio > 0 else "ignored"
-            return f"the scale of a merge: rsLoRA {done} ({factor:.2f} is sqrt({rank}){'' if ratio > 0 else ' inverted'})"
+            done, root = ("used", "") if ratio > 0 else ("ignored", "1 / ")
+            return f"the scale of a merge: rsLoRA {done} ({factor:.2f} is {root}sqrt({rank}))"
     return "the scale of a merge or an adapter: LoRA alpha, rsLoRA, a merge with the base"
 
 
@@ -160,7 +170,8 @@ def _find_drift(case: Case) -> Iterator[Finding]:
     if len(known) < 2 or not off.off[known[-1]] or not off.is_even(known[-1]) or off.is_flat():
         return
     steps = np.diff(off.middle[known])
-    if float(np.abs(steps).sum()) > WINDING * abs(float(steps.sum())):
+    change = abs(float(steps.sum()))
+    if change <= off.limit or float(np.abs(steps).sum()) > WINDING * change:
         return
     first, last = (float(np.exp(off.middle[row])) for row in (known[0], known[-1]))
     names = [case.points[row].name for row in (known[0], known[-1])]
@@ -203,21 +214,26 @@ def _find_uneven(case: Case) -> Iterator[Finding]:
     factors = np.exp(off.sizes[last])
     there = np.isfinite(off.sizes[last])
     together = float(np.ptp(off.sizes[last][chosen])) <= max(FLAT, 4 * found.spread)
-    part = together and bool((~chosen & there).any())
     names = {found.names[column] for column in np.flatnonzero(chosen)}
-    if part or 2 * chosen.sum() <= there.sum():
+    rest = np.abs(off.sizes[last][there & ~chosen])
+    few = together or 2 * chosen.sum() <= there.sum()
+    if few and len(rest) and float(np.median(rest)) <= off.limit:
         told = f"{np.median(factors[chosen]):.2f}" if together else _span(factors[chosen])
-        rest = f"{_span(factors[there & ~chosen])} times in the others"
-        sentence = f"the update of {case.named(names)} is {told} times a good run's {_when(case, far, chosen)}"
-        cells, causes = far & chosen, PART_CAUSES
-    elif off.is_even(last):  # off together, in no way that is known
-        return
-    else:
+        yield UNEVEN.finding(
+            case,
+            found.cells(far & chosen),
+            f"the update of {case.named(names)} is {told} times a good run's {_when(case, far, chosen)}",
+            evidence=(f"{_span(factors[there & ~chosen])} times in the others", found.evidence()),
+            causes=PART_CAUSES,
+        )
+    elif not off.is_even(last):  # else off together, in no way that is known
         low, high = (found.names[int(pick(off.sizes[last]))] for pick in (np.nanargmin, np.nanargmax))
-        rest = f"least in {low}, most in {high}"
-        sentence = f"the sizes of the updates, in a good run's, differ from weight to weight: {_span(factors[there])}"
-        cells, causes = np.isfinite(off.sizes), UNEVEN.causes
-    yield UNEVEN.finding(case, found.cells(cells), sentence, evidence=(rest, found.evidence()), causes=causes)
+        yield UNEVEN.finding(
+            case,
+            found.cells(np.isfinite(off.sizes)),
+            f"the sizes of the updates, in a good run's, differ from weight to weight: {_span(factors[there])}",
+            evidence=(f"least in {low}, most in {high}", found.evidence()),
+        )
 
 
 def _when(case: Case, far: np.ndarray, chosen: np.ndarray) -> str:
@@ -274,7 +290,7 @@ UNEVEN = Kind(
         "the optimizer: Adam's epsilon, or another optimizer, which scales gradients of each weight otherwise",
         "learning rates, adapters or parameter groups of their own",
     ),
-    next_step="Compare the optimizer's settings and parameter groups; then save one of these weights again and compare.",
+    next_step="Compare the optimizer's settings and parameter groups, and save one of these weights again.",
     find=_find_uneven,
 )
 

@@ -23,8 +23,7 @@ def _find_start(case: Case) -> Iterator[Finding]:
     yield START.finding(
         case,
         {(name, index) for name in odd for index in range(len(case.points))},
-        f"the run starts from another W0 than the good runs: {case.named(odd).verb('differs', 'differ')}, and no update "
-        "can be compared",
+        f"the run starts from another W0 than the good runs: {case.named(odd).verb('differs', 'differ')} there",
         evidence=(
             f"{len(odd)} of {len(shared)} tensors of W0 differ, by their digests",
             f"W0 here: {case.record.origin.path}; of a good run: {other.origin.path}",
