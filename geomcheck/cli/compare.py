@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from geomcheck.api import How
+from geomcheck.checkpoints import BaseWeights
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, MEASURING, WEIGHTS, add_command, selection
 from geomcheck.comparison import Comparison, Pair, compare
+from geomcheck.diagnosis import Finding, apart, diagnose
+from geomcheck.errors import GeomcheckError
+from geomcheck.report.findings import headline
 from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import aligned
 from geomcheck.suite.language.quantities import Scale
@@ -33,10 +39,32 @@ def run(options: argparse.Namespace) -> None:
     means = Means(options, [options.a, options.b])
     with means.measuring() as how:
         found = compare(options.a, options.b, base=means.base, weights=selection(options.weights), **how)
+        diagnosed = [_diagnosed(source, means.base, how) for source in (options.a, options.b)]
     if options.json:
-        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+        findings = {name: of and [one.to_dict() for one in of] for name, of in zip("ab", diagnosed, strict=True)}
+        print(json.dumps({**found.to_dict(), "findings": findings}, indent=1, allow_nan=False))
     else:
-        print(printable("\n".join(_lines(found))))
+        print(printable("\n".join([*_lines(found), *_findings(*diagnosed)])))
+
+
+def _diagnosed(source: str, base: BaseWeights | None, how: How) -> tuple[Finding, ...] | None:
+    """The findings of a run or a record; None where its files cannot be read for them, which loses no comparison."""
+    try:
+        return diagnose(source, base=base, **how)
+    except GeomcheckError as error:
+        print(f"geomcheck: note: no diagnosis of {source}: {printable(str(error))}", file=sys.stderr)
+        return None
+
+
+def _findings(ours: Sequence[Finding] | None, theirs: Sequence[Finding] | None) -> list[str]:
+    """What is wrong with one of the runs and not with the other, then what is with both."""
+    found = zip(("A alone", "B alone", "both"), apart(ours or (), theirs or ()), strict=True)
+    lines = [(f"  {where:7}  ", headline(one)) for where, of in found for one in of]
+    told = (
+        textwrap.wrap(text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_long_words=False)
+        for start, text in lines
+    )
+    return ["", "what the weights show by themselves", *(line for text in told for line in text)] if lines else []
 
 
 def _lines(found: Comparison) -> Iterator[str]:

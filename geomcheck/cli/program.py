@@ -122,7 +122,12 @@ def parser() -> argparse.ArgumentParser:
 def _inspect(options: argparse.Namespace) -> None:
     means = Means(options, [options.run])
     found = inspect(options.run, base=means.base, incomplete=means.values.incomplete)
-    print(json.dumps(found.to_dict(), indent=1) if options.json else "\n".join(lines(found)))
+    diagnosed = geomcheck.diagnose(options.run) if found.kind == "record" else None  # it tells without any reading
+    if options.json:
+        findings = diagnosed and [one.to_dict() for one in diagnosed]
+        print(json.dumps({**found.to_dict(), "findings": findings}, indent=1))
+    else:
+        print("\n".join(lines(found, diagnosed)))
 
 
 def _metrics(_: argparse.Namespace) -> None:

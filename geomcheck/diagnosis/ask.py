@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
+
+import torch
 
 from geomcheck.api import How, RunOrRecord, has_weights, means, silent
 from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_base, open_run
@@ -12,7 +14,7 @@ from geomcheck.diagnosis.case import Case
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Source
 from geomcheck.diagnosis.registry import load_kinds
-from geomcheck.measurement import measure_record, survey
+from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.task import Sources
 from geomcheck.record import Record, Request, read_record
 
@@ -70,12 +72,23 @@ def case_of(
     opened = run if isinstance(run, Run) else open_run(run, incomplete=how.get("incomplete", "skip"))
     given = open_base(base, "the given base") if isinstance(base, str | Path) else base
     opened, w0 = comparable(opened, find_base(opened, given=given), dequantize=how.get("dequantize", False))
-    record = survey(opened, w0)
+    with means([opened.path, w0.source.path], how) as resources, how.get("show", silent)(opened.name) as progress:
+        return opened_case(opened, w0, resources, progress, good=goods)
+
+
+def opened_case(
+    run: Run,
+    base: BaseWeights,
+    resources: Resources,
+    progress: Progress = lambda done, total: None,
+    *,
+    good: Sequence[Case] = (),
+) -> Case:
+    """The case of a run and its W0, which are comparable. Raises UsageError, RunError."""
+    record = survey(run, base)
     requests: dict[str, set[Request]] = {name: set() for name, weight in record.weights.items() if weight.is_matrix}
-    show = how.get("show", silent)
-    with means([opened.path, w0.source.path], how) as resources, show(opened.name) as progress:
-        measure_record(record, opened, w0, requests, resources=resources, progress=progress, refuse=False)
-    return Case(record, Sources(opened, w0), good=goods)
+    measure_record(record, run, base, requests, resources=resources, progress=progress, refuse=False)
+    return Case(record, Sources(run, base), good=good)
 
 
 def _good(run: RunOrRecord, base: BaseWeights | str | Path | None, how: How) -> Case:
@@ -94,6 +107,16 @@ def findings(case: Case) -> tuple[Finding, ...]:
         "good": lambda: bool(case.good),
         "log": lambda: True,
     }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads that wait for each other inside small operations take longer than one alone
+    try:
+        return ordered(_asked(case, there))[:MOST]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _asked(case: Case, there: Mapping[Source, Callable[[], bool]]) -> list[Finding]:
+    """What every kind finds, of which the case has what it looks at."""
     _ = case.examined  # all that is read is read at once
     found: list[Finding] = []
     for kind in load_kinds():
@@ -105,12 +128,25 @@ def findings(case: Case) -> tuple[Finding, ...]:
                 continue
             found.append(one)
             case.explained |= cells
-    return ordered(found)[:MOST]
+    return found
 
 
 def ordered(found: Sequence[Finding]) -> tuple[Finding, ...]:
     """By group, then those first that are about most weights and checkpoints."""
     return tuple(sorted(found, key=lambda one: (one.group, -len(one.weights) * len(one.steps))))
+
+
+def apart(ours: Sequence[Finding], theirs: Sequence[Finding]) -> tuple[list[Finding], list[Finding], list[Finding]]:
+    """The findings of two runs: those of the first alone, of the second alone, and of both, as the first has them.
+
+    Those are the same that are of one kind and about the same weights, whatever the steps of the checkpoints are.
+    """
+
+    def held(one: Finding, others: Sequence[Finding]) -> bool:
+        return any((one.kind, one.weights) == (other.kind, other.weights) for other in others)
+
+    both = [one for one in ours if held(one, theirs)]
+    return [one for one in ours if one not in both], [one for one in theirs if not held(one, ours)], both
 
 
 def cells_of(case: Case, found: Finding) -> set[Cell]:

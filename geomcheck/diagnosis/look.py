@@ -17,7 +17,7 @@ from geomcheck.checkpoints import Change
 from geomcheck.diagnostics.lowrank import LowRank
 
 BLOCK = 1 << 16
-"""Entries that are in float64 at a time: they fit a processor's cache."""
+"""Entries that are in float64 at a time: what a core's own cache holds, of which each is used several times."""
 
 COARSER = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Formats whose numbers a tensor of a finer one may hold."""
@@ -193,15 +193,15 @@ def _seen(w0: Tensor, earlier: Tensor | None, before: Tensor, wt: Tensor) -> See
     for rows in blocks(wt):
         after, start_of, previous = wt[rows].double(), w0[rows].double(), before[rows].double()
         change, walked = after - start_of, after - previous
-        squares += float((after * after).sum())
-        moved += float((change * change).sum())
-        step += float((walked * walked).sum())
-        along += float((change * start_of).sum())
-        start += float((start_of * start_of).sum())
+        squares += _inner(after, after)
+        moved += _inner(change, change)
+        step += _inner(walked, walked)
+        along += _inner(change, start_of)
+        start += _inner(start_of, start_of)
         if earlier is not None:
             walked_before = previous - earlier[rows].double()
-            turn += float((walked * walked_before).sum())
-            last += float((walked_before * walked_before).sum())
+            turn += _inner(walked, walked_before)
+            last += _inner(walked_before, walked_before)
     return Seen(
         finite=True,
         low=low,
@@ -215,6 +215,10 @@ def _seen(w0: Tensor, earlier: Tensor | None, before: Tensor, wt: Tensor) -> See
         rounded=_rounded(wt),
         levels=_levels(wt),
     )
+
+
+def _inner(one: Tensor, other: Tensor) -> float:
+    return float(torch.dot(one.flatten(), other.flatten()))
 
 
 def blocks(matrix: Tensor, *, first: int = 0) -> Iterator[slice]:
@@ -241,7 +245,7 @@ def _extremes(matrix: Tensor) -> tuple[float, float]:
 
 
 def _norm(matrix: Tensor) -> float:
-    return math.sqrt(math.fsum(float(matrix[rows].double().square().sum()) for rows in blocks(matrix)))
+    return math.sqrt(math.fsum(_inner(entries := matrix[rows].double(), entries) for rows in blocks(matrix)))
 
 
 def _moved_entries(w0: Tensor, wt: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.files import displayed, working_in
 from geomcheck.gate.arguments import collect_suites
 from geomcheck.gate.candidates import asked, real
+from geomcheck.gate.diagnosis import diagnoses
 from geomcheck.gate.exchange import Exchange
-from geomcheck.gate.items import ExpectationItem, Provider, SuiteFile, facts
+from geomcheck.gate.items import ExpectationItem, Provider, SuiteFile, facts, failing
 from geomcheck.gate.ledger import Ledger
 from geomcheck.gate.outputs import Found, Outputs
 from geomcheck.gate.project import require_known_settings
@@ -28,9 +29,11 @@ from geomcheck.report.causes import Causes
 from geomcheck.report.ci import github
 from geomcheck.report.ci.pytest_html import extras
 from geomcheck.report.facts import SessionFacts
+from geomcheck.report.findings import Diagnosis
 from geomcheck.report.safe import printable
 from geomcheck.report.text import summary
 from geomcheck.report.text import verdicts as text
+from geomcheck.report.text.findings import write_findings
 from geomcheck.report.text.progress import shown
 from geomcheck.report.text.screen import Screen
 from geomcheck.suite import unmeasured
@@ -262,12 +265,15 @@ class ControllerHooks(Hooks):
                     self._complaints += self.ledger.unjudged(verdicts)
                     if self._complaints:
                         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+                red = [verdict for verdict in verdicts if verdict["outcome"] in failing(self.config)]
+                self.gate.diagnoses = diagnoses(self.gate, red)
+                _tell_junit(self.config, self.gate.diagnoses)
                 lost = self._outputs.write(Found(self.gate, verdicts, self.errors))
             if lost:
                 self._complaints += [f"an output could not be written: {why}" for why in lost]
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
             self.finished = True
-            _tell_causes_once(self.config, verdicts, self.screen)
+            self._arrange(verdicts)
             _quieten(self.config)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -290,9 +296,30 @@ class ControllerHooks(Hooks):
         if self._exchange_directory is not None:
             shutil.rmtree(self._exchange_directory, ignore_errors=True)
 
+    def _arrange(self, verdicts: Sequence[SessionFacts]) -> None:
+        """Put findings before the failures, these in order, and let those that have one cause point at it."""
+        reporter: pytest.TerminalReporter | None = self.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            causes, diagnoses = Causes.of(verdicts, self.gate.diagnoses), self.gate.diagnoses
+            text.tell_once(reporter.stats.get("failed", []), causes, diagnoses, self.screen)
+            self.config.pluginmanager.register(FirstLines(self.gate, self.screen), "geomcheck-findings")
+
     def _measure(self, wanted: Sequence[Demand]) -> None:
         with working_in(self.config.invocation_params.dir):
             self.gate.measure(wanted, lambda subject: shown(subject.name, self.screen))
+
+
+class FirstLines:
+    """The first lines of the summary: pytest's own reporter writes the failures before any hook that is no wrapper."""
+
+    def __init__(self, gate: Gate, screen: Screen) -> None:
+        self._gate, self._screen = gate, screen
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+        """Write the findings."""
+        write_findings(terminalreporter, self._gate.reported(), self._screen)
+        return (yield)
 
 
 def _not_judged(report: pytest.TestReport) -> str:
@@ -321,11 +348,17 @@ def _counted(verdict: SessionFacts, report: pytest.TestReport) -> SessionFacts:
     return {**verdict, "outcome": outcome, "warnings": [*verdict["warnings"], remark]}
 
 
-def _tell_causes_once(config: pytest.Config, verdicts: Sequence[SessionFacts], screen: Screen) -> None:
-    """Let failures that have one cause in common point at it."""
-    reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
-    if reporter is not None:
-        text.tell_once(reporter.stats.get("failed", []), Causes.of(verdicts), screen)
+def _tell_junit(config: pytest.Config, diagnoses: Mapping[str, Diagnosis]) -> None:
+    """Add the findings to the properties of the file that ``--junitxml`` names, which is written after this."""
+    for plugin in config.pluginmanager.get_plugins():
+        if not hasattr(plugin, "add_global_property"):
+            continue
+        add: Callable[[str, str], None] = plugin.add_global_property
+        for run, diagnosis in diagnoses.items():
+            for one in diagnosis.explaining:
+                add("geom_finding", printable(f"{run}: {one.headline} (explains {', '.join(one.ids)})"))
+            if diagnosis.problem:
+                add("geom_no_diagnosis", printable(f"{run}: {diagnosis.problem}"))
 
 
 def _quieten(config: pytest.Config) -> None:

@@ -70,6 +70,11 @@ def facts(verdict: Verdict, run: str, suite: Suite) -> SessionFacts:
     return {"run": run, "suite": suite.name, "path": suite.path, **verdict.to_dict()}
 
 
+def failing(config: pytest.Config) -> tuple[str, ...]:
+    """The outcomes that fail a session."""
+    return ("failed", "error", *(("warned",) if config.option.geom_fail_on == "warn" else ()))
+
+
 class ExpectationItem(pytest.Item):
     """One expectation on one run."""
 
@@ -95,8 +100,7 @@ class ExpectationItem(pytest.Item):
             missing = cast(Missing, Values.of_session(self.config).of("missing-checkpoints"))
             self.verdict = judge(self.expectation, record, reference, missing=missing)
         self.user_properties += text.properties(self.verdict, printable(self.run))
-        failing = ("failed", "error", *(("warned",) if self.config.option.geom_fail_on == "warn" else ()))
-        if self.verdict.outcome in failing:
+        if self.verdict.outcome in failing(self.config):
             raise Violated(self.verdict)
         if self.verdict.outcome == "info" and not self.verdict.observed:
             pytest.skip(self.verdict.message)

@@ -67,7 +67,7 @@ class Outputs:
         session = found.gate.reported()
         try:
             notes = [*session.omissions, *session.notes(found.verdicts)]
-            markdown.append_step_summary(found.verdicts, found.errors, notes)
+            markdown.append_step_summary(found.verdicts, found.errors, notes, session.diagnoses)
         except OSError as error:
             found.gate.notices.append(f"no summary is written for the step: {error}")
         lost = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from geomcheck.gate.subjects import GivenRun
 from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.record import Origin, Plan, Record, merge
+from geomcheck.report.findings import Diagnosis
 from geomcheck.report.session import Reported, Session
 from geomcheck.suite import Expectation, Suite, load_suite
 from geomcheck.urls import named
@@ -103,6 +104,9 @@ class Gate:
         also: what to measure of every run beside its expectations, for a report.
         dequantize: make fp32 of fp8 weights and their scales, and measure those.
 
+    Attributes:
+        diagnoses: of runs that fail, by name, once they were looked into.
+
     Raises:
         UsageError: a run has no suite, no W0, or one that belongs to another model.
     """
@@ -127,6 +131,7 @@ class Gate:
         self.dequantize = dequantize
         self.resources = resources or Resources()
         self.notices: list[str] = []
+        self.diagnoses: Mapping[str, Diagnosis] = {}
         self._reference = reference
         self.missing_baseline = missing_baseline
         self._measurements: dict[tuple[str, str], Measurement] = {}
@@ -237,6 +242,7 @@ class Gate:
                 opened=opened,
                 base=Origin(named(found.base.source.path), found.base.how) if found.base else None,
                 problem=str(found.error or ""),
+                diagnosis=self.diagnoses.get(subject.name),
             )
 
     def measure(self, demands: Sequence[Demand], show: Show) -> None:

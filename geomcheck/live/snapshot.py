@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from geomcheck.diagnosis import Case, Finding, findings
 from geomcheck.record import Record
 from geomcheck.suite import Expectation, SoFar, Suite, judge_so_far, unmeasured
+
+
+def found_so_far(case: Callable[[], Case], tell: Callable[[str], None]) -> tuple[Finding, ...]:
+    """The findings of facts and of order (groups A and B) while a run goes on. A diagnosis that fails is told, and ends
+    nothing."""
+    try:
+        return tuple(one for one in findings(case()) if one.group in ("A", "B"))
+    except Exception as error:
+        tell(f"no diagnosis: {type(error).__name__}: {error}")
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +30,7 @@ class Snapshot:
         finished: whether no checkpoint will follow.
         planned: the last step of the training; None where that is not known.
         reference: the record that ``like: reference`` compares with.
+        findings: what is wrong with the run, by the weights and the order of its checkpoints alone.
     """
 
     record: Record
@@ -26,6 +38,7 @@ class Snapshot:
     finished: bool
     planned: int | None
     reference: Record | None = None
+    findings: tuple[Finding, ...] = ()
 
     @classmethod
     def take(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from geomcheck._text import and_more, plural
 from geomcheck.report.facts import SessionFacts, grouped
+from geomcheck.report.findings import Diagnosis
 from geomcheck.suite.verdict import Facts
 
 
@@ -15,19 +16,14 @@ class Cause:
     """Why several expectations on one run could not be judged.
 
     Attributes:
-        number: from 1, in the order of the verdicts.
+        name: what the verdicts point at: ``cause 1``, in their order, or the finding that explains it.
         stopped: the verdicts of these expectations.
     """
 
-    number: int
+    name: str
     run: str
     text: str
     stopped: Sequence[Facts]
-
-    @property
-    def name(self) -> str:
-        """What the verdicts point at."""
-        return f"cause {self.number}"
 
     @property
     def headline(self) -> str:
@@ -45,20 +41,33 @@ class Cause:
 
 
 class Causes:
-    """The causes that stop two expectations or more, among `verdicts`, each with its run."""
+    """The causes that stop two expectations or more, among `verdicts`, each with its run.
 
-    def __init__(self, verdicts: Iterable[tuple[str, Facts]]) -> None:
+    A cause of which one of `diagnoses`, by run, tells what is behind it is not told again: its verdicts point there.
+    """
+
+    def __init__(self, verdicts: Iterable[tuple[str, Facts]], diagnoses: Mapping[str, Diagnosis] | None = None) -> None:
         stopped = grouped(((run, facts["cause"]), facts) for run, facts in verdicts if facts["outcome"] == "error")
-        shared = {key: found for key, found in stopped.items() if key[1] and len(found) > 1}
-        self._known = {key: Cause(i, *key, found) for i, (key, found) in enumerate(shared.items(), 1)}
+        self._known: dict[tuple[str, str], Cause] = {}
+        self._told: list[Cause] = []
+        for (run, text), found in stopped.items():
+            if not text or len(found) < 2:
+                continue
+            diagnosis = (diagnoses or {}).get(run)
+            explained = [diagnosis.explanation(facts) for facts in found] if diagnosis else [None]
+            behind = explained[0] if all(one is explained[0] for one in explained) else None
+            cause = Cause(behind.name if behind else f"cause {len(self._told) + 1}", run, text, found)
+            self._known[run, text] = cause
+            self._told += [] if behind else [cause]
 
     @classmethod
-    def of(cls, verdicts: Iterable[SessionFacts]) -> Causes:
+    def of(cls, verdicts: Iterable[SessionFacts], diagnoses: Mapping[str, Diagnosis] | None = None) -> Causes:
         """Those of a session."""
-        return cls((facts["run"], facts) for facts in verdicts)
+        return cls(((facts["run"], facts) for facts in verdicts), diagnoses)
 
     def __iter__(self) -> Iterator[Cause]:
-        return iter(self._known.values())
+        """Those that no finding tells."""
+        return iter(self._told)
 
     def stopping(self, run: str, facts: Facts) -> Cause | None:
         """The cause of this verdict, if it has one in common with others."""

@@ -44,15 +44,17 @@ def _own(facts: SessionFacts) -> dict[str, Any]:
 def run_of(run: Reported, suites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One entry of ``runs``: what was measured, the verdicts by suite, and which checkpoints have a figure in one."""
     points = run.record.points if run.record else ()
+    problem = run.diagnosis.problem if run.diagnosis else ""
     judged = {entry["step"] for suite in suites for own in suite["expectations"] for entry in own.get("observed", ())}
     return {
         "name": run.name,
         "path": run.path,
         "layout": run.record.layout if run.record else None,
-        "notes": run.notes,
+        "notes": [*run.notes, *([f"no diagnosis: {problem}"] if problem else [])],
         "checkpoints": [
             {"name": p.name, "step": p.step, "progress": p.progress, "judged": p.step in judged} for p in points
         ],
         "base": {"path": run.origin.path, "how": run.origin.how} if run.origin else None,
         "suites": suites,
+        "findings": None if run.diagnosis is None else [found.to_dict() for found in run.diagnosis.found],
     }

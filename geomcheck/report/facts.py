@@ -86,6 +86,18 @@ def bounds_of(facts: Facts) -> Bounds | None:
     return None if found is None else (found["low"], found["high"])
 
 
+def half_widths(facts: Facts) -> float | None:
+    """How far the decisive figure is outside its band, in half widths of that; of a band with one bound in multiples of
+    the bound. None where there is no such figure."""
+    decisive, bounds = facts["decisive"], bounds_of(facts)
+    if decisive is None or decisive["value"] is None or decisive["holds"] is not False or bounds is None:
+        return None
+    value, (low, high) = decisive["value"], bounds
+    off = max(0.0 if low is None else low - value, 0.0 if high is None else value - high)
+    width = (high - low) / 2 if low is not None and high is not None else abs((low if high is None else high) or 0.0)
+    return off / width if width else None
+
+
 @dataclass(frozen=True)
 class Judged:
     """One expectation on one run.

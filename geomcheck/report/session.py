@@ -12,6 +12,7 @@ from geomcheck.record.points import early_end
 from geomcheck.report.causes import warnings
 from geomcheck.report.facts import Judged, SessionFacts, grouped
 from geomcheck.report.figures import Figures
+from geomcheck.report.findings import Diagnosis
 from geomcheck.report.remarks import notable
 
 
@@ -28,6 +29,7 @@ class Reported:
         opened: notes on the run from opening it, which its record repeats.
         base: where W0 came from, which its record repeats.
         problem: why there is no record.
+        diagnosis: what is behind the verdicts; None where none fails, or nobody looked.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Reported:
     opened: Sequence[str] = ()
     base: Origin | None = None
     problem: str = ""
+    diagnosis: Diagnosis | None = None
 
     @property
     def origin(self) -> Origin | None:
@@ -69,9 +72,15 @@ class Session:
         """Every run with the first of its W0."""
         return [first for first, *_ in grouped((run.name, run) for run in self.runs).values()]
 
+    @property
+    def diagnoses(self) -> dict[str, Diagnosis]:
+        """By the name of the run."""
+        return {run.name: run.diagnosis for run in self.runs if run.diagnosis is not None}
+
     def notes(self, verdicts: Sequence[SessionFacts]) -> list[str]:
         """A line for all that a reader should know beside the verdicts."""
         notes = [f"note: {run.name}: {note}" for run in self.runs for note in run.notes]
+        notes += [f"note: {run}: {note}" for run, found in self.diagnoses.items() for note in found.notes()]
         idle = (facts for facts in verdicts if facts["outcome"] == "info" and not facts["observed"])
         unjudged = [facts["cause"] or facts["message"] for facts in idle]
         notes += [f"note: {plural(count, 'expectation')} not judged: {why}" for why, count in Counter(unjudged).items()]

@@ -18,14 +18,25 @@ from geomcheck.suite.verdict import Unanswerable
 COSINE = "update_cosine"
 """The one metric that sketches answer."""
 
+LEAST = 1e-6
+"""Error of the cosine of equal updates: sketches are kept in fp16."""
+
 
 def answerable(question: Question, record: Record, reference: Record | None) -> bool:
     """Whether `question` is about the cosine with a reference that is here as a record, and weights have not answered
-    it already."""
-    if question.metric.name != COSINE or question.params.get("to") != REFERENCE or reference is None:
+    it already. Raises Unanswerable where neither can: `record` is not of a run that was measured beside its reference.
+    """
+    if question.metric.name != COSINE or question.params.get("to") != REFERENCE:
         return False
     column = record.columns.get((question.request, question.metric.stat(question.params)))
-    return (column is None or len(column.undefined) == len(column.values)) and len(reference.sketches.values) > 0
+    if reference is not None and len(reference.sketches.values):
+        return column is None or len(column.undefined) == len(column.values)
+    if column is None:
+        raise Unanswerable(
+            "of a record, `to: reference` needs the record of the reference run too, as this geomcheck writes it, with "
+            "sketches of the updates: geomcheck measure REFERENCE -o FILE, and --geom-reference=FILE"
+        )
+    return False
 
 
 def sketched(question: Question, record: Record, reference: Record) -> Record:
@@ -65,7 +76,7 @@ def _cosines(record: Record, point: Point, reference: Record, names: list[str]) 
 def sketch_warning(found: Sample) -> str:
     """How far the cosines are to be believed, in a sentence."""
     errors = [[standard_error(value) for value in values.values()] for values in found.cells.values()]
-    single = max(max(each) for each in errors)
-    mean = max(math.hypot(*each) / len(each) for each in errors)
+    single = max(LEAST, *(max(each) for each in errors))
+    mean = max(LEAST, *(math.hypot(*each) / len(each) for each in errors))
     told = f"{COSINE} is told from sketches, as there is a record in place of weights: give or take {single:.2g}"
     return told + (f" for a weight, and {mean:.2g} for the mean of {len(errors[0])}" if len(errors[0]) > 1 else "")

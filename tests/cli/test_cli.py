@@ -18,7 +18,7 @@ from tests.stories.conftest import HEALTHY
 def test_measure_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = simple_run(tmp_path / "opd")
     assert main(["measure", str(run), "-o", str(tmp_path / "r.parquet")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path}/r.parquet: 3 checkpoints, 3 weights measured\n"
+    assert capsys.readouterr().out == f"{tmp_path}/r.parquet: 3 checkpoints, 5 weights measured\n"
     assert geomcheck.read_record(tmp_path / "r.parquet").run == "opd"
 
 

@@ -397,6 +397,23 @@ def test_a_suite_compares_with_the_record_of_a_run_by_sketches(
     assert "give or take 0.12 for a weight, and 0.087 for the mean of 2" in unrelated.warnings[0]
 
 
+def test_a_record_is_held_against_a_record(three: dict[str, geomcheck.Record], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(SUITE.format(TO_A_RECORD.format(0.9)))
+    suite = geomcheck.load_suite(tmp_path / "mine.yaml")
+    (expectation,) = suite.expectations
+    assert expectation.compares
+    assert expectation.reference_requests(three["run"]) == {}
+    files = {name: tmp_path / f"{name}.parquet" for name in ("run", "negated")}
+    for name, file in files.items():
+        geomcheck.write_record(three[name], file)
+    run, negated = (geomcheck.read_record(file) for file in files.values())
+    assert [verdict.outcome for verdict in suite.evaluate(run, run)] == ["passed"]
+    assert [verdict.outcome for verdict in suite.evaluate(run, negated)] == ["failed"]
+    (alone,) = suite.evaluate(run)
+    assert alone.outcome == "error"
+    assert "needs the record of the reference run too" in alone.message
+
+
 def test_a_record_that_sketches_cannot_answer_says_why(three: dict[str, geomcheck.Record], tmp_path: Path) -> None:
     elsewhere = held_against(tmp_path, -0.5, three["elsewhere"])
     assert elsewhere.outcome == "error"

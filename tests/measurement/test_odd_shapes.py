@@ -9,6 +9,7 @@ import torch
 
 import geomcheck
 from geomcheck.errors import GeomcheckError
+from geomcheck.record import Request
 from tests.runs import DOWN, K, Q, base_weights, moved, write_run
 
 ODD = {"scalar": (), "nothing": (0, 4), "no_columns": (4, 0), "row": (1, 16), "column": (16, 1), "stack": (2, 3, 4)}
@@ -28,9 +29,11 @@ def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", base, {10: moved(base, 1e-3), 20: moved(base, 2e-3, seed=2)})
 
 
-def test_they_are_passed_over_and_the_others_are_measured(run: Path) -> None:
+def test_they_have_no_geometry(run: Path) -> None:
     record = geomcheck.measure(run)
-    assert record.measured_weights() == {Q, K, DOWN}
+    with_rank = record.column(Request("stable_rank"), "value").weights()
+    assert with_rank == {Q, K, DOWN}
+    assert record.measured_weights() >= {f"model.{name}.weight" for name, shape in ODD.items() if 0 not in shape}
     assert record.skipped == {}
 
 

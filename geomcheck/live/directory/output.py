@@ -20,6 +20,7 @@ from geomcheck.live.directory.run import ShowProgress
 from geomcheck.live.snapshot import Snapshot
 from geomcheck.measurement import Progress
 from geomcheck.report.document import OUTCOMES, enclosed, run_of
+from geomcheck.report.findings import Diagnosis, Explained, headline
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported
 from geomcheck.report.text.screen import Screen
@@ -46,6 +47,7 @@ class Lines:
         self._status: Status | None = None
         self._waiting = ""
         self._all_shown = False
+        self._told: set[tuple[str, frozenset[str]]] = set()
         self._before: dict[tuple[str, str], tuple[str, str]] = {}
 
     def waits(self, reason: str) -> None:
@@ -64,6 +66,10 @@ class Lines:
         """Show the verdicts so far."""
         self._pause()
         self._say(f"geomcheck: {_heading(snapshot)}", style="bold")
+        for finding in snapshot.findings:
+            if (finding.kind, finding.weights) not in self._told:
+                self._told.add((finding.kind, finding.weights))
+                self._say(f"geomcheck: {headline(finding)}", style="yellow")
         self._all_shown = True
         for suite, entries in snapshot.judged:
             wanted = [entry for entry in entries if self._screen.terminal or self._is_news(suite, entry)]
@@ -173,7 +179,9 @@ def _document(snapshot: Snapshot) -> dict[str, Any]:
         {"name": suite.name, "path": suite.path, "expectations": [_entry(entry) for entry in entries]}
         for suite, entries in snapshot.judged
     ]
-    run = Reported(snapshot.record.run, snapshot.record.path, snapshot.record)
+    name, record = snapshot.record.run, snapshot.record
+    found = [Explained(number, name, finding) for number, finding in enumerate(snapshot.findings, 1)]
+    run = Reported(name, record.path, record, diagnosis=Diagnosis(found))
     outcomes = (entry.verdict.outcome for entry in snapshot.entries if entry.verdict is not None)
     return {**enclosed([run_of(run, suites)], outcomes), "finished": snapshot.finished}
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_run
+from geomcheck.diagnosis import Finding, opened_case
 from geomcheck.errors import NoCheckpoint, RecordError, RunError, UsageError
 from geomcheck.live.directory.removed import with_removed, without_undone
-from geomcheck.live.snapshot import Snapshot
+from geomcheck.live.snapshot import Snapshot, found_so_far
 from geomcheck.measurement import Progress, Resources, measure_record, require_sound, survey
 from geomcheck.record import Plan, Point, Record, Request, merge, read_record
 from geomcheck.suite import Expectation, SoFar, Suite, Unanswerable
 from geomcheck.suite.language.places import ALL
+
+logger = logging.getLogger("geomcheck.watch")
 
 ShowProgress = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a measurement, of the run of that name."""
@@ -62,6 +66,7 @@ class FollowedRun:
         self._seen: tuple[Point, ...] = ()
         self._planned: int | None = None
         self._record: Record | None = None
+        self._findings: tuple[Finding, ...] = ()
 
     def open(self) -> Run:
         """The run as it is now. Raises as `open_run`."""
@@ -84,12 +89,20 @@ class FollowedRun:
         fresh = survey(run, w0)
         against = self._measured_reference(w0)
         plan = merge(_asked(e, fresh) for suite in self._suites for e in suite.expectations)
-        with show(run.name) as progress:
-            measure_record(fresh, run, w0, plan, reference=against, resources=self._resources, progress=progress)
+        try:
+            with show(run.name) as progress:
+                measure_record(fresh, run, w0, plan, reference=against, resources=self._resources, progress=progress)
+        except RunError as error:
+            facts = [one.sentence for one in self._found(run, w0) if one.grade == "fact"]
+            raise RunError("; ".join([str(error), *facts])) from error
         record = fresh if self._record is None else with_removed(self._record, fresh, run)
         require_sound(record, w0)
         self._record, self._planned = record, run.planned
+        self._findings = self._found(run, w0)
         return self._snapshot(record, finished=finished)
+
+    def _found(self, run: Run, base: BaseWeights) -> tuple[Finding, ...]:
+        return found_so_far(lambda: opened_case(run, base, self._resources), logger.warning)
 
     def conclude(self) -> Snapshot:
         """Judge what is known, as a run that has ended; only after `measure`."""
@@ -99,7 +112,7 @@ class FollowedRun:
     def _snapshot(self, record: Record, *, finished: bool) -> Snapshot:
         known = {point.step for point in record.points}
         missed = sorted((point for point in self._seen if point.step not in known), key=lambda point: point.step)
-        return Snapshot.take(
+        snapshot = Snapshot.take(
             self._suites,
             record,
             finished=finished,
@@ -107,6 +120,7 @@ class FollowedRun:
             reference=self._reference_record,
             doubt=lambda entry: _missed(entry, record, missed) or _lost(entry, record),
         )
+        return replace(snapshot, findings=self._findings)
 
     def _measured_reference(self, base: BaseWeights) -> Run | None:
         """The reference run, if its weights are at hand; its record is measured once."""

@@ -21,6 +21,7 @@ from geomcheck.files import replacing
 from geomcheck.report.causes import Causes, warnings
 from geomcheck.report.charts.numbers import plain, symbols
 from geomcheck.report.figures import Figures
+from geomcheck.report.findings import MOST
 from geomcheck.report.html.heatmap import payload
 from geomcheck.report.html.regimes import regime_picture
 from geomcheck.report.html.trajectories import pictures
@@ -51,7 +52,8 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     judged = [(run.name, own) for run in runs for own in run.judged]
     judged.sort(key=lambda entry: ORDER.index(entry[1].facts["outcome"]))
     verdicts = [own.facts for _, own in judged]
-    causes = Causes((name, own.facts) for name, own in judged)
+    diagnoses = {run.name: run.diagnosis for run in runs if run.diagnosis is not None}
+    causes = Causes(((name, own.facts) for name, own in judged), diagnoses)
     cards = [card(name, own, causes.stopping(name, own.facts)) for name, own in judged]
     style, script = _asset("report.css"), _asset("report.js")
     maps = [payload(name, figures, len(named)) for name, figures in named]
@@ -68,7 +70,9 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
             errors=errors,
             several=len(runs) > 1,
             causes=causes,
-            told={run.problem for run in runs} & {cause.text for cause in causes},
+            diagnoses=diagnoses,
+            in_full=MOST,
+            told={run.problem for run in runs} & {facts["cause"] for facts in verdicts if facts["cause"]},
             cards=[card for card in cards if card["facts"]["outcome"] != "passed" and not card["stopped"]],
             passed=[card for card in cards if card["facts"]["outcome"] == "passed"],
             pictures=pictures(named),

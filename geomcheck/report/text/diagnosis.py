@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from geomcheck._text import plural
-from geomcheck.diagnosis import Case, Finding
+from geomcheck.report.findings import headline
 from geomcheck.report.safe import printable
+
+if TYPE_CHECKING:
+    from geomcheck.diagnosis import Case, Finding
 
 WIDTH = 80
 
@@ -17,22 +21,27 @@ def lines(case: Case, found: Sequence[Finding]) -> list[str]:
     head = plural(len(found), "finding") if found else "nothing found"
     text = [f"{case.record.run} ({case.record.path}): {head}", ""]
     for number, finding in enumerate(found, 1):
-        text += [*told(finding, number), ""]
+        text += [*sentence(finding, number), *reasons(finding), ""]
     return [printable(line) for line in [*text, *_wrapped(looked_at(case), "", "")]]
 
 
-def told(finding: Finding, number: int) -> Iterator[str]:
-    """One finding: the sentence, then what speaks for it, what is likely behind it, and what to do."""
-    yield from _wrapped(f"{finding.sentence} ({finding.grade})", f"{number:>3}. ", " " * 5)
+def sentence(finding: Finding, number: int, *, run: str = "", width: int = WIDTH) -> list[str]:
+    """What is wrong, in a line or two; with the name of the run where there are several."""
+    of_run = f"{run}: " if run else ""
+    return _wrapped(f"{of_run}{headline(finding)}", f"{number:>3}. ", " " * 5, width)
+
+
+def reasons(finding: Finding, *, width: int = WIDTH, more: Mapping[str, str] | None = None) -> list[str]:
+    """What speaks for it, what is likely behind it, and what to do, and `more`, a text by its label."""
     parts = {
         "evidence": "; ".join(finding.evidence),
         "likely": "; or ".join(finding.causes),
         "next": finding.next_step,
+        **(more or {}),
         "see": finding.source,
     }
-    for name, text in parts.items():
-        if text:
-            yield from _wrapped(text, f"{'':5}{name:9} ", " " * 15)
+    labelled = ((f"{'':5}{name:9} ", text) for name, text in parts.items() if text)
+    return [line for label, text in labelled for line in _wrapped(text, label, " " * 15, width)]
 
 
 def looked_at(case: Case) -> str:
@@ -46,7 +55,7 @@ def looked_at(case: Case) -> str:
     return f"Looked at W0 and {count}: {bytes_of}{beside}."
 
 
-def _wrapped(text: str, first: str, rest: str) -> Iterable[str]:
+def _wrapped(text: str, first: str, rest: str, width: int = WIDTH) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from geomcheck._text import plural
 from geomcheck.inspection import CORE_GFLOPS, Held, Inspection, WeightGroup
 from geomcheck.report.facts import grouped
+from geomcheck.report.findings import headline
 from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import Screen, aligned, duration, elide
+
+if TYPE_CHECKING:
+    from geomcheck.diagnosis import Finding
 
 WIDTH = 80
 INDENT = "  "
 
 
-def lines(found: Inspection) -> list[str]:
-    """Everything that `found` says, for people."""
+def lines(found: Inspection, diagnosed: Sequence[Finding] | None = None) -> list[str]:
+    """Everything that `found` says, for people; and what is wrong with it, as far as that is known."""
     text = [
         f"{found.name} ({found.path})",
         *_facts(found),
@@ -25,6 +30,7 @@ def lines(found: Inspection) -> list[str]:
         *_section("Not measured", _unmeasured(found.groups)),
         *_section("Frozen", _prose(_frozen(found))),
         *_section("Cost, estimated", _prose(_cost(found))),
+        *_section("What is wrong", _prose(_wrong(found, diagnosed))),
     ]
     return [printable(line) for line in text]
 
@@ -76,6 +82,12 @@ def _cost(found: Inspection) -> list[str]:
         f"{_size(cost.bytes_read) or '0 B'} to read, {cost.gflop:,.3g} GFLOP for every metric: about "
         f"{duration(3600 * cost.core_hours)} on one core ({CORE_GFLOPS:.0f} GFLOP/s), less for fewer metrics"
     ]
+
+
+def _wrong(found: Inspection, diagnosed: Sequence[Finding] | None) -> list[str]:
+    if diagnosed is None:
+        return [] if found.base is None else [f"that needs weights: geomcheck diagnose {found.path}"]
+    return [headline(one) for one in diagnosed]
 
 
 def _measured_title(found: Inspection) -> str:

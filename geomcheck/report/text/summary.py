@@ -42,7 +42,7 @@ def write_summary(
     if not verdicts:
         terminal.write_sep("=", "geomcheck: nothing was checked", red=True, bold=True)
         return
-    notes, causes = session.notes(verdicts), list(Causes.of(verdicts))
+    notes, causes = session.notes(verdicts), list(Causes.of(verdicts, session.diagnoses))
     if screen.verbosity >= 0 or notes or outputs or causes:
         terminal.write_sep("=", "geomcheck")
     if screen.verbosity >= 0:

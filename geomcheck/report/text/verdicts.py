@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geomcheck._version import VERSION
 from geomcheck.record.points import early_end
 from geomcheck.report.causes import Causes
-from geomcheck.report.facts import SessionFacts, by_themselves, shown, where_judged
+from geomcheck.report.facts import SessionFacts, by_themselves, half_widths, shown, where_judged
+from geomcheck.report.findings import Diagnosis
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported, Session
 from geomcheck.report.text.grid import grid
@@ -97,15 +98,40 @@ def explain(report: pytest.TestReport, facts: Facts, screen: Screen) -> None:
         report.longrepr = Explanation(facts, screen)  # type: ignore[assignment]
 
 
-def tell_once(reports: Iterable[pytest.TestReport], causes: Causes, screen: Screen) -> None:
-    """Let the reports of expectations that one cause stops point at it: the summary tells it, in place of each."""
-    for report in reports:
-        facts: SessionFacts | None = getattr(report, "geomcheck", None)
-        cause = causes.stopping(facts["run"], facts) if facts else None
-        if facts and cause:
-            pointing: SessionFacts = {**facts, "message": cause.message(facts)}
+def tell_once(
+    reports: list[pytest.TestReport], causes: Causes, diagnoses: Mapping[str, Diagnosis], screen: Screen
+) -> None:
+    """Put the reports of expectations in the order of how far they are off, and let those that one cause stops point at
+    it: the summary tells it, in place of each. Of what one fact explains, the furthest has its text; ``-v`` gives all.
+
+    Reports of other tests keep their places.
+    """
+    places = [index for index, report in enumerate(reports) if hasattr(report, "geomcheck")]
+    ours = sorted((reports[index] for index in places), key=_nearness)
+    told: set[int] = set()
+    for place, report in zip(places, ours, strict=True):
+        reports[place] = report
+        facts: SessionFacts = report.__dict__["geomcheck"]
+        cause = causes.stopping(facts["run"], facts)
+        diagnosis = diagnoses.get(facts["run"])
+        found = diagnosis.explanation(facts) if diagnosis else None
+        message = ""
+        if cause:
+            message = cause.message(facts)
+        elif found and found.number in told and screen.verbosity < 1:
+            message = f"see {found.name}: {facts['message']}"
+        if found and not cause:
+            told.add(found.number)
+        if message:
+            pointing: SessionFacts = {**facts, "message": message}
             explain(report, pointing, screen)
             report.__dict__["_pdbshown"] = True  # pytest's own mark of a failure whose text was shown elsewhere
+
+
+def _nearness(report: pytest.TestReport) -> tuple[bool, float]:
+    """For the order of failures: those with a figure first, of these the furthest from their bands."""
+    off = half_widths(report.__dict__["geomcheck"])
+    return off is None, -(off or 0.0)
 
 
 def properties(verdict: Verdict, run: str) -> list[tuple[str, object]]:

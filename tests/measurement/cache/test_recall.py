@@ -30,7 +30,7 @@ from tests.runs import DOWN, K, Q, age, base_weights, moved, write_run
 from tests.test_structure import ROOMS
 
 METRICS = load_metrics()
-EVERYTHING = {Request.of(metric, {"k": 2, "rank": 4}) for metric in METRICS if not metric.against_reference}
+EVERYTHING = {Request.of(metric, {"k": 2, "rank": 4, "lr": 1e-5}) for metric in METRICS if not metric.against_reference}
 RANK = {Request.of(METRICS["stable_rank"], {})}
 JACCARD = {Request.of(METRICS["mask_jaccard"], {})}
 
