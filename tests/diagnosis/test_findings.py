@@ -217,6 +217,11 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         "still-block",
         "50% of the rows of all down_proj and o_proj never moved while the others did: rows 0 to 31 of 64",
     ),
+    "half of the head": (
+        replaced(ALL, ("lm_head",), half_frozen),
+        "still-block",
+        f"48% of the rows of {HEAD} never moved while the others did: rows 0 to 9 of 21",
+    ),
     "exchanged checkpoints": (
         exchanged_steps,
         "exchanged-checkpoints",
