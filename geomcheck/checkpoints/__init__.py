@@ -1,5 +1,6 @@
 """Runs on disk: checkpoints in order, which list their weights from headers and read one on request."""
 
+from geomcheck.checkpoints.canonical import tied_apart
 from geomcheck.checkpoints.comparable import comparable
 from geomcheck.checkpoints.discovery import Incomplete, at_hand, find_base, open_account, open_base, open_run
 from geomcheck.checkpoints.log import Log, read_log
@@ -26,4 +27,5 @@ __all__ = [
     "open_base",
     "open_run",
     "read_log",
+    "tied_apart",
 ]

@@ -20,8 +20,12 @@ LEAST = 1 / 16
 BY_CHANCE = 0.01
 """Largest expected number of rows that stand still in a moving matrix, as few entries visibly move."""
 
-LOOKED_UP = ("embedding", "head", "table")
+LOOKED_UP = ("embedding", "table")
 """Roles whose rows move only where they are used."""
+
+EVERY = 0.9
+"""Share of the entries of a head's moving rows that must have moved: every token has a gradient there, but of rare ones
+it is so small that a coarse format hides it."""
 
 
 class Block(NamedTuple):
@@ -36,7 +40,7 @@ class Block(NamedTuple):
         return f"{self.side} {self.start} to {self.stop - 1} of {self.length}"
 
 
-def _block(look: Look) -> Block | None:
+def _block(look: Look, role: str) -> Block | None:
     """What stands still of a weight at its last checkpoint, if the rest moved too much for that to be chance."""
     for side, still, per_one in (
         ("rows", look.still_rows, look.per_row),
@@ -44,6 +48,8 @@ def _block(look: Look) -> Block | None:
     ):
         count, held = int(still.sum()), len(still)
         if not LEAST * held <= count < held or held * math.exp(-per_one) > BY_CHANCE:
+            continue
+        if side == "rows" and (role in LOOKED_UP or (role == "head" and per_one < EVERY * look.shape[1])):
             continue
         start, length = _longest(still)
         if length == count:
@@ -63,8 +69,8 @@ def _find(case: Case) -> Iterator[Finding]:
     found: dict[str, Block] = {}
     for name, look in case.examined.items():
         weight = case.weights[name]
-        if weight.is_matrix and weight.role not in LOOKED_UP and case.free({(name, len(case.points) - 1)}):
-            block = _block(look)
+        if weight.is_matrix and case.free({(name, len(case.points) - 1)}):
+            block = _block(look, weight.role)
             if block is not None:
                 found[name] = block
     groups: dict[tuple[str, float, float], set[str]] = {}
@@ -89,7 +95,8 @@ STILL = Kind(
     grade="fact",
     title="a block that never moved",
     about="Rows or columns that lie together are W0's to the bit at the last checkpoint, while all others moved in so "
-    "many entries that it is no chance. Embeddings and heads are not looked at: unused tokens do not move.",
+    "many entries that it is no chance. Rows of embeddings are not looked at, as unused tokens do not move; those of a "
+    "head are where all others moved in nearly every entry.",
     looks_at=("weights",),
     causes=(
         "one tensor-parallel rank's update, or its part of the gathered weight, was lost",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomcheck.checkpoints import Log, Weight, read_log
+from geomcheck.checkpoints import Log, Weight, read_log, tied_apart
 from geomcheck.checkpoints.weights import is_weight
 from geomcheck.diagnosis.finding import Cell
 from geomcheck.diagnosis.look import Look, as_matrix, dense, look
@@ -188,6 +188,11 @@ class Case:
         return first is not None and all(
             one is not None and one.shape == first.shape and one is not first for one in held[1:]
         )
+
+    def tied(self, index: int) -> tuple[str, str] | None:
+        """Head and embedding, where the config of a checkpoint ties them and they were saved as two. Raises
+        RunError."""
+        return tied_apart(self._sources.run.checkpoints[index].source) if self._sources else None
 
     def matrix(self, name: str, index: int | None = None) -> Tensor:
         """A weight as a matrix, at a checkpoint or in W0: see `look.as_matrix`. Raises RunError."""

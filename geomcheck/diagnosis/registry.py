@@ -17,6 +17,7 @@ from geomcheck.diagnosis import (
     scaled,
     size,
     start,
+    tied,
     trainer,
     unmovable,
 )
@@ -31,6 +32,7 @@ OURS = (
     identical.LATE,
     identical.TWINS,
     *damaged.KINDS.values(),
+    tied.TIED,
     *scaled.KINDS,
     *resembles.KINDS,
     identical.STALE,  # what was reset stands still too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,11 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         "still-block",
         "50% of the rows of all down_proj and o_proj never moved while the others did: rows 0 to 31 of 64",
     ),
+    "half of the head": (
+        replaced(ALL, ("lm_head",), half_frozen),
+        "still-block",
+        f"48% of the rows of {HEAD} never moved while the others did: rows 0 to 9 of 21",
+    ),
     "exchanged checkpoints": (
         exchanged_steps,
         "exchanged-checkpoints",
@@ -237,6 +243,25 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, spoil: str) -> No
 @pytest.mark.parametrize("run", ["tiny-opd", "tiny-sft", "tiny-rlvr"])
 def test_nothing_is_said_of_a_clean_run(run: str) -> None:
     assert diagnosed(FIXTURES / run) == ()
+
+
+def tied(run: Path, *steps: int) -> Path:
+    """The run with a config that ties head and embedding at these checkpoints."""
+    for step in steps:
+        file = run / place(step) / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"tie_word_embeddings": True}))
+    return run
+
+
+def test_a_tied_pair_that_differs_is_told(tmp_path: Path) -> None:
+    (found,) = diagnosed(tied(spoiled(tmp_path, lambda states: None), *LATE))
+    assert (found.kind, found.weights, found.steps) == ("tied", {HEAD}, LATE)
+    assert found.sentence.startswith(f"{HEAD} and {EMBED} differ from checkpoint-90 on, and config.json ties them")
+
+
+def test_a_tied_pair_that_is_saved_twice_and_equal_is_not_accused(tmp_path: Path) -> None:
+    run = spoiled(tmp_path, replaced((0, *ALL), ("lm_head",), lambda states, step, _: states[step][EMBED]))
+    assert diagnosed(tied(run, 0, *ALL)) == ()
 
 
 def without(*steps: int) -> Edit:

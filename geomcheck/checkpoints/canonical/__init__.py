@@ -12,10 +12,10 @@ from geomcheck.checkpoints.canonical.names import plain
 from geomcheck.checkpoints.canonical.numbers import layer_count
 from geomcheck.checkpoints.canonical.parts import parts_of
 from geomcheck.checkpoints.canonical.quantized import holds_scaled_fp8, is_fp8, unquantized
-from geomcheck.checkpoints.canonical.tied import tied_once, ties
+from geomcheck.checkpoints.canonical.tied import tied_apart, tied_once, ties
 from geomcheck.checkpoints.source import WeightSource
 
-__all__ = ["canonical", "holds_scaled_fp8", "is_fp8", "layer_count", "tied_once", "ties"]
+__all__ = ["canonical", "holds_scaled_fp8", "is_fp8", "layer_count", "tied_apart", "tied_once", "ties"]
 
 
 DIALECTS = ((megatron.speaks, megatron.parts), (torchtitan.speaks, torchtitan.parts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from geomcheck._lazy import torch
@@ -34,14 +34,23 @@ def tied_once(sources: Sequence[WeightSource]) -> list[WeightSource]:
     The head is read only where a source has both. If they differ anywhere the head is a weight of its own, and a source
     that leaves it out has the embedding in its place. Raises RunError where a tensor cannot be read.
     """
-    names = set().union(*(source.weights for source in sources))
-    pair = next(((head, e) for head in _HEADS for e in _EMBEDDINGS if {head, e} <= names), None)
+    pair = _pair(set().union(*(source.weights for source in sources)))
     if pair is None:
         return list(sources)
     head, embedding = pair
     if any(_diverged(source, head, embedding) for source in sources):
         return [_with_head(source, head, embedding) for source in sources]
     return [taken_apart(source, lambda name, _: [] if name == head else None) for source in sources]
+
+
+def tied_apart(source: WeightSource) -> tuple[str, str] | None:
+    """Head and embedding that the config of `source` ties and that are two of its weights; None where it has no such.
+    Raises RunError where the config cannot be read."""
+    return _pair(source.weights.keys()) if ties(source.config) else None
+
+
+def _pair(names: Set[str]) -> tuple[str, str] | None:
+    return next(((head, e) for head in _HEADS for e in _EMBEDDINGS if {head, e} <= names), None)
 
 
 def _diverged(source: WeightSource, head: str, embedding: str) -> bool:
