@@ -77,6 +77,11 @@ class Track(NamedTuple):
         return self.norms[one] * (place / self.at[one]) ** power
 
     @property
+    def later(self) -> np.ndarray:
+        """What came after the first checkpoint, as sketches of the same shape as the updates."""
+        return self.updates - self.updates[:1]
+
+    @property
     def turns(self) -> np.ndarray:
         """Cosines of successive increments, from sketches: shape (t, w), NaN at the first checkpoint."""
         walked = np.diff(self.updates, axis=0, prepend=np.zeros_like(self.updates[:1]))
@@ -90,11 +95,14 @@ class Seen(NamedTuple):
         sizes: log of the ratio of norms, against the geometric mean of the others.
         cosines: of the updates with theirs, the mean.
         turns: the cosine of an increment with the one before, less theirs.
+        later_sizes, later_cosines: as `sizes` and `cosines`, of what came after the first checkpoint.
     """
 
     sizes: np.ndarray
     cosines: np.ndarray
     turns: np.ndarray
+    later_sizes: np.ndarray
+    later_cosines: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -238,8 +246,18 @@ def _track(record: Record, names: Sequence[str], *, by_steps: bool) -> Track:
 
 
 def _seen(own: Track, others: Sequence[Track], turns: np.ndarray) -> Seen:
-    sizes = np.log(own.norms) - _mean([np.log(one.norms) for one in others])
-    return Seen(sizes, _mean([cosines(own.updates, one.updates) for one in others]), own.turns - turns)
+    return Seen(
+        np.log(own.norms) - _mean([np.log(one.norms) for one in others]),
+        _mean([cosines(own.updates, one.updates) for one in others]),
+        own.turns - turns,
+        np.log(_norm(own.later)) - _mean([np.log(_norm(one.later)) for one in others]),
+        _mean([cosines(own.later, one.later) for one in others]),
+    )
+
+
+def _norm(sketches: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.linalg.norm(sketches, axis=-1)
+    return found
 
 
 def _mean(each: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:

@@ -91,6 +91,15 @@ def new_start(states: States) -> None:
             held[name] = (held[name].float() + 0.01 * noise).to(torch.float32 if step else held[name].dtype)
 
 
+def from_elsewhere(states: States) -> None:
+    """As trained from weights near W0."""
+    for index, name in enumerate(states[0]):
+        noise = torch.randn(states[0][name].shape, generator=torch.Generator().manual_seed(index))
+        size = 2 * (states[30][name].float() - states[0][name].float()).norm()
+        for step in ALL:
+            states[step][name] = states[step][name].float() + size * noise / noise.norm()
+
+
 def uneven(states: States) -> None:
     for index, name in enumerate(sorted(states[0])):
         scaled(lambda _, index=index: 0.3 + 0.1 * (index % 6), (name,))(states)
@@ -121,6 +130,7 @@ DEFECTS: Mapping[str, tuple[str, Callable[[States], None], str, str]] = {
     ),
     "another way": ("objective", another_way, "points elsewhere than in good runs", "data"),
     "jittered": ("noise", jittered, "noisier than in good runs", "batch"),
+    "elsewhere": ("start", from_elsewhere, "did not start at W0: up to checkpoint-30 the update is", "earlier one"),
     "new start": ("start", new_start, "another W0 than the good runs", "another checkpoint"),
 }
 
