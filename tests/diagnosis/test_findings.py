@@ -264,6 +264,27 @@ def test_a_tied_pair_that_is_saved_twice_and_equal_is_not_accused(tmp_path: Path
     assert diagnosed(tied(run, 0, *ALL)) == ()
 
 
+@pytest.mark.parametrize("pairs", [("01",), ("01", "23")])
+def test_exchanged_experts_that_were_made_of_one_are_told(tmp_path: Path, pairs: tuple[str, ...]) -> None:
+    """They are .14 of their norm apart."""
+
+    def upcycle(states: States) -> None:
+        one, generator = states[0][UP].float(), torch.Generator().manual_seed(0)
+        parts = [0.1 * one.std() * torch.randn(one.shape, generator=generator) for _ in range(4)]
+        place = {int(a): int(b) for pair in pairs for a, b in (pair, pair[::-1])}
+        for step, held in states.items():
+            update = held.pop(UP).float() - one
+            for expert, part in enumerate(parts):
+                home = place.get(expert, expert) if step else expert
+                turn = torch.randperm(len(one), generator=torch.Generator().manual_seed(expert))
+                held[UP.replace("up_proj", f"experts.{home}.up_proj")] = one + part + update[turn]
+
+    (found,) = diagnosed(spoiled(tmp_path, upcycle))
+    assert found.kind == "another-weight"
+    assert len(found.weights) == 2 * len(pairs)
+    assert "are exchanged at every checkpoint" in found.sentence
+
+
 def without(*steps: int) -> Edit:
     """Without these checkpoints."""
 
