@@ -35,6 +35,7 @@ from tests.diagnosis.spoiled import (
     place,
     replaced,
     restarted,
+    resumed,
     shuffled,
     spoiled,
 )
@@ -68,7 +69,7 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a checkpoint saved again": (
         replaced((120,), EVERY, from_step(90)),
         "stale",
-        "checkpoint-120 is checkpoint-90 again, to the bit, in every weight",
+        "checkpoint-120 holds the weights of checkpoint-90, to the bit",
     ),
     "a copied checkpoint": (
         replaced((120,), EVERY, from_step(60)),
@@ -228,6 +229,12 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         "checkpoint-60 and checkpoint-90 are exchanged: in the other order the run goes straight on",
     ),
     "a restart": (restarted, "restart", "the run begins anew at checkpoint-90: its update is 5"),
+    "a restart at once": (resumed(60, 0), "restart", "the run begins anew at checkpoint-60: its update is"),
+    "a resume from an older checkpoint": (
+        resumed(120, 60),
+        "restart",
+        "the run begins anew at checkpoint-120: its update is",
+    ),
 }
 
 
@@ -302,6 +309,11 @@ def noisy(states: States, step: int, name: str) -> Tensor:
     )
 
 
+def noise_on(origin: int) -> Callable[[States, int, str], Tensor]:
+    """The weight at another step, and noise, as where the learning rate was next to nothing."""
+    return lambda states, _, name: noisy(states, origin, name)
+
+
 BENIGN: dict[str, Edit] = {
     "stored in bf16": replaced(ALL, EVERY, of(Tensor.bfloat16)),
     "W0 in fp32": replaced((0,), EVERY, of(Tensor.float)),
@@ -311,6 +323,7 @@ BENIGN: dict[str, Edit] = {
     "one checkpoint": without(30, 60, 90, 120),
     "a bit of rounding": replaced(ALL, EVERY, of(lambda tensor: tensor * (1 + 1e-7))),
     "noise": replaced(ALL, EVERY, noisy),
+    "nothing learned for a while": replaced((90,), EVERY, noise_on(60)),
 }
 
 
