@@ -47,6 +47,10 @@ GROUPS = 3
 DIFFERENT = 0.3
 """Relative norm of an update from which a matrix may be another one; training moves matrices by less."""
 
+ODD, FOREIGN = 0.05, 10
+"""Relative norm, and how many times that of some other module, from which it may be one that resembles it: experts that
+were made of one MLP are as near to each other."""
+
 VISIBLE = 4.0
 """From how many times the smallest visible change on the usual change of an entry must have shown."""
 
@@ -257,6 +261,21 @@ class Case:
                 at = tuple(i for i in range(len(self.points)) if self.size(name, i) >= DIFFERENT)
                 found |= {name: at} if at else {}
         return found
+
+    @cached_property
+    def odd(self) -> dict[str, tuple[int, ...]]:
+        """The measured matrices with the checkpoints at which their update is as large as `ODD` and `FOREIGN` say."""
+        modules: dict[str, list[tuple[float, ...]]] = {}
+        for name, sizes in self.sizes.items():
+            modules.setdefault(self.weights[name].module, []).append(sizes)
+        found: dict[str, list[int]] = {}
+        for index in range(len(self.points)):
+            usual = [median(sizes[index] for sizes in of) for of in modules.values()]
+            least = max(ODD, FOREIGN * min((size for size in usual if size), default=math.inf))
+            for name, sizes in self.sizes.items():
+                if sizes[index] >= least and self.lies_everywhere(name):
+                    found.setdefault(name, []).append(index)
+        return {name: tuple(at) for name, at in found.items()}
 
     @cached_property
     def examined(self) -> dict[str, Look]:

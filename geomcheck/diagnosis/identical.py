@@ -159,7 +159,8 @@ def _back(case: Case, names: set[str], same: Same) -> str:
 def _stale(case: Case, names: set[str], same: Same) -> str:
     origin, there = _origins(case, same), case.when(same.at)
     if _is_whole(case, names):
-        return f"{_places(case, same)} {_is(same)} {origin} again, to the bit, in every weight"
+        hold = "holds" if len(same.at) == 1 else "hold"
+        return f"{_places(case, same)} {hold} the weights of {origin}, to the bit"
     return f"{case.named(names).verb('stands', 'stand')} still {there}: that of {origin}, to the bit"
 
 

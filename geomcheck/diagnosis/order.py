@@ -23,6 +23,18 @@ ON = 0.2
 FALLEN = 0.85
 """Share of its norm that the update keeps, at most, where training began anew."""
 
+AS_LARGE = 1.05
+"""Share of its norm that the update keeps, at most, where training went back by as far as it went on since."""
+
+ASTRAY = -0.05
+"""Cosine below which it did go back: noise alone, where nothing is learned for a while, has none."""
+
+SAME_WAY = 0.5
+"""Cosine, at least, of the increments before and after that: the way went on, but for the leap between them."""
+
+AS_LONG = 0.5
+"""Share of the steps of the interval before that its interval must have, as little shows in a few."""
+
 LONGEST = 64
 """Checkpoints up to which their order is asked for."""
 
@@ -53,6 +65,15 @@ class Way:
             found: np.ndarray = np.diag(inner, 1) / (lengths[1:] * lengths[:-1])
         return found
 
+    def same_way(self, index: int) -> float:
+        """Cosine of the increments before and after the one that leads to a checkpoint, as they are named; NaN where
+        one is zero or there is none."""
+        before, after = np.zeros((2, len(self._gram)))
+        if index + 2 < len(self._gram):
+            before[[index - 1, index]], after[[index + 1, index + 2]] = (-1, 1), (-1, 1)
+        length = math.sqrt(max(0, before @ self._gram @ before) * max(0, after @ self._gram @ after))
+        return float(before @ self._gram @ after) / length if length else math.nan
+
     def goes_on(self, order: tuple[int, ...]) -> bool:
         """Whether it would go straight on and away from W0 in this order."""
         turns, norms = self.turns(order), self.norms(order)
@@ -75,7 +96,7 @@ def course_of(case: Case) -> Course | None:
     """The way of a run, over what facts do not explain; None where it cannot be told, or never goes back."""
     names = list(case.ways)
     turns = [[look.seen[index].turn for look in case.ways.values()] for index in range(len(case.points))]
-    if not any(np.nanmedian(there) < BACK for there in turns if not np.isnan(there).all()):
+    if not any(np.nanmedian(there) < ASTRAY for there in turns if not np.isnan(there).all()):
         return None
     explained = {index: sum((name, index) in case.explained for name in names) for index in range(len(case.points))}
     at = tuple(index for index, count in explained.items() if 2 * count < len(names))
@@ -124,21 +145,37 @@ def _find_restart(case: Case) -> Iterator[Finding]:
     norms, turns = course.way.norms(course.order), course.way.turns(course.order)
     for index in course.order[1:]:
         fallen = norms[index] <= FALLEN * norms[index - 1] and turns[index - 1] < BACK
-        if not fallen or (turns[index + 1 :] < BACK).any():
+        if not (fallen or _leaps(case, course, index)) or (turns[index + 1 :] < BACK).any():
             continue
         like = int(np.argmin(np.abs(norms[:index] - norms[index])))
         before, here, then = (case.points[course.at[i]].name for i in (index - 1, index, like))
+        turned = f"about as at {then}, and turned back" if like < index - 1 else "and turned back"
+        sides = course.way.same_way(index)
         yield RESTART.finding(
             case,
             {(name, at) for name in case.weights for at in course.at[index:]},
             f"the run begins anew at {here}: its update is {norms[index] / norms[index - 1]:.0%} as large as at "
-            f"{before}, about as at {then}, and turned back",
+            f"{before}, {turned if fallen else 'and then it goes on as before'}",
             evidence=(
                 f"cosine of this increment with the one before {turns[index - 1]:.2f}",
+                *([] if math.isnan(sides) else [f"of those on either side of it {sides:.2f}"]),
                 f"norms of the update, the last being 1: {_shown(norms / norms[-1])}",
             ),
         )
         return
+
+
+def _leaps(case: Case, course: Course, index: int) -> bool:
+    """Whether a checkpoint is no further from W0 than the one before, after as many steps, though the way before it and
+    after it is the same: it went back by as far as it went on."""
+    way, order = course.way, course.order
+    norms, steps = way.norms(order), [0, *(case.points[at].step for at in course.at)]
+    return bool(
+        norms[index] <= AS_LARGE * norms[index - 1]
+        and way.turns(order)[index - 1] < ASTRAY
+        and way.same_way(index) >= SAME_WAY
+        and steps[index + 1] - steps[index] >= AS_LONG * (steps[index] - steps[index - 1])
+    )
 
 
 def _shown(figures: np.ndarray) -> str:

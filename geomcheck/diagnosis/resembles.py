@@ -25,6 +25,9 @@ ENTRIES = 512
 NEAR = 0.5
 """Distance, relative to the norm, up to which a matrix is another one after training; unrelated ones are sqrt(2)."""
 
+PROBES = 8
+"""Of those that are only odd, the largest, that are looked at before all are."""
+
 LINES = 48
 """Rows and columns that are matched; each with all of W0."""
 
@@ -57,8 +60,21 @@ def likenesses(case: Case) -> Mapping[str, Likeness]:
         return {}
     if "resembles" not in case.memory:
         far = {n: at[0] for n, at in case.different.items() if not {(n, i) for i in at} <= case.explained}
-        case.memory["resembles"] = _likenesses(case, far)
+        case.memory["resembles"] = {**_of_odd(case), **_likenesses(case, far)}
     found: Mapping[str, Likeness] = case.memory["resembles"]
+    return found
+
+
+def _of_odd(case: Case) -> dict[str, Likeness]:
+    """Those that are odd and another weight."""
+    odd = {n: at[0] for n, at in case.odd.items() if n not in case.different and (n, at[0]) not in case.explained}
+    ordered = sorted(odd, key=lambda name: -case.size(name, odd[name]))
+    found: dict[str, Likeness] = {}
+    for names in (ordered[:PROBES], ordered[PROBES:]):
+        likes = _likenesses(case, {name: odd[name] for name in names})
+        found |= {name: like for name, like in likes.items() if like.weight}
+        if not found:
+            break
     return found
 
 
@@ -172,7 +188,8 @@ def _from_halves(head: int, row: int) -> int:
 
 
 def _cells(case: Case, names: Iterable[str]) -> set[Cell]:
-    return {(name, index) for name in names for index in case.different[name]}
+    """Where each of these is far from itself."""
+    return {(n, index) for n in names for far in (case.different, case.odd) for index in far.get(n, ())}
 
 
 def _find_another(case: Case) -> Iterator[Finding]:
@@ -239,11 +256,12 @@ def _new(case: Case) -> dict[str, float]:
     """The matrices that resemble nothing in W0, with their cosine with themselves there."""
     found = {}
     for name, like in likenesses(case).items():
+        if like != Likeness():
+            continue
         index = case.different[name][0]
-        if like == Likeness() and case.size(name, index) >= ANEW:
-            look = case.look(name)
-            if look is not None and look.likeness(index) <= UNLIKE:
-                found[name] = look.likeness(index)
+        look = case.look(name) if case.size(name, index) >= ANEW else None
+        if look is not None and look.likeness(index) <= UNLIKE:
+            found[name] = look.likeness(index)
     return found
 
 

@@ -97,6 +97,18 @@ def restarted(states: States) -> None:
         states[step] = {n: t + 0.1 * (t - states[0][n]).std() * noise[n] for n, t in states[origin].items()}
 
 
+def resumed(at: int, origin: int) -> Edit:
+    """From step `at` on the run goes on from `origin` instead of the step before, which leads it the same way."""
+
+    def edit(states: States) -> None:
+        before = states[STEPS[STEPS.index(at) - 1]]
+        lost = {name: tensor.float() - states[origin][name].float() for name, tensor in before.items()}
+        for step in STEPS[STEPS.index(at) :]:
+            states[step] = {name: tensor - lost[name] for name, tensor in states[step].items()}
+
+    return edit
+
+
 def mapped(move: Callable[[str], str], steps: tuple[int, ...] = ALL) -> Edit:
     """Weights under each other's names."""
 

@@ -105,7 +105,7 @@ def test_what_an_adapter_does_not_target_is_not_accused(tmp_path: Path) -> None:
 def test_an_adapter_that_stands_still_is_found(tmp_path: Path) -> None:
     run = adapted(tmp_path, {1: factor(1), 2: factor(1)})
     (found,) = geomcheck.diagnose(run, base=tmp_path / "base")
-    assert found.sentence == "checkpoint-2 is checkpoint-1 again, to the bit, in every weight"
+    assert found.sentence == "checkpoint-2 holds the weights of checkpoint-1, to the bit"
 
 
 def test_an_adapter_that_was_not_trained_is_found(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from tests.diagnosis.spoiled import (
     place,
     replaced,
     restarted,
+    resumed,
     shuffled,
     spoiled,
 )
@@ -68,7 +69,7 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a checkpoint saved again": (
         replaced((120,), EVERY, from_step(90)),
         "stale",
-        "checkpoint-120 is checkpoint-90 again, to the bit, in every weight",
+        "checkpoint-120 holds the weights of checkpoint-90, to the bit",
     ),
     "a copied checkpoint": (
         replaced((120,), EVERY, from_step(60)),
@@ -228,6 +229,12 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         "checkpoint-60 and checkpoint-90 are exchanged: in the other order the run goes straight on",
     ),
     "a restart": (restarted, "restart", "the run begins anew at checkpoint-90: its update is 5"),
+    "a restart at once": (resumed(60, 0), "restart", "the run begins anew at checkpoint-60: its update is"),
+    "a resume from an older checkpoint": (
+        resumed(120, 60),
+        "restart",
+        "the run begins anew at checkpoint-120: its update is",
+    ),
 }
 
 
@@ -264,6 +271,27 @@ def test_a_tied_pair_that_is_saved_twice_and_equal_is_not_accused(tmp_path: Path
     assert diagnosed(tied(run, 0, *ALL)) == ()
 
 
+@pytest.mark.parametrize("pairs", [("01",), ("01", "23")])
+def test_exchanged_experts_that_were_made_of_one_are_told(tmp_path: Path, pairs: tuple[str, ...]) -> None:
+    """They are .14 of their norm apart."""
+
+    def upcycle(states: States) -> None:
+        one, generator = states[0][UP].float(), torch.Generator().manual_seed(0)
+        parts = [0.1 * one.std() * torch.randn(one.shape, generator=generator) for _ in range(4)]
+        place = {int(a): int(b) for pair in pairs for a, b in (pair, pair[::-1])}
+        for step, held in states.items():
+            update = held.pop(UP).float() - one
+            for expert, part in enumerate(parts):
+                home = place.get(expert, expert) if step else expert
+                turn = torch.randperm(len(one), generator=torch.Generator().manual_seed(expert))
+                held[UP.replace("up_proj", f"experts.{home}.up_proj")] = one + part + update[turn]
+
+    (found,) = diagnosed(spoiled(tmp_path, upcycle))
+    assert found.kind == "another-weight"
+    assert len(found.weights) == 2 * len(pairs)
+    assert "are exchanged at every checkpoint" in found.sentence
+
+
 def without(*steps: int) -> Edit:
     """Without these checkpoints."""
 
@@ -281,6 +309,11 @@ def noisy(states: States, step: int, name: str) -> Tensor:
     )
 
 
+def noise_on(origin: int) -> Callable[[States, int, str], Tensor]:
+    """The weight at another step, and noise, as where the learning rate was next to nothing."""
+    return lambda states, _, name: noisy(states, origin, name)
+
+
 BENIGN: dict[str, Edit] = {
     "stored in bf16": replaced(ALL, EVERY, of(Tensor.bfloat16)),
     "W0 in fp32": replaced((0,), EVERY, of(Tensor.float)),
@@ -290,6 +323,7 @@ BENIGN: dict[str, Edit] = {
     "one checkpoint": without(30, 60, 90, 120),
     "a bit of rounding": replaced(ALL, EVERY, of(lambda tensor: tensor * (1 + 1e-7))),
     "noise": replaced(ALL, EVERY, noisy),
+    "nothing learned for a while": replaced((90,), EVERY, noise_on(60)),
 }
 
 
