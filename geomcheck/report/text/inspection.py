@@ -30,7 +30,7 @@ def lines(found: Inspection, diagnosed: Sequence[Finding] | None = None) -> list
         *_section("Not measured", _unmeasured(found.groups)),
         *_section("Frozen", _prose(_frozen(found))),
         *_section("Cost, estimated", _prose(_cost(found))),
-        *_section("What is wrong", _prose(_wrong(found, diagnosed))),
+        *_section("What is wrong", _prose(map(headline, diagnosed or ()))),
     ]
     return [printable(line) for line in text]
 
@@ -82,12 +82,6 @@ def _cost(found: Inspection) -> list[str]:
         f"{_size(cost.bytes_read) or '0 B'} to read, {cost.gflop:,.3g} GFLOP for every metric: about "
         f"{duration(3600 * cost.core_hours)} on one core ({CORE_GFLOPS:.0f} GFLOP/s), less for fewer metrics"
     ]
-
-
-def _wrong(found: Inspection, diagnosed: Sequence[Finding] | None) -> list[str]:
-    if diagnosed is None:
-        return [] if found.base is None else [f"that needs weights: geomcheck diagnose {found.path}"]
-    return [headline(one) for one in diagnosed]
 
 
 def _measured_title(found: Inspection) -> str:
