@@ -16,8 +16,8 @@ def _find(case: Case) -> Iterator[Finding]:
     for index in range(len(case.points)):
         pair = case.tied(index)
         if pair is not None and pair[0] in case.contents and pair[1] in case.contents:
-            head, embedding = (case.contents[name][index + 1] for name in pair)
-            if head != embedding:
+            one, other = (case.contents[name][index + 1] for name in pair)
+            if one != other:
                 apart.setdefault(pair, set()).add(index)
     for (head, embedding), at in apart.items():
         yield TIED.finding(
