@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,18 +64,31 @@ def test_the_example_of_a_mistake_is_what_is_said(tmp_path: Path, monkeypatch: p
     assert str(error.value) == shown
 
 
-@pytest.mark.parametrize(("index", "failing"), [(0, False), (1, True)])
-def test_the_transcripts_are_real(pytester: pytest.Pytester, index: int, failing: bool) -> None:
-    transcript = [block for block in blocks("console") if block.startswith("$ pytest")][index].splitlines()
-    (pytester.path / "suites").symlink_to(ROOT / "suites")
-    arguments = [word.replace("=fixtures/", f"={ROOT}/fixtures/") for word in transcript[0].split()[2:]]
-    result = pytester.runpytest_inprocess(*arguments, "-p", "no:cacheprovider")
-    assert result.ret == int(failing)
-    output = result.stdout.str()
-    measured = [line for line in transcript[1:] if line.startswith("  ") and "suite  " not in line]
+def test_the_transcript_of_a_run_that_passes_is_real(pytester: pytest.Pytester) -> None:
+    (transcript,) = (block.splitlines() for block in blocks("console") if block.startswith("$ pytest"))
+    output = told(pytester, transcript[0].replace("=fixtures/", f"={ROOT}/fixtures/"), 0)
+    measured = [line for line in transcript[1:] if line.startswith("  PASSED")]
     assert len(measured) > 5
-    for line in measured:
-        assert line in output
+    assert all(line in output for line in measured)
+
+
+def test_the_transcript_of_a_run_that_fails_is_real(pytester: pytest.Pytester) -> None:
+    (transcript,) = (block.splitlines() for block in blocks("console") if block.startswith("$ cp"))
+    subprocess.run(
+        transcript[0][2:].replace("fixtures/", f"{ROOT}/fixtures/"), shell=True, check=True, cwd=pytester.path
+    )
+    output = told(pytester, transcript[1], 1)
+    finding = [line for line in transcript if line.startswith("  ")]
+    assert len(finding) > 5
+    assert all(line in output for line in finding)
+
+
+def told(pytester: pytest.Pytester, command: str, code: int) -> str:
+    """What pytest prints after ``$ pytest ARGUMENTS`` in a directory with the suites."""
+    (pytester.path / "suites").symlink_to(ROOT / "suites")
+    result = pytester.runpytest_inprocess(*command.split()[2:], "-p", "no:cacheprovider")
+    assert result.ret == code
+    return result.stdout.str()
 
 
 def test_every_test_that_proves_a_layout_is_there() -> None:

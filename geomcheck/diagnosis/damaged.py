@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from geomcheck._text import plural
 from geomcheck.diagnosis.case import Case
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.look import Look, Seen
+from geomcheck.diagnostics.formats import FORMATS
+from geomcheck.measurement.survey import IN_NO_CHECKPOINT, NOT_IN_W0
 
 ABSURD = 1e3
 """How many times the largest entry of W0 no entry should reach."""
@@ -61,6 +64,19 @@ def _find_unreadable(case: Case) -> Iterator[Finding]:
         yield UNREADABLE.finding(case, cells, f"{case.named(names)} cannot be read: {reason}")
 
 
+def _find_changed(case: Case) -> Iterator[Finding]:
+    """What one checkpoint lacks, or holds in another shape or format, by the reason."""
+    by_reason: dict[str, set[str]] = {}
+    for name, reason in case.record.skipped.items():
+        held = set(case.record.weights[name].dtypes) <= {*FORMATS} and name not in case.unread
+        if held and reason not in (NOT_IN_W0, IN_NO_CHECKPOINT):
+            by_reason.setdefault(reason, set()).add(name)
+    for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1]))[:3]:
+        cells = {(name, index) for name in names for index in range(len(case.points))}
+        some = f"{plural(len(names), 'tensor')}, such as {min(names)}," if len(names) > 1 else min(names)
+        yield CHANGED.finding(case, cells, f"{some} cannot be followed along the run: {reason}")
+
+
 def _is_constant(_: Case, look: Look, seen: Seen) -> bool:
     return look.constant is None and look.numel > 1 and seen.constant not in (None, 0.0)
 
@@ -108,6 +124,17 @@ UNREADABLE = Kind(
     causes=("the adapter was not trained, or a fresh one was saved over it", "a file was not written to the end"),
     next_step="Save or copy the checkpoint again; compare a tensor in memory with the one in the file.",
     find=_find_unreadable,
+)
+
+CHANGED = Kind(
+    name="incomparable",
+    group="A",
+    grade="fact",
+    title="weights that cannot be followed",
+    about="A tensor is missing from a checkpoint that others have it in, or has another shape or storage format there.",
+    causes=("a shard that was lost, or a save that was not finished", "another way of saving, from some step on"),
+    next_step="Write that checkpoint again as the others were written.",
+    find=_find_changed,
 )
 
 NOT_FINITE = Kind(
@@ -161,5 +188,5 @@ ABSURD_KIND = Kind(
     find=_finder("absurd", _is_absurd, _absurd),
 )
 
-KINDS = {kind.name: kind for kind in (UNREADABLE, NOT_FINITE, ZEROS, CONSTANT, ABSURD_KIND)}
+KINDS = {kind.name: kind for kind in (UNREADABLE, CHANGED, NOT_FINITE, ZEROS, CONSTANT, ABSURD_KIND)}
 """By name."""

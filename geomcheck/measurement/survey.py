@@ -17,6 +17,9 @@ from geomcheck.errors import RunError, UsageError
 from geomcheck.record import Origin, Point, Record
 from geomcheck.urls import named
 
+NOT_IN_W0, IN_NO_CHECKPOINT = "not in W0", "in W0, but in no checkpoint"
+"""Why a weight cannot be compared that is no fault of one checkpoint: parts are added, and left out, on purpose."""
+
 MAX_NAME = 1000
 """Characters in the name of a weight."""
 
@@ -72,9 +75,9 @@ def _incomparable(weight: Weight, before: Stored | None, after: Mapping[str, Sto
     """Why a weight cannot be measured along the run, or None."""
     absent = [where for where, entry in after.items() if entry is None]
     if before is None:
-        return "not in W0"
+        return NOT_IN_W0
     if absent:
-        return f"missing from {', '.join(absent)}" if len(absent) < len(after) else "in W0, but in no checkpoint"
+        return f"missing from {', '.join(absent)}" if len(absent) < len(after) else IN_NO_CHECKPOINT
     present = {where: entry for where, entry in after.items() if entry is not None}
     for where, entry in {"W0": before, **present}.items():
         if entry.shape != before.shape:

@@ -91,7 +91,7 @@ class Diagnosis:
             yield f"no diagnosis: {self.problem}"
         elif not self.explaining:
             others = f" ({plural(len(self.found), 'finding')} about others)" if self.found else ""
-            yield f"no finding explains what fails: nothing is wrong with the bytes of the judged weights{others}"
+            yield f"no finding explains what fails{others}; good runs tell more: geomcheck diagnose RUN --good=GOOD-RUN"
 
 
 def headline(finding: Finding) -> str:

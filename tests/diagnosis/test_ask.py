@@ -162,3 +162,23 @@ def test_what_is_no_kind_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch, 
     entry(monkeypatch, kind)
     with pytest.raises(UsageError, match=message):
         load_kinds()
+
+
+def test_what_one_checkpoint_lacks_or_holds_in_another_format_is_a_finding(tmp_path: Path) -> None:
+    base = base_weights()
+    states = {1: moved(base, 1e-3), 2: moved(base, 2e-3)}
+    lacking = write_run(tmp_path / "lacking", base, {**states, 2: {n: w for n, w in states[2].items() if n != K}})
+    (found,) = geomcheck.diagnose(lacking)
+    assert (found.kind, found.weights) == ("incomparable", {K})
+    assert "missing from checkpoint-2" in found.sentence
+    coarse = write_run(tmp_path / "coarse", base, {**states, 2: {n: w.bfloat16() for n, w in states[2].items()}})
+    (found,) = geomcheck.diagnose(coarse)
+    assert found.sentence.startswith("5 tensors, such as ")
+    assert "its storage format changes along the run" in found.sentence
+
+
+def test_what_is_added_or_left_out_on_purpose_is_no_finding(tmp_path: Path) -> None:
+    base = base_weights()
+    states = {step: {n: w for n, w in moved(base, step * 1e-3).items() if n != EMBED} for step in (1, 2)}
+    states = {step: {**state, "score.weight": torch.ones(2, 16)} for step, state in states.items()}
+    assert not geomcheck.diagnose(write_run(tmp_path / "run", base, states))
