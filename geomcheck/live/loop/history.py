@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from geomcheck.checkpoints import Weight
 from geomcheck.checkpoints.run import share_done
 from geomcheck.errors import RunError, Undefined, UsageError
 from geomcheck.files import replacing
@@ -111,9 +112,12 @@ class History:
             found.update(step.weights[name].measured)
         return found
 
-    def contents(self, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
-        """`Record.contents` of the weights called `names`, of those whose content was seen at every observation."""
-        seen = {name: self.measured(name).digests for name in self.observed}
+    def contents(self, weights: Iterable[Weight]) -> dict[str, tuple[int, ...]]:
+        """`Record.contents` of these weights, of those whose content was seen at every observation, and that are the
+        training's own."""
+        weights = tuple(weights)
+        lent = {weight.name for weight in weights if weight.lent}
+        seen = {name: self.measured(name).digests for name in self.observed if name not in lent}
         for name in set.intersection(*(set(step.vectors) for step in self.steps)) - seen.keys():
             seen[name] = {W0: self.steps[0].vectors[name][0]}
             seen[name] |= {("run", index): step.vectors[name][1] for index, step in enumerate(self.steps)}
@@ -124,8 +128,7 @@ class History:
             return UNKNOWN if digest is None else numbers.setdefault(digest, len(numbers))
 
         places: dict[str, Snapshot] = {"W0": W0, **{p.name: ("run", i) for i, p in enumerate(self.points)}}
-        names = tuple(names)
-        return {place: tuple(number(name, snapshot) for name in names) for place, snapshot in places.items()}
+        return {place: tuple(number(weight.name, snapshot) for weight in weights) for place, snapshot in places.items()}
 
     def add(self, step: Step) -> None:
         """Remember an observation, and write it down.

@@ -141,7 +141,7 @@ def complete(record: Record, history: History, asked: WeightPlan, means: Means) 
             f"measured while training, {len(observed)} of {len(asked)} weights in the {means.budget:g} s that an "
             "observation may take: figures are of these weights alone",
         )
-    record.contents = history.contents(record.weights)
+    record.contents = history.contents(record.weights.values())
     fill(record, {name: history.measured(name) for name in observed}, load_metrics(), str(means.device))
 
 

@@ -48,8 +48,9 @@ def _of_run(run: Reported, screen: Screen, *, several: bool) -> Iterator[tuple[b
 
 def _reasons(one: Explained, screen: Screen) -> list[str]:
     """All that is known of a finding: the verdicts that it explains too, and in what words these were refused."""
-    more = {"explains": _listed(one, screen), "refused": "; ".join(one.refusals)}
-    return reasons(one.finding, width=screen.width, more=more)
+    lines = reasons(one.finding, width=screen.width, more={"explains": _listed(one, screen)})
+    refused = (f"{MARGIN}refused   {text}" for text in one.refusals)
+    return [*lines, *(part for line in refused for part in screen.sentence(line, hang=15))]
 
 
 def _explains(one: Explained, screen: Screen) -> list[str]:
