@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geomcheck.checkpoints import Log, Weight, read_log, tied_apart
+from geomcheck.checkpoints.weights import is_weight
 from geomcheck.diagnosis.finding import Cell
 from geomcheck.diagnosis.look import Look, as_matrix, dense, look
 from geomcheck.diagnosis.words import Phrase, Vocabulary, when
@@ -115,7 +116,7 @@ class Case:
         return {
             name: weight
             for name, weight in self.record.weights.items()
-            if set(weight.dtypes) <= {*FORMATS} and weight.role != "buffer" and weight.numel
+            if is_weight(weight) and weight.numel and set(weight.dtypes) <= {*FORMATS}
         }
 
     @cached_property

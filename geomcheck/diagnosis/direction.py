@@ -37,6 +37,9 @@ DISAGREED = 0.2
 SCALED = 1.5
 """From how many times a good run's size, along it, a lower cosine is what large steps do."""
 
+UNLIKE = 0.9
+"""Cosine with a single good run's update below which they differ."""
+
 PULLED = -0.4
 """Cosine with W0, on average over matrices, from which the update is a pull to zero; usual are -.1 to .1."""
 
@@ -118,19 +121,26 @@ def missing_at_least(found: Against) -> float:
 
 def _find_pull(case: Case) -> Iterator[Finding]:
     found = against(case)
-    if found is None or not found.usual or not case.has_weights:
+    if found is None or not case.has_weights or not (free := found.free).any():
         return
-    if not found.missing(found.free) > missing_at_least(found):
+    far = found.missing(free) > missing_at_least(found) if found.usual else _median_cosine(found, free) < UNLIKE
+    if not far:
         return
     along = [look.seen[-1].along for look in case.ways.values() if np.isfinite(look.seen[-1].along)]
     if not along or float(np.mean(along)) > PULLED:
         return
     yield PULL.finding(
         case,
-        found.cells(found.free),
+        found.cells(free),
         f"the weights were pulled to zero: the cosine of the update with W0 is {np.mean(along):.2f}",
         evidence=(f"over {len(along)} matrices at {case.points[-1].name}", found.evidence()),
     )
+
+
+def _median_cosine(found: Against, free: np.ndarray) -> float:
+    """With a good run's update, at the last checkpoint that can be judged; NaN where there is none."""
+    cosines = over_weights(np.where(free, found.seen.cosines, np.nan))
+    return float(next(iter(cosines[np.isfinite(cosines)][::-1]), np.nan))
 
 
 def _find_objective(case: Case) -> Iterator[Finding]:

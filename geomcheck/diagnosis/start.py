@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from geomcheck.diagnosis import logged
 from geomcheck.diagnosis.case import Case
 from geomcheck.diagnosis.finding import Finding
 from geomcheck.diagnosis.kind import Kind
@@ -20,6 +21,7 @@ def _find_start(case: Case) -> Iterator[Finding]:
     odd = {name for name in shared if case.record.w0[name] != other.w0[name]}
     if not odd or any(case.weights[name].dtypes[:1] != other.weights[name].dtypes[:1] for name in odd):
         return
+    case.memory |= {logged.TOLD: True, logged.EXPECTED: True}  # another training logs something else
     yield START.finding(
         case,
         {(name, index) for name in odd for index in range(len(case.points))},

@@ -10,6 +10,7 @@ import pytest
 import geomcheck
 from geomcheck import Selection
 from geomcheck.cli import main
+from tests.diagnosis.spoiled import ALL, LAYER, from_step, replaced, spoiled
 from tests.runs import repeats
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -188,3 +189,14 @@ def test_measure_takes_the_metrics_that_nothing_measures_by_itself(tmp_path: Pat
     refuses(
         "has no default for `lr`: ask for it in a suite", "measure", run, "-o", file, "--metrics=frozen_by_precision"
     )
+
+
+def test_compare_says_what_is_wrong_with_one_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frozen = str(spoiled(tmp_path / "tiny-opd", replaced(ALL, LAYER, from_step(0))))
+    clean = str(FIXTURES / "tiny-opd")
+    assert main(["compare", clean, frozen]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "  B alone  layer 1 never moved: W0, to the bit, at every checkpoint"
+    assert main(["compare", frozen, clean, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [[one["kind"] for one in found[run]] for run in "ab"] == [["never-moved"], []]

@@ -120,7 +120,9 @@ def test_a_record_is_inspected_too(tmp_path: Path, capsys: pytest.CaptureFixture
     text = shown(capsys, str(tmp_path / "r.parquet"))
     assert f"1 weight never changed, such as {K}" in text
     assert "Cost" not in text
-    assert json.loads(shown(capsys, str(tmp_path / "r.parquet"), "--json"))["kind"] == "record"
+    assert f"What is wrong\n  {K} never moved: W0, to the bit" in text
+    document = json.loads(shown(capsys, str(tmp_path / "r.parquet"), "--json"))
+    assert (document["kind"], document["findings"][0]["kind"]) == ("record", "never-moved")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 
 from geomcheck.cli import main
 from geomcheck.record import read_record
+from tests.diagnosis.spoiled import LATE, LAYER, from_step, replaced, spoiled
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = str(ROOT / "suites" / "tiny-opd.yaml")
@@ -161,3 +162,29 @@ def test_interrupt_ends_with_what_is_known(tmp_path):
     assert process.returncode == 130
     assert any(line.startswith("  provisional PASSED stable-rank-band") for line in lines), lines
     assert lines[-1] == "geomcheck: interrupted\n"
+
+
+def test_a_finding_is_told_when_it_appears_and_once(tmp_path, capsys):
+    run = spoiled(tmp_path / "run", replaced(LATE, LAYER, from_step(60)))
+    held = tmp_path / "later"
+    held.mkdir()
+    for step in (120, 150):
+        (run / f"checkpoint-{step}").rename(held / f"checkpoint-{step}")
+
+    def write() -> None:
+        for step in (120, 150):
+            time.sleep(0.5)
+            (held / f"checkpoint-{step}").rename(run / f"checkpoint-{step}")
+
+    training = threading.Thread(target=write, daemon=True)
+    training.start()
+    main(["watch", str(run), "--suite", SUITE, "--every", "0.05", "--idle", "1", "--workers", "1"])
+    training.join()
+    assert capsys.readouterr().out.count("layer 1 stands still") == 1
+
+
+def test_json_has_the_findings(tmp_path, capsys):
+    run = spoiled(tmp_path / "run", replaced(LATE, LAYER, from_step(60)))
+    main(["watch", str(run), "--suite", SUITE, "--once", "--json", "--workers", "1"])
+    document = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert [found["kind"] for found in document["runs"][0]["findings"]] == ["stale"]

@@ -132,7 +132,8 @@ def test_a_finding_explains_what_rests_on_its_weights_and_checkpoints(
     write_suite(
         "geomcheck: 1\nname: mine\nexpect:\n"
         + "".join(
-            f"  - {{id: {name}, metric: relative_update_norm, {per}, at: {at}, below: 1e-9, weights: {{include: {of}}}}}\n"
+            f"  - {{id: {name}, metric: relative_update_norm, {per}, at: {at}, below: 1e-9,"
+            f" weights: {{include: {of}}}}}\n"
             for name, per, at, of in expectations
         )
     )

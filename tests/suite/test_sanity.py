@@ -131,6 +131,9 @@ def test_an_update_that_points_the_other_way_fails_beside_a_reference(sign: int,
     run = write_run(tmp_path / "run", base, turned)
     assert failing(run, reference=ROOT / "fixtures" / "tiny-opd") == ({"same-way-as-reference"} if sign < 0 else set())
     assert judged(run)["same-way-as-reference"] == "info"
+    suite = geomcheck.load_suite("sanity")
+    verdicts = suite.evaluate(geomcheck.measure(run, suites=[suite]), geomcheck.measure(OPD))  # by sketches
+    assert {v.id: v.outcome for v in verdicts}["same-way-as-reference"] == ("failed" if sign < 0 else "passed")
 
 
 @pytest.mark.parametrize("run", ["tiny-opd", "tiny-sft", "tiny-rlvr"])

@@ -19,6 +19,7 @@ from geomcheck.live.loop.plan import Wanted, WeightsOption
 from geomcheck.live.loop.start import named_base, start_base, write_start
 from geomcheck.live.ranks import Ranks
 from geomcheck.record import Record, Request, read_record
+from geomcheck.report.findings import headline
 from geomcheck.report.text.verdicts import failure
 from geomcheck.suite import Suite
 
@@ -239,6 +240,10 @@ class GeometryCallback(TrainerCallback):
         logger.info("geometry at step %d: %s in %.2f s", seen.step, partly, seen.seconds)
         if seen.watched < seen.weights:
             self._warn_once(f"the geometry of {partly} is watched: no more can be measured in the budget")
+        for finding in seen.findings:
+            likely = f" (likely {'; or '.join(finding.causes)})" if finding.causes else ""
+            key = f"{finding.kind} {sorted(finding.weights)}"
+            self._warn_once(f"at step {seen.step}: {headline(finding)}{likely}", key=key)
         violated = f"is violated at step {seen.step}{', and the training is stopped' if seen.stop else ''}"
         told = [(verdict, violated, verdict.id) for verdict in seen.violations]
         unjudged = f"cannot be judged at step {seen.step}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from geomcheck.checkpoints.run import share_done
 from geomcheck.errors import RunError, Undefined, UsageError
 from geomcheck.files import replacing
 from geomcheck.live.loop.plan import WeightPlan, signature
-from geomcheck.measurement.measured import W0, Measured
+from geomcheck.measurement.measured import W0, Measured, Snapshot
 from geomcheck.measurement.trajectory import Channel, PastCheckpoints
 from geomcheck.own import is_own, require_own
-from geomcheck.record import Point, Request
+from geomcheck.record import UNKNOWN, Point, Request
 from geomcheck.record.routes import RouteTaken
 
 logger = logging.getLogger("geomcheck.training")
@@ -55,12 +55,14 @@ class Step:
         asked: what was asked of each weight, to tell whether a later observation continues this one.
         weights: by name; what is not here is observed no longer.
         skipped: weights that cannot be measured, with the reason.
+        vectors: of norms, biases and the like, the digests in W0 and now: the same where the value is W0's.
     """
 
     point: Point
     asked: str
     weights: Mapping[str, ObservedWeight]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    vectors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class History:
@@ -108,6 +110,22 @@ class History:
         for step in self.steps:
             found.update(step.weights[name].measured)
         return found
+
+    def contents(self, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """`Record.contents` of the weights called `names`, of those whose content was seen at every observation."""
+        seen = {name: self.measured(name).digests for name in self.observed}
+        for name in set.intersection(*(set(step.vectors) for step in self.steps)) - seen.keys():
+            seen[name] = {W0: self.steps[0].vectors[name][0]}
+            seen[name] |= {("run", index): step.vectors[name][1] for index, step in enumerate(self.steps)}
+        numbers: dict[str, int] = {}
+
+        def number(name: str, snapshot: Snapshot) -> int:
+            digest = seen.get(name, {}).get(snapshot)
+            return UNKNOWN if digest is None else numbers.setdefault(digest, len(numbers))
+
+        places: dict[str, Snapshot] = {"W0": W0, **{p.name: ("run", i) for i, p in enumerate(self.points)}}
+        names = tuple(names)
+        return {place: tuple(number(name, snapshot) for name in names) for place, snapshot in places.items()}
 
     def add(self, step: Step) -> None:
         """Remember an observation, and write it down.
@@ -187,6 +205,7 @@ def _write(step: Step, file: Path) -> None:
         "point": asdict(step.point),
         "asked": step.asked,
         "skipped": dict(step.skipped),
+        "vectors": {name: list(digests) for name, digests in step.vectors.items()},
         "weights": [_facts(name, weight) for name, weight in step.weights.items()],
     }
     tensors = {
@@ -234,7 +253,8 @@ def _read(file: Path) -> Step:
         weights = {
             entry["name"]: _weight(entry, channels.get(number, {})) for number, entry in enumerate(facts["weights"])
         }
-        return Step(Point(**facts["point"]), facts["asked"], weights, facts["skipped"])
+        vectors = {name: (before, now) for name, (before, now) in facts.get("vectors", {}).items()}
+        return Step(Point(**facts["point"]), facts["asked"], weights, facts["skipped"], vectors)
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise RunError(f"{file}: damaged ({error}); remove it to start anew") from error
 

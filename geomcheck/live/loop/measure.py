@@ -12,18 +12,23 @@ import torch
 from torch import Tensor
 
 from geomcheck.checkpoints import Change, WeightSource
+from geomcheck.checkpoints.weights import is_weight
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.diagnostics.linalg import SMALL
 from geomcheck.errors import RunError, Undefined
 from geomcheck.live.loop.history import History, ObservedWeight, Step
 from geomcheck.live.loop.plan import WeightPlan, signature
 from geomcheck.measurement import Cache
+from geomcheck.measurement.content import digest
 from geomcheck.measurement.device import prepared
 from geomcheck.measurement.execute import fill
 from geomcheck.measurement.itinerary import Itinerary
 from geomcheck.measurement.trajectory import Channel, Trajectory, WeightFiles, follow
 from geomcheck.record import Point, Record, Request, is_trivial, locate
 from geomcheck.record.points import is_awaited
+
+VECTORS = 1 << 22
+"""Entries of vectors that an observation reads, all together."""
 
 HEADROOM = 0.8
 """Share of the budget that the first observation may use, so that the next ones, a little slower, keep its weights."""
@@ -106,6 +111,25 @@ def observe_weight(
     return ObservedWeight(measured, channels, now in after.unchanged)
 
 
+def seen_vectors(
+    record: Record, current: WeightSource, base: WeightSource, most: int = VECTORS
+) -> dict[str, tuple[str, str]]:
+    """The digests in W0 and now of the small tensors that are no matrices: they are cheap, and tell what never moves.
+
+    Raises RunError where one cannot be read.
+    """
+    found = {}
+    for name, weight in record.weights.items():
+        if weight.is_matrix or weight.lent or not is_weight(weight) or name in record.skipped or weight.numel > most:
+            continue
+        before, now = base.read(name), current.read(name)
+        if isinstance(before, Tensor) and isinstance(now, Tensor):
+            most -= weight.numel
+            old = digest(before)
+            found[name] = old, old if torch.equal(before.to(now.dtype), now) else digest(now)
+    return found
+
+
 def complete(record: Record, history: History, asked: WeightPlan, means: Means) -> None:
     """Add the figures of all observations to a record (from `survey`), and leave out the weights that have none."""
     observed, skipped = set(history.observed), history.skipped
@@ -117,6 +141,7 @@ def complete(record: Record, history: History, asked: WeightPlan, means: Means) 
             f"measured while training, {len(observed)} of {len(asked)} weights in the {means.budget:g} s that an "
             "observation may take: figures are of these weights alone",
         )
+    record.contents = history.contents(record.weights)
     fill(record, {name: history.measured(name) for name in observed}, load_metrics(), str(means.device))
 
 

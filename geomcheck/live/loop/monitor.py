@@ -13,16 +13,17 @@ from geomcheck.checkpoints import BaseWeights, Checkpoint, Run, WeightSource, co
 from geomcheck.checkpoints.formats.adapter import Adapter
 from geomcheck.checkpoints.formats.adapter_config import lora_settings
 from geomcheck.checkpoints.run import share_done
+from geomcheck.diagnosis import Case, Finding
 from geomcheck.errors import RunError, UsageError
 from geomcheck.files import require_writable
 from geomcheck.live.figures import figures_of
 from geomcheck.live.loop.history import History
 from geomcheck.live.loop.live_weights import LiveWeights, NamedTensors
-from geomcheck.live.loop.measure import Means, complete, measure_step
+from geomcheck.live.loop.measure import Means, complete, measure_step, seen_vectors
 from geomcheck.live.loop.plan import Wanted, WeightPlan, WeightsOption, plan
 from geomcheck.live.loop.start import departures, require_untrained
 from geomcheck.live.ranks import Gather, Ranks
-from geomcheck.live.snapshot import Snapshot
+from geomcheck.live.snapshot import Snapshot, found_so_far
 from geomcheck.measurement import Cache, require_sound, survey
 from geomcheck.measurement.cache import require_outside
 from geomcheck.measurement.device import parse_device
@@ -62,6 +63,7 @@ class Observation:
         stop: whether the training should stop.
         seconds: how long it took.
         watched, weights: of how many weights figures are known, and of how many they are wanted.
+        findings: what is wrong with the training, by the contents of its weights; it never stops for that.
     """
 
     step: int
@@ -73,6 +75,7 @@ class Observation:
     seconds: float = 0.0
     watched: int = 0
     weights: int = 0
+    findings: tuple[Finding, ...] = ()
 
 
 class Monitor:
@@ -245,7 +248,7 @@ class Monitor:
         step = measure_step(
             point, self._history, asked, record.skipped, now.source, base.source, self._means, began=began
         )
-        self._history.add(step)
+        self._history.add(replace(step, vectors=seen_vectors(record, now.source, base.source)))
         complete(record, self._history, asked, self._means)
         self._check(record, base)
         self.record = record
@@ -253,6 +256,7 @@ class Monitor:
             write_record(record, self._path)
         suites = [self._wanted.suite] if self._wanted.suite else []
         found = Snapshot.take(suites, record, finished=finished, planned=self._total_steps, reference=self._reference)
+        wrong = found_so_far(lambda: Case(record), logger.warning)
         seconds, watched = time.perf_counter() - began, len(self._history.observed)
         violations = found.settled("failed")
         return Observation(
@@ -264,6 +268,7 @@ class Monitor:
             stop=bool(violations) and self._stops,
             seconds=seconds,
             watched=watched,
+            findings=wrong,
             weights=len(asked),
         )
 

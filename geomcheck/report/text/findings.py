@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MARGIN = " " * 5
 
+MOST_IDS = 12
+"""Expectations that are named."""
+
 
 def write_findings(terminal: pytest.TerminalReporter, session: Session, screen: Screen) -> None:
     """Write the findings of every run that explain a verdict; ``-q`` leaves one line each, ``-v`` tells all in full."""
@@ -45,12 +48,19 @@ def _of_run(run: Reported, screen: Screen, *, several: bool) -> Iterator[tuple[b
 
 def _reasons(one: Explained, screen: Screen) -> list[str]:
     """All that is known of a finding: the verdicts that it explains too, and in what words these were refused."""
-    more = {"explains": ", ".join(one.ids), "refused": "; ".join(one.refusals)}
+    more = {"explains": _listed(one, screen), "refused": "; ".join(one.refusals)}
     return reasons(one.finding, width=screen.width, more=more)
 
 
 def _explains(one: Explained, screen: Screen) -> list[str]:
-    return [MARGIN + line for line in screen.wrapped(f"explains {', '.join(one.ids)}", indent=len(MARGIN))]
+    return [MARGIN + line for line in screen.wrapped(f"explains {_listed(one, screen)}", indent=len(MARGIN))]
+
+
+def _listed(one: Explained, screen: Screen) -> str:
+    """The expectations that a finding explains, the first of many."""
+    told = one.ids if screen.verbosity > 0 else one.ids[:MOST_IDS]
+    left = len(one.ids) - len(told)
+    return ", ".join(told) + (f" and {left} more" if left else "")
 
 
 def _counted(rest: Sequence[Explained]) -> str:

@@ -372,3 +372,15 @@ def test_only_the_callback_needs_transformers() -> None:
     assert [one.stdout for one in done] == ["has\n"] * 2
     assert done[0].returncode == 0
     assert "GeometryCallback needs transformers" in done[1].stderr
+
+
+def test_norms_that_nobody_trains_are_told_once(anchor: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = load(anchor)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = "norm" not in name
+    trained = trainer(model, tmp_path / "run", GeometryCallback(metrics=METRICS))
+    trained.train()
+    assert trained.state.global_step == 6
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith("geometry: at step 2: ")
+    assert "never moved: W0, to the bit, at every checkpoint (likely frozen on purpose" in told

@@ -28,7 +28,7 @@ from tests.diagnostics import oracle
 from tests.diagnostics.adversaries import sampled
 from tests.figures import IN_FLOAT32, require_same_figures
 from tests.files import tree
-from tests.runs import EMBED, Q, Tensors, base_weights, moved, simple_run, write_model, write_run
+from tests.runs import EMBED, NORM, Q, Tensors, base_weights, moved, simple_run, write_model, write_run
 
 METRICS = load_metrics()
 STEPS = (10, 20, 30, 40, 50)
@@ -517,3 +517,40 @@ def test_products_are_exact_whatever_the_training_has_allowed(run: Path, monkeyp
     finally:
         torch.set_float32_matmul_precision("highest")
     assert seen == {"highest"}
+
+
+def test_norms_that_stay_at_one_are_told_at_the_first_observation(tmp_path: Path) -> None:
+    """Nobody asked for figures of norms: their contents are looked at beside."""
+    base = {Q: base_weights()[Q].float(), NORM: torch.ones(16)}
+    run = write_run(tmp_path / "opd", base, {step: {**base, Q: base[Q] + 1e-3 * step} for step in (10, 20)})
+    monitor = watched(run, total_steps=20)
+    first, second = (monitor.observe(step, weights(run, step)) for step in (10, 20))
+    (found,) = first.findings
+    assert found.sentence == f"{NORM} never moved: W0, to the bit, at every checkpoint"
+    assert [one.kind for one in second.findings] == ["never-moved"]
+    assert not second.stop
+
+
+def test_what_stands_still_is_told_in_a_resumed_training_too(run: Path, tmp_path: Path) -> None:
+    record = tmp_path / "record.parquet"
+    follow(watched(run, record=record), run, STEPS[:2])
+    resumed = watched(run, record=record)
+    resumed.resume(20)
+    seen = resumed.observe(30, {**weights(run, 30), Q: weights(run, 20)[Q]})
+    assert [(one.kind, one.weights) for one in seen.findings] == [("stale", {Q})]
+
+
+def test_a_sound_training_is_told_nothing(run: Path) -> None:
+    monitor = watched(run)
+    assert not any(monitor.observe(step, weights(run, step)).findings for step in STEPS)
+
+
+def test_a_diagnosis_that_fails_ends_no_training(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("it broke")
+
+    monkeypatch.setattr("geomcheck.live.snapshot.findings", broken)
+    assert watched(run).observe(10, weights(run, 10)).findings == ()
+    assert "no diagnosis: RuntimeError: it broke" in caplog.text
