@@ -149,13 +149,14 @@ def _find_restart(case: Case) -> Iterator[Finding]:
             continue
         like = int(np.argmin(np.abs(norms[:index] - norms[index])))
         before, here, then = (case.points[course.at[i]].name for i in (index - 1, index, like))
+        told = "begins anew at" if fallen or index == 1 else "went back before"
         turned = f"about as at {then}, and turned back" if like < index - 1 else "and turned back"
         sides = course.way.same_way(index)
         yield RESTART.finding(
             case,
             {(name, at) for name in case.weights for at in course.at[index:]},
-            f"the run begins anew at {here}: its update is {norms[index] / norms[index - 1]:.0%} as large as at "
-            f"{before}, {turned if fallen else 'and then it goes on as before'}",
+            f"the run {told} {here}: its update is {norms[index] / norms[index - 1]:.0%} as large as at {before}, "
+            f"{turned if fallen else 'and then it goes on as before'}",
             evidence=(
                 f"cosine of this increment with the one before {turns[index - 1]:.2f}",
                 *([] if math.isnan(sides) else [f"of those on either side of it {sides:.2f}"]),
