@@ -36,7 +36,7 @@ def judge(
             matters.
         missing: what missing checkpoints come to.
     """
-    if absent := _absent(expectation, record):
+    if absent := _absent(expectation, record, reference):
         return unmeasured(expectation, absent, outcome="info")
     tally = next((counts(question, record) for question in expectation.questions()), UNKNOWN)
     try:
@@ -52,13 +52,17 @@ def judge(
     return _verdict(expectation, finding, outcome, tally)
 
 
-def _absent(expectation: Expectation, record: Record) -> str:
-    """What the run or the session lacks that the expectation is judged only with, in words; empty where it has it."""
+def _absent(expectation: Expectation, record: Record, reference: Record | None) -> str:
+    """What the run or the session lacks that the expectation is judged only with, in words; empty where it has it.
+
+    There is a reference where one is given, weights or a record, and where `record` was measured beside one.
+    """
     if expectation.only_with == "checkpoints" and len(record.points) < 2:
         return f"the run has only one checkpoint (step {record.points[0].step})"
-    if expectation.only_with == "reference":
-        columns = (record.columns.get((q.request, q.metric.stat(q.params))) for q in expectation.questions())
-        if any(column and NO_REFERENCE in column.undefined.values() for column in columns):
+    if expectation.only_with == "reference" and reference is None:
+        columns = [record.columns.get((q.request, q.metric.stat(q.params))) for q in expectation.questions()]
+        lacks = [column is None or NO_REFERENCE in column.undefined.values() for column in columns]
+        if expectation.condition.compares or any(lacks):
             return NO_REFERENCE
     return ""
 
