@@ -53,12 +53,16 @@ def judge(
 
 
 def _absent(expectation: Expectation, record: Record, reference: Record | None) -> str:
-    """What the run or the session lacks that the expectation is judged only with, in words; empty where it has it."""
+    """What the run or the session lacks that the expectation is judged only with, in words; empty where it has it.
+
+    There is a reference where one is given, weights or a record, and where `record` was measured beside one.
+    """
     if expectation.only_with == "checkpoints" and len(record.points) < 2:
         return f"the run has only one checkpoint (step {record.points[0].step})"
     if expectation.only_with == "reference" and reference is None:
-        columns = (record.columns.get((q.request, q.metric.stat(q.params))) for q in expectation.questions())
-        if all(column is None or NO_REFERENCE in column.undefined.values() for column in columns):
+        columns = [record.columns.get((q.request, q.metric.stat(q.params))) for q in expectation.questions()]
+        lacks = [column is None or NO_REFERENCE in column.undefined.values() for column in columns]
+        if expectation.condition.compares or any(lacks):
             return NO_REFERENCE
     return ""
 

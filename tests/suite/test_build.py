@@ -73,6 +73,11 @@ CONDITIONS = [
 ]
 
 CANNOT_FAIL = [
+    (
+        "metric: stable_rank\nabove: 3\nonly_with: reference",
+        "7:16: stable_rank is not compared with a reference run here: `only_with: reference` changes nothing; remove it",
+    ),
+    ("trains: linear\nonly_with: reference", "6:16: trains is not compared with a reference run here"),
     ("metric: update_support\nwithin: [0, 1]", "6:5: `0 <= value <= 1` cannot fail: every figure has 0 <= value <= 1"),
     ("metric: update_support\nwithin: [0%, 100%]", "`0% <= value <= 100%` cannot fail: every figure has 0% <= value"),
     (

@@ -136,6 +136,21 @@ def test_an_update_that_points_the_other_way_fails_beside_a_reference(sign: int,
     assert {v.id: v.outcome for v in verdicts}["same-way-as-reference"] == ("failed" if sign < 0 else "passed")
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("measured_for", ["sanity", "anything"])
+def test_so_does_one_beside_the_record_of_a_reference(sign: int, measured_for: str, tmp_path: Path) -> None:
+    base = base_weights(dtype=torch.float32)
+    good, turned = ({i: {n: w + s * i * 0.01 for n, w in base.items()} for i in (1, 2)} for s in (1, sign))
+    suite = geomcheck.load_suite("sanity")
+    suites = [suite] if measured_for == "sanity" else []
+    record = geomcheck.measure(write_run(tmp_path / "run", base, turned), suites=suites)
+    reference = geomcheck.measure(write_run(tmp_path / "good", base, good), metrics=["frozen_share"])
+    beside = {verdict.id: verdict.outcome for verdict in suite.evaluate(record, reference)}
+    assert beside["same-way-as-reference"] == ("failed" if sign < 0 else "passed")
+    alone = {verdict.id: verdict.outcome for verdict in suite.evaluate(record)}
+    assert alone["same-way-as-reference"] == "info"
+
+
 @pytest.mark.parametrize("run", ["tiny-opd", "tiny-sft", "tiny-rlvr"])
 def test_good_runs_pass(run: str) -> None:
     assert not failing(ROOT / "fixtures" / run)

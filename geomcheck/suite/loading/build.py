@@ -105,7 +105,8 @@ def _about_subject(
         condition = kind.of(statement, node, profiles)
     except Refusal as refusal:
         return None, [Problem(node.locate(refusal.path), str(refusal))]
-    return _expectation(statement, node, selection, kind.keyword, condition, params=kind.params(statement)), []
+    built = _expectation(statement, node, selection, kind.keyword, condition, params=kind.params(statement))
+    return built, _idle_requirement(built, node)
 
 
 def _about_figure(metric: Metric, node: Node, selection: Selection, what: str) -> Built:
@@ -120,9 +121,10 @@ def _about_figure(metric: Metric, node: Node, selection: Selection, what: str) -
         return None, problems
     fold = cast(Fold, statement.fold or metric.fold)
     allow, params = statement.allow or 0.0, statement.parameters(metric)
-    return _expectation(
+    built = _expectation(
         statement, node, selection, metric.name, condition, params=params, per=statement.per, fold=fold, allow=allow
-    ), []
+    )
+    return built, _idle_requirement(built, node)
 
 
 def _without_matrices(metric: Metric, weights: Selection, node: Node) -> list[Problem]:
@@ -190,6 +192,14 @@ def _expectation(
         position=node.position,
         **further,
     )
+
+
+def _idle_requirement(expectation: Expectation, node: Node) -> list[Problem]:
+    """Of `only_with: reference` where nothing is compared with one: it would be judged with and without."""
+    if expectation.only_with != "reference" or expectation.compares:
+        return []
+    said = f"{expectation.metric} is not compared with a reference run here: `only_with: reference` changes nothing"
+    return [Problem(node.value["only_with"].position, f"{said}; remove it, or add `like: reference` or the like")]
 
 
 def _stated(node: Node) -> list[str]:
