@@ -99,7 +99,7 @@ def _since(judged: Judged, form: Form) -> str:
     facts = judged.facts
     if facts["outcome"] == "passed" or not facts["observed"]:
         return ""
-    entries = judged.whole or facts["observed"]
+    entries = facts["observed"]  # of checkpoints that nobody judged, the bound says nothing
     outside = sorted({entry["step"] for entry in entries if entry["holds"] is False})
     steps = sorted({entry["step"] for entry in entries})
     since = ""
