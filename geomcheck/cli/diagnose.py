@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from geomcheck._version import VERSION
 from geomcheck.cli.means import Means
-from geomcheck.cli.options import JSON, MEASURING, add_command
+from geomcheck.cli.options import MEASURING, add_command
 from geomcheck.diagnosis import case_of, findings
+from geomcheck.files import replacing, require_writable
 from geomcheck.options import Option
 from geomcheck.report.text.diagnosis import lines
 
 FOUND = 1
+
+STDOUT = "-"
+
+JSON = Option(name="json", metavar="FILE", path=True, alone=STDOUT, help="write JSON to FILE; without one, print it")
 
 GOOD = Option(
     name="good",
@@ -33,10 +39,12 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Diagnose and print; returns `FOUND` where there is a finding. Raises GeomcheckError."""
     means = Means(options, [options.run, *options.good])
+    if options.json not in (None, STDOUT):
+        require_writable(Path(options.json), inputs=means.inputs(), option="--json=")
     with means.measuring() as how:
         case = case_of(options.run, base=means.base, good=options.good, **how)
         found = findings(case)
-    if options.json:
+    if options.json is not None:
         document = {
             "format": 1,
             "geomcheck": VERSION,
@@ -44,7 +52,11 @@ def run(options: argparse.Namespace) -> int:
             "path": case.record.path,
             "findings": [finding.to_dict() for finding in found],
         }
-        print(json.dumps(document, indent=1, allow_nan=False))
-    else:
-        print("\n".join(lines(case, found)))
+        text = json.dumps(document, indent=1, allow_nan=False)
+        if options.json == STDOUT:
+            print(text)
+            return FOUND if found else 0
+        with replacing(Path(options.json)) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
+    print("\n".join(lines(case, found)))
     return FOUND if found else 0

@@ -16,7 +16,7 @@ from geomcheck.suite import Suite
 from geomcheck.suite.language.document import parse_document
 from geomcheck.suite.language.places import Place, parse_place
 from geomcheck.suite.language.quantities import Refusal, ratio
-from geomcheck.suite.language.selection import Selection, parse_selection, parse_words
+from geomcheck.suite.language.selection import ROLES, Selection, parse_selection, parse_words
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -26,8 +26,8 @@ WEIGHTS = Option(
     name="weights",
     metavar="ROLE|GLOBS",
     default="linear",
-    help="attention, mlp, linear or all; globs over names, with commas between, ! before those to leave out; or as "
-    "suites state them: '{stack: decoder}'",
+    help=f"{', '.join(ROLES)}; globs over names, with commas between, ! before those to leave out; or as suites state "
+    "them: '{stack: decoder}'",
 )
 MEASURING = ("base", "download", "workers", "device", "cache", "cache-size", "incomplete", "dequantize", QUIET)
 """What every command takes that measures runs."""

@@ -182,3 +182,12 @@ def test_what_is_added_or_left_out_on_purpose_is_no_finding(tmp_path: Path) -> N
     states = {step: {n: w for n, w in moved(base, step * 1e-3).items() if n != EMBED} for step in (1, 2)}
     states = {step: {**state, "score.weight": torch.ones(2, 16)} for step, state in states.items()}
     assert not geomcheck.diagnose(write_run(tmp_path / "run", base, states))
+
+
+def test_json_goes_to_a_file_and_never_into_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, file = simple_run(tmp_path / "run"), tmp_path / "found.json"
+    assert main(["diagnose", str(run), "--cache=off", "-q", f"--json={file}"]) == 0
+    assert "nothing found" in capsys.readouterr().out
+    assert json.loads(file.read_text())["findings"] == []
+    assert main(["diagnose", str(run), "--cache=off", "-q", f"--json={run / 'found.json'}"]) == 4
+    assert not (run / "found.json").exists()
