@@ -148,6 +148,12 @@ def test_so_does_one_beside_the_record_of_a_reference(sign: int, measured_for: s
     assert alone["same-way-as-reference"] == "info"
 
 
+def test_a_record_that_was_measured_for_nothing_in_particular_can_be_judged(tmp_path: Path) -> None:
+    base = base_weights(dtype=torch.float32)
+    record = geomcheck.measure(write_run(tmp_path / "run", base, {i: moved(base, i * 1e-2) for i in (1, 2)}))
+    assert {verdict.outcome for verdict in geomcheck.load_suite("sanity").evaluate(record)} == {"passed", "info"}
+
+
 @pytest.mark.parametrize("run", ["tiny-opd", "tiny-sft", "tiny-rlvr"])
 def test_good_runs_pass(run: str) -> None:
     assert not failing(ROOT / "fixtures" / run)
