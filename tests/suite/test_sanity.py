@@ -13,7 +13,7 @@ from torch import Tensor
 import geomcheck
 from geomcheck.errors import GeomcheckError
 from tests.checkpoints.lora_files import factors, write_adapter
-from tests.runs import DOWN, K, Q, base_weights, moved, write_model, write_run
+from tests.runs import DOWN, NORM, K, Q, base_weights, moved, write_model, write_run
 
 ROOT = Path(__file__).parents[2]
 STEPS = (30, 60, 90, 120, 150)
@@ -208,6 +208,8 @@ def test_settings_that_narrow_the_list_leave_it_open(narrowed: dict[str, object]
         ("{include: ['*q_proj*', '*k_proj*']}", (Q, K, DOWN), "failed"),
         ("{role: linear, exclude: ['*down*']}", (Q, K), "passed"),
         ("attention", (Q,), "failed"),
+        ("norms", (NORM,), "passed"),
+        ("norms", (NORM, Q), "failed"),
     ],
 )
 def test_what_is_declared_moves_and_nothing_else(
