@@ -22,7 +22,7 @@ from geomcheck.measurement.cache import require_outside
 from geomcheck.measurement.execute import ALWAYS
 from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.record import Record, Request, merge, read_record
-from geomcheck.suite import Suite
+from geomcheck.suite import Suite, load_suite, shipped_suites
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.sampling import has_figure
@@ -30,6 +30,9 @@ from geomcheck.suite.sampling import has_figure
 __all__ = ["How", "RunOrRecord", "has_weights", "means", "measure", "open_run", "records_of"]
 
 RunOrRecord = Run | Record | str | Path
+
+ANY_RUN = "sanity"
+"""The shipped suite that judges a run of which nothing else is known, and so its record."""
 
 Show = Callable[[str], AbstractContextManager[Progress]]
 """For a run's name, a context that yields whom to tell how far its measurement is."""
@@ -74,7 +77,7 @@ def measure(
         base: W0, opened or its directory; by default what the first suite or the run itself provides.
         metrics: requests, or names (measured with default parameters), on every attention and MLP matrix (where
             the metric's k is below the matrix's dimensions). Default: all but those that are measured `on_request`,
-            unless `suites` are given.
+            and what the shipped suite `sanity` needs, unless `suites` or `weights` are given.
         weights: measure `metrics` on these instead.
         entries: metrics that compare entries, to be measured of every tensor beside; where nothing else is said, by
             how much each changed.
@@ -104,11 +107,14 @@ def measure(
         for weight in (weights.select(record.weights) if weights else record.weights.values())
         if chosen and (weights or weight.is_linear)
     }
+    needs = [suite.requests(record) for suite in suites]
     if metrics is None and weights is None and not suites:
         entries = (*entries, *ALWAYS)
+        judging = load_suite(shipped_suites()[ANY_RUN]).expectations
+        needs += [one.requests(record) for one in judging if reference or not one.compares]
     everything = (weight for weight in record.weights.values() if entries and is_weight(weight))
     beside = {weight.name: {Request.of(known[name], {}) for name in entries} for weight in everything}
-    requests = merge([default, beside, *(suite.requests(record) for suite in suites)])
+    requests = merge([default, beside, *needs])
     other = open_run(reference, incomplete=incomplete) if isinstance(reference, str | Path) else reference
     other = comparable(other, w0, dequantize=dequantize)[0] if other else None
     read = [opened.path, w0.source.path, *([other.path] if other else [])]

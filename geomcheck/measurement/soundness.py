@@ -57,9 +57,10 @@ def require_sound(record: Record, base: BaseWeights, digests: Digests | None = N
 
 
 def _require_distinct(record: Record, digests: Digests) -> None:
-    """Refuse checkpoints with the same matrices: one was probably copied."""
+    """Refuse checkpoints with the same matrices: one was copied. Those of W0 are frozen: vectors alone may train."""
     matrices = _matrices(record)
-    seen = {record.fingerprints["W0"]: ""}
+    start = digests.get(W0, {})
+    seen = {record.fingerprints["W0"]: "", fingerprint({n: start[n] for n in matrices if n in start}): ""}
     for index, point in enumerate(record.points):
         known = digests.get(("run", index), {})
         whole = fingerprint({name: known[name] for name in matrices if name in known}) if known else ""

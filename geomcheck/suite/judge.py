@@ -61,7 +61,7 @@ def _absent(expectation: Expectation, record: Record, reference: Record | None) 
         return f"the run has only one checkpoint (step {record.points[0].step})"
     if expectation.only_with == "reference" and reference is None:
         columns = [record.columns.get((q.request, q.metric.stat(q.params))) for q in expectation.questions()]
-        lacks = [column is None or NO_REFERENCE in column.undefined.values() for column in columns]
+        lacks = [column is None or len(column.undefined) == len(column.values) for column in columns]
         if expectation.condition.compares or any(lacks):
             return NO_REFERENCE
     return ""

@@ -75,7 +75,7 @@ CONDITIONS = [
 CANNOT_FAIL = [
     (
         "metric: stable_rank\nabove: 3\nonly_with: reference",
-        "7:16: stable_rank is not compared with a reference run here: `only_with: reference` changes nothing; remove it",
+        "7:16: stable_rank is not compared with a reference run here: `only_with: reference` changes nothing; remove",
     ),
     ("trains: linear\nonly_with: reference", "6:16: trains is not compared with a reference run here"),
     ("metric: update_support\nwithin: [0, 1]", "6:5: `0 <= value <= 1` cannot fail: every figure has 0 <= value <= 1"),

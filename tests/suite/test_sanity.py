@@ -13,7 +13,7 @@ from torch import Tensor
 import geomcheck
 from geomcheck.errors import GeomcheckError
 from tests.checkpoints.lora_files import factors, write_adapter
-from tests.runs import DOWN, K, Q, base_weights, moved, write_model, write_run
+from tests.runs import DOWN, NORM, K, Q, base_weights, moved, write_model, write_run
 
 ROOT = Path(__file__).parents[2]
 STEPS = (30, 60, 90, 120, 150)
@@ -151,6 +151,12 @@ def test_so_does_one_beside_the_record_of_a_reference(sign: int, measured_for: s
     assert alone["same-way-as-reference"] == "info"
 
 
+def test_a_record_that_was_measured_for_nothing_in_particular_can_be_judged(tmp_path: Path) -> None:
+    base = base_weights(dtype=torch.float32)
+    record = geomcheck.measure(write_run(tmp_path / "run", base, {i: moved(base, i * 1e-2) for i in (1, 2)}))
+    assert {verdict.outcome for verdict in geomcheck.load_suite("sanity").evaluate(record)} == {"passed", "info"}
+
+
 @pytest.mark.parametrize("run", ["tiny-opd", "tiny-sft", "tiny-rlvr"])
 def test_good_runs_pass(run: str) -> None:
     assert not failing(ROOT / "fixtures" / run)
@@ -205,6 +211,8 @@ def test_settings_that_narrow_the_list_leave_it_open(narrowed: dict[str, object]
         ("{include: ['*q_proj*', '*k_proj*']}", (Q, K, DOWN), "failed"),
         ("{role: linear, exclude: ['*down*']}", (Q, K), "passed"),
         ("attention", (Q,), "failed"),
+        ("norms", (NORM,), "passed"),
+        ("norms", (NORM, Q), "failed"),
     ],
 )
 def test_what_is_declared_moves_and_nothing_else(
