@@ -33,6 +33,7 @@ class Weight:
         dtypes: storage formats seen, the base's first, then the run's (``bf16``, ``fp32``).
         fused: why several projections lie unsplit in this one matrix; empty where it is one projection.
         lent: whether the run leaves it to W0 at every checkpoint, as an adapter does with what it is not for.
+        new: whether W0 lacks it: a head that this training added.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Weight:
     dtypes: tuple[str, ...] = ()
     fused: str = ""
     lent: bool = False
+    new: bool = False
 
     @property
     def numel(self) -> int:
@@ -71,12 +73,10 @@ class Weight:
         return self.role in ("attention", "mlp") and len(self.shape) >= 2 and not self.is_matrix
 
 
-def describe(
-    name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = (), *, fused: str = "", lent: bool = False
-) -> Weight:
+def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = (), *, fused: str = "") -> Weight:
     """Place a canonical weight name in the network."""
     place = place_of(name)
-    return Weight(name, shape, place.stack, place.number, _module(name), role_of(name, len(shape)), dtypes, fused, lent)
+    return Weight(name, shape, place.stack, place.number, _module(name), role_of(name, len(shape)), dtypes, fused)
 
 
 def by_role(weights: Iterable[Weight]) -> str:

@@ -16,6 +16,10 @@ UNMOVABLE = 0.5
 STAYED = 0.98
 """Share of those that must be W0's still: finer weights, rounded when they were saved, move in time."""
 
+WANDERS = 4.0
+"""How many times less far than all steps in one direction an entry is taken to get: what that cannot show either says
+nothing."""
+
 
 def _find_unmovable(case: Case) -> Iterator[Finding]:
     rates = [value for value in case.log["learning rate"].values() if 0 < value < 1]
@@ -24,13 +28,16 @@ def _find_unmovable(case: Case) -> Iterator[Finding]:
     names = [name for name in names if (name, last) not in case.explained]
     if not rates or 2 * len(names) < len(case.ways) or not names:
         return
-    rate, total, unmovable, still = max(rates), 0, 0.0, 0
+    rate, total, unmovable, hidden, still = max(rates), 0, 0.0, 0.0, 0
+    way = sum(rates) / len(rates) * case.points[last].step / WANDERS
     for name in names:
         w0, wt = case.matrix(name), case.matrix(name, last)
         total += w0.numel()
         unmovable += w0.numel() * unmovable_share(w0, rate)
+        hidden += w0.numel() * unmovable_share(w0, max(rate, way))
         still += sum(int((w0[rows].double() == wt[rows].double()).sum()) for rows in blocks(w0))
-    if unmovable < UNMOVABLE * total or still < STAYED * unmovable:
+    telling = unmovable - hidden
+    if telling < UNMOVABLE * total or still - hidden < STAYED * telling:
         return
     cells = {(name, index) for name in case.weights for index in range(len(case.points))}
     yield PRECISION.finding(

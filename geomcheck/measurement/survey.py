@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from geomcheck._gc import lasting
@@ -56,7 +57,9 @@ def survey(run: Run, base: BaseWeights) -> Record:
         shape = next((shape for shape in shapes if len(shape) == 2), shapes[0])
         dtypes = tuple(dict.fromkeys(entry.dtype for entry in stored if entry is not None))
         fused = next((entry.fused for entry in stored if entry is not None and entry.fused), "")
-        weight = record.weights[name] = describe(name, shape, dtypes, fused=fused, lent=_is_lent(stored))
+        weight = describe(name, shape, dtypes, fused=fused)
+        weight = replace(weight, lent=_is_lent(stored), new=stored[0] is None)
+        record.weights[name] = weight
         reason = _incomparable(weight, before.get(name), {where: h.get(name) for where, h in headers.items()})
         if reason is not None and is_weight(weight):
             record.skipped[name] = reason

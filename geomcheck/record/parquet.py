@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ from geomcheck.record.tabular import COLUMNS, SCHEMA, digest_of_rows, table_of
 
 FORMAT = 1
 SUFFIX = ".parquet"
+MARKS = ("lent", "new")
+"""What is said of a weight only where it is so."""
+
 MAX_ROWS = 100_000_000
 MAX_METADATA_BYTES = 256 * 2**20
 ROWS_PER_BYTE = 8
@@ -181,12 +184,13 @@ def _weight(name: str, entry: dict[str, Any]) -> Weight:
     shape, dtypes = tuple(entry["shape"]), tuple(map(_text, entry["dtypes"]))
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{name} has a shape that cannot be: {list(shape)}")
-    return describe(name, shape, dtypes, fused=_text(entry["fused"]), lent=entry.get("lent") is True)
+    lent, new = (entry.get(mark) is True for mark in MARKS)
+    return replace(describe(name, shape, dtypes, fused=_text(entry["fused"])), lent=lent, new=new)
 
 
 def _weight_facts(weight: Weight) -> dict[str, Any]:
     told = {"shape": weight.shape, "dtypes": weight.dtypes, "fused": weight.fused}
-    return {**told, "lent": True} if weight.lent else told
+    return told | {mark: True for mark in MARKS if getattr(weight, mark)}
 
 
 def _contents(metadata: dict[str, list[int]], places: set[str], count: int) -> dict[str, tuple[int, ...]]:

@@ -177,6 +177,24 @@ def test_norms_in_bf16_may_stand_still(tmp_path: Path) -> None:
     assert "trained" not in failing(write_run(tmp_path / "run", base, coarse))
 
 
+def test_a_new_head_is_not_judged(tmp_path: Path) -> None:
+    base, checkpoints = states()
+    for step, state in checkpoints.items():
+        state["score.weight"] = torch.full((2, 64), float(step))
+    run = write_run(tmp_path / "run", base, checkpoints)
+    assert not failing(run)
+    suite = geomcheck.load_suite("sanity")
+    verdicts = {verdict.id: verdict for verdict in suite.evaluate(geomcheck.measure(run, suites=[suite]))}
+    assert verdicts["trained"].warnings == ("1 head (score.weight) not in W0: new, and not judged",)
+
+
+def test_a_head_that_was_not_saved_is_not_passed_over(tmp_path: Path) -> None:
+    base, checkpoints = states()
+    for state in checkpoints.values():
+        del state["lm_head.weight"]
+    assert "trained" in failing(write_run(tmp_path / "run", base, checkpoints))
+
+
 def adapters(directory: Path, base: State, targets: list[str], listed: list[str], **config: object) -> Path:
     for step in (1, 2, 3):
         held = factors(base, targets, seed=1)

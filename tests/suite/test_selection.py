@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from geomcheck.checkpoints.weights import describe
@@ -131,7 +133,7 @@ def test_refusals(raw, message):
 
 
 ODD = {
-    name: describe(name, shape, (dtype,), lent="lent" in name)
+    name: replace(describe(name, shape, (dtype,)), lent="lent" in name)
     for name, shape, dtype in (
         ("transformer.h.0.attn.bias", (1, 1, 8, 8), "fp32"),
         ("transformer.h.0.attn.c_attn.bias", (24,), "bf16"),

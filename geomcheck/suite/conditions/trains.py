@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from geomcheck._text import plural
-from geomcheck.checkpoints.weights import Weight, by_role
+from geomcheck.checkpoints.weights import Weight, by_role, is_weight
 from geomcheck.diagnostics import Words, load_metrics
 from geomcheck.record import Record
 from geomcheck.suite.conditions.profile import Profile
@@ -26,7 +26,7 @@ from geomcheck.suite.language.statement import Statement
 from geomcheck.suite.sampling import FROZEN, Question, unchanged
 from geomcheck.suite.verdict import Observed, Unanswerable, Worst
 
-EVERYTHING = Selection("everything")
+EVERYTHING = Selection("everything", new=False)
 
 FINE = frozenset({"fp32", "fp64"})
 """Formats in which a vector shows any step of training. One near 1, as norms are, moves in bf16 by 1/256 or not at all,
@@ -112,14 +112,14 @@ class Trains(SubjectCondition):
             observed=observed,
             decisive=decisive,
             worst=tuple(Worst(decisive.step, w.name, float(w.name not in look.trained)) for w in wrong[:MOST]),
-            warnings=_unseen(look.hidden, record, steps[-1]),
+            warnings=(*_unseen(look.hidden, record, steps[-1]), *_added(record)),
             side="above",
         )
 
     def _look(self, record: Record, at: At | Places) -> _Look:
         """What stood still of `record`. Raises Unanswerable or RecordError."""
         subject = self._question(at).settle(record)
-        trained = {weight.name for weight in self.trained.select(record.weights) if not weight.lent}
+        trained = {w.name for w in self.trained.select(record.weights) if not (w.lent or w.new)}
         weights = [w for w in subject.weights if w.is_matrix or _shows(w) or w.name not in trained]
         hidden = [w for w in subject.weights if not (w.is_matrix or _shows(w)) and w.name in trained]
         steps = [point.step for point in subject.points]
@@ -170,6 +170,12 @@ def _unseen(hidden: Sequence[Weight], record: Record, step: int) -> tuple[str, .
     if not unseen:
         return ()
     return (f"{_words(unseen)} did not move in {unseen[0].dtypes[-1]}, which may be too coarse to show it: not judged",)
+
+
+def _added(record: Record) -> tuple[str, ...]:
+    """A remark on tensors that W0 lacks: that they moved has no meaning."""
+    new = [weight for _, weight in sorted(record.weights.items()) if weight.new and is_weight(weight)]
+    return (f"{_words(new)} not in W0: new, and not judged",) if new else ()
 
 
 def _words(weights: Sequence[Weight]) -> str:

@@ -25,7 +25,7 @@ ROLES = {
     "heads": "The output embeddings, and classifiers in their place.",
     "routers": "What sends tokens to experts.",
     "vectors": "Every tensor that is no matrix, such as norms, biases and scales.",
-    "trained": "Every matrix that the run trains: all but those that an adapter leaves to W0.",
+    "trained": "Every matrix that the run trains: all but those that an adapter leaves to W0, and new heads.",
     "everything": "Every tensor of numbers, of any role and shape, but for buffers.",
 }
 """The words for weights, with their meanings."""
@@ -77,13 +77,15 @@ class Selection:
 
     A glob means the matrices that it matches, and where it matches none, the other tensors. Globs match whole names,
     case-sensitively; `exclude` takes from what the others select. A stack is named as reports name it (``decoder``), or
-    by a part of its path: ``vision_tower`` is every stack under ``model.vision_tower``.
+    by a part of its path: ``vision_tower`` is every stack under ``model.vision_tower``. `new` says whether tensors of a
+    role are meant too that W0 lacks.
     """
 
     role: str = "linear"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     stack: str = ""
+    new: bool = True
 
     @property
     def text(self) -> str:
@@ -151,7 +153,9 @@ class Selection:
         return [weight for weight in tensors if weight.name in names]
 
     def _is_of_role(self, weight: Weight) -> bool:
-        if (self.role == "vectors" and weight.is_matrix) or (self.role == "trained" and weight.lent):
+        if self.role == "vectors" and weight.is_matrix:
+            return False
+        if (self.role == "trained" and (weight.lent or weight.new)) or (weight.new and not self.new):
             return False
         return weight.role in {**_MATRICES, **_TENSORS}[self.role]
 
