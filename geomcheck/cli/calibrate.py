@@ -103,7 +103,8 @@ def _profile(options: argparse.Namespace, means: Means, output: Path) -> None:
 
 def _tell(output: Path, calibration: Calibration) -> None:
     count, bands = len(calibration.runs), calibration.bands
-    print(f"{output}: {len(calibration.expectations)} expectations, {bands} bands from {count} runs")
+    expectations = len(calibration.expectations) + bool(calibration.trains)
+    print(f"{output}: {expectations} expectations, {bands} bands from {count} runs")
     lines = [f"each band is {calibration.rule.describe(n=count, bands=bands)}"]
     lines += [f"left out {left.metric}: {left.reason}" for left in calibration.left_out]
     lines += [f"warning: {warning}" for warning in calibration.warnings]

@@ -43,12 +43,12 @@ def test_calibrate_on_three_and_gate_the_fourth(
     suite = pytester.path / "suites" / "mine.yaml"
     assert main(["calibrate", *runs[:3], "-o", str(suite)]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{suite}: 4 expectations, 6 bands")
+    assert said.startswith(f"{suite}: 7 expectations, 8 bands")
     assert "left out update_sparsity: it is 1 - update_support" in said
     assert max(map(len, said.splitlines()[1:])) <= 100
     assert geomcheck.load_suite(suite).name == "mine"
     result = pytester.runpytest_inprocess(f"--geom-run={runs[3]}", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=7)
     (wrong,) = repeats(pytester.path / "wrong", 1, scale=1e-1)
     result = pytester.runpytest_inprocess(f"--geom-run={wrong}", "-p", "no:cacheprovider")
     assert result.ret == 1

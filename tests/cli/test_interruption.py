@@ -28,7 +28,7 @@ COMMANDS = {
     "regime": ["regime", "runs/seed-0"],
 }
 
-KEPT = "1 of 3 weights of seed-0 are remembered in .pytest_cache/d/geomcheck; run the same command again to go on"
+KEPT = "1 of 5 weights of seed-0 are remembered in .pytest_cache/d/geomcheck; run the same command again to go on"
 
 
 @contextmanager
