@@ -18,7 +18,7 @@ SMALL = 0.02
 """Relative norm up to which weight decay may have shrunk a weight."""
 
 FEWEST = 256
-"""Entries, at least: short vectors may well shrink by one factor."""
+"""Entries of a matrix, at least; vectors may well shrink by one factor, but none by one far from 1."""
 
 
 def _cells(case: Case, *, decay: bool) -> set[Cell]:
@@ -26,8 +26,8 @@ def _cells(case: Case, *, decay: bool) -> set[Cell]:
     return {
         (name, index)
         for name, look in case.examined.items()
-        if look.numel >= FEWEST and min(look.shape) > 1
         for index, seen in enumerate(look.seen)
+        if (look.numel >= FEWEST and min(look.shape) > 1) or index in case.strayed.get(name, ())
         if min(abs(seen.along), abs(look.likeness(index))) >= PARALLEL
         and decay == (seen.along < 0 and look.size(index) <= SMALL)
     }

@@ -166,7 +166,7 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a new layer": (
         replaced((120,), LAYER, of(fresh)),
         "made-anew",
-        "every matrix of layer 1 is made anew at checkpoint-120: nothing in common with W0",
+        "layer 1 is made anew at checkpoint-120: nothing in common with W0",
     ),
     "another W0": (
         replaced((0,), EVERY, of(lambda tensor: fresh(tensor).to(tensor.dtype))),
@@ -177,6 +177,31 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         replaced(ALL, ("norm",), of(ones)),
         "one-value",
         "all norms are 1 in every entry at every checkpoint, and not in W0",
+    ),
+    "norms less one": (
+        replaced(ALL, ("norm",), of(lambda tensor: tensor - 1)),
+        "shifted-by-one",
+        "all norms are W0 - 1 in every entry at every checkpoint",
+    ),
+    "norms and one, at last": (
+        replaced((150,), ("layernorm",), of(lambda tensor: tensor + 1)),
+        "shifted-by-one",
+        "all input_layernorm and post_attention_layernorm are W0 + 1 in every entry at checkpoint-150",
+    ),
+    "norms of queries and keys": (
+        mapped(exchanged("q_norm", "k_norm")),
+        "another-weight",
+        "k_norm and q_norm are exchanged at every checkpoint",
+    ),
+    "norms twice as large": (
+        replaced(LATE, ("q_norm", "k_norm"), of(lambda tensor: 2 * tensor)),
+        "scaled",
+        "all k_norm and q_norm are W0 times 2 from checkpoint-90 on",
+    ),
+    "new norms": (
+        replaced(LATE, ("layers.1.input_layernorm",), of(lambda tensor: 1 + 30 * fresh(tensor))),
+        "made-anew",
+        "model.layers.1.input_layernorm.weight is made anew from checkpoint-90 on: no training moves a norm so far",
     ),
     "zeros": (
         replaced((120, 150), (UP,), of(torch.zeros_like)),
@@ -206,7 +231,7 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a factor": (
         replaced((150,), LAYER, of(lambda tensor: 1.3 * tensor)),
         "scaled",
-        "every matrix of layer 1 is W0 times 1.3 at checkpoint-150",
+        "layer 1 is W0 times 1.3 at checkpoint-150",
     ),
     "decay alone": (
         replaced(ALL, LAYER, decayed),
