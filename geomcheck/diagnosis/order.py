@@ -1,10 +1,9 @@
-"""Whether the checkpoints follow each other: exchanged ones, and a training that began anew."""
+"""Whether the checkpoints follow each other: those in another order, and a training that began anew."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,9 @@ ON = 0.2
 
 FALLEN = 0.85
 """Share of its norm that the update keeps, at most, where training began anew."""
+
+ABOUT = 0.25
+"""Share by which a norm differs from another, at most, that it is about as large as."""
 
 AS_LARGE = 1.05
 """Share of its norm that the update keeps, at most, where training went back by as far as it went on since."""
@@ -108,48 +110,50 @@ def course_of(case: Case) -> Course | None:
     return Course(Way(np.mean(grams, axis=0)), at) if grams else None
 
 
-def _exchanged(course: Course) -> tuple[int, ...] | None:
-    """The order in which the way would be straight, two checkpoints being exchanged."""
+def _straight(course: Course) -> tuple[int, ...] | None:
+    """The order in which the way would be straight, where it is not as they are named: the one in which norms rise."""
     if not (course.way.turns(course.order) < BACK).any():
         return None
-    for one, other in sorted(combinations(course.order, 2), key=lambda pair: pair[1] - pair[0]):
-        order = list(course.order)
-        order[one], order[other] = other, one
-        if course.way.goes_on(tuple(order)):
-            return tuple(order)
-    return None
+    order = tuple(np.argsort(course.way.norms(course.order)).tolist())
+    return order if course.way.goes_on(order) else None
 
 
 def _find_exchanged(case: Case) -> Iterator[Finding]:
     course = course_of(case)
-    order = _exchanged(course) if course else None
+    order = _straight(course) if course else None
     if course is None or order is None:
         return
-    pair = [course.at[index] for index in course.order if order[index] != index]
-    one, other = (case.points[index].name for index in pair)
+    moved = [course.at[index] for index in course.order if order[index] != index]
+    if len(moved) == 2:
+        one, other = (case.points[index].name for index in moved)
+        told = f"{one} and {other} are exchanged: in the other order the run goes straight on"
+    else:
+        steps = ", ".join(str(case.points[course.at[index]].step) for index in order)
+        told = f"the checkpoints are out of order: {steps} goes straight on"
     yield EXCHANGED.finding(
         case,
-        {(name, index) for name in case.weights for index in pair},
-        f"{one} and {other} are exchanged: in the other order the run goes straight on",
+        {(name, index) for name in case.weights for index in moved},
+        told,
         evidence=(
             f"cosines of successive increments {_shown(course.way.turns(course.order))} as they are named",
-            f"and {_shown(course.way.turns(order))} with the two exchanged",
+            f"and {_shown(course.way.turns(order))} {'with the two exchanged' if len(moved) == 2 else 'in that order'}",
         ),
     )
 
 
 def _find_restart(case: Case) -> Iterator[Finding]:
     course = course_of(case)
-    if course is None or _exchanged(course):
+    if course is None or _straight(course):
         return
     norms, turns = course.way.norms(course.order), course.way.turns(course.order)
     for index in course.order[1:]:
         fallen = norms[index] <= FALLEN * norms[index - 1] and turns[index - 1] < BACK
         if not (fallen or _leaps(case, course, index)) or (turns[index + 1 :] < BACK).any():
             continue
-        like = int(np.argmin(np.abs(norms[:index] - norms[index])))
-        before, here, then = (case.points[course.at[i]].name for i in (index - 1, index, like))
-        turned = f"about as at {then}, and turned back" if like < index - 1 else "and turned back"
+        before, here = (case.points[course.at[i]].name for i in (index - 1, index))
+        apart = np.abs(norms[: index - 1] / norms[index] - 1)
+        like = case.points[course.at[int(np.argmin(apart))]].name if (apart <= ABOUT).any() else ""
+        turned = f"about as at {like}, and turned back" if like else "and turned back"
         sides = course.way.same_way(index)
         yield RESTART.finding(
             case,
@@ -186,10 +190,13 @@ EXCHANGED = Kind(
     name="exchanged-checkpoints",
     group="B",
     grade="inference",
-    title="exchanged checkpoints",
-    about="The way from checkpoint to checkpoint goes back and forth, and straight on if two of them are exchanged.",
+    title="checkpoints in another order",
+    about="The way from checkpoint to checkpoint goes back and forth, and straight on in another order.",
     looks_at=("weights",),
-    causes=("two checkpoints were renamed or copied into each other's place",),
+    causes=(
+        "two checkpoints were renamed or copied into each other's place",
+        "checkpoints were listed in the order of letters, 120 before 30, and numbered anew",
+    ),
     next_step="Compare the step in each checkpoint's trainer state, and the times of its files, with its name.",
     find=_find_exchanged,
 )
