@@ -101,6 +101,7 @@ STILL = Kind(
     causes=(
         "one tensor-parallel rank's update, or its part of the gathered weight, was lost",
         "heads or neurons that are masked, pruned or frozen",
+        "rows that pad the vocabulary, which the loss of this framework masks",
     ),
     next_step="Compare the shards of each rank before they are gathered.",
     find=_find,

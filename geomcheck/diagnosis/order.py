@@ -154,12 +154,13 @@ def _find_restart(case: Case) -> Iterator[Finding]:
         apart = np.abs(norms[: index - 1] / norms[index] - 1)
         like = case.points[course.at[int(np.argmin(apart))]].name if (apart <= ABOUT).any() else ""
         turned = f"about as at {like}, and turned back" if like else "and turned back"
+        told = "begins anew at" if fallen or index == 1 else "went back before"
         sides = course.way.same_way(index)
         yield RESTART.finding(
             case,
             {(name, at) for name in case.weights for at in course.at[index:]},
-            f"the run begins anew at {here}: its update is {norms[index] / norms[index - 1]:.0%} as large as at "
-            f"{before}, {turned if fallen else 'and then it goes on as before'}",
+            f"the run {told} {here}: its update is {norms[index] / norms[index - 1]:.0%} as large as at {before}, "
+            f"{turned if fallen else 'and then it goes on as before'}",
             evidence=(
                 f"cosine of this increment with the one before {turns[index - 1]:.2f}",
                 *([] if math.isnan(sides) else [f"of those on either side of it {sides:.2f}"]),

@@ -15,10 +15,9 @@ def _find(case: Case) -> Iterator[Finding]:
     apart: dict[tuple[str, str], set[int]] = {}
     for index in range(len(case.points)):
         pair = case.tied(index)
-        if pair is not None and pair[0] in case.contents and pair[1] in case.contents:
-            one, other = (case.contents[name][index + 1] for name in pair)
-            if one != other:
-                apart.setdefault(pair, set()).add(index)
+        codes = [case.contents[name][index + 1] for name in pair or () if name in case.contents]
+        if pair is not None and len(codes) == 2 and codes[0] != codes[1]:
+            apart.setdefault(pair, set()).add(index)
     for (head, embedding), at in apart.items():
         yield TIED.finding(
             case,

@@ -269,7 +269,7 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a resume from an older checkpoint": (
         resumed(120, 60),
         "restart",
-        "the run begins anew at checkpoint-120: its update is",
+        "the run went back before checkpoint-120: its update is 98%",
     ),
 }
 
