@@ -77,6 +77,16 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         "copy",
         "checkpoint-120 is a copy of checkpoint-60, to the bit",
     ),
+    "a checkpoint under an earlier name": (
+        replaced((30,), EVERY, from_step(150)),
+        "copy",
+        "checkpoint-30 is a copy of checkpoint-150, to the bit",
+    ),
+    "the next checkpoint saved too early": (
+        replaced((60,), EVERY, from_step(90)),
+        "copy",
+        "checkpoint-60 is a copy of checkpoint-90, to the bit",
+    ),
     "a frozen layer": (
         replaced(ALL, LAYER, from_step(0)),
         "never-moved",
@@ -393,6 +403,17 @@ def test_a_fault_over_another_is_told_beside_it(tmp_path: Path) -> None:
         replaced((150,), ("layers.0.",), from_step(120))(states)
 
     assert [found.kind for found in diagnosed(spoiled(tmp_path, both))] == ["stale", "never-moved"]
+
+
+def test_which_of_two_is_the_copy_is_left_open_where_norms_do_not_tell(tmp_path: Path) -> None:
+    def edit(states: States) -> None:
+        replaced((30,), EVERY, from_step(150))(states)
+        without(90, 120)(states)
+        states[60] = {name: 1.5 * tensor - 0.5 * states[0][name] for name, tensor in states[60].items()}
+
+    (found,) = diagnosed(spoiled(tmp_path, edit))
+    assert found.sentence == "checkpoint-30 and checkpoint-150 hold the same weights, to the bit"
+    assert found.steps == (30, 150)
 
 
 @pytest.mark.parametrize("gone", [30, 60, 90])
