@@ -1,4 +1,4 @@
-"""Whether the checkpoints follow each other: those in another order, and a training that began anew."""
+"""Whether the checkpoints follow each other: those in another order, one that was merged, a run that began anew."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ SAME_WAY = 0.5
 
 AS_LONG = 0.5
 """Share of the steps of the interval before that its interval must have, as little shows in a few."""
+
+LIKE, LESS_LIKE = 0.8, 0.02
+"""Cosine of an update with the one before, at least, where it is a share of what training made of it; and by how much
+it may be below the least of the others: of a training that began anew it is .04 to .1 below."""
+
+AS_STRAIGHT = 0.85
+"""Share of the least cosine of increments without a checkpoint that must be left with it in another place."""
+
+FEW = 3
+"""Checkpoints of which it is not told whether one is out of line."""
 
 LONGEST = 64
 """Checkpoints up to which their order is asked for."""
@@ -76,10 +86,21 @@ class Way:
         length = math.sqrt(max(0, before @ self._gram @ before) * max(0, after @ self._gram @ after))
         return float(before @ self._gram @ after) / length if length else math.nan
 
+    def likenesses(self, order: tuple[int, ...]) -> np.ndarray:
+        """Cosines of each update with the next, in this order, shape (n - 1,); NaN where one is zero."""
+        gram, norms = self._gram[1:, 1:][np.ix_(order, order)], self.norms(order)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: np.ndarray = np.diag(gram, 1) / (norms[1:] * norms[:-1])
+        return found
+
     def goes_on(self, order: tuple[int, ...]) -> bool:
         """Whether it would go straight on and away from W0 in this order."""
         turns, norms = self.turns(order), self.norms(order)
         return bool((turns > ON).all() and (norms[1:] > norms[:-1]).all())
+
+    def is_as_straight(self, order: tuple[int, ...], other: tuple[int, ...]) -> bool:
+        """Whether it turns as little in one order as in another, as it does in the one in which it went."""
+        return bool(min(self.turns(order)) >= AS_STRAIGHT * min(self.turns(other)))
 
 
 class Course(NamedTuple):
@@ -115,7 +136,31 @@ def _straight(course: Course) -> tuple[int, ...] | None:
     if not (course.way.turns(course.order) < BACK).any():
         return None
     order = tuple(np.argsort(course.way.norms(course.order)).tolist())
-    return order if course.way.goes_on(order) else None
+    if not course.way.goes_on(order):
+        return None
+    merged = _merged(course)
+    return order if merged is None or course.way.is_as_straight(order, _without(course, merged)) else None
+
+
+def _without(course: Course, index: int) -> tuple[int, ...]:
+    return tuple(other for other in course.order if other != index)
+
+
+def _merged(course: Course) -> int | None:
+    """A checkpoint without which the run goes straight on, and whose update is shorter than the one before it, in the
+    same direction: another training from W0 takes one a little different."""
+    way, order = course.way, course.order
+    norms, turns, alike = way.norms(order), way.turns(order), way.likenesses(order)
+    for index in order[1:] if len(order) > FEW else ():
+        others = _without(course, index)
+        is_last = index == order[-1]
+        shorter = norms[index] <= (FALLEN if is_last else 1) * norms[index - 1]
+        goes_back = (turns[index - 1 : index + 1] < BACK).all()
+        if shorter and goes_back and way.goes_on(others):
+            usual = min(way.likenesses(others), default=1.0)
+            if alike[index - 1] >= max(LIKE, usual - LESS_LIKE):
+                return index
+    return None
 
 
 def _find_exchanged(case: Case) -> Iterator[Finding]:
@@ -137,6 +182,29 @@ def _find_exchanged(case: Case) -> Iterator[Finding]:
         evidence=(
             f"cosines of successive increments {_shown(course.way.turns(course.order))} as they are named",
             f"and {_shown(course.way.turns(order))} {'with the two exchanged' if len(moved) == 2 else 'in that order'}",
+        ),
+    )
+
+
+def _find_merged(case: Case) -> Iterator[Finding]:
+    course = course_of(case)
+    if course is None or _straight(course):
+        return
+    index = _merged(course)
+    if index is None:
+        return
+    norms, alike = course.way.norms(course.order), course.way.likenesses(course.order)
+    before, here = (case.points[course.at[i]].name for i in (index - 1, index))
+    is_last = index == course.order[-1]
+    yield MERGED.finding(
+        case,
+        {(name, course.at[index]) for name in case.weights},
+        f"{here} {'begins anew, or was' if is_last else 'was'} averaged or merged with W0 or an earlier checkpoint: "
+        f"its update is {norms[index] / norms[index - 1]:.0%} as large as at {before}, in the same direction"
+        f"{'' if is_last else ', and the run goes straight on without it'}",
+        evidence=(
+            f"cosine of this update with the one before {alike[index - 1]:.3f}",
+            f"norms of the update, the last being 1: {_shown(norms / norms[-1])}",
         ),
     )
 
@@ -202,6 +270,21 @@ EXCHANGED = Kind(
     find=_find_exchanged,
 )
 
+MERGED = Kind(
+    name="merged-checkpoint",
+    group="B",
+    grade="inference",
+    title="a checkpoint that was averaged or merged",
+    about="One checkpoint's update points where the one before points, and is much shorter; the others go straight on.",
+    looks_at=("weights",),
+    causes=(
+        "it was averaged or merged with W0 or with an earlier checkpoint when it was saved or exported",
+        "training began anew there, on the same data, or from an earlier checkpoint",
+    ),
+    next_step="Look for a merge or an average in what wrote this checkpoint, and in the log for what the job loaded.",
+    find=_find_merged,
+)
+
 RESTART = Kind(
     name="restart",
     group="B",
@@ -218,4 +301,4 @@ RESTART = Kind(
     find=_find_restart,
 )
 
-KINDS = (EXCHANGED, RESTART)
+KINDS = (EXCHANGED, MERGED, RESTART)

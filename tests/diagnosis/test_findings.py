@@ -56,6 +56,11 @@ def other_layer(states: States, step: int, name: str) -> Tensor:
     return states[step][name.replace("layers.1.", "layers.0.")]
 
 
+def halfway_to(origin: int) -> Callable[[States, int, str], Tensor]:
+    """The mean of the weight and of that at another step."""
+    return lambda states, step, name: (states[step][name] + states[origin][name].float()) / 2
+
+
 SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a stale layer": (
         replaced(LATE, LAYER, from_step(60)),
@@ -273,6 +278,16 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         in_order(150, 120, 90, 60, 30),
         "exchanged-checkpoints",
         "the checkpoints are out of order: 150, 120, 90, 60, 30 goes straight on",
+    ),
+    "the last one averaged with W0": (
+        replaced((150,), EVERY, halfway_to(0)),
+        "merged-checkpoint",
+        "checkpoint-150 begins anew, or was averaged or merged with W0 or an earlier checkpoint: its update is 61% as",
+    ),
+    "one averaged with W0": (
+        replaced((90,), EVERY, halfway_to(0)),
+        "merged-checkpoint",
+        "checkpoint-90 was averaged or merged with W0 or an earlier checkpoint: its update is 7",
     ),
     "a restart": (restarted, "restart", "the run begins anew at checkpoint-90: its update is 5"),
     "a restart at once": (resumed(60, 0), "restart", "the run begins anew at checkpoint-60: its update is"),
