@@ -183,6 +183,7 @@ def _find_exchanged(case: Case) -> Iterator[Finding]:
             f"cosines of successive increments {_shown(course.way.turns(course.order))} as they are named",
             f"and {_shown(course.way.turns(order))} {'with the two exchanged' if len(moved) == 2 else 'in that order'}",
         ),
+        causes=EXCHANGED.causes[:1] if len(moved) == 2 else EXCHANGED.causes[::-1],
     )
 
 
@@ -263,7 +264,7 @@ EXCHANGED = Kind(
     about="The way from checkpoint to checkpoint goes back and forth, and straight on in another order.",
     looks_at=("weights",),
     causes=(
-        "two checkpoints were renamed or copied into each other's place",
+        "checkpoints were renamed or copied into each other's place",
         "checkpoints were listed in the order of letters, 120 before 30, and numbered anew",
     ),
     next_step="Compare the step in each checkpoint's trainer state, and the times of its files, with its name.",

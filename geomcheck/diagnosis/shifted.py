@@ -9,8 +9,9 @@ from geomcheck.diagnosis.case import Case
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Kind
 
-ASIDE = 0.05
-"""How far an entry may lie from W0's plus or minus 1, the root mean square: a bf16 number near 2 has steps of .016."""
+ASIDE, PACES, MOST = 0.05, 5, 0.25
+"""How far an entry may lie from W0's plus or minus 1, the root mean square, as a bf16 number near 2 has steps of .016;
+how many times as far as those of the matrices moved, and how far at most."""
 
 
 def _aside(case: Case, name: str, index: int) -> tuple[int, float]:
@@ -22,8 +23,13 @@ def _aside(case: Case, name: str, index: int) -> tuple[int, float]:
 
 def _find_shifted(case: Case) -> Iterator[Finding]:
     found = {(name, index): _aside(case, name, index) for name, at in case.strayed.items() for index in at}
+    found = {
+        (name, index): (shift, aside)
+        for (name, index), (shift, aside) in found.items()
+        if aside <= min(MOST, max(ASIDE, PACES * case.pace(index)))
+    }
     for shift, told in ((-1, "W0 - 1"), (1, "W0 + 1")):
-        for at, names in case.grouped(cell for cell, (by, aside) in found.items() if by == shift and aside <= ASIDE):
+        for at, names in case.grouped(cell for cell, (by, _) in found.items() if by == shift):
             cells: set[Cell] = {(name, index) for name in names for index in at}
             most = max(found[cell][1] for cell in cells & found.keys())
             yield SHIFTED.finding(
