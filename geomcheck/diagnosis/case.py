@@ -278,6 +278,26 @@ class Case:
         return {name: tuple(at) for name, at in found.items()}
 
     @cached_property
+    def strayed(self) -> dict[str, tuple[int, ...]]:
+        """The vectors with the checkpoints at which their update has `ODD` times their norm or more, and their entries
+        moved `FOREIGN` times as far as those of the matrices in `ways`: one optimizer moves them about alike."""
+        paces = [self.pace(index) for index in range(len(self.points))]
+        found: dict[str, tuple[int, ...]] = {}
+        for name, own in self.examined.items():
+            far = [
+                index
+                for index, (seen, pace) in enumerate(zip(own.seen, paces, strict=True))
+                if pace and own.size(index) >= ODD and seen.moved >= FOREIGN * pace * math.sqrt(own.numel)
+            ]
+            if far and not self.weights[name].is_matrix:
+                found[name] = tuple(far)
+        return found
+
+    def pace(self, index: int) -> float:
+        """How far an entry of the matrices in `ways` moved up to a checkpoint: the root mean square."""
+        return median(look.seen[index].moved / math.sqrt(look.numel) for look in self.ways.values())
+
+    @cached_property
     def examined(self) -> dict[str, Look]:
         """Looks at the `sample`, at what could not be measured, and at what is `different`, if that is not most."""
         matrices = sum(weight.is_matrix for weight in self.weights.values())

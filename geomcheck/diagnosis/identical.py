@@ -6,17 +6,21 @@ where a format may hide small steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from geomcheck._text import plural
-from geomcheck.diagnosis.case import Case
+from geomcheck.diagnosis.case import Case, median
 from geomcheck.diagnosis.finding import Finding
 from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.words import listed, span
 
 OF_A_CAST = 2**-7
 """Relative norm that no cast of W0 to another format reaches."""
+
+OUT_OF_LINE, CLEARLY = 0.15, 2.0
+"""How far from the norm in line with those of the others, relative to it, and how many times as far as the other of two
+checkpoints, that one must be which is a copy of the other."""
 
 MOST = 3
 """Findings of one kind; what is left is told together."""
@@ -94,11 +98,46 @@ def _of(story: str, sentence: Told) -> Callable[[Case], Iterator[Finding]]:
         groups = stories(case).get(story, {})
         ordered = sorted(groups.items(), key=lambda item: (-len(item[1]) * len(item[0].at), item[0]))
         for same, names in _bounded(ordered):
-            cells = {(name, index) for name in names for index in same.at}
+            kind, words, at = _told(case, story, sentence, names, same)
+            cells = {(name, index) for name in names for index in at}
             if case.free(cells):
-                yield KINDS[story].finding(case, cells, sentence(case, names, same), evidence=_evidence(case, names))
+                yield kind.finding(case, cells, words, evidence=_evidence(case, names))
 
     return find
+
+
+def _told(case: Case, story: str, sentence: Told, names: set[str], same: Same) -> tuple[Kind, str, tuple[int, ...]]:
+    """The kind and the sentence of a story, and at which checkpoints the weights are not their own."""
+    copy = _copied(case, same) if _is_whole(case, names) else same.at
+    if copy == same.at or (story == "stale" and not copy):
+        return KINDS[story], sentence(case, names, same), same.at
+    if copy:
+        return COPY, _copy(case, names, Same(same.to, same.at)), copy
+    both = tuple(sorted(same.at + same.to))
+    return COPY, f"{listed([case.points[index].name for index in both])} hold the same weights, to the bit", both
+
+
+def _copied(case: Case, same: Same) -> tuple[int, ...]:
+    """Which of two checkpoints that hold the same weights is the copy: the one whose norm is out of line with those of
+    the others, over the steps; empty where that does not tell."""
+    if len(same.at) > 1 or W0 in same.to:
+        return same.at
+    pair = (*same.at, *same.to)
+    norms = [median(sizes[index] for sizes in case.sizes.values()) for index in range(len(case.points))]
+    steps = [point.step for point in case.points]
+    others = [(0, 0.0), *((steps[i], norms[i]) for i in range(len(steps)) if i not in pair and steps[i] > 0)]
+    off = [abs(norms[i] - _in_line(others, steps[i])) for i in pair] if len(others) > 1 else [0.0, 0.0]
+    least, most = sorted(off)
+    if most < max(OUT_OF_LINE * norms[pair[0]], CLEARLY * least) or not most:
+        return ()
+    return (pair[off.index(most)],)
+
+
+def _in_line(others: Sequence[tuple[int, float]], step: int) -> float:
+    """The norm at a step, on the line through those of the checkpoints on either side of it, or of the last two."""
+    after = next((i for i, (at, _) in enumerate(others) if at > step), len(others) - 1)
+    (start, low), (end, high) = others[after - 1 : after + 1]
+    return low + (high - low) * (step - start) / (end - start)
 
 
 def _bounded(groups: list[tuple[Same, set[str]]]) -> list[tuple[Same, set[str]]]:
@@ -266,8 +305,9 @@ COPY = Kind(
     name="copy",
     group="A",
     grade="fact",
-    title="weights copied from an earlier checkpoint",
-    about="Weights are those of an earlier checkpoint, to the bit, with others in between.",
+    title="weights copied from another checkpoint",
+    about="Weights are those of another checkpoint, to the bit, and not because they stood still. Of two whole "
+    "checkpoints, the copy is the one whose norm is out of line.",
     looks_at=("record", "weights"),
     causes=("a checkpoint was copied or linked under a wrong name", "training was resumed from the earlier checkpoint"),
     next_step="Find what wrote this checkpoint; take it out of the run or save it again.",

@@ -15,6 +15,7 @@ from geomcheck.diagnosis import (
     precision,
     resembles,
     scaled,
+    shifted,
     size,
     start,
     tied,
@@ -33,6 +34,7 @@ OURS = (
     identical.TWINS,
     *damaged.KINDS.values(),
     tied.TIED,
+    shifted.SHIFTED,
     *scaled.KINDS,
     *resembles.KINDS,
     identical.STALE,  # what was reset stands still too

@@ -1,4 +1,4 @@
-"""Matrices that are far from what they are in W0: whether they are another matrix of it, or itself in another order.
+"""Weights that are far from what they are in W0: whether they are another of it, or a matrix in another order.
 
 W0 is read once more for that, and only where some matrix is far from itself. Of each matrix that it holds, and of its
 transpose, some entries are compared; the rows and columns of a matrix are matched by some of them.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geomcheck.diagnosis.case import Case, median
+from geomcheck.diagnosis.case import DIFFERENT, Case, median
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Kind
 from geomcheck.diagnosis.words import MOST, listed, numbered, span
@@ -24,6 +24,9 @@ ENTRIES = 512
 
 NEAR = 0.5
 """Distance, relative to the norm, up to which a matrix is another one after training; unrelated ones are sqrt(2)."""
+
+OWN = 0.25
+"""Share of the distance to itself in W0 up to which a vector is another one."""
 
 PROBES = 8
 """Of those that are only odd, the largest, that are looked at before all are."""
@@ -40,6 +43,9 @@ ANEW = 0.7
 FOREIGN = 10
 """From how many times the usual relative norm."""
 
+FAR = 100
+"""How many times as far as those of the matrices the entries of a norm must have moved, to be made anew."""
+
 UNLIKE = 0.2
 """Cosine with itself in W0 up to which a matrix is another one."""
 
@@ -55,11 +61,12 @@ class Likeness(NamedTuple):
 
 
 def likenesses(case: Case) -> Mapping[str, Likeness]:
-    """What each matrix that is far from itself is, at the first checkpoint where it is."""
+    """What each weight that is far from itself is, at the first checkpoint where it is."""
     if not case.has_weights:
         return {}
     if "resembles" not in case.memory:
-        far = {n: at[0] for n, at in case.different.items() if not {(n, i) for i in at} <= case.explained}
+        of = {**case.different, **case.strayed}
+        far = {n: at[0] for n, at in of.items() if not {(n, i) for i in at} <= case.explained}
         case.memory["resembles"] = {**_of_odd(case), **_likenesses(case, far)}
     found: Mapping[str, Likeness] = case.memory["resembles"]
     return found
@@ -84,7 +91,7 @@ def _likenesses(case: Case, far: Mapping[str, int]) -> dict[str, Likeness]:
     sketches = {
         name: _sketch(case.matrix(name))
         for name, weight in case.weights.items()
-        if weight.shape in shapes and weight.is_matrix and case.lies_everywhere(name)
+        if weight.shape in shapes and case.lies_everywhere(name)
     }
     return {name: _likeness(case, name, index, sketches) for name, index in far.items()}
 
@@ -94,6 +101,10 @@ def _likeness(case: Case, name: str, index: int, sketches: Mapping[str, Tensor])
     shape = case.weights[name].shape
     own = _distance(_sketch(after), sketches[name])
     nearest, order, least = "", "", NEAR
+    if not case.weights[name].is_matrix:  # most are near one value, and so near each other
+        others = {other: _distance(_sketch(after), held) for other, held in sketches.items()}
+        nearest = min((other for other in others if case.weights[other].shape == shape), key=others.__getitem__)
+        return Likeness(nearest if others[nearest] <= OWN * own else "")
     for turned, sketch in (("", _sketch(after)), ("transposed", _sketch(after.T))):
         wanted = shape[::-1] if turned else shape
         for other, held in sketches.items():
@@ -189,7 +200,7 @@ def _from_halves(head: int, row: int) -> int:
 
 def _cells(case: Case, names: Iterable[str]) -> set[Cell]:
     """Where each of these is far from itself."""
-    return {(n, index) for n in names for far in (case.different, case.odd) for index in far.get(n, ())}
+    return {(n, index) for n in names for far in (case.different, case.odd, case.strayed) for index in far.get(n, ())}
 
 
 def _find_another(case: Case) -> Iterator[Finding]:
@@ -256,7 +267,7 @@ def _new(case: Case) -> dict[str, float]:
     """The matrices that resemble nothing in W0, with their cosine with themselves there."""
     found = {}
     for name, like in likenesses(case).items():
-        if like != Likeness():
+        if like != Likeness() or name not in case.different:
             continue
         index = case.different[name][0]
         look = case.look(name) if case.size(name, index) >= ANEW else None
@@ -281,29 +292,53 @@ def _find_model(case: Case) -> Iterator[Finding]:
         )
 
 
+def _strides(case: Case, name: str, index: int) -> float:
+    """How many times as far as those of the matrices the entries of a vector moved."""
+    look = case.examined[name]
+    return look.seen[index].moved / math.sqrt(look.numel) / case.pace(index)
+
+
+def _new_norms(case: Case) -> set[Cell]:
+    """Where norms resemble nothing in W0; biases may start near zero, and grow."""
+    return {
+        (name, index)
+        for name, like in likenesses(case).items()
+        if like == Likeness() and case.weights[name].role == "norm"
+        for index in case.strayed.get(name, ())
+        if case.size(name, index) >= DIFFERENT and _strides(case, name, index) >= FAR
+    }
+
+
 def _find_new(case: Case) -> Iterator[Finding]:
-    new = _new(case)
-    for at, names in case.grouped(_cells(case, new)):
+    new, norms = _new(case), _new_norms(case)
+    for at, names in case.grouped(_cells(case, new) | norms):
         usual = median(sizes[at[0]] for name, sizes in case.sizes.items() if name not in new)
-        foreign = {name for name in names if case.size(name, at[0]) >= FOREIGN * usual}
+        foreign = {name for name in names & new.keys() if case.size(name, at[0]) >= FOREIGN * usual}
+        moved = sorted(name for name in names if (name, at[0]) in norms)
+        found = foreign.union(moved)
+        if not found:
+            continue
+        why = "nothing in common with W0" if foreign else "no training moves a norm so far"
+        evidence = [f"updates {span(case.size(name, at[0]) for name in found)} times W0's norm, others {usual:.2g}"]
         if foreign:
-            yield NEW.finding(
-                case,
-                {(name, index) for name in foreign for index in at},
-                f"{case.named(foreign).verb('is', 'are')} made anew {case.when(at)}: nothing in common with W0",
-                evidence=(
-                    f"cosine of the weights with W0's {span(new[name] for name in foreign)}",
-                    f"updates {span(case.size(name, at[0]) for name in foreign)} times W0's norm, others {usual:.2g}",
-                ),
-            )
+            evidence.insert(0, f"cosine of the weights with W0's {span(new[name] for name in foreign)}")
+        if moved:
+            strides = span(_strides(case, name, at[0]) for name in moved)
+            evidence.append(f"entries of {case.named(moved)} moved {strides} times as far as those of the matrices")
+        yield NEW.finding(
+            case,
+            {(name, index) for name in found for index in at},
+            f"{case.named(found).verb('is', 'are')} made anew {case.when(at)}: {why}",
+            evidence=evidence,
+        )
 
 
 ANOTHER = Kind(
     name="another-weight",
     group="A",
     grade="fact",
-    title="a matrix under another's name",
-    about="A matrix is near another matrix of W0, and far from the one of its own name.",
+    title="a weight under another's name",
+    about="A weight is near another one of W0, and far from the one of its own name.",
     looks_at=("record", "weights"),
     causes=("a conversion maps names wrongly", "a fused tensor was split in another order"),
     next_step="Check the name mapping of the conversion, and the order in which fused tensors are split.",
@@ -342,8 +377,8 @@ NEW = Kind(
     name="made-anew",
     group="A",
     grade="fact",
-    title="a matrix made anew",
-    about="A matrix has nothing in common with W0's, nor with another of its shape there, while the rest moved little.",
+    title="a weight made anew",
+    about="A weight has nothing in common with W0's, nor with another of its shape there, while the rest moved little.",
     looks_at=("record", "weights"),
     causes=(
         "it was missing where the model was loaded, and initialised at random",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from statistics import fmean
 
@@ -17,8 +18,12 @@ PARALLEL = 0.95
 SMALL = 0.02
 """Relative norm up to which weight decay may have shrunk a weight."""
 
+PACES, ROUNDING = 5, 0.02
+"""How many times as far as those of the matrices the entries of a vector may have moved beside a factor, and the share
+of its update that rounding may add."""
+
 FEWEST = 256
-"""Entries, at least: short vectors may well shrink by one factor."""
+"""Entries of a matrix, at least; vectors may well shrink by one factor, but none by one far from 1."""
 
 
 def _cells(case: Case, *, decay: bool) -> set[Cell]:
@@ -26,11 +31,21 @@ def _cells(case: Case, *, decay: bool) -> set[Cell]:
     return {
         (name, index)
         for name, look in case.examined.items()
-        if look.numel >= FEWEST and min(look.shape) > 1
         for index, seen in enumerate(look.seen)
+        if (look.numel >= FEWEST and min(look.shape) > 1) or _is_vector_times(case, name, index)
         if min(abs(seen.along), abs(look.likeness(index))) >= PARALLEL
         and decay == (seen.along < 0 and look.size(index) <= SMALL)
     }
+
+
+def _is_vector_times(case: Case, name: str, index: int) -> bool:
+    """Whether a vector strayed by a factor alone: those near one value stray by any number as if by a factor."""
+    if index not in case.strayed.get(name, ()):
+        return False
+    look, seen = case.examined[name], case.examined[name].seen[index]
+    left = seen.moved * math.sqrt(max(0.0, 1 - seen.along**2))
+    trained = PACES * case.pace(index) * math.sqrt(look.numel) * max(1.0, abs(_factor(look, index)))
+    return left <= max(trained, ROUNDING * seen.moved)
 
 
 def _find_decay(case: Case) -> Iterator[Finding]:

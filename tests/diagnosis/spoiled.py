@@ -89,6 +89,15 @@ def exchanged_steps(states: States) -> None:
     states[60], states[90] = states[90], states[60]
 
 
+def in_order(*steps: int) -> Edit:
+    """The checkpoints of these steps, under the names of all in turn."""
+
+    def edit(states: States) -> None:
+        states |= {step: states[origin] for step, origin in zip(ALL, steps, strict=True)}
+
+    return edit
+
+
 def restarted(states: States) -> None:
     """From step 90 on the run begins anew at W0, with its own first steps and another seed's noise."""
     generator = torch.Generator().manual_seed(0)

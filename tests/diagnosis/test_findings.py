@@ -28,6 +28,7 @@ from tests.diagnosis.spoiled import (
     from_step,
     half_frozen,
     halves,
+    in_order,
     int8,
     interleaved,
     mapped,
@@ -55,6 +56,11 @@ def other_layer(states: States, step: int, name: str) -> Tensor:
     return states[step][name.replace("layers.1.", "layers.0.")]
 
 
+def halfway_to(origin: int) -> Callable[[States, int, str], Tensor]:
+    """The mean of the weight and of that at another step."""
+    return lambda states, step, name: (states[step][name] + states[origin][name].float()) / 2
+
+
 SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a stale layer": (
         replaced(LATE, LAYER, from_step(60)),
@@ -75,6 +81,16 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         replaced((120,), EVERY, from_step(60)),
         "copy",
         "checkpoint-120 is a copy of checkpoint-60, to the bit",
+    ),
+    "a checkpoint under an earlier name": (
+        replaced((30,), EVERY, from_step(150)),
+        "copy",
+        "checkpoint-30 is a copy of checkpoint-150, to the bit",
+    ),
+    "the next checkpoint saved too early": (
+        replaced((60,), EVERY, from_step(90)),
+        "copy",
+        "checkpoint-60 is a copy of checkpoint-90, to the bit",
     ),
     "a frozen layer": (
         replaced(ALL, LAYER, from_step(0)),
@@ -166,7 +182,7 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a new layer": (
         replaced((120,), LAYER, of(fresh)),
         "made-anew",
-        "every matrix of layer 1 is made anew at checkpoint-120: nothing in common with W0",
+        "layer 1 is made anew at checkpoint-120: nothing in common with W0",
     ),
     "another W0": (
         replaced((0,), EVERY, of(lambda tensor: fresh(tensor).to(tensor.dtype))),
@@ -177,6 +193,31 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         replaced(ALL, ("norm",), of(ones)),
         "one-value",
         "all norms are 1 in every entry at every checkpoint, and not in W0",
+    ),
+    "norms less one": (
+        replaced(ALL, ("norm",), of(lambda tensor: tensor - 1)),
+        "shifted-by-one",
+        "all norms are W0 - 1 in every entry at every checkpoint",
+    ),
+    "norms and one, at last": (
+        replaced((150,), ("layernorm",), of(lambda tensor: tensor + 1)),
+        "shifted-by-one",
+        "all input_layernorm and post_attention_layernorm are W0 + 1 in every entry at checkpoint-150",
+    ),
+    "norms of queries and keys": (
+        mapped(exchanged("q_norm", "k_norm")),
+        "another-weight",
+        "k_norm and q_norm are exchanged at every checkpoint",
+    ),
+    "norms twice as large": (
+        replaced(LATE, ("q_norm", "k_norm"), of(lambda tensor: 2 * tensor)),
+        "scaled",
+        "all k_norm and q_norm are W0 times 2 from checkpoint-90 on",
+    ),
+    "new norms": (
+        replaced(LATE, ("layers.1.input_layernorm",), of(lambda tensor: 1 + 30 * fresh(tensor))),
+        "made-anew",
+        "model.layers.1.input_layernorm.weight is made anew from checkpoint-90 on: no training moves a norm so far",
     ),
     "zeros": (
         replaced((120, 150), (UP,), of(torch.zeros_like)),
@@ -206,7 +247,7 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a factor": (
         replaced((150,), LAYER, of(lambda tensor: 1.3 * tensor)),
         "scaled",
-        "every matrix of layer 1 is W0 times 1.3 at checkpoint-150",
+        "layer 1 is W0 times 1.3 at checkpoint-150",
     ),
     "decay alone": (
         replaced(ALL, LAYER, decayed),
@@ -227,6 +268,26 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         exchanged_steps,
         "exchanged-checkpoints",
         "checkpoint-60 and checkpoint-90 are exchanged: in the other order the run goes straight on",
+    ),
+    "checkpoints in the order of letters": (
+        in_order(120, 150, 30, 60, 90),
+        "exchanged-checkpoints",
+        "the checkpoints are out of order: 90, 120, 150, 30, 60 goes straight on",
+    ),
+    "checkpoints backwards": (
+        in_order(150, 120, 90, 60, 30),
+        "exchanged-checkpoints",
+        "the checkpoints are out of order: 150, 120, 90, 60, 30 goes straight on",
+    ),
+    "the last one averaged with W0": (
+        replaced((150,), EVERY, halfway_to(0)),
+        "merged-checkpoint",
+        "checkpoint-150 begins anew, or was averaged or merged with W0 or an earlier checkpoint: its update is 61% as",
+    ),
+    "one averaged with W0": (
+        replaced((90,), EVERY, halfway_to(0)),
+        "merged-checkpoint",
+        "checkpoint-90 was averaged or merged with W0 or an earlier checkpoint: its update is 7",
     ),
     "a restart": (restarted, "restart", "the run begins anew at checkpoint-90: its update is 5"),
     "a restart at once": (resumed(60, 0), "restart", "the run begins anew at checkpoint-60: its update is"),
@@ -357,6 +418,17 @@ def test_a_fault_over_another_is_told_beside_it(tmp_path: Path) -> None:
         replaced((150,), ("layers.0.",), from_step(120))(states)
 
     assert [found.kind for found in diagnosed(spoiled(tmp_path, both))] == ["stale", "never-moved"]
+
+
+def test_which_of_two_is_the_copy_is_left_open_where_norms_do_not_tell(tmp_path: Path) -> None:
+    def edit(states: States) -> None:
+        replaced((30,), EVERY, from_step(150))(states)
+        without(90, 120)(states)
+        states[60] = {name: 1.5 * tensor - 0.5 * states[0][name] for name, tensor in states[60].items()}
+
+    (found,) = diagnosed(spoiled(tmp_path, edit))
+    assert found.sentence == "checkpoint-30 and checkpoint-150 hold the same weights, to the bit"
+    assert found.steps == (30, 150)
 
 
 @pytest.mark.parametrize("gone", [30, 60, 90])
