@@ -13,11 +13,12 @@ from geomcheck.cli import main
 from geomcheck.measurement.cache import Recall
 from geomcheck.measurement.measured import Measured
 from geomcheck.measurement.task import MeasureWeight
-from tests.runs import age, repeats
+from tests.runs import EMBED, NORM, age, repeats
 from tests.stories.conftest import HEALTHY
 
-WEIGHTS = 3
-"""Of each run; they are measured entry by entry first, and then the rest of each."""
+MATRICES, OTHERS = 3, 2
+"""Weights of each run. They are measured entry by entry first, which is all of a vector or an embedding, and then the
+rest of each matrix."""
 
 COMMANDS = {
     "measure": ["measure", "runs/seed-0", "-o", "out/r.parquet"],
@@ -28,7 +29,10 @@ COMMANDS = {
     "regime": ["regime", "runs/seed-0"],
 }
 
-KEPT = "1 of 5 weights of seed-0 are remembered in .pytest_cache/d/geomcheck; run the same command again to go on"
+LOOKS_BESIDE = ("measure", "calibrate")
+"""Commands that also look at what is no linear map."""
+
+KEPT = "{} weights of seed-0 are remembered in .pytest_cache/d/geomcheck; run the same command again to go on"
 
 
 @contextmanager
@@ -62,14 +66,17 @@ def test_one_line_says_what_is_kept_and_the_same_command_goes_on(
     command: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [*COMMANDS[command], "--workers=1"]
-    with measuring(interrupt_after=WEIGHTS + 1) as names:
+    others = OTHERS if command in LOOKS_BESIDE else 0
+    with measuring(interrupt_after=MATRICES + others + 1) as names:
         assert main(arguments) == 130
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", f"geomcheck: interrupted; {KEPT}\n")
+    kept = KEPT.format(f"{1 + others} of {MATRICES + others}")
+    assert (said.out, said.err) == ("", f"geomcheck: interrupted; {kept}\n")
     assert not list(project.glob("out/*")) + list(project.glob("out/.*"))
     with measuring() as again:
         assert main(arguments) == 0
-    assert {*again[: WEIGHTS - 1]} == {*names} - {names[-1]}  # only then come other runs
+    left = {*names} - {names[-1]} - {NORM, EMBED}
+    assert {*again[: MATRICES - 1]} == left  # only then come other runs
 
 
 @pytest.mark.parametrize(("number", "code", "word"), [("SIGTERM", 143, "terminated"), ("SIGHUP", 129, "hung up")])
@@ -77,14 +84,14 @@ def test_what_machines_send_is_heard_too(
     number: str, code: int, word: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(getattr(signal, number))
-    with measuring(WEIGHTS + 1, getattr(signal, number)):
+    with measuring(MATRICES + OTHERS + 1, getattr(signal, number)):
         assert main([*COMMANDS["measure"], "--workers=1"]) == code
-    assert capsys.readouterr().err == f"geomcheck: {word}; {KEPT}\n"
+    assert capsys.readouterr().err == f"geomcheck: {word}; {KEPT.format('3 of 5')}\n"
     assert signal.getsignal(getattr(signal, number)) == before
 
 
 def test_without_a_cache_nothing_is_kept(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with measuring(WEIGHTS + 1):
+    with measuring(MATRICES + OTHERS + 1):
         assert main([*COMMANDS["measure"], "--workers=1", "--cache=off"]) == 130
     said = "geomcheck: interrupted; nothing that was measured of seed-0 is kept, as there is no cache\n"
     assert capsys.readouterr().err == said
@@ -93,9 +100,9 @@ def test_without_a_cache_nothing_is_kept(project: Path, capsys: pytest.CaptureFi
 def test_the_gate_says_it_once(project: Path, pytester: pytest.Pytester) -> None:
     pytester.mkdir("suites").joinpath("healthy.yaml").write_text(HEALTHY)
     options = ["--geom-run=runs/seed-0", "--geom-suite=healthy", "--geom-workers=1", "--geom-json=v.json"]
-    with measuring(WEIGHTS + 1):
+    with measuring(MATRICES + 1):
         result = pytester.runpytest_inprocess(*options, no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert [line for line in result.outlines if "remembered" in line] == [f"geomcheck: {KEPT}"]
+    assert [line for line in result.outlines if "remembered" in line] == [f"geomcheck: {KEPT.format('1 of 3')}"]
     assert result.outlines.count("geomcheck: cut short: no verdicts, record or report are written") == 1
     assert not (project / "v.json").exists()
