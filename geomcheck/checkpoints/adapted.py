@@ -27,7 +27,9 @@ class Adapted(Wrapped):
             is no less one of the run, that did not move.
     """
 
-    def __init__(self, base: WeightSource, adapter: WeightSource, is_target: Callable[[str], bool]) -> None:
+    def __init__(
+        self, base: WeightSource, adapter: WeightSource, is_target: Callable[[str], bool] = lambda _: False
+    ) -> None:
         super().__init__(adapter)
         self._base = base
         self._is_target = is_target

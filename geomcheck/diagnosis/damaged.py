@@ -66,10 +66,11 @@ def _find_unreadable(case: Case) -> Iterator[Finding]:
 
 def _find_changed(case: Case) -> Iterator[Finding]:
     """What one checkpoint lacks, or holds in another shape or format, by the reason."""
+    told = {name for name, _ in case.explained}
     by_reason: dict[str, set[str]] = {}
     for name, reason in case.record.skipped.items():
         held = set(case.record.weights[name].dtypes) <= {*FORMATS} and name not in case.unread
-        if held and reason not in (NOT_IN_W0, IN_NO_CHECKPOINT):
+        if held and name not in told and reason not in (NOT_IN_W0, IN_NO_CHECKPOINT):
             by_reason.setdefault(reason, set()).add(name)
     for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1]))[:3]:
         cells = {(name, index) for name in names for index in range(len(case.points))}
@@ -188,5 +189,5 @@ ABSURD_KIND = Kind(
     find=_finder("absurd", _is_absurd, _absurd),
 )
 
-KINDS = {kind.name: kind for kind in (UNREADABLE, CHANGED, NOT_FINITE, ZEROS, CONSTANT, ABSURD_KIND)}
+KINDS = {kind.name: kind for kind in (UNREADABLE, NOT_FINITE, ZEROS, CONSTANT, ABSURD_KIND, CHANGED)}
 """By name."""

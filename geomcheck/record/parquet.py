@@ -110,10 +110,10 @@ def _read(path: Path) -> Record:
         sketched = content.get("sketches", {}).get("version") == VERSION_OF_SKETCHES
         table = file.read([*COLUMNS, _SKETCH] if sketched else list(COLUMNS)).unify_dictionaries()
         _add_figures(record, table)
-        if sketched:
-            _add_sketches(record, table, content["sketches"]["digest"])
         if content.get("rows", rows := digest_of_rows(table)) != rows:  # an older geomcheck wrote none
             raise ValueError("its rows do not match their digest: they were edited")
+        if sketched:
+            _add_sketches(record, table, content["sketches"]["digest"])
         return record
 
 

@@ -333,7 +333,7 @@ class TestReferences:
         write_model(pytester.path / "less", {Q: base_weights()[Q]})
         expect(PASS, "2 passed", "--geom-base=same", path="opd.parquet")
         expect(PASS, "2 passed", suite=HEALTHY.replace("expect:", "base: same\nexpect:"), path="opd.parquet")
-        another = "other: does not hold the weights that the record of opd was measured on as W0, such as model.layers"
+        another = "other: does not hold the weights that the record of opd was measured on as W0, such as model."
         expect(FAILED, another, "--geom-base=other", path="opd.parquet")
         expect(FAILED, another, suite=HEALTHY.replace("expect:", "base: ../other\nexpect:"), path="opd.parquet")
         expect(FAILED, "less: lacks model.layers.0", "--geom-base=less", path="opd.parquet")

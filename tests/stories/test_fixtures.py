@@ -61,8 +61,9 @@ class TestRealRuns:
     @pytest.mark.parametrize("method", METHODS)
     def test_the_papers_suites_leave_them_alone(self, pytester: pytest.Pytester, method: str) -> None:
         result = pytester.runpytest_inprocess(f"--geom-run={FIXTURES / f'tiny-{method}'}", "--collect-only", "-q")
-        assert result.ret == 4
-        result.stderr.fnmatch_lines([f"*no suite applies to run 'tiny-{method}'.*"])
+        assert result.ret == 0
+        collected = [line.partition("::")[0] for line in result.outlines if "::" in line]
+        assert {Path(name).name for name in collected} == {"sanity.yaml"}
 
 
 SUITE = """

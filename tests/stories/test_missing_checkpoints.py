@@ -116,7 +116,7 @@ def test_a_w0_that_does_not_fit_is_told_once_everywhere(geom, foreign, pytester,
     outputs = ("--geom-json=out.json", "--geom-report=out.html", "--junitxml=out.xml")
     result = geom(*outputs)
     assert result.ret == 1
-    assert result.stdout.str().count("are different models") == 2  # one is the annotation
+    assert result.stdout.str().count("are different models") == 3  # the finding, what was refused, the annotation
     (annotation,) = (line for line in result.stdout.lines if line.startswith("::"))
     assert annotation.startswith(
         "::error file=suites/mine.yaml,line=5,title=geomcheck%3A opd%3A 4 expectations not judged::W0 "

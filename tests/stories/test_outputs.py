@@ -21,7 +21,7 @@ def test_the_json_has_the_shape_of_the_contract(geom, write_suite, pytester: pyt
     assert (verdicts["format"], verdicts["geomcheck"]) == (1, geomcheck.__version__)
     assert verdicts["summary"] == {"passed": 1, "failed": 1, "error": 0, "warned": 0, "info": 0}
     (run,) = verdicts["runs"]
-    assert set(run) == {"name", "path", "layout", "notes", "checkpoints", "base", "suites"}
+    assert set(run) == {"name", "path", "layout", "notes", "findings", "checkpoints", "base", "suites"}
     first = {"name": "checkpoint-10", "step": 10, "progress": pytest.approx(1 / 3), "judged": True}
     assert run["checkpoints"][0] == first
     assert run["base"] == {"path": "ckpts/opd/base", "how": "base/ in the run"}

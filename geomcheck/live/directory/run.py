@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_run
-from geomcheck.diagnosis import Finding, opened_case
+from geomcheck.diagnosis import Case, Finding, opened_case
 from geomcheck.errors import NoCheckpoint, RecordError, RunError, UsageError
 from geomcheck.live.directory.removed import with_removed, without_undone
 from geomcheck.live.snapshot import Snapshot, found_so_far
@@ -98,7 +98,7 @@ class FollowedRun:
         record = fresh if self._record is None else with_removed(self._record, fresh, run)
         require_sound(record, w0)
         self._record, self._planned = record, run.planned
-        self._findings = self._found(run, w0)
+        self._findings = self._found(run, w0) if finished else found_so_far(lambda: Case(record), logger.warning)
         return self._snapshot(record, finished=finished)
 
     def _found(self, run: Run, base: BaseWeights) -> tuple[Finding, ...]:

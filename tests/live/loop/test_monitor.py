@@ -499,7 +499,7 @@ def test_parts_that_are_gathered_by_the_caller(run: Path) -> None:
         monitor.observe(step, {n: part(n, t) for n, t in weights(run, step).items()}, name=f"checkpoint-{step}")
     assert monitor.record is not None
     assert_same(monitor.record, geomcheck.measure(run, metrics=SMALL))
-    assert len(gathered) == 3 * len(STEPS)  # each watched weight once per look, and no other
+    assert len(gathered) == 4 * len(STEPS)  # each watched weight once per look, and the vector, which findings look at
 
 
 def test_products_are_exact_whatever_the_training_has_allowed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def measured(runs: tuple[Path, Path], resources: Resources) -> Record:
     run, reference = (open_run(path) for path in runs)
     base, metrics = find_base(run), load_metrics()
     record = survey(run, base)
-    asked = [Request.of(metric, {}) for metric in metrics]
+    asked = [Request.of(metric, {"lr": 1e-5}) for metric in metrics]
     plan = {
         weight.name: {r for r in asked if not metrics[r.metric].spanned(r.parameters(), weight.shape)}
         for weight in record.weights.values()

@@ -64,6 +64,8 @@ def _edited(
         rows(columns)
         if seal:
             metadata["rows"] = digest_of_rows(pa.table(columns, schema=table.schema))
+            kept = b"".join(sketch for sketch in columns["sketch"] if sketch)
+            metadata["sketches"]["digest"] = hashlib.blake2b(kept, digest_size=16).hexdigest()
         change(metadata)
         text = json.dumps(metadata).encode()
         described = dict(table.schema.metadata) | {b"geomcheck": text}
