@@ -336,7 +336,7 @@ class TestReferences:
         another = "other: does not hold the weights that the record of opd was measured on as W0, such as model."
         expect(FAILED, another, "--geom-base=other", path="opd.parquet")
         expect(FAILED, another, suite=HEALTHY.replace("expect:", "base: ../other\nexpect:"), path="opd.parquet")
-        expect(FAILED, "less: lacks model.layers.0", "--geom-base=less", path="opd.parquet")
+        expect(FAILED, "less: lacks model.", "--geom-base=less", path="opd.parquet")
         write_model(pytester.path / "wide", {name: w.float() for name, w in base_weights().items()})
         expect(PASS, "2 passed", "--geom-base=wide", path="opd.parquet")
         write_model(pytester.path / "wide", {name: w.float() + 1e-6 for name, w in base_weights().items()})
