@@ -16,10 +16,6 @@ UNMOVABLE = 0.5
 STAYED = 0.98
 """Share of those that must be W0's still: finer weights, rounded when they were saved, move in time."""
 
-WANDERS = 4.0
-"""How many times less far than all steps in one direction an entry is taken to get: what that cannot show either says
-nothing."""
-
 
 def _find_unmovable(case: Case) -> Iterator[Finding]:
     rates = [value for value in case.log["learning rate"].values() if 0 < value < 1]
@@ -29,7 +25,7 @@ def _find_unmovable(case: Case) -> Iterator[Finding]:
     if not rates or 2 * len(names) < len(case.ways) or not names:
         return
     rate, total, unmovable, hidden, still = max(rates), 0, 0.0, 0.0, 0
-    way = sum(rates) / len(rates) * case.points[last].step / WANDERS
+    way = sum(rates) / len(rates) * case.points[last].step  # what all steps cannot show either says nothing
     for name in names:
         w0, wt = case.matrix(name), case.matrix(name, last)
         total += w0.numel()
