@@ -83,11 +83,12 @@ def test_one_line_says_what_is_kept_and_the_same_command_goes_on(
 def test_what_machines_send_is_heard_too(
     number: str, code: int, word: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    inherited = signal.signal(getattr(signal, number), signal.SIG_DFL)  # nohup leaves SIGHUP ignored, and so do we
     before = signal.getsignal(getattr(signal, number))
     with measuring(MATRICES + OTHERS + 1, getattr(signal, number)):
         assert main([*COMMANDS["measure"], "--workers=1"]) == code
     assert capsys.readouterr().err == f"geomcheck: {word}; {KEPT.format('3 of 5')}\n"
-    assert signal.getsignal(getattr(signal, number)) == before
+    assert signal.signal(getattr(signal, number), inherited) == before
 
 
 def test_without_a_cache_nothing_is_kept(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
