@@ -116,7 +116,7 @@ class Case:
         return {
             name: weight
             for name, weight in self.record.weights.items()
-            if is_weight(weight) and weight.numel and set(weight.dtypes) <= {*FORMATS}
+            if is_weight(weight) and set(weight.dtypes) <= {*FORMATS}
         }
 
     @cached_property

@@ -120,8 +120,9 @@ class Trains(SubjectCondition):
         """What stood still of `record`. Raises Unanswerable or RecordError."""
         subject = self._question(at).settle(record)
         trained = {w.name for w in self.trained.select(record.weights) if not (w.lent or w.new)}
-        weights = [w for w in subject.weights if w.is_matrix or _shows(w) or w.name not in trained]
-        hidden = [w for w in subject.weights if not (w.is_matrix or _shows(w)) and w.name in trained]
+        hidden = [w for w in subject.weights if w.name in trained and not _shows(w)]
+        unseen = {w.name for w in hidden}
+        weights = [w for w in subject.weights if w.name not in unseen]
         steps = [point.step for point in subject.points]
         still = unchanged(record, weights)[np.isin([point.step for point in record.points], steps)]
         odd = still == np.array([weight.name in trained for weight in weights])
@@ -157,8 +158,8 @@ def _declared(moved: Set[str], record: Record) -> str:
 
 
 def _shows(weight: Weight) -> bool:
-    """Whether the format of the run's tensor shows a step of training."""
-    return weight.dtypes[-1:] == () or weight.dtypes[-1] in FINE
+    """Whether the run's tensor shows that it trained: some entry of a matrix does, and a vector in a fine format."""
+    return weight.is_matrix or not weight.dtypes or weight.dtypes[-1] in FINE
 
 
 def _unseen(hidden: Sequence[Weight], record: Record, step: int) -> tuple[str, ...]:
