@@ -2,19 +2,27 @@
 
 from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
 from geomcheck.calibration.derive import calibrate
+from geomcheck.calibration.moderated import Moderated
+from geomcheck.calibration.noise import Noise
 from geomcheck.calibration.profile import CalibratedProfile, calibrate_profile
-from geomcheck.calibration.statistics import BandRule, Range, Repeatability, Spread
+from geomcheck.calibration.rules import BandRule, Range, Student
+from geomcheck.calibration.statistics import Spread
+from geomcheck.calibration.trajectories import Trajectory, trajectory_of
 
 __all__ = [
     "BandRule",
     "Calibrated",
     "CalibratedProfile",
     "Calibration",
+    "Moderated",
+    "Noise",
     "Omitted",
     "PlacedBand",
     "Range",
-    "Repeatability",
     "Spread",
+    "Student",
+    "Trajectory",
     "calibrate",
     "calibrate_profile",
+    "trajectory_of",
 ]

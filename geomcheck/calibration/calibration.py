@@ -13,7 +13,8 @@ from typing import Any
 
 from geomcheck._version import VERSION
 from geomcheck.calibration.normal import about as normal_about
-from geomcheck.calibration.statistics import BandRule, Spread
+from geomcheck.calibration.rules import BandRule
+from geomcheck.calibration.statistics import Spread
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.files import replacing
 from geomcheck.suite.language.places import Place

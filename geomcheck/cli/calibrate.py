@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from geomcheck.calibration import BandRule, Calibration
 
 WIDTH = 100
+MODERATED, STUDENT, RANGE = "moderated", ("student", "repeatability"), "range"
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    runs = "run directory or record; good ones, best five or more"
+    runs = "run directory or record; good ones, three or more"
     about = "turn good runs of a recipe into a suite"
     output = "suite to write (YAML)"
     parser = add_command(commands, "calibrate", run, about, WEIGHTS, *MEASURING, runs=runs, output=output)
@@ -33,14 +34,15 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--rule",
-        choices=("repeatability", "range"),
-        default="repeatability",
-        help="mean +- a multiple of the standard deviation (default), or smallest to largest with --margin",
+        choices=(MODERATED, *STUDENT, RANGE),
+        default=MODERATED,
+        help="mean +- spreads moderated by each other and by other recipes (default); Student's t by itself "
+        "(`repeatability` is its older name); or smallest to largest with --margin",
     )
     parser.add_argument(
         "--false-alarms",
         metavar="P%",
-        help="share of fresh good runs that may leave any band of the suite (default 5%%; with --rule repeatability)",
+        help="share of fresh good runs that may leave any band of the suite (default 5%%; not with --rule range)",
     )
     parser.add_argument("--margin", metavar="P%", help="of the mean, on either side (default 10%%; with --rule range)")
     parser.add_argument("--metrics", metavar="NAME,...", help="metrics to hold (default: those stable across the runs)")
@@ -83,7 +85,7 @@ def _profile(options: argparse.Namespace, means: Means, output: Path) -> None:
     from geomcheck.calibration import calibrate_profile  # with scipy, which takes a second
 
     of_suites = ("false_alarms", "margin", "metrics", "at", "applies_to", "name")
-    idle = ["--rule range"] * (options.rule != "repeatability")
+    idle = [f"--rule {options.rule}"] * (options.rule != MODERATED)
     idle += [f"--{name.replace('_', '-')}" for name in of_suites if getattr(options, name)]
     if idle:
         raise UsageError(f"{idle[0]} goes with suites, not with --profile")
@@ -113,12 +115,13 @@ def _tell(output: Path, calibration: Calibration) -> None:
 
 
 def _rule(options: argparse.Namespace) -> BandRule:
-    from geomcheck.calibration import Range, Repeatability
+    from geomcheck.calibration import Moderated, Range, Student
 
-    if options.rule == "range":
+    if options.rule == RANGE:
         if options.false_alarms is not None:
-            raise UsageError("--false-alarms goes with --rule repeatability: a range promises no rate")
+            raise UsageError("--false-alarms goes with the other rules: a range promises no rate")
         return Range(share("--margin", options.margin or "10%", high=10.0))
     if options.margin is not None:
         raise UsageError("--margin goes with --rule range")
-    return Repeatability(share("--false-alarms", options.false_alarms or "5%", high=0.5))
+    alarms = share("--false-alarms", options.false_alarms or "5%", high=0.5)
+    return Student(alarms) if options.rule in STUDENT else Moderated(alarms)
