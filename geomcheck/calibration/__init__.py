@@ -4,6 +4,7 @@ from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, 
 from geomcheck.calibration.derive import calibrate
 from geomcheck.calibration.profile import CalibratedProfile, calibrate_profile
 from geomcheck.calibration.statistics import BandRule, Range, Repeatability, Spread
+from geomcheck.calibration.update import Updated, add_runs
 
 __all__ = [
     "BandRule",
@@ -15,6 +16,8 @@ __all__ = [
     "Range",
     "Repeatability",
     "Spread",
+    "Updated",
+    "add_runs",
     "calibrate",
     "calibrate_profile",
 ]

@@ -10,19 +10,21 @@ from typing import Unpack
 
 from geomcheck.api import How, RunOrRecord, records_of
 from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
+from geomcheck.calibration.figures import Gathered, expectation_id
 from geomcheck.calibration.normal import MAX_CHARACTERS, normal_of
-from geomcheck.calibration.runs import common_places, require_comparable, told
+from geomcheck.calibration.outlier import accused, apart, outlier
+from geomcheck.calibration.rules import rule_text
+from geomcheck.calibration.runs import common_pattern, common_places, require_comparable, require_further, told
 from geomcheck.calibration.statistics import BandRule, Repeatability, Spread
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError, UsageError
 from geomcheck.record import Record
 from geomcheck.suite.conditions.trains import WORDS_FOR_MATRICES, Trains
-from geomcheck.suite.folds import fold
+from geomcheck.suite.good_runs import GoodRuns
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.selection import DEFAULT, Selection
-from geomcheck.suite.sampling import default_sample
 from geomcheck.suite.verdict import Unanswerable
 
 FEW = 3
@@ -53,6 +55,8 @@ def calibrate(
     name: str = "calibrated",
     applies_to: Sequence[str] = (),
     across_bases: bool = False,
+    keep_outlier: bool = False,
+    past: GoodRuns | None = None,
     **how: Unpack[How],
 ) -> Calibration:
     """Bands for the next run of a recipe, from good runs of it that differ in nothing but chance.
@@ -66,26 +70,39 @@ def calibrate(
         weights: figures are folded over these.
         at: the checkpoints; by default every one.
         name: of the suite, a slug.
-        applies_to: patterns of the names of runs that the suite is for; by default all.
+        applies_to: patterns of the names of runs that the suite is for; by default what is common to the names of
+            these (see `common_pattern`), or all.
         across_bases: whether the runs may start from different W0 (a recipe that draws its own base).
+        keep_outlier: whether a run that differs from the others as no good run does is calibrated all the same.
+        past: what a suite carries of earlier good runs, which these are added to: see `geomcheck.calibration.update`.
         how: workers, device, cache and the like of `geomcheck.measure`.
 
     Raises:
-        UsageError: fewer than two runs, runs that cannot be calibrated together, or nothing to calibrate.
+        UsageError: fewer than two runs, runs that cannot be calibrated together, one that is no good run, or nothing to
+            calibrate.
         RunError: a run cannot be read or trusted.
     """
-    if len(runs) < 2:
+    if len(runs) + (len(past.runs) if past is not None else 0) < 2:
         raise UsageError(f"calibration needs two runs or more, best five; {len(runs)} given")
     wanted = _candidates(metrics)
     looks_beside = metrics is None and weights == DEFAULT
+    if past is not None:
+        wanted = [metric for metric in load_metrics() if expectation_id(metric) in past.figures]
+        looks_beside = any(expectation_id(load_metrics()[SIZE], role) in past.figures for role in BESIDE)
     entries = [SIZE] if looks_beside else []
     records = records_of(runs, base=base, metrics=[m.name for m in wanted], weights=weights, entries=entries, **how)
     require_comparable(records, weights, across_bases=across_bases)
+    if past is not None:
+        require_further(records, past)
     places = common_places(records, at)
-    found, left_out = _spreads(wanted, records, weights, places, chosen_by_hand=metrics is not None)
+    gathered = Gathered(records, past)
+    by_hand = metrics is not None or past is not None
+    found, left_out = _spreads(wanted, gathered, weights, places, chosen_by_hand=by_hand)
     rule = rule or Repeatability()
     at_end = Places(places.places[-1:])
-    beside = dict(_beside(records, at_end)) if looks_beside else {}
+    beside = dict(_beside(gathered, at_end)) if looks_beside else {}
+    names = [*(past.runs if past is not None else ()), *map(told, records)]
+    doubts = _doubts(gathered, keep=keep_outlier)
     spreads = [spread for by_place in (*found.values(), *beside.values()) for spread in by_place.values()]
     count = max(1, sum(not spread.constant for spread in spreads))
     expectations = []
@@ -96,7 +113,7 @@ def calibrate(
         if bands:
             varies = not all(band.spread.constant for band in bands)
             there = Places(tuple(band.place for band in bands))
-            normal = normal_of(metric, records, weights, there) if varies else None
+            normal = normal_of(metric, records, weights, there) if varies and past is None else None
             expectations.append(Calibrated(metric, bands, normal))
     if not expectations:
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
@@ -104,12 +121,13 @@ def calibrate(
     for role, spread in beside.items():
         bands, _ = _bands(spread, at_end, rule, count, load_metrics()[SIZE].range({}))
         expectations += [Calibrated(load_metrics()[SIZE], bands, of=role)] if bands else []
+    good = GoodRuns.of(records, weights, across_bases=across_bases)
     used = weights.select(records[0].weights)
     formats = {weight.dtypes for weight in used}
     return Calibration(
         name=name,
-        applies_to=tuple(applies_to),
-        runs=tuple(map(told, records)),
+        applies_to=tuple(applies_to) or common_pattern([record.run for record in records]),
+        runs=tuple(names),
         base="" if across_bases else records[0].fingerprints.get("W0", ""),
         weights=weights,
         count=len(used),
@@ -119,16 +137,35 @@ def calibrate(
         expectations=tuple(_readable(expectations)),
         left_out=tuple(left_out),
         trains=_trained(records) if looks_beside else "",
-        warnings=(TOO_FEW.format(len(records)),) if len(records) < FEW else (),
+        warnings=(*((TOO_FEW.format(len(names)),) if len(names) < FEW else ()), *doubts),
+        good=replace(good, rule=rule_text(rule), runs=tuple(names)),
+        figures=gathered.found,
+        words=gathered.words,
     )
 
 
-def _beside(records: Sequence[Record], at_end: Places) -> Iterator[tuple[str, dict[int, Spread]]]:
+def _doubts(gathered: Gathered, *, keep: bool) -> Iterator[str]:
+    """A sentence on runs that are hardly good ones. Raises UsageError where one is none, unless such are to be kept."""
+    found = outlier(gathered.found)
+    names = [*(gathered.past.runs if gathered.past is not None else ()), *(r.path for r in gathered.records)]
+    if found is None:
+        return filter(None, [apart(gathered.found)])
+    if keep:
+        return iter([f"{accused(names, found)}; it was kept"])
+    raise UsageError(
+        f"{accused(names, found)}. It is no good run of this recipe: leave it out, see what is wrong with it "
+        "(geomcheck diagnose), or keep it with --keep-outlier"
+    )
+
+
+def _beside(gathered: Gathered, at_end: Places) -> Iterator[tuple[str, dict[int, Spread]]]:
     """The spread of the relative size of the update at the end, of tensors that are no linear maps, by the word for
     them; of those that have one in every run, and a stable one."""
     for role in BESIDE:
+        if gathered.past is not None and expectation_id(load_metrics()[SIZE], role) not in gathered.past.figures:
+            continue
         try:
-            spread = _spread(load_metrics()[SIZE], records, Selection(role), at_end)
+            spread = _spread(load_metrics()[SIZE], gathered, Selection(role), at_end, role)
         except Unanswerable:
             continue
         if all(one.relative <= STABLE for one in spread.values()):
@@ -169,14 +206,14 @@ def _candidates(names: Sequence[str] | None) -> list[Metric]:
 
 
 def _spreads(
-    wanted: Sequence[Metric], records: Sequence[Record], weights: Selection, places: Places, *, chosen_by_hand: bool
+    wanted: Sequence[Metric], gathered: Gathered, weights: Selection, places: Places, *, chosen_by_hand: bool
 ) -> tuple[dict[str, Mapping[int, Spread]], list[Omitted]]:
     """The spreads of the metrics that the suite will hold, by name, and the others with the reason."""
     found: dict[str, Mapping[int, Spread]] = {}
     left_out = []
     for metric in wanted:
         try:
-            found[metric.name] = _spread(metric, records, weights, places)
+            found[metric.name] = _spread(metric, gathered, weights, places)
         except Unanswerable as error:
             left_out.append(Omitted(metric.name, str(error)))
     if chosen_by_hand:
@@ -196,24 +233,20 @@ def _spreads(
     return found, left_out
 
 
-def _spread(metric: Metric, records: Sequence[Record], weights: Selection, places: Places) -> dict[int, Spread]:
-    """The spread of a metric over `records`, by index into `places`; without places where it is fixed by definition.
+def _spread(
+    metric: Metric, gathered: Gathered, weights: Selection, places: Places, word: str = ""
+) -> dict[int, Spread]:
+    """The spread of a metric over runs, by index into `places`; without places where it is fixed by definition.
 
     Raises:
         Unanswerable: it has no figure in one of the runs.
     """
-    by_run = [_figures(metric, record, weights, places) for record in records]
-    indices = sorted(set(by_run[0]).intersection(*by_run))
-    if not indices:
+    by_run = gathered.of(metric, weights, places, word)
+    everywhere = {place for place in by_run[0] if all(place in figures for figures in by_run)}
+    if not everywhere:
         raise Unanswerable("it is fixed by definition at every calibrated checkpoint")
-    return {index: Spread.of([figures[index] for figures in by_run]) for index in indices}
-
-
-def _figures(metric: Metric, record: Record, weights: Selection, places: Places) -> dict[int, float]:
-    """The folded figures of one run, as an expectation would fold them, by index into `places`."""
-    found = default_sample(metric, record, weights, places)
-    cells = [found.cells.get(point.step) for point in places.locate_all(record.points)]
-    return {index: fold(cell, metric.fold, found.used) for index, cell in enumerate(cells) if cell is not None}
+    indices = [index for index, place in enumerate(places.places) if place in everywhere]
+    return {index: Spread.of([figures[places.places[index]] for figures in by_run]) for index in indices}
 
 
 def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tuple[float, float]:
