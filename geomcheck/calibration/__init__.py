@@ -8,6 +8,7 @@ from geomcheck.calibration.profile import CalibratedProfile, calibrate_profile
 from geomcheck.calibration.rules import BandRule, Range, Student
 from geomcheck.calibration.statistics import Spread
 from geomcheck.calibration.trajectories import Trajectory, trajectory_of
+from geomcheck.calibration.update import Updated, add_runs
 
 __all__ = [
     "BandRule",
@@ -22,6 +23,8 @@ __all__ = [
     "Spread",
     "Student",
     "Trajectory",
+    "Updated",
+    "add_runs",
     "calibrate",
     "calibrate_profile",
     "trajectory_of",

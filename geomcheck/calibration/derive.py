@@ -10,16 +10,20 @@ from typing import Unpack
 
 from geomcheck.api import How, RunOrRecord, records_of
 from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
+from geomcheck.calibration.figures import Gathered, expectation_id
 from geomcheck.calibration.moderated import Moderated
 from geomcheck.calibration.normal import MAX_CHARACTERS, normal_of
+from geomcheck.calibration.outlier import accused, apart, outlier
 from geomcheck.calibration.rules import BandRule, varying
-from geomcheck.calibration.runs import common_places, require_comparable, told
+from geomcheck.calibration.runs import common_pattern, common_places, require_comparable, require_further, told
+from geomcheck.calibration.spelled import rule_text
 from geomcheck.calibration.trajectories import Trajectory, trajectory_of
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError, UsageError
 from geomcheck.record import Record
 from geomcheck.suite.conditions.trains import WORDS_FOR_MATRICES, Trains
+from geomcheck.suite.good_runs import GoodRuns
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.selection import DEFAULT, Selection
@@ -51,6 +55,8 @@ def calibrate(
     name: str = "calibrated",
     applies_to: Sequence[str] = (),
     across_bases: bool = False,
+    keep_outlier: bool = False,
+    past: GoodRuns | None = None,
     **how: Unpack[How],
 ) -> Calibration:
     """Bands for the next run of a recipe, from good runs of it that differ in nothing but chance.
@@ -64,25 +70,38 @@ def calibrate(
         weights: figures are folded over these.
         at: the checkpoints; by default every one.
         name: of the suite, a slug.
-        applies_to: patterns of the names of runs that the suite is for; by default all.
+        applies_to: patterns of the names of runs that the suite is for; by default what is common to the names of
+            these (see `common_pattern`), or all.
         across_bases: whether the runs may start from different W0 (a recipe that draws its own base).
+        keep_outlier: whether a run that differs from the others as no good run does is calibrated all the same.
+        past: what a suite carries of earlier good runs, which these are added to: see `geomcheck.calibration.update`.
         how: workers, device, cache and the like of `geomcheck.measure`.
 
     Raises:
-        UsageError: too few runs, runs that cannot be calibrated together, or nothing to calibrate.
+        UsageError: too few runs, runs that cannot be calibrated together, one that is no good run, or nothing to
+            calibrate.
         RunError: a run cannot be read or trusted.
     """
     rule = rule or Moderated()
-    if len(runs) < (1 if isinstance(rule, Moderated) else 2):
+    if len(runs) + (len(past.runs) if past is not None else 0) < (1 if isinstance(rule, Moderated) else 2):
         raise UsageError(f"calibration needs two runs or more, best five; {len(runs)} given")
     wanted = _candidates(metrics)
     looks_beside = metrics is None and weights == DEFAULT
+    if past is not None:
+        wanted = [metric for metric in load_metrics() if expectation_id(metric) in past.figures]
+        looks_beside = any(expectation_id(load_metrics()[SIZE], role) in past.figures for role in BESIDE)
     entries = [SIZE] if looks_beside else []
     records = records_of(runs, base=base, metrics=[m.name for m in wanted], weights=weights, entries=entries, **how)
     require_comparable(records, weights, across_bases=across_bases)
+    if past is not None:
+        require_further(records, past)
     places = common_places(records, at)
-    found, left_out = _stable(wanted, records, weights, places, chosen_by_hand=metrics is not None)
-    found += _beside(records, Places(places.places[-1:])) if looks_beside else []
+    gathered = Gathered(records, past)
+    by_hand = metrics is not None or past is not None
+    found, left_out = _stable(wanted, gathered, weights, places, chosen_by_hand=by_hand)
+    found += _beside(gathered, Places(places.places[-1:])) if looks_beside else []
+    names = [*(past.runs if past is not None else ()), *map(told, records)]
+    doubts = _doubts(gathered, keep=keep_outlier)
     expectations = []
     for trajectory, ends in zip(found, rule.bands(found), strict=True):
         bands, idle = _bands(trajectory, ends)
@@ -90,19 +109,21 @@ def calibrate(
         if idle:
             left_out.append(Omitted(f"{name} at {', '.join(idle)}" if bands else name, WHOLE_RANGE))
         if bands:
-            varies = len(records) > 1 and not trajectory.of and not all(band.spread.constant for band in bands)
+            alone = len(records) < 2 or past is not None or trajectory.of
+            varies = not alone and not all(band.spread.constant for band in bands)
             there = Places(tuple(band.place for band in bands))
             normal = normal_of(trajectory.metric, records, weights, there) if varies else None
             expectations.append(Calibrated(trajectory.metric, bands, normal, trajectory.of))
     if not expectations:
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
+    good = GoodRuns.of(records, weights, across_bases=across_bases)
     used = weights.select(records[0].weights)
     formats = {weight.dtypes for weight in used}
     return Calibration(
         name=name,
-        applies_to=tuple(applies_to),
-        runs=tuple(map(told, records)),
+        applies_to=tuple(applies_to) or common_pattern([record.run for record in records]),
+        runs=tuple(names),
         base="" if across_bases else records[0].fingerprints.get("W0", ""),
         weights=weights,
         count=len(used),
@@ -112,17 +133,35 @@ def calibrate(
         expectations=tuple(_readable(expectations)),
         left_out=tuple(left_out),
         trains=_trained(records) if looks_beside else "",
-        warnings={1: (ONE,), 2: (TWO,)}.get(len(records), ()),
+        warnings=(*{1: (ONE,), 2: (TWO,)}.get(len(names), ()), *doubts),
+        good=replace(good, rule=rule_text(rule), runs=tuple(names)),
+        figures=gathered.found,
+        words=gathered.words,
     )
 
 
-def _beside(records: Sequence[Record], at_end: Places) -> list[Trajectory]:
+def _doubts(gathered: Gathered, *, keep: bool) -> Iterator[str]:
+    """A sentence on runs that are hardly good ones. Raises UsageError where one is none, unless such are to be kept."""
+    found = outlier(gathered.found)
+    names = [*(gathered.past.runs if gathered.past is not None else ()), *(r.path for r in gathered.records)]
+    if found is None:
+        return filter(None, [apart(gathered.found)])
+    if keep:
+        return iter([f"{accused(names, found)}; it was kept"])
+    raise UsageError(
+        f"{accused(names, found)}. It is no good run of this recipe: leave it out, see what is wrong with it "
+        "(geomcheck diagnose), or keep it with --keep-outlier"
+    )
+
+
+def _beside(gathered: Gathered, at_end: Places) -> list[Trajectory]:
     """The relative size of the update at the end, of tensors that are no linear maps; of those that have one in every
     run, and a stable one."""
     found = []
     for role in BESIDE:
+        known = gathered.past is None or expectation_id(load_metrics()[SIZE], role) in gathered.past.figures
         with suppress(Unanswerable):
-            found.append(trajectory_of(load_metrics()[SIZE], records, Selection(role), at_end, of=role))
+            found += [trajectory_of(load_metrics()[SIZE], gathered, Selection(role), at_end, of=role)] if known else []
     return [trajectory for trajectory in found if trajectory.runs == 1 or trajectory.relative <= STABLE]
 
 
@@ -160,14 +199,14 @@ def _candidates(names: Sequence[str] | None) -> list[Metric]:
 
 
 def _stable(
-    wanted: Sequence[Metric], records: Sequence[Record], weights: Selection, places: Places, *, chosen_by_hand: bool
+    wanted: Sequence[Metric], gathered: Gathered, weights: Selection, places: Places, *, chosen_by_hand: bool
 ) -> tuple[list[Trajectory], list[Omitted]]:
     """The metrics that the suite will hold, along the training, and the others with the reason."""
     found: dict[str, Trajectory] = {}
     left_out = []
     for metric in wanted:
         try:
-            found[metric.name] = trajectory_of(metric, records, weights, places)
+            found[metric.name] = trajectory_of(metric, gathered, weights, places)
         except Unanswerable as error:
             left_out.append(Omitted(metric.name, str(error)))
     if chosen_by_hand:

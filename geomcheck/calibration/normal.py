@@ -59,6 +59,25 @@ def normal_of(metric: Metric, records: Sequence[Record], weights: Selection, pla
     return Normal(within, {name: tuple(row) for name, row in zip(names, means.tolist(), strict=True)})
 
 
+def widened(before: Normal, runs: int, metric: Metric, records: Sequence[Record], weights: Selection) -> Normal:
+    """What is normal by that of so many earlier `runs` and by further ones: the means are over all of them, and the
+    distances stay, unless one of the new runs is further away."""
+    places = Places(tuple(before.within))
+    samples = [default_sample(metric, record, weights, places) for record in records]
+    names = [name for name in before.means if all(name in sample.used for sample in samples)]
+    points = [places.locate_all(record.points) for record in records]
+    total = runs + len(records)
+    within, means = {}, list[np.ndarray]()
+    for index, (place, share) in enumerate(before.within.items()):
+        cells = [sample.cells[own[index].step] for sample, own in zip(samples, points, strict=True)]
+        new = np.array([[cell.get(name, math.nan) for name in names] for cell in cells])
+        mean = (runs * np.array([before.means[name][index] for name in names]) + new.sum(axis=0)) / total
+        away = np.abs(np.divide(new - mean, mean, out=np.full_like(new, np.nan), where=mean != 0))
+        furthest = float(np.nanmax(away, initial=0.0)) * total / (total - 1)
+        within[place], means = max(share, furthest), [*means, mean]
+    return Normal(within, {name: tuple(float(mean[i]) for mean in means) for i, name in enumerate(names)})
+
+
 def _within(figures: np.ndarray) -> float:
     """The relative distance from their mean over runs within which weights are, from figures of shape (runs, weights);
     infinite where the mean of one is zero, and its figures are not."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from geomcheck.calibration.figures import Gathered
 from geomcheck.calibration.statistics import Spread
 from geomcheck.diagnostics import Metric
-from geomcheck.record import Record
-from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.selection import Selection
-from geomcheck.suite.sampling import default_sample
 from geomcheck.suite.verdict import Unanswerable
 
 
@@ -71,36 +68,25 @@ class Trajectory:
 
 
 def trajectory_of(
-    metric: Metric, records: Sequence[Record], weights: Selection, places: Places, *, of: str = ""
+    metric: Metric, gathered: Gathered, weights: Selection, places: Places, *, of: str = ""
 ) -> Trajectory:
-    """A metric along the training of `records`; without places where it is fixed by definition.
+    """A metric along the training of good runs; without places where it is fixed by definition.
 
     Raises:
         Unanswerable: it has no figure in one of the runs.
     """
-    by_run = [_figures(metric, record, weights, places) for record in records]
-    indices = sorted(set(by_run[0]).intersection(*by_run))
-    if not indices:
+    by_run = gathered.of(metric, weights, places, of)
+    kept = [place for place in places.places if all(place in figures for figures in by_run)]
+    if not kept:
         raise Unanswerable("it is fixed by definition at every calibrated checkpoint")
-    points = places.locate_all(records[0].points)
+    first = gathered.records[0]
+    progress = {place: p.progress for place, p in zip(places.places, places.locate_all(first.points), strict=True)}
+    limits = [metric.range({}, weight.shape) for weight in weights.select(first.weights)]
     return Trajectory(
         metric,
-        tuple(places.places[index] for index in indices),
-        tuple(points[index].progress for index in indices),
-        tuple(tuple(figures[index] for index in indices) for figures in by_run),
-        _limit(metric, records, weights),
+        tuple(kept),
+        tuple(progress[place] for place in kept),
+        tuple(tuple(figures[place] for place in kept) for figures in by_run),
+        (min(low for low, _ in limits), max(high for _, high in limits)),
         of,
     )
-
-
-def _figures(metric: Metric, record: Record, weights: Selection, places: Places) -> dict[int, float]:
-    """The folded figures of one run, as an expectation would fold them, by index into `places`."""
-    found = default_sample(metric, record, weights, places)
-    cells = [found.cells.get(point.step) for point in places.locate_all(record.points)]
-    return {index: fold(cell, metric.fold, found.used) for index, cell in enumerate(cells) if cell is not None}
-
-
-def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tuple[float, float]:
-    """The range of the figure for these weights."""
-    lows, highs = zip(*(metric.range({}, weight.shape) for weight in weights.select(records[0].weights)), strict=True)
-    return min(lows), max(highs)

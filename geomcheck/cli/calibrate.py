@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +20,27 @@ if TYPE_CHECKING:
     from geomcheck.calibration import BandRule, Calibration
 
 WIDTH = 100
-MODERATED, STUDENT, RANGE = "moderated", ("student", "repeatability"), "range"
+STUDENT, RANGE = ("student", "repeatability"), "range"
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     runs = "run directory or record; good ones, three or more"
     about = "turn good runs of a recipe into a suite"
-    output = "suite to write (YAML)"
-    parser = add_command(commands, "calibrate", run, about, WEIGHTS, *MEASURING, runs=runs, output=output)
+    parser = add_command(commands, "calibrate", run, about, WEIGHTS, *MEASURING, runs=runs)
+    written = parser.add_mutually_exclusive_group(required=True)
+    path: Any = os.path.expanduser
+    written.add_argument("-o", "--output", metavar="FILE", help="suite to write (YAML)", type=path)
+    written.add_argument(
+        "--update",
+        metavar="SUITE",
+        help="add the runs to a calibrated suite, and keep what was written in it by hand",
+        type=path,
+    )
+    parser.add_argument("--force", action="store_true", help="write over a file that there is, and lose what is in it")
+    parser.add_argument(
+        "--keep-outlier", action="store_true", help="calibrate on a run all the same that differs from all others"
+    )
     parser.add_argument(
         "--across-bases",
         action="store_true",
@@ -34,8 +48,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--rule",
-        choices=(MODERATED, *STUDENT, RANGE),
-        default=MODERATED,
+        choices=("moderated", *STUDENT, RANGE),
         help="mean +- spreads moderated by each other and by other recipes (default); Student's t by itself "
         "(`repeatability` is its older name); or smallest to largest with --margin",
     )
@@ -50,7 +63,11 @@ def add_to(commands: Any) -> None:
         "--at", action="append", default=[], metavar="PLACE", help="checkpoint: first, last, a step, 20%% (repeatable)"
     )
     parser.add_argument(
-        "--applies-to", action="append", default=[], metavar="PATTERN", help="names of runs it is for (repeatable)"
+        "--applies-to",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="names of runs that it is for (repeatable; default: what the names of these have in common, or all)",
     )
     parser.add_argument("--profile", metavar="NAME", help="write the profile of a regime instead, for geomcheck regime")
     parser.add_argument("--name", metavar="NAME", help="of the suite (default: the file's name)")
@@ -58,12 +75,20 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Calibrate and write the suite or the profile. Raises GeomcheckError."""
+    if options.update:
+        _update(options)
+        return
     output = Path(options.output)
     means = Means(options, options.runs)
     require_writable(output, inputs=means.inputs())
     if options.profile:
         _profile(options, means, output)
         return
+    if output.exists() and not options.force:
+        raise UsageError(
+            f"{output} is there already. `geomcheck calibrate --update {output} RUN...` adds runs to it and keeps what "
+            "was written by hand; --force writes it anew"
+        )
     with means.measuring() as how:
         calibration = geomcheck.calibrate(
             options.runs,
@@ -75,17 +100,43 @@ def run(options: argparse.Namespace) -> None:
             applies_to=options.applies_to,
             name=slug("--name", options.name or output.stem),
             across_bases=options.across_bases,
+            keep_outlier=options.keep_outlier,
             **how,
         )
     calibration.write(output)
-    _tell(output, calibration)
+    pattern = ", ".join(calibration.applies_to)
+    derived = f"for runs called {pattern}, as these are: change that with --applies-to, or `applies_to` in the suite"
+    _tell(output, calibration, [derived] if pattern and not options.applies_to else [])
+
+
+def _update(options: argparse.Namespace) -> None:
+    from geomcheck.calibration import add_runs  # with scipy, which takes a second
+
+    of_new = ("metrics", "at", "applies_to", "name", "profile", "across_bases", "force")
+    idle = [name for name in of_new if getattr(options, name)]
+    if idle:
+        raise UsageError(f"--{idle[0].replace('_', '-')} goes with -o: --update keeps what the suite says")
+    path = Path(options.update)
+    means = Means(options, options.runs)
+    require_writable(path, inputs=means.inputs())
+    with means.measuring() as how:
+        updated = add_runs(
+            path,
+            options.runs,
+            base=means.base,
+            rule=_rule(options) if options.rule or options.false_alarms or options.margin else None,
+            keep_outlier=options.keep_outlier,
+            **how,
+        )
+    updated.write()
+    _tell(path, updated.calibration, updated.kept)
 
 
 def _profile(options: argparse.Namespace, means: Means, output: Path) -> None:
     from geomcheck.calibration import calibrate_profile  # with scipy, which takes a second
 
     of_suites = ("false_alarms", "margin", "metrics", "at", "applies_to", "name")
-    idle = [f"--rule {options.rule}"] * (options.rule != MODERATED)
+    idle = [f"--rule {options.rule}"] if options.rule else []
     idle += [f"--{name.replace('_', '-')}" for name in of_suites if getattr(options, name)]
     if idle:
         raise UsageError(f"{idle[0]} goes with suites, not with --profile")
@@ -103,11 +154,12 @@ def _profile(options: argparse.Namespace, means: Means, output: Path) -> None:
     print(f"  use it: geomcheck regime RUN --profiles {output}, or `profiles: [{output.name}]` in a suite")
 
 
-def _tell(output: Path, calibration: Calibration) -> None:
+def _tell(output: Path, calibration: Calibration, also: Sequence[str] = ()) -> None:
     count, bands = len(calibration.runs), calibration.bands
     expectations = len(calibration.expectations) + bool(calibration.trains)
     print(f"{output}: {expectations} expectations, {bands} bands from {count} runs")
     lines = [f"each band is {calibration.rule.describe(n=count, bands=bands)}"]
+    lines += also
     lines += [f"left out {left.metric}: {left.reason}" for left in calibration.left_out]
     lines += [f"warning: {warning}" for warning in calibration.warnings]
     for line in lines:

@@ -13,7 +13,7 @@ from typing import Any
 
 from geomcheck.diagnostics import Unit
 from geomcheck.record import Point, locate
-from geomcheck.suite.language.places import Place, parse_place
+from geomcheck.suite.language.places import Place, parse_short
 from geomcheck.suite.language.quantities import Refusal, quantity, spelled
 
 EXAMPLE = "within 30 3.4%, 60 2.8%\nmodel.layers.0.self_attn.q_proj.weight 0.0123 0.0245\n"
@@ -46,7 +46,7 @@ class Normal:
     @property
     def text(self) -> str:
         """As `parse` reads it: shares rounded up, means to four digits."""
-        shares = [f"{place.progress or place.step} {_percent(share)}" for place, share in self.within.items()]
+        shares = [f"{place.short} {_percent(share)}" for place, share in self.within.items()]
         rows = [
             " ".join([name, *(f"{mean:.4g}" if math.isfinite(mean) else NONE for mean in means)])
             for name, means in self.means.items()
@@ -64,8 +64,7 @@ class Normal:
             place, _, share = entry.strip().partition(" ")
             if not first.startswith(WITHIN) or not 0 < len(place) < LONGEST or not 0 < len(share) < LONGEST:
                 raise Refusal(f"line 1 is `within CHECKPOINT SHARE, ...`, such as `{EXAMPLE.splitlines()[0]}`")
-            key = {"progress": place} if place.endswith("%") else {"step": int(place) if place.isdecimal() else place}
-            within[parse_place(key)] = quantity(share.strip(), Unit.FRACTION).value
+            within[parse_short(place)] = quantity(share.strip(), Unit.FRACTION).value
         means = {}
         for number, row in enumerate(rows, start=2):
             name, *figures = row.split() or [""]

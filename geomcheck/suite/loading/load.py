@@ -13,6 +13,7 @@ from geomcheck.files import displayed
 from geomcheck.suite.conditions import SubjectCondition, load_conditions
 from geomcheck.suite.conditions.profile import PAPER, Profile
 from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.good_runs import GoodRuns
 from geomcheck.suite.language.document import Node, salvage_document
 from geomcheck.suite.language.ids import is_slip
 from geomcheck.suite.language.names import metric_hint
@@ -59,6 +60,7 @@ def load_suite(source: str | Path) -> Suite:
         applies_to=layer.applies_to,
         weights=layer.weights,
         expectations=tuple(expectations),
+        good=layer.good,
     )
 
 
@@ -79,6 +81,7 @@ class _Layer:
     profiles: tuple[Profile, ...] = PAPER
     storage: tuple[str, ...] = ()
     normal: Mapping[str, Normal] = field(default_factory=dict)
+    good: GoodRuns | None = None
     defaults: Defaults = field(default_factory=dict)
     statements: dict[str, Node] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -118,6 +121,9 @@ def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
     layer.weights = heading.weights if "weights" in given else layer.weights
     layer.storage = tuple(heading.storage) if "storage" in given else layer.storage
     layer.normal = {**_still_normal(layer), **heading.normal}
+    if heading.calibrated is not None:
+        names = frozenset(name for normal in heading.normal.values() for name in normal.means)
+        layer.good = replace(heading.calibrated, selection=layer.weights, names=names)
     try:
         if "profiles" in given:
             layer.profiles = load_profiles(heading.profiles, beside=path.parent)
@@ -296,5 +302,13 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
         expectation, found = build(complete, layer.weights, layer.profiles)
         problems += found
         if expectation is not None:
-            built.append(replace(expectation, storage=layer.storage, normal=layer.normal.get(expectation.id)))
+            steps = layer.good.steps if layer.good is not None else 0
+            built.append(
+                replace(
+                    expectation.in_training_of(steps),
+                    storage=layer.storage,
+                    normal=layer.normal.get(expectation.id),
+                    good=layer.good,
+                )
+            )
     return built
