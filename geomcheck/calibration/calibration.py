@@ -15,7 +15,7 @@ from geomcheck._version import VERSION
 from geomcheck.calibration.figures import ByRun, expectation_id
 from geomcheck.calibration.normal import about as normal_about
 from geomcheck.calibration.rules import BandRule
-from geomcheck.calibration.statistics import Spread
+from geomcheck.calibration.statistics import PlacedBand
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.files import replacing
 from geomcheck.suite.good_runs import Figures, GoodRuns, Row
@@ -29,16 +29,6 @@ _BARE = re.compile(r"[\w.%+-]+(?: [a-z]+)?")
 WIDTH = 116
 DIGITS = 3
 """Significant digits of a band's width that are kept when its ends are rounded outwards."""
-
-
-@dataclass(frozen=True)
-class PlacedBand:
-    """The band of one metric at one checkpoint, in the metric's unit (degrees for angles), within its range."""
-
-    place: Place
-    low: float
-    high: float
-    spread: Spread
 
 
 @dataclass(frozen=True)
@@ -80,6 +70,7 @@ class Calibration:
         weights: the weights that figures are folded over, and their number.
         storage: formats of W0 and of the runs; empty where weights differ in them.
         applies_to: patterns of run names; empty for all.
+        each_weight: the metric whose ranges each weight is held to by itself; None for none.
         trains: the word for the tensors that moved in every run, while no others did; empty where there is none.
         warnings: what makes the bands less trustworthy than they look.
         good: what the runs had, which another run must have.
@@ -98,6 +89,7 @@ class Calibration:
     bands: int
     expectations: tuple[Calibrated, ...]
     left_out: tuple[Omitted, ...]
+    each_weight: Metric | None = None
     trains: str = ""
     warnings: tuple[str, ...] = ()
     good: GoodRuns = field(default_factory=GoodRuns)
@@ -107,6 +99,8 @@ class Calibration:
     def to_yaml(self) -> str:
         """The suite, with comments that say where each band comes from."""
         expectations = [line for expectation in self.expectations for line in ("", *_expectation(expectation))]
+        if self.each_weight:
+            expectations += ["", *_each_weight(self.each_weight)]
         if self.trains:
             same = f"# the same in all {len(self.runs)} runs"
             expectations += ["", "  - id: trained", f"    trains: {self.trains}   {same}"]
@@ -235,6 +229,15 @@ def _figures(expectation: Calibrated, calibration: Calibration) -> Figures:
         for each in expectation.bands
     )
     return Figures(calibration.words[expectation.id], tuple(rows))
+
+
+def _each_weight(metric: Metric) -> Iterator[str]:
+    yield "  - id: each-weight"
+    yield f"    metric: {metric.name}"
+    yield "    per: weight"
+    yield "    normal: each weight   # the ranges at the end of this file"
+    yield "    why: >-"
+    yield "      One weight that stands still, or lags behind, is lost in the mean of all."
 
 
 def _normals(calibration: Calibration) -> Iterator[str]:

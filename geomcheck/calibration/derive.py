@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Unpack
 
 from geomcheck.api import How, RunOrRecord, records_of
-from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
+from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted
 from geomcheck.calibration.figures import Gathered, expectation_id
 from geomcheck.calibration.moderated import Moderated
+from geomcheck.calibration.noise import shipped
 from geomcheck.calibration.normal import MAX_CHARACTERS, normal_of
 from geomcheck.calibration.outlier import accused, apart, outlier
-from geomcheck.calibration.rules import BandRule, varying
+from geomcheck.calibration.rules import BandRule, Range, varying
 from geomcheck.calibration.runs import common_pattern, common_places, require_comparable, require_further, told
 from geomcheck.calibration.spelled import rule_text
+from geomcheck.calibration.statistics import PlacedBand
 from geomcheck.calibration.trajectories import Trajectory, trajectory_of
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric, load_metrics
@@ -105,18 +107,20 @@ def calibrate(
     expectations = []
     for trajectory, ends in zip(found, rule.bands(found), strict=True):
         bands, idle = _bands(trajectory, ends)
-        name = trajectory.metric.name
         if idle:
-            left_out.append(Omitted(f"{name} at {', '.join(idle)}" if bands else name, WHOLE_RANGE))
+            called = trajectory.metric.name
+            left_out.append(Omitted(f"{called} at {', '.join(idle)}" if bands else called, WHOLE_RANGE))
         if bands:
             alone = len(records) < 2 or past is not None or trajectory.of
             varies = not alone and not all(band.spread.constant for band in bands)
-            there = Places(tuple(band.place for band in bands))
-            normal = normal_of(trajectory.metric, records, weights, there) if varies else None
+            normal = normal_of(trajectory.metric, records, weights, bands, shipped()) if varies else None
             expectations.append(Calibrated(trajectory.metric, bands, normal, trajectory.of))
     if not expectations:
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
+    readable = tuple(_readable(expectations))
+    sizes = [one.metric for one in readable if one.metric.name == SIZE and one.normal is not None]
+    judged = looks_beside and not isinstance(rule, Range)
     good = GoodRuns.of(records, weights, across_bases=across_bases)
     used = weights.select(records[0].weights)
     formats = {weight.dtypes for weight in used}
@@ -130,8 +134,9 @@ def calibrate(
         storage=formats.pop() if len(formats) == 1 else (),
         rule=rule,
         bands=max(1, varying(found)),
-        expectations=tuple(_readable(expectations)),
+        expectations=readable,
         left_out=tuple(left_out),
+        each_weight=sizes[0] if sizes and judged else None,
         trains=_trained(records) if looks_beside else "",
         warnings=(*{1: (ONE,), 2: (TWO,)}.get(len(names), ()), *doubts),
         good=replace(good, rule=rule_text(rule), runs=tuple(names)),
@@ -175,10 +180,15 @@ def _trained(records: Sequence[Record]) -> str:
 
 
 def _readable(expectations: Sequence[Calibrated]) -> Iterator[Calibrated]:
-    """The same, without what is normal for single weights where that would be no text that people open."""
-    size = sum(len(expectation.normal.text) for expectation in expectations if expectation.normal)
-    for expectation in expectations:
-        yield expectation if size <= MAX_CHARACTERS else replace(expectation, normal=None)
+    """The same, with what is normal for single weights as far as that is a text that people open: the size first."""
+    room = MAX_CHARACTERS
+    kept = set()
+    for one in sorted(expectations, key=lambda one: one.metric.name != SIZE):
+        size = len(one.normal.text) if one.normal else 0
+        if size <= room:
+            room -= size
+            kept.add(id(one))
+    yield from (one if id(one) in kept else replace(one, normal=None) for one in expectations)
 
 
 def _candidates(names: Sequence[str] | None) -> list[Metric]:

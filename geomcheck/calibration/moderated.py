@@ -13,8 +13,8 @@ variance is the median over its metrics, so that one wild metric does not widen 
 al. 2016, doi:10.1214/16-AOAS920).
 
 A band is ``mean +- f sqrt(1 + 1/N) s~``. f is the quantile of the largest deviation of a fresh run along the
-trajectory: deviations are normal, correlate as `Noise.decay` says, and are divided by s~ whose logarithm is normal, with
-the variance that is left. The allowed rate is shared out over trajectories (Bonferroni), not over checkpoints.
+trajectory: deviations are normal, correlate as `Noise.decay` says, and are divided by s~ whose logarithm is normal,
+with the variance that is left. The allowed rate is shared out over trajectories (Bonferroni), not over checkpoints.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Moderated:
         n, noise = trajectory.runs, self.noise
         level, points = recipe.like(between=noise.between_metrics), [Variance(0.0, noise.between_checkpoints)]
         if n > 1:
-            whole, count = self._whole(trajectory), self._independent(trajectory)
+            whole, count = self._whole(trajectory), independent(trajectory.progress, self.noise.decay)
             level = recipe.moderate(whole, self._uncertain(trajectory), between=noise.between_metrics)
             if len(trajectory.places) > 1:
                 apart = float(polygamma(1, (n - 1) / 2)) * (1 - 1 / count)
@@ -140,7 +140,7 @@ class Moderated:
 
     def _uncertain(self, trajectory: Trajectory) -> float:
         """The sampling variance of the logarithm of `_whole`."""
-        freedom = (trajectory.runs - 1) * self._independent(trajectory)
+        freedom = (trajectory.runs - 1) * independent(trajectory.progress, self.noise.decay)
         return float(polygamma(1, freedom / 2)) + self.noise.between_checkpoints / len(trajectory.places)
 
     def _usual(self, trajectory: Trajectory) -> np.ndarray:
@@ -158,11 +158,12 @@ class Moderated:
         varies = [not spread.constant for spread in trajectory.spreads]
         return float(self._ratios(trajectory)[varies].mean())
 
-    def _independent(self, trajectory: Trajectory) -> float:
-        """As many independent checkpoints tell as much of the variance as those of the trajectory do."""
-        steps = np.log(trajectory.progress)
-        correlation = np.exp(-self.noise.decay * np.abs(steps[:, None] - steps))
-        return float(correlation.size / np.square(correlation).sum())
+
+def independent(progress: Sequence[float], decay: float) -> float:
+    """As many independent checkpoints tell as much of a variance as these."""
+    steps = np.log(progress)
+    squared = np.exp(-2 * decay * np.abs(steps[:, None] - steps))
+    return float(squared.size / squared.sum())
 
 
 def multiple(progress: Sequence[float], level: float, shape: float, alpha: float, decay: float) -> float:

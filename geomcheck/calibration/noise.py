@@ -41,7 +41,7 @@ class Noise:
     decay: float
 
     def sd(self, metric: str, progress: float) -> float:
-        """The usual relative standard deviation at a progress of 0..1; of a metric that was not measured, that of all."""
+        """The usual relative standard deviation at a progress of 0..1; of an unknown metric, the typical one."""
         typical = math.exp(sum(map(math.log, self.usual.values())) / len(self.usual))
         return self.usual.get(metric, typical) * progress**self.slope
 

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from geomcheck.suite.language.places import Place
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -41,3 +43,13 @@ class Spread:
         if self.constant:
             return 0.0
         return self.sd / abs(self.mean) if self.mean else math.inf
+
+
+@dataclass(frozen=True)
+class PlacedBand:
+    """The band of one metric at one checkpoint, in the metric's unit (degrees for angles), within its range."""
+
+    place: Place
+    low: float
+    high: float
+    spread: Spread

@@ -52,8 +52,8 @@ class Trajectory:
 
     @cached_property
     def scales(self) -> np.ndarray:
-        """What spreads are relative to, at each checkpoint: the distance of the mean from the figure's bounds, as
-        ``(x - low)(high - x) / (high - low)``, which is ``x - low`` where there is no upper one, and ``|x|`` without any."""
+        """What spreads are relative to, at each checkpoint: the distance of the mean x from the figure's bounds,
+        ``(x - low)(high - x) / (high - low)``; that is ``x - low`` without an upper one, and ``|x|`` without any."""
         mean = np.array([spread.mean for spread in self.spreads])
         low, high = self.limit
         if math.isinf(low):

@@ -11,6 +11,7 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import Problem, SuiteError, UsageError
 from geomcheck.files import displayed
 from geomcheck.suite.conditions import SubjectCondition, load_conditions
+from geomcheck.suite.conditions.parts import Parts
 from geomcheck.suite.conditions.profile import PAPER, Profile
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.good_runs import GoodRuns
@@ -311,4 +312,17 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
                     good=layer.good,
                 )
             )
-    return built
+    return [_with_ranges(expectation, built, problems) for expectation in built]
+
+
+def _with_ranges(expectation: Expectation, built: list[Expectation], problems: list[Problem]) -> Expectation:
+    """An expectation on single weights takes the ranges of one on the same figures, where it has none of its own."""
+    if expectation.normal is not None or not isinstance(expectation.condition, Parts):
+        return expectation
+    for other in built:
+        same = other.metric == expectation.metric and other.params == expectation.params
+        if same and other.weights == expectation.weights and other.normal is not None:
+            return replace(expectation, normal=other.normal)
+    told = f"`normal: each weight` needs ranges of {expectation.metric} under `normal`, as `geomcheck calibrate` writes"
+    problems.append(Problem(expectation.position, f"{told}; there are none of these figures"))
+    return expectation
