@@ -159,6 +159,12 @@ def _doubts(gathered: Gathered, *, keep: bool) -> Iterator[str]:
     )
 
 
+def stable_trajectories(records: Sequence[Record], weights: Selection = DEFAULT) -> list[Trajectory]:
+    """The metrics that `calibrate` would put bands around, along the training of these records."""
+    found, _ = _stable(_candidates(None), Gathered(records), weights, common_places(records), chosen_by_hand=False)
+    return found
+
+
 def _beside(gathered: Gathered, at_end: Places) -> list[Trajectory]:
     """The relative size of the update at the end, of tensors that are no linear maps; of those that have one in every
     run, and a stable one."""

@@ -67,8 +67,17 @@ class Variance:
 
 
 def freedom_of(variance: float) -> float:
-    """The degrees of freedom d of a chi^2 variate whose logarithm has this variance: ``trigamma(d / 2)`` is it."""
-    return 2 * float(brentq(lambda half: float(polygamma(1, half)) - variance, 1e-3, 1e6))
+    """The degrees of freedom d of a chi^2 variate whose logarithm has this variance: ``trigamma(d / 2)`` is it.
+
+    By Newton's method on ``1 / trigamma``, which is nearly linear (Smyth 2004, appendix).
+    """
+    half = 0.5 + 1 / variance
+    while True:
+        value = float(polygamma(1, half))
+        step = value * (1 - value / variance) / float(polygamma(2, half))
+        half += step
+        if abs(step) < 1e-10 * half:
+            return 2 * half
 
 
 def _above(freedom: float) -> float:
@@ -90,7 +99,7 @@ class Moderated:
 
     def bands(self, trajectories: Sequence[Trajectory]) -> Bands:
         """See `BandRule.bands`."""
-        moving = [t for t in trajectories if not all(spread.constant for spread in t.spreads)]
+        moving = [t for t in trajectories if t.runs == 1 or (t.variances > 0).any()]
         alpha = self.false_alarms / max(1, len(moving))
         found = {id(t): self._bands(t, self._recipe([o for o in moving if o is not t]), alpha) for t in moving}
         return [found.get(id(t)) or [(s.low, s.high) for s in t.spreads] for t in trajectories]
@@ -155,8 +164,8 @@ class Moderated:
 
     def _whole(self, trajectory: Trajectory) -> float:
         """The mean of the ratios of checkpoints at which figures vary."""
-        varies = [not spread.constant for spread in trajectory.spreads]
-        return float(self._ratios(trajectory)[varies].mean())
+        ratios = self._ratios(trajectory)
+        return float(ratios[ratios > 0].mean())
 
 
 def independent(progress: Sequence[float], decay: float) -> float:

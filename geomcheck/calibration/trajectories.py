@@ -62,7 +62,7 @@ class Trajectory:
 
     @property
     def variances(self) -> np.ndarray:
-        """The relative variance over the runs at each checkpoint; 0 where they are all the same."""
+        """The relative variance over the runs at each checkpoint; 0 where they are all the same, or at a bound."""
         sd = np.array([spread.sd for spread in self.spreads])
         return np.square(np.divide(sd, self.scales, out=np.zeros_like(sd), where=self.scales > 0))
 

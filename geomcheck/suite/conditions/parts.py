@@ -65,11 +65,11 @@ class Parts(FigureCondition):
         band = ranges[extreme.group or ""]
         of_weights = replace(case.expectation, per="weight")
         wrong = not extreme.holds
-        told = f" in {wording.groups(of_weights, observed)}, furthest" if wrong else f" in all {len(ranges)}, nearest"
+        told = f"{wording.groups(of_weights, observed)}, furthest" if wrong else f"all {len(ranges)}, nearest"
         value = wording.against(extreme, band)
         finding = case.in_band(observed, extreme, band, offence=lambda name, value: ranges[name].offence(value))
         message = (
-            f"{wording.subject(of_weights, observed)} {self.text}{told}: {extreme.group} at step {extreme.step}, {value} "
+            f"{wording.subject(of_weights, observed)} {self.text} in {told}: {extreme.group} at step {extreme.step}, {value} "
             f"(normal {band.text})"
         )
         worst = tuple(replace(one, normal=(ranges[one.weight].low, ranges[one.weight].high)) for one in finding.worst)
