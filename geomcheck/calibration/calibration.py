@@ -27,6 +27,7 @@ _BARE = re.compile(r"[\w.%+-]+(?: [a-z]+)?")
 """Texts that YAML reads as they are."""
 
 WIDTH = 116
+ACROSS = "They started from different W0 (--across-bases)."
 DIGITS = 3
 """Significant digits of a band's width that are kept when its ends are rounded outwards."""
 
@@ -152,7 +153,7 @@ def warning_lines(warning: str) -> list[str]:
 
 def provenance(runs: Sequence[str], base: str) -> str:
     """Which runs a calibration comes from, in words."""
-    start = f"W0: {base}." if base else "They started from different W0 (--across-bases)."
+    start = f"W0: {base}." if base else ACROSS
     return f"Calibrated by geomcheck {VERSION} on N = {len(runs)} runs: {', '.join(runs)}. {start}"
 
 

@@ -5,8 +5,8 @@ distance of its figure from the mean of the others, and ``V`` that of their own 
 The distance of the run is the `QUANTILE` over metrics of ``D / V / (1 + 1 / (N - 1))``: a change of the training moves
 a quarter of the metrics or more, and what is only noisy in one metric, or large in one checkpoint, does not count. Of
 good runs it has about the F distribution; figures are correlated, so that it is taken with `DIMENSIONS` degrees of
-freedom for each run, fewer than there are metrics, and `FALSE_ACCUSATIONS` is shared out over the runs. Beside that, a
-weight that moved in all other runs and never in this one accuses it, whatever the figures are.
+freedom for each run, or as many as there are metrics, and `FALSE_ACCUSATIONS` is shared out over the runs. Beside that,
+a weight that moved in all other runs and never in this one accuses it, whatever the figures are.
 
 From two runs nobody can tell which one it is.
 """
@@ -68,8 +68,8 @@ def outlier(figures: Mapping[str, ByRun]) -> Outlier | None:
     if not distances:
         return None
     far = np.quantile(np.array([*distances.values()]), QUANTILE, axis=0)
-    run = int(far.argmax())
-    limit = float(fisher.ppf(1 - FALSE_ACCUSATIONS / runs, DIMENSIONS, DIMENSIONS * (runs - 2)))
+    run, ways = int(far.argmax()), min(DIMENSIONS, len(distances))
+    limit = float(fisher.ppf(1 - FALSE_ACCUSATIONS / runs, ways, ways * (runs - 2)))
     if far[run] <= limit:
         return None
     named = sorted(distances, key=lambda name: -distances[name][run])[:TOLD]

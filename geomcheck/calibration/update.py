@@ -182,7 +182,9 @@ def _edit(editor: _Editor, root: Node, past: GoodRuns, calibration: Calibration)
     lost = past.figures.keys() - {one.id for one in calibration.expectations}
     editor.kept += [f"{name}: stays as it is, as its bands would cover all figures now" for name in sorted(lost)]
     n = len(calibration.runs)
-    editor.paragraph("Calibrated by", written.comment(written.provenance(calibration.runs, calibration.base)))
+    told = written.provenance(calibration.runs, calibration.base)
+    across = "--across-bases" in "".join(editor.lines)
+    editor.paragraph("Calibrated by", written.comment(told if across else told.removesuffix(f" {written.ACROSS}")))
     editor.paragraph("Each band is", written.comment(written.rule_in_words(calibration)))
     editor.paragraph("WARNING", [line for warning in calibration.warnings for line in written.warning_lines(warning)])
     editor.paragraph("Normal for", written.comment(about(n)))
@@ -241,8 +243,10 @@ def _edit_band(editor: _Editor, within: Node, before: str, band: PlacedBand, now
     told = rest[len(rest[:end].rstrip()) :]
     tail = rest[:end].rstrip()
     comment = _COMMENT.fullmatch(told)
-    told = f"{comment[1]}# {written.origin(band, now.metric)}" if comment else told
-    editor.put(index, 1, [f"{line[:column]}{written.ends(band, now.metric)}{tail}{told}"])
+    stated = f"{line[:column]}{written.ends(band, now.metric)}{tail}"
+    if comment:
+        stated, told = f"{stated}  ".ljust(line.rindex("#")), f"# {written.origin(band, now.metric)}"
+    editor.put(index, 1, [f"{stated}{told}"])
 
 
 def _edit_why(editor: _Editor, entry: Node, before: Figures, now: Calibrated) -> None:

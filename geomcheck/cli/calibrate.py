@@ -28,10 +28,9 @@ def add_to(commands: Any) -> None:
     runs = "run directory or record; good ones, three or more"
     about = "turn good runs of a recipe into a suite"
     parser = add_command(commands, "calibrate", run, about, WEIGHTS, *MEASURING, runs=runs)
-    written = parser.add_mutually_exclusive_group(required=True)
     path: Any = os.path.expanduser
-    written.add_argument("-o", "--output", metavar="FILE", help="suite to write (YAML)", type=path)
-    written.add_argument(
+    parser.add_argument("-o", "--output", metavar="FILE", help="suite to write (YAML)", type=path)
+    parser.add_argument(
         "--update",
         metavar="SUITE",
         help="add the runs to a calibrated suite, and keep what was written in it by hand",
@@ -75,6 +74,8 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Calibrate and write the suite or the profile. Raises GeomcheckError."""
+    if bool(options.output) == bool(options.update):
+        raise UsageError("give -o FILE, a suite to write, or else --update SUITE, one to add the runs to")
     if options.update:
         _update(options)
         return

@@ -54,14 +54,14 @@ def coverage(expectation: Expectation, record: Record, reference: Record | None,
 def _other_length(expectation: Expectation, points: Sequence[Point]) -> tuple[str, ...]:
     """A sentence where the training is of another length than that of the good runs, and which of its checkpoints are
     judged by progress for that."""
-    good, here = expectation.good.steps if expectation.good is not None else 0, training_steps(points)
-    if not good or not here or here == good:
+    if not expectation.at.training.is_other(points):
         return ()
     at = expectation.at
     found = ((p.step, points[i].step) for p, i in at.indices(points).items() if p.step is not None and i is not None)
     moved = [f"step {there} as step {step}" for step, there in found if step != there]
     judged = f": it is judged by progress, {', '.join(moved)}" if moved else ""
-    return (f"the training is of {here} steps, and that of the good runs was of {good}{judged}",)
+    good = at.training.steps
+    return (f"the training is of {training_steps(points)} steps, and that of the good runs was of {good}{judged}",)
 
 
 def _without_band(expectation: Expectation, record: Record) -> tuple[Sequence[str], Sequence[str]]:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Literal
 
 from geomcheck.record import Point, Record, is_trivial
-from geomcheck.record.points import training_steps
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.judge import VIOLATED, judge
 from geomcheck.suite.language.places import LAST, PREVIOUS, At, Place, Places
@@ -136,8 +135,9 @@ def _of_another_length(at: At | Places, points: Sequence[Point]) -> bool:
     """Whether a step was passed that is one of a training of another length: which checkpoints are judged by progress
     instead is known in the end."""
     lacking = [p for p, index in at.indices(points).items() if p.step is not None and index is None]
-    other = at.steps not in (0, training_steps(points))
-    return other and any(place.step is not None and place.step < points[-1].step for place in lacking)
+    return at.training.is_other(points) and any(
+        place.step is not None and place.step < points[-1].step for place in lacking
+    )
 
 
 def _so_far(expectation: Expectation, points: Sequence[Point], scaled: bool) -> tuple[Expectation | None, str]:

@@ -12,7 +12,7 @@ from geomcheck.diagnostics import Fold, load_metrics
 from geomcheck.errors import Position
 from geomcheck.record import Record, Request, merge
 from geomcheck.suite.good_runs import GoodRuns
-from geomcheck.suite.language.places import ALL, At, Place, Places
+from geomcheck.suite.language.places import ALL, At, Place, Places, Training
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.normal import Normal
 from geomcheck.suite.sampling import Question, Subject
@@ -121,8 +121,8 @@ class Condition(ABC):
         """Whether a violation by the checkpoints so far stays one whatever the later checkpoints are."""
         return True
 
-    def in_training_of(self, steps: int) -> Self:
-        """The same, of which the steps that it names are those of a training of so many; 0: that is not known."""
+    def in_training(self, training: Training) -> Self:
+        """The same, of which the steps that it names are those of `training`."""
         return self
 
     def so_far(self, reached: Callable[[Place], bool]) -> Self | None:
@@ -162,10 +162,10 @@ class Expectation:
     normal: Normal | None = None
     good: GoodRuns | None = None
 
-    def in_training_of(self, steps: int) -> Self:
-        """The same, of which the steps are those of a training of so many; 0 where that is not known."""
-        condition = self.condition.in_training_of(steps)
-        return replace(self, condition=condition, at=condition.own_places or replace(self.at, steps=steps))
+    def in_training(self, training: Training) -> Self:
+        """The same, of which the steps that it names are those of `training`."""
+        condition = self.condition.in_training(training)
+        return replace(self, condition=condition, at=condition.own_places or replace(self.at, training=training))
 
     def questions(self) -> list[Question]:
         """What is asked of a record; nothing by a condition that is not about figures of weights."""

@@ -20,7 +20,7 @@ from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import load_metrics
 from geomcheck.record import Record, Request
 from geomcheck.record.points import training_steps
-from geomcheck.suite.language.places import Place, parse_short
+from geomcheck.suite.language.places import Place, Training, parse_short
 from geomcheck.suite.language.quantities import Refusal, did_you_mean, spelled
 from geomcheck.suite.language.selection import DEFAULT, Selection
 from geomcheck.suite.sampling import FROZEN
@@ -123,6 +123,12 @@ class GoodRuns:
             steps=lengths.pop() if len(lengths) == 1 else 0,
             selection=selection,
         )
+
+    @property
+    def training(self) -> Training:
+        """The training of the good runs, with the steps at which they were looked at."""
+        rows = (row for figures in self.figures.values() for row in figures.rows)
+        return Training(self.steps, tuple(sorted({row.place.step for row in rows if row.place.step is not None})))
 
     def requests(self, record: Record) -> dict[str, set[Request]]:
         """What must be measured so that W0 is known: which weights changed, which costs no factorization."""

@@ -160,7 +160,7 @@ def test_places_weights_and_metrics_can_be_chosen(good_runs: list[Path], tmp_pat
     suite = loaded(calibration, tmp_path)
     (expectation,) = suite.expectations
     assert expectation.metric == "update_norm"
-    assert expectation.at.text == "step 20"
+    assert expectation.at.text == "last"
     assert suite.weights == Selection("attention")
 
 
@@ -188,5 +188,5 @@ def _scale(record: Record, metric: str, factor: float) -> None:
 
 
 def test_adapters_are_not_calibrated_with_full_weights(good: list[Record]) -> None:
-    with pytest.raises(UsageError, match="what they train.*all weights.*an adapter"):
+    with pytest.raises(UsageError, match="what they train.*whole model.*adapter"):
         geomcheck.calibrate([*good[:2], replace(good[2], layout="PEFT LoRA")])

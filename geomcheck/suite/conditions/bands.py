@@ -12,7 +12,7 @@ from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
 from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import pair_schema, place_objects, word_schema
-from geomcheck.suite.language.places import PLACES, At, Place, Places, parse_place
+from geomcheck.suite.language.places import PLACES, UNKNOWN, At, Place, Places, Training, parse_place
 from geomcheck.suite.language.quantities import Quantity, Refusal, Refusals, Scale, quantity_pair, spelled
 from geomcheck.suite.verdict import Observed
 
@@ -39,8 +39,10 @@ def _entry(entry: Any, unit: Unit) -> tuple[Place, tuple[Quantity, Quantity]]:
         raise Refusal(f"expected {_FORM}; found {spelled(entry)}{keys}{_meant_entry(entry)}")
     with Refusals() as refusals:
         where = {key: value for key, value in entry.items() if key != "within"}
-        with refusals.at(*(key for key in where if key == "at")):
-            place = parse_place(where.get("at", where), allowed="`step`, `progress` or `at: last`")
+        word = where.get("at")
+        with refusals.at(*(["at"] if isinstance(word, str) else [])):
+            stated = word if isinstance(word, str) else where
+            place = parse_place(stated, allowed="`step`, `progress` or `at: last`")
         with refusals.at("within"):
             pair = quantity_pair(entry["within"], unit)
     return place, pair
@@ -74,12 +76,12 @@ class Bands(FigureCondition):
     Attributes:
         bands: by checkpoint.
         scale: how figures are shown.
-        steps: of the training whose steps the bands are of; 0 where that is not known.
+        training: whose steps the bands are of.
     """
 
     bands: Mapping[Place, Band]
     scale: Scale
-    steps: int = 0
+    training: Training = UNKNOWN
 
     keyword = "bands"
     keys = (
@@ -108,7 +110,7 @@ class Bands(FigureCondition):
 
     @property
     def own_places(self) -> Places:
-        return Places(tuple(self.bands), self.steps)
+        return Places(tuple(self.bands), self.training)
 
     @property
     def text(self) -> str:
@@ -146,8 +148,8 @@ class Bands(FigureCondition):
         band = by_step[extreme.step]
         return case.in_band(observed, extreme, band, further=f"; the band of step {extreme.step} is {band.text}")
 
-    def in_training_of(self, steps: int) -> Self:
-        return replace(self, steps=steps)
+    def in_training(self, training: Training) -> Self:
+        return replace(self, training=training)
 
     def so_far(self, reached: Callable[[Place], bool]) -> Self | None:
         come = {place: band for place, band in self.bands.items() if reached(place)}

@@ -120,20 +120,40 @@ class Place:
         return point.progress >= fraction(self.progress) if self.progress else point.step > (self.step or 0)
 
 
-def indices(places: Sequence[Place], points: Sequence[Point], steps: int) -> dict[Place, int | None]:
-    """The index of the checkpoint that each place names; None where there is none.
+@dataclass(frozen=True)
+class Training:
+    """The training that the steps of a suite are of.
 
-    Steps are those of a training of `steps` (0: that is not known). A run of another length that lacks some of them is
-    looked at by progress instead, at all of them, where that finds more.
+    Attributes:
+        steps: of the whole; 0 where that is not known.
+        marks: the steps at which the suite judges it.
     """
-    found = {place: locate(points, place.canonical, 0) for place in places}
-    if None not in found.values() or not steps or training_steps(points) == steps:
-        return found
-    by_progress = {
-        place: i if place.step is None else _at_share(place.step / steps, points) for place, i in found.items()
-    }
-    there = [sum(index is not None for index in each.values()) for each in (found, by_progress)]
-    return by_progress if there[1] > there[0] else found
+
+    steps: int = 0
+    marks: tuple[int, ...] = ()
+
+    def is_other(self, points: Sequence[Point]) -> bool:
+        """Whether these checkpoints are known to be of a training of another length."""
+        return self.steps not in (0, training_steps(points))
+
+    def indices(self, places: Sequence[Place], points: Sequence[Point]) -> dict[Place, int | None]:
+        """The index of the checkpoint that each place names; None where there is none.
+
+        A run of another length that has fewer of the suite's steps than of the shares of the training that these are
+        is looked at by these shares instead.
+        """
+        found = {place: locate(points, place.canonical, 0) for place in places}
+        if not self.is_other(points):
+            return found
+        own = {point.step for point in points}
+        shares = sum(_at_share(step / self.steps, points) is not None for step in self.marks)
+        if shares <= len(own.intersection(self.marks)):
+            return found
+        steps = [place for place in places if place.step is not None]
+        return found | {place: _at_share((place.step or 0) / self.steps, points) for place in steps}
+
+
+UNKNOWN = Training()
 
 
 def _at_share(share: float, points: Sequence[Point]) -> int | None:
@@ -145,14 +165,13 @@ def _at_share(share: float, points: Sequence[Point]) -> int | None:
 class At:
     """A selection of checkpoints: everything between `start` and `stop`, both included.
 
-    `single` marks a selection of one checkpoint, which `start` names. A step of it is one of a training of `steps`, as
-    `indices` has it.
+    `single` marks a selection of one checkpoint, which `start` names; a step of it is one of `training`.
     """
 
     start: Place
     stop: Place
     single: bool = False
-    steps: int = field(default=0, compare=False)
+    training: Training = field(default=UNKNOWN, compare=False)
 
     @property
     def text(self) -> str:
@@ -165,7 +184,7 @@ class At:
 
     def indices(self, points: Sequence[Point]) -> dict[Place, int | None]:
         """The index of the one checkpoint, by its place, where there is one; nothing of a span."""
-        return indices([self.start], points, self.steps) if self.single else {}
+        return self.training.indices([self.start], points) if self.single else {}
 
     def lacking(self, points: Sequence[Point]) -> list[Place]:
         """The steps that a span names and a run does not have."""
@@ -191,11 +210,10 @@ class At:
 
 @dataclass(frozen=True)
 class Places:
-    """Checkpoints named one by one, as ``bands`` names them; steps are those of a training of `steps`, as `indices` has
-    it."""
+    """Checkpoints named one by one, as ``bands`` names them; steps are those of `training`."""
 
     places: tuple[Place, ...]
-    steps: int = field(default=0, compare=False)
+    training: Training = field(default=UNKNOWN, compare=False)
     single = False
 
     @property
@@ -211,7 +229,7 @@ class Places:
 
     def indices(self, points: Sequence[Point]) -> dict[Place, int | None]:
         """The index of each checkpoint, by its place."""
-        return indices(self.places, points, self.steps)
+        return self.training.indices(self.places, points)
 
     def locate(self, points: Sequence[Point]) -> dict[Place, Point]:
         """The checkpoints of a run that are among these, in the order of `places`.

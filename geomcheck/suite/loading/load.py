@@ -18,6 +18,7 @@ from geomcheck.suite.good_runs import GoodRuns
 from geomcheck.suite.language.document import Node, salvage_document
 from geomcheck.suite.language.ids import is_slip
 from geomcheck.suite.language.names import metric_hint
+from geomcheck.suite.language.places import UNKNOWN
 from geomcheck.suite.language.quantities import did_you_mean, spelled
 from geomcheck.suite.language.selection import DEFAULT, Selection
 from geomcheck.suite.language.statement import Statement, validate
@@ -303,10 +304,10 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
         expectation, found = build(complete, layer.weights, layer.profiles)
         problems += found
         if expectation is not None:
-            steps = layer.good.steps if layer.good is not None else 0
+            training = layer.good.training if layer.good is not None else UNKNOWN
             built.append(
                 replace(
-                    expectation.in_training_of(steps),
+                    expectation.in_training(training),
                     storage=layer.storage,
                     normal=layer.normal.get(expectation.id),
                     good=layer.good,
