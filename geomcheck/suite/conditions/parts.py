@@ -68,10 +68,8 @@ class Parts(FigureCondition):
         told = f"{wording.groups(of_weights, observed)}, furthest" if wrong else f"all {len(ranges)}, nearest"
         value = wording.against(extreme, band)
         finding = case.in_band(observed, extreme, band, offence=lambda name, value: ranges[name].offence(value))
-        message = (
-            f"{wording.subject(of_weights, observed)} {self.text} in {told}: {extreme.group} at step {extreme.step}, {value} "
-            f"(normal {band.text})"
-        )
+        place = f"{extreme.group} at step {extreme.step}, {value} (normal {band.text})"
+        message = f"{wording.subject(of_weights, observed)} {self.text} in {told}: {place}"
         worst = tuple(replace(one, normal=(ranges[one.weight].low, ranges[one.weight].high)) for one in finding.worst)
         return replace(finding, message=message, worst=worst)
 
