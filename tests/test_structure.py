@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "geomcheck"
 
 ROOMS = (
-    ("_version", "_text", "urls", "errors", "files", "own", "_compat", "_gc", "_lazy", "options"),
+    ("_version", "_text", "_html", "urls", "errors", "files", "own", "_compat", "_gc", "_lazy", "options"),
     ("diagnostics",),
     ("checkpoints",),
     ("record",),
