@@ -40,11 +40,18 @@ class Statistic:
         metric = self.metric
         if metric is None:
             return f"{self.request.metric} ({self.stat})"
+        return f"{metric.title} ({', '.join(self.own)})" if self.own else metric.title
+
+    @property
+    def own(self) -> list[str]:
+        """What differs from the metric's defaults, in words."""
+        metric = self.metric
+        if metric is None:
+            return []
         defaults = [(parameter.name, parameter.default) for parameter in metric.parameters]
         own = [f"{pair[0]} = {pair[1]}" for pair in self.request.parameters().items() if pair not in defaults]
         own = ["excess over chance" if text == "excess_over = shuffled" else text for text in own]
-        own += [self.stat.replace(".", ", ")] if self.stat != metric.stat({}) else []
-        return f"{metric.title} ({', '.join(own)})" if own else metric.title
+        return own + ([self.stat.replace(".", ", ")] if self.stat != metric.stat({}) else [])
 
     @property
     def form(self) -> Form:
