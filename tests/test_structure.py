@@ -21,7 +21,7 @@ ROOMS = (
     ("suite",),
     ("api",),
     ("calibration", "comparison", "inspection"),
-    ("diagnosis",),
+    ("diagnosis", "scaffold"),
     ("report",),
     ("live",),
     ("projection",),

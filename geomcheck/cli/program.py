@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import geomcheck
 from geomcheck._version import VERSION
 from geomcheck.checkpoints.remote import copying
-from geomcheck.cli import calibrate, compare, diagnose, measure, regime, report, show, watch
+from geomcheck.cli import calibrate, compare, diagnose, init, measure, regime, report, show, watch
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, add_command
 from geomcheck.diagnostics import load_metrics
@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=VERSION)
     commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
-    for command in (measure, watch):
+    for command in (init, measure, watch):
         command.add_to(commands)
     about = "say what is in a run and what would be read, from headers only"
     held = "directory of checkpoints, or a record file"
