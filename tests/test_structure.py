@@ -20,7 +20,7 @@ ROOMS = (
     ("measurement",),
     ("suite",),
     ("api",),
-    ("calibration", "comparison", "inspection"),
+    ("calibration", "comparison", "history", "inspection"),
     ("diagnosis", "scaffold"),
     ("report",),
     ("live",),

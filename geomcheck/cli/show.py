@@ -50,8 +50,9 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure or read, and show. Raises GeomcheckError."""
-    means, metrics = Means(options, [options.run]), _metrics(options.metrics)
-    files = [(Path(given), write) for given, write in ((options.csv, _csv), (options.parquet, pq.write_table)) if given]
+    means, metrics = Means(options, [options.run]), metrics_of(options.metrics)
+    outputs = (options.csv, write_csv), (options.parquet, pq.write_table)
+    files = [(Path(given), write) for given, write in outputs if given]
     for path, _ in files:
         require_writable(path, inputs=means.inputs())
     weights = selection(options.weights) if options.weights else None
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
         print(path)
 
 
-def _metrics(text: str | None) -> list[str] | None:
+def metrics_of(text: str | None) -> list[str] | None:
     """The metrics that are named, each once. Raises UsageError where there is none such."""
     if text is None:
         return None
@@ -94,7 +95,8 @@ def _table(record: Record, found: list[Trajectory]) -> pa.Table:
     return long_rows([row for one in found for row in one.rows(record.run)])
 
 
-def _csv(table: pa.Table, path: Path) -> None:
+def write_csv(table: pa.Table, path: Path) -> None:
+    """Write a table as CSV, its texts as texts."""
     texts = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
     pyarrow.csv.write_csv(table.cast(pa.schema(texts)), path)
 

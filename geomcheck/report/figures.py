@@ -13,6 +13,7 @@ from geomcheck.checkpoints.weights import in_network
 from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.record import Record, Request
 from geomcheck.record.column import Table
+from geomcheck.record.long import unit_of
 from geomcheck.report.charts.numbers import Form
 from geomcheck.suite.folds import fold
 
@@ -52,6 +53,12 @@ class Statistic:
         own = [f"{pair[0]} = {pair[1]}" for pair in self.request.parameters().items() if pair not in defaults]
         own = ["excess over chance" if text == "excess_over = shuffled" else text for text in own]
         return own + ([self.stat.replace(".", ", ")] if self.stat != metric.stat({}) else [])
+
+    @property
+    def name(self) -> str:
+        """The metric's name, with what differs from its defaults, and the unit that figures in texts do not carry."""
+        own = f" ({', '.join(text.replace(' = ', '=') for text in self.own)})" if self.own else ""
+        return f"{self.request.metric}{own}{' (deg)' * (unit_of(self.request.metric) == 'deg')}"
 
     @property
     def form(self) -> Form:

@@ -54,9 +54,8 @@ class Trajectory:
 
     @property
     def name(self) -> str:
-        """The metric, with the parameters that differ from their defaults, and the unit that figures do not carry."""
-        own = f" ({', '.join(text.replace(' = ', '=') for text in self.statistic.own)})" if self.statistic.own else ""
-        return f"{self.statistic.request.metric}{own}{' (deg)' * (unit_of(self.statistic.request.metric) == 'deg')}"
+        """What the statistic is called in a text."""
+        return self.statistic.name
 
     def shown(self, value: float | None, digits: int = 4) -> str:
         """A figure as texts write it, without the unit that `name` has; a dash where there is none."""
