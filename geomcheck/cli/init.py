@@ -144,7 +144,8 @@ class _Project:
         if not group.can_be_calibrated:
             return False
         target, names = _suite_of(group), [run.name for run in group.runs]
-        judges = (path for path, suite in self._suites.items() if suite.applies_to and all(map(suite.applies, names)))
+        loaded = ((path, suite) for path, suite in self._suites.items() if suite is not None)
+        judges = (path for path, suite in loaded if suite.applies_to and all(map(suite.applies, names)))
         if os.path.lexists(target):
             _print([f"left alone   {target}: it is there already"])
         elif judge := next(judges, None):
@@ -241,12 +242,14 @@ class _Project:
         yield f"pytest --geom-run={quote(str(chosen.path))}{base}{named}"
 
 
-def _loaded(paths: Sequence[Path]) -> Iterator[tuple[Path, Suite]]:
+def _loaded(paths: Sequence[Path]) -> Iterator[tuple[Path, Suite | None]]:
+    """The suites of the project; None for one that is invalid, which is told."""
     for path in paths:
         try:
             yield path, load_suite(path)
         except SuiteError as error:
-            raise UsageError(f"a suite of the project cannot be read:\n{error}") from None
+            _print([f"left alone   {_shown(path)} is no valid suite: {str(error).splitlines()[0]}"])
+            yield path, None
 
 
 def _suite_of(group: Group) -> Path:

@@ -207,6 +207,13 @@ def test_suites_of_the_project_are_left_alone(init: Init, project: Path) -> None
     assert written(project) == {"suites/mine.yaml", ".github/workflows/geometry.yml"}
 
 
+def test_a_suite_of_the_project_that_is_invalid_is_named(init: Init, project: Path) -> None:
+    (project / "suites").mkdir()
+    (project / "suites" / "mine.yaml").touch()
+    assert "left alone   suites/mine.yaml is no valid suite" in init()
+    assert written(project) == {"suites/mine.yaml", ".github/workflows/geometry.yml"}
+
+
 def test_what_takes_long_is_left_to_its_own_command(init: Init, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geomcheck.cli.init.MOST_BYTES", 1)
     repeats(project / "ckpts", 2)
