@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from geomcheck.diagnostics import Metric, Parameter, Unit, load_metrics
     from geomcheck.errors import GeomcheckError, RecordError, RunError, SuiteError, UsageError
     from geomcheck.record import Figure, Point, Record, Request, read_record, write_record
-    from geomcheck.suite import Expectation, Observed, Suite, Verdict, Worst, load_suite
+    from geomcheck.suite import Expectation, Observed, Suite, Verdict, Verdicts, Worst, load_suite
     from geomcheck.suite.language.selection import Selection
 
 __version__ = VERSION
@@ -35,7 +35,7 @@ _HOMES = {
     "geomcheck.diagnostics": ("Metric", "Parameter", "Unit", "load_metrics"),
     "geomcheck.errors": ("GeomcheckError", "RecordError", "RunError", "SuiteError", "UsageError"),
     "geomcheck.record": ("Figure", "Point", "Record", "Request", "read_record", "write_record"),
-    "geomcheck.suite": ("Expectation", "Observed", "Suite", "Verdict", "Worst", "load_suite"),
+    "geomcheck.suite": ("Expectation", "Observed", "Suite", "Verdict", "Verdicts", "Worst", "load_suite"),
     "geomcheck.suite.language.selection": ("Selection",),
 }
 
@@ -64,6 +64,7 @@ __all__ = [
     "Unit",
     "UsageError",
     "Verdict",
+    "Verdicts",
     "Worst",
     "calibrate",
     "compare",

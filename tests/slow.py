@@ -35,6 +35,7 @@ SLOW = (
     "tests/checkpoints/test_remote.py::test_each_tensor_is_asked_for_once_and_alone",
     "tests/checkpoints/test_remote.py::test_what_was_measured_is_not_fetched_again",
     "tests/cli/test_commands.py",
+    "tests/cli/test_init.py",
     "tests/cli/test_interruption.py",
     "tests/cli/test_means.py",
     "tests/cli/test_watch.py",

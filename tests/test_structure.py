@@ -13,15 +13,15 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "geomcheck"
 
 ROOMS = (
-    ("_version", "_text", "urls", "errors", "files", "own", "_compat", "_gc", "_lazy", "options"),
+    ("_version", "_text", "_html", "urls", "errors", "files", "own", "_compat", "_gc", "_lazy", "options"),
     ("diagnostics",),
     ("checkpoints",),
     ("record",),
     ("measurement",),
     ("suite",),
     ("api",),
-    ("calibration", "comparison", "inspection"),
-    ("diagnosis",),
+    ("calibration", "comparison", "history", "inspection"),
+    ("diagnosis", "scaffold"),
     ("report",),
     ("live",),
     ("projection",),

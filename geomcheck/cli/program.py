@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import geomcheck
 from geomcheck._version import VERSION
 from geomcheck.checkpoints.remote import copying
-from geomcheck.cli import calibrate, compare, diagnose, measure, regime, report, watch
+from geomcheck.cli import calibrate, compare, diagnose, history, init, measure, regime, report, show, watch
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, add_command
 from geomcheck.diagnostics import load_metrics
@@ -28,7 +28,7 @@ from geomcheck.suite import json_schema, shipped_suites
 from geomcheck.suite.conditions import SubjectCondition, load_conditions
 
 WRONG_USAGE = 4
-OUTPUTS = ("output", "record")
+OUTPUTS = ("output", "record", "csv", "parquet", "html")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -106,12 +106,12 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=VERSION)
     commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
-    for command in (measure, watch):
+    for command in (init, measure, watch):
         command.add_to(commands)
     about = "say what is in a run and what would be read, from headers only"
     held = "directory of checkpoints, or a record file"
     add_command(commands, "inspect", _inspect, about, "base", "incomplete", JSON, run=held)
-    for other in (diagnose, calibrate, compare, regime, report):
+    for other in (show, diagnose, calibrate, compare, regime, report, history):
         other.add_to(commands)
     add_command(commands, "metrics", _metrics, "list the metrics with their definitions and parameters")
     add_command(commands, "suites", _suites, "list the shipped suites")

@@ -2,8 +2,8 @@
 
 from geomcheck.record.column import Figure
 from geomcheck.record.parquet import read_record, write_record
-from geomcheck.record.points import is_trivial, locate
-from geomcheck.record.record import UNKNOWN, Origin, Point, Record, Row, columns_of
+from geomcheck.record.points import Origin, Point, is_trivial, locate
+from geomcheck.record.record import UNKNOWN, Record, Row, columns_of
 from geomcheck.record.request import Plan, Request, merge
 
 __all__ = [

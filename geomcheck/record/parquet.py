@@ -27,7 +27,8 @@ from geomcheck.files import replacing
 from geomcheck.record import arrow
 from geomcheck.record.column import Column, used
 from geomcheck.record.limits import limits
-from geomcheck.record.record import UNKNOWN, Origin, Point, Record
+from geomcheck.record.points import Origin, Point
+from geomcheck.record.record import UNKNOWN, Record
 from geomcheck.record.request import Request
 from geomcheck.record.routes import Tally
 from geomcheck.record.sketches import Sketches

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from geomcheck.checkpoints import Checkpoint
 from geomcheck.diagnostics import Metric
-from geomcheck.record.record import Point
+
+
+@dataclass(frozen=True)
+class Point:
+    """One checkpoint of a trajectory.
+
+    Attributes:
+        name: its directory's name.
+        step: optimizer step, as the framework counts.
+        progress: share of the training done, 0..1.
+    """
+
+    name: str
+    step: int
+    progress: float
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where W0 came from: the directory, and the rule that chose it."""
+
+    path: str
+    how: str
+
 
 MATCHING_PROGRESS = 0.05
 """How far a checkpoint may be, in progress, from what is meant: a share of the training, or one of another run."""

@@ -4,36 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from geomcheck.checkpoints import Account, Weight
 from geomcheck.errors import RecordError
 from geomcheck.record.column import Column, Figure
+from geomcheck.record.long import to_pandas
+from geomcheck.record.notebook import html_of
+from geomcheck.record.points import Origin, Point
 from geomcheck.record.request import Request
 from geomcheck.record.routes import Tally
 from geomcheck.record.sketches import Sketches
 
-
-@dataclass(frozen=True)
-class Point:
-    """One checkpoint of a trajectory.
-
-    Attributes:
-        name: its directory's name.
-        step: optimizer step, as the framework counts.
-        progress: share of the training done, 0..1.
-    """
-
-    name: str
-    step: int
-    progress: float
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where W0 came from: the directory, and the rule that chose it."""
-
-    path: str
-    how: str
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -149,3 +133,13 @@ class Record:
         )
         for step, weight, request, stat in sorted(keys):
             yield Row(step, weight, request, stat, self.columns[request, stat].figures[step, weight])
+
+    def to_pandas(self) -> DataFrame:
+        """All figures as a data frame, a row each: run, checkpoint, step, progress (0..1), metric, params (JSON), stat,
+        weight, stack, layer, module, value, unit (``fraction``, ``deg`` or ``number``) and undefined, the reason where
+        there is no value. Raises UsageError where pandas is not installed."""
+        return to_pandas(self)
+
+    def _repr_html_(self) -> str:
+        """The record in a notebook: where it comes from, and how its last figures spread over the weights."""
+        return html_of(self)

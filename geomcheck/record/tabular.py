@@ -6,13 +6,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from geomcheck.checkpoints import Weight
 from geomcheck.record import arrow
 from geomcheck.record.column import Column
-from geomcheck.record.record import Record
+from geomcheck.record.points import Origin, Point
+from geomcheck.record.request import Request
+from geomcheck.record.sketches import Sketches
 
 SCHEMA = pa.schema(
     [
@@ -35,7 +39,29 @@ COLUMNS = ("step", "weight", "metric", "params", "stat", "value", "undefined")
 """The columns that are read back; the others repeat them for people who query the file."""
 
 
-def table_of(record: Record) -> pa.Table:
+class Measured(Protocol):
+    """What tables are made of: a `geomcheck.record.Record`, which can make them of itself."""
+
+    run: str
+    points: tuple[Point, ...]
+    origin: Origin
+    weights: dict[str, Weight]
+    sketches: Sketches
+
+    def measured(self) -> list[tuple[Request, str]]:
+        """Every (request, statistic) that has figures, sorted."""
+        ...
+
+    def measured_weights(self) -> set[str]:
+        """Names of the weights that have figures."""
+        ...
+
+    def column(self, request: Request, stat: str) -> Column:
+        """All figures of one statistic."""
+        ...
+
+
+def table_of(record: Measured) -> pa.Table:
     """All figures, ordered by step, weight, request and statistic; the first of a step and weight has its sketch."""
     keys = record.measured()
     columns = [record.column(*key) for key in keys]
@@ -56,21 +82,21 @@ def table_of(record: Record) -> pa.Table:
             arrow.column(steps),
             arrow.coded(weight, [w.name for w in weights]),
             arrow.column(layer, layer < 0),
-            _labelled([w.module for w in weights], weight),
+            labelled([w.module for w in weights], weight),
             arrow.column(np.array([w.numel for w in weights], np.int64)[weight]),
-            _labelled([request.metric for request, _ in keys], key),
-            _labelled([request.params for request, _ in keys], key),
-            _labelled([stat for _, stat in keys], key),
+            labelled([request.metric for request, _ in keys], key),
+            labelled([request.params for request, _ in keys], key),
+            labelled([stat for _, stat in keys], key),
             arrow.column(values, why >= 0),
             arrow.coded(why, reasons, why < 0).dictionary_decode(),
-            _labelled([w.stack for w in weights], weight, layer < 0),
+            labelled([w.stack for w in weights], weight, layer < 0),
             _sketches(record, steps, weight, places),
         ],
         schema=SCHEMA,
     )
 
 
-def _sketches(record: Record, steps: np.ndarray, weight: np.ndarray, places: Mapping[str, int]) -> pa.Array:
+def _sketches(record: Measured, steps: np.ndarray, weight: np.ndarray, places: Mapping[str, int]) -> pa.Array:
     """The sketch of each step and weight, in the first of its rows; those of what has no row are left out."""
     kept = record.sketches
     place = np.array([places.get(name, -1) for name in kept.names], np.int64)[kept.codes]
@@ -87,7 +113,7 @@ def _joined(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype)
 
 
-def _labelled(labels: Sequence[str], codes: np.ndarray, missing: np.ndarray | None = None) -> pa.DictionaryArray:
+def labelled(labels: Sequence[str], codes: np.ndarray, missing: np.ndarray | None = None) -> pa.DictionaryArray:
     """The label of each row, by its code; several codes may have one label, and `missing` rows have none."""
     places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
     return arrow.coded(np.array([places[label] for label in labels], np.int32)[codes], list(places), missing)

@@ -13,6 +13,7 @@ from geomcheck.checkpoints.weights import in_network
 from geomcheck.diagnostics import Fold, Metric, load_metrics
 from geomcheck.record import Record, Request
 from geomcheck.record.column import Table
+from geomcheck.record.long import unit_of
 from geomcheck.report.charts.numbers import Form
 from geomcheck.suite.folds import fold
 
@@ -40,11 +41,24 @@ class Statistic:
         metric = self.metric
         if metric is None:
             return f"{self.request.metric} ({self.stat})"
+        return f"{metric.title} ({', '.join(self.own)})" if self.own else metric.title
+
+    @property
+    def own(self) -> list[str]:
+        """What differs from the metric's defaults, in words."""
+        metric = self.metric
+        if metric is None:
+            return []
         defaults = [(parameter.name, parameter.default) for parameter in metric.parameters]
         own = [f"{pair[0]} = {pair[1]}" for pair in self.request.parameters().items() if pair not in defaults]
         own = ["excess over chance" if text == "excess_over = shuffled" else text for text in own]
-        own += [self.stat.replace(".", ", ")] if self.stat != metric.stat({}) else []
-        return f"{metric.title} ({', '.join(own)})" if own else metric.title
+        return own + ([self.stat.replace(".", ", ")] if self.stat != metric.stat({}) else [])
+
+    @property
+    def name(self) -> str:
+        """The metric's name, with what differs from its defaults, and the unit that figures in texts do not carry."""
+        own = f" ({', '.join(text.replace(' = ', '=') for text in self.own)})" if self.own else ""
+        return f"{self.request.metric}{own}{' (deg)' * (unit_of(self.request.metric) == 'deg')}"
 
     @property
     def form(self) -> Form:

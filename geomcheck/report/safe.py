@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-_INVISIBLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+from geomcheck._html import visible
+
 _CI_COMMAND = re.compile(r"(?:(?<!\S):(?=:)|#(?=#\w*\[))")
 
 
@@ -17,11 +18,6 @@ def printable(text: str) -> str:
     begins, ``##[group]`` and its like anywhere): names in a run's files must drive neither."""
     seen = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
     return _CI_COMMAND.sub(lambda found: f"\\x{ord(found.group()):02x}", seen)
-
-
-def visible(text: str) -> str:
-    """`text` with control characters, and marks that turn the writing direction or cannot be seen, spelled out."""
-    return _INVISIBLE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def embedded(data: Any) -> Markup:

@@ -10,7 +10,7 @@ from geomcheck.suite.loading.profiles import load_profiles
 from geomcheck.suite.loading.schema import json_schema
 from geomcheck.suite.loading.shipped import find_suite, shipped_suites
 from geomcheck.suite.suite import Suite
-from geomcheck.suite.verdict import Observed, Unanswerable, Verdict, Worst
+from geomcheck.suite.verdict import Observed, Unanswerable, Verdict, Verdicts, Worst
 
 __all__ = [
     "PAPER",
@@ -25,6 +25,7 @@ __all__ = [
     "Suite",
     "Unanswerable",
     "Verdict",
+    "Verdicts",
     "Worst",
     "classify",
     "find_suite",

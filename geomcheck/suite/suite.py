@@ -12,7 +12,7 @@ from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.good_runs import GoodRuns
 from geomcheck.suite.judge import judge
 from geomcheck.suite.language.selection import Selection
-from geomcheck.suite.verdict import Verdict
+from geomcheck.suite.verdict import Verdicts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,9 @@ class Suite:
         """What must be measured of the reference run: the figures of ``like: reference`` expectations."""
         return merge(expectation.reference_requests(reference) for expectation in self.expectations)
 
-    def evaluate(self, record: Record, reference: Record | None = None, *, missing: Missing = "error") -> list[Verdict]:
+    def evaluate(self, record: Record, reference: Record | None = None, *, missing: Missing = "error") -> Verdicts:
         """Judge `record` by every expectation, in the suite's order.
 
         `missing` says what checkpoints come to that `record` lacks, where all others hold: ``error`` or ``info``.
         """
-        return [judge(expectation, record, reference, missing=missing) for expectation in self.expectations]
+        return Verdicts(judge(expectation, record, reference, missing=missing) for expectation in self.expectations)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
+from geomcheck._html import paragraph, table
+from geomcheck.diagnostics import Unit
 from geomcheck.errors import GeomcheckError, Position
+from geomcheck.suite.language.quantities import Scale
 
 Outcome = Literal["passed", "failed", "error", "warned", "info"]
 Side = Literal["above", "below"]
 """On which side of what is demanded a figure is."""
+
+ROWS = 40
+"""Figures that a verdict shows in a notebook."""
 
 Bounds = tuple[float | None, float | None]
 """(low, high), None for an open side."""
@@ -243,6 +250,39 @@ class Verdict:
             "cause": self.cause,
             "position": asdict(self.position),
         }
+
+    def _repr_html_(self) -> str:
+        """The verdict in a notebook: its sentence and the figures behind it, with the weights to look at."""
+        figures = [(o.step, o.group or "run", self._shown(o.value), _word(o.holds)) for o in self.observed]
+        weights = [(w.weight, w.step, self._shown(w.value)) for w in self.worst]
+        parts = [paragraph(f"{self.outcome}: {self.id}", self.message, *([f"why: {self.why}"] if self.why else []))]
+        parts += [table(("step", "of", self.metric, ""), figures[:ROWS], left=2)] if figures else []
+        parts += [f"<p>and {len(figures) - ROWS} more figures</p>"] if len(figures) > ROWS else []
+        parts += [table(("weight to look at", "step", self.metric), weights)] if weights else []
+        return f"<div>{''.join(parts)}</div>"
+
+    def _shown(self, value: float) -> str:
+        return Scale(Unit.DEGREES if self.unit == Unit.DEGREES else Unit.NUMBER, self.percent).show(value)
+
+
+class Verdicts(list[Verdict]):
+    """The verdicts of a suite on one record, in its order: a list that shows itself in a notebook."""
+
+    def _repr_html_(self) -> str:
+        counts = Counter(verdict.outcome for verdict in self)
+        head = paragraph(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "no verdicts")
+        rows = [(v.outcome, v.id, v.metric, _decided(v), v.condition) for v in self]
+        return f"<div>{head}{table(('outcome', 'expectation', 'metric', 'value', 'expected'), rows, left=5)}</div>"
+
+
+def _decided(verdict: Verdict) -> str:
+    """The figure that decided, or why there is none."""
+    found = verdict.decisive
+    return verdict.cause if found is None else f"{verdict._shown(found.value)} at step {found.step}"
+
+
+def _word(holds: bool | None) -> str:
+    return {True: "holds", False: "violates", None: ""}[holds]
 
 
 def _not_finite(value: float) -> str:

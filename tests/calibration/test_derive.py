@@ -133,8 +133,16 @@ def test_no_run_is_refused_and_one_by_the_rules_that_know_no_other_recipes(good_
             geomcheck.calibrate(good_runs[:runs], rule=rule)
 
 
-def test_the_fewer_runs_the_wider_the_bands(good_runs: list[Path]) -> None:
-    def width(runs: int) -> float:
+def test_bands_of_three_runs_are_wider_than_nothing_tells_and_narrower_than_student_s(good_runs: list[Path]) -> None:
+    def width(runs: int, rule: Student | None = None) -> float:
+        (size,) = geomcheck.calibrate(good_runs[:runs], metrics=["relative_update_norm"], rule=rule).expectations
+        return (size.bands[-1].high - size.bands[-1].low) / size.bands[-1].spread.mean
+
+    assert 0 < width(3) < width(1)
+    assert width(3, Student()) > 2 * width(3)
+
+
+def width(runs: int) -> float:
         (size,) = geomcheck.calibrate(good_runs[:runs], metrics=["relative_update_norm"]).expectations
         return (size.bands[-1].high - size.bands[-1].low) / size.bands[-1].spread.mean
 

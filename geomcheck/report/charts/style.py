@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from geomcheck.report.safe import visible
+from geomcheck._html import visible
 
 COLOURS = ("#2a78c8", "#d9762b", "#b0549c", "#3a9aa8", "#8a8a3a", "#7a6fd0", "#6b7a2f", "#a0715a")
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from geomcheck._text import plural
@@ -22,12 +17,13 @@ from geomcheck.report.causes import Causes, warnings
 from geomcheck.report.charts.numbers import plain, symbols
 from geomcheck.report.figures import Figures
 from geomcheck.report.findings import MOST
+from geomcheck.report.html.frame import asset, environment, policy
 from geomcheck.report.html.heatmap import payload
 from geomcheck.report.html.regimes import regime_picture
 from geomcheck.report.html.trajectories import pictures
 from geomcheck.report.html.verdicts import card
 from geomcheck.report.remarks import Remark, remarks
-from geomcheck.report.safe import embedded, finalized
+from geomcheck.report.safe import embedded
 from geomcheck.report.session import Reported
 from geomcheck.suite.verdict import Facts
 
@@ -55,13 +51,13 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     diagnoses = {run.name: run.diagnosis for run in runs if run.diagnosis is not None}
     causes = Causes(((name, own.facts) for name, own in judged), diagnoses)
     cards = [card(name, own, causes.stopping(name, own.facts)) for name, own in judged]
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     maps = [payload(name, figures, len(named)) for name, figures in named]
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
-            policy=_policy(style, script),
+            policy=policy(style, script),
             style=Markup(style),
             script=Markup(script),
             data=embedded({"runs": maps, "start": verdicts[0]["metric"] if verdicts else ""}),
@@ -122,30 +118,3 @@ def _definitions(named: Sequence[tuple[str, Figures]], verdicts: Sequence[Facts]
 def _limits(metric: Metric) -> str:
     low, high = metric.range({})
     return f"{plain(low)} to {metric.at_most or plain(high)}"
-
-
-def _policy(style: str, script: str) -> str:
-    """Nothing is fetched; only this style and this script, by their digests, apply and run."""
-    own = f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
-    return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _asset(name: str) -> str:
-    return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    """Templates of this package; every text that is put in is made visible and escaped."""
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("geomcheck.report.html"),
-        autoescape=True,
-        finalize=finalized,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

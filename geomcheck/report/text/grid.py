@@ -21,7 +21,9 @@ _BESIDE: tuple[Literal["reference", "random", "low", "high"], ...] = ("reference
 
 
 @dataclass(frozen=True)
-class _Series:
+class Series:
+    """A row of a table: its label, a cell per checkpoint, and the sparkline behind them."""
+
     label: str
     cells: list[str]
     spark: str = ""
@@ -40,10 +42,10 @@ def grid(facts: Facts, screen: Screen, *, margin: int) -> list[str]:
         return []
     listed = sorted(violated or groups, key=lambda group: -_distance(groups[group], facts))[:GROUPS_SHOWN]
     steps = sorted({entry["step"] for entry in facts["observed"]})
-    rows = [_Series("step", [f"{step} " for step in steps])]
+    rows = [Series("step", [f"{step} " for step in steps])]
     for group in listed:
         rows += _rows(group or "value", {entry["step"]: entry for entry in groups[group]}, steps, screen.levels, facts)
-    lines = _laid_out(rows, screen.width - margin, whole=screen.verbosity > 1)
+    lines = laid_out(rows, screen.width - margin, whole=screen.verbosity > 1)
     if len(violated) > len(listed):
         lines.append(f"and {len(violated) - len(listed)} more {facts['per']}s of {len(groups)}")
     return lines
@@ -51,7 +53,7 @@ def grid(facts: Facts, screen: Screen, *, margin: int) -> list[str]:
 
 def _rows(
     label: str, found: Mapping[int, ObservedFacts], steps: Sequence[int], levels: str, facts: Facts
-) -> list[_Series]:
+) -> list[Series]:
     """A group's figures, marked where they violate the condition, and what each is compared with."""
     entries = [found.get(step) for step in steps]
     spark = sparkline([entry["value"] if entry else None for entry in entries], levels=levels)
@@ -59,12 +61,12 @@ def _rows(
     cells = [f"{shown(e['value'] if e else None, facts)}{mark}" for e, mark in zip(entries, marks, strict=True)]
     names = [name for name in _BESIDE if any(name in entry for entry in found.values())]
     return [
-        _Series(label, cells, spark if len(steps) > 1 else "", named=True),
-        *(_Series(name, [f"{shown(e.get(name) if e else None, facts)} " for e in entries]) for name in names),
+        Series(label, cells, spark if len(steps) > 1 else "", named=True),
+        *(Series(name, [f"{shown(e.get(name) if e else None, facts)} " for e in entries]) for name in names),
     ]
 
 
-def _laid_out(rows: Sequence[_Series], room: int, *, whole: bool) -> list[str]:
+def laid_out(rows: Sequence[Series], room: int, *, whole: bool) -> list[str]:
     """The rows in lines of at most `room` columns: sparklines go first, then checkpoints in the middle."""
     count, spark = len(rows[0].cells), max(len(row.spark) for row in rows)
     cell = len(GAP) + max(len(text) for row in rows for text in row.cells)
@@ -80,7 +82,7 @@ def _laid_out(rows: Sequence[_Series], room: int, *, whole: bool) -> list[str]:
     return _printed(rows, columns, sparks=label + len(columns) * cell + len(GAP) + spark <= room)
 
 
-def _printed(rows: Sequence[_Series], columns: Sequence[int | None], *, sparks: bool) -> list[str]:
+def _printed(rows: Sequence[Series], columns: Sequence[int | None], *, sparks: bool) -> list[str]:
     figures = [[ELLIPSIS if i is None else row.cells[i] for i in columns] for row in rows]
     table = [[row.label, *cells, row.spark if sparks else ""] for row, cells in zip(rows, figures, strict=True)]
     return aligned(table, right=range(1, len(columns) + 1))

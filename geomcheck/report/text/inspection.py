@@ -39,7 +39,7 @@ def _facts(found: Inspection) -> list[str]:
     facts = {"written by": found.framework, "figures of": ", ".join(found.metrics)}
     if found.base is not None:
         base = found.base
-        stored = ", ".join(part for part in (base.format, _dtypes(base), _size(base.bytes)) if part)
+        stored = ", ".join(part for part in (base.format, _dtypes(base), size(base.bytes)) if part)
         facts |= {"W0": base.name + (f" ({stored})" if stored else ""), "": base.path}
     text = _prose((f"{name:10}  {fact}" for name, fact in facts.items() if fact), hang=12)
     missing = found.base_missing.splitlines()
@@ -47,8 +47,8 @@ def _facts(found: Inspection) -> list[str]:
 
 
 def _checkpoint(held: Held) -> list[str]:
-    size = _size(held.bytes)
-    return [held.name, f"step {held.step}", f"{held.progress or 0:.0%}", held.format, _dtypes(held), size]
+    progress = f"{held.progress or 0:.0%}"
+    return [held.name, f"step {held.step}", progress, held.format, _dtypes(held), size(held.bytes)]
 
 
 def _group(group: WeightGroup) -> list[str]:
@@ -79,7 +79,7 @@ def _cost(found: Inspection) -> list[str]:
         return []
     return [
         f"{cost.weights} attention and MLP matrices x {plural(len(found.checkpoints), 'checkpoint')}, "
-        f"{_size(cost.bytes_read) or '0 B'} to read, {cost.gflop:,.3g} GFLOP for every metric: about "
+        f"{size(cost.bytes_read) or '0 B'} to read, {cost.gflop:,.3g} GFLOP for every metric: about "
         f"{duration(3600 * cost.core_hours)} on one core ({CORE_GFLOPS:.0f} GFLOP/s), less for fewer metrics"
     ]
 
@@ -97,14 +97,14 @@ def _dtypes(held: Held) -> str:
     return ", ".join(f"{dtype} {count / total:.0%}" for dtype, count in held.dtypes.items())
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
     """Bytes with three digits; empty where unknown."""
-    size, units = float(count), iter(("B", "kB", "MB", "GB"))
+    left, units = float(count), iter(("B", "kB", "MB", "GB"))
     for unit in units:
-        if size < 1000:
-            return f"{size:.3g} {unit}" if count else ""
-        size /= 1000
-    return f"{size:.3g} TB"
+        if left < 1000:
+            return f"{left:.3g} {unit}" if count else ""
+        left /= 1000
+    return f"{left:.3g} TB"
 
 
 def _section(title: str, content: Sequence[str]) -> list[str]:

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, TextIO
 
 from geomcheck.report.text.sparkline import BLOCKS, levels_for
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pytest
 
 NARROWEST = 60
+USUAL_WIDTH = 80
 LOG_WIDTH = 120
 """Columns of a log, which scrolls: names are worth more there than a tidy edge."""
 
@@ -51,6 +53,13 @@ class Screen:
         width = max(NARROWEST, writer.fullwidth) if bool(reporter.isatty) else LOG_WIDTH
         levels = levels_for(getattr(sys.__stdout__, "encoding", None))
         return cls(width, levels, reporter.verbosity, bool(writer.hasmarkup), bool(reporter.isatty))
+
+    @classmethod
+    def of_stream(cls, stream: TextIO) -> Screen:
+        """The screen of a command that prints to `stream`: the terminal's width, 80 columns elsewhere."""
+        terminal = stream.isatty()
+        width = max(NARROWEST, get_terminal_size().columns) if terminal else USUAL_WIDTH
+        return cls(width, levels_for(getattr(stream, "encoding", None)), terminal=terminal)
 
     def wrapped(self, text: str, *, indent: int = 0, hang: int = 0) -> list[str]:
         """`text` in lines that fit beside a margin of `indent`; all but the first begin with `hang` blanks.

@@ -12,7 +12,9 @@ from geomcheck.suite.conditions.band import Band
 from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import word, word_schema
+from geomcheck.suite.language.places import Places, no_checkpoint_at
 from geomcheck.suite.language.quantities import Scale
+from geomcheck.suite.normal import Normal
 from geomcheck.suite.verdict import Observed, Unanswerable
 
 WORDS = {"each weight": "Every weight is within its own range, at every checkpoint that has one."}
@@ -53,7 +55,12 @@ class Parts(FigureCondition):
         return "each weight's own range"
 
     def find(self, case: Case) -> Finding:
-        bands = self._bands(case)
+        normal = case.expectation.normal
+        if normal is None:
+            raise Unanswerable(
+                "the suite has no ranges of these figures under `normal`; `geomcheck calibrate` writes them"
+            )
+        bands = self._bands(case, normal)
         observed = tuple(
             Observed(step, name, value, band.holds(value), band=(band.low, band.high))
             for step, ranges in bands.items()
@@ -71,15 +78,13 @@ class Parts(FigureCondition):
         place = f"{extreme.group} at step {extreme.step}, {value} (normal {band.text})"
         message = f"{wording.subject(of_weights, observed)} {self.text} in {told}: {place}"
         worst = tuple(replace(one, normal=(ranges[one.weight].low, ranges[one.weight].high)) for one in finding.worst)
-        return replace(finding, message=message, worst=worst)
+        absent = Places(tuple(normal.within)).lacking(case.record.points)
+        lacking = (no_checkpoint_at(absent, case.record.points),) if absent else ()
+        return replace(finding, message=message, worst=worst, lacking=lacking)
 
-    def _bands(self, case: Case) -> dict[int, dict[str, Band]]:
+    def _bands(self, case: Case, normal: Normal) -> dict[int, dict[str, Band]]:
         """The range of every weight, by checkpoint. Raises Unanswerable where a weight has none, or no checkpoint."""
-        normal, points = case.expectation.normal, case.record.points
-        if normal is None:
-            raise Unanswerable(
-                "the suite has no ranges of these figures under `normal`; `geomcheck calibrate` writes them"
-            )
+        points = case.record.points
         found = {}
         for step, cells in case.found.cells.items():
             ranges = normal.at(step, points)

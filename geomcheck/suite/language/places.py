@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geomcheck.diagnostics.declaration import Unit
-from geomcheck.record.points import MATCHING_PROGRESS, fraction, locate, matches, nearest, training_steps
-from geomcheck.record.record import Point
+from geomcheck.record.points import MATCHING_PROGRESS, Point, fraction, locate, matches, nearest, training_steps
 from geomcheck.suite.language.quantities import Refusal, Refusals, did_you_mean, quantity, share_text, spelled, unquoted
 from geomcheck.suite.verdict import Unanswerable
 
