@@ -146,10 +146,6 @@ def width(runs: int) -> float:
         (size,) = geomcheck.calibrate(good_runs[:runs], metrics=["relative_update_norm"]).expectations
         return (size.bands[-1].high - size.bands[-1].low) / size.bands[-1].spread.mean
 
-    widths = [width(runs) for runs in (1, 2, 3, 5)]
-    assert widths == sorted(widths, reverse=True)
-    (student,) = geomcheck.calibrate(good_runs[:3], metrics=["relative_update_norm"], rule=Student()).expectations
-    assert (student.bands[-1].high - student.bands[-1].low) / student.bands[-1].spread.mean > 2 * widths[2]
 
 
 def test_records_and_runs_give_the_same(good_runs: list[Path], good: list[Record], tmp_path: Path) -> None:
