@@ -20,7 +20,7 @@ ROOMS = (
     ("measurement",),
     ("suite",),
     ("api",),
-    ("calibration", "comparison", "inspection"),
+    ("calibration", "comparison", "defects", "inspection"),
     ("diagnosis",),
     ("report",),
     ("live",),
