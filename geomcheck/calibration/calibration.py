@@ -69,6 +69,7 @@ class Calibration:
         applies_to: patterns of run names; empty for all.
         trains: the word for the tensors that moved in every run, while no others did; empty where there is none.
         warnings: what makes the bands less trustworthy than they look.
+        power: what the suite would notice, in a line; empty where that was not tried.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Calibration:
     left_out: tuple[Omitted, ...]
     trains: str = ""
     warnings: tuple[str, ...] = ()
+    power: str = ""
 
     def to_yaml(self) -> str:
         """The suite, with comments that say where each band comes from."""
@@ -119,6 +121,9 @@ def _heading(calibration: Calibration) -> Iterator[str]:
         yield "# Left out:"
         for left in calibration.left_out:
             yield from comment(f"{left.metric}: {left.reason}", indent="  ")
+    if calibration.power:
+        yield "#"
+        yield from comment(f"Power: {calibration.power}")
     yield "geomcheck: 1"
     yield f"name: {calibration.name}"
     if calibration.applies_to:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
+from geomcheck.api import How, has_weights
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import MEASURING, WEIGHTS, add_command, place, selection, share, slug
+from geomcheck.defects.power import TooLong
 from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
 from geomcheck.report.safe import printable
@@ -18,6 +23,9 @@ if TYPE_CHECKING:
     from geomcheck.calibration import BandRule, Calibration
 
 WIDTH = 100
+
+MOST_ENTRIES = 1e8
+"""Of weights that are measured again to say what the suite would notice: some minutes."""
 
 
 def add_to(commands: Any) -> None:
@@ -52,6 +60,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--profile", metavar="NAME", help="write the profile of a regime instead, for geomcheck regime")
     parser.add_argument("--name", metavar="NAME", help="of the suite (default: the file's name)")
+    parser.add_argument("--no-power", action="store_true", help="do not try what the suite would notice")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -75,8 +84,27 @@ def run(options: argparse.Namespace) -> None:
             across_bases=options.across_bases,
             **how,
         )
+        if not options.no_power:
+            calibration = replace(calibration, power=_power(calibration, output, options.runs, means, how))
     calibration.write(output)
     _tell(output, calibration)
+
+
+def _power(calibration: Calibration, output: Path, runs: Sequence[str], means: Means, how: How) -> str:
+    """What the suite would notice, tried on the last run whose weights are here; empty where there is none."""
+    good = next((run for run in reversed(runs) if has_weights(run)), None)
+    if good is None:
+        return ""
+    with TemporaryDirectory() as scratch:
+        suite = Path(scratch) / "suite.yaml"
+        calibration.write(suite)
+        try:
+            found = geomcheck.power(suite, good, base=means.base, most=MOST_ENTRIES, **how)
+        except TooLong:
+            return f"left out, as weights of this size take long: geomcheck power {output} {good}"
+        except UsageError as error:
+            return f"not known: {error}"
+    return f"{found.summary} (tried on {found.run})"
 
 
 def _profile(options: argparse.Namespace, means: Means, output: Path) -> None:
@@ -108,6 +136,7 @@ def _tell(output: Path, calibration: Calibration) -> None:
     lines = [f"each band is {calibration.rule.describe(n=count, bands=bands)}"]
     lines += [f"left out {left.metric}: {left.reason}" for left in calibration.left_out]
     lines += [f"warning: {warning}" for warning in calibration.warnings]
+    lines += [f"power: {calibration.power}"] if calibration.power else []
     for line in lines:
         print(textwrap.fill(printable(line), WIDTH, initial_indent="  ", subsequent_indent="    "))
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import geomcheck
 from geomcheck._version import VERSION
 from geomcheck.checkpoints.remote import copying
-from geomcheck.cli import calibrate, compare, diagnose, measure, regime, report, watch
+from geomcheck.cli import calibrate, compare, diagnose, measure, power, regime, report, watch
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, add_command
 from geomcheck.diagnostics import load_metrics
@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     about = "say what is in a run and what would be read, from headers only"
     held = "directory of checkpoints, or a record file"
     add_command(commands, "inspect", _inspect, about, "base", "incomplete", JSON, run=held)
-    for other in (diagnose, calibrate, compare, regime, report):
+    for other in (diagnose, calibrate, power, compare, regime, report):
         other.add_to(commands)
     add_command(commands, "metrics", _metrics, "list the metrics with their definitions and parameters")
     add_command(commands, "suites", _suites, "list the shipped suites")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Unpack
 
-from geomcheck._text import and_more, plural
+from geomcheck._text import and_more
 from geomcheck.api import How, means, silent
 from geomcheck.checkpoints import BaseWeights, Run, comparable, find_base, open_base, open_run
 from geomcheck.defects.bench import Bench
@@ -25,11 +26,7 @@ from geomcheck.suite import Suite, Verdict, load_suite
 
 
 class TooLong(UsageError):
-    """It would take longer than allowed; `seconds` says how long."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"it would take about {seconds:.0f} s")
-        self.seconds = seconds
+    """It would take longer than allowed."""
 
 
 def power(
@@ -38,8 +35,8 @@ def power(
     *,
     base: BaseWeights | str | Path | None = None,
     defects: Sequence[str] = (),
-    at_most: float = math.inf,
-    note: Callable[[str], None] = lambda text: None,
+    most: float = math.inf,
+    expected: Callable[[float], None] = lambda seconds: None,
     **how: Unpack[How],
 ) -> Power:
     """What `suite` would notice: a good run with one defect at a time, judged while it is read.
@@ -51,8 +48,8 @@ def power(
         run: a good run: opened, or its directory.
         base: W0, opened or its directory; by default what the suite or the run provides.
         defects: names of those to try; by default all, and the smallest changes that are noticed.
-        at_most: seconds that it may take, by the estimate that is made before it begins.
-        note: gets that estimate, in words.
+        most: entries of weights that may be measured again, all defects together.
+        expected: gets about how many seconds it will take, before it begins.
         how: workers, device, cache and the like of `geomcheck.measure`.
 
     Raises:
@@ -62,6 +59,35 @@ def power(
     """
     wanted = chosen(defects)
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
+    show = how.get("show", silent)
+    with bench_of(suite, run, base=base, **how) as bench:
+        tries = [(defect, settled(bench, defect)) for defect in wanted]
+        kinds = () if defects else tuple(kinds_of(bench))
+        planned = [spoiling for _, spoiling in tries if isinstance(spoiling, Spoiling)]
+        planned += [kind.spoiling(value) for kind in kinds for value in kind.expected()]
+        record, total, done = bench.record, bench.entries(planned), 0
+        if total > most:
+            raise TooLong(f"{total:.2g} entries of weights would be measured again, more than {most:.2g}")
+        expected(bench.seconds(planned))
+        with show(f"{record.run} with defects") as progress:
+
+            def tell(entries: int) -> None:
+                nonlocal done
+                done += entries
+                progress(min(done, total), total)
+
+            bench.tell = tell
+            found = tuple(tried(bench, defect, spoiling) for defect, spoiling in tries)
+            thresholds = tuple(kind.threshold() for kind in kinds)
+            progress(total, total)
+    return Power(suite.name, record.run, record.path, record.points, found, thresholds)
+
+
+@contextmanager
+def bench_of(
+    suite: Suite, run: Run | str | Path, *, base: BaseWeights | str | Path | None = None, **how: Unpack[How]
+) -> Iterator[Bench]:
+    """A good run on the bench, measured; arguments and errors as `power`."""
     opened = run if isinstance(run, Run) else open_run(run, incomplete=how.get("incomplete", "skip"))
     given = open_base(base, "the given base") if isinstance(base, str | Path) else base
     found = find_base(opened, given=given, suite=suite.base)
@@ -70,33 +96,11 @@ def power(
     cast = Request.of(load_metrics()[BETWEEN_FORMATS], {})
     asked = suite.requests(record)
     plan = merge([asked, {name: {cast} for name in asked if len(record.weights[name].dtypes) > 1}])
-    show = how.get("show", silent)
     with means([opened.path, w0.source.path], how) as resources:
-        with show(opened.name) as progress:
+        with how.get("show", silent)(opened.name) as progress:
             digests = measure_record(record, opened, w0, plan, resources=resources, progress=progress)
         _require_good(suite, record.run, suite.evaluate(record))
-        bench = Bench(suite, opened, w0, record, plan, digests, resources)
-        tries = [(defect, _settled(bench, defect)) for defect in wanted]
-        kinds = () if defects else tuple(kinds_of(bench))
-        planned = [spoiling for _, spoiling in tries if isinstance(spoiling, Spoiling)]
-        planned += [kind.spoiling(value) for kind in kinds for value in kind.expected()]
-        seconds = bench.seconds(planned)
-        if seconds > at_most:
-            raise TooLong(seconds)
-        note(f"{plural(len(tries), 'defect')}{', and what is just noticed' * bool(kinds)}: about {seconds:.0f} s")
-        total, done = bench.entries(planned), 0
-        with show(f"{opened.name} with defects") as progress:
-
-            def tell(entries: int) -> None:
-                nonlocal done
-                done += entries
-                progress(min(done, total), total)
-
-            bench.tell = tell
-            tried = tuple(_tried(bench, defect, spoiling) for defect, spoiling in tries)
-            thresholds = tuple(kind.threshold() for kind in kinds)
-            progress(total, total)
-    return Power(suite.name, record.run, record.path, record.points, tried, thresholds)
+        yield Bench(suite, opened, w0, record, plan, digests, resources)
 
 
 def _require_good(suite: Suite, run: str, verdicts: Sequence[Verdict]) -> None:
@@ -109,7 +113,7 @@ def _require_good(suite: Suite, run: str, verdicts: Sequence[Verdict]) -> None:
         )
 
 
-def _settled(bench: Bench, defect: Defect) -> Spoiling | str:
+def settled(bench: Bench, defect: Defect) -> Spoiling | str:
     """What a defect does to the run, or why it does nothing."""
     try:
         return bench.spoiling(defect.spoil)
@@ -117,7 +121,8 @@ def _settled(bench: Bench, defect: Defect) -> Spoiling | str:
         return str(reason)
 
 
-def _tried(bench: Bench, defect: Defect, spoiling: Spoiling | str) -> Tried:
+def tried(bench: Bench, defect: Defect, spoiling: Spoiling | str) -> Tried:
+    """What the suite makes of a defect, by what it does to the run. Raises UsageError where memory is short."""
     if isinstance(spoiling, str):
         return Tried(defect.name, defect.about, "", "idle", reason=spoiling)
     try:

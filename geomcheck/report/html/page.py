@@ -55,13 +55,13 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     diagnoses = {run.name: run.diagnosis for run in runs if run.diagnosis is not None}
     causes = Causes(((name, own.facts) for name, own in judged), diagnoses)
     cards = [card(name, own, causes.stopping(name, own.facts)) for name, own in judged]
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     maps = [payload(name, figures, len(named)) for name, figures in named]
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
-            policy=_policy(style, script),
+            policy=policy(style, script),
             style=Markup(style),
             script=Markup(script),
             data=embedded({"runs": maps, "start": verdicts[0]["metric"] if verdicts else ""}),
@@ -124,9 +124,10 @@ def _limits(metric: Metric) -> str:
     return f"{plain(low)} to {metric.at_most or plain(high)}"
 
 
-def _policy(style: str, script: str) -> str:
-    """Nothing is fetched; only this style and this script, by their digests, apply and run."""
-    own = f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+def policy(style: str, script: str = "") -> str:
+    """Nothing is fetched; only this style and this script, by their digests, apply and run; none where there is
+    none."""
+    own = f"style-src '{_digest(style)}'" + (f"; script-src '{_digest(script)}'" if script else "")
     return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
@@ -134,12 +135,13 @@ def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page's look."""
     return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Templates of this package; every text that is put in is made visible and escaped."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("geomcheck.report.html"),
