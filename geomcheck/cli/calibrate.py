@@ -138,7 +138,13 @@ def _tell(output: Path, calibration: Calibration) -> None:
     lines += [f"warning: {warning}" for warning in calibration.warnings]
     lines += [f"power: {calibration.power}"] if calibration.power else []
     for line in lines:
-        print(textwrap.fill(printable(line), WIDTH, initial_indent="  ", subsequent_indent="    "))
+        print("\n".join(_wrapped(printable(line))))
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _rule(options: argparse.Namespace) -> BandRule:

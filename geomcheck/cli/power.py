@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import geomcheck
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import MEASURING, add_command
-from geomcheck.errors import UsageError
+from geomcheck.defects.registry import chosen
 from geomcheck.files import replacing, require_writable
 from geomcheck.options import Option
 from geomcheck.report.text.power import lines
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 UNNOTICED = 1
 
 STDOUT = "-"
+ALL = "all"
+
+TOLD = 30.0
+"""Seconds from which on it is said before how long it takes."""
 
 JSON = Option(name="json", metavar="FILE", path=True, alone=STDOUT, help="write JSON to FILE; without one, print it")
 REPORT = Option(name="report", metavar="FILE", path=True, help="write a page (HTML)")
@@ -49,10 +53,10 @@ def run(options: argparse.Namespace) -> int:
     for flag, given in outputs:
         if given != STDOUT:
             require_writable(Path(given), inputs=means.inputs(), option=f"--{flag}=")
-    required = _names(options.require)
-    names = _names(options.defects)
-    if names and required not in ([], ["all"]):
-        names += required
+    names, required = _names(options.defects), _names(options.require)
+    if required != [ALL]:
+        chosen(required)
+        names += required if names else []
 
     def expected(seconds: float) -> None:
         if seconds > TOLD:
@@ -76,19 +80,11 @@ def run(options: argparse.Namespace) -> int:
     return UNNOTICED if missing else 0
 
 
-TOLD = 30.0
-"""Seconds from which on it is said before how long it takes."""
-
-
 def _names(text: str | None) -> list[str]:
     return [name.strip() for name in text.split(",")] if text else []
 
 
 def _unnoticed(found: Power, required: list[str]) -> list[str]:
-    """The required defects that are not noticed. Raises UsageError where there is no such defect."""
-    outcomes = {one.defect: one.outcome for one in found.tried}
-    if required == ["all"]:
-        required = [name for name, outcome in outcomes.items() if outcome != "idle"]
-    if unknown := [name for name in required if name not in outcomes]:
-        raise UsageError(f"--require={unknown[0]}: no defect is called so; there are {', '.join(outcomes)}")
-    return [name for name in required if outcomes[name] != "caught"]
+    """The required defects that are not noticed; one that is named must be, also where the run has no place for it."""
+    caught = {one.defect for one in found.of("caught")}
+    return [one.defect for one in found.of("missed")] if required == [ALL] else [n for n in required if n not in caught]

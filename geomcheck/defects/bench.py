@@ -163,7 +163,7 @@ class Bench:
                 if isinstance(outcome, RunError):
                     raise RunError(f"{done.name} cannot be measured: {outcome}") from outcome
                 held[done.name].update(outcome)
-                if isinstance(done, MeasureWeight) and not entries:
+                if isinstance(done, MeasureWeight) and self._tasks[done.name].without(held[done.name].answers) is None:
                     self.tell(done.numel)
         self._clean.require_unchanged()
         return held

@@ -67,7 +67,7 @@ def power(
         planned += [kind.spoiling(value) for kind in kinds for value in kind.expected()]
         record, total, done = bench.record, bench.entries(planned), 0
         if total > most:
-            raise TooLong(f"{total:.2g} entries of weights would be measured again, more than {most:.2g}")
+            raise TooLong(f"{total:,} entries of weights would be measured again, more than {most:,.0f}")
         expected(bench.seconds(planned))
         with show(f"{record.run} with defects") as progress:
 

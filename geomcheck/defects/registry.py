@@ -37,5 +37,5 @@ def chosen(names: Sequence[str]) -> tuple[Defect, ...]:
     known = {defect.name: defect for defect in load_defects()}
     for name in names:
         if name not in known:
-            raise UsageError(f"no defect is called {name!r}{closest(name, known)}; there are {', '.join(known)}")
+            raise UsageError(f"no defect is called {name!r}{closest(name, known)}. There are {', '.join(known)}")
     return tuple(known[name] for name in dict.fromkeys(names)) if names else tuple(known.values())
