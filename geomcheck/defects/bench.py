@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from geomcheck.checkpoints import BaseWeights, Run
+from geomcheck.checkpoints.changes import Added
 from geomcheck.defects.defect import NotApplicable, Spoiling, Subject
 from geomcheck.defects.operations import Operation
 from geomcheck.defects.spoiled import GoodRun
@@ -123,6 +124,7 @@ class Bench:
         run, base = self._good.spoiled(spoiling)
         sources = Sources(run, base)
         try:
+            self._require_factors(run)
             for entries in (True, False):
                 found = self._found | self._measure(spoiling, entries=entries)
                 record = self._record(found)
@@ -137,6 +139,13 @@ class Bench:
             return str(error)
         record.contents = numbered(record, sources, digests)
         return self.suite.evaluate(record)
+
+    def _require_factors(self, run: Run) -> None:
+        """Refuse a checkpoint with factors that all come to nothing, as the reader of adapters does."""
+        for checkpoint in run.checkpoints if self.subject.adapter else ():
+            changes = (checkpoint.source.read(weight.name) for weight in self.subject.weights)
+            if all(isinstance(change, Added) and not change.left.any() for change in changes):
+                raise RunError(f"{checkpoint.name}: every factor comes to nothing: the adapter has not been trained")
 
     def _measure(self, spoiling: Spoiling, *, entries: bool) -> dict[str, Measured]:
         """What is found of the weights that a defect touches; the part of it that only compares `entries`, or all.

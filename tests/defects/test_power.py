@@ -26,7 +26,7 @@ from geomcheck.measurement.cache.identity import identity
 from geomcheck.suite import Suite
 from tests.defects.conftest import suite_within
 from tests.extensions.installed import install
-from tests.runs import DOWN, NORM, Q, age, base_weights, moved, simple_run, write_model, write_run
+from tests.runs import DOWN, NORM, K, Q, age, base_weights, moved, simple_run, write_model, write_run
 
 SCALES = ("update-x0.5", "update-x1.1", "update-x2", "negated")
 
@@ -68,7 +68,7 @@ def test_what_is_said_is_what_a_gate_says_of_the_same_defects_on_disk(suite: Sui
 
 def test_so_it_is_of_a_run_of_adapters(tmp_path: Path) -> None:
     adapted = _adapted(tmp_path / "adapted")
-    found = compared(suite_within(tmp_path, 0, 1e-3), adapted, tmp_path / "out")
+    found = compared(suite_within(tmp_path, 0, 4e-3), adapted, tmp_path / "out")
     assert [one for one in found if not one.agrees] == []
     outcomes = {one.tried.defect: one.tried.outcome for one in found}
     assert outcomes["update-x2"] == outcomes["frozen-matrix"] == "caught"
@@ -77,14 +77,14 @@ def test_so_it_is_of_a_run_of_adapters(tmp_path: Path) -> None:
 
 
 def _adapted(directory: Path) -> Path:
-    """A run of three adapters of rank 2, of q and down; the last is 1.7 times as far as the first."""
+    """A run of three adapters of rank 2; the last is 1.7 times as far as the first."""
     generator = torch.Generator().manual_seed(0)
-    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "down_proj"]}
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "k_proj", "down_proj"]}
     base = base_weights()
     write_model(directory / "base", base)
     for step in (10, 20, 30):
         factors = {}
-        for name in (Q, DOWN):
+        for name in (Q, K, DOWN):
             prefix, (out, into) = f"base_model.model.{name.removesuffix('.weight')}", base[name].shape
             size = 3e-4 * step**0.5
             factors[f"{prefix}.lora_A.weight"] = torch.randn(2, into, generator=torch.Generator().manual_seed(1))
