@@ -76,10 +76,9 @@ class Threshold:
             if self.noticed is None:
                 return f"no noise up to {self.of:.0%} of the update"
             return f"noise of {self.noticed:.0%} of the update or more"
-        least = "less" if self.kind == "scale-down" else "more"
         if self.noticed is None:
-            return f"no update scaled by {self.of:.2f} or {'more' if least == 'less' else 'less'}"
-        return f"update scaled by {self.noticed:.2f} or {least}"
+            return f"no larger update, up to {self.of:g} times" if self.kind == "scale-up" else "no smaller update"
+        return f"update scaled by {self.noticed:.2f} or {'more' if self.kind == 'scale-up' else 'less'}"
 
 
 @dataclass(frozen=True)
