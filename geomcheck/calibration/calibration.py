@@ -77,6 +77,7 @@ class Calibration:
         good: what the runs had, which another run must have.
         figures: of the runs, by id of the expectation.
         words: what these figures are of.
+        power: what the suite would notice, in a line; empty where that was not tried.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Calibration:
     good: GoodRuns = field(default_factory=GoodRuns)
     figures: Mapping[str, ByRun] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
+    power: str = ""
 
     def to_yaml(self) -> str:
         """The suite, with comments that say where each band comes from."""
@@ -132,6 +134,9 @@ def _heading(calibration: Calibration) -> Iterator[str]:
         yield "# Left out:"
         for left in calibration.left_out:
             yield from comment(f"{left.metric}: {left.reason}", indent="  ")
+    if calibration.power:
+        yield "#"
+        yield from comment(f"Power: {calibration.power}")
     yield "geomcheck: 1"
     yield f"name: {calibration.name}"
     if calibration.applies_to:

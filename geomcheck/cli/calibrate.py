@@ -6,12 +6,16 @@ import argparse
 import os
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
+from geomcheck.api import How, has_weights
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import MEASURING, WEIGHTS, add_command, place, selection, share, slug
+from geomcheck.defects.power import TooLong
 from geomcheck.errors import UsageError
 from geomcheck.files import require_writable
 from geomcheck.report.safe import printable
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 STUDENT, RANGE = ("student", "repeatability"), "range"
+
+MOST_ENTRIES = 1e8
+"""Of weights that are measured again to say what the suite would notice: some minutes."""
 
 
 def add_to(commands: Any) -> None:
@@ -70,6 +77,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--profile", metavar="NAME", help="write the profile of a regime instead, for geomcheck regime")
     parser.add_argument("--name", metavar="NAME", help="of the suite (default: the file's name)")
+    parser.add_argument("--no-power", action="store_true", help="do not try what the suite would notice")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -104,6 +112,8 @@ def run(options: argparse.Namespace) -> None:
             keep_outlier=options.keep_outlier,
             **how,
         )
+        if not options.no_power:
+            calibration = replace(calibration, power=_power(calibration, output, options.runs, means, how))
     calibration.write(output)
     pattern = ", ".join(calibration.applies_to)
     derived = f"for runs called {pattern}, as these are: change that with --applies-to, or `applies_to` in the suite"
@@ -131,6 +141,23 @@ def _update(options: argparse.Namespace) -> None:
         )
     updated.write()
     _tell(path, updated.calibration, updated.kept)
+
+
+def _power(calibration: Calibration, output: Path, runs: Sequence[str], means: Means, how: How) -> str:
+    """What the suite would notice, tried on the last run whose weights are here; empty where there is none."""
+    good = next((run for run in reversed(runs) if has_weights(run)), None)
+    if good is None:
+        return ""
+    with TemporaryDirectory() as scratch:
+        suite = Path(scratch) / "suite.yaml"
+        calibration.write(suite)
+        try:
+            found = geomcheck.power(suite, good, base=means.base, most=MOST_ENTRIES, **how)
+        except TooLong:
+            return f"left out, as weights of this size take long: geomcheck power {output} {good}"
+        except UsageError as error:
+            return f"not known: {error}"
+    return f"{found.summary} (tried on {found.run})"
 
 
 def _profile(options: argparse.Namespace, means: Means, output: Path) -> None:
@@ -163,8 +190,15 @@ def _tell(output: Path, calibration: Calibration, also: Sequence[str] = ()) -> N
     lines += also
     lines += [f"left out {left.metric}: {left.reason}" for left in calibration.left_out]
     lines += [f"warning: {warning}" for warning in calibration.warnings]
+    lines += [f"power: {calibration.power}"] if calibration.power else []
     for line in lines:
-        print(textwrap.fill(printable(line), WIDTH, initial_indent="  ", subsequent_indent="    "))
+        print("\n".join(_wrapped(printable(line))))
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _rule(options: argparse.Namespace) -> BandRule:
