@@ -160,9 +160,10 @@ def _doubts(gathered: Gathered, *, keep: bool) -> Iterator[str]:
 
 
 def stable_trajectories(records: Sequence[Record], weights: Selection = DEFAULT) -> list[Trajectory]:
-    """The metrics that `calibrate` would put bands around, along the training of these records."""
-    found, _ = _stable(_candidates(None), Gathered(records), weights, common_places(records), chosen_by_hand=False)
-    return found
+    """What `calibrate` would put bands around, along the training of these records."""
+    gathered, places = Gathered(records), common_places(records)
+    found, _ = _stable(_candidates(None), gathered, weights, places, chosen_by_hand=False)
+    return found + _beside(gathered, Places(places.places[-1:]))
 
 
 def _beside(gathered: Gathered, at_end: Places) -> list[Trajectory]:

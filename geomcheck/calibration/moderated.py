@@ -154,12 +154,12 @@ class Moderated:
 
     def _usual(self, trajectory: Trajectory) -> np.ndarray:
         """The usual standard deviation at each checkpoint, in the figure's unit."""
-        usual = [self.noise.sd(trajectory.metric.name, progress) for progress in trajectory.progress]
+        usual = [self.noise.sd(trajectory.called, progress) for progress in trajectory.progress]
         return np.array(usual) * trajectory.scales
 
     def _ratios(self, trajectory: Trajectory) -> np.ndarray:
         """The variances at each checkpoint in units of the usual ones; zeros of a single run."""
-        usual = [self.noise.sd(trajectory.metric.name, progress) for progress in trajectory.progress]
+        usual = [self.noise.sd(trajectory.called, progress) for progress in trajectory.progress]
         return np.nan_to_num(trajectory.variances) / np.square(usual)
 
     def _whole(self, trajectory: Trajectory) -> float:

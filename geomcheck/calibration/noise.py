@@ -22,7 +22,7 @@ class Noise:
     Attributes:
         version: of the measurement; bands of different versions are different bands.
         source: the recipes and numbers of runs that it is from.
-        usual: by metric, its usual relative standard deviation at the end of a training.
+        usual: by `Trajectory.called`, its usual relative standard deviation at the end of a training.
         slope: the power of the progress with which that changes along a training.
         between_recipes, between_metrics, between_checkpoints: variances of log sigma^2: over recipes, over the metrics
             of a recipe, over the checkpoints of a metric.
@@ -40,10 +40,10 @@ class Noise:
     independent: float
     decay: float
 
-    def sd(self, metric: str, progress: float) -> float:
-        """The usual relative standard deviation at a progress of 0..1; of an unknown metric, the typical one."""
+    def sd(self, called: str, progress: float) -> float:
+        """The usual relative standard deviation at a progress of 0..1; of what was not measured, the typical one."""
         typical = math.exp(sum(map(math.log, self.usual.values())) / len(self.usual))
-        return self.usual.get(metric, typical) * progress**self.slope
+        return self.usual.get(called, typical) * progress**self.slope
 
 
 @cache

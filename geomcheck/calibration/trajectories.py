@@ -41,6 +41,11 @@ class Trajectory:
         return tuple(Spread.of(column) for column in zip(*self.figures, strict=True))
 
     @property
+    def called(self) -> str:
+        """What its noise is known by."""
+        return f"{self.metric.name} of {self.of}" if self.of else self.metric.name
+
+    @property
     def runs(self) -> int:
         """N."""
         return len(self.figures)
