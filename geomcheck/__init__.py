@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from geomcheck.calibration import BandRule, Calibration, calibrate
     from geomcheck.checkpoints import BaseWeights, Checkpoint, Run, open_base
     from geomcheck.comparison import Comparison, compare
+    from geomcheck.defects.power import power
+    from geomcheck.defects.result import Power
     from geomcheck.diagnosis import Finding
     from geomcheck.diagnosis.ask import diagnose
     from geomcheck.diagnostics import Metric, Parameter, Unit, load_metrics
@@ -30,6 +32,8 @@ _HOMES = {
     "geomcheck.calibration": ("Calibration", "BandRule", "calibrate"),
     "geomcheck.checkpoints": ("BaseWeights", "Checkpoint", "Run", "open_base"),
     "geomcheck.comparison": ("Comparison", "compare"),
+    "geomcheck.defects.power": ("power",),
+    "geomcheck.defects.result": ("Power",),
     "geomcheck.diagnosis": ("Finding",),
     "geomcheck.diagnosis.ask": ("diagnose",),
     "geomcheck.diagnostics": ("Metric", "Parameter", "Unit", "load_metrics"),
@@ -53,6 +57,7 @@ __all__ = [
     "Observed",
     "Parameter",
     "Point",
+    "Power",
     "Record",
     "RecordError",
     "Request",
@@ -74,6 +79,7 @@ __all__ = [
     "measure",
     "open_base",
     "open_run",
+    "power",
     "read_record",
     "write_record",
 ]

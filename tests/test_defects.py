@@ -11,6 +11,7 @@ import torch
 
 import geomcheck
 from fixtures.defects.detection import calibrated, judge
+from fixtures.defects.power import compared
 from geomcheck.record import Record
 from tests.runs import base_weights, moved, write_run
 
@@ -51,3 +52,10 @@ def test_a_run_in_another_storage_format_is_refused(clean: list[Record], tmp_pat
     finding = judge(calibrated(clean[:5], "clean"), other)
     assert math.isinf(finding.distance)
     assert "bf16" in finding.refusal
+
+
+def test_the_power_of_the_shipped_suite_is_that_of_a_gate(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    found = compared(geomcheck.load_suite(root / "suites" / "tiny-opd.yaml"), root / "fixtures" / "tiny-opd", tmp_path)
+    assert len(found) > 25
+    assert [one for one in found if not one.agrees] == []

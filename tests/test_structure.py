@@ -20,7 +20,7 @@ ROOMS = (
     ("measurement",),
     ("suite",),
     ("api",),
-    ("calibration", "comparison", "history", "inspection"),
+    ("calibration", "comparison", "defects", "history", "inspection"),
     ("diagnosis", "scaffold"),
     ("report",),
     ("live",),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from docs.generate.commands import command_options, command_table
+from docs.generate.defects import defect_table
 from docs.generate.factors import factor_table
 from docs.generate.findings import finding_list
 from docs.generate.options import option_table
@@ -16,6 +17,7 @@ KINDS: Mapping[str, Callable[[str], str]] = {
     "api": api,
     "command": command_options,
     "commands": lambda _: command_table(),
+    "defects": lambda _: defect_table(),
     "factors": lambda _: factor_table(),
     "findings": lambda _: finding_list(),
     "options": lambda _: option_table(),

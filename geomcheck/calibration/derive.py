@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from geomcheck.api import How, RunOrRecord, records_of
-from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted, PlacedBand
+from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted
+from geomcheck.calibration.figures import Gathered, expectation_id
+from geomcheck.calibration.moderated import Moderated
+from geomcheck.calibration.noise import shipped
 from geomcheck.calibration.normal import MAX_CHARACTERS, normal_of
-from geomcheck.calibration.runs import common_places, require_comparable, told
-from geomcheck.calibration.statistics import BandRule, Repeatability, Spread
+from geomcheck.calibration.outlier import accused, apart, outlier
+from geomcheck.calibration.rules import BandRule, Range, varying
+from geomcheck.calibration.runs import common_pattern, common_places, require_comparable, require_further, told
+from geomcheck.calibration.spelled import rule_text
+from geomcheck.calibration.statistics import PlacedBand
+from geomcheck.calibration.trajectories import Trajectory, trajectory_of
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError, UsageError
 from geomcheck.record import Record
 from geomcheck.suite.conditions.trains import WORDS_FOR_MATRICES, Trains
-from geomcheck.suite.folds import fold
+from geomcheck.suite.good_runs import GoodRuns
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.selection import DEFAULT, Selection
-from geomcheck.suite.sampling import default_sample
 from geomcheck.suite.verdict import Unanswerable
-
-FEW = 3
-"""Below this number of runs the spread between runs is hardly known."""
 
 SIZE = "relative_update_norm"
 BESIDE = ("norms", "embeddings", "heads")
@@ -39,7 +42,8 @@ ROUNDING = 1e-6
 """By which a band is wider on either side, of the mean: a figure that cannot vary still has rounding errors."""
 
 WHOLE_RANGE = "its band would cover the whole range of the figure and could not fail: too few runs for their spread"
-TOO_FEW = "{} runs say little about how runs differ: the bands are very wide; calibrate on 3 or more"
+ONE = "one run says nothing about how runs differ: the bands are those of other recipes, and wide"
+TWO = "two runs say little about how runs differ: the bands lean on other recipes, and are wider than those of three"
 
 
 def calibrate(
@@ -53,86 +57,124 @@ def calibrate(
     name: str = "calibrated",
     applies_to: Sequence[str] = (),
     across_bases: bool = False,
+    keep_outlier: bool = False,
+    past: GoodRuns | None = None,
     **how: Unpack[How],
 ) -> Calibration:
     """Bands for the next run of a recipe, from good runs of it that differ in nothing but chance.
 
     Args:
-        runs: two or more: opened, directories, records or record files.
+        runs: opened, directories, records or record files; two or more, or one where the rule is `Moderated`.
         base: W0 of the runs that are measured; by default what each run provides.
-        rule: from the spread of the runs to a band; default `Repeatability()`, which lets at most 5% of fresh
-            runs leave any band of the suite.
+        rule: from good runs to bands; default `Moderated()`, which lets at most 5% of fresh runs leave any band of
+            the suite.
         metrics: names; by default all that are stable across the runs and say something of their own.
         weights: figures are folded over these.
         at: the checkpoints; by default every one.
         name: of the suite, a slug.
-        applies_to: patterns of the names of runs that the suite is for; by default all.
+        applies_to: patterns of the names of runs that the suite is for; by default what is common to the names of
+            these (see `common_pattern`), or all.
         across_bases: whether the runs may start from different W0 (a recipe that draws its own base).
+        keep_outlier: whether a run that differs from the others as no good run does is calibrated all the same.
+        past: what a suite carries of earlier good runs, which these are added to: see `geomcheck.calibration.update`.
         how: workers, device, cache and the like of `geomcheck.measure`.
 
     Raises:
-        UsageError: fewer than two runs, runs that cannot be calibrated together, or nothing to calibrate.
+        UsageError: too few runs, runs that cannot be calibrated together, one that is no good run, or nothing to
+            calibrate.
         RunError: a run cannot be read or trusted.
     """
-    if len(runs) < 2:
+    rule = rule or Moderated()
+    if len(runs) + (len(past.runs) if past is not None else 0) < (1 if isinstance(rule, Moderated) else 2):
         raise UsageError(f"calibration needs two runs or more, best five; {len(runs)} given")
     wanted = _candidates(metrics)
     looks_beside = metrics is None and weights == DEFAULT
+    if past is not None:
+        wanted = [metric for metric in load_metrics() if expectation_id(metric) in past.figures]
+        looks_beside = any(expectation_id(load_metrics()[SIZE], role) in past.figures for role in BESIDE)
     entries = [SIZE] if looks_beside else []
     records = records_of(runs, base=base, metrics=[m.name for m in wanted], weights=weights, entries=entries, **how)
     require_comparable(records, weights, across_bases=across_bases)
+    if past is not None:
+        require_further(records, past)
     places = common_places(records, at)
-    found, left_out = _spreads(wanted, records, weights, places, chosen_by_hand=metrics is not None)
-    rule = rule or Repeatability()
-    at_end = Places(places.places[-1:])
-    beside = dict(_beside(records, at_end)) if looks_beside else {}
-    spreads = [spread for by_place in (*found.values(), *beside.values()) for spread in by_place.values()]
-    count = max(1, sum(not spread.constant for spread in spreads))
+    gathered = Gathered(records, past)
+    by_hand = metrics is not None or past is not None
+    found, left_out = _stable(wanted, gathered, weights, places, chosen_by_hand=by_hand)
+    found += _beside(gathered, Places(places.places[-1:])) if looks_beside else []
+    names = [*(past.runs if past is not None else ()), *map(told, records)]
+    doubts = _doubts(gathered, keep=keep_outlier)
     expectations = []
-    for metric in (metric for metric in wanted if metric.name in found):
-        bands, idle = _bands(found[metric.name], places, rule, count, _limit(metric, records, weights))
+    for trajectory, ends in zip(found, rule.bands(found), strict=True):
+        bands, idle = _bands(trajectory, ends)
         if idle:
-            left_out.append(Omitted(f"{metric.name} at {', '.join(idle)}" if bands else metric.name, WHOLE_RANGE))
+            called = trajectory.metric.name
+            left_out.append(Omitted(f"{called} at {', '.join(idle)}" if bands else called, WHOLE_RANGE))
         if bands:
-            varies = not all(band.spread.constant for band in bands)
-            there = Places(tuple(band.place for band in bands))
-            normal = normal_of(metric, records, weights, there) if varies else None
-            expectations.append(Calibrated(metric, bands, normal))
+            alone = len(records) < 2 or past is not None or trajectory.of
+            varies = not alone and not all(band.spread.constant for band in bands)
+            normal = normal_of(trajectory.metric, records, weights, bands, shipped()) if varies else None
+            expectations.append(Calibrated(trajectory.metric, bands, normal, trajectory.of))
     if not expectations:
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
-    for role, spread in beside.items():
-        bands, _ = _bands(spread, at_end, rule, count, load_metrics()[SIZE].range({}))
-        expectations += [Calibrated(load_metrics()[SIZE], bands, of=role)] if bands else []
+    readable = tuple(_readable(expectations))
+    sizes = [one.metric for one in readable if one.metric.name == SIZE and one.normal is not None]
+    judged = looks_beside and not isinstance(rule, Range)
+    good = GoodRuns.of(records, weights, across_bases=across_bases)
     used = weights.select(records[0].weights)
     formats = {weight.dtypes for weight in used}
     return Calibration(
         name=name,
-        applies_to=tuple(applies_to),
-        runs=tuple(map(told, records)),
+        applies_to=tuple(applies_to) or common_pattern([record.run for record in records]),
+        runs=tuple(names),
         base="" if across_bases else records[0].fingerprints.get("W0", ""),
         weights=weights,
         count=len(used),
         storage=formats.pop() if len(formats) == 1 else (),
         rule=rule,
-        bands=count,
-        expectations=tuple(_readable(expectations)),
+        bands=max(1, varying(found)),
+        expectations=readable,
         left_out=tuple(left_out),
+        each_weight=sizes[0] if sizes and judged else None,
         trains=_trained(records) if looks_beside else "",
-        warnings=(TOO_FEW.format(len(records)),) if len(records) < FEW else (),
+        warnings=(*{1: (ONE,), 2: (TWO,)}.get(len(names), ()), *doubts),
+        good=replace(good, rule=rule_text(rule), runs=tuple(names)),
+        figures=gathered.found,
+        words=gathered.words,
     )
 
 
-def _beside(records: Sequence[Record], at_end: Places) -> Iterator[tuple[str, dict[int, Spread]]]:
-    """The spread of the relative size of the update at the end, of tensors that are no linear maps, by the word for
-    them; of those that have one in every run, and a stable one."""
+def _doubts(gathered: Gathered, *, keep: bool) -> Iterator[str]:
+    """A sentence on runs that are hardly good ones. Raises UsageError where one is none, unless such are to be kept."""
+    found = outlier(gathered.found)
+    names = [*(gathered.past.runs if gathered.past is not None else ()), *(r.path for r in gathered.records)]
+    if found is None:
+        return filter(None, [apart(gathered.found)])
+    if keep:
+        return iter([f"{accused(names, found)}; it was kept"])
+    raise UsageError(
+        f"{accused(names, found)}. It is no good run of this recipe: leave it out, see what is wrong with it "
+        "(geomcheck diagnose), or keep it with --keep-outlier"
+    )
+
+
+def stable_trajectories(records: Sequence[Record], weights: Selection = DEFAULT) -> list[Trajectory]:
+    """What `calibrate` would put bands around, along the training of these records."""
+    gathered, places = Gathered(records), common_places(records)
+    found, _ = _stable(_candidates(None), gathered, weights, places, chosen_by_hand=False)
+    return found + _beside(gathered, Places(places.places[-1:]))
+
+
+def _beside(gathered: Gathered, at_end: Places) -> list[Trajectory]:
+    """The relative size of the update at the end, of tensors that are no linear maps; of those that have one in every
+    run, and a stable one."""
+    found = []
     for role in BESIDE:
-        try:
-            spread = _spread(load_metrics()[SIZE], records, Selection(role), at_end)
-        except Unanswerable:
-            continue
-        if all(one.relative <= STABLE for one in spread.values()):
-            yield role, spread
+        known = gathered.past is None or expectation_id(load_metrics()[SIZE], role) in gathered.past.figures
+        with suppress(Unanswerable):
+            found += [trajectory_of(load_metrics()[SIZE], gathered, Selection(role), at_end, of=role)] if known else []
+    return [trajectory for trajectory in found if trajectory.runs == 1 or trajectory.relative <= STABLE]
 
 
 def _trained(records: Sequence[Record]) -> str:
@@ -145,10 +187,15 @@ def _trained(records: Sequence[Record]) -> str:
 
 
 def _readable(expectations: Sequence[Calibrated]) -> Iterator[Calibrated]:
-    """The same, without what is normal for single weights where that would be no text that people open."""
-    size = sum(len(expectation.normal.text) for expectation in expectations if expectation.normal)
-    for expectation in expectations:
-        yield expectation if size <= MAX_CHARACTERS else replace(expectation, normal=None)
+    """The same, with what is normal for single weights as far as that is a text that people open: the size first."""
+    room = MAX_CHARACTERS
+    kept = set()
+    for one in sorted(expectations, key=lambda one: one.metric.name != SIZE):
+        size = len(one.normal.text) if one.normal else 0
+        if size <= room:
+            room -= size
+            kept.add(id(one))
+    yield from (one if id(one) in kept else replace(one, normal=None) for one in expectations)
 
 
 def _candidates(names: Sequence[str] | None) -> list[Metric]:
@@ -168,71 +215,41 @@ def _candidates(names: Sequence[str] | None) -> list[Metric]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _spreads(
-    wanted: Sequence[Metric], records: Sequence[Record], weights: Selection, places: Places, *, chosen_by_hand: bool
-) -> tuple[dict[str, Mapping[int, Spread]], list[Omitted]]:
-    """The spreads of the metrics that the suite will hold, by name, and the others with the reason."""
-    found: dict[str, Mapping[int, Spread]] = {}
+def _stable(
+    wanted: Sequence[Metric], gathered: Gathered, weights: Selection, places: Places, *, chosen_by_hand: bool
+) -> tuple[list[Trajectory], list[Omitted]]:
+    """The metrics that the suite will hold, along the training, and the others with the reason."""
+    found: dict[str, Trajectory] = {}
     left_out = []
     for metric in wanted:
         try:
-            found[metric.name] = _spread(metric, records, weights, places)
+            found[metric.name] = trajectory_of(metric, gathered, weights, places)
         except Unanswerable as error:
             left_out.append(Omitted(metric.name, str(error)))
     if chosen_by_hand:
-        return found, left_out
-    worst = {name: max(spread.relative for spread in by_place.values()) for name, by_place in found.items()}
-    stable = {name for name, relative in worst.items() if relative <= STABLE}
+        return list(found.values()), left_out
+    stable = {name for name, t in found.items() if t.runs == 1 or t.relative <= STABLE}
     for metric in (metric for metric in wanted if metric.name in found):
         told_by = metric.follows
         if metric.name not in stable:
-            by = f"they vary by {worst[metric.name]:.1%} of the mean (at most {STABLE:.0%})"
+            by = f"they vary by {found[metric.name].relative:.1%} of the mean (at most {STABLE:.0%})"
             left_out.append(Omitted(metric.name, f"it is not stable across the runs: {by}"))
         elif told_by and (not told_by.leader or told_by.leader in stable):
             left_out.append(Omitted(metric.name, told_by.why))
         else:
             continue
         del found[metric.name]
-    return found, left_out
+    return list(found.values()), left_out
 
 
-def _spread(metric: Metric, records: Sequence[Record], weights: Selection, places: Places) -> dict[int, Spread]:
-    """The spread of a metric over `records`, by index into `places`; without places where it is fixed by definition.
-
-    Raises:
-        Unanswerable: it has no figure in one of the runs.
-    """
-    by_run = [_figures(metric, record, weights, places) for record in records]
-    indices = sorted(set(by_run[0]).intersection(*by_run))
-    if not indices:
-        raise Unanswerable("it is fixed by definition at every calibrated checkpoint")
-    return {index: Spread.of([figures[index] for figures in by_run]) for index in indices}
-
-
-def _figures(metric: Metric, record: Record, weights: Selection, places: Places) -> dict[int, float]:
-    """The folded figures of one run, as an expectation would fold them, by index into `places`."""
-    found = default_sample(metric, record, weights, places)
-    cells = [found.cells.get(point.step) for point in places.locate_all(record.points)]
-    return {index: fold(cell, metric.fold, found.used) for index, cell in enumerate(cells) if cell is not None}
-
-
-def _limit(metric: Metric, records: Sequence[Record], weights: Selection) -> tuple[float, float]:
-    """The range of the figure for these weights."""
-    lows, highs = zip(*(metric.range({}, weight.shape) for weight in weights.select(records[0].weights)), strict=True)
-    return min(lows), max(highs)
-
-
-def _bands(
-    by_place: Mapping[int, Spread], places: Places, rule: BandRule, count: int, limit: tuple[float, float]
-) -> tuple[tuple[PlacedBand, ...], list[str]]:
-    """The bands, within the figure's range `limit`, and the places where one would cover it and could not fail."""
+def _bands(trajectory: Trajectory, ends: Sequence[tuple[float, float]]) -> tuple[tuple[PlacedBand, ...], list[str]]:
+    """The bands, within the figure's range, and the places where one would cover it and could not fail."""
     placed, idle = [], []
-    for index, spread in by_place.items():
-        place, rounding = places.places[index], ROUNDING * abs(spread.mean)
-        low, high = (spread.low, spread.high) if spread.constant else rule.band(spread, bands=count)
-        low, high = max(low - rounding, limit[0]), min(high + rounding, limit[1])
-        if (low, high) == limit:
+    for place, spread, (low, high) in zip(trajectory.places, trajectory.spreads, ends, strict=True):
+        rounding = ROUNDING * abs(spread.mean)
+        within = max(low - rounding, trajectory.limit[0]), min(high + rounding, trajectory.limit[1])
+        if within == trajectory.limit:
             idle.append(place.text)
         else:
-            placed.append(PlacedBand(place, low, high, spread))
+            placed.append(PlacedBand(place, *within, spread))
     return tuple(placed), idle

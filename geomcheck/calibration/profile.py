@@ -12,8 +12,9 @@ from typing import Unpack
 
 from geomcheck.api import How, RunOrRecord, records_of
 from geomcheck.calibration.calibration import comment, factor, plain, provenance, suffix
+from geomcheck.calibration.rules import Student
 from geomcheck.calibration.runs import require_comparable, told
-from geomcheck.calibration.statistics import Repeatability, Spread
+from geomcheck.calibration.statistics import Spread
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import UsageError
@@ -89,7 +90,7 @@ def calibrate_profile(
     require_comparable(records, weights, across_bases=across_bases)
     found = [_logarithms(record, weights) for record in records]
     spreads = {e.metric: Spread.of([figures[e.metric] for figures in found]) for e in EVIDENCE}
-    wide = Repeatability(OUTSIDE).factor(len(records), len(EVIDENCE))
+    wide = Student(OUTSIDE).factor(len(records), len(EVIDENCE))
     reach = wide * statistics.fmean(spread.sd for spread in spreads.values())
     centres = {metric: 10**spread.mean for metric, spread in spreads.items()}
     w0 = "" if across_bases else records[0].fingerprints.get("W0", "")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, takewhile
 
-from geomcheck.checkpoints.formats import adapter
 from geomcheck.errors import UsageError
 from geomcheck.record import Point, Record
-from geomcheck.record.points import matches
+from geomcheck.record.points import matches, training_steps
+from geomcheck.suite.good_runs import GoodRuns, layout_of
 from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.quantities import share_text
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.likeness import Difference, differences, start_difference
 from geomcheck.suite.verdict import Unanswerable
+
+ANY_RUN = frozenset(
+    {"good", "ok", "clean", "seed", "run", "baseline", "base", "ref", "reference", "rep", "repeat", "trial", "try"}
+    | {"attempt", "checkpoint", "ckpt", "output", "out", "model", "train", "training", "exp", "experiment", "test"}
+    | {"new", "final", "result", "job", "version", "main", "default"}
+)
+"""Words in names of runs that say nothing of the recipe."""
 
 
 def require_comparable(records: Sequence[Record], weights: Selection, *, across_bases: bool) -> None:
@@ -34,12 +42,26 @@ def require_comparable(records: Sequence[Record], weights: Selection, *, across_
             )
 
 
+def require_further(records: Sequence[Record], past: GoodRuns) -> None:
+    """Refuse records that cannot be added to the good runs of a suite. Raises UsageError."""
+    for record in records:
+        if other := past.difference(record):
+            raise UsageError(f"{record.path} cannot be added to the runs of the suite: {other}")
+        if past.steps and training_steps(record.points) != past.steps:
+            raise UsageError(
+                f"{record.path} cannot be added to the runs of the suite: its training is of "
+                f"{training_steps(record.points)} steps, and theirs was of {past.steps}"
+            )
+        if twin := next((run for run in past.runs if run.endswith(f"({identity(record)})")), ""):
+            raise UsageError(f"{record.path} is in the suite already, as {twin}: it ends with the same weights")
+
+
 def _differences(one: Record, other: Record, weights: Selection, across_bases: bool) -> Iterator[Difference]:
     yield from differences(one, other, weights)
     start = start_difference(one, other)
     if not across_bases and start is not None:
         yield start
-    trained = ["an adapter" if record.layout == adapter.LAYOUT else "all weights" for record in (one, other)]
+    trained = [layout_of(record) for record in (one, other)]
     if trained[0] != trained[1]:
         yield Difference("what they train", *trained)
 
@@ -60,7 +82,7 @@ def common_places(records: Sequence[Record], at: Sequence[Place] = ()) -> Places
     Raises:
         UsageError: the runs have other checkpoints than the first, or lack a place asked for.
     """
-    places = Places(tuple(_fixed(place, records) for place in at)) if at else _every_place(records)
+    places = Places(tuple(at)) if at else _every_place(records)
     for record in records:
         try:
             places.locate_all(record.points)
@@ -89,11 +111,26 @@ def _by_progress(point: Point) -> Place:
     return Place(progress=share_text(round(point.progress, 4)))
 
 
-def _fixed(place: Place, records: Sequence[Record]) -> Place:
-    """`first` and `last` as the step that they mean where all runs agree on it, else as a progress."""
-    if place.word is None:
-        return place
-    points = [record.points[place.index(record.points)] for record in records]
-    if len({point.step for point in points}) == 1:
-        return Place(step=points[0].step)
-    return _by_progress(points[0])
+def common_pattern(names: Sequence[str]) -> tuple[str, ...]:
+    """The pattern of the names of runs of this recipe, by what `names` begin or end with alike: ``*opd-8b*``.
+
+    Only whole words count, and at the ends none that is of any run, such as ``good`` or ``seed``. Nothing where nothing
+    is left, or all are called alike.
+    """
+    words = [re.split(r"([-_. ]+)", name) for name in names]
+    for turned in (words, [list(reversed(one)) for one in words]):
+        alike = [first for first, *others in takewhile(lambda column: len({*column}) == 1, zip(*turned, strict=False))]
+        alike = alike if turned is words else alike[::-1]
+        while alike and _says_nothing(alike[-1]):
+            alike.pop()
+        while alike and _says_nothing(alike[0]):
+            del alike[0]
+        stem = "".join(alike)
+        if stem and len({*names}) > 1 and not any(character in stem for character in "*?["):
+            return (f"*{stem}*",)
+    return ()
+
+
+def _says_nothing(word: str) -> bool:
+    """Whether a word of a run's name may be in that of any run."""
+    return len(letters := re.sub(r"[\W\d_]+", "", word).lower()) < 2 or letters.removesuffix("s") in ANY_RUN

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import geomcheck
 from geomcheck._version import VERSION
 from geomcheck.checkpoints.remote import copying
-from geomcheck.cli import calibrate, compare, diagnose, history, init, measure, regime, report, show, watch
+from geomcheck.cli import calibrate, compare, diagnose, history, init, measure, power, regime, report, show, watch
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, add_command
 from geomcheck.diagnostics import load_metrics
@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     about = "say what is in a run and what would be read, from headers only"
     held = "directory of checkpoints, or a record file"
     add_command(commands, "inspect", _inspect, about, "base", "incomplete", JSON, run=held)
-    for other in (show, diagnose, calibrate, compare, regime, report, history):
+    for other in (show, diagnose, calibrate, power, compare, regime, report, history):
         other.add_to(commands)
     add_command(commands, "metrics", _metrics, "list the metrics with their definitions and parameters")
     add_command(commands, "suites", _suites, "list the shipped suites")

@@ -16,7 +16,7 @@ from geomcheck.measurement.cache import Cache, Recall
 from geomcheck.measurement.content import fingerprint
 from geomcheck.measurement.measured import W0, Measured, Snapshot
 from geomcheck.measurement.resources import Resources
-from geomcheck.measurement.soundness import require_sound
+from geomcheck.measurement.soundness import Digests, require_sound
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, NotEnoughMemory, Sources
 from geomcheck.record import UNKNOWN, Figure, Plan, Point, Record, Request, Row, columns_of, is_trivial
 from geomcheck.record.routes import tally
@@ -46,7 +46,7 @@ def measure_record(
     resources: Resources | None = None,
     progress: Progress = lambda done, total: None,
     refuse: bool = True,
-) -> None:
+) -> Digests:
     """Fill `record` (from `survey`) with the requested figures of `run` against `base`.
 
     Weights are independent: each worker takes one at a time, largest first, reads each of its tensors when it is
@@ -62,6 +62,9 @@ def measure_record(
         refuse: whether a run that cannot be what it claims raises; else it is measured for a diagnosis, and weights
             that cannot be are `skipped`.
 
+    Returns:
+        The digests of everything that was read; of nothing where nothing was requested.
+
     Raises:
         RunError: a tensor without requests is not finite, two checkpoints hold the same weights, one is of
             another model than W0, or weights that had moved equal W0 again.
@@ -69,9 +72,9 @@ def measure_record(
     """
     resources = resources or Resources()
     metrics = load_metrics()
-    tasks = _tasks(record, requests, metrics, resources.torch_device)
+    tasks = tasks_of(record, requests, metrics, resources.torch_device)
     if not tasks:
-        return
+        return {}
     sources = Sources(run, base, reference, resources.cache)
     recall = Recall(resources.cache, sources, metrics, resources.torch_device)
     try:
@@ -80,21 +83,22 @@ def measure_record(
                 total = sum(task.numel for task in tasks)
                 progress(total, total)
                 _describe(record, {task.name: recall.contents(task.name) for task in tasks}, metrics)
-                record.contents = _numbered(record, sources, recall.digests)
+                record.contents = numbered(record, sources, recall.digests)
                 record.device = resources.torch_device
                 record.notes += require_sound(record, base, recall.digests) if refuse else ()
                 _forget_unasked(record, requests, metrics)
-                return
+                return recall.digests
             remarks: tuple[str, ...] = ()
             with closing(_find(record, tasks, sources, recall, resources, progress, refuse=refuse)) as rounds:
                 for found in rounds:
                     fill(record, found, metrics, resources.torch_device)
                     remarks = require_sound(record, base, recall.digests) if refuse else ()
             record.notes += remarks
-            record.contents = _numbered(record, sources, recall.digests)
+            record.contents = numbered(record, sources, recall.digests)
             if len(found) == len(tasks):
                 recall.keep_whole(record)
             _forget_unasked(record, requests, metrics)
+            return recall.digests
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(_kept(record.run, tasks, recall, resources.cache))
         raise
@@ -134,8 +138,8 @@ def _forget_unasked(record: Record, requests: Plan, metrics: Registry) -> None:
     record.versions = {name: version for name, version in record.versions.items() if name in record.measured_metrics()}
 
 
-def _tasks(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
-    """One task per weight, the largest first."""
+def tasks_of(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
+    """One task per weight, the largest first; `ALWAYS` is added to what is requested of it."""
     same = {Request.of(metrics[name], {}) for name in ALWAYS}
     cast = same | {Request.of(metrics[BETWEEN_FORMATS], {})}
     all_of = {
@@ -235,7 +239,7 @@ def _unmeasured(sources: Sources, recall: Recall, measured: Collection[str]) -> 
     return sorted(tasks, key=lambda task: (-task.numel, task.name))
 
 
-def _numbered(
+def numbered(
     record: Record, sources: Sources, digests: Mapping[Snapshot, Mapping[str, str]]
 ) -> dict[str, tuple[int, ...]]:
     """`Record.contents`: the digests as small numbers, but of what an adapter leaves as it is in W0."""

@@ -80,6 +80,12 @@ def matches(candidate: Point | Checkpoint, progress: float) -> bool:
     return abs(candidate.progress - progress) <= MATCHING_PROGRESS + 1e-9
 
 
+def training_steps(points: Sequence[Point]) -> int:
+    """The steps of the whole training that these checkpoints are of; 0 where that is not known."""
+    last = points[-1]
+    return round(last.step / last.progress) if last.progress else 0
+
+
 def early_end(points: Sequence[Point]) -> str:
     """Where training ended short of its plan: ``step 30, 20% of the training that was planned``; else empty."""
     last = points[-1]

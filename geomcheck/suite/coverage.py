@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geomcheck.record import Point, Record
-from geomcheck.record.points import early_end, matches
+from geomcheck.record.points import early_end, matches, training_steps
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.language.places import ALL, LAST, At, Places, no_checkpoint_at
 
@@ -45,9 +45,23 @@ def coverage(expectation: Expectation, record: Record, reference: Record | None,
     lacking = (no_checkpoint_at(absent, points) + f", and ended at {end}" * bool(end),) if absent else ()
     if not ended:
         return Coverage(lacking)
+    other = _other_length(expectation, points)
     beyond, between = _without_band(expectation, record)
     short, skipped = _without_match(expectation, points, reference)
-    return Coverage((*lacking, *beyond, *short), (*between, *skipped, *_early_end(expectation, points)))
+    return Coverage((*lacking, *beyond, *short), (*other, *between, *skipped, *_early_end(expectation, points)))
+
+
+def _other_length(expectation: Expectation, points: Sequence[Point]) -> tuple[str, ...]:
+    """A sentence where the training is of another length than that of the good runs, and which of its checkpoints are
+    judged by progress for that."""
+    if not expectation.at.training.is_other(points):
+        return ()
+    at = expectation.at
+    found = ((p.step, points[i].step) for p, i in at.indices(points).items() if p.step is not None and i is not None)
+    moved = [f"step {there} as step {step}" for step, there in found if step != there]
+    judged = f": it is judged by progress, {', '.join(moved)}" if moved else ""
+    good = at.training.steps
+    return (f"the training is of {training_steps(points)} steps, and that of the good runs was of {good}{judged}",)
 
 
 def _without_band(expectation: Expectation, record: Record) -> tuple[Sequence[str], Sequence[str]]:

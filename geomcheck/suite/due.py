@@ -118,6 +118,8 @@ def _prerequisites(expectation: Expectation, points: Sequence[Point], scaled: bo
     """What must come before any figure of the expectation means anything."""
     if not points:
         yield "the first checkpoint"
+    if points and scaled and _of_another_length(expectation.at, points):
+        yield "the end: the training is of another length than that of the good runs, and lacks steps that they had"
     matched = expectation.condition.by_progress
     for question in expectation.questions():
         if (matched or question.metric.needs_reference(question.params)) and not scaled:
@@ -127,6 +129,15 @@ def _prerequisites(expectation: Expectation, points: Sequence[Point], scaled: bo
                 yield _about(place, scaled)
         if question.metric.is_across(question.params) and len(points) < 2:
             yield "a second checkpoint"
+
+
+def _of_another_length(at: At | Places, points: Sequence[Point]) -> bool:
+    """Whether a step was passed that is one of a training of another length: which checkpoints are judged by progress
+    instead is known in the end."""
+    lacking = [p for p, index in at.indices(points).items() if p.step is not None and index is None]
+    return at.training.is_other(points) and any(
+        place.step is not None and place.step < points[-1].step for place in lacking
+    )
 
 
 def _so_far(expectation: Expectation, points: Sequence[Point], scaled: bool) -> tuple[Expectation | None, str]:

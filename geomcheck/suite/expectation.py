@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Self
 
 from geomcheck.diagnostics import Fold, load_metrics
 from geomcheck.errors import Position
-from geomcheck.record import Record, Request
-from geomcheck.suite.language.places import ALL, At, Place, Places
+from geomcheck.record import Record, Request, merge
+from geomcheck.suite.good_runs import GoodRuns
+from geomcheck.suite.language.places import ALL, At, Place, Places, Training
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.normal import Normal
 from geomcheck.suite.sampling import Question, Subject
@@ -120,6 +121,10 @@ class Condition(ABC):
         """Whether a violation by the checkpoints so far stays one whatever the later checkpoints are."""
         return True
 
+    def in_training(self, training: Training) -> Self:
+        """The same, of which the steps that it names are those of `training`."""
+        return self
+
     def so_far(self, reached: Callable[[Place], bool]) -> Self | None:
         """The part of it about checkpoints that were reached, where it names its own; None while there is none."""
         return self
@@ -137,6 +142,7 @@ class Expectation:
         storage: formats of W0 and the run that the figures are for; empty for any.
         only_with: what a run or session may lack without that being an error; empty for nothing.
         normal: what is normal for single weights, where that is known.
+        good: what the good runs had that the suite was calibrated on.
     """
 
     id: str
@@ -154,6 +160,12 @@ class Expectation:
     storage: tuple[str, ...] = ()
     only_with: str = ""
     normal: Normal | None = None
+    good: GoodRuns | None = None
+
+    def in_training(self, training: Training) -> Self:
+        """The same, of which the steps that it names are those of `training`."""
+        condition = self.condition.in_training(training)
+        return replace(self, condition=condition, at=condition.own_places or replace(self.at, training=training))
 
     def questions(self) -> list[Question]:
         """What is asked of a record; nothing by a condition that is not about figures of weights."""
@@ -179,7 +191,7 @@ class Expectation:
                     wanted.setdefault(weight.name, set()).add(question.request)
         except Unanswerable:
             return {}
-        return wanted
+        return merge([wanted, self.good.requests(record)]) if self.good is not None and wanted else wanted
 
     def reference_requests(self, reference: Record) -> dict[str, set[Request]]:
         """The measurements that this needs of the reference run, by weight name; none unless its condition compares."""

@@ -39,6 +39,8 @@ def judge(
     if absent := _absent(expectation, record, reference):
         return unmeasured(expectation, absent, outcome="info")
     tally = next((counts(question, record) for question in expectation.questions()), UNKNOWN)
+    if expectation.good is not None and (other := expectation.good.difference(record)):
+        return unmeasured(expectation, other, tally)
     try:
         finding = expectation.condition.judge(expectation, record, reference)
     except (Unanswerable, RecordError) as error:

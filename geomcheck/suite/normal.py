@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from geomcheck.diagnostics import Unit
 from geomcheck.record import Point, locate
-from geomcheck.suite.language.places import Place, parse_place
+from geomcheck.suite.language.places import Place, parse_short
 from geomcheck.suite.language.quantities import Refusal, quantity, spelled
 
-EXAMPLE = "within 30 3.4%, 60 2.8%\nmodel.layers.0.self_attn.q_proj.weight 0.0123 0.0245\n"
-WITHIN, NONE = "within", "-"
+EXAMPLE = "within 30 3.4%, 60 2.8%\nmodel.layers.0.self_attn.q_proj.weight x1.3 0.0123 0.0245\n"
+WITHIN, TIMES, NONE = "within", "x", "-"
 LONGEST = 32
 """Characters of a number."""
 
@@ -29,29 +29,35 @@ class Normal:
     Attributes:
         within: by checkpoint, the relative distance up to which a weight is as it should be, above 0.
         means: by weight, one at each of these checkpoints; NaN where there is none.
+        factors: of the distance, of weights that repeat less closely than others, or more; above 0, by default 1.
     """
 
     within: Mapping[Place, float]
     means: Mapping[str, tuple[float, ...]]
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     def at(self, step: int, points: Sequence[Point]) -> dict[str, tuple[float, float]]:
         """The normal range of each weight at a step of a run with these checkpoints; empty where none is known."""
         for index, (place, share) in enumerate(self.within.items()):
             found = locate(points, place.canonical, 0)
             if found is not None and points[found].step == step:
-                means = {name: figures[index] for name, figures in self.means.items()}
-                return {n: (m - share * abs(m), m + share * abs(m)) for n, m in means.items() if math.isfinite(m)}
+                means = {name: figures[index] for name, figures in self.means.items() if math.isfinite(figures[index])}
+                far = {name: share * self.factors.get(name, 1.0) * abs(mean) for name, mean in means.items()}
+                return {name: (mean - far[name], mean + far[name]) for name, mean in means.items()}
         return {}
 
     @property
     def text(self) -> str:
-        """As `parse` reads it: shares rounded up, means to four digits."""
-        shares = [f"{place.progress or place.step} {_percent(share)}" for place, share in self.within.items()]
+        """As `parse` reads it: shares and factors rounded up, means to four digits."""
+        shares = [f"{place.short} {_percent(share)}" for place, share in self.within.items()]
         rows = [
-            " ".join([name, *(f"{mean:.4g}" if math.isfinite(mean) else NONE for mean in means)])
+            " ".join([name, *self._factor(name), *(f"{mean:.4g}" if math.isfinite(mean) else NONE for mean in means)])
             for name, means in self.means.items()
         ]
         return "\n".join([f"{WITHIN} {', '.join(shares)}", *rows, ""])
+
+    def _factor(self, name: str) -> list[str]:
+        return [f"{TIMES}{math.ceil(self.factors[name] * 100) / 100:g}"] if name in self.factors else []
 
     @classmethod
     def parse(cls, raw: Any) -> Normal:
@@ -64,15 +70,18 @@ class Normal:
             place, _, share = entry.strip().partition(" ")
             if not first.startswith(WITHIN) or not 0 < len(place) < LONGEST or not 0 < len(share) < LONGEST:
                 raise Refusal(f"line 1 is `within CHECKPOINT SHARE, ...`, such as `{EXAMPLE.splitlines()[0]}`")
-            key = {"progress": place} if place.endswith("%") else {"step": int(place) if place.isdecimal() else place}
-            within[parse_place(key)] = quantity(share.strip(), Unit.FRACTION).value
-        means = {}
+            within[parse_short(place)] = quantity(share.strip(), Unit.FRACTION).value
+        means, factors = {}, {}
         for number, row in enumerate(rows, start=2):
             name, *figures = row.split() or [""]
+            if figures and figures[0].startswith(TIMES):
+                factors[name] = _number(figures.pop(0).removeprefix(TIMES), number)
+                if not factors[name] > 0:
+                    raise Refusal(f"line {number}: a factor is above 0; found {factors[name]:g}")
             if len(figures) != len(within):
                 raise Refusal(f"line {number} has {len(figures)} figures after the weight, and line 1 {len(within)}")
             means[name] = tuple(_number(figure, number) for figure in figures)
-        return cls(within, means)
+        return cls(within, means, factors)
 
 
 def _number(text: str, line: int) -> float:

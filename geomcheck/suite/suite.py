@@ -9,6 +9,7 @@ from pathlib import Path
 from geomcheck.record import Record, Request, merge
 from geomcheck.suite.coverage import Missing
 from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.good_runs import GoodRuns
 from geomcheck.suite.judge import judge
 from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.verdict import Verdicts
@@ -24,6 +25,7 @@ class Suite:
         base: where W0 comes from, if the suite says so: an absolute path, or a Hub id.
         applies_to: patterns of run names; `!` excludes.
         weights: the default selection of its expectations.
+        good: what the good runs had that it was calibrated on; None where there is nothing of them.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Suite:
     applies_to: tuple[str, ...]
     weights: Selection
     expectations: tuple[Expectation, ...]
+    good: GoodRuns | None = None
 
     @property
     def parties(self) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import geomcheck
-from geomcheck.calibration import Calibration, Range, Repeatability
+from geomcheck.calibration import Calibration, Range, Student
 from geomcheck.errors import UsageError
 from geomcheck.record import Record
 from geomcheck.suite import Suite
@@ -44,7 +44,7 @@ def test_each_band_says_where_it_comes_from(good_runs: list[Path]) -> None:
     assert text.startswith("# Calibrated by geomcheck")
     assert "on N = 5 runs: seed-0 (" in text
     assert "3 weights (linear)" in text
-    assert "repeatability limit (ISO 5725: 2.8)" in " ".join(text.replace("#", " ").split())
+    assert "moderated by each other and by those of other recipes" in " ".join(text.replace("#", " ").split())
     bands = [line for line in text.splitlines() if "within:" in line and "step:" in line]
     assert len(bands) == 8
     form = re.compile(r" +- \{step: [12]0, within: \[.+\]\} +# mean \S+, sd \S+, N 5: \S+ to \S+")
@@ -115,17 +115,31 @@ def test_a_run_in_another_storage_format_is_an_error_not_a_verdict(good_runs: li
 
 def test_no_band_that_cannot_fail_is_written(good_runs: list[Path]) -> None:
     with pytest.raises(UsageError, match="nothing can be calibrated from these 2 runs") as error:
-        geomcheck.calibrate(good_runs[:2], metrics=["top_energy", "update_support"], rule=Repeatability(1e-9))
+        geomcheck.calibrate(good_runs[:2], metrics=["top_energy", "update_support"], rule=Student(1e-9))
     assert "could not fail" in str(error.value)
 
 
-def test_two_runs_warn_and_one_is_refused(good_runs: list[Path]) -> None:
-    few = geomcheck.calibrate(good_runs[:2])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_few_runs_warn(good_runs: list[Path], runs: int) -> None:
+    few = geomcheck.calibrate(good_runs[:runs])
     assert few.warnings
     assert few.warnings[0] in " ".join(few.to_yaml().replace("#", "").split())
     assert not geomcheck.calibrate(good_runs[:3]).warnings
-    with pytest.raises(UsageError, match="two runs or more, best five; 1 given"):
-        geomcheck.calibrate(good_runs[:1])
+
+
+def test_no_run_is_refused_and_one_by_the_rules_that_know_no_other_recipes(good_runs: list[Path]) -> None:
+    for runs, rule in ((0, None), (1, Student()), (1, Range())):
+        with pytest.raises(UsageError, match=f"two runs or more, best five; {runs} given"):
+            geomcheck.calibrate(good_runs[:runs], rule=rule)
+
+
+def test_bands_of_three_runs_are_wider_than_nothing_tells_and_narrower_than_student_s(good_runs: list[Path]) -> None:
+    def width(runs: int, rule: Student | None = None) -> float:
+        (size,) = geomcheck.calibrate(good_runs[:runs], metrics=["relative_update_norm"], rule=rule).expectations
+        return (size.bands[-1].high - size.bands[-1].low) / size.bands[-1].spread.mean
+
+    assert 0 < width(3) < width(1)
+    assert width(3) < width(3, Student())
 
 
 def test_records_and_runs_give_the_same(good_runs: list[Path], good: list[Record], tmp_path: Path) -> None:
@@ -144,7 +158,7 @@ def test_places_weights_and_metrics_can_be_chosen(good_runs: list[Path], tmp_pat
     suite = loaded(calibration, tmp_path)
     (expectation,) = suite.expectations
     assert expectation.metric == "update_norm"
-    assert expectation.at.text == "step 20"
+    assert expectation.at.text == "last"
     assert suite.weights == Selection("attention")
 
 
@@ -172,5 +186,5 @@ def _scale(record: Record, metric: str, factor: float) -> None:
 
 
 def test_adapters_are_not_calibrated_with_full_weights(good: list[Record]) -> None:
-    with pytest.raises(UsageError, match="what they train.*all weights.*an adapter"):
+    with pytest.raises(UsageError, match="what they train.*whole model.*adapter"):
         geomcheck.calibrate([*good[:2], replace(good[2], layout="PEFT LoRA")])

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import t
 
 import geomcheck
 from geomcheck.calibration import normal
-from geomcheck.diagnostics import load_metrics
+from geomcheck.calibration.noise import shipped
 from geomcheck.record import Record
 from geomcheck.report.html import judged
 from geomcheck.report.html.verdicts import card
 from geomcheck.report.text.verdicts import failure
 from geomcheck.suite import Suite
-from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.normal import Normal
+from tests.figures import edit
 from tests.runs import Tensors, base_weights, moved, write_run
 
 STEPS = (10, 20, 30)
@@ -140,21 +141,45 @@ def test_it_is_left_out_where_it_would_be_no_text(good: list[Record], monkeypatc
     assert "\nnormal:" not in calibrated.to_yaml()
 
 
-def test_the_distance_is_that_of_the_rule(good: list[Record]) -> None:
-    metric, places = load_metrics()["relative_update_norm"], Places((Place(step=30),))
-    found = normal.normal_of(metric, good, Selection(), places)
+def normal_at_the_end(records: list[Record]) -> Normal | None:
+    (size,) = geomcheck.calibrate(records, metrics=["relative_update_norm"], keep_outlier=True).expectations
+    return normal.normal_of(size.metric, records, Selection(), size.bands[-1:], shipped())
+
+
+def figures_of(records: list[Record]) -> np.ndarray:
+    (key,) = [key for key in records[0].columns if key[0].metric == "relative_update_norm"]
+    return np.array([[record.columns[key].figures[30, name].value for name in MATRICES] for record in records])
+
+
+def test_no_good_run_is_outside_and_no_range_is_narrower_than_the_band(good: list[Record]) -> None:
+    found = normal_at_the_end(good)
     assert found is not None
-    (key,) = [key for key in good[0].columns if key[0].metric == metric.name]
-    figures = np.array([[record.columns[key].figures[30, name].value for name in MATRICES] for record in good])
-    away = figures / figures.mean(0) - 1
-    pooled = np.sqrt((away**2).sum() / (len(MATRICES) * 4))
-    multiple = t.ppf(1 - 0.05 / 9 / 2, 4) * np.sqrt(6 / 5)  # 5.96
-    assert found.within[Place(step=30)] == pytest.approx(max(multiple * pooled, 1.25 * np.abs(away).max()))
-    assert [means[0] for means in found.means.values()] == pytest.approx(figures.mean(0).tolist())
+    (band,) = geomcheck.calibrate(good, metrics=["relative_update_norm"]).expectations[0].bands[-1:]
+    figures = figures_of(good)
+    for index, name in enumerate(MATRICES):
+        low, high = found.at(30, good[0].points)[name]
+        assert low <= figures[:, index].min() <= figures[:, index].max() <= high
+        assert found.means[name][0] == pytest.approx(figures[:, index].mean())
+        assert (high - low) / 2 / found.means[name][0] >= (band.high - band.low) / 2 / band.spread.mean
+
+
+def test_a_weight_that_varies_more_than_the_others_has_a_wider_range(good: list[Record]) -> None:
+    noisy = MATRICES[4]
+    varied = []
+    for record, factor in zip(good, (0.97, 1.04, 0.95, 1.03, 1.01), strict=True):
+        other = deepcopy(record)
+        (column,) = [column for key, column in other.columns.items() if key[0].metric == "relative_update_norm"]
+        cells = {cell: figure for cell, figure in column.figures.items() if cell[1] == noisy}
+        scaled = {cell: figure._replace(value=factor * (figure.value or 0)) for cell, figure in cells.items()}
+        edit(other, "relative_update_norm", scaled)
+        varied.append(other)
+    found = normal_at_the_end(varied)
+    assert found is not None
+    assert found.factors[noisy] == max(found.factors.values())
+    assert found.factors[noisy] > 1.3 * np.median(list(found.factors.values()))
 
 
 def test_two_runs_that_differ_as_much_as_weights_do_have_no_normal(tmp_path: Path) -> None:
     doubled = lambda saved: {s: {n: 2 * w - BASE[n] for n, w in held.items()} for s, held in saved.items()}  # noqa: E731
     runs = [record_of(tmp_path / "a", 1), record_of(tmp_path / "b", 2, lambda saved: doubled(doubled(saved)))]
-    metric = load_metrics()["relative_update_norm"]
-    assert normal.normal_of(metric, runs, Selection(), Places((Place(step=30),))) is None
+    assert normal_at_the_end(runs) is None

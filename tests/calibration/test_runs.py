@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import geomcheck
-from geomcheck.calibration.runs import common_places
+from geomcheck.calibration.runs import common_pattern, common_places
 from geomcheck.errors import UsageError
 from geomcheck.record import Point, Record
 from geomcheck.suite.language.places import Place
@@ -75,7 +75,7 @@ def test_other_checkpoints(good_runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="other checkpoints: steps 10 20 against 5 12 20.*--at"):
         geomcheck.calibrate([*good_runs[:2], other])
     last = geomcheck.calibrate([*good_runs[:2], other], at=[Place("last")], metrics=["update_norm"])
-    assert [band.place for band in last.expectations[0].bands] == [Place(step=20)]
+    assert [band.place for band in last.expectations[0].bands] == [Place("last")]
     with pytest.raises(UsageError, match="no checkpoint at step 7; it has 10, 20"):
         geomcheck.calibrate(good_runs[:2], at=[Place(step=7)])
 
@@ -84,3 +84,22 @@ def test_equal_progress_at_other_steps_is_matched_by_progress(good: list[Record]
     points = (Point("a", 100, 0.5), Point("b", 200, 1.0))
     places = common_places([good[0], replace(good[1], points=points)])
     assert places.text == "progress 50%, progress 100%"
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        (["opd-8b-seed1", "opd-8b-seed2"], "*opd*"),
+        (["2024-05-01-opd", "2024-05-02-opd"], "*opd*"),
+        (["clean_sft_1", "clean_sft_2"], "*sft*"),
+        (["qwen3-good-1", "qwen3-good-2", "qwen3-ref"], "*qwen3*"),
+        (["good-1", "good-2"], ""),
+        (["seed-1", "seed-2"], ""),
+        (["checkpoint", "checkpoints-2"], ""),
+        (["opd", "opd"], ""),
+        (["a", "b"], ""),
+        (["opd[1]-a", "opd[1]-b"], ""),
+    ],
+)
+def test_a_pattern_comes_from_what_names_have_in_common(names: list[str], pattern: str) -> None:
+    assert common_pattern(names) == ((pattern,) if pattern else ())

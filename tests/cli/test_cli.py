@@ -106,7 +106,7 @@ def test_as_a_module_it_does_what_the_command_does():
 
 
 @pytest.mark.parametrize(
-    "command", ["measure", "watch", "inspect", "diagnose", "calibrate", "compare", "regime", "report"]
+    "command", ["measure", "watch", "inspect", "diagnose", "calibrate", "power", "compare", "regime", "report"]
 )
 def test_what_pytest_takes_too_is_said_in_the_same_words(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

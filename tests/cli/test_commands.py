@@ -85,9 +85,28 @@ def test_options_reach_the_suite(runs: list[str], tmp_path: Path) -> None:
     assert main(["calibrate", *runs, "-o", str(suite), "--name", "norm", *options]) == 0
     text = suite.read_text()
     assert "smallest to largest of N = 4 runs and 20% of the mean on either side. No false-alarm" in text
-    assert "name: norm\napplies_to: ['*opd*', '!it''s-*']\nweights: mlp\n" in text
+    assert "name: norm\napplies_to: ['*opd*', '!it''s-*']   # names of runs that it is for" in text
+    assert "\nweights: mlp\n" in text
     assert geomcheck.load_suite(suite).applies_to == ("*opd*", "!it's-*")
-    assert text.count("step: 20") == 1
+    assert "\n    at: last\n" in text
+    assert "step: 20" not in text
+
+
+def test_calibrate_writes_over_nothing_and_adds_runs(runs: list[str], tmp_path: Path, refuses: Refuses) -> None:
+    suite = tmp_path / "s.yaml"
+    assert main(["calibrate", *runs[:3], "-o", str(suite)]) == 0
+    before = suite.read_text()
+    refuses(
+        f"{suite} is there already. `geomcheck calibrate --update {suite} RUN...`", "calibrate", *runs, "-o", str(suite)
+    )
+    refuses("give -o FILE, a suite to write, or else --update SUITE", "calibrate", *runs)
+    refuses("--at goes with -o", "calibrate", *runs, "--update", str(suite), "--at", "last")
+    refuses("is in the suite already, as", "calibrate", runs[0], "--update", str(suite))
+    assert suite.read_text() == before
+    assert main(["calibrate", "--update", str(suite), runs[3]]) == 0
+    assert "on N = 4 runs" in suite.read_text()
+    assert main(["calibrate", *runs[:3], "-o", str(suite), "--force"]) == 0
+    assert suite.read_text() == before
 
 
 def test_a_stack_reaches_the_suite(runs: list[str], tmp_path: Path) -> None:

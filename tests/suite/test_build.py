@@ -180,7 +180,7 @@ def test_all_problems_come_at_once_in_file_order(refusals):
         "14:5",
     ]
     assert found[0].endswith("`geomcheck`: unknown format version `2`; this geomcheck reads `geomcheck: 1`")
-    assert found[2].endswith("defaults, extends, expect, normal; did you mean `extends`?")
+    assert found[2].endswith("defaults, extends, expect, normal, calibrated; did you mean `extends`?")
     assert found[6].endswith("an expectation is a mapping with `id` and `metric`; found `5`")
     assert found[7].endswith("`id: a` is given twice: here and in line 6; ids are unique")
     assert found[9].endswith("this expectation needs `id`: name of the expectation, unique in the suite")

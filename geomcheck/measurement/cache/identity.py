@@ -35,8 +35,10 @@ def code() -> str:
 
 def identity(source: WeightSource, *, settled_at: int) -> str | None:
     """A digest that changes whenever a weight of `source` may have: of size, inode, times of each of its files, and its
-    config; at a URL, of sizes and etags. None where a file is gone, has no etag at its URL, or changed less than
-    `SETTLED_NS` before `settled_at`, in ns of the epoch."""
+    config; at a URL, of sizes and etags. None where no file decides what it holds, or one is gone, has no etag at its
+    URL, or changed less than `SETTLED_NS` before `settled_at`, in ns of the epoch."""
+    if not source.files:
+        return None
     content = hashlib.blake2b(digest_size=16)
     try:
         content.update(json.dumps(source.config, sort_keys=True, default=str).encode())

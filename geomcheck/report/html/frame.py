@@ -12,9 +12,10 @@ import jinja2
 from geomcheck.report.safe import finalized
 
 
-def policy(style: str, script: str) -> str:
-    """Nothing is fetched; only this style and this script, by their digests, apply and run."""
-    own = f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+def policy(style: str, script: str = "") -> str:
+    """Nothing is fetched; only this style and this script, by their digests, apply and run; none where there is
+    none."""
+    own = f"style-src '{_digest(style)}'" + (f"; script-src '{_digest(script)}'" if script else "")
     return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
 
 

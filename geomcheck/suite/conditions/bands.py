@@ -11,8 +11,8 @@ from geomcheck.suite.conditions.band import Band, within
 from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
 from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Finding
-from geomcheck.suite.language.fields import pair_schema, place_objects
-from geomcheck.suite.language.places import At, Place, Places, parse_place
+from geomcheck.suite.language.fields import pair_schema, place_objects, word_schema
+from geomcheck.suite.language.places import PLACES, UNKNOWN, At, Place, Places, Training, parse_place
 from geomcheck.suite.language.quantities import Quantity, Refusal, Refusals, Scale, quantity_pair, spelled
 from geomcheck.suite.verdict import Observed
 
@@ -38,10 +38,11 @@ def _entry(entry: Any, unit: Unit) -> tuple[Place, tuple[Quantity, Quantity]]:
         keys = f" with {' and '.join(f'`{key}`' for key in entry)}" if isinstance(entry, dict) and entry else ""
         raise Refusal(f"expected {_FORM}; found {spelled(entry)}{keys}{_meant_entry(entry)}")
     with Refusals() as refusals:
-        with refusals.at():
-            place = parse_place(
-                {key: value for key, value in entry.items() if key != "within"}, allowed="`step` or `progress`"
-            )
+        where = {key: value for key, value in entry.items() if key != "within"}
+        word = where.get("at")
+        with refusals.at(*(["at"] if isinstance(word, str) else [])):
+            stated = word if isinstance(word, str) else where
+            place = parse_place(stated, allowed="`step`, `progress` or `at: last`")
         with refusals.at("within"):
             pair = quantity_pair(entry["within"], unit)
     return place, pair
@@ -64,7 +65,8 @@ def _meant(raw: Any) -> str:
 
 def _schema(metric: Metric) -> dict[str, Any]:
     band = {**pair_schema(metric), "description": "The band at this checkpoint."}
-    return {"type": "array", "items": {"anyOf": place_objects(within=band)}, "minItems": 1}
+    ends = {"at": {**word_schema({word: PLACES[word] for word in ("first", "last")}), "description": "The checkpoint."}}
+    return {"type": "array", "items": {"anyOf": place_objects(ends, within=band)}, "minItems": 1}
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,12 @@ class Bands(FigureCondition):
     Attributes:
         bands: by checkpoint.
         scale: how figures are shown.
+        training: whose steps the bands are of.
     """
 
     bands: Mapping[Place, Band]
     scale: Scale
+    training: Training = UNKNOWN
 
     keyword = "bands"
     keys = (
@@ -106,7 +110,7 @@ class Bands(FigureCondition):
 
     @property
     def own_places(self) -> Places:
-        return Places(tuple(self.bands))
+        return Places(tuple(self.bands), self.training)
 
     @property
     def text(self) -> str:
@@ -143,6 +147,9 @@ class Bands(FigureCondition):
         extreme = max(observed, key=lambda o: by_step[o.step].relative_offence(o.value))
         band = by_step[extreme.step]
         return case.in_band(observed, extreme, band, further=f"; the band of step {extreme.step} is {band.text}")
+
+    def in_training(self, training: Training) -> Self:
+        return replace(self, training=training)
 
     def so_far(self, reached: Callable[[Place], bool]) -> Self | None:
         come = {place: band for place, band in self.bands.items() if reached(place)}

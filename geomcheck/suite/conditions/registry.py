@@ -11,6 +11,7 @@ from geomcheck.errors import UsageError
 from geomcheck.suite.conditions.bands import Bands
 from geomcheck.suite.conditions.figure import FigureCondition, Key
 from geomcheck.suite.conditions.like import Like, Unlike
+from geomcheck.suite.conditions.parts import Parts
 from geomcheck.suite.conditions.regime import Regime
 from geomcheck.suite.conditions.subject import SubjectCondition
 from geomcheck.suite.conditions.sufficiency import Sufficiency
@@ -66,7 +67,7 @@ def load_conditions() -> Conditions:
 
     Raises UsageError where an entry point of group ``geomcheck.conditions`` is no condition, or takes a key in use.
     """
-    figures: list[type[FigureCondition]] = [Within, Bands, AboveBelow, Near, Trend, Like, Unlike]
+    figures: list[type[FigureCondition]] = [Within, Bands, AboveBelow, Near, Trend, Like, Unlike, Parts]
     subjects: list[type[SubjectCondition]] = [Regime, Sufficiency, Trains]
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         kind = entry.load()

@@ -131,9 +131,9 @@ def _example(metric: Metric) -> tuple[float | str, float | str]:
     return metric.example or usual[metric.unit]
 
 
-def place_objects(**further: Schema) -> list[Schema]:
-    """The schemas of ``{step: N}`` and ``{progress: P%}``, with `further` keys, all of them required."""
-    objects = ({**place, **further} for place in (STEP_SCHEMA, PROGRESS_SCHEMA))
+def place_objects(*others: Schema, **further: Schema) -> list[Schema]:
+    """The schemas of ``{step: N}`` and ``{progress: P%}``, and `others`, with `further` keys, all of them required."""
+    objects = ({**place, **further} for place in (STEP_SCHEMA, PROGRESS_SCHEMA, *others))
     return [{"type": "object", "properties": o, "required": [*o], "additionalProperties": False} for o in objects]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from geomcheck.diagnostics.declaration import Unit
-from geomcheck.record.points import MATCHING_PROGRESS, Point, fraction, locate, matches, nearest
+from geomcheck.record.points import MATCHING_PROGRESS, Point, fraction, locate, matches, nearest, training_steps
 from geomcheck.suite.language.quantities import Refusal, Refusals, did_you_mean, quantity, share_text, spelled, unquoted
 from geomcheck.suite.verdict import Unanswerable
 
@@ -23,6 +23,11 @@ PLACES = {
 
 SHOWN = 12
 """Checkpoints that a sentence lists."""
+
+SAME_PROGRESS = 0.005
+"""How far a checkpoint may be, in progress, from a step of a training of another length, to be judged by that step's
+band: what rounding to whole steps leaves. Figures grow along a run, and are others some steps later."""
+
 _SAME = {
     "first": ("start", "begin", "beginning", "initial", "earliest", "0"),
     "last": ("end", "final", "latest", "newest", "finish", "-1", "best"),
@@ -54,6 +59,11 @@ class Place:
         if self.step is not None:
             return f"step {self.step}"
         return f"progress {self.progress}" if self.progress else str(self.word)
+
+    @property
+    def short(self) -> str:
+        """In a word, as `parse_short` reads it: ``last``, ``300``, ``20%``."""
+        return self.word or self.progress or str(self.step)
 
     @property
     def phrase(self) -> str:
@@ -110,15 +120,57 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Training:
+    """The training that the steps of a suite are of.
+
+    Attributes:
+        steps: of the whole; 0 where that is not known.
+        marks: the steps at which the suite judges it.
+    """
+
+    steps: int = 0
+    marks: tuple[int, ...] = ()
+
+    def is_other(self, points: Sequence[Point]) -> bool:
+        """Whether these checkpoints are known to be of a training of another length."""
+        return self.steps not in (0, training_steps(points))
+
+    def indices(self, places: Sequence[Place], points: Sequence[Point]) -> dict[Place, int | None]:
+        """The index of the checkpoint that each place names; None where there is none.
+
+        A run of another length that has fewer of the suite's steps than of the shares of the training that these are
+        is looked at by these shares instead.
+        """
+        found = {place: locate(points, place.canonical, 0) for place in places}
+        if not self.is_other(points):
+            return found
+        own = {point.step for point in points}
+        shares = sum(_at_share(step / self.steps, points) is not None for step in self.marks)
+        if shares <= len(own.intersection(self.marks)):
+            return found
+        steps = [place for place in places if place.step is not None]
+        return found | {place: _at_share((place.step or 0) / self.steps, points) for place in steps}
+
+
+UNKNOWN = Training()
+
+
+def _at_share(share: float, points: Sequence[Point]) -> int | None:
+    point = nearest(points, share)
+    return points.index(point) if abs(point.progress - share) <= SAME_PROGRESS + 1e-9 else None
+
+
+@dataclass(frozen=True)
 class At:
     """A selection of checkpoints: everything between `start` and `stop`, both included.
 
-    `single` marks a selection of one checkpoint, which `start` names.
+    `single` marks a selection of one checkpoint, which `start` names; a step of it is one of `training`.
     """
 
     start: Place
     stop: Place
     single: bool = False
+    training: Training = field(default=UNKNOWN, compare=False)
 
     @property
     def text(self) -> str:
@@ -128,6 +180,10 @@ class At:
         if self == ALL:
             return "all"
         return f"checkpoints from {self.start.phrase} to {self.stop.phrase}"
+
+    def indices(self, points: Sequence[Point]) -> dict[Place, int | None]:
+        """The index of the one checkpoint, by its place, where there is one; nothing of a span."""
+        return self.training.indices([self.start], points) if self.single else {}
 
     def lacking(self, points: Sequence[Point]) -> list[Place]:
         """The steps that a span names and a run does not have."""
@@ -140,7 +196,8 @@ class At:
         Raises Unanswerable where the one checkpoint is missing, or the span is empty.
         """
         if self.single:
-            return [points[self.start.index(points)]]
+            index = self.indices(points)[self.start]
+            return [points[self.start.index(points) if index is None else index]]
         first, last = self.start.bound(points, opens=True), self.stop.bound(points, opens=False)
         if first > last:
             raise Unanswerable(
@@ -152,9 +209,10 @@ class At:
 
 @dataclass(frozen=True)
 class Places:
-    """Checkpoints named one by one, as ``bands`` names them."""
+    """Checkpoints named one by one, as ``bands`` names them; steps are those of `training`."""
 
     places: tuple[Place, ...]
+    training: Training = field(default=UNKNOWN, compare=False)
     single = False
 
     @property
@@ -166,21 +224,27 @@ class Places:
 
     def lacking(self, points: Sequence[Point]) -> list[Place]:
         """Those that a run does not have."""
-        return [place for place in self.places if locate(points, place.canonical, 0) is None]
+        return [place for place, index in self.indices(points).items() if index is None]
+
+    def indices(self, points: Sequence[Point]) -> dict[Place, int | None]:
+        """The index of each checkpoint, by its place."""
+        return self.training.indices(self.places, points)
 
     def locate(self, points: Sequence[Point]) -> dict[Place, Point]:
         """The checkpoints of a run that are among these, in the order of `places`.
 
         Raises Unanswerable where it has none of them, or one checkpoint for two places.
         """
-        lacking = self.lacking(points)
+        located, lacking = self.indices(points), self.lacking(points)
         if len(lacking) == len(self.places) > 1:
             raise Unanswerable(no_checkpoint_at(lacking, points))
         if len(lacking) == len(self.places):
             lacking[0].index(points)
         found: dict[Point, Place] = {}
-        for place in (place for place in self.places if place not in lacking):
-            point = points[place.index(points)]
+        for place, index in located.items():
+            if index is None:
+                continue
+            point = points[index]
             if point in found:
                 raise Unanswerable(f"{found[point].text} and {place.text} are one checkpoint, step {point.step}")
             found[point] = place
@@ -242,6 +306,13 @@ def parse_place(raw: Any, *, others: Sequence[str] = (), allowed: str = _ALLOWED
     hint = f"; did you mean `{key}`, without braces?" if key in words and value is None else hint
     hint = hint or did_you_mean(key, ("step", "progress"))
     raise Refusal(f"unknown key `{key}` for a checkpoint; allowed: {allowed}{hint}")
+
+
+def parse_short(text: str) -> Place:
+    """Read what `Place.short` is. Raises Refusal."""
+    if text.endswith("%"):
+        return parse_place({"progress": text})
+    return parse_place({"step": int(text)} if text.isdecimal() else text)
 
 
 def parse_at(raw: Any) -> At:

@@ -11,6 +11,8 @@ from geomcheck.diagnostics import FOLDS, Metric, load_metrics
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import UsageError
 from geomcheck.suite.conditions import FigureCondition, Key, load_conditions
+from geomcheck.suite.good_runs import EXAMPLE as GOOD
+from geomcheck.suite.good_runs import SCHEMA, GoodRuns
 from geomcheck.suite.language import fields
 from geomcheck.suite.language.quantities import Refusal, Refusals, ratio, spelled, unquoted
 from geomcheck.suite.language.selection import DEFAULT, Selection, require_glob, starred
@@ -191,6 +193,11 @@ class Heading(BaseModel):
         default_factory=dict,
         description="By `id`, what is normal for each weight, as `geomcheck calibrate` writes it: tells which is off.",
         examples=[{"relative-update-norm": EXAMPLE}],
+    )
+    calibrated: Annotated[GoodRuns | None, *fields.read_by(GoodRuns.parse, SCHEMA)] = Field(
+        None,
+        description="What the good runs had, as `geomcheck calibrate` writes it: a run that differs is an error.",
+        examples=[GOOD],
     )
 
 

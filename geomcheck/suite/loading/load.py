@@ -11,11 +11,14 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.errors import Problem, SuiteError, UsageError
 from geomcheck.files import displayed
 from geomcheck.suite.conditions import SubjectCondition, load_conditions
+from geomcheck.suite.conditions.parts import Parts
 from geomcheck.suite.conditions.profile import PAPER, Profile
 from geomcheck.suite.expectation import Expectation
+from geomcheck.suite.good_runs import GoodRuns
 from geomcheck.suite.language.document import Node, salvage_document
 from geomcheck.suite.language.ids import is_slip
 from geomcheck.suite.language.names import metric_hint
+from geomcheck.suite.language.places import UNKNOWN
 from geomcheck.suite.language.quantities import did_you_mean, spelled
 from geomcheck.suite.language.selection import DEFAULT, Selection
 from geomcheck.suite.language.statement import Statement, validate
@@ -59,6 +62,7 @@ def load_suite(source: str | Path) -> Suite:
         applies_to=layer.applies_to,
         weights=layer.weights,
         expectations=tuple(expectations),
+        good=layer.good,
     )
 
 
@@ -79,6 +83,7 @@ class _Layer:
     profiles: tuple[Profile, ...] = PAPER
     storage: tuple[str, ...] = ()
     normal: Mapping[str, Normal] = field(default_factory=dict)
+    good: GoodRuns | None = None
     defaults: Defaults = field(default_factory=dict)
     statements: dict[str, Node] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -118,6 +123,9 @@ def _adopt(heading: Heading, layer: _Layer, path: Path) -> None:
     layer.weights = heading.weights if "weights" in given else layer.weights
     layer.storage = tuple(heading.storage) if "storage" in given else layer.storage
     layer.normal = {**_still_normal(layer), **heading.normal}
+    if heading.calibrated is not None:
+        names = frozenset(name for normal in heading.normal.values() for name in normal.means)
+        layer.good = replace(heading.calibrated, selection=layer.weights, names=names)
     try:
         if "profiles" in given:
             layer.profiles = load_profiles(heading.profiles, beside=path.parent)
@@ -296,5 +304,26 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
         expectation, found = build(complete, layer.weights, layer.profiles)
         problems += found
         if expectation is not None:
-            built.append(replace(expectation, storage=layer.storage, normal=layer.normal.get(expectation.id)))
-    return built
+            training = layer.good.training if layer.good is not None else UNKNOWN
+            built.append(
+                replace(
+                    expectation.in_training(training),
+                    storage=layer.storage,
+                    normal=layer.normal.get(expectation.id),
+                    good=layer.good,
+                )
+            )
+    return [_with_ranges(expectation, built, problems) for expectation in built]
+
+
+def _with_ranges(expectation: Expectation, built: list[Expectation], problems: list[Problem]) -> Expectation:
+    """An expectation on single weights takes the ranges of one on the same figures, where it has none of its own."""
+    if expectation.normal is not None or not isinstance(expectation.condition, Parts):
+        return expectation
+    for other in built:
+        same = other.metric == expectation.metric and other.params == expectation.params
+        if same and other.weights == expectation.weights and other.normal is not None:
+            return replace(expectation, normal=other.normal)
+    told = f"`normal: each weight` needs ranges of {expectation.metric} under `normal`, as `geomcheck calibrate` writes"
+    problems.append(Problem(expectation.position, f"{told}; there are none of these figures"))
+    return expectation
