@@ -39,7 +39,7 @@ def test_groups_are_rows_and_violations_are_marked(tmp_path: Path) -> None:
     assert len(table) == 3
     assert "  why        First reason." in lines
     assert "             Second line." in lines
-    assert any(line.startswith("  expected   value < 0.001 at every checkpoint, for each weight") for line in lines)
+    assert any(line.startswith("  expected   below 0.001 at every checkpoint, for each weight") for line in lines)
 
 
 def test_long_runs_are_shortened_in_the_middle(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class TestVerbosity:
         lines = geom("-q").stdout.lines
         failing = [line for line in lines if line.startswith("FAILED ")]
         assert len(failing) == 1
-        assert "update_support left value < 5%" in failing[0]
+        assert "- 93.75% at step 30, below 5%: 18 half width" in failing[0]
         assert lines[-1].startswith("1 failed, 1 passed")
         assert not any("furthest" in line or "= FAILURES" in line for line in lines)
 
