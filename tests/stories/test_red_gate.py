@@ -37,7 +37,7 @@ def test_findings_come_before_any_failure(geom, stale: str, pytester: pytest.Pyt
     result = geom("--geom-json=v.json", "--junitxml=j.xml", "--geom-report=r.html", path=stale)
     assert result.ret == 1
     output = result.stdout.str()
-    assert output.index(TITLE) < output.index(STALE) < output.index("= FAILURES =")
+    assert output.index(TITLE) < output.index(STALE) < output.index("= short test summary")
     assert "explains  support, rotation, spectral-drift\n" in output
     run = json.loads((pytester.path / "v.json").read_text())["runs"][0]
     (found,) = run["findings"]
