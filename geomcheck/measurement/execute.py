@@ -77,7 +77,6 @@ def measure_record(
     tasks = tasks_of(record, requests, metrics, resources.torch_device)
     if not tasks:
         return {}
-    sources = Sources(run, base, reference, resources.cache)
     watch = Watch(progress, [point.name for point in record.points], {task.name: task.numel for task in tasks})
     sources = Sources(run, base, reference, resources.cache, reading=watch)
     recall = Recall(resources.cache, sources, metrics, resources.torch_device)

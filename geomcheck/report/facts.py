@@ -11,7 +11,8 @@ from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import Unit
 from geomcheck.record import Record
 from geomcheck.suite import Expectation, judge
-from geomcheck.suite.conditions.wording import against, between
+from geomcheck.suite.conditions.wording import Writes, against, between
+from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import ALL
 from geomcheck.suite.language.quantities import Scale
 from geomcheck.suite.verdict import Bounds, Facts, ObservedFacts
@@ -116,14 +117,14 @@ def decided(facts: Facts) -> str:
     return against(decisive["value"], bounds, _scale(facts))
 
 
-def band(facts: Facts) -> str:
+def band(facts: Facts, written: Writes | None = None) -> str:
     """What is allowed, in words: ``0.281 to 0.316 at step 40`` where every checkpoint has its own band, ``above 85%``;
-    the condition where that is no band."""
+    the condition where that is no band. Figures are as suites have them, or as a page has them `written`."""
     bounds, decisive = bounds_of(facts), facts["decisive"]
     if bounds is None or bounds == (None, None):
         return facts["condition"]
     own = facts["bounds"] is None and decisive is not None
-    return between(bounds, _scale(facts)) + (f" at step {decisive['step']}" if own and decisive else "")
+    return between(bounds, written or _scale(facts)) + (f" at step {decisive['step']}" if own and decisive else "")
 
 
 def distance(facts: Facts) -> float:
@@ -156,7 +157,8 @@ class Judged:
         facts: the verdict as `Verdict.to_dict` gives it.
         whole: the folded figure at every checkpoint, judged or not, in the shape of ``observed``.
         layers: the same per layer, where the expectation is about the run as a whole; of a band of the run's figure
-            `holds` says whether each weight of the layer is normal by itself, and is None where that is not known.
+            `holds` says whether each weight of the layer is normal by itself, ``low`` and ``high`` between which ends
+            the layer's figure lies then; None, and absent, where that is not known.
     """
 
     suite: str
@@ -172,7 +174,7 @@ def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, r
     everywhere = expectation if expectation.condition.own_places is not None else replace(expectation, at=ALL)
     whole = facts["observed"] if everywhere.at == expectation.at else _observed(everywhere, record, reference)
     by_layer = expectation.per == "run" and expectation.condition.by_layer
-    if by_layer and facts["outcome"] != "passed":
+    if by_layer:
         layers = _observed(replace(everywhere, per="layer"), record, reference)
         return Judged(suite, facts, whole, _by_themselves(layers, everywhere, record, reference))
     return Judged(suite, facts, whole)
@@ -182,18 +184,29 @@ def _by_themselves(
     layers: Sequence[ObservedFacts], expectation: Expectation, record: Record, reference: Record | None
 ) -> Sequence[ObservedFacts]:
     """The figures of layers, held against what is normal for their weights instead of the band of the whole run."""
-    condition, normal = expectation.condition, expectation.normal
+    condition, ranges = expectation.condition, expectation.normal
     if condition.bounds is None and condition.own_places is None:
         return layers
     called = Layers(record.weights.values())
-    found: dict[tuple[int, str | None], bool] = {}
-    for entry in _observed(replace(expectation, per="weight"), record, reference) if normal else ():
-        name, value, step = entry["group"], entry["value"], entry["step"]
-        ends = normal.at(step, record.points).get(name or "") if normal else None
-        if name is not None and ends is not None and value is not None:
-            layer = step, called.label(record.weights[name])
-            found[layer] = found.get(layer, True) and ends[0] <= value <= ends[1]
-    return [{**entry, "holds": found.get((entry["step"], entry["group"]))} for entry in layers]
+    normal: dict[tuple[int, str | None], dict[str, tuple[float, float, float]]] = {}
+    at = {point.step: ranges.at(point.step, record.points) for point in record.points} if ranges else {}
+    for entry, value in known(_observed(replace(expectation, per="weight"), record, reference)) if ranges else ():
+        name, step = entry["group"] or "", entry["step"]
+        ends = at[step].get(name)
+        if ends is not None:
+            normal.setdefault((step, called.label(record.weights[name])), {})[name] = (value, *ends)
+
+    def held(entry: ObservedFacts) -> ObservedFacts:
+        own = normal.get((entry["step"], entry["group"]))
+        bare = ObservedFacts(step=entry["step"], group=entry["group"], value=entry["value"], holds=None)
+        if own is None:
+            return bare
+        lows, highs = ({name: ends[side] for name, ends in own.items()} for side in (1, 2))
+        low, high = (fold(ends, expectation.fold, record.weights) for ends in (lows, highs))
+        within = all(lowest <= value <= highest for value, lowest, highest in own.values())
+        return {**bare, "holds": within, "low": low, "high": high}
+
+    return [held(entry) for entry in layers]
 
 
 def _observed(expectation: Expectation, record: Record, reference: Record | None) -> list[ObservedFacts]:

@@ -15,7 +15,7 @@ from geomcheck.calibration import normal
 from geomcheck.calibration.noise import shipped
 from geomcheck.record import Record
 from geomcheck.report.html import judged
-from geomcheck.report.html.verdicts import card
+from geomcheck.report.html.verdicts import Run, card
 from geomcheck.report.text.verdicts import failure
 from geomcheck.suite import Suite
 from geomcheck.suite.language.selection import Selection
@@ -112,7 +112,7 @@ def test_a_frozen_layer_is_named_by_the_verdict_and_the_report(suite: Suite, tmp
     text = failure(verdict.to_dict())
     assert "  outside    model.layers.1." in text
     assert "from the others" not in text
-    shown = card("run", judged(suite.name, verdict.to_dict(), expectation, record, None))
+    shown = card(Run("run"), judged(suite.name, verdict.to_dict(), expectation, record, None))
     assert "Outside in 1 of 3 layers: 1." in shown["since"] + shown["where"]
     assert shown["called"] == "Weights outside of what is normal for them"
     assert {name for name, _ in shown["worst"]} == layer
@@ -129,7 +129,7 @@ def test_a_suite_without_it_compares_weights_with_each_other(suite: Suite, tmp_p
     told = failure(verdict.to_dict())
     assert "outside" not in told
     assert "from the others" in told
-    shown = card("run", judged(old.name, verdict.to_dict(), expectation, record, None))
+    shown = card(Run("run"), judged(old.name, verdict.to_dict(), expectation, record, None))
     assert shown["where"] == "Furthest from the others is layer 1."
     assert shown["called"] == "Weights furthest from the others"
 
@@ -183,3 +183,16 @@ def test_two_runs_that_differ_as_much_as_weights_do_have_no_normal(tmp_path: Pat
     doubled = lambda saved: {s: {n: 2 * w - BASE[n] for n, w in held.items()} for s, held in saved.items()}  # noqa: E731
     runs = [record_of(tmp_path / "a", 1), record_of(tmp_path / "b", 2, lambda saved: doubled(doubled(saved)))]
     assert normal_at_the_end(runs) is None
+
+
+def test_the_picture_by_layer_has_the_range_of_good_runs(suite: Suite, tmp_path: Path) -> None:
+    for spoil, layers in ((frozen, ["layer 1"]), (lambda saved: saved, [])):
+        record = record_of(tmp_path / str(len(layers)), 92, spoil)
+        (verdict,), (expectation,) = suite.evaluate(record), suite.expectations
+        seen = judged(suite.name, verdict.to_dict(), expectation, record, None)
+        assert seen.layers  # whether it fails or passes
+        assert {entry["group"] for entry in seen.layers if entry["holds"] is False} == {*layers}
+        for entry in seen.layers:
+            assert entry["low"] < entry["high"]
+            assert (entry["low"] <= (entry["value"] or 0.0) <= entry["high"]) == (entry["group"] not in layers)
+        assert "normal in good runs" in str(card(Run("run"), seen)["layers"])

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 WIDE = 20.0
 """Ratio of the largest to the smallest figure above which an axis is logarithmic."""
 
+WIDEST = 1e9
+"""Ratio above which the smallest is what rounding left of 0."""
+
 HUGE = 1e150
 """Figures beyond it, and their inverses, are drawn at the edge."""
 
@@ -51,13 +54,13 @@ def spanning(
     Args:
         along: the pixels where it starts and ends.
         floor, ceiling: where figures of this kind end; the margin does not go beyond.
-        log: whether it is logarithmic; by default where the values are positive and span more than WIDE.
+        log: whether it is logarithmic; by default where the values are positive and span more than WIDE, up to WIDEST.
     """
     known = [min(max(value, -HUGE), HUGE) for value in values if not math.isnan(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
     if high - low < 1 / HUGE and max(abs(low), abs(high)) < 1 / HUGE:
         low = high = 0.0  # too small to place on an axis
-    if low > 1 / HUGE and (log or (log is None and high / low > WIDE)):
+    if low > 1 / HUGE and (log or (log is None and WIDE < high / low < WIDEST)):
         margin = max((high / low) ** 0.08, 1.12)
         return Axis(low / margin, high * margin, *along, log=True)
     margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0

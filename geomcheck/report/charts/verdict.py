@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 from markupsafe import Markup
 
 from geomcheck.checkpoints.weights import Layers, describe
 from geomcheck.diagnostics import load_metrics
 from geomcheck.report.charts.axis import Axis, spanning
-from geomcheck.report.charts.chart import HEIGHT, Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
+from geomcheck.report.charts.chart import (
+    HEIGHT,
+    Chart,
+    Dot,
+    Line,
+    Shade,
+    Zone,
+    draw,
+    horizontal,
+    roomy,
+    step_axis,
+    vertical,
+)
 from geomcheck.report.charts.numbers import Form
-from geomcheck.report.charts.style import PAGE, Style
+from geomcheck.report.charts.style import PAGE, Style, of_run
 from geomcheck.report.facts import Judged, by_group, grouped, known
-from geomcheck.report.text.screen import elide
+from geomcheck.suite.conditions.wording import between
 from geomcheck.suite.verdict import Facts, ObservedFacts
 
 GROUPS_DRAWN = 8
@@ -25,34 +38,57 @@ BESIDE: tuple[tuple[Literal["reference", "random"], str], ...] = (("reference", 
 LOW = 160
 """Height of the chart by layer."""
 
-LABEL = 13
-"""Characters of a label in the margin."""
+MANY_LAYERS = 16
+"""Layers above which the ranges of good runs are drawn as one area."""
 
 
-def trajectory(judged: Judged, form: Form, title: str, style: Style = PAGE) -> Markup:
+def trajectory(judged: Judged, form: Form, title: str, style: Style = PAGE, name: str = "this run") -> Markup:
     """The figure at every checkpoint against what was demanded; judged checkpoints are marked."""
     facts = judged.facts
     groups = by_group(judged.whole or facts["observed"])
     drawn = _worst_groups(groups, facts)
     layers = Layers(describe(group, (2, 2)) for group in drawn if group and facts["per"] == "weight")
-    lines = [_line(group, groups[group], facts, form, layers) for group in reversed(drawn)]
-    lines += _beside(facts, form) if len(groups) == 1 else []
-    shades = [_envelope(groups)] if len(groups) > len(drawn) else []
-    shades += _own_bands(facts)
-    steps = sorted({e["step"] for entries in groups.values() for e in entries if e["value"] is not None}) or [0]
-    x, ticks = step_axis(steps)
+    lines = [_line(group, groups[group], facts, form, _label(group, facts["per"], layers, name)) for group in drawn]
+    lines = lines[::-1] + (_beside(facts, form) if len(groups) == 1 else [])
+    shades = [_envelope(groups, facts["per"])] if len(groups) > len(drawn) else []
+    return _drawn(facts, form, title, lines, shades, style)
+
+
+def overlaid(runs: Sequence[tuple[int, str, Judged]], form: Form, title: str) -> Markup:
+    """The same expectation of several runs, each with its place among all runs and its name: of groups the decisive."""
+    lines = []
+    for place, name, judged in runs:
+        groups = by_group(judged.whole or judged.facts["observed"])
+        for group in _worst_groups(groups, judged.facts)[:1]:
+            line = _line(group, groups[group], judged.facts, form, f"{name}, {group}" if group else name)
+            lines.append(replace(line, style=of_run(place), run=place))
+    facts = max((judged.facts for _, _, judged in runs), key=lambda facts: len(facts["observed"]))
+    return _drawn(facts, form, title, lines, (), PAGE)
+
+
+def _drawn(
+    facts: Facts, form: Form, title: str, lines: Sequence[Line], shades: Sequence[Shade], style: Style
+) -> Markup:
+    shades = [*shades, *_own_bands(facts)]
+    x, ticks = step_axis(sorted({dot.x for line in lines for dot in line.dots}) or [0])
     values = [dot.y for line in lines for dot in line.dots]
     values += [bound for shade in shades for _, low, high in shade.points for bound in (low, high)]
-    zones = _allowed(facts, form)
-    chart = Chart(title, x, _axis(facts, values, zones), form, ticks, lines, shades, zones, "training step")
-    return draw(chart, style)
+    zones, limits = _allowed(facts, form), _limits(facts)
+    y = _axis(limits, values, zones)
+    return draw(Chart(title, x, y, form, ticks, lines, shades, zones, "training step", limits=limits), style)
 
 
-def _axis(facts: Facts, values: Sequence[float], zones: Sequence[Zone], height: int = HEIGHT) -> Axis:
-    bounds = [bound for zone in zones for bound in (zone.low, zone.high) if bound is not None]
+def _limits(facts: Facts) -> tuple[float | None, float | None]:
     metric = load_metrics().get(facts["metric"])
     low, high = metric.range(facts["params"]) if metric else (None, None)
-    return spanning([*values, *bounds], floor=low, ceiling=high, along=vertical(height))
+    return low, None if high is None or math.isinf(high) else high
+
+
+def _axis(
+    limits: tuple[float | None, float | None], values: Sequence[float], zones: Sequence[Zone], height: int = HEIGHT
+) -> Axis:
+    bounds = [bound for zone in zones for bound in (zone.low, zone.high) if bound is not None]
+    return spanning([*values, *bounds], floor=limits[0], ceiling=limits[1], along=vertical(height))
 
 
 def _allowed(facts: Facts, form: Form) -> list[Zone]:
@@ -60,14 +96,14 @@ def _allowed(facts: Facts, form: Form) -> list[Zone]:
     drawn = facts["drawn"]
     if drawn is None:
         return []
-    words = drawn["words"] or expected((drawn["low"], drawn["high"]), form)
+    words = drawn["words"] or between((drawn["low"], drawn["high"]), form)
     return [Zone(drawn["low"], drawn["high"], "allowed", "allowed", f"allowed: {words}")]
 
 
 def _own_bands(facts: Facts) -> list[Shade]:
     """The area that is allowed, where every checkpoint has a band of its own."""
     points = sorted({(float(e["step"]), e["low"], e["high"]) for e in facts["observed"] if "low" in e})
-    return [Shade(points, "allowed")] if points else []
+    return [Shade(points, "allowed", "allowed")] if points else []
 
 
 def _worst_groups(groups: Mapping[str | None, Sequence[ObservedFacts]], facts: Facts) -> list[str | None]:
@@ -79,14 +115,14 @@ def _worst_groups(groups: Mapping[str | None, Sequence[ObservedFacts]], facts: F
     return sorted(groups, key=rank)[: GROUPS_DRAWN if len(groups) <= GROUPS_DRAWN else 1]
 
 
-def _envelope(groups: Mapping[str | None, Sequence[ObservedFacts]]) -> Shade:
+def _envelope(groups: Mapping[str | None, Sequence[ObservedFacts]], per: str) -> Shade:
     """From the lowest to the highest group at each step."""
     entries = (entry for found in groups.values() for entry in found)
-    by_step = grouped((entry["step"], value) for entry, value in known(entries))
-    return Shade([(float(step), min(found), max(found)) for step, found in sorted(by_step.items())])
+    by_step = grouped((float(entry["step"]), value) for entry, value in known(entries))
+    return Shade([(step, min(found), max(found)) for step, found in sorted(by_step.items())], label=f"every {per}")
 
 
-def _line(group: str | None, entries: Sequence[ObservedFacts], facts: Facts, form: Form, layers: Layers) -> Line:
+def _line(group: str | None, entries: Sequence[ObservedFacts], facts: Facts, form: Form, label: str) -> Line:
     judged = {(e["group"], e["step"]): e["holds"] for e in facts["observed"]}
     own = f"{group}, " if group else ""
     words = {True: ": holds", False: ": violated", None: " (not judged)"}
@@ -94,7 +130,7 @@ def _line(group: str | None, entries: Sequence[ObservedFacts], facts: Facts, for
     for entry, value in known(entries):
         step, holds = entry["step"], judged.get((group, entry["step"]))
         dots.append(Dot(float(step), value, f"{own}step {step:,}: {form.show(value)}{words[holds]}", holds))
-    return Line(dots, _label(group, facts["per"], layers), "own" if group == _decisive_group(facts) else "other")
+    return Line(dots, label, "own" if group == _decisive_group(facts) else "other")
 
 
 def _beside(facts: Facts, form: Form) -> list[Line]:
@@ -111,34 +147,31 @@ def _decisive_group(facts: Facts) -> str | None:
     return facts["decisive"]["group"] if facts["decisive"] else None
 
 
-def _label(group: str | None, per: str, layers: Layers) -> str:
-    """A group's name in a margin: a weight by its layer and module."""
+def _label(group: str | None, per: str, layers: Layers, name: str) -> str:
+    """What a line is called: a weight by its layer and module."""
     if group is None:
-        return "this run"
-    if per == "weight":
-        weight = describe(group, ())
-        group = weight.module if weight.layer is None else f"{layers.number(weight)} · {weight.module}"
-    return elide(group, LABEL, "…")
+        return name
+    if per != "weight":
+        return group
+    weight = describe(group, ())
+    return weight.module if weight.layer is None else f"{layers.number(weight)} · {weight.module}"
 
 
-def by_layer(judged: Judged, form: Form, title: str) -> Markup | None:
-    """The figure of each layer at the step that decided; the band of the whole run is none of theirs."""
+def by_layer(judged: Judged, form: Form, title: str, name: str = "this run", run: int | None = None) -> Markup | None:
+    """The figure of each layer at the step that decided, and where good runs have it; the band of the whole run is none
+    of theirs."""
     facts, decisive = judged.facts, judged.facts["decisive"]
     at = known(entry for entry in judged.layers if decisive and entry["step"] == decisive["step"])
     if decisive is None or len(at) < 2:
         return None
-    dots = [Dot(float(i), y, f"{e['group']}: {form.show(y)}", e["holds"]) for i, (e, y) in enumerate(at)]
-    labels = [str(entry["group"]).removeprefix("layer ") for entry, _ in at]
-    chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), 9)).round().astype(int)).tolist()
-    y = _axis(facts, [dot.y for dot in dots], (), LOW)
-    lines, ticks = [Line(dots, joined=False)], [(float(i), labels[i]) for i in chosen]
-    name, below = f"{title} by layer at step {decisive['step']}", f"layer, at step {decisive['step']:,}"
-    return draw(Chart(name, horizontal(0, len(at) - 1), y, form, ticks, lines, (), (), below, LOW))
-
-
-def expected(bounds: tuple[float | None, float | None], form: Form) -> str:
-    """An allowed band in words."""
-    low, high = bounds
-    if low is not None and high is not None:
-        return f"{form.show(low, 4)} to {form.show(high, 4)}"
-    return f"above {form.show(low, 4)}" if high is None else f"below {form.show(high, 4)}"
+    names = [str(entry["group"]) for entry, _ in at]
+    dots = [Dot(float(i), y, f"{names[i]}: {form.show(y)}", e["holds"]) for i, (e, y) in enumerate(at)]
+    normal = [(float(i), e["low"], e["high"]) for i, (e, _) in enumerate(at) if "low" in e]
+    shades = [Shade(normal, "normal", "normal in good runs", len(at) > MANY_LAYERS, run)] if normal else []
+    limits = _limits(facts)
+    y = _axis(limits, [*(dot.y for dot in dots), *(end for _, low, high in normal for end in (low, high))], (), LOW)
+    x = horizontal(0, len(at) - 1)
+    ticks = roomy(x, ((float(i), label.removeprefix("layer ")) for i, label in enumerate(names)))
+    lines = [Line(dots, name, "own" if run is None else of_run(run), joined=False, run=run)]
+    title, below = f"{title} by layer at step {decisive['step']}", f"layer, at step {decisive['step']:,}"
+    return draw(Chart(title, x, y, form, ticks, lines, shades, (), below, LOW, "", names, limits=limits))

@@ -1,7 +1,9 @@
 """The HTML report: one self-contained file for people, built from records and verdicts.
 
-Figures are small SVG written here, with some 300 lines of plain JavaScript for selecting and looking closer: a page
-is 100 kB where a plotting library alone is 1 to 5 MB, prints as it looks, and runs under a strict content policy.
+Figures are SVG that `report.charts` draws, whole without a script; 400 lines of plain JavaScript (``charts.js``) move
+what is drawn when a reader looks closer, by the figures that each chart carries. A plotting library draws again, by
+rules of its own, and only where scripts run: on a canvas, which neither prints sharply nor can be read out (uPlot, 51
+kB), or from 490 kB of script (Observable Plot with d3).
 """
 
 from geomcheck.report.facts import Judged, judged

@@ -33,6 +33,8 @@ MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 NOT_SHOWN = ("frozen_share", SPECTRUM)
 NORM = "update_norm"
 ENERGY = "energy share"
+SHARED = ("metric", "title", "shows", "fold", "percent", "degrees")
+"""What a figure is in every run."""
 _FOLDED = {"weighted": "mean by size"}
 
 
@@ -43,6 +45,7 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
     per_checkpoint = max(1, len(cells) * len(shown) * runs)
     kept = spaced(len(figures.steps), max(2, MAX_VALUES // per_checkpoint))
     members, names = [np.flatnonzero(member == i).tolist() for i in range(len(cells))], _Names()
+    frozen = [figures.frozen[kept][:, held].sum(axis=1).tolist() for held in members]
 
     def at_last(metric: str, stat: str) -> list[list[float | None]]:
         found = figures.of(metric, stat)
@@ -61,8 +64,13 @@ def payload(name: str, figures: Figures, runs: int) -> dict[str, Any]:
         ]
         + _energy(figures, member, kept, names),
         "cells": [
-            {"at": list(cell), "count": len(held), "name": names[held[0]] if len(held) == 1 else None}
-            for cell, held in zip(cells, members, strict=True)
+            {
+                "at": list(cell),
+                "count": len(held),
+                "name": names[held[0]] if len(held) == 1 else None,
+                **({"frozen": still} if any(still) else {}),
+            }
+            for cell, held, still in zip(cells, members, frozen, strict=True)
         ],
         "spectrum": [row for i in range(1, 17) for row in at_last(SPECTRUM, f"s{i:02d}")],
         "angles": {

@@ -25,7 +25,7 @@ TICKS = 8
 
 def write_history(target: Path, found: History) -> None:
     """Write the page; the file appears under its name only when it is complete."""
-    style, script = asset("report.css"), asset("report.js")
+    style, script = asset("report.css"), asset("charts.js") + asset("report.js")
     order = sorted(found.series, key=lambda one: one not in found.drifting)
     text = (
         environment()
@@ -34,7 +34,7 @@ def write_history(target: Path, found: History) -> None:
             policy=policy(style, script),
             style=Markup(style),
             script=Markup(script),
-            data=embedded({"runs": [], "start": ""}),
+            data=embedded({"runs": [], "figures": {}, "start": ""}),
             found=found,
             said=list(verdict(found)),
             pictures=[_picture(found, one) for one in order],

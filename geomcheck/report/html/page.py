@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,21 @@ from geomcheck._text import plural
 from geomcheck._version import VERSION
 from geomcheck.diagnostics import OPD_PAPER, Metric, load_metrics
 from geomcheck.files import replacing
-from geomcheck.report.causes import Causes, warnings
-from geomcheck.report.charts.numbers import plain, symbols
+from geomcheck.report.causes import ORDER, Causes, by_cause, warnings
+from geomcheck.report.charts.numbers import enumerated, plain
+from geomcheck.report.charts.style import of_run
+from geomcheck.report.facts import Judged, grouped
 from geomcheck.report.figures import Figures
-from geomcheck.report.findings import MOST
+from geomcheck.report.findings import MOST, Diagnosis
 from geomcheck.report.html.frame import asset, environment, policy
-from geomcheck.report.html.heatmap import payload
+from geomcheck.report.html.heatmap import SHARED, payload
 from geomcheck.report.html.regimes import regime_picture
 from geomcheck.report.html.trajectories import pictures
-from geomcheck.report.html.verdicts import card
+from geomcheck.report.html.verdicts import Run, card, group
 from geomcheck.report.remarks import Remark, remarks
 from geomcheck.report.safe import embedded
 from geomcheck.report.session import Reported
 from geomcheck.suite.verdict import Facts
-
-ORDER = ("failed", "error", "warned", "info", "passed")
-"""Of the verdicts on the page; within an outcome as they came."""
 
 
 def write_report(target: Path, runs: Sequence[Reported], errors: Sequence[str] = ()) -> None:
@@ -43,16 +42,24 @@ def write_report(target: Path, runs: Sequence[Reported], errors: Sequence[str] =
 
 def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     """The page of one run, or the comparison of several, as HTML."""
-    measured = [(run, Figures(run.record)) for run in runs if run.record is not None and run.record.measured()]
-    named = [(run.name, figures) for run, figures in measured]
-    judged = [(run.name, own) for run in runs for own in run.judged]
-    judged.sort(key=lambda entry: ORDER.index(entry[1].facts["outcome"]))
-    verdicts = [own.facts for _, own in judged]
+    several = len(runs) > 1
+    places = [(place, run) for place, run in enumerate(runs) if run.record is not None and run.record.measured()]
+    measured = [(place, run, Figures(run.record)) for place, run in places if run.record is not None]
+    named = [(place, run.name, figures) for place, run, figures in measured]
     diagnoses = {run.name: run.diagnosis for run in runs if run.diagnosis is not None}
-    causes = Causes(((name, own.facts) for name, own in judged), diagnoses)
-    cards = [card(name, own, causes.stopping(name, own.facts)) for name, own in judged]
-    style, script = asset("report.css"), asset("report.js")
-    maps = [payload(name, figures, len(named)) for name, figures in named]
+    judged = [(Run(run.name, place if several else None), own) for place, run in enumerate(runs) for own in run.judged]
+    judged = by_cause(judged, lambda entry: (entry[0].name, entry[1].facts), diagnoses)
+    verdicts = [own.facts for _, own in judged]
+    causes = Causes(((run.name, own.facts) for run, own in judged), diagnoses)
+    cards = [_card(run, own, causes, diagnoses) for run, own in judged]
+    cards = [card for card in cards if not card["stopped"]]
+    failing = [card for card in cards if card["facts"]["outcome"] != "passed"]
+    full = _in_full(failing)
+    same = grouped(((card["judged"].suite, card["facts"]["id"]), card) for card in cards if several)
+    groups = [group(found) for found in same.values()]
+    style, script = asset("report.css"), asset("charts.js") + asset("report.js")
+    maps = [{**payload(name, figures, len(named)), "run": place} for place, name, figures in named]
+    figures = {figure["key"]: {name: figure.pop(name) for name in SHARED} for own in maps for figure in own["figures"]}
     return (
         environment()
         .get_template("report.html.j2")
@@ -60,28 +67,65 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
             policy=policy(style, script),
             style=Markup(style),
             script=Markup(script),
-            data=embedded({"runs": maps, "start": verdicts[0]["metric"] if verdicts else ""}),
+            data=embedded({"runs": maps, "figures": figures, "start": verdicts[0]["metric"] if verdicts else ""}),
             runs=runs,
             verdict=_verdict(runs, verdicts, errors),
             errors=errors,
-            several=len(runs) > 1,
+            several=several,
+            of_run=of_run,
+            counts=[Counter(own.facts["outcome"] for own in run.judged) for run in runs],
+            bases=list(dict.fromkeys(f"{run.origin.path} ({run.origin.how})" for run in runs if run.origin)),
             causes=causes,
             diagnoses=diagnoses,
             in_full=MOST,
             told={run.problem for run in runs} & {facts["cause"] for facts in verdicts if facts["cause"]},
-            cards=[card for card in cards if card["facts"]["outcome"] != "passed" and not card["stopped"]],
+            failing=failing,
+            full=full,
+            lists=_lists(failing, full, [card for card in cards if card["facts"]["outcome"] == "passed"]),
+            place_of={run.name: place for place, run in enumerate(runs)},
+            unexplained=_unexplained(diagnoses) if several else {},
             passed=[card for card in cards if card["facts"]["outcome"] == "passed"],
+            groups=groups,
             pictures=pictures(named),
             regime=regime_picture(named),
             has_map=any(entry["figures"] for entry in maps),
-            remarks=[(run, [*_warnings(run), *remarks(figures)]) for run, figures in measured],
+            remarks=[(place, run, [*_warnings(run), *remarks(figures)]) for place, run, figures in measured],
             definitions=_definitions(named, verdicts),
             limits=_limits,
-            symbols=symbols,
             source=OPD_PAPER,
             version=VERSION,
         )
     )
+
+
+def _card(run: Run, own: Judged, causes: Causes, diagnoses: Mapping[str, Diagnosis]) -> dict[str, Any]:
+    explained = diagnoses[run.name].explanation(own.facts) if run.name in diagnoses else None
+    return card(run, own, causes.stopping(run.name, own.facts), explained.name if explained else "")
+
+
+def _in_full(failing: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cards that are open: the furthest of what each finding explains, and of the others the first."""
+    leading = [found[0] for name, found in grouped((card["explained"], card) for card in failing).items() if name]
+    return [*leading, *(card for card in failing if not card["explained"])][:MOST]
+
+
+def _lists(
+    failing: Sequence[dict[str, Any]], full: Sequence[dict[str, Any]], passed: Sequence[dict[str, Any]]
+) -> list[tuple[str, Sequence[dict[str, Any]]]]:
+    """The cards that a reader opens, by what they have in common."""
+    rest = grouped((card["explained"], card) for card in failing if card not in full)
+    lists = [
+        (f"{len(found)} more that {name} explains" if name else f"{len(found)} more", found)
+        for name, found in rest.items()
+    ]
+    hold = f"{len(passed)} hold{'s' if len(passed) == 1 else ''}"
+    return [*lists, *([(hold, passed)] if passed else [])]
+
+
+def _unexplained(diagnoses: Mapping[str, Diagnosis]) -> dict[str, str]:
+    """What is noted of several runs, with their names."""
+    told = grouped((note, name) for name, diagnosis in diagnoses.items() for note in diagnosis.notes())
+    return {note: enumerated(names) for note, names in told.items()}
 
 
 def _verdict(runs: Sequence[Reported], verdicts: Sequence[Facts], errors: Sequence[str]) -> dict[str, Any]:
@@ -109,8 +153,8 @@ def _warnings(run: Reported) -> list[Remark]:
     return [Remark("Warning", warning, serious=True) for _, warning in told]
 
 
-def _definitions(named: Sequence[tuple[str, Figures]], verdicts: Sequence[Facts]) -> list[Metric]:
-    used = {request.metric for _, figures in named for request, _ in figures.record.measured()}
+def _definitions(named: Sequence[tuple[int, str, Figures]], verdicts: Sequence[Facts]) -> list[Metric]:
+    used = {request.metric for _, _, figures in named for request, _ in figures.record.measured()}
     used |= {facts["metric"] for facts in verdicts}
     return [metric for metric in load_metrics() if metric.name in used]
 

@@ -11,43 +11,41 @@ from geomcheck.diagnostics import OPD_PAPER
 from geomcheck.diagnostics.rotation import PRINCIPAL_ANGLE
 from geomcheck.diagnostics.support import UPDATE_SUPPORT
 from geomcheck.report.charts.axis import spanning
-from geomcheck.report.charts.chart import BOTTOM, HEIGHT, Chart, Dot, Line, draw, horizontal, spread, vertical
+from geomcheck.report.charts.chart import Chart, Dot, Line, draw, horizontal, vertical
 from geomcheck.report.charts.numbers import Form
-from geomcheck.report.charts.style import PAGE
+from geomcheck.report.charts.style import PAGE, of_run
 from geomcheck.report.figures import Figures
 from geomcheck.report.html.trajectories import PERCENT, Picture
-from geomcheck.report.text.screen import elide
 
-SHARE, ANGLE = Form(percent=True), Form(degrees=True)
+ANGLE = Form(degrees=True)
 
 
-def regime_picture(runs: Sequence[tuple[str, Figures]]) -> Picture | None:
+def regime_picture(runs: Sequence[tuple[int, str, Figures]]) -> Picture | None:
     """The picture; None where no run was measured for both figures."""
-    paths = [(name, path) for name, figures in runs if (path := _path(figures))]
+    paths = [(place, name, path) for place, name, figures in runs if (path := _path(figures))]
     if not paths:
         return None
     support, angle = ({p.regime: p for p in metric.levels} for metric in (UPDATE_SUPPORT, PRINCIPAL_ANGLE))
-    tips = {r: f"{r.upper()}: {support[r].words} changed, {angle[r].words}" for r in support}
     profiles = [
-        Line([Dot(100 * support[r].low, angle[r].low, tip)], r.upper(), f"profile {r}", joined=False)
-        for r, tip in tips.items()
+        Line([Dot(100 * support[r].low, angle[r].low)], f"published: {r.upper()}", f"profile {r}", False, radius=9)
+        for r in support
     ]
     lines = []
-    for index, (name, path) in enumerate(paths):
-        dots = [
-            Dot(100 * x, y, f"{name}, step {step}: {SHARE.show(x)} changed, {ANGLE.show(y)}") for step, x, y in path
-        ]
-        lines.append(Line(dots, "", "own" if len(paths) == 1 else f"run{index % 8}"))
+    for place, name, path in paths:
+        dots = [Dot(100 * x, y, step=step) for step, x, y in path]
+        style, run = ("own", None) if len(paths) == 1 else (of_run(place), place)
+        lines.append(Line(dots, name, style, run=run))
+        lines.append(Line(dots[-1:], name, f"end {style}", False, run, radius=6))
     values = [dot.y for line in (*profiles, *lines) for dot in line.dots]
     y = spanning([*values, 0.25], log=True, along=vertical())
     x, below = horizontal(0, 100), "share of visibly changed numbers"
-    chart = Chart("Regime picture", x, y, ANGLE, PERCENT, lines, below=below)
-    marks = [_profile(chart, line) for line in profiles] + _ends(chart, lines, [name for name, _ in paths])
+    chart = Chart("Regime picture", x, y, ANGLE, PERCENT, [*lines, *profiles], below=below, at="%", free=True)
+    names = [_name(chart, line, regime) for line, regime in zip(profiles, support, strict=True)]
     points = "; ".join(f"{r.upper()} {support[r].words} and {angle[r].words}" for r in support)
     return Picture(
         "regime",
         "Which training does it look like?",
-        draw(chart, over=marks),
+        draw(chart, over=names),
         "Each ring is a published kind of training, placed by how many numbers it changes (across) and how far it "
         "turns the main directions of the weights (up, each line a factor). The path is this run, from its first "
         "checkpoint to its last (large dot).",
@@ -65,20 +63,6 @@ def _path(figures: Figures) -> list[tuple[int, float, float]]:
     return [(step, x, y) for step, x, y in found if not math.isnan(x) and y > 0]
 
 
-def _profile(chart: Chart, line: Line) -> Markup:
-    (dot,) = line.dots
-    x, y = chart.x.place(dot.x), chart.y.place(dot.y)
-    ring = PAGE.element("circle", f"ring {line.style}", dot.tip, cx=x, cy=y, r=9)
-    return ring + PAGE.element("text", f"label middle {line.style}", "", line.label, x=x, y=y - 14)
-
-
-def _ends(chart: Chart, lines: Sequence[Line], names: Sequence[str]) -> list[Markup]:
-    """A large dot where each path ends, with the run's name beside it."""
-    ends = [(chart.x.place(line.dots[-1].x), chart.y.place(line.dots[-1].y), line) for line in lines]
-    labels = spread([(y, name, line.style) for (_, y, line), name in zip(ends, names, strict=True)], HEIGHT - BOTTOM)
-    beside = {style: y for y, _, style in labels}
-    return [
-        PAGE.element("circle", f"end {line.style}", line.dots[-1].tip, cx=x, cy=y, r=6)
-        + PAGE.element("text", f"label {line.style}", "", elide(name, 22, "…"), x=x + 11, y=beside[line.style] + 4)
-        for (x, y, line), name in zip(ends, names, strict=True)
-    ]
+def _name(chart: Chart, line: Line, regime: str) -> Markup:
+    x, y = chart.x.place(line.dots[0].x), chart.y.place(line.dots[0].y)
+    return PAGE.element("text", f"label middle {regime}", "", regime.upper(), x=x, y=y - 14)

@@ -12,10 +12,9 @@ from geomcheck.diagnostics import Level
 from geomcheck.report.charts.axis import Axis, spanning
 from geomcheck.report.charts.chart import Chart, Dot, Line, Shade, Zone, draw, horizontal, step_axis, vertical
 from geomcheck.report.charts.numbers import capitalized
-from geomcheck.report.charts.verdict import LABEL
+from geomcheck.report.charts.style import of_run
 from geomcheck.report.figures import Figures, Statistic
 from geomcheck.report.html.metrics import plain_words, trajectories
-from geomcheck.report.text.screen import elide
 
 PERCENT: list[tuple[float, str]] = [(share, f"{share}%") for share in (0, 25, 50, 75, 100)]
 """Ticks of an axis from 0 to 100%."""
@@ -33,32 +32,37 @@ class Picture:
     note: str = ""
 
 
-def pictures(runs: Sequence[tuple[str, Figures]]) -> list[Picture]:
-    """One picture per metric that any run was measured for, then one per figure that has a null."""
-    found = [[(*run, own) for run in runs if (own := run[1].of(metric)) is not None] for metric in trajectories()]
-    nulls = [picture for name, figures in runs for picture in _nulls(name if len(runs) > 1 else "", figures)]
+def pictures(runs: Sequence[tuple[int, str, Figures]]) -> list[Picture]:
+    """One picture per metric that any run was measured for, then one per figure that has a null.
+
+    Each run has its place among all of the page, and its name.
+    """
+    found = [[(*run, own) for run in runs if (own := run[2].of(metric)) is not None] for metric in trajectories()]
+    nulls = [picture for _, name, figures in runs for picture in _nulls(name if len(runs) > 1 else "", figures)]
     return [*(_picture(series) for series in found if series), *nulls]
 
 
-def _picture(series: Sequence[tuple[str, Figures, Statistic]]) -> Picture:
+def _picture(series: Sequence[tuple[int, str, Figures, Statistic]]) -> Picture:
     alone = len(series) == 1
-    first = series[0][2]
+    first = series[0][3]
     levels = first.metric.levels if first.metric else ()
     shades: list[Shade] = []
     lines: list[Line] = []
-    for index, (name, figures, own) in enumerate(series):
+    for index, name, figures, own in series:
         places = [float(p.step) if alone else 100 * p.progress for p in figures.record.points]
-        dots = _dots(places, figures, own, before="" if alone else f"{name}, ")
-        lines.append(Line(dots, "" if alone else elide(name, LABEL, "…"), "own" if alone else f"run{index % 8}"))
+        dots = _dots(places, figures, own)
+        label, style = ("mean of weights", "own") if alone else (name, of_run(index))
+        lines.append(Line(dots, label, style, run=None if alone else index))
         if alone and len(figures.weights) > 1:
             quartiles = zip(places, figures.quartiles(own).tolist(), strict=True)
             shaded = [(x, low, high) for x, (low, high) in quartiles if not math.isnan(low)]
-            shades += [Shade(shaded)] if len(shaded) > 1 else []
-    y = _axis(first, lines, shades, [p for one in levels for p in (one.low, one.high)])
-    x, ticks = step_axis(series[0][1].steps) if alone else (horizontal(0, 100), PERCENT)
+            shades += [Shade(shaded, label="middle half of them")] if len(shaded) > 1 else []
+    y, limits = _axis(first, lines, shades), (first.metric.low, first.metric.high) if first.metric else (None, None)
+    x, ticks = step_axis(series[0][2].steps) if alone else (horizontal(0, 100), PERCENT)
     below = "training step" if alone else "share of the training done"
-    zones = [Zone(p.low, p.high, p.regime.upper(), _style(p), f"{p.regime.upper()}: {p.words}") for p in levels]
-    chart = Chart(first.title, x, y, first.form, ticks, lines, shades, zones, below)
+    zones = [Zone(p.low, p.high, f"published: {p.regime.upper()}", _style(p), asked=True) for p in levels]
+    at = "step" if alone else "%"
+    chart = Chart(first.title, x, y, first.form, ticks, lines, shades, zones, below, at=at, limits=limits)
     cited = first.metric.published.cited() if first.metric and first.metric.published else ""
     return Picture(first.request.metric, capitalized(first.title), draw(chart), shows(first), cited)
 
@@ -75,15 +79,14 @@ def shows(statistic: Statistic) -> str:
     return plain_words(statistic.request.metric, title, definition).shows
 
 
-def _axis(statistic: Statistic, lines: Iterable[Line], shades: Iterable[Shade], published: Sequence[float]) -> Axis:
-    """Shares that end at 1 from 0 to 1; all else as far as figures and published levels reach."""
+def _axis(statistic: Statistic, lines: Iterable[Line], shades: Iterable[Shade]) -> Axis:
+    """Shares that end at 1 from 0 to 1; all else as far as figures reach."""
     metric = statistic.metric
     if metric is not None and metric.high == 1.0 and metric.low == 0.0:
         return Axis(0.0, 1.0, *vertical())
     values = [dot.y for line in lines for dot in line.dots]
     values += [bound for shade in shades for _, low, high in shade.points for bound in (low, high)]
-    log = True if published and min([*values, 1.0]) > 0 else None
-    return spanning([*values, *published], floor=metric.low if metric else None, log=log, along=vertical())
+    return spanning(values, floor=metric.low if metric else None, along=vertical())
 
 
 def _nulls(name: str, figures: Figures) -> Iterable[Picture]:
@@ -94,7 +97,7 @@ def _nulls(name: str, figures: Figures) -> Iterable[Picture]:
             continue
         form, places = excess.form, [float(step) for step in figures.steps]
         lines = [
-            Line(_dots(places, figures, statistic, after=f" ({what})"), what, style)
+            Line(_dots(places, figures, statistic), what, style)
             for statistic, what, style in ((observed, "observed", "own"), (null, "chance", "null"))
         ]
         values = [dot.y for line in lines for dot in line.dots]
@@ -113,11 +116,6 @@ def _nulls(name: str, figures: Figures) -> Iterable[Picture]:
         )
 
 
-def _dots(
-    places: Sequence[float], figures: Figures, statistic: Statistic, *, before: str = "", after: str = ""
-) -> list[Dot]:
-    return [
-        Dot(x, y, f"{before}step {step}: {statistic.form.show(y)}{after}")
-        for x, y, step in zip(places, figures.folded(statistic), figures.steps, strict=True)
-        if not math.isnan(y)
-    ]
+def _dots(places: Sequence[float], figures: Figures, statistic: Statistic) -> list[Dot]:
+    found = zip(places, figures.folded(statistic), figures.steps, strict=True)
+    return [Dot(x, y, step=None if x == step else step) for x, y, step in found if not math.isnan(y)]

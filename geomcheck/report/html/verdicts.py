@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from geomcheck._text import plural
 from geomcheck.diagnostics import Words, load_metrics
 from geomcheck.report.causes import Cause
 from geomcheck.report.charts.numbers import Form, capitalized, enumerated, plain, symbols
-from geomcheck.report.charts.verdict import by_layer, expected, trajectory
-from geomcheck.report.facts import Judged, bounds_of, by_group, by_themselves, groups_outside, known, where_judged
+from geomcheck.report.charts.verdict import by_layer, overlaid, trajectory
+from geomcheck.report.facts import (
+    Judged,
+    band,
+    bounds_of,
+    by_group,
+    by_themselves,
+    distance,
+    groups_outside,
+    known,
+    where_judged,
+)
 from geomcheck.report.html.metrics import plain_words
+from geomcheck.suite.conditions.wording import between
 from geomcheck.suite.verdict import Facts, ObservedFacts, WorstFacts
 
 ROWS = 60
@@ -20,36 +33,77 @@ ROWS = 60
 SYMBOLS = {"passed": "✓", "failed": "✕", "error": "!", "warned": "△", "info": "i"}
 
 
-def card(run: str, judged: Judged, cause: Cause | None = None) -> dict[str, Any]:
-    """Everything that the page says about one expectation, under the names that its template uses.
+@dataclass(frozen=True)
+class Run:
+    """A run as cards name it: its place among all of the page, None where it is the only one."""
 
-    `cause` is what stops it and others, which the page tells once.
+    name: str
+    place: int | None = None
+
+
+def card(run: Run, judged: Judged, cause: Cause | None = None, explained: str = "") -> dict[str, Any]:
+    """Everything that the page says about one expectation on one run, under the names that its template uses.
+
+    `cause` is what stops it and others, which the page tells once; `explained` names the finding behind a failure.
     """
     facts = judged.facts
-    metric = load_metrics().get(facts["metric"])
-    title = metric.title if metric else facts["metric"].replace("_", " ")
-    words = plain_words(facts["metric"], title, metric.definition if metric else facts["metric"])
+    title, words = _named(facts)
     form = Form.of_facts(facts)
     whole = "all weights" if facts["fold"] else "this run"
+    headline = capitalized(cause.message(facts)) + "." if cause else _headline(facts, form, title)
+    alone = run.place is None
+    drawn = alone and facts["observed"]
     return {
         "run": run,
+        "judged": judged,
         "facts": facts,
+        "explained": explained,
         "stopped": cause is not None and not facts["observed"],
         "symbol": SYMBOLS[facts["outcome"]],
         "title": title,
         "shows": words.shows,
-        "headline": capitalized(cause.message(facts)) + "." if cause else _headline(facts, form, title),
+        "headline": headline,
         "meaning": _meaning(facts, words),
         "since": _since(judged, form),
         "where": _where(judged),
-        "chart": trajectory(judged, form, f"{title}: {facts['message']}") if facts["observed"] else None,
-        "layers": by_layer(judged, form, title),
+        "chart": trajectory(judged, form, f"{facts['id']}: {headline}") if drawn else None,
+        "layers": by_layer(judged, form, title, *(() if alone else (run.name, run.place))),
+        "held": any(entry["holds"] is not None for entry in judged.layers),
         "called": _called(facts),
         "worst": [(worst["weight"], form.show(worst["value"]) + _normal(worst, form)) for worst in facts["worst"]],
         "table": [_row(entry, form, whole) for entry in facts["observed"][:ROWS]],
         "value": _value(facts, form),
-        "judged": f"{where_judged(facts)}{_tally(facts)}",
+        "band": symbols(band(facts, form)),
+        "off": _off(facts),
+        "place": f"{where_judged(facts)}{_tally(facts)}",
     }
+
+
+def group(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One expectation on several runs, the first of them the worst; with their figures in one picture."""
+    first = cards[0]
+    facts, form = first["facts"], Form.of_facts(first["facts"])
+    drawn = [(c["run"].place, c["run"].name, c["judged"]) for c in cards if c["facts"]["observed"]]
+    drawn.sort(key=lambda one: one[0])
+    held = sum(c["facts"]["outcome"] == "passed" for c in cards)
+    return {
+        **{key: first[key] for key in ("facts", "symbol", "title", "shows")},
+        "cards": cards,
+        "held": held,
+        "chart": overlaid(drawn, form, f"{facts['id']} of {plural(len(drawn), 'run')}") if drawn else None,
+    }
+
+
+def _named(facts: Facts) -> tuple[str, Words]:
+    metric = load_metrics().get(facts["metric"])
+    title = metric.title if metric else facts["metric"].replace("_", " ")
+    return title, plain_words(facts["metric"], title, metric.definition if metric else facts["metric"])
+
+
+def _off(facts: Facts) -> str:
+    """How far a violation is off, in half widths of what is allowed."""
+    off = distance(facts)
+    return f"{plain(off, 2)} half widths outside" if 0 < off < math.inf else ""
 
 
 def _called(facts: Facts) -> str:
@@ -79,7 +133,7 @@ def _headline(facts: Facts, form: Form, title: str) -> str:
         return capitalized(symbols(facts["message"]).replace(facts["metric"], title, 1))
     group = f" in {decisive['group']}" if decisive["group"] else ""
     seen = f"{form.show(decisive['value'])} at step {decisive['step']:,}{group}"
-    return f"{seen}; expected {expected(bounds, form)}."
+    return f"{seen}; {'allowed' if decisive['holds'] else 'expected'} {between(bounds, form)}."
 
 
 def _meaning(facts: Facts, words: Words) -> str:
@@ -163,14 +217,12 @@ def _groups_outside(facts: Facts) -> str:
     return f"{len(outside):,} of {total} outside at some checkpoint{allowed}."
 
 
-def _row(entry: ObservedFacts, form: Form, whole: str) -> tuple[str, str, str, str]:
+def _row(entry: ObservedFacts, form: Form, whole: str) -> tuple[str, str, str, str, str]:
     verdict = {True: "holds", False: "violated", None: ""}[entry["holds"]]
-    return f"{entry['step']:,}", entry["group"] or whole, form.show(entry["value"], 4), verdict
+    allowed = between((entry["low"], entry["high"]), form) if "low" in entry else ""
+    return f"{entry['step']:,}", entry["group"] or whole, form.show(entry["value"], 4), allowed, verdict
 
 
 def _value(facts: Facts, form: Form) -> str:
     """The decisive figure for the compact table."""
-    decisive = facts["decisive"]
-    if not decisive:
-        return "–"
-    return form.show(decisive["value"]) + (f" at step {decisive['step']:,}" if "low" in decisive else "")
+    return form.show(facts["decisive"]["value"], 4) if facts["decisive"] else "–"

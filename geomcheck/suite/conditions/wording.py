@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from geomcheck._text import plural
 from geomcheck.suite.conditions.band import Band
 from geomcheck.suite.expectation import Expectation
@@ -99,10 +101,18 @@ def against(value: float, bounds: Bounds, scale: Scale) -> str:
     return shown
 
 
-def between(bounds: Bounds, scale: Scale) -> str:
-    """A band in words: ``0.281 to 0.316``, ``above 0.281``, ``below 0.316``."""
+class Writes(Protocol):
+    """How figures are written."""
+
+    def show(self, value: float, digits: int, /) -> str:
+        """`value` to so many significant digits."""
+        ...
+
+
+def between(bounds: Bounds, written: Writes) -> str:
+    """A band in words: ``0.281 to 0.316``, ``above 0.281``, ``below 0.316``; one figure where both ends are."""
     low, high = bounds
-    ends = [scale.show(end, BOUND_DIGITS) for end in bounds if end is not None]
+    ends = [written.show(end, BOUND_DIGITS) for end in bounds if end is not None]
     if low is not None and high is not None:
-        return " to ".join(ends)
+        return ends[0] if low == high else " to ".join(ends)
     return f"{'below' if low is None else 'above'} {ends[0]}"

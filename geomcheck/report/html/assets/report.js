@@ -2,41 +2,10 @@
 // The parts of the page that answer: theme, tips, the map of the network, and its panel. Texts enter the page as
 // text nodes and attributes only.
 (() => {
-  const SVG = "http://www.w3.org/2000/svg";
+  const { svg, html, plain, show: written, tell: tip, hush } = geomcheck;
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
-
-  function svg(tag, attributes, text) {
-    const element = document.createElementNS(SVG, tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    if (text !== undefined) element.textContent = text;
-    return element;
-  }
-
-  function html(tag, text, className) {
-    const element = document.createElement(tag);
-    if (text !== undefined) element.textContent = text;
-    if (className) element.className = className;
-    return element;
-  }
-
-  // --- numbers, written as the rest of the page writes them
-  function plain(value) {
-    if (value === 0) return "0";
-    const [mantissa, exponent] = Math.abs(value).toExponential(2).split("e");
-    const power = Number(exponent);
-    const sign = value < 0 ? "−" : "";
-    const trim = (text) => (text.includes(".") ? text.replace(/0+$/, "").replace(/\.$/, "") : text);
-    if (power >= -2 && power < 5) return sign + Number(`${mantissa}e${exponent}`).toLocaleString("en", { maximumFractionDigits: 4 });
-    const up = String(power).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
-    return sign + (trim(mantissa) === "1" ? "" : trim(mantissa) + "×") + "10" + up;
-  }
-
-  function show(figure, value, difference) {
-    if (value === null || value === undefined) return "no figure";
-    if (figure.percent) return plain(100 * value) + (difference ? " points" : "%");
-    return plain(value) + (figure.degrees ? "°" : "");
-  }
+  const show = (figure, value, difference) => written({ ...figure, points: difference }, value);
 
   // --- theme
   byId("theme").addEventListener("click", () => {
@@ -45,25 +14,17 @@
   });
 
   // --- tips, on hover and on focus
-  const tip = byId("tip");
-  function place(x, y) {
-    tip.hidden = false;
-    const box = tip.getBoundingClientRect();
-    tip.style.left = Math.max(4, Math.min(x + 12, innerWidth - box.width - 4)) + "px";
-    tip.style.top = (y + 18 + box.height > innerHeight ? Math.max(4, y - box.height - 10) : y + 16) + "px";
-  }
   function tell(event) {
-    const target = event.target.closest ? event.target.closest("[data-tip]") : null;
-    if (!target || !target.dataset.tip) { tip.hidden = true; return; }
-    tip.textContent = target.dataset.tip;
+    const target = event.target.closest ? event.target.closest("[data-tip], .target") : null;
+    if (target && target.matches(".target")) return; // of a chart, which tells by itself
+    if (!target || !target.dataset.tip) { hush(); return; }
     const box = target.getBoundingClientRect();
-    if (event.type === "focusin") place(box.right - 6, box.bottom - 12);
-    else place(event.clientX, event.clientY);
+    tip([target.dataset.tip], ...(event.type === "focusin" ? [box.right - 6, box.bottom - 12] : [event.clientX, event.clientY]));
   }
   document.addEventListener("pointermove", tell);
   document.addEventListener("focusin", tell);
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
-  document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true, capture: true });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
+  document.addEventListener("scroll", hush, { passive: true, capture: true });
 
   // --- definitions open when they are asked for, and everything opens on paper
   function reveal() {
@@ -76,10 +37,24 @@
   addEventListener("beforeprint", () => { opened = [...document.querySelectorAll("details:not([open])")]; for (const one of opened) one.open = true; });
   addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
 
+  // --- which runs are shown
+  const picks = [...document.querySelectorAll(".pick")];
+  function pick() {
+    const hidden = new Set(picks.filter((own) => !own.checked).map((own) => Number(own.value)));
+    for (const one of document.querySelectorAll("[data-run]")) one.hidden = hidden.has(Number(one.dataset.run));
+    geomcheck.hideRuns(hidden);
+  }
+  for (const own of picks) {
+    own.hidden = false;
+    own.addEventListener("change", pick);
+  }
+  if (picks.length) byId("pick-hint").hidden = false;
+
   // --- the map
   if (!byId("map")) return;
   const data = JSON.parse(byId("data").textContent);
   const runs = data.runs.filter((run) => run.figures.length);
+  for (const run of runs) run.figures = run.figures.map((figure) => ({ ...data.figures[figure.key], ...figure }));
   const [chooseRun, chooseFigure, chooseStep] = ["choose-run", "choose-figure", "choose-step"].map(byId);
   const state = { view: 0, figure: 0, step: 0, cell: null };
   const views = runs.map((run) => ({ name: run.name, run, other: null }));
@@ -126,11 +101,15 @@
     return { low, high, of: (v) => "q" + Math.min(8, Math.floor(((position(v) - position(low)) / span) * 9)) };
   }
 
+  // How many weights of a cell equal W0 at the chosen checkpoint.
+  const frozen = (cell) => view().run.cells[cell].frozen?.[state.step] || 0;
+
   function describe(figure, cell, value) {
     const { run, other } = view();
     const { count, name } = run.cells[cell];
     const of = name !== null ? run.names[name] : `${figure.fold} of ${count.toLocaleString("en")} weights`;
-    return `${label(run, cell)}\n${show(figure, value, other)}\n${of}`;
+    const still = frozen(cell);
+    return `${label(run, cell)}\n${show(figure, value, other)}\n${of}${still ? `\nfrozen: ${count === 1 ? "it" : `${still.toLocaleString("en")} of them`} never changed up to here` : ""}`;
   }
 
   function drawMap() {
@@ -138,42 +117,53 @@
     const figure = figures()[state.figure];
     const colour = classes(figure);
     const shown = values(figure, state.step);
+    const known = run.cells.map((_, i) => run.steps.some((_, step) => values(figure, step)[i] !== null) || Boolean(run.cells[i].frozen));
+    const used = (side) => [...new Set(run.cells.filter((_, i) => known[i]).map((cell) => cell.at[side]))].sort((a, b) => a - b);
+    const [rows, columns] = [used(0), used(1)];
+    const modules = columns.map((i) => run.modules[i]);
+    const layers = rows.map((i) => run.layers[i]);
     const available = Math.max(260, byId("map").clientWidth);
-    const left = Math.min(110, 14 + 7 * Math.max(...run.layers.map((text) => text.length)));
-    const width = Math.max(24, Math.min(76, (available - left - 8) / run.modules.length));
-    const height = Math.max(11, Math.min(30, 480 / run.layers.length));
-    const tallest = Math.max(...run.modules.map((text) => text.length));
-    const slanted = tallest * 6.6 > width;
-    const top = slanted ? 14 + Math.min(150, tallest * 4.9) : 22;
-    const overhang = slanted ? Math.min(60, 4 * run.modules[run.modules.length - 1].length) : 0;
-    const total = [left + width * run.modules.length + 4 + overhang, top + height * run.layers.length + 4];
+    const left = Math.min(170, 14 + 7 * Math.max(...layers.map((text) => text.length)));
+    const tallest = Math.max(...modules.map((text) => text.length));
+    const roomy = (available - left - 8) / modules.length;
+    const slanted = tallest * 6.6 > Math.min(76, roomy);
+    const overhang = slanted ? Math.ceil(4.9 * modules[modules.length - 1].length) : 0;
+    const width = Math.max(24, Math.min(76, (available - left - 8 - overhang) / modules.length));
+    const height = Math.max(11, Math.min(30, 480 / layers.length));
+    const top = slanted ? 14 + tallest * 4.9 : 22;
+    const total = [left + width * modules.length + 4 + overhang, top + height * layers.length + 4];
     const drawing = svg("svg", { width: total[0], height: total[1], viewBox: `0 0 ${total[0]} ${total[1]}`, role: "group", "aria-label": `${figure.title} by layer and module` });
-    run.modules.forEach((module, i) => {
+    modules.forEach((module, i) => {
       const [x, y] = [left + width * (i + 0.5), top - 7];
       drawing.append(svg("text", { class: slanted ? "tick" : "tick middle", x, y, ...(slanted ? { transform: `rotate(-45 ${x} ${y})` } : {}) }, module));
     });
     const every = Math.max(1, Math.ceil(14 / height));
-    run.layers.forEach((layer, i) => {
+    layers.forEach((layer, i) => {
       if (i % every === 0 || !/^\d/.test(layer)) drawing.append(svg("text", { class: "tick end", x: left - 6, y: top + height * (i + 0.5) + 4 }, layer));
     });
+    const first = known.indexOf(true);
     run.cells.forEach((cell, i) => {
+      if (!known[i]) return;
       const value = shown[i];
       const said = describe(figure, i, value);
-      const chosen = state.cell === i;
-      const box = svg("rect", {
-        class: `cell ${value === null ? "empty" : colour.of(value)}`,
-        x: left + width * cell.at[1], y: top + height * cell.at[0], width, height,
-        tabindex: (state.cell === null ? i === 0 : chosen) ? 0 : -1, role: "button", "aria-label": said.replace(/\n/g, ", "), "data-tip": said, "data-cell": i,
-      });
-      drawing.append(box);
+      const [x, y] = [left + width * columns.indexOf(cell.at[1]), top + height * rows.indexOf(cell.at[0])];
+      drawing.append(svg("rect", {
+        class: `cell ${value === null ? "empty" : colour.of(value)}`, x, y, width, height,
+        tabindex: i === (state.cell === null ? first : state.cell) ? 0 : -1, role: "button", "aria-label": said.replace(/\n/g, ", "), "data-tip": said, "data-cell": i,
+      }));
+      const still = frozen(i);
+      if (still) drawing.append(svg("path", { class: still < cell.count ? "still partly" : "still", d: cross(x, y, width, height) }));
     });
-    drawing.append(svg("rect", { class: "cursor", width, height, x: -width, y: -height }));
+    drawing.append(svg("rect", { class: "cursor", width, height }));
     byId("map").replaceChildren(drawing);
-    if (state.cell !== null) mark(byId("map").querySelector(`[data-cell="${state.cell}"]`));
+    const chosen = state.cell !== null && byId("map").querySelector(`[data-cell="${state.cell}"]`);
+    if (chosen) mark(chosen);
     drawScale(figure, colour);
     byId("map-shows").textContent = `${figure.shows} One cell is one kind of matrix in one layer; ${view().other ? "blue is more than in the other run, orange less" : "the further right on the scale, the more"}.`;
     byId("shown-step").textContent = `step ${run.steps[state.step].toLocaleString("en")}`;
   }
+
+  const cross = (x, y, width, height) => `M${x + 4} ${y + 3}L${x + width - 4} ${y + height - 3}M${x + 4} ${y + height - 3}L${x + width - 4} ${y + 3}`;
 
   // A frame above all cells: neighbours would paint over the outline of a cell.
   function mark(cell) {
@@ -181,13 +171,23 @@
   }
 
   function drawScale(figure, colour) {
-    const bar = svg("svg", { width: 330, height: 34, viewBox: "0 0 330 34", role: "img", "aria-label": "colour scale" });
+    const bar = svg("svg", { width: 232, height: 34, viewBox: "0 0 232 34", role: "img", "aria-label": `colours from ${show(figure, colour.low, view().other)} to ${show(figure, colour.high, view().other)}` });
     const kind = view().other ? "d" : "q";
     for (let i = 0; i < 9; i++) bar.append(svg("rect", { class: kind + i, x: 4 + i * 24, y: 2, width: 24, height: 11 }));
-    bar.append(svg("text", { class: "tick", x: 4, y: 27 }, show(figure, colour.low, view().other)));
-    bar.append(svg("text", { class: "tick end", x: 220, y: 27 }, show(figure, colour.high, view().other)));
-    if (figure.log && !view().other) bar.append(svg("text", { class: "tick", x: 228, y: 12 }, "logarithmic"));
-    byId("scale").replaceChildren(bar);
+    const log = figure.log && !view().other;
+    const middle = log ? Math.sqrt(colour.low * colour.high) : (colour.low + colour.high) / 2;
+    for (const [value, x, side] of [[colour.low, 4, ""], [middle, 112, " middle"], [colour.high, 220, " end"]]) bar.append(svg("text", { class: `tick${side}`, x, y: 27 }, show(figure, value, view().other)));
+    const legend = html("p", undefined, "hint");
+    legend.append(`${figure.title}${view().other ? ", difference" : ""}${log ? ", logarithmic" : ""}. `);
+    const { run } = view();
+    const still = run.cells.some((cell) => cell.frozen);
+    for (const [there, look, words] of [[still, "still", "crossed: frozen, never changed up to here. "], [run.cells.some((cell) => cell.frozen && cell.count > 1), "still partly", "dashed: some of its weights are. "], [still, "", "blank: no figure."]]) {
+      if (!there) continue;
+      const swatch = svg("svg", { class: "swatch", viewBox: "0 0 22 12", "aria-hidden": true });
+      swatch.append(svg("rect", { class: "empty", x: 0.5, y: 0.5, width: 21, height: 11 }), ...(look ? [svg("path", { class: look, d: cross(0, 0, 22, 12) })] : []));
+      legend.append(swatch, ` ${words}`);
+    }
+    byId("scale").replaceChildren(bar, legend);
   }
 
   // --- the panel of one cell
@@ -202,7 +202,7 @@
     const what = html("p", name !== null ? "" : `${count.toLocaleString("en")} weights; each figure is of all of them together`, "dim");
     if (name !== null) what.append(html("code", run.names[name]));
     parts.push(what, html("h4", figure.title + (other ? " (difference)" : "")));
-    parts.push(series.length ? curve(series, (value) => show(figure, value, other)) : html("p", "no figure", "dim"));
+    parts.push(series.length ? curve(series, figure, Boolean(other)) : html("p", "no figure", "dim"));
     const extremes = figure.extremes[state.cell];
     if (extremes && !other) parts.push(...extreme("Lowest", run.names[extremes[0]], show(figure, extremes[1])), ...extreme("Highest", run.names[extremes[2]], show(figure, extremes[3])));
     const spectrum = run.spectrum.map((values) => values[state.cell]).filter((value) => value !== null);
@@ -210,6 +210,7 @@
     const angles = Object.entries(run.angles).filter(([, stats]) => stats.length === 3 && stats[0][state.cell] !== null);
     if (angles.length) parts.push(html("h4", "Rotation of the main directions, last checkpoint"), angleTable(angles));
     panel.replaceChildren(...parts);
+    geomcheck.start(panel);
   }
 
   function extreme(word, name, value) {
@@ -230,22 +231,24 @@
     return table;
   }
 
-  function curve(series, written) {
-    const [width, height, left, bottom] = [400, 120, 58, 20];
-    const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "over training" });
-    const known = series.map(([, value]) => value);
-    const [low, high] = [Math.min(...known), Math.max(...known)];
-    const x = (step) => left + 6 + ((step - series[0][0]) / (series[series.length - 1][0] - series[0][0] || 1)) * (width - left - 90);
-    const y = (value) => height - bottom - 14 - ((value - low) / (high - low || 1)) * (height - bottom - 32);
-    drawing.append(svg("line", { class: "axis", x1: left, x2: width - 74, y1: height - bottom, y2: height - bottom }));
-    drawing.append(svg("polyline", { class: "line", points: series.map(([step, value]) => `${x(step)},${y(value)}`).join(" ") }));
-    for (const [step, value] of series) drawing.append(svg("circle", { class: "dot", cx: x(step), cy: y(value), r: 3, "data-tip": `step ${step.toLocaleString("en")}: ${written(value)}` }));
-    const [first, last] = [series[0], series[series.length - 1]];
-    drawing.append(svg("text", { class: "label own", x: x(last[0]) + 8, y: y(last[1]) + 4 }, written(last[1])));
-    if (series.length > 1) drawing.append(svg("text", { class: "tick end", x: left - 4, y: y(first[1]) + 4 }, written(first[1])));
-    drawing.append(svg("text", { class: "tick", x: left, y: height - 5 }, `step ${first[0].toLocaleString("en")}`));
-    drawing.append(svg("text", { class: "tick end", x: width - 74, y: height - 5 }, last[0].toLocaleString("en")));
-    return drawing;
+  // A chart like those that come with the page, whose script places what is in it.
+  function curve(series, figure, difference) {
+    const [width, height] = [394, 160];
+    const steps = series.map(([step]) => step);
+    const [from, to] = [steps[0], steps[steps.length - 1]];
+    const middle = from === to ? 1 : 0;
+    const data = {
+      x: { low: from - middle, high: to + middle, name: "training step", at: "step" },
+      y: { log: figure.log && !difference, percent: figure.percent, degrees: figure.degrees, points: difference },
+      series: [{ kind: "line", name: "", points: series }],
+    };
+    const drawing = svg("svg", { class: "chart", viewBox: `-10 0 ${width} ${height}`, "aria-label": `${figure.title}, ${label(view().run, state.cell)}` });
+    const group = svg("g", { class: "series", "data-i": 0 });
+    group.append(svg("polyline", { class: "line own" }), ...series.map(() => svg("circle", { class: "dot own", r: 3 })));
+    drawing.append(svg("metadata", {}, JSON.stringify(data)), svg("g", { class: "axes" }), group);
+    const plot = html("div", undefined, "plot");
+    plot.append(drawing);
+    return plot;
   }
 
   function bars(spectrum) {
@@ -293,7 +296,14 @@
   chooseFigure.addEventListener("change", () => { state.figure = Number(chooseFigure.value); chooseStep.value = state.step = withFigures(); refresh(); });
   chooseStep.addEventListener("input", () => { state.step = Number(chooseStep.value); refresh(); });
   if (chooseRun) {
+    const offer = (hidden) => {
+      const open = views.map((one, i) => [i, [one.run, one.other].some((run) => run && hidden.has(run.run))]);
+      for (const [i, closed] of open) chooseRun.options[i].hidden = chooseRun.options[i].disabled = closed;
+      const kept = open.find(([, closed]) => !closed);
+      if (kept && open[state.view][1]) { chooseRun.value = state.view = kept[0]; newView(); }
+    };
     fill(chooseRun, views.map((one) => one.name), 0);
+    for (const own of picks) own.addEventListener("change", () => offer(new Set(picks.filter((one) => !one.checked).map((one) => Number(one.value)))));
     chooseRun.addEventListener("change", () => { state.view = Number(chooseRun.value); newView(); });
   }
   byId("map").addEventListener("focusin", (event) => { if (event.target.dataset.cell !== undefined) mark(event.target); });
@@ -311,7 +321,7 @@
     event.preventDefault();
     const [down, right] = moves[event.key];
     const ahead = cells.map((cell, i) => [i, (cell.at[0] - row) * down + (cell.at[1] - column) * right, down ? cell.at[1] === column : cell.at[0] === row])
-      .filter(([, distance, aligned]) => aligned && distance > 0).sort((a, b) => a[1] - b[1]);
+      .filter(([i, distance, aligned]) => aligned && distance > 0 && byId("map").querySelector(`[data-cell="${i}"]`)).sort((a, b) => a[1] - b[1]);
     if (!ahead.length) return;
     for (const cell of byId("map").querySelectorAll(".cell")) cell.setAttribute("tabindex", -1);
     const next = byId("map").querySelector(`[data-cell="${ahead[0][0]}"]`);
