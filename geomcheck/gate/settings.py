@@ -55,7 +55,7 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
 
 
 def _repeats_failures(config: pytest.Config) -> bool:
-    """Whether pytest runs only what failed last time, of which everything is then measured: it may have failed early."""
+    """Whether pytest runs only what failed last time: everything is then measured, as it may have failed early."""
     failed = getattr(config, "cache", None) and config.cache.get("cache/lastfailed", {})
     return bool(getattr(config.option, "lf", False) and failed)
 

@@ -282,11 +282,12 @@ class Verdict:
             "why": self.why,
             "warnings": list(self.warnings),
             "cause": self.cause,
-            "decided": self._how_decided(),
+            "decided": self.how_decided(),
             "position": asdict(self.position),
         }
 
-    def _how_decided(self) -> DecidedFacts | None:
+    def how_decided(self) -> DecidedFacts | None:
+        """How it was reached; None where there is no figure."""
         if self.decided is not None:
             return self.decided.to_dict()
         return {"words": EXACT} if self.observed else None

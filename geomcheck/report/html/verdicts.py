@@ -11,7 +11,16 @@ from geomcheck.diagnostics import Words, load_metrics
 from geomcheck.report.causes import Cause
 from geomcheck.report.charts.numbers import Form, capitalized, enumerated, plain, symbols
 from geomcheck.report.charts.verdict import by_layer, expected, trajectory
-from geomcheck.report.facts import Judged, bounds_of, by_group, by_themselves, groups_outside, known, where_judged
+from geomcheck.report.facts import (
+    Judged,
+    bounds_of,
+    by_group,
+    by_themselves,
+    early,
+    groups_outside,
+    known,
+    where_judged,
+)
 from geomcheck.report.html.metrics import plain_words
 from geomcheck.suite.verdict import Facts, ObservedFacts, WorstFacts
 
@@ -69,7 +78,8 @@ def _tally(facts: Facts) -> str:
     """How many weights the figure is of."""
     counts = facts["weights"]
     left_out = "".join(f", {counts[kind]:,} {kind}" for kind in ("frozen", "skipped") if counts[kind])
-    return f" ({plural(counts['measured'], 'weight')} measured{left_out})" if facts["fold"] else ""
+    measured = early(facts) or f"{plural(counts['measured'], 'weight')} measured"
+    return f" ({measured}{left_out})" if facts["fold"] or early(facts) else ""
 
 
 def _headline(facts: Facts, form: Form, title: str) -> str:
@@ -173,4 +183,5 @@ def _value(facts: Facts, form: Form) -> str:
     decisive = facts["decisive"]
     if not decisive:
         return "–"
-    return form.show(decisive["value"]) + (f" at step {decisive['step']:,}" if "low" in decisive else "")
+    at = f" at step {decisive['step']:,}" if "low" in decisive else ""
+    return f"{form.show(decisive['value'])}{at}{f', {early(facts)}' if early(facts) else ''}"

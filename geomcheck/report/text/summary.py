@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geomcheck.report.causes import Causes
-from geomcheck.report.facts import SessionFacts, by_group, grouped, groups_outside, shown
+from geomcheck.report.facts import SessionFacts, by_group, early, grouped, groups_outside, shown
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Session
 from geomcheck.report.text.screen import GAP, Screen, aligned, elide
@@ -51,7 +51,7 @@ def write_summary(
             for facts, lines in zip(group, table(group, screen), strict=True):
                 outcome = facts["outcome"]
                 terminal.write(f"{GAP}{outcome.upper():{_OUTCOME_WIDTH}} ", **{_COLOURS[outcome]: True})
-                for line in [*lines, *_figures(facts, screen)]:
+                for line in [*lines, *_early(facts), *_figures(facts, screen)]:
                     terminal.write_line(printable(line))
     for cause in causes:
         for line in screen.sentence(printable(cause.headline), hang=len(GAP)):
@@ -85,6 +85,11 @@ def table(verdicts: Sequence[Facts], screen: Screen) -> list[list[str]]:
         screen.wrapped(row[3] if row[3].startswith(row[1]) else f"{row[1]}: {row[3]}", indent=room) for row in short
     )
     return [[line, *(" " * room + part for part in parts)] for line, parts in zip(first, rest, strict=True)]
+
+
+def _early(facts: Facts) -> list[str]:
+    """How it was decided, where that was before every weight was measured."""
+    return [INDENT + early(facts)] if early(facts) else []
 
 
 def _figures(facts: Facts, screen: Screen) -> list[str]:

@@ -188,8 +188,8 @@ class FigureCondition(Condition):
         """Hold the figures against it. Raises Unanswerable."""
 
     def demanded(self, case: Case) -> Demanded | None:
-        """The band that each folded figure must lie in by itself. None where figures are judged together, as in a trend:
-        all must then be known. Looks at no figure of the run. Raises Unanswerable."""
+        """The band that each folded figure lies in by itself; None where figures are judged together, as a trend is,
+        and all must be known. Looks at no figure of the run. Raises Unanswerable."""
         return None
 
     def fault(self, low: float, high: float, count: int | None = None) -> str | None:

@@ -1,7 +1,7 @@
 """What each fold lets be claimed before every weight is known: that the folded figure is below an edge, or above it.
 
-Either claim is one about a total, which a `Wager` bets on. The mean is below an edge where the sum of ``x - edge``
-is below zero, the weighted mean with sizes as factors. A quantile is below an edge where few enough figures reach it: that
+Either claim is one about a total, which a `Wager` bets on. The mean is below an edge where the sum of ``x - edge`` is
+below zero, the weighted mean with sizes as factors. A quantile is below an edge where few enough figures reach it: that
 is a count, and needs no bound of the figures. The largest and the smallest are one figure each, which no sample tells:
 they are decided by what is certain alone.
 """

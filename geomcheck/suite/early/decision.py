@@ -28,6 +28,10 @@ class Decision:
     decided: Decided | None = None
     reason: str = ""
 
+    def narrowed(self, expectation: Expectation) -> Expectation:
+        """The expectation on the weights by which it was decided."""
+        return replace(expectation, weights=Named(names=self.names)) if self.decided else expectation
+
     def to_dict(self) -> dict[str, Any]:
         """In plain builtins, which travel to pytest's workers."""
         return {
@@ -56,6 +60,5 @@ def judge_as(
         return judge(expectation, record, reference, missing=missing)
     if decision.decided is None:
         return unmeasured(expectation, decision.reason)
-    narrowed = replace(expectation, weights=Named(names=decision.names))
-    verdict = judge(narrowed, record, reference, missing=missing)
+    verdict = judge(decision.narrowed(expectation), record, reference, missing=missing)
     return replace(verdict, message=f"{verdict.message}; {decision.decided.words}", decided=decision.decided)

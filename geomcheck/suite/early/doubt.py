@@ -24,12 +24,15 @@ class Doubt:
     """An expectation that is open, and what speaks against leaving it so.
 
     It is decided where that is certain, or where it is wrong with a chance of at most `alpha`, however often one looks.
-    That chance is parted among the places at which it can go wrong. A pass is wrong only if a group that is outside was
-    taken to be in its band, at the one edge that it is beyond: with `allow`, as many groups share as may be outside, and
-    one more. A violation is wrong if any figure was taken to be beyond any edge: all edges share.
+    The places at which it can go wrong share that chance. A pass is wrong only if a group that is outside was taken to
+    be in its band, at the one edge that it is beyond: with `allow` as many share as may be outside, and one more. A
+    violation is wrong if any figure was taken to be beyond any edge: all edges share.
 
     Args:
         record: with the metrics of entries; and the `reference`'s record where the condition compares.
+
+    Attributes:
+        holds: what was decided; None where nothing is.
     """
 
     def __init__(self, frame: Frame, record: Record, reference: Record | None, alpha: float) -> None:
@@ -37,17 +40,19 @@ class Doubt:
         self._record, self._reference = record, reference
         self._seen: dict[str, Figures] = {}
         self._undefined = False
+        self.holds: bool | None = None
         self._alpha = alpha
         groups = dict.fromkeys(cell.group for cell in frame.cells)
         self._allowed = min(len(groups) - 1, math.floor(frame.expectation.allow * len(groups) + 1e-9))
-        if frame.expectation.per == "weight":
-            self._tally: Tally | None = Tally(len(groups), self._allowed)
-            self._places = []
-        else:
-            self._tally = None
-            self._places = [_Place(cell, frame.expectation.fold) for cell in frame.cells]
         self._bands = {(cell.step, cell.group): cell.band for cell in frame.cells}
-        self._edges = sum(place.edges for place in self._places)
+        self._tally = Tally(len(groups), self._allowed) if frame.expectation.per == "weight" else None
+        self._groups: dict[str | None, list[_Place]] = {}
+        for cell in frame.cells if self._tally is None else ():
+            self._groups.setdefault(cell.group, []).append(_Place(cell, frame.expectation.fold))
+        self._members = {name: cell.group for cell in frame.cells for name in cell.names}
+        edges = sum(place.edges for places in self._groups.values() for place in places)
+        self._levels = alpha / (self._allowed + 1), alpha / max(1, edges)
+        self._held = {group: self._judged_group(group) for group in self._groups}
 
     def see(self, name: str, figures: Figures) -> None:
         """Note the figures of the next weight, in a uniformly random order of all that are folded."""
@@ -61,9 +66,12 @@ class Doubt:
             judged = [band.holds(float(figure)) for band, figure in bands if band is not None]
             if judged:
                 self._tally.see(outside=not all(judged))
-        for place in self._places:
+        group = self._members.get(name)
+        for place in self._groups.get(group, ()):
             if place.cell.step in figures:
                 place.see(name, float(figures[place.cell.step]))
+        if group in self._groups:
+            self._held[group] = self._judged_group(group)
 
     def decision(self, confidence: float) -> Decision | None:
         """What it is decided by, if it is. The figures of the weights that were seen say the same as the evidence does:
@@ -75,24 +83,30 @@ class Doubt:
             return None
         decision = self._decided(certain=certain, confidence=confidence)
         shown = self._verdict(decision)
-        return decision if shown.observed and (shown.outcome not in VIOLATED.values()) == holds else None
+        if not shown.observed or (shown.outcome not in VIOLATED.values()) != holds:
+            return None
+        self.holds = holds
+        return decision
 
     def _judged(self) -> tuple[bool | None, bool]:
         """Whether it holds, None where that is open; and whether that is certain."""
         if self._tally is not None:
             return self._tally.judged(self._alpha)
-        inside, outside = self._alpha / (self._allowed + 1), self._alpha / max(1, self._edges)
-        for certain, (at_in, at_out) in ((True, (0.0, 0.0)), (False, (inside, outside))):
-            groups: dict[str | None, list[bool | None]] = {}
-            for place in self._places:
-                groups.setdefault(place.cell.group, []).append(place.judged(at_in, at_out))
-            wrong = sum(False in found for found in groups.values())
-            right = sum(all(found) for found in groups.values())
-            if wrong > self._allowed:
+        for certain, held in zip((True, False), zip(*self._held.values(), strict=True), strict=True):
+            if held.count(False) > self._allowed:
                 return False, certain
-            if len(groups) - right <= self._allowed:
+            if len(held) - held.count(True) <= self._allowed:
                 return True, certain
         return None, False
+
+    def _judged_group(self, group: str | None) -> tuple[bool | None, bool | None]:
+        """Whether a group is in its band at every step, None where that is open: for certain, and by the evidence."""
+
+        def judged(levels: tuple[float, float]) -> bool | None:
+            found = [place.judged(*levels) for place in self._groups[group]]
+            return False if False in found else True if all(found) else None
+
+        return judged((0.0, 0.0)), judged(self._levels)
 
     def _decided(self, *, certain: bool, confidence: float) -> Decision:
         decided = Decided(len(self._seen), len(self.frame.names), 1.0 if certain else confidence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -88,31 +89,29 @@ def _framed(
     record: Record,
     reference: Record | None,
 ) -> Frame | None:
-    steps = [point.step for point in record.points]
-    moved = ~unchanged(record, subject.weights)
-    there: np.ndarray = np.ones_like(moved) if question.metric.when_unchanged else moved
-    used = {weight.name: weight for weight, is_used in zip(subject.weights, there.any(axis=0), strict=True) if is_used}
+    rows = {point.step: record.points.index(point) for point in subject.points}
+    moved: np.ndarray = ~unchanged(record, subject.weights)
+    there = moved | np.array(question.metric.when_unchanged)
+    used = {weight.name: weight for weight in compress(subject.weights, there.any(axis=0).tolist())}
     still = {weight.name: weight for weight in subject.weights if weight.name not in used}
-    folded = {
-        point.step: [w.name for w, here in zip(subject.weights, there[steps.index(point.step)], strict=True) if here]
-        for point in subject.points
-    }
+    names = [weight.name for weight in subject.weights]
+    folded = {step: list(compress(names, there[row].tolist())) for step, row in rows.items()}
     found = Sample({step: {} for step in folded}, used, still)
     layers = Layers(record.weights.values())
     gaps({}, found, expectation, layers)
     demanded = condition.demanded(Case(expectation, record, reference, question, found, {}))
-    if demanded is None or not all(moved[steps.index(step)].any() for step in folded):
+    if demanded is None or not all(moved[row].any() for row in rows.values()):
         return None
     cells = []
-    for step, names in folded.items():
+    for step, here in folded.items():
         members: dict[str | None, list[str]] = {}
-        for name in names:
+        for name in here:
             members.setdefault(group_of(used[name], expectation.per, layers), []).append(name)
         for group, own in members.items():
             band = demanded(step, group)
             if band is not None:
                 cells.append(Cell(step, group, band, tuple(own), _population(question, record, used, step, own)))
-    of_step = {step: frozenset(names) for step, names in folded.items()}
+    of_step = {step: frozenset(here) for step, here in folded.items()}
     return Frame(expectation, question, tuple(used), of_step, frozenset(still), tuple(cells)) if cells else None
 
 

@@ -18,7 +18,7 @@ from geomcheck.suite.early.frame import frame
 from geomcheck.suite.expectation import Expectation
 
 ROUND = 16
-"""Weights that are measured before what is open is asked for again, at the least; a fourth of those that were, if more."""
+"""Weights that are measured before it is asked again what is open, at the least; a fourth of those known, if more."""
 
 K = TypeVar("K", bound=Hashable)
 

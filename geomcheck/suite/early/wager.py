@@ -1,8 +1,8 @@
 """Evidence about the total of a finite population whose members are seen one by one, in a uniformly random order.
 
 A gambler bets against the claim that the total is at least zero, at odds that are fair if it is exactly that. Capital
-that starts at 1 is then a nonnegative supermartingale, and ever exceeds 1 / alpha with a chance of at most alpha (Ville's
-inequality): one may look after every member. Waudby-Smith and Ramdas, arXiv 2006.04347 and 2010.09686.
+that starts at 1 is then a nonnegative supermartingale, and ever exceeds 1 / alpha with a chance of at most alpha
+(Ville's inequality): one may look after every member. Waudby-Smith and Ramdas, arXiv 2006.04347 and 2010.09686.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Wager:
 
     def __init__(self, most: np.ndarray) -> None:
         self.evidence = 1.0
-        self._most = most
+        self._most: list[float] = most.tolist()
         finite = most[np.isfinite(most)]
         self._ascending = np.argsort(most).tolist()
-        self._unseen = np.ones(len(most), dtype=bool)
+        self._unseen = [True] * len(most)
         self._left, self._unbounded = len(most), len(most) - len(finite)
         self._total, self._rest = 0.0, math.fsum(finite)
         self._sizes = float(np.abs(finite).sum())
@@ -47,10 +47,10 @@ class Wager:
         """Note that the next member is this one, and what it is."""
         if not self._unbounded and self.evidence < math.inf:
             fair = -self._total / self._left
-            loss = float(self._most[self._ascending[-1]]) - fair
+            loss = self._most[self._ascending[-1]] - fair
             if loss > 0:
                 self._capital *= np.maximum(0.0, 1.0 + BETS * ((fair - value) / loss))
-                self.evidence = max(self.evidence, float(self._capital.mean()))
+                self.evidence = max(self.evidence, float(self._capital.sum()) / len(BETS))
         self._note(member, value)
         if not self._unbounded and self._total + self._rest < -ROUNDING * self._sizes:
             self.evidence = math.inf
@@ -65,4 +65,4 @@ class Wager:
         if math.isinf(self._most[member]):
             self._unbounded -= 1
         else:
-            self._rest -= float(self._most[member])
+            self._rest -= self._most[member]
