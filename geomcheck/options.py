@@ -234,7 +234,7 @@ OPTIONS: list[Option] = [
         help="time to measure in: weights in random order until every verdict is decided; what is not is an error",
         otherwise="none: every weight is measured, and verdicts are exact",
         more="of the session, all runs together; metrics of entries are measured of every weight all the same; with "
-        "`--lf` what failed is measured whole; see [a verdict within minutes](speed.md#a-verdict-within-minutes)",
+        "`--lf` what failed is measured whole",
     ),
     Option(
         name="confidence",
