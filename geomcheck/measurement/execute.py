@@ -194,7 +194,7 @@ def _find(
     entries_first = sampler is not None or not sources.streamed
 
     def is_over() -> bool:
-        return sampler is not None and sampler.seconds_left <= 0
+        return sampler is not None and (sampler.seconds_left <= 0 or sources.given_up.is_set())
 
     def require_time() -> None:
         if is_over():
