@@ -177,7 +177,7 @@ def test_nothing_is_written_into_the_run(session: Session, pytester: pytest.Pyte
         (["--geom-budget=10 minutes"], "did you mean --geom-budget=10m?"),
         (["--geom-budget=10m", "--geom-confidence=100%"], "only every weight gives that"),
         (["--geom-budget=10m", "--geom-confidence=99"], "did you mean --geom-confidence=99%?"),
-        (["--geom-confidence=99%"], "goes with --geom-budget"),
+        (["--geom-confidence=99%"], "is for --geom-budget"),
     ],
 )
 def test_a_value_that_is_none_is_wrong_usage(session: Session, options: list[str], says: str) -> None:
