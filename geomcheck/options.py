@@ -229,6 +229,20 @@ OPTIONS: list[Option] = [
         "this was tested on the CPU and has not run on a GPU yet",
     ),
     Option(
+        name="budget",
+        metavar="10m|90s|SECONDS",
+        help="time to measure in: weights in random order until every verdict is decided; what is not is an error",
+        otherwise="none: every weight is measured, and verdicts are exact",
+        more="of the session, all runs together; metrics of entries are measured of every weight all the same; with "
+        "`--lf` what failed is measured whole",
+    ),
+    Option(
+        name="confidence",
+        metavar="99%",
+        help="with --geom-budget: with what probability none of the session's early verdicts is wrong",
+        otherwise="99%",
+    ),
+    Option(
         name="cache",
         metavar="PATH|off",
         path=True,

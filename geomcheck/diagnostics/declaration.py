@@ -153,6 +153,8 @@ class Metric:
         low, high: the closed range of the figure whatever the matrix; `high` is None where there is no bound.
         bounds: its closed range for a shape, where that is narrower; see `range`.
         at_most: what bounds the figure by the shape, in words, where nothing else does.
+        limited_by: a metric of entries, without parameters, that this figure never exceeds at the same weight and
+            checkpoint; empty where there is none. See `geomcheck.suite.early`.
         baseline: what chance gives, in words; empty where chance has no figure.
         chance: what chance gives, as a number, where the metric compares with a reference run and that is known.
         parameters: in the order in which documentation lists them.
@@ -197,6 +199,7 @@ class Metric:
     high: float | None = None
     bounds: Bounds | None = None
     at_most: str = ""
+    limited_by: str = ""
     baseline: str = ""
     chance: Chance | None = None
     parameters: tuple[Parameter, ...] = ()

@@ -53,6 +53,7 @@ SPECTRAL_SHIFT = Metric(
     definition="|sigma(W_t) - sigma(W_0)|_2 / |sigma(W_0)|_2",
     unit=Unit.FRACTION,
     source="arXiv 2606.07082; arXiv 2511.08567",
+    limited_by="relative_update_norm",
     undefined="W_0 is zero",
     when_unchanged=True,
     compute=scalar(spectral_shift),

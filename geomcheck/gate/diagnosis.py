@@ -49,6 +49,9 @@ def diagnoses(gate: Gate, failing: Sequence[SessionFacts]) -> dict[str, Diagnosi
     for measurement, held in by_measurement.values():
         run = measurement.subject.name
         told = found.setdefault(run, [])
+        if gate.is_over and measurement.run is not None:
+            problems[run] = "the time of --geom-budget was up; geomcheck diagnose RUN looks into it"
+            continue
         try:
             case = _case(measurement, gate.resources)
             number = 1 + sum(map(len, found.values()))

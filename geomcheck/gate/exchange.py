@@ -20,6 +20,7 @@ from geomcheck.gate.candidates import Collection
 from geomcheck.gate.session import Gate, Measurement
 from geomcheck.record import Record, read_record, write_record
 from geomcheck.suite import Suite, load_suite
+from geomcheck.suite.early import Decision
 
 _PLAN = "plan.json"
 _RECORDS = "records.json"
@@ -51,7 +52,9 @@ class Exchange:
         reference = {"missing": gate.missing_baseline} if gate.missing_baseline else None
         if gate.reference:
             reference = _lay_out(gate.reference, directory, "reference.parquet")
-        (directory / _RECORDS).write_text(json.dumps({"records": records, "reference": reference}))
+        decisions = [[*key, decision.to_dict()] for key, decision in gate.decisions.items()]
+        told = {"records": records, "reference": reference, "decisions": decisions}
+        (directory / _RECORDS).write_text(json.dumps(told))
 
     @property
     def arguments(self) -> list[str]:
@@ -83,6 +86,11 @@ class Exchange:
         """The record of a run, for a suite. Raises RunError."""
         return self._load(self._records["records"][str(file.resolve())][run])
 
+    def decision_of(self, file: Path, run: str, expectation: str) -> Decision | None:
+        """What an expectation of a suite on a run was decided by, where that was not every weight."""
+        found = self._decisions.get((run, self.suite_of(file).path, expectation))
+        return None if found is None else Decision.of(found)
+
     def reference_record(self) -> Record | None:
         """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
         place = self._records["reference"]
@@ -103,6 +111,10 @@ class Exchange:
     @cached_property
     def _records(self) -> dict[str, Any]:
         return json.loads((self.directory / _RECORDS).read_text())
+
+    @cached_property
+    def _decisions(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        return {(run, suite, own): told for run, suite, own, told in self._records["decisions"]}
 
     def _load(self, place: dict[str, str]) -> Record:
         if "error" in place:

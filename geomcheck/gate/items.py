@@ -17,7 +17,8 @@ from geomcheck.record import Record
 from geomcheck.report.facts import SessionFacts
 from geomcheck.report.safe import printable
 from geomcheck.report.text import verdicts as text
-from geomcheck.suite import Expectation, Missing, Suite, Verdict, judge, unmeasured
+from geomcheck.suite import Expectation, Missing, Suite, Verdict, unmeasured
+from geomcheck.suite.early import Decision, judge_as
 
 
 class Provider(Protocol):
@@ -31,6 +32,9 @@ class Provider(Protocol):
 
     def record_of(self, file: Path, run: str) -> Record:
         """The record of a run, for a suite. Raises RunError."""
+
+    def decision_of(self, file: Path, run: str, expectation: str) -> Decision | None:
+        """What an expectation of a suite on a run was decided by, where that was not every weight."""
 
     def reference_record(self) -> Record | None:
         """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
@@ -98,7 +102,8 @@ class ExpectationItem(pytest.Item):
             self.verdict = unmeasured(self.expectation, str(error))
         else:
             missing = cast(Missing, Values.of_session(self.config).of("missing-checkpoints"))
-            self.verdict = judge(self.expectation, record, reference, missing=missing)
+            decision = self.source.decision_of(self.path, self.run, self.expectation.id)
+            self.verdict = judge_as(decision, self.expectation, record, reference, missing=missing)
         self.user_properties += text.properties(self.verdict, printable(self.run))
         if self.verdict.outcome in failing(self.config):
             raise Violated(self.verdict)

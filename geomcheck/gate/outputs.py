@@ -116,7 +116,9 @@ def write_page(path: Path, found: Found) -> None:
         record = gate.measurement(demand.pairing, demand.run).record
         if record is None:
             return Judged(verdict["suite"], verdict)
-        return judged(verdict["suite"], verdict, demand.expectation, record, reference)
+        decision = gate.decisions.get(demand.key)
+        expectation = decision.narrowed(demand.expectation) if decision else demand.expectation
+        return judged(verdict["suite"], verdict, expectation, record, reference)
 
     runs = gate.reported().each_once
     of_run = {run.name: [looked_at(facts) for facts in found.verdicts if facts["run"] == run.name] for run in runs}

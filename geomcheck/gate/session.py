@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,12 +22,16 @@ from geomcheck.record import Origin, Plan, Record, merge
 from geomcheck.report.findings import Diagnosis
 from geomcheck.report.session import Reported, Session
 from geomcheck.suite import Expectation, Suite, load_suite
+from geomcheck.suite.early import Budget, Decision, Sampling, may_be_early
 from geomcheck.urls import named
 
 Show = Callable[[GivenRun], AbstractContextManager[Progress]]
 """For a run, a context that yields whom to tell how far it is."""
 
 Planner = Callable[[Record], Plan]
+
+Key = tuple[str, str, str]
+"""What a verdict is known by: the run, the suite's path and the expectation's id."""
 
 
 @dataclass
@@ -84,8 +91,8 @@ class Demand(NamedTuple):
     expectation: Expectation
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What its verdict is known by: the run, the suite's path and the expectation's id."""
+    def key(self) -> Key:
+        """What its verdict is known by."""
         return self.run, self.suite.path, self.expectation.id
 
     @property
@@ -103,9 +110,11 @@ class Gate:
         missing_baseline: the record to compare with, where the user named one that is not there yet.
         also: what to measure of every run beside its expectations, for a report.
         dequantize: make fp32 of fp8 weights and their scales, and measure those.
+        budget: the time to measure in; by default every weight is measured.
 
     Attributes:
         diagnoses: of runs that fail, by name, once they were looked into.
+        decisions: by the key of the demand, of expectations that were not decided by every weight.
 
     Raises:
         UsageError: a run has no suite, no W0, or one that belongs to another model.
@@ -122,7 +131,11 @@ class Gate:
         also: Sequence[Planner] = (),
         resources: Resources | None = None,
         dequantize: bool = False,
+        budget: Budget | None = None,
     ) -> None:
+        self.budget = budget
+        self.decisions: dict[Key, Decision] = {}
+        self._deadline = math.inf
         self.subjects = {subject.name: subject for subject in subjects}
         self.pairings = {candidate.file: self._pair(candidate) for candidate in candidates}
         self._require_suites()
@@ -182,6 +195,16 @@ class Gate:
     def record_of(self, file: Path, run: str) -> Record:
         """The record of a run, for a suite. Raises RunError."""
         return self.measurement(self.pairings[file.resolve()], run).result()
+
+    def decision_of(self, file: Path, run: str, expectation: str) -> Decision | None:
+        """What an expectation of a suite on a run was decided by, where that was not every weight."""
+        pairing = self.pairings[file.resolve()]
+        return self.decisions.get((run, pairing.suite.path, expectation)) if pairing.suite else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time to measure in is up."""
+        return time.monotonic() >= self._deadline
 
     def reference_record(self) -> Record | None:
         """The record of the reference run, if there is one. Raises RunError, NoBaseline."""
@@ -250,18 +273,32 @@ class Gate:
 
         A run that cannot be read keeps its error: every expectation on it ends in that error.
         """
-        asked: dict[int, list[Expectation]] = {}
-        for pairing, _, run, expectation in demands:
-            asked.setdefault(id(self.measurement(pairing, run)), []).append(expectation)
+        if self.budget is not None:
+            self._deadline = time.monotonic() + self.budget.seconds
+        asked: dict[int, list[Demand]] = {}
+        for demand in demands:
+            asked.setdefault(id(self.measurement(demand.pairing, demand.run)), []).append(demand)
         if self.reference is not None:
             compared = [demand.expectation for demand in demands if demand.expectation.compares]
-            self._fill(self.reference, [e.reference_requests for e in compared], None, show)
+            wanted = [expectation.reference_requests for expectation in compared]
+            whole: Sampling[Key] | None = Sampling({}, whole=wanted, deadline=self._deadline) if self.budget else None
+            self._fill(self.reference, wanted, None, show, whole)
         against = self.reference.run if self.reference else None
-        for measurement in self.measurements:
-            planners = [*(e.requests for e in asked.get(id(measurement), [])), *self._also]
-            self._fill(measurement, planners, against, show)
+        early = sum(may_be_early(demand.expectation) for demand in demands)
+        for index, measurement in enumerate(self.measurements):
+            own = asked.get(id(measurement), [])
+            sampling = self._sampling(measurement, own, early, runs_left=len(self.measurements) - index)
+            planners = [*(demand.expectation.requests for demand in own), *self._also]
+            self._fill(measurement, planners, against, show, sampling)
 
-    def _fill(self, measurement: Measurement, planners: list[Planner], reference: Run | None, show: Show) -> None:
+    def _fill(
+        self,
+        measurement: Measurement,
+        planners: Sequence[Planner],
+        reference: Run | None,
+        show: Show,
+        sampling: Sampling[Key] | None = None,
+    ) -> None:
         """Measure what `planners` ask of a run, once; of a record, see only that it was measured against this W0."""
         record, run, base = measurement.record, measurement.run, measurement.base
         if measurement.done or record is None or base is None:
@@ -274,10 +311,62 @@ class Gate:
                 return
             with show(measurement.subject) as progress:
                 measure_record(
-                    record, run, base, plan, reference=reference, resources=self.resources, progress=progress
+                    record,
+                    run,
+                    base,
+                    plan,
+                    reference=reference,
+                    resources=self.resources,
+                    progress=progress,
+                    sampler=sampling,
                 )
         except RunError as error:
             measurement.record, measurement.error = None, error
+        if sampling is not None and self.budget is not None and measurement.error is None:
+            self._conclude(measurement, record, sampling, self.budget)
+
+    def _sampling(
+        self, measurement: Measurement, demands: Sequence[Demand], early: int, *, runs_left: int
+    ) -> Sampling[Key] | None:
+        """How to measure a run in an equal part of the time that is left; None where there is no end of it.
+
+        Each of the `early` expectations of the session has an equal part of the chance that one is decided wrongly.
+        """
+        budget, record = self.budget, measurement.record
+        if budget is None or record is None or measurement.done:
+            return None
+        now = time.monotonic()
+        suites = sorted({demand.suite.file.read_bytes() for demand in demands})
+        return Sampling(
+            {demand.key: demand.expectation for demand in demands},
+            reference=self.reference.record if self.reference else None,
+            seed=hashlib.blake2b(b"".join(suites)).hexdigest(),
+            along=merge(planner(record) for planner in self._also),
+            deadline=now + (self._deadline - now) / runs_left,
+            confidence=budget.confidence,
+            alpha=(1 - budget.confidence) / max(1, early),
+        )
+
+    def _conclude(self, measurement: Measurement, record: Record, sampling: Sampling[Key], budget: Budget) -> None:
+        """Note what was decided, that the rest was not, and what the record lacks."""
+        total = len(record.measured_weights())
+        whole = total - len(record.left_out)
+        ended = f"--geom-budget={budget.written} ended at {whole} of {total} weights"
+        if sampling.lacking:
+            measurement.record = None
+            measurement.error = RunError(
+                f"{ended} of {record.run}, which is compared with and must be measured whole; give more, or its record "
+                "(geomcheck measure). What was measured is remembered"
+            )
+        sampling.undecided(
+            f"{ended}, and these do not decide it at {budget.sure}; give more, or measure the rest with --lf: what was "
+            "measured is remembered"
+        )
+        self.decisions |= sampling.decisions
+        if record.left_out:
+            record.notes += (
+                f"partial: all that was asked for is measured of {whole} of {total} weights (--geom-budget)",
+            )
 
     def _survey_reference(self) -> Measurement | None:
         """The reference run against its own W0, or else that of the runs compared with it."""

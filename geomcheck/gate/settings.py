@@ -30,7 +30,7 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
         RunError: a run cannot be trusted.
     """
     given, values = config.option, Values.of_session(config)
-    resources, incomplete = values.resources(), values.incomplete
+    resources, incomplete, budget = values.resources(), values.incomplete, values.budget
     values.of("missing-checkpoints")  # items ask for it, once everything was measured
     missing = _missing_baseline(values)
     with copying(values.copies()):
@@ -46,11 +46,18 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
         also=[resolve_name(output.also) for output in outputs if output.also],
         resources=resources,
         dequantize=given.geom_dequantize,
+        budget=None if _repeats_failures(config) else budget,
     )
     reads = any(subject and subject.run for subject in (*gate.subjects.values(), reference))
     cache = values.cache(gate.inputs(), gate.notices.append) if reads and not given.collectonly else Cache.off()
     gate.resources = replace(resources, cache=cache)
     return gate
+
+
+def _repeats_failures(config: pytest.Config) -> bool:
+    """Whether pytest runs only what failed last time: everything is then measured, as it may have failed early."""
+    failed = getattr(config, "cache", None) and config.cache.get("cache/lastfailed", {})
+    return bool(getattr(config.option, "lf", False) and failed)
 
 
 def _missing_baseline(values: Values) -> str | None:

@@ -19,6 +19,7 @@ from geomcheck.measurement.cache import DEFAULT_BYTES, parse_size, require_outsi
 from geomcheck.measurement.cache.cache import Tell
 from geomcheck.options import Option, option
 from geomcheck.own import require_no_links
+from geomcheck.suite.early import Budget, parse_budget
 from geomcheck.urls import is_url
 
 OFF = ("off", "no", "none", "false", "never", "0")
@@ -64,6 +65,18 @@ class Values:
     def incomplete(self) -> Incomplete:
         """What becomes of checkpoints that are not complete. Raises UsageError."""
         return cast(Incomplete, self.of("incomplete"))
+
+    @property
+    def budget(self) -> Budget | None:
+        """The time to measure in; None where there is no end of it. Raises UsageError."""
+        written, confidence = self.of("budget"), self.of("confidence")
+        if written is None and confidence is not None:
+            raise UsageError(
+                f"{self.lead('confidence')}{confidence} is for --geom-budget: without it, verdicts are exact"
+            )
+        if written is None:
+            return None
+        return parse_budget(written, confidence, option=self.lead("budget"), beside=self.lead("confidence"))
 
     def base(self) -> BaseWeights | None:
         """W0 by the option, or else by the ini file: a path, a URL, or a Hub id. Raises UsageError, RunError."""

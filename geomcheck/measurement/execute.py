@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence, Set
-from contextlib import closing
+from contextlib import closing, contextmanager
+from threading import Timer
 
 from geomcheck.checkpoints import BaseWeights, Run
 from geomcheck.checkpoints.canonical import is_fp8
@@ -16,6 +17,7 @@ from geomcheck.measurement.cache import Cache, Recall
 from geomcheck.measurement.content import fingerprint
 from geomcheck.measurement.measured import W0, Measured, Snapshot
 from geomcheck.measurement.resources import Resources
+from geomcheck.measurement.sampler import Sampler
 from geomcheck.measurement.soundness import Digests, require_sound
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, NotEnoughMemory, Sources
 from geomcheck.measurement.watch import Watch
@@ -48,6 +50,7 @@ def measure_record(
     resources: Resources | None = None,
     progress: Progress = lambda done, total: None,
     refuse: bool = True,
+    sampler: Sampler | None = None,
 ) -> Digests:
     """Fill `record` (from `survey`) with the requested figures of `run` against `base`.
 
@@ -63,13 +66,16 @@ def measure_record(
         resources: who works, where, and what is remembered.
         refuse: whether a run that cannot be what it claims raises; else it is measured for a diagnosis, and weights
             that cannot be are `skipped`.
+        sampler: who says which weights are measured beyond metrics of entries; by default all are. What was then left
+            out of the record is named there.
 
     Returns:
         The digests of everything that was read; of nothing where nothing was requested.
 
     Raises:
         RunError: a tensor without requests is not finite, two checkpoints hold the same weights, one is of
-            another model than W0, or weights that had moved equal W0 again.
+            another model than W0, or weights that had moved equal W0 again; or the time was up before the metrics of
+            entries were measured.
         UsageError: there is no such device, or no Ray.
     """
     resources = resources or Resources()
@@ -92,13 +98,15 @@ def measure_record(
                 _forget_unasked(record, requests, metrics)
                 return recall.digests
             remarks: tuple[str, ...] = ()
-            with closing(_find(record, tasks, sources, recall, resources, progress, watch, refuse=refuse)) as rounds:
+            find = _find(record, tasks, sources, recall, resources, progress, watch, refuse=refuse, sampler=sampler)
+            with _giving_up(sources, sampler), closing(find) as rounds:
                 for found in rounds:
                     fill(record, found, metrics, resources.torch_device)
                     remarks = require_sound(record, base, recall.digests) if refuse else ()
             record.notes += remarks
             record.contents = numbered(record, sources, recall.digests)
-            if len(found) == len(tasks):
+            record.left_out = _left_out(tasks, found)
+            if len(found) == len(tasks) and not record.left_out:
                 recall.keep_whole(record)
             _forget_unasked(record, requests, metrics)
             return recall.digests
@@ -175,9 +183,10 @@ def _find(
     watch: Watch,
     *,
     refuse: bool,
+    sampler: Sampler | None,
 ) -> Generator[dict[str, Measured], None, None]:
     """What is found of each weight, in the cache or by measuring; yielded after the metrics of entries, unless weights
-    come from a URL, and at the end.
+    come from a URL and all are to be measured, and at the end.
 
     A weight that does not fit in memory is `skipped`. Raises RunError where a tensor of the run or of W0 cannot be
     read or is not finite, requested or not, if such are refused.
@@ -190,12 +199,25 @@ def _find(
     left = [left for task in tasks if (left := task.without(found[task.name].answers)) is not None]
     total = sum(task.numel for task in tasks) + SHARE_OF_ENTRIES * sum(other.numel for other in others)
     done: float = sum(task.numel for task in tasks) - sum(task.numel for task in left)
+    entries_first = sampler is not None or not sources.streamed
+
+    def is_over() -> bool:
+        return sampler is not None and (sampler.seconds_left <= 0 or sources.given_up.is_set())
+
+    def require_time() -> None:
+        if is_over():
+            raise RunError(
+                f"the time was up at {done / total:.0%}, while the entries of all weights were compared, without which "
+                "there is no verdict; give more (what was measured is remembered)"
+            )
 
     def measure(some: Sequence[MeasureWeight], share: float) -> None:
         nonlocal done
         watch.share = share
         with closing(resources.execute(some, sources)) as outcomes:
             for task, outcome in outcomes:
+                if isinstance(outcome, RunError) and is_over():
+                    break  # it was given up
                 if isinstance(outcome, NotEnoughMemory) or (isinstance(outcome, RunError) and not refuse):
                     record.skipped[task.name] = str(outcome)
                     del found[task.name]
@@ -206,12 +228,18 @@ def _find(
                     found[task.name].update(outcome)
                 done += share * task.numel
                 progress(int(done), int(total))
+                if sampler is not None:
+                    sampler.look(task.name)
+                    if sampler.done or is_over():
+                        sources.given_up.set()
+                        break
         record.skipped = dict(sorted(record.skipped.items()))
 
     progress(int(done), int(total))
-    if not sources.streamed:
+    if entries_first:
         measure([part for task in left if (part := task.of_entries()) is not None], SHARE_OF_ENTRIES)
     for other, outcome in resources.execute(others, sources):
+        require_time()
         if isinstance(outcome, Measured):
             recall.learn(other.name, outcome)
         elif refuse:
@@ -220,12 +248,50 @@ def _find(
             record.skipped[other.name] = str(outcome)
         done += SHARE_OF_ENTRIES * other.numel
         progress(int(done), int(total))
-    if not sources.streamed:
+    require_time()
+    if entries_first:
         yield found
-    rest = (task.without(found[task.name].answers) for task in left if task.name in found)
-    measure([task for task in rest if task is not None], 1 - SHARE_OF_ENTRIES)
+    if sampler is None:
+        rest = (task.without(found[task.name].answers) for task in left if task.name in found)
+        measure([task for task in rest if task is not None], 1 - SHARE_OF_ENTRIES)
+    else:
+        by_name = {task.name: task for task in tasks if task.name in found}
+        sampler.begin(record, _content(recall.digests), by_name, found)
+        while wanted := sampler.wanted():
+            parts = [task.of(wanted[task.name]) for task in tasks if task.name in wanted]
+            rest = (part.without(found[part.name].answers) for part in parts if part is not None)
+            measure([task for task in rest if task is not None], 1 - SHARE_OF_ENTRIES)
     progress(int(total), int(total))
     yield found
+
+
+def _left_out(tasks: Sequence[MeasureWeight], found: Mapping[str, Measured]) -> tuple[str, ...]:
+    """The weights of which something was not measured that was asked for."""
+    known = (task for task in tasks if task.name in found)
+    return tuple(sorted(task.name for task in known if task.without(found[task.name].answers) is not None))
+
+
+def _content(digests: Mapping[Snapshot, Mapping[str, str]]) -> str:
+    """A digest of every weight of a run and of W0."""
+    own = {snapshot: held for snapshot, held in digests.items() if snapshot[0] != "reference"}
+    return fingerprint(
+        {f"{snapshot} {name}": digest for snapshot, held in own.items() for name, digest in held.items()}
+    )
+
+
+@contextmanager
+def _giving_up(sources: Sources, sampler: Sampler | None) -> Iterator[None]:
+    """Let tasks at work end at their next checkpoint once the time is up."""
+    if sampler is None:
+        yield
+        return
+    timer = Timer(max(0.0, sampler.seconds_left), sources.given_up.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _unmeasured(sources: Sources, recall: Recall, measured: Collection[str]) -> list[DigestWeight]:

@@ -193,6 +193,10 @@ class MeasureWeight:
         """What is left to do where `known` is answered; None where that is all."""
         return self._only(lambda index, request: (index, request) not in known)
 
+    def of(self, requests: Set[Request]) -> MeasureWeight | None:
+        """The part of it that `requests` ask for; None where there is none."""
+        return self._only(lambda _, request: request in requests)
+
     def of_entries(self) -> MeasureWeight | None:
         """The part of it that compares entries, and factorizes nothing; None where there is none."""
         metrics = load_metrics()

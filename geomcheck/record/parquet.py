@@ -140,6 +140,7 @@ def _metadata(record: Record) -> dict[str, Any]:
         "weights": {w.name: _weight_facts(w) for w in record.weights.values()},
         "skipped": record.skipped,
         "notes": record.notes,
+        **({"left_out": record.left_out} if record.left_out else {}),
         "metrics": record.versions,
         "fingerprints": record.fingerprints,
         "w0": record.w0,
@@ -175,6 +176,7 @@ def _skeleton(metadata: dict[str, Any]) -> Record:
         w0=_texts(metadata.get("w0", {})),
         contents=_contents(metadata.get("contents", {}), {"W0", *(point.name for point in points)}, len(weights)),
         notes=tuple(map(_text, metadata["notes"])),
+        left_out=_left_out(metadata.get("left_out", []), weights),
         device=_text(metadata.get("device", "")),
         routes=_routes(metadata.get("routes", {})),
         account=None if metadata.get("account") is None else _account(metadata["account"]),
@@ -201,6 +203,12 @@ def _contents(metadata: dict[str, list[int]], places: set[str], count: int) -> d
     if not all(type(n) is int and UNKNOWN <= n < count * len(places) for numbers in metadata.values() for n in numbers):
         raise ValueError("its contents are no numbers of tensors")
     return {where: tuple(numbers) for where, numbers in metadata.items()}
+
+
+def _left_out(names: list[str], weights: dict[str, Weight]) -> tuple[str, ...]:
+    if not isinstance(names, list) or not set(names) <= weights.keys():
+        raise ValueError("what was left out of it are no weights of its")
+    return tuple(names)
 
 
 def _told(account: Account) -> dict[str, Any]:

@@ -70,6 +70,8 @@ class Record:
         device: where the figures were computed, as torch names it; empty where that is not known.
         account: scores and constraint of the run; None of a record that an older geomcheck wrote.
         columns: the figures, by request and statistic; those that are fixed by definition are left out.
+        left_out: weights of which a session with ``--geom-budget`` did not measure all that was asked for; where there
+            are any, the record is partial.
         sketches: of the updates, for cosines with other records; none in a record that an older geomcheck wrote.
     """
 
@@ -87,6 +89,7 @@ class Record:
     notes: tuple[str, ...] = ()
     routes: dict[str, dict[str, Tally]] = field(default_factory=dict, repr=False)
     device: str = ""
+    left_out: tuple[str, ...] = field(default=(), repr=False)
     account: Account | None = field(default=None, repr=False)
     columns: Columns = field(default_factory=dict, repr=False)
     sketches: Sketches = field(default_factory=Sketches, repr=False)

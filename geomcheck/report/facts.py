@@ -167,6 +167,12 @@ class Judged:
     layers: Sequence[ObservedFacts] = ()
 
 
+def early(facts: Facts) -> str:
+    """How a verdict was decided before every weight was measured, in words; empty where it was not."""
+    decided = facts.get("decided")  # older versions told nothing
+    return decided["words"] if decided is not None and "weights" in decided else ""
+
+
 def judged(suite: str, facts: Facts, expectation: Expectation, record: Record, reference: Record | None) -> Judged:
     """Look at `expectation` again, at every checkpoint and layer by layer; its verdict stays as it is."""
     if facts["outcome"] == "error":

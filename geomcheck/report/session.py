@@ -10,7 +10,7 @@ from geomcheck._text import and_more, plural
 from geomcheck.record import Origin, Record
 from geomcheck.record.points import early_end
 from geomcheck.report.causes import warnings
-from geomcheck.report.facts import Judged, SessionFacts, grouped
+from geomcheck.report.facts import Judged, SessionFacts, early, grouped
 from geomcheck.report.figures import Figures
 from geomcheck.report.findings import Diagnosis
 from geomcheck.report.remarks import notable
@@ -89,6 +89,7 @@ class Session:
         notes += [f"note: {plural(count, 'expectation')} not judged: {why}" for why, count in Counter(unjudged).items()]
         notes += [f"note: {notice}" for notice in self.notices]
         notes += _of_runs((note, run.name) for run in self.each_once for note in _of_the_end(run, verdicts))
+        notes += _of_early(verdicts)
         several = len({facts["run"] for facts in verdicts}) > 1
         doubts = warnings((facts["run"], facts) for facts in verdicts)
         return [*notes, *(f"warning: {f'{run}: ' if several else ''}{warning}" for run, warning in doubts)]
@@ -98,6 +99,16 @@ def _of_runs(notes: Iterable[tuple[str, str]]) -> list[str]:
     """A line per note, with the runs that it is about."""
     alike = {note: list(dict.fromkeys(runs)) for note, runs in grouped(notes).items()}
     return [f"note: {', '.join(runs[:NAMED])}{and_more(len(runs) - NAMED + 1)}: {note}" for note, runs in alike.items()]
+
+
+def _of_early(verdicts: Sequence[SessionFacts]) -> Iterator[str]:
+    """How many verdicts came before every weight was measured, and how sure they are."""
+    decided = [told for facts in verdicts if early(facts) and (told := facts["decided"])]
+    if decided:
+        sure = min(told["confidence"] for told in decided)
+        how = "and certain" if sure == 1 else f"none of which is wrong with {100 * sure:.10g}% probability"
+        exact = sum(bool(facts["decided"]) for facts in verdicts) - len(decided)
+        yield f"note: {plural(len(decided), 'verdict')} on a part of the weights, {how}; {exact} exact"
 
 
 def _of_the_end(run: Reported, verdicts: Sequence[SessionFacts]) -> Iterator[str]:

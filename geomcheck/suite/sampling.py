@@ -170,7 +170,7 @@ def sample(question: Question, record: Record, subject: Subject) -> Sample:
     leave_out = still & (figures.there & np.isnan(figures.values) if question.metric.when_unchanged else True)
     folded = moved | ~np.all(leave_out, axis=0)
     used = {weight.name: weight for weight, is_used in zip(subject.weights, folded, strict=True) if is_used}
-    cells = _cells(question, figures, subject.points, names, leave_out)
+    cells = _cells(question, figures, subject.points, names, leave_out, partial=bool(record.left_out))
     for point, changeless in zip(subject.points, np.all(still[:, folded], axis=1).tolist(), strict=True):
         if question.metric.name != FROZEN and changeless:
             raise Unanswerable(
@@ -265,10 +265,16 @@ def unchanged(record: Record, weights: Sequence[Weight]) -> np.ndarray:
 
 
 def _cells(
-    question: Question, figures: Table, points: Sequence[Point], names: Sequence[str], leave_out: np.ndarray
+    question: Question,
+    figures: Table,
+    points: Sequence[Point],
+    names: Sequence[str],
+    leave_out: np.ndarray,
+    *,
+    partial: bool,
 ) -> dict[int, dict[str, float]]:
     """The figures of the weights `names` at `points`, but those to `leave_out` (points x names)."""
-    _require_figures(question, figures, points, names, ~leave_out)
+    _require_figures(question, figures, points, names, ~leave_out, partial=partial)
     cells = {}
     for point, row, left in zip(points, figures.values.tolist(), leave_out, strict=True):
         named = zip(names, row, strict=True)
@@ -277,7 +283,13 @@ def _cells(
 
 
 def _require_figures(
-    question: Question, figures: Table, points: Sequence[Point], names: Sequence[str], asked: np.ndarray
+    question: Question,
+    figures: Table,
+    points: Sequence[Point],
+    names: Sequence[str],
+    asked: np.ndarray,
+    *,
+    partial: bool,
 ) -> None:
     """Raise Unanswerable where a figure that is `asked` for is not there, or is undefined."""
     absent = np.argwhere(asked & ~figures.there)
@@ -285,7 +297,7 @@ def _require_figures(
         row, place = absent[0].tolist()
         raise Unanswerable(
             f"the record has no {question.metric.name} of {names[place]} at step {points[row].step}; measure the run "
-            "again with this suite"
+            f"again with this suite{', without --geom-budget: the record is partial' if partial else ''}"
         )
     undefined = np.argwhere(asked & ~np.isfinite(figures.values))
     if len(undefined):

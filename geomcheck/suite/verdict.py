@@ -58,6 +58,15 @@ class AreaFacts(TypedDict):
     words: NotRequired[str]
 
 
+class DecidedFacts(TypedDict):
+    """A `Decided` in ``--geom-json``; of an exact verdict the words alone."""
+
+    words: str
+    weights: NotRequired[int]
+    of: NotRequired[int]
+    confidence: NotRequired[float]
+
+
 class Facts(TypedDict):
     """A verdict in ``--geom-json``: plain builtins, which travel between pytest's workers. See `Verdict`."""
 
@@ -86,6 +95,7 @@ class Facts(TypedDict):
     why: str
     warnings: list[str]
     cause: str
+    decided: DecidedFacts | None
     position: dict[str, Any]
 
 
@@ -167,6 +177,35 @@ class Counts:
     skipped: int = 0
 
 
+EXACT = "exact"
+"""What is said of a verdict on every weight."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """How a verdict was reached before every weight was measured.
+
+    Attributes:
+        weights, of: how many of how many weights were measured.
+        confidence: with what probability no verdict of the session is wrong that was reached so; 1 where nothing that
+            is left can change this one.
+    """
+
+    weights: int
+    of: int
+    confidence: float
+
+    @property
+    def words(self) -> str:
+        """For people: ``decided at 99% on 61 of 252 weights``."""
+        how = "certain after" if self.confidence == 1 else f"decided at {100 * self.confidence:.10g}% on"
+        return f"{how} {self.weights} of {self.of} weights"
+
+    def to_dict(self) -> DecidedFacts:
+        """In plain builtins."""
+        return {"words": self.words, "weights": self.weights, "of": self.of, "confidence": self.confidence}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The outcome of one expectation on one run, with everything a report shows.
@@ -189,6 +228,7 @@ class Verdict:
         drawn: the area that a chart shades, where it is the same at every checkpoint.
         warnings: what makes the figure less trustworthy than it looks.
         cause: why it could not be judged, or not at every checkpoint; the same text for all that one cause stops.
+        decided: how it was reached on some of the weights; None where it is exact, or there is no figure.
     """
 
     id: str
@@ -217,6 +257,7 @@ class Verdict:
     drawn: Area | None = None
     warnings: tuple[str, ...] = ()
     cause: str = ""
+    decided: Decided | None = None
 
     def to_dict(self) -> Facts:
         """The verdict in the shape of ``--geom-json``, in plain builtins; non-finite numbers as null."""
@@ -248,6 +289,7 @@ class Verdict:
             "why": self.why,
             "warnings": list(self.warnings),
             "cause": self.cause,
+            "decided": self.how_decided(),
             "position": asdict(self.position),
         }
 
@@ -263,6 +305,12 @@ class Verdict:
 
     def _shown(self, value: float) -> str:
         return Scale(Unit.DEGREES if self.unit == Unit.DEGREES else Unit.NUMBER, self.percent).show(value)
+
+    def how_decided(self) -> DecidedFacts | None:
+        """How it was reached; None where there is no figure."""
+        if self.decided is not None:
+            return self.decided.to_dict()
+        return {"words": EXACT} if self.observed else None
 
 
 class Verdicts(list[Verdict]):

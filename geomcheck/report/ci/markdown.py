@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from geomcheck.report.causes import Causes
-from geomcheck.report.facts import SessionFacts, shown
+from geomcheck.report.facts import SessionFacts, early, shown
 from geomcheck.report.findings import MOST, Diagnosis
 from geomcheck.report.safe import printable
 
@@ -72,7 +72,8 @@ def _decisive(verdict: SessionFacts, causes: Causes) -> str:
     if decisive is None or verdict["cause"]:
         return f"see {cause.name}" if cause else verdict["message"]
     group = f" in {decisive['group']}" if decisive["group"] else ""
-    return f"{shown(decisive['value'], verdict)} at step {decisive['step']}{group}"
+    sampled = f", {early(verdict)}" if early(verdict) else ""
+    return f"{shown(decisive['value'], verdict)} at step {decisive['step']}{group}{sampled}"
 
 
 def escape(text: str) -> str:

@@ -20,6 +20,7 @@ from geomcheck.report.facts import (
     by_group,
     by_themselves,
     distance,
+    early,
     groups_outside,
     known,
     where_judged,
@@ -123,7 +124,8 @@ def _tally(facts: Facts) -> str:
     """How many weights the figure is of."""
     counts = facts["weights"]
     left_out = "".join(f", {counts[kind]:,} {kind}" for kind in ("frozen", "skipped") if counts[kind])
-    return f" ({plural(counts['measured'], 'weight')} measured{left_out})" if facts["fold"] else ""
+    measured = early(facts) or f"{plural(counts['measured'], 'weight')} measured"
+    return f" ({measured}{left_out})" if facts["fold"] or early(facts) else ""
 
 
 def _headline(facts: Facts, form: Form, title: str) -> str:
@@ -225,4 +227,7 @@ def _row(entry: ObservedFacts, form: Form, whole: str) -> tuple[str, str, str, s
 
 def _value(facts: Facts, form: Form) -> str:
     """The decisive figure for the compact table."""
-    return form.show(facts["decisive"]["value"], 4) if facts["decisive"] else "–"
+    decisive = facts["decisive"]
+    if not decisive:
+        return "–"
+    return f"{form.show(decisive['value'], 4)}{f', {early(facts)}' if early(facts) else ''}"

@@ -16,6 +16,7 @@ from geomcheck.report.facts import (
     bounds_of,
     by_group,
     decided,
+    early,
     grouped,
     groups_outside,
     half_widths,
@@ -102,7 +103,7 @@ def _pair(
     told = [v for v in ordered if not any(v in held for held in (folded, *elsewhere.values()))]
     for facts, (first, *rest) in zip(told, table(told, screen), strict=True):
         yield _line(facts["outcome"], first)
-        yield from map(Line, [*rest, *_figures(facts, screen)])
+        yield from map(Line, [*rest, *_early(facts), *_figures(facts, screen)])
 
 
 def _line(outcome: str, text: str) -> Line:
@@ -179,6 +180,11 @@ class _Row(NamedTuple):
             bar=bar(value, bounds_of(facts), ascii=screen.ascii),
             off=off(facts),
         )
+
+
+def _early(facts: Facts) -> list[str]:
+    """How it was decided, where that was before every weight was measured."""
+    return [INDENT + early(facts)] if early(facts) else []
 
 
 def _figures(facts: Facts, screen: Screen) -> list[str]:

@@ -212,6 +212,7 @@ def properties(verdict: Verdict, run: str) -> list[tuple[str, object]]:
         ("geom_value", "" if value is None else float(value)),
         ("geom_unit", verdict.unit),
         ("geom_step", int(decisive.step) if decisive else ""),
+        ("geom_decided", facts["words"] if (facts := verdict.how_decided()) else ""),
     ]
 
 

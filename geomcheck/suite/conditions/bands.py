@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from geomcheck.diagnostics import Metric, Unit
 from geomcheck.suite.conditions.band import Band, within
-from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
+from geomcheck.suite.conditions.figure import Case, Demanded, FigureCondition, Key
 from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.conditions.wording import between
 from geomcheck.suite.expectation import Finding
@@ -143,9 +143,12 @@ class Bands(FigureCondition):
                 path=("bands",),
             )
 
+    def demanded(self, case: Case) -> Demanded:
+        by_step = self._by_step(case)
+        return lambda step, _group: by_step.get(step)
+
     def find(self, case: Case) -> Finding:
-        located = self.own_places.locate(case.record.points)
-        by_step = {point.step: self.bands[place] for place, point in located.items()}
+        by_step = self._by_step(case)
         observed = tuple(
             Observed(step, group, value, by_step[step].holds(value), band=(by_step[step].low, by_step[step].high))
             for step, group, value in case.figures()
@@ -158,6 +161,10 @@ class Bands(FigureCondition):
 
     def in_training(self, training: Training) -> Self:
         return replace(self, training=training)
+
+    def _by_step(self, case: Case) -> dict[int, Band]:
+        located = self.own_places.locate(case.record.points)
+        return {point.step: self.bands[place] for place, point in located.items()}
 
     def so_far(self, reached: Callable[[Place], bool]) -> Self | None:
         come = {place: band for place, band in self.bands.items() if reached(place)}

@@ -30,6 +30,9 @@ NOT_FINITE = "The figure is not a finite number, and nothing holds of such a fig
 
 NO_OFFENCE: Offence = (False, -math.inf)
 
+Demanded = Callable[[int, str | None], Band | None]
+"""The band of the folded figure at a step, of a group; None where it is not judged."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -183,6 +186,11 @@ class FigureCondition(Condition):
     @abstractmethod
     def find(self, case: Case) -> Finding:
         """Hold the figures against it. Raises Unanswerable."""
+
+    def demanded(self, case: Case) -> Demanded | None:
+        """The band that each folded figure lies in by itself; None where figures are judged together, as a trend is,
+        and all must be known. Looks at no figure of the run. Raises Unanswerable."""
+        return None
 
     def fault(self, low: float, high: float, count: int | None = None) -> str | None:
         """Why it says nothing about `count` figures (None: any number) from `low` to `high`, or None."""

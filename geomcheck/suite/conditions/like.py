@@ -13,7 +13,7 @@ from geomcheck.errors import RecordError
 from geomcheck.record import Point, Record
 from geomcheck.record.points import MATCHING_PROGRESS, matches, nearest
 from geomcheck.suite.conditions.band import Band, Offence, near
-from geomcheck.suite.conditions.figure import NO_OFFENCE, Case, FigureCondition, Key, read_tolerance
+from geomcheck.suite.conditions.figure import NO_OFFENCE, Case, Demanded, FigureCondition, Key, read_tolerance
 from geomcheck.suite.expectation import Expectation, Finding
 from geomcheck.suite.groups import Groups, fold_groups
 from geomcheck.suite.language.fields import word, word_schema
@@ -85,12 +85,16 @@ class Like(FigureCondition):
         """Whether `value` is on the wrong side, and how far; what is not finite is on the wrong side."""
         return self.around(reference).offence(value)
 
+    def demanded(self, case: Case) -> Demanded | None:
+        companion = self._companion(case)
+
+        def band(step: int, group: str | None) -> Band | None:
+            return self.around(companion.figure(step, group)) if step in companion.matched else None
+
+        return band
+
     def find(self, case: Case) -> Finding:
-        if case.reference is None:
-            raise Unanswerable(
-                f"`{self.keyword}: reference` needs a reference run; give one with --geom-reference=PATH"
-            )
-        companion = _companion(case.expectation, case.question, case.record, case.reference, case.found)
+        companion = self._companion(case)
 
         def observe(step: int, group: str | None, value: float) -> Observed:
             theirs = companion.figure(step, group)
@@ -109,6 +113,13 @@ class Like(FigureCondition):
         further = f"; the reference has {self.scale.show(theirs)} at step {companion.matched[extreme.step].step}"
         finding = case.in_band(observed, extreme, self.around(theirs), further=further, offence=weight_offence)
         return replace(finding, lacking=companion.lacking, warnings=companion.warnings)
+
+    def _companion(self, case: Case) -> _Companion:
+        if case.reference is None:
+            raise Unanswerable(
+                f"`{self.keyword}: reference` needs a reference run; give one with --geom-reference=PATH"
+            )
+        return _companion(case.expectation, case.question, case.record, case.reference, case.found)
 
     def _covers(self, low: float, high: float) -> bool:
         amount = self.tolerance.amount
@@ -139,6 +150,9 @@ class Unlike(Like):
             return True, math.inf
         wrong, far = super().offence(value, reference)
         return not wrong, -far
+
+    def demanded(self, case: Case) -> None:
+        return None  # what is demanded is no band, but all that is outside of one
 
     def find(self, case: Case) -> Finding:
         finding = super().find(case)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from geomcheck.diagnostics import Unit
 from geomcheck.suite.conditions.band import Band, bounds, near, within
-from geomcheck.suite.conditions.figure import Case, FigureCondition, Key, read_tolerance
+from geomcheck.suite.conditions.figure import Case, Demanded, FigureCondition, Key, read_tolerance
 from geomcheck.suite.conditions.limits import Demand
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import pair_schema, quantity_schema
@@ -94,6 +94,9 @@ class InBand(FigureCondition):
 
     def slack(self, low: float, high: float) -> str | None:
         return self.band.slack(low, high)
+
+    def demanded(self, case: Case) -> Demanded:
+        return lambda _step, _group: self.band
 
     def find(self, case: Case) -> Finding:
         band = self.band

@@ -160,6 +160,17 @@ class Selection:
         return weight.role in {**_MATRICES, **_TENSORS}[self.role]
 
 
+@dataclass(frozen=True)
+class Named(Selection):
+    """The weights of these `names`, of whatever role."""
+
+    names: frozenset[str] = frozenset()
+
+    def select(self, weights: Mapping[str, Weight]) -> list[Weight]:
+        """Those of `weights`, by name."""
+        return [weight for name, weight in sorted(weights.items()) if name in self.names]
+
+
 DEFAULT = Selection()
 
 

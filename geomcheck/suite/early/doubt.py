@@ -1,0 +1,163 @@
+"""Whether an expectation is decided by the weights that were measured so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from geomcheck.diagnostics import Fold
+from geomcheck.record import Record
+from geomcheck.record.column import Column, Figure
+from geomcheck.suite.early.claims import Claim
+from geomcheck.suite.early.decision import Decision, judge_as
+from geomcheck.suite.early.frame import Cell, Frame
+from geomcheck.suite.early.tally import Tally
+from geomcheck.suite.judge import VIOLATED
+from geomcheck.suite.verdict import Decided, Verdict
+
+Figures = Mapping[int, float | str]
+"""Of one weight, by step; a reason where there is none."""
+
+
+class Doubt:
+    """An expectation that is open, and what speaks against leaving it so.
+
+    It is decided where that is certain, or where it is wrong with a chance of at most `alpha`, however often one looks.
+    The places at which it can go wrong share that chance. A pass is wrong only if a group that is outside was taken to
+    be in its band, at the one edge that it is beyond: with `allow` as many share as may be outside, and one more. A
+    violation is wrong if any figure was taken to be beyond any edge: all edges share.
+
+    Args:
+        record: with the metrics of entries; and the `reference`'s record where the condition compares.
+
+    Attributes:
+        holds: what was decided; None where nothing is.
+    """
+
+    def __init__(self, frame: Frame, record: Record, reference: Record | None, alpha: float) -> None:
+        self.frame = frame
+        self._record, self._reference = record, reference
+        self._seen: dict[str, Figures] = {}
+        self._undefined = False
+        self.holds: bool | None = None
+        self._alpha = alpha
+        groups = dict.fromkeys(cell.group for cell in frame.cells)
+        self._allowed = min(len(groups) - 1, math.floor(frame.expectation.allow * len(groups) + 1e-9))
+        self._bands = {(cell.step, cell.group): cell.band for cell in frame.cells}
+        self._tally = Tally(len(groups), self._allowed) if frame.expectation.per == "weight" else None
+        self._groups: dict[str | None, list[_Place]] = {}
+        for cell in frame.cells if self._tally is None else ():
+            self._groups.setdefault(cell.group, []).append(_Place(cell, frame.expectation.fold))
+        self._members = {name: cell.group for cell in frame.cells for name in cell.names}
+        edges = sum(place.edges for places in self._groups.values() for place in places)
+        self._levels = alpha / (self._allowed + 1), alpha / max(1, edges)
+        self._held = {group: self._judged_group(group) for group in self._groups}
+
+    def see(self, name: str, figures: Figures) -> None:
+        """Note the figures of the next weight, in a uniformly random order of all that are folded."""
+        self._seen[name] = figures
+        figures = {step: figures[step] for step, names in self.frame.folded.items() if name in names}
+        self._undefined |= any(isinstance(figure, str) for figure in figures.values())
+        if self._undefined:
+            return
+        if self._tally is not None:
+            bands = [(self._bands.get((step, name)), figure) for step, figure in figures.items()]
+            judged = [band.holds(float(figure)) for band, figure in bands if band is not None]
+            if judged:
+                self._tally.see(outside=not all(judged))
+        group = self._members.get(name)
+        for place in self._groups.get(group, ()):
+            if place.cell.step in figures:
+                place.see(name, float(figures[place.cell.step]))
+        if group in self._groups:
+            self._held[group] = self._judged_group(group)
+
+    def decision(self, confidence: float) -> Decision | None:
+        """What it is decided by, if it is. The figures of the weights that were seen say the same as the evidence does:
+        a verdict shows them."""
+        if self._undefined:
+            return self._decided(certain=True, confidence=confidence)
+        holds, certain = self._judged()
+        if holds is None:
+            return None
+        decision = self._decided(certain=certain, confidence=confidence)
+        shown = self._verdict(decision)
+        if not shown.observed or (shown.outcome not in VIOLATED.values()) != holds:
+            return None
+        self.holds = holds
+        return decision
+
+    def _judged(self) -> tuple[bool | None, bool]:
+        """Whether it holds, None where that is open; and whether that is certain."""
+        if self._tally is not None:
+            return self._tally.judged(self._alpha)
+        for certain, held in zip((True, False), zip(*self._held.values(), strict=True), strict=True):
+            if held.count(False) > self._allowed:
+                return False, certain
+            if len(held) - held.count(True) <= self._allowed:
+                return True, certain
+        return None, False
+
+    def _judged_group(self, group: str | None) -> tuple[bool | None, bool | None]:
+        """Whether a group is in its band at every step, None where that is open: for certain, and by the evidence."""
+
+        def judged(levels: tuple[float, float]) -> bool | None:
+            found = [place.judged(*levels) for place in self._groups[group]]
+            return False if False in found else True if all(found) else None
+
+        return judged((0.0, 0.0)), judged(self._levels)
+
+    def _decided(self, *, certain: bool, confidence: float) -> Decision:
+        decided = Decided(len(self._seen), len(self.frame.names), 1.0 if certain else confidence)
+        return Decision(frozenset(self._seen) | self.frame.still, decided)
+
+    def _verdict(self, decision: Decision) -> Verdict:
+        """The verdict by the figures that were seen."""
+        question = self.frame.question
+        key = question.request, question.metric.stat(question.params)
+        column = Column.of(
+            {
+                (step, name): Figure(undefined=figure) if isinstance(figure, str) else Figure(figure)
+                for name, figures in self._seen.items()
+                for step, figure in figures.items()
+            }
+        )
+        versions = {**self._record.versions, question.metric.name: question.metric.version}
+        record = replace(self._record, columns={**self._record.columns, key: column}, versions=versions)
+        return judge_as(decision, self.frame.expectation, record, self._reference)
+
+
+class _Place:
+    """A cell with what is claimed of its folded figure: on which side of each edge of its band it is."""
+
+    def __init__(self, cell: Cell, fold: Fold) -> None:
+        self.cell = cell
+        self._members = {name: index for index, name in enumerate(cell.names)}
+        low, high = float(cell.population.low.min()), float(cell.population.high.max())
+        band, closed = cell.band, not cell.band.strict
+        self._inside, self._outside = [], []
+        if band.low > low or (band.low == low and not closed):
+            self._inside.append(Claim(cell.population, fold, band.low, "above"))
+            self._outside.append(Claim(cell.population, fold, band.low, "below"))
+        if band.high < high or (band.high == high and not closed and math.isfinite(high)):
+            self._inside.append(Claim(cell.population, fold, band.high, "below"))
+            self._outside.append(Claim(cell.population, fold, band.high, "above"))
+
+    @property
+    def edges(self) -> int:
+        """How many edges it can be beyond."""
+        return len(self._outside)
+
+    def see(self, name: str, figure: float) -> None:
+        """Note the figure of a weight, if it is one of the cell's."""
+        member = self._members.get(name)
+        if member is not None:
+            for claim in (*self._inside, *self._outside):
+                claim.see(member, figure)
+
+    def judged(self, inside: float, outside: float) -> bool | None:
+        """Whether it is in its band, at these levels of proof; None where that is open."""
+        if any(claim.proven(outside) for claim in self._outside):
+            return False
+        return True if all(claim.proven(inside) for claim in self._inside) else None

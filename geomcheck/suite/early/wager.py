@@ -1,0 +1,68 @@
+"""Evidence about the total of a finite population whose members are seen one by one, in a uniformly random order.
+
+A gambler bets against the claim that the total is at least zero, at odds that are fair if it is exactly that. Capital
+that starts at 1 is then a nonnegative supermartingale, and ever exceeds 1 / alpha with a chance of at most alpha
+(Ville's inequality): one may look after every member. Waudby-Smith and Ramdas, arXiv 2006.04347 and 2010.09686.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+BETS = 2.0 ** -np.arange(7)
+"""Shares of their capital that several gamblers stake; what they have together is a supermartingale, too."""
+
+ROUNDING = 1e-12
+"""Relative to the sizes that are added: how far below zero a total must be to be certainly so, in floating point."""
+
+
+class Wager:
+    """A bet against ``total >= 0``, of members of which each is known to be at most `most` before it is seen.
+
+    Under the claim, and whatever was seen, the mean of the rest is at least what the total lacks (sampling without
+    replacement).
+
+    Args:
+        most: upper bounds, shape (members,); where one is infinite, no bet is possible before that member is seen.
+
+    Attributes:
+        evidence: the most that the capital ever was, in starting capitals; infinite where the total is certainly
+            below zero. The claim is refused at level alpha where it is 1 / alpha or more.
+    """
+
+    def __init__(self, most: np.ndarray) -> None:
+        self.evidence = 1.0
+        self._most: list[float] = most.tolist()
+        finite = most[np.isfinite(most)]
+        self._ascending = np.argsort(most).tolist()
+        self._unseen = [True] * len(most)
+        self._left, self._unbounded = len(most), len(most) - len(finite)
+        self._total, self._rest = 0.0, math.fsum(finite)
+        self._sizes = float(np.abs(finite).sum())
+        self._capital = np.ones(len(BETS))
+
+    def see(self, member: int, value: float) -> None:
+        """Note that the next member is this one, and what it is."""
+        if not self._unbounded and self.evidence < math.inf:
+            fair = -self._total / self._left
+            loss = self._most[self._ascending[-1]] - fair
+            if loss > 0:
+                self._capital *= np.maximum(0.0, 1.0 + BETS * ((fair - value) / loss))
+                self.evidence = max(self.evidence, float(self._capital.sum()) / len(BETS))
+        self._note(member, value)
+        if not self._unbounded and self._total + self._rest < -ROUNDING * self._sizes:
+            self.evidence = math.inf
+
+    def _note(self, member: int, value: float) -> None:
+        self._unseen[member] = False
+        while self._ascending and not self._unseen[self._ascending[-1]]:
+            self._ascending.pop()
+        self._left -= 1
+        self._total += value
+        self._sizes += abs(value)
+        if math.isinf(self._most[member]):
+            self._unbounded -= 1
+        else:
+            self._rest -= self._most[member]
