@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,16 @@ from geomcheck.measurement.machine import processors
 from geomcheck.measurement.task import Sources
 from geomcheck.record import UNKNOWN, Point, Record, Request
 from geomcheck.record.column import Table
+from geomcheck.suite.conditions.trains import Trains
+from geomcheck.suite.verdict import Unanswerable
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from geomcheck.suite import Expectation, Suite
+    from geomcheck.suite.expectation import Condition
+    from geomcheck.suite.language.selection import Selection
+    from geomcheck.suite.normal import Normal
 
 BUDGET = 1 << 31
 """Entries that are read, over all checkpoints, of weights to which nothing points; a run of 40M weights is all read."""
@@ -51,6 +58,9 @@ ODD, FOREIGN = 0.05, 10
 """Relative norm, and how many times that of some other module, from which it may be one that resembles it: experts that
 were made of one MLP are as near to each other."""
 
+SIZE = "relative_update_norm"
+"""The metric of which a calibrated suite's normal ranges are looked at."""
+
 VISIBLE = 4.0
 """From how many times the smallest visible change on the usual change of an entry must have shown."""
 
@@ -62,6 +72,8 @@ class Case:
         record: its record, with what was measured, and the `contents`.
         sources: the opened files; None where only a record is at hand.
         good: good runs from the same W0, as cases, or as records, which have no trainer's log.
+        suites: what is known of good runs by suites: which tensors train, and, of a calibrated one, which sizes of the
+            updates are normal.
 
     Attributes:
         unread: why a weight could not be looked at, by name, as far as that was tried.
@@ -69,14 +81,25 @@ class Case:
         explained: the weights at checkpoints that findings explain so far; see `free`.
     """
 
-    def __init__(self, record: Record, sources: Sources | None = None, good: Sequence[Case | Record] = ()) -> None:
+    def __init__(
+        self,
+        record: Record,
+        sources: Sources | None = None,
+        good: Sequence[Case | Record] = (),
+        suites: Sequence[Suite] = (),
+    ) -> None:
         self.record = record
         self.good = tuple(one if isinstance(one, Case) else Case(one) for one in good)
+        self.suites = tuple(suites)
         self.explained: set[Cell] = set()
         self._sources = sources
         self.memory: dict[str, Any] = {}
         self.unread: dict[str, str] = {}
         self._looks: dict[str, Look | None] = {}
+
+    def beside(self, good: Sequence[Case]) -> Case:
+        """The same with these good runs."""
+        return Case(self.record, self._sources, good, self.suites)
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -95,9 +118,35 @@ class Case:
 
     @cached_property
     def left_alone(self) -> frozenset[str]:
-        """The weights that no good run moved; none where there are no good runs."""
+        """The weights that no good run moved, or that no suite wants to; none where there is neither."""
         each = [one._unmoved for one in self.good]
+        declared = [condition.trained for _, condition in self._conditions if isinstance(condition, Trains)]
+        each += [frozenset(self.weights.keys() - {w.name for w in self._selected(words)}) for words in declared]
         return frozenset.intersection(*each) if each else frozenset()
+
+    @property
+    def _conditions(self) -> Iterator[tuple[Expectation, Condition]]:
+        return ((one, one.condition) for suite in self.suites for one in suite.expectations)
+
+    def _selected(self, selection: Selection) -> Iterable[Weight]:
+        try:
+            return selection.select(self.record.weights)
+        except Unanswerable:  # as there are no such weights here
+            return ()
+
+    @property
+    def normal(self) -> Normal | None:
+        """Which sizes of the updates are normal, by the first suite that says so."""
+        return next((one.normal for one in self._sized), None)
+
+    @property
+    def ranges_of(self) -> str:
+        """The suite that says so, as a name."""
+        return next((suite.name for suite in self.suites for one in suite.expectations if one in self._sized), "")
+
+    @property
+    def _sized(self) -> list[Expectation]:
+        return [one for one, _ in self._conditions if one.metric == SIZE and one.normal is not None]
 
     @cached_property
     def _unmoved(self) -> frozenset[str]:
@@ -134,7 +183,7 @@ class Case:
     def sizes(self) -> Mapping[str, tuple[float, ...]]:
         """The relative norm of the update at every checkpoint, of the weights that were measured; NaN where it is not
         known."""
-        request = Request.of(load_metrics()["relative_update_norm"], {})
+        request = Request.of(load_metrics()[SIZE], {})
         if (request, "value") not in self.record.columns:
             return {}
         column = self.record.column(request, "value")

@@ -52,6 +52,8 @@ EXACT = 1.5
 NEAR = 0.03
 """How near a simple ratio a factor must be, as a log."""
 
+UNTOLD = "another direction, which sizes alone do not tell, as of noisier gradients: give good runs, with --good"
+
 RANKS = (8, 16, 32, 64, 128, 256)
 """Usual ranks of adapters."""
 
@@ -70,12 +72,12 @@ class Off:
         enough = free.sum(axis=1) >= min(LEAST, len(found.names))
         self.sizes = np.where(free & enough[:, None], found.seen.sizes, np.nan)
         self.middle = over_weights(self.sizes)
-        self.limit = max(OFF, LEVELS * found.level) if found.usual else ALONE
+        self.limit = max(OFF, LEVELS * found.level) if found.knows_sizes else ALONE
         self.known = np.isfinite(self.middle)
         with np.errstate(invalid="ignore"):
             self.off = self.known & (np.abs(self.middle) > self.limit)
         self._usual_spread, self._level = found.spread, found.level
-        self._even = 3 * found.spread if found.usual else found.spread
+        self._even = 3 * found.spread if found.knows_sizes else found.spread
 
     def is_even(self, row: int) -> bool:
         """Whether all weights are off at a checkpoint, by about one factor."""
@@ -119,7 +121,10 @@ def _find_scale(case: Case) -> Iterator[Finding]:
             *_direction(found),
             found.evidence(),
         ),
-        causes=_scale_causes(case, factor, exact=off.is_exact(rows), late=len(rows) < off.known.sum()),
+        causes=(
+            *_scale_causes(case, factor, exact=off.is_exact(rows), late=len(rows) < off.known.sum()),
+            *((UNTOLD,) if np.isnan(found.seen.cosines).all() else ()),
+        ),
     )
 
 

@@ -12,8 +12,10 @@ from geomcheck.measurement import Resources
 from geomcheck.record import Record
 from geomcheck.report.facts import SessionFacts, groups_outside
 from geomcheck.report.findings import Diagnosis, Explained
-from geomcheck.suite import Expectation, Unanswerable
+from geomcheck.suite import Expectation, Suite, Unanswerable
+from geomcheck.suite.conditions.like import Like
 from geomcheck.suite.groups import group_of
+from geomcheck.suite.likeness import start_difference
 
 if TYPE_CHECKING:
     from geomcheck import diagnosis
@@ -46,11 +48,12 @@ def diagnoses(gate: Gate, failing: Sequence[SessionFacts]) -> dict[str, Diagnosi
         held.append(Failing(facts, demand.expectation))
     found: dict[str, list[Explained]] = {}
     problems: dict[str, str] = {}
+    good = _Good(gate)
     for measurement, held in by_measurement.values():
         run = measurement.subject.name
         told = found.setdefault(run, [])
         try:
-            case = _case(measurement, gate.resources)
+            case = _case(measurement, gate, good)
             number = 1 + sum(map(len, found.values()))
             told += _explained(case, held, run, number, refused=measurement.error is not None) if case else []
         except KeyboardInterrupt:
@@ -62,11 +65,38 @@ def diagnoses(gate: Gate, failing: Sequence[SessionFacts]) -> dict[str, Diagnosi
     return {run: Diagnosis(tuple(told), problems.get(run, "")) for run, told in found.items()}
 
 
-def _case(measurement: Measurement, resources: Resources) -> Case | None:
-    """The case of a run; None where not even its headers can be compared with W0."""
+class _Good:
+    """The reference run, where a suite expects runs to be like it, and so takes it for a good one; measured once, when
+    a run needs it."""
+
+    def __init__(self, gate: Gate) -> None:
+        alike = any(type(demand.expectation.condition) is Like for demand in gate.demands)
+        self._given = gate.reference if alike else None
+        self._resources = gate.resources
+        self._case: Case | None = None
+
+    def of(self, record: Record) -> list[Case]:
+        """It, if it starts where this run does."""
+        given = self._given
+        if given is None or given.record is None or start_difference(record, given.record) is not None:
+            return []
+        if self._case is None:
+            self._case = _opened(given, self._resources)
+        return [self._case] if self._case else []
+
+
+def _case(measurement: Measurement, gate: Gate, good: _Good) -> Case | None:
+    """The case of a run, with what its suites and the reference run tell of good ones; None where not even its headers
+    can be compared with W0."""
+    suites = [p.suite for p in gate.pairings.values() if p.suite and measurement.subject.name in p.runs]
+    case = _opened(measurement, gate.resources, suites=suites)
+    return case.beside(good.of(case.record)) if case else None
+
+
+def _opened(measurement: Measurement, resources: Resources, suites: Sequence[Suite] = ()) -> Case | None:
     if measurement.run is not None and measurement.base is not None:
-        return diagnosis.opened_case(measurement.run, measurement.base, resources)
-    return diagnosis.Case(measurement.record) if measurement.record is not None else None
+        return diagnosis.opened_case(measurement.run, measurement.base, resources, suites=suites)
+    return diagnosis.Case(measurement.record, suites=suites) if measurement.record is not None else None
 
 
 def _explained(case: Case, failing: Sequence[Failing], run: str, number: int, *, refused: bool) -> list[Explained]:

@@ -221,6 +221,66 @@ def test_the_command_takes_good_runs(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "1 good run beside them" in " ".join(text.split())
 
 
+# ---- a calibrated suite instead of good runs
+
+
+@pytest.fixture(scope="module")
+def calibrated(goods: tuple[Case, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The suite of two good runs."""
+    file = tmp_path_factory.mktemp("suites") / "mine.yaml"
+    geomcheck.calibrate([one.record.path for one in goods], metrics=["relative_update_norm"]).write(file)
+    return file
+
+
+@pytest.mark.parametrize("name", ["halved", "last", "fading", "one", "layer"])
+def test_normal_ranges_tell_sizes_without_good_runs(tmp_path: Path, calibrated: Path, name: str) -> None:
+    kind, edit, sentence, _ = DEFECTS[name]
+    (found,) = diagnose(spoiled(tmp_path / "opd", edit), suites=[geomcheck.load_suite(calibrated)])
+    assert found.kind == kind
+    assert sentence in found.sentence
+    assert "sizes compared with the normal ranges of calibrated" in found.evidence[-1]
+
+
+def test_normal_ranges_tell_nothing_of_directions(tmp_path: Path, calibrated: Path) -> None:
+    suites = [geomcheck.load_suite(calibrated)]
+    for name in ("negated", "another way"):
+        assert diagnose(spoiled(tmp_path / name, DEFECTS[name][1]), suites=suites) == ()
+    (scale,) = diagnose(spoiled(tmp_path / "twice", DEFECTS["twice"][1]), suites=suites)
+    assert "good runs, with --good" in scale.causes[-1]
+    assert diagnose(spoiled(tmp_path / "clean", lambda _: None), suites=suites) == ()
+
+
+def test_one_good_run_tells_directions_beside_normal_ranges(
+    tmp_path: Path, calibrated: Path, goods: tuple[Case, ...]
+) -> None:
+    suites, good = [geomcheck.load_suite(calibrated)], goods[:1]
+    slow = spoiled(tmp_path / "slow", scaled(lambda _: 0.85))
+    assert diagnose(slow, good=good) == ()
+    assert [found.kind for found in diagnose(slow, good=good, suites=suites)] == ["scale"]
+    negated = spoiled(tmp_path / "negated", DEFECTS["negated"][1])
+    assert [found.kind for found in diagnose(negated, good=good, suites=suites)] == ["sign"]
+
+
+def test_the_command_takes_a_calibrated_suite_and_refuses_another(
+    tmp_path: Path, calibrated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(spoiled(tmp_path / "opd", scaled(lambda _: 0.5)))
+    assert main(["diagnose", run, f"--suite={calibrated}", "--cache=off", "-q"]) == 1
+    assert "every update is 0.50 times a good run's" in capsys.readouterr().out
+    assert main(["diagnose", run, "--suite=sanity", "--cache=off", "-q"]) == 4
+    assert "does not say what is normal for each weight" in capsys.readouterr().err
+
+
+def test_what_a_suite_leaves_alone_may_stand_still(tmp_path: Path) -> None:
+    still = replaced(ALL, ("embed_tokens",), lambda states, _, name: states[0][name].float())
+    run = spoiled(tmp_path / "opd", still)
+    suite = tmp_path / "suite.yaml"
+    expectation = "trains: {role: everything, exclude: ['*embed_tokens*']}"
+    suite.write_text(f"geomcheck: 1\nname: mine\nexpect:\n  - id: trained\n    {expectation}\n")
+    assert [found.kind for found in diagnose(run)] == ["never-moved"]
+    assert diagnose(run, suites=[geomcheck.load_suite(suite)]) == ()
+
+
 # ---- the trainer's log
 
 
