@@ -39,7 +39,7 @@ ALONE = 0.25
 ALONE_SPREAD = 0.1
 """Likewise, the standard deviation over weights."""
 
-LEAST = 3
+WEIGHTS = 3
 """Weights that must be compared."""
 
 REACH, SHARED = 6.0, 3.0
@@ -124,6 +124,8 @@ class Against:
         seen: the run against all of them; NaN where nothing is known.
         usual: each good run against the others; none where there is one, or none.
         turns: of the good runs, the mean, shape (t, w); NaN where their checkpoints are at other steps.
+        growth: of good runs, the log of a weight's size at each checkpoint but the last over that at the next: shape
+            (t - 1, w), below 0.
         within: of the normal ranges against which `seen` has its sizes, the widest: a relative distance; 0 where the
             sizes are against good runs.
     """
@@ -134,6 +136,7 @@ class Against:
     seen: Seen
     usual: tuple[Seen, ...]
     turns: np.ndarray
+    growth: np.ndarray
     within: float = 0.0
 
     @property
@@ -226,7 +229,7 @@ def _against(case: Case) -> Against | None:
     records = [case.record, *goods]
     shared = set(case.weights).intersection(*map(_measured, records), *([normal.means] if normal else []))
     names = tuple(name for name in sorted(shared) if len({record.weights[name].shape for record in records}) == 1)
-    if len(names) < LEAST:
+    if len(names) < WEIGHTS:
         return None
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # of empty slices: there NaN is meant
@@ -234,7 +237,8 @@ def _against(case: Case) -> Against | None:
         if normal is not None:
             usual = _normal_sizes(case, normal, names)
             sizes = np.log(_track(case.record, names, by_steps=True).norms) - np.log(usual)
-            found = replace(found, seen=found.seen._replace(sizes=sizes), within=max(normal.within.values()))
+            seen, growth = found.seen._replace(sizes=sizes), -np.diff(np.log(usual), axis=0)
+            found = replace(found, seen=seen, growth=growth, within=max(normal.within.values()))
         return found if np.isfinite(found.seen.sizes).any() else None
 
 
@@ -259,6 +263,7 @@ def _with_good(case: Case, goods: Sequence[Record], names: tuple[str, ...]) -> A
             if len(others) > 1
         ),
         turns,
+        -np.diff(_mean([np.log(one.norms) for one in others or [unknown]]), axis=0),
     )
 
 

@@ -148,13 +148,22 @@ class Case:
     def _sized(self) -> list[Expectation]:
         return [one for one, _ in self._conditions if one.metric == SIZE and one.normal is not None]
 
+    @property
+    def moved(self) -> frozenset[str]:
+        """The weights that are not W0's at every checkpoint, as far as that is known."""
+        return frozenset(self.weights) - self._unmoved if all(self._held) else frozenset()
+
+    @property
+    def _held(self) -> list[Sequence[int]]:
+        """The contents of W0 and of every checkpoint; empty where they are not known."""
+        return [self.record.contents.get(place, ()) for place in ("W0", *(point.name for point in self.points))]
+
     @cached_property
     def _unmoved(self) -> frozenset[str]:
         """The weights that are W0's at every checkpoint, of adapters those that they leave alone."""
-        places = [self.record.contents.get(place, ()) for place in ("W0", *(point.name for point in self.points))]
-        if not all(places):
+        if not all(self._held):
             return frozenset()
-        start, *held = np.array(places, dtype=np.int64)
+        start, *held = np.array(self._held, dtype=np.int64)
         still = np.all([(codes == start) | (codes == UNKNOWN) for codes in held], axis=0)
         codes_equal = dict(zip(self.record.weights, still.tolist(), strict=True))
         return frozenset(name for name in self.weights if not any(self.sizes.get(name, (not codes_equal[name],))))

@@ -102,6 +102,17 @@ def test_what_an_adapter_does_not_target_is_not_accused(tmp_path: Path) -> None:
     assert geomcheck.diagnose(run, base=tmp_path / "base") == ()
 
 
+def test_what_good_runs_move_and_an_adapter_leaves_to_w0_is_found(tmp_path: Path) -> None:
+    run = adapted(tmp_path, {1: factor(1), 2: factor(1) + factor(2)})
+    base = base_weights()
+    states = {step: {**base, **{n: moved(base, step * 1e-3)[n] for n in (Q, K)}} for step in (1, 2)}
+    good = write_run(tmp_path / "good", base, states)
+    (found, *_) = geomcheck.diagnose(run, base=tmp_path / "base", good=[good])
+    assert found.sentence == f"{K} never moved: the adapter leaves it to W0, and good runs do not"
+    assert (found.grade, found.weights) == ("fact", {K})
+    assert geomcheck.diagnose(run, base=tmp_path / "base", good=[run]) == ()
+
+
 def test_an_adapter_that_stands_still_is_found(tmp_path: Path) -> None:
     run = adapted(tmp_path, {1: factor(1), 2: factor(1)})
     (found,) = geomcheck.diagnose(run, base=tmp_path / "base")

@@ -100,6 +100,17 @@ def from_elsewhere(states: States) -> None:
             states[step][name] = states[step][name].float() + size * noise / noise.norm()
 
 
+def drunk(states: States) -> None:
+    """Two thirds of each step, and a step to the side."""
+    generator, aside = torch.Generator().manual_seed(7), dict[str, Tensor]()
+    for step in ALL:
+        for name, w0 in states[0].items():
+            update = states[step][name].float() - w0.float()
+            noise = torch.randn(w0.shape, generator=generator)
+            aside[name] = aside.get(name, torch.zeros(w0.shape)) + 0.25 * update.norm() * noise / noise.norm()
+            states[step][name] = w0.float() + 0.66 * update + aside[name]
+
+
 def uneven(states: States) -> None:
     for index, name in enumerate(sorted(states[0])):
         scaled(lambda _, index=index: 0.3 + 0.1 * (index % 6), (name,))(states)
@@ -173,6 +184,35 @@ def test_nothing_is_said_of_a_run_like_the_good_ones(
     tmp_path: Path, goods: tuple[Case, ...], make: Callable[[Path], Path], count: int
 ) -> None:
     assert told(make(tmp_path / "opd"), goods[:count]) == []
+
+
+def test_saves_that_lag_one_behind_are_told_beside_the_first_that_is_w0(
+    tmp_path: Path, goods: tuple[Case, ...]
+) -> None:
+    late = replaced(ALL, EVERY, lambda states, step, name: states[step - 30][name].float())
+    first, second = told(spoiled(tmp_path / "opd", late), goods)
+    assert first.sentence == "checkpoint-30 is W0, to the bit, in every weight"
+    assert second.sentence.startswith("every save lags one behind: checkpoint-30 is W0 or nearly")
+    slow = scaled(lambda step: 0.001 if step == 30 else 0.5)
+    assert "lag" not in {found.kind for found in told(spoiled(tmp_path / "slow", slow), goods)}
+
+
+def test_what_the_loss_says_comes_before_a_smaller_batch(tmp_path: Path, logged: tuple[Case, ...]) -> None:
+    run = logging(spoiled(tmp_path / "opd", drunk), {**SOUND, "loss": lambda step: 0.1 / step})
+    (noise,) = told(run, logged)
+    assert noise.causes[0] == "another objective, with noisier gradients: the loss in the log is 0.1 times a good run's"
+    (noise,) = told(logging(spoiled(tmp_path / "same", drunk), SOUND), logged)
+    assert noise.causes[0].startswith("a smaller batch")
+
+
+def test_a_logged_rate_comes_before_another_objective(tmp_path: Path, logged: tuple[Case, ...]) -> None:
+    def slow(states: States) -> None:
+        another_way(states)
+        scaled(lambda _: 0.3)(states)
+
+    run = logging(spoiled(tmp_path / "opd", slow), {**SOUND, "learning_rate": lambda _: 3e-6})
+    assert told(run, logged)[0].causes[0].startswith("the learning rate: 3e-06 in the log")
+    assert told(logging(spoiled(tmp_path / "same", slow), SOUND), logged)[0].kind == "objective"
 
 
 def test_one_good_run_tells_what_no_recipe_does_by_itself(tmp_path: Path, goods: tuple[Case, ...]) -> None:
