@@ -51,6 +51,9 @@ PATHS = 8
 GROUPS = 3
 """Findings of one kind."""
 
+SAME = 1e-3
+"""By which share the norms of equal updates may differ, as of records that several machines measured."""
+
 DIFFERENT = 0.3
 """Relative norm of an update from which a matrix may be another one; training moves matrices by less."""
 
@@ -179,14 +182,24 @@ class Case:
 
     @cached_property
     def contents(self) -> Mapping[str, tuple[int, ...]]:
-        """The number of the content of each weight in W0 and at every checkpoint, where all are known."""
+        """The number of the content of each weight in W0 and at every checkpoint, where all are
+        known; none of weights whose norms contradict that."""
         places = ["W0", *(point.name for point in self.points)]
         if not all(place in self.record.contents for place in places):
             return {}
         codes = np.array([self.record.contents[place] for place in places], dtype=np.int64)
         known = (codes != UNKNOWN).all(axis=0)
         columns = {name: index for index, name in enumerate(self.record.weights)}
-        return {name: tuple(codes[:, columns[name]].tolist()) for name in self.weights if known[columns[name]]}
+        held = {name: tuple(codes[:, columns[name]].tolist()) for name in self.weights if known[columns[name]]}
+        return {name: numbers for name, numbers in held.items() if self._is_credible(name, numbers)}
+
+    def _is_credible(self, name: str, codes: Sequence[int]) -> bool:
+        """Whether what is said to be equal has equal norms: a record may claim anything."""
+        norms: dict[int, float] = {codes[0]: 0.0}
+        for code, size in zip(codes[1:], self.sizes.get(name, ()), strict=False):
+            if math.isfinite(size) and not math.isclose(norms.setdefault(code, size), size, rel_tol=SAME):
+                return False
+        return True
 
     @cached_property
     def sizes(self) -> Mapping[str, tuple[float, ...]]:
@@ -401,8 +414,7 @@ class Case:
         it would. Where weights cannot be read, matrices would, and vectors in formats of 16 bits would not."""
         own = self.look(name)
         if own is None:
-            weight = self.weights[name]
-            return weight.is_matrix or not {"bf16", "fp16"} & {*(weight.dtypes[1:] or weight.dtypes)}
+            return self.weights[name].shows_steps
         first = 0 if since is None else since + 1
         paces = [
             math.sqrt(sum(look.seen[at].step ** 2 for at in range(first, index + 1)) / look.numel)

@@ -72,6 +72,15 @@ def test_equal_tensors_have_one_number_in_a_record(tmp_path: Path) -> None:
     assert len({codes[EMBED][0], codes[EMBED][1], codes[EMBED][2], codes[Q][0]}) == 4
 
 
+def test_a_record_that_calls_equal_what_has_different_norms_is_not_believed(tmp_path: Path) -> None:
+    record = geomcheck.measure(simple_run(tmp_path / "opd"), metrics=["update_norm"], workers=1)
+    places = list(record.contents)
+    for here, there in ((3, 0), (3, 2)):
+        claimed = replace(record, contents={**record.contents, places[here]: record.contents[places[there]]})
+        assert {found.kind for found in findings(Case(claimed)) for name in found.weights if name in (Q, K)} == set()
+    assert findings(Case(record)) == ()
+
+
 # ---- adapters
 
 

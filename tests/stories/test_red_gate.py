@@ -181,3 +181,10 @@ def test_a_reference_that_a_run_should_be_like_is_a_good_run(geom, write_suite, 
     output = geom(f"--geom-reference={reference}", path=run).stdout.str()
     assert "FAILURES" in output
     assert "a good run's" not in output
+
+
+def test_how_to_declare_what_is_meant_stands_in_the_next_step(geom, write_suite, tmp_path: Path) -> None:
+    write_suite("geomcheck: 1\nname: mine\nexpect:\n  - {id: trained, trains: everything}\n")
+    still = replaced(ALL, ("embed_tokens",), lambda states, _, name: states[0][name].float())
+    output = " ".join(geom(path=spoiled(tmp_path / "opd", still)).stdout.str().split())
+    assert 'If it is meant, write `trains: {role: everything, exclude: ["model.embed_tokens.*"]}`.' in output
