@@ -64,7 +64,7 @@ def _find_sign(case: Case) -> Iterator[Finding]:
     with np.errstate(invalid="ignore"):
         turned = free & (usual >= CLEAR) & (found.seen.cosines <= REVERSED * usual)
     chosen = turned[-1]
-    if not chosen.any() and free[-1].any():  # where good runs hardly agree, all weights together may tell
+    if free[-1].any():  # where good runs hardly agree on single weights, all together may tell
         own, theirs = (float(np.mean(values[-1][free[-1]])) for values in (found.seen.cosines, usual))
         chosen, turned = (free[-1], free) if theirs >= WEAK and own <= REVERSED * theirs else (chosen, turned)
     if not chosen.any():
