@@ -20,6 +20,7 @@ WITHOUT_CHANGE = {
     "lora-merged-half",
     "lora-merged-rslora",
     "lora-merged-twice",
+    "lora-subtracted",
     "benign-sharded",
     "benign-sharded-moe",
     "benign-merged",

@@ -15,6 +15,9 @@ from geomcheck.checkpoints.roles import LINEAR, Role, role_of
 
 _INTEGER = re.compile(r"(?:U?I|u?int)\d+$|BOOL$|bool$")
 
+FINE = frozenset({"fp32", "fp64"})
+"""Formats in which a vector shows any step of training."""
+
 OUTSIDE = "outside layers"
 """Where a weight lies that is in no layer: embeddings, heads, projectors."""
 
@@ -66,6 +69,12 @@ class Weight:
     def is_linear(self) -> bool:
         """Whether this is a matrix of a linear map inside the network: no embedding, head or norm."""
         return self.is_matrix and self.role in LINEAR
+
+    @property
+    def shows_steps(self) -> bool:
+        """Whether the run's tensor shows that it trained: some entry of a matrix does, and a vector in a fine format.
+        One near 1, as norms are, moves in bf16 by 1/256 or not at all, whatever the master weights did."""
+        return self.is_matrix or not self.dtypes or self.dtypes[-1] in FINE
 
     @property
     def is_bulky(self) -> bool:

@@ -11,6 +11,8 @@ from geomcheck._version import VERSION
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import MEASURING, add_command
 from geomcheck.diagnosis import case_of, findings
+from geomcheck.diagnosis.case import SIZE
+from geomcheck.errors import UsageError
 from geomcheck.files import replacing, require_writable
 from geomcheck.options import Option
 from geomcheck.report.text.diagnosis import lines
@@ -29,11 +31,20 @@ GOOD = Option(
     "or more tell what is usual",
 )
 
+SUITE = Option(
+    name="suite",
+    metavar="NAME-OR-PATH",
+    path=True,
+    repeatable=True,
+    help="a calibrated suite, of the project by its name, or a file: what is normal for each weight stands in for good "
+    "runs where fewer than two are given, as far as sizes go",
+)
+
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     about = "say what is wrong with a run: no suite is needed"
-    add_command(commands, "diagnose", run, about, GOOD, *MEASURING, JSON, run="run directory or record")
+    add_command(commands, "diagnose", run, about, GOOD, SUITE, *MEASURING, JSON, run="run directory or record")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,8 +52,14 @@ def run(options: argparse.Namespace) -> int:
     means = Means(options, [options.run, *options.good])
     if options.json not in (None, STDOUT):
         require_writable(Path(options.json), inputs=means.inputs(), option="--json=")
+    for suite in means.suites:
+        if not any(one.metric == SIZE and one.normal for one in suite.expectations):
+            raise UsageError(
+                f"--suite={suite.path} does not say what is normal for each weight (`normal` of `{SIZE}`): write it "
+                "with `geomcheck calibrate` from good runs"
+            )
     with means.measuring() as how:
-        case = case_of(options.run, base=means.base, good=options.good, **how)
+        case = case_of(options.run, base=means.base, good=options.good, suites=means.suites, **how)
         found = findings(case)
     if options.json is not None:
         document = {

@@ -3,6 +3,9 @@
 All from records: norms, and the sketches of the updates, which are linear, so that the sketch of an increment is a
 difference of two, and that of an update between two checkpoints lies between theirs. What is usual is what each good
 run shows against the others.
+
+Where there are fewer than two good runs, the normal ranges of a calibrated suite tell what is usual of sizes. Of
+directions they tell nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,9 +22,10 @@ import numpy as np
 from geomcheck.diagnosis.case import Case
 from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.sketch import cosines
-from geomcheck.record import Record, Request
+from geomcheck.record import Record, Request, locate
 from geomcheck.record.column import Table
 from geomcheck.suite.likeness import start_difference
+from geomcheck.suite.normal import Normal
 
 ROUNDED = 0.05
 """Share of the squared update that rounding explains above which a weight is not compared."""
@@ -35,8 +39,12 @@ ALONE = 0.25
 ALONE_SPREAD = 0.1
 """Likewise, the standard deviation over weights."""
 
-LEAST = 3
+WEIGHTS = 3
 """Weights that must be compared."""
+
+REACH, SHARED = 6.0, 3.0
+"""How many standard deviations over weights a normal range reaches, as `geomcheck.calibration.normal` makes it; and how
+many times what moves all weights of a run together."""
 
 
 class Track(NamedTuple):
@@ -113,9 +121,13 @@ class Against:
         case: the run.
         names: of the weights that are compared, the columns.
         runs: how many good ones.
-        seen: the run against all of them.
-        usual: each good run against the others; none where there is one.
+        seen: the run against all of them; NaN where nothing is known.
+        usual: each good run against the others; none where there is one, or none.
         turns: of the good runs, the mean, shape (t, w); NaN where their checkpoints are at other steps.
+        growth: of good runs, the log of a weight's size at each checkpoint but the last over that at the next: shape
+            (t - 1, w), below 0.
+        within: of the normal ranges against which `seen` has its sizes, the widest: a relative distance; 0 where the
+            sizes are against good runs.
     """
 
     case: Case
@@ -124,6 +136,13 @@ class Against:
     seen: Seen
     usual: tuple[Seen, ...]
     turns: np.ndarray
+    growth: np.ndarray
+    within: float = 0.0
+
+    @property
+    def knows_sizes(self) -> bool:
+        """Whether it is known how far sizes usually are from each other."""
+        return bool(self.usual) or self.within > 0
 
     @property
     def free(self) -> np.ndarray:
@@ -136,6 +155,8 @@ class Against:
     @cached_property
     def level(self) -> float:
         """How far the log of the size of a whole run usually is from 0, at the most."""
+        if self.within:
+            return self.within / SHARED
         each = [abs(value) for one in self.usual for value in over_weights(one.sizes)]
         known = [value for value in each if math.isfinite(value)]
         return max([*known, self.spread / 4]) if known else ALONE / 4  # few runs may agree by chance
@@ -143,6 +164,8 @@ class Against:
     @cached_property
     def spread(self) -> float:
         """The usual standard deviation of log sizes over weights."""
+        if self.within:
+            return self.within / REACH
         return float(np.mean([_spread(one.sizes) for one in self.usual])) if self.usual else ALONE_SPREAD
 
     @cached_property
@@ -179,6 +202,11 @@ class Against:
 
     def evidence(self) -> str:
         """What it is based on."""
+        if self.within:
+            beside = ", directions with one good run" * (self.runs > 0)
+            return (
+                f"sizes compared with the normal ranges of {self.case.ranges_of}{beside}, in {len(self.names)} matrices"
+            )
         if self.usual:
             return f"compared with {self.runs} good runs, in {len(self.names)} matrices"
         return "compared with one good run: only differences that are large for any recipe are told"
@@ -194,38 +222,67 @@ def against(case: Case) -> Against | None:
 
 def _against(case: Case) -> Against | None:
     goods = [one.record for one in case.good if start_difference(case.record, one.record) is None]
+    goods = [record for record in goods if len(record.sketches.values) and record.points[-1].step]
+    normal = case.normal if len(goods) < 2 else None
+    if (not goods and normal is None) or (goods and not len(case.record.sketches.values)):
+        return None
     records = [case.record, *goods]
-    if not goods or not all(len(record.sketches.values) for record in records):
+    shared = set(case.weights).intersection(*map(_measured, records), *([normal.means] if normal else []))
+    names = tuple(name for name in sorted(shared) if len({record.weights[name].shape for record in records}) == 1)
+    if len(names) < WEIGHTS:
         return None
-    names = tuple(sorted(set(case.weights).intersection(*map(_measured, records))))
-    names = tuple(name for name in names if len({record.weights[name].shape for record in records}) == 1)
-    if len(names) < LEAST:
-        return None
-    goods_end = [record.points[-1].step for record in goods]
-    if not all(goods_end):
-        return None
-    ends = goods_end, [record.points[0].step for record in goods]
-    by_steps = EARLY * max(ends[1]) <= case.points[-1].step and case.points[0].step <= min(ends[0])
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # of empty slices: there NaN is meant
-        own, *tracks = (_track(record, names, by_steps=by_steps) for record in records)
-        alike = [len(one.at) == len(own.at) and bool((one.at == own.at).all()) for one in tracks]
-        others = [one.moved_to(own.at) for one in tracks]
-        if not np.isfinite(own.norms + sum(one.norms for one in others)).any():
-            return None
-        turns = _mean([one.turns for one in others]) if all(alike) else np.full_like(own.norms, np.nan)
-        return Against(
-            case,
-            names,
-            len(goods),
-            _seen(own, others, turns),
-            tuple(
-                _seen(one, [*others[:i], *others[i + 1 :]], _mean([o.turns for o in [*others[:i], *others[i + 1 :]]]))
-                for i, one in enumerate(others)
-                if len(others) > 1
-            ),
-            turns,
-        )
+        found = _with_good(case, goods, names)
+        if normal is not None:
+            usual = _normal_sizes(case, normal, names)
+            sizes = np.log(_track(case.record, names, by_steps=True).norms) - np.log(usual)
+            seen, growth = found.seen._replace(sizes=sizes), -np.diff(np.log(usual), axis=0)
+            found = replace(found, seen=seen, growth=growth, within=max(normal.within.values()))
+        return found if np.isfinite(found.seen.sizes).any() else None
+
+
+def _with_good(case: Case, goods: Sequence[Record], names: tuple[str, ...]) -> Against:
+    """Against good runs; NaN where there are none."""
+    last, first = ([record.points[end].step for record in goods] for end in (-1, 0))
+    points = case.record.points
+    by_steps = bool(goods) and EARLY * max(first) <= points[-1].step and points[0].step <= min(last)
+    own, *tracks = (_track(record, names, by_steps=by_steps) for record in (case.record, *goods))
+    alike = [len(one.at) == len(own.at) and bool((one.at == own.at).all()) for one in tracks]
+    others = [one.moved_to(own.at) for one in tracks]
+    turns = _mean([one.turns for one in others]) if others and all(alike) else np.full_like(own.norms, np.nan)
+    unknown = Track(own.at, own.norms * np.nan, own.updates * np.nan)
+    return Against(
+        case,
+        names,
+        len(goods),
+        _seen(own, others or [unknown], turns),
+        tuple(
+            _seen(one, [*others[:i], *others[i + 1 :]], _mean([o.turns for o in [*others[:i], *others[i + 1 :]]]))
+            for i, one in enumerate(others)
+            if len(others) > 1
+        ),
+        turns,
+        -np.diff(_mean([np.log(one.norms) for one in others or [unknown]]), axis=0),
+    )
+
+
+def _normal_sizes(case: Case, normal: Normal, names: Sequence[str]) -> np.ndarray:
+    """What is normal of these weights at each checkpoint, or on the way between two of which it is known; shape (t, w),
+    NaN where nothing is."""
+    steps = [place.step for place in normal.within]
+    known = np.array([[normal.means[name][row] for name in names] for row in range(len(steps))])
+    points = case.record.points
+    if all(step is not None for step in steps):
+        order = np.argsort(np.array(steps, float))
+        track = Track(np.array(steps, float)[order], known[order], np.full((*known.shape, 1), np.nan))
+        return track.moved_to(np.array([point.step for point in points], float)).norms
+    sizes = np.full((len(points), len(names)), np.nan)
+    for row, place in enumerate(normal.within):
+        index = locate(points, place.canonical, 0)
+        if index is not None:
+            sizes[index] = known[row]
+    return sizes
 
 
 def _measured(record: Record) -> set[str]:
@@ -240,7 +297,10 @@ def _track(record: Record, names: Sequence[str], *, by_steps: bool) -> Track:
         for metric in ("relative_update_norm", "rounding_share")
     )
     norms = np.where((norms > 0) & ~(rounded > ROUNDED), norms, np.nan)
-    sketches = np.stack([record.sketches.at(step, names) for step in steps]).astype(np.float64)
+    if len(record.sketches.values):
+        sketches = np.stack([record.sketches.at(step, names) for step in steps]).astype(np.float64)
+    else:
+        sketches = np.full((*norms.shape, 1), np.nan)
     at = np.array(steps, float) if by_steps else np.array([point.progress for point in record.points])
     return Track(at, norms, norms[..., None] * sketches)
 

@@ -17,6 +17,7 @@ from geomcheck.diagnosis.registry import load_kinds
 from geomcheck.measurement import Progress, Resources, measure_record, survey
 from geomcheck.measurement.task import Sources
 from geomcheck.record import Record, Request, read_record
+from geomcheck.suite import Suite
 
 EXPLAINED = 0.5
 """Share of its weights and checkpoints that others explain already, from which an inference is left out."""
@@ -30,6 +31,7 @@ def diagnose(
     *,
     base: BaseWeights | str | Path | None = None,
     good: Sequence[RunOrRecord | Case] = (),
+    suites: Sequence[Suite] = (),
     **how: Unpack[How],
 ) -> tuple[Finding, ...]:
     """What is wrong with a run, that its weights or its record show by themselves.
@@ -41,6 +43,8 @@ def diagnose(
         base: W0, opened or its directory; by default what the run provides.
         good: good runs from the same W0, each like `run`, or a case of it: what is usual is what these have in common,
             so that two or more tell more than one.
+        suites: calibrated ones: where fewer than two good runs are given, their normal ranges tell which sizes of the
+            updates are usual; what `trains` says is left alone may stand still.
         how: workers, device, cache and the like of `geomcheck.measure`.
 
     Returns:
@@ -51,7 +55,7 @@ def diagnose(
         RunError: a file cannot be read.
         RecordError: a record file is damaged.
     """
-    return findings(case_of(run, base=base, good=good, **how))
+    return findings(case_of(run, base=base, good=good, suites=suites, **how))
 
 
 def case_of(
@@ -59,6 +63,7 @@ def case_of(
     *,
     base: BaseWeights | str | Path | None = None,
     good: Sequence[RunOrRecord | Case] = (),
+    suites: Sequence[Suite] = (),
     **how: Unpack[How],
 ) -> Case:
     """The case of a run, measured as far as a diagnosis needs it, or of a record. Arguments and errors as `diagnose`.
@@ -68,12 +73,12 @@ def case_of(
     goods = [one if isinstance(one, Case) else _good(one, base, how) for one in good]
     if not has_weights(run):
         assert not isinstance(run, Run)
-        return Case(run if isinstance(run, Record) else read_record(run), good=goods)
+        return Case(run if isinstance(run, Record) else read_record(run), good=goods, suites=suites)
     opened = run if isinstance(run, Run) else open_run(run, incomplete=how.get("incomplete", "skip"))
     given = open_base(base, "the given base") if isinstance(base, str | Path) else base
     opened, w0 = comparable(opened, find_base(opened, given=given), dequantize=how.get("dequantize", False))
     with means([opened.path, w0.source.path], how) as resources, how.get("show", silent)(opened.name) as progress:
-        return opened_case(opened, w0, resources, progress, good=goods)
+        return opened_case(opened, w0, resources, progress, good=goods, suites=suites)
 
 
 def opened_case(
@@ -83,12 +88,13 @@ def opened_case(
     progress: Progress = lambda done, total: None,
     *,
     good: Sequence[Case] = (),
+    suites: Sequence[Suite] = (),
 ) -> Case:
     """The case of a run and its W0, which are comparable. Raises UsageError, RunError."""
     record = survey(run, base)
     requests: dict[str, set[Request]] = {name: set() for name, weight in record.weights.items() if weight.is_matrix}
     measure_record(record, run, base, requests, resources=resources, progress=progress, refuse=False)
-    return Case(record, Sources(run, base), good=good)
+    return Case(record, Sources(run, base), good=good, suites=suites)
 
 
 def _good(run: RunOrRecord, base: BaseWeights | str | Path | None, how: How) -> Case:
@@ -104,7 +110,7 @@ def findings(case: Case) -> tuple[Finding, ...]:
     there: dict[Source, Callable[[], bool]] = {
         "record": lambda: True,
         "weights": lambda: True,  # kinds that can do without say less then
-        "good": lambda: bool(case.good),
+        "good": lambda: bool(case.good) or case.normal is not None,
         "log": lambda: True,
     }
     threads = torch.get_num_threads()

@@ -1,9 +1,10 @@
-"""Parts of a matrix that never moved while the rest did: rows or columns in a row, as a rank or a head has them."""
+"""Parts of a matrix that stood still while the rest moved, or that are zero: rows or columns in a row, as a rank or a
+head has them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,9 @@ from geomcheck.diagnosis.look import Look
 
 LEAST = 1 / 16
 """Share of the rows, at least, that stand still together."""
+
+MOST = 3
+"""Findings of one kind, and weights that are evidence of one."""
 
 BY_CHANCE = 0.01
 """Largest expected number of rows that stand still in a moving matrix, as few entries visibly move."""
@@ -46,15 +50,26 @@ def _block(look: Look, role: str) -> Block | None:
         ("rows", look.still_rows, look.per_row),
         ("columns", look.still_columns, look.per_column),
     ):
-        count, held = int(still.sum()), len(still)
-        if not LEAST * held <= count < held or held * math.exp(-per_one) > BY_CHANCE:
-            continue
-        if side == "rows" and (role in LOOKED_UP or (role == "head" and per_one < EVERY * look.shape[1])):
-            continue
-        start, length = _longest(still)
-        if length == count:
-            return Block(side, start, start + length, held)
+        block = _stretch(side, still)
+        if block is not None and _is_no_chance(block, per_one, role, look.shape):
+            return block
     return None
+
+
+def _stretch(side: str, chosen: Tensor) -> Block | None:
+    """The chosen rows or columns, if all of them lie together, and are many and not all."""
+    count, held = int(chosen.sum()), len(chosen)
+    if not LEAST * held <= count < held:
+        return None
+    start, length = _longest(chosen)
+    return Block(side, start, start + length, held) if length == count else None
+
+
+def _is_no_chance(block: Block, per_one: float, role: str, shape: tuple[int, int]) -> bool:
+    """Whether rows or columns in which that many entries move elsewhere stand still for a reason."""
+    if block.length * math.exp(-per_one) > BY_CHANCE:
+        return False
+    return block.side != "rows" or (role not in LOOKED_UP and not (role == "head" and per_one < EVERY * shape[1]))
 
 
 def _longest(still: Tensor) -> tuple[int, int]:
@@ -66,26 +81,80 @@ def _longest(still: Tensor) -> tuple[int, int]:
 
 
 def _find(case: Case) -> Iterator[Finding]:
-    found: dict[str, Block] = {}
+    """Blocks that never moved, then those that are what they were at the checkpoint before."""
+    last = len(case.points) - 1
+    never, stale = {}, {}
     for name, look in case.examined.items():
-        weight = case.weights[name]
-        if weight.is_matrix and case.free({(name, len(case.points) - 1)}):
-            block = _block(look, weight.role)
-            if block is not None:
-                found[name] = block
-    groups: dict[tuple[str, float, float], set[str]] = {}
-    for name, block in found.items():
-        share = (block.side, round(block.start / block.length, 3), round(block.stop / block.length, 3))
+        role = case.weights[name].role
+        if not case.weights[name].is_matrix:
+            continue
+        block = _block(look, role) if case.free({(name, last)}) else None
+        if block is not None:
+            never[name] = (block, tuple(range(last + 1)))
+            continue
+        found = {index: _stale(case, name, index) for index in range(1, last + 1) if case.free({(name, index)})}
+        blocks = {index: block for index, block in found.items() if block is not None}
+        if blocks:
+            stale[name] = (next(iter(blocks.values())), tuple(blocks))
+    yield from _told(case, never, STILL, "{part} never moved while the others did")
+    yield from _told(case, stale, STILL, "{part} stand still {when} while the others move: as at {before}, to the bit")
+
+
+def _stale(case: Case, name: str, index: int) -> Block | None:
+    """What stood still from one checkpoint to the next; both are read again where it may be."""
+    seen, look = case.examined[name].seen[index], case.examined[name]
+    for axis, side in enumerate(("rows", "columns")):
+        block = _stretch(side, seen.stayed[axis]) if seen.stayed else None
+        if block is None:
+            continue
+        moved = (case.matrix(name, index).double() != case.matrix(name, index - 1).double()).sum(1 - axis)
+        if _is_no_chance(block, float(moved[moved > 0].double().mean()), case.weights[name].role, look.shape):
+            return block
+    return None
+
+
+def _find_zeros(case: Case) -> Iterator[Finding]:
+    """Blocks that are zero, and not in W0."""
+    found: dict[str, tuple[Block, tuple[int, ...]]] = {}
+    for name, look in case.examined.items():
+        if not case.weights[name].is_matrix:
+            continue
+        blocks = {
+            i: _zeros(case, name, i)
+            for i, seen in enumerate(look.seen)
+            if seen.emptied and (name, i) not in case.explained
+        }
+        held = {index: block for index, block in blocks.items() if block is not None}
+        if held:
+            found[name] = (next(iter(held.values())), tuple(held))
+    yield from _told(case, found, ZEROS, "{part} are zero {when}, and not in W0")
+
+
+def _zeros(case: Case, name: str, index: int) -> Block | None:
+    emptied = case.examined[name].seen[index].emptied
+    for axis, side in enumerate(("rows", "columns")):
+        block = _stretch(side, emptied[axis]) if emptied else None
+        if block is not None and (case.matrix(name).transpose(0, axis)[block.start : block.stop] != 0).any():
+            return block
+    return None
+
+
+def _told(
+    case: Case, found: Mapping[str, tuple[Block, tuple[int, ...]]], kind: Kind, sentence: str
+) -> Iterator[Finding]:
+    """Blocks in the same place of several weights, at the same checkpoints, as one finding."""
+    groups: dict[tuple[str, float, float, tuple[int, ...]], set[str]] = {}
+    for name, (block, at) in found.items():
+        share = (block.side, round(block.start / block.length, 3), round(block.stop / block.length, 3), at)
         groups.setdefault(share, set()).add(name)
-    for (side, start, stop), names in sorted(groups.items(), key=lambda item: -len(item[1]))[:3]:
-        part = f"{stop - start:.0%} of the {side}"
-        cells = {(name, index) for name in names for index in range(len(case.points))}
-        named = case.named(names)
-        yield STILL.finding(
+    for (side, start, stop, at), names in sorted(groups.items(), key=lambda item: -len(item[1]))[:MOST]:
+        words = {"part": f"{stop - start:.0%} of the {side} of {case.named(names)}", "when": case.when(at)}
+        words["before"] = case.points[max(0, at[0] - 1)].name
+        yield kind.finding(
             case,
-            cells,
-            f"{part} of {named} never moved while the others did: {found[min(names)]}",
-            evidence=tuple(f"{name}: {found[name]}" for name in sorted(names)[:3]),
+            {(name, index) for name in names for index in at},
+            f"{sentence.format(**words)}: {found[min(names)][0]}",
+            evidence=tuple(f"{name}: {found[name][0]}" for name in sorted(names)[:MOST]),
         )
 
 
@@ -94,9 +163,9 @@ STILL = Kind(
     group="A",
     grade="fact",
     title="a block that never moved",
-    about="Rows or columns that lie together are W0's to the bit at the last checkpoint, while all others moved in so "
-    "many entries that it is no chance. Rows of embeddings are not looked at, as unused tokens do not move; those of a "
-    "head are where all others moved in nearly every entry.",
+    about="Rows or columns that lie together are W0's to the bit at the last checkpoint, or those of the checkpoint "
+    "before, while all others moved in so many entries that it is no chance. Rows of embeddings are not looked at, as "
+    "unused tokens do not move; those of a head are where all others moved in nearly every entry.",
     looks_at=("weights",),
     causes=(
         "one tensor-parallel rank's update, or its part of the gathered weight, was lost",
@@ -107,4 +176,19 @@ STILL = Kind(
     find=_find,
 )
 
-KINDS = (STILL,)
+ZEROS = Kind(
+    name="zero-block",
+    group="A",
+    grade="fact",
+    title="a block of zeros",
+    about="Rows or columns that lie together are zero, and are not in W0.",
+    looks_at=("weights",),
+    causes=(
+        "one rank's part of the gathered weight was allocated and never filled",
+        "heads or neurons that were pruned",
+    ),
+    next_step="Compare the shards of each rank before they are gathered.",
+    find=_find_zeros,
+)
+
+KINDS = (ZEROS, STILL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,16 @@ from geomcheck.measurement.machine import processors
 from geomcheck.measurement.task import Sources
 from geomcheck.record import UNKNOWN, Point, Record, Request
 from geomcheck.record.column import Table
+from geomcheck.suite.conditions.trains import Trains
+from geomcheck.suite.verdict import Unanswerable
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from geomcheck.suite import Expectation, Suite
+    from geomcheck.suite.expectation import Condition
+    from geomcheck.suite.language.selection import Selection
+    from geomcheck.suite.normal import Normal
 
 BUDGET = 1 << 31
 """Entries that are read, over all checkpoints, of weights to which nothing points; a run of 40M weights is all read."""
@@ -44,12 +51,18 @@ PATHS = 8
 GROUPS = 3
 """Findings of one kind."""
 
+SAME = 1e-3
+"""By which share the norms of equal updates may differ, as of records that several machines measured."""
+
 DIFFERENT = 0.3
 """Relative norm of an update from which a matrix may be another one; training moves matrices by less."""
 
 ODD, FOREIGN = 0.05, 10
 """Relative norm, and how many times that of some other module, from which it may be one that resembles it: experts that
 were made of one MLP are as near to each other."""
+
+SIZE = "relative_update_norm"
+"""The metric of which a calibrated suite's normal ranges are looked at."""
 
 VISIBLE = 4.0
 """From how many times the smallest visible change on the usual change of an entry must have shown."""
@@ -62,6 +75,8 @@ class Case:
         record: its record, with what was measured, and the `contents`.
         sources: the opened files; None where only a record is at hand.
         good: good runs from the same W0, as cases, or as records, which have no trainer's log.
+        suites: what is known of good runs by suites: which tensors train, and, of a calibrated one, which sizes of the
+            updates are normal.
 
     Attributes:
         unread: why a weight could not be looked at, by name, as far as that was tried.
@@ -69,14 +84,25 @@ class Case:
         explained: the weights at checkpoints that findings explain so far; see `free`.
     """
 
-    def __init__(self, record: Record, sources: Sources | None = None, good: Sequence[Case | Record] = ()) -> None:
+    def __init__(
+        self,
+        record: Record,
+        sources: Sources | None = None,
+        good: Sequence[Case | Record] = (),
+        suites: Sequence[Suite] = (),
+    ) -> None:
         self.record = record
         self.good = tuple(one if isinstance(one, Case) else Case(one) for one in good)
+        self.suites = tuple(suites)
         self.explained: set[Cell] = set()
         self._sources = sources
         self.memory: dict[str, Any] = {}
         self.unread: dict[str, str] = {}
         self._looks: dict[str, Look | None] = {}
+
+    def beside(self, good: Sequence[Case]) -> Case:
+        """The same with these good runs."""
+        return Case(self.record, self._sources, good, self.suites)
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -95,17 +121,52 @@ class Case:
 
     @cached_property
     def left_alone(self) -> frozenset[str]:
-        """The weights that no good run moved; none where there are no good runs."""
+        """The weights that no good run moved, or that no suite wants to; none where there is neither."""
         each = [one._unmoved for one in self.good]
+        declared = [condition.trained for _, condition in self._conditions if isinstance(condition, Trains)]
+        each += [frozenset(self.weights.keys() - {w.name for w in self._selected(words)}) for words in declared]
         return frozenset.intersection(*each) if each else frozenset()
+
+    @property
+    def _conditions(self) -> Iterator[tuple[Expectation, Condition]]:
+        return ((one, one.condition) for suite in self.suites for one in suite.expectations)
+
+    def _selected(self, selection: Selection) -> Iterable[Weight]:
+        try:
+            return selection.select(self.record.weights)
+        except Unanswerable:  # as there are no such weights here
+            return ()
+
+    @property
+    def normal(self) -> Normal | None:
+        """Which sizes of the updates are normal, by the first suite that says so."""
+        return next((one.normal for one in self._sized), None)
+
+    @property
+    def ranges_of(self) -> str:
+        """The suite that says so, as a name."""
+        return next((suite.name for suite in self.suites for one in suite.expectations if one in self._sized), "")
+
+    @property
+    def _sized(self) -> list[Expectation]:
+        return [one for one, _ in self._conditions if one.metric == SIZE and one.normal is not None]
+
+    @property
+    def moved(self) -> frozenset[str]:
+        """The weights that are not W0's at every checkpoint, as far as that is known."""
+        return frozenset(self.weights) - self._unmoved if all(self._held) else frozenset()
+
+    @property
+    def _held(self) -> list[Sequence[int]]:
+        """The contents of W0 and of every checkpoint; empty where they are not known."""
+        return [self.record.contents.get(place, ()) for place in ("W0", *(point.name for point in self.points))]
 
     @cached_property
     def _unmoved(self) -> frozenset[str]:
         """The weights that are W0's at every checkpoint, of adapters those that they leave alone."""
-        places = [self.record.contents.get(place, ()) for place in ("W0", *(point.name for point in self.points))]
-        if not all(places):
+        if not all(self._held):
             return frozenset()
-        start, *held = np.array(places, dtype=np.int64)
+        start, *held = np.array(self._held, dtype=np.int64)
         still = np.all([(codes == start) | (codes == UNKNOWN) for codes in held], axis=0)
         codes_equal = dict(zip(self.record.weights, still.tolist(), strict=True))
         return frozenset(name for name in self.weights if not any(self.sizes.get(name, (not codes_equal[name],))))
@@ -121,20 +182,30 @@ class Case:
 
     @cached_property
     def contents(self) -> Mapping[str, tuple[int, ...]]:
-        """The number of the content of each weight in W0 and at every checkpoint, where all are known."""
+        """The number of the content of each weight in W0 and at every checkpoint, where all are
+        known; none of weights whose norms contradict that."""
         places = ["W0", *(point.name for point in self.points)]
         if not all(place in self.record.contents for place in places):
             return {}
         codes = np.array([self.record.contents[place] for place in places], dtype=np.int64)
         known = (codes != UNKNOWN).all(axis=0)
         columns = {name: index for index, name in enumerate(self.record.weights)}
-        return {name: tuple(codes[:, columns[name]].tolist()) for name in self.weights if known[columns[name]]}
+        held = {name: tuple(codes[:, columns[name]].tolist()) for name in self.weights if known[columns[name]]}
+        return {name: numbers for name, numbers in held.items() if self._is_credible(name, numbers)}
+
+    def _is_credible(self, name: str, codes: Sequence[int]) -> bool:
+        """Whether what is said to be equal has equal norms: a record may claim anything."""
+        norms: dict[int, float] = {codes[0]: 0.0}
+        for code, size in zip(codes[1:], self.sizes.get(name, ()), strict=False):
+            if math.isfinite(size) and not math.isclose(norms.setdefault(code, size), size, rel_tol=SAME):
+                return False
+        return True
 
     @cached_property
     def sizes(self) -> Mapping[str, tuple[float, ...]]:
         """The relative norm of the update at every checkpoint, of the weights that were measured; NaN where it is not
         known."""
-        request = Request.of(load_metrics()["relative_update_norm"], {})
+        request = Request.of(load_metrics()[SIZE], {})
         if (request, "value") not in self.record.columns:
             return {}
         column = self.record.column(request, "value")
@@ -343,8 +414,7 @@ class Case:
         it would. Where weights cannot be read, matrices would, and vectors in formats of 16 bits would not."""
         own = self.look(name)
         if own is None:
-            weight = self.weights[name]
-            return weight.is_matrix or not {"bf16", "fp16"} & {*(weight.dtypes[1:] or weight.dtypes)}
+            return self.weights[name].shows_steps
         first = 0 if since is None else since + 1
         paces = [
             math.sqrt(sum(look.seen[at].step ** 2 for at in range(first, index + 1)) / look.numel)

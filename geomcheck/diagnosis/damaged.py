@@ -70,12 +70,21 @@ def _find_changed(case: Case) -> Iterator[Finding]:
     by_reason: dict[str, set[str]] = {}
     for name, reason in case.record.skipped.items():
         held = set(case.record.weights[name].dtypes) <= {*FORMATS} and name not in case.unread
-        if held and name not in told and reason not in (NOT_IN_W0, IN_NO_CHECKPOINT):
+        meant = reason == NOT_IN_W0 or (reason == IN_NO_CHECKPOINT and not _is_part(case, name))
+        if held and name not in told and not meant:
             by_reason.setdefault(reason, set()).add(name)
     for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1]))[:3]:
         cells = {(name, index) for name in names for index in range(len(case.points))}
         some = f"{plural(len(names), 'tensor')}, such as {min(names)}," if len(names) > 1 else min(names)
         yield CHANGED.finding(case, cells, f"{some} cannot be followed along the run: {reason}")
+
+
+def _is_part(case: Case, name: str) -> bool:
+    """Whether a weight lies in a layer of which the run has others, as one expert of several; whole layers, a tied head
+    or a tower may be left out on purpose."""
+    here = case.record.weights[name]
+    there = (case.record.weights[other] for other in case.record.weights.keys() - case.record.skipped.keys())
+    return here.layer is not None and any((one.stack, one.layer) == (here.stack, here.layer) for one in there)
 
 
 def _is_constant(_: Case, look: Look, seen: Seen) -> bool:
@@ -132,7 +141,8 @@ CHANGED = Kind(
     group="A",
     grade="fact",
     title="weights that cannot be followed",
-    about="A tensor is missing from a checkpoint that others have it in, or has another shape or storage format there.",
+    about="A tensor is missing from a checkpoint that others have it in, or has another shape or storage format there. "
+    "Or it is in no checkpoint, though others of its layer are.",
     causes=("a shard that was lost, or a save that was not finished", "another way of saving, from some step on"),
     next_step="Write that checkpoint again as the others were written.",
     find=_find_changed,

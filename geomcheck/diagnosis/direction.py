@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from geomcheck.diagnosis.against import Against, against, over_weights
 from geomcheck.diagnosis.case import Case
 from geomcheck.diagnosis.finding import Finding
 from geomcheck.diagnosis.kind import Kind
+from geomcheck.diagnosis.words import listed
 from geomcheck.diagnostics.sketch import cosines
 
 CLEAR = 0.3
@@ -28,6 +29,9 @@ LOST = 0.3
 FOUND = 0.8
 """Share of it that the update has with another weight's."""
 
+MISSIZED = 0.2
+"""How far off the log of a size is, at least, where an update is another layer's."""
+
 MISSING = 0.05
 """How much lower than usual the cosine is, at least, where good runs agree fully; where they do not,"""
 
@@ -36,6 +40,9 @@ DISAGREED = 0.2
 
 SCALED = 1.5
 """From how many times a good run's size, along it, a lower cosine is what large steps do."""
+
+FOLLOWS = 0.5
+"""Share of the log of a ratio of learning rates that the log of a size has, where it follows that."""
 
 UNLIKE = 0.9
 """Cosine with a single good run's update below which they differ."""
@@ -57,7 +64,7 @@ def _find_sign(case: Case) -> Iterator[Finding]:
     with np.errstate(invalid="ignore"):
         turned = free & (usual >= CLEAR) & (found.seen.cosines <= REVERSED * usual)
     chosen = turned[-1]
-    if not chosen.any() and free[-1].any():  # where good runs hardly agree, all weights together may tell
+    if free[-1].any():  # where good runs hardly agree on single weights, all together may tell
         own, theirs = (float(np.mean(values[-1][free[-1]])) for values in (found.seen.cosines, usual))
         chosen, turned = (free[-1], free) if theirs >= WEAK and own <= REVERSED * theirs else (chosen, turned)
     if not chosen.any():
@@ -82,34 +89,100 @@ def _as_usual(found: Against, chosen: np.ndarray) -> str:
 
 
 def _find_exchanged(case: Case) -> Iterator[Finding]:
-    """Updates that are another weight's of the same shape: the sketches of those are alike."""
+    """Updates that are another weight's of the same shape: the sketches of those are alike. Where good runs hardly
+    agree, as adapters do, those of a layer's attention or MLP are so together."""
     found = against(case)
     if found is None or not found.usual:
         return
     lost = _lost(found)
-    last, good = case.points[-1].step, case.good[0].record
+    pairs = _by_sketches(found, lost)
+    if not pairs and (pairs := _by_layers(found)):
+        lost = found.free
+    if pairs:
+        chosen = np.array([name in pairs for name in found.names])
+        yield EXCHANGED.finding(
+            case,
+            found.cells(lost & chosen),
+            _held(case, pairs),
+            evidence=(
+                f"{len(pairs)} updates are those of other weights of a good run, and nothing like their own",
+                found.evidence(),
+            ),
+        )
+
+
+def _held(case: Case, pairs: Mapping[str, str]) -> str:
+    """In words, what holds the update of what; by layers, where all modules keep their names."""
+    named = case.named(set(pairs))
+    weights = [(case.weights[one], case.weights[other]) for one, other in pairs.items()]
+    of_layers = {(one.layer, other.layer) for one, other in weights}
+    layers = dict(sorted(of_layers, key=str))
+    if len(layers) < len(of_layers) or any(one.module != other.module for one, other in weights):
+        return f"{named.verb('holds', 'hold')} the update of {case.named(set(pairs.values()))}"
+    told = listed([f"layer {here} that of layer {there}" for here, there in layers.items()])
+    return f"{named.verb('holds', 'hold')} the update of another layer: {told}"
+
+
+def _by_sketches(found: Against, lost: np.ndarray) -> dict[str, str]:
+    """Of updates that have nothing of a good run's, those that another weight of it has."""
+    case, good = found.case, found.case.good[0].record
     pairs: dict[str, str] = {}
-    own, theirs = case.record.sketches.at(last, found.names), good.sketches.at(good.points[-1].step, found.names)
-    shapes = [case.weights[name].shape for name in found.names]
-    for column in np.flatnonzero(lost[-1]):
-        rivals = [k for k, shape in enumerate(shapes) if shape == shapes[column] and k != column]
+    own = case.record.sketches.at(case.points[-1].step, found.names)
+    theirs = good.sketches.at(good.points[-1].step, found.names)
+    for column in np.flatnonzero(lost[-1]).tolist():
+        rivals = _rivals(found, column)
         if not rivals:
             continue
         likeness = cosines(np.repeat(own[column : column + 1], len(rivals), axis=0), theirs[rivals])
         best = int(np.nanargmax(likeness)) if np.isfinite(likeness).any() else -1
         if best >= 0 and likeness[best] >= FOUND * found.cosines[-1, column]:
             pairs[found.names[column]] = found.names[rivals[best]]
-    if pairs:
-        chosen = np.array([name in pairs for name in found.names])
-        yield EXCHANGED.finding(
-            case,
-            found.cells(lost & chosen),
-            f"{case.named(set(pairs)).verb('holds', 'hold')} the update of {case.named(set(pairs.values()))}",
-            evidence=(
-                f"{len(pairs)} updates are those of other weights of a good run, and nothing like their own",
-                found.evidence(),
-            ),
-        )
+    return pairs
+
+
+def _by_layers(found: Against) -> dict[str, str]:
+    """Of layers whose updates have another size than those of good runs, those of which the attention or the MLP has
+    the updates of another layer's, on average over its weights and the good runs."""
+    case, pairs = found.case, dict[str, str]()
+    with np.errstate(invalid="ignore"):
+        off = found.free[-1] & (np.abs(found.seen.sizes[-1]) > MISSIZED)
+    if not off.any() or not (found.cosines[-1] < 2 * CLEAR).any():
+        return {}
+    own = case.record.sketches.at(case.points[-1].step, found.names)
+    goods = [one.record for one in case.good]
+    theirs = [record.sketches.at(record.points[-1].step, found.names) for record in goods]
+    columns = {name: column for column, name in enumerate(found.names)}
+    for role in ("attention", "mlp"):
+        layers: dict[tuple[str, int], dict[str, int]] = {}
+        for name, column in columns.items():
+            weight = case.weights[name]
+            if weight.role == role and weight.layer is not None:
+                layers.setdefault((weight.stack, weight.layer), {})[weight.module] = column
+        for here, held in layers.items():
+            usual = float(np.mean(found.cosines[-1][list(held.values())]))
+            if usual < WEAK or not off[list(held.values())].any():
+                continue
+            alike = {
+                there: _alike(own, theirs, held, others)
+                for there, others in layers.items()
+                if held.keys() == others.keys()
+            }
+            best = max(alike, key=alike.__getitem__)
+            if best != here and alike[best] >= FOUND * usual and alike[here] <= LOST * usual:
+                pairs |= {found.names[held[module]]: found.names[layers[best][module]] for module in held}
+    return pairs
+
+
+def _alike(own: np.ndarray, theirs: list[np.ndarray], held: Mapping[str, int], others: Mapping[str, int]) -> float:
+    """The cosine of some updates with others of good runs, module by module, on average over these."""
+    mine, rows = own[list(held.values())], [others[module] for module in held]
+    return float(np.nanmean([cosines(mine, sketches[rows]) for sketches in theirs]))
+
+
+def _rivals(found: Against, column: int) -> list[int]:
+    """The other weights of the same shape."""
+    shapes = [found.case.weights[name].shape for name in found.names]
+    return [k for k, shape in enumerate(shapes) if shape == shapes[column] and k != column]
 
 
 def missing_at_least(found: Against) -> float:
@@ -145,7 +218,7 @@ def _median_cosine(found: Against, free: np.ndarray) -> float:
 
 def _find_objective(case: Case) -> Iterator[Finding]:
     found = against(case)
-    if found is None or not found.usual or not (free := found.free).any():
+    if found is None or not found.usual or not (free := found.free).any() or _is_of_the_rate(found, free):
         return
     last = int(np.flatnonzero(free.any(axis=1))[-1])
     lost = _lost(found)
@@ -164,6 +237,17 @@ def _find_objective(case: Case) -> Iterator[Finding]:
         evidence=(*_changes(case), found.evidence()),
         causes=LOCAL_CAUSES if alone else None,
     )
+
+
+def _is_of_the_rate(found: Against, free: np.ndarray) -> bool:
+    """Whether the log has another learning rate and the sizes follow it: the direction that a way has taken depends on
+    how far it went."""
+    rate, sizes = logged.rate(found.case), over_weights(np.where(free, found.seen.sizes, np.nan))
+    sizes = sizes[np.isfinite(sizes)]
+    if rate is None or not len(sizes):
+        return False
+    wanted = np.log(rate.ratio)
+    return bool((np.sign(wanted) * sizes >= FOLLOWS * abs(wanted)).all())
 
 
 def _lost(found: Against) -> np.ndarray:

@@ -210,6 +210,30 @@ def _copy(case: Case, names: set[str], same: Same) -> str:
     return f"{case.named(names).verb('is', 'are')} {there} a copy of {origin}, to the bit, though moved in between"
 
 
+def _left(case: Case) -> Iterator[Finding]:
+    """What an adapter leaves to W0, and moves in every good run."""
+    good = [one for one in case.good if one.record.points]
+    left = {name for name, weight in case.weights.items() if weight.lent}
+    left &= frozenset.intersection(*(one.moved for one in good)) if good else frozenset()
+    cells = {(name, index) for name in left for index in range(len(case.points))}
+    if case.free(cells):
+        named = case.named(left)
+        yield NEVER.finding(
+            case,
+            cells,
+            f"{named} never moved: the adapter leaves {'them' if named.plural else 'it'} to W0, and good runs do not",
+            evidence=(
+                f"{len(left)} tensors without factors here, which differ from W0 in {plural(len(good), 'good run')}",
+            ),
+            causes=("left out of the adapter's targets", "the adapter's tensors were lost when it was saved or merged"),
+        )
+
+
+def _find_never(case: Case) -> Iterator[Finding]:
+    yield from _of("never", _never)(case)
+    yield from _left(case)
+
+
 def _twins(case: Case) -> Iterator[Finding]:
     """Weights that hold what another holds, and did not in W0; the one that is further from its own W0 has the other's
     values."""
@@ -251,7 +275,8 @@ NEVER = Kind(
     grade="fact",
     title="weights that never moved",
     about="Some weights are W0's to the bit at every checkpoint. That is right for parts that were meant to be frozen. "
-    "A tensor whose format is too coarse to show the steps of this run is not counted, nor one that is zero in W0.",
+    "A tensor whose format is too coarse to show the steps of this run is not counted, nor one that is zero in W0. "
+    "What an adapter leaves to W0 is told where good runs move it.",
     looks_at=("record", "weights"),
     causes=(
         "frozen on purpose, or by a flag or pattern that matches too much",
@@ -261,7 +286,7 @@ NEVER = Kind(
     next_step="If these were meant to train: list requires_grad and the optimizer's parameter groups at the first "
     "step, and compare a saved tensor with the one in memory.",
     source="https://github.com/OpenRLHF/OpenRLHF/issues/1258",
-    find=_of("never", _never),
+    find=_find_never,
 )
 
 BACK = Kind(

@@ -44,6 +44,10 @@ LOW = 0.01
 """Quantile of magnitudes at which the smallest visible step is taken."""
 
 
+Lines = tuple[Tensor, Tensor]
+"""Which rows and which columns are meant, bool."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """One weight at one checkpoint.
@@ -59,6 +63,8 @@ class Seen:
         equal: whether it is W0, as its own format holds that.
         rounded: the coarser format whose numbers all its entries are; empty where there is none.
         levels: steps from zero to the largest entry of each row, if all are on such; 0 where they are not.
+        stayed: which rows, then which columns, are those of the checkpoint before, to the bit; None for none.
+        emptied: likewise, are zero.
     """
 
     finite: bool
@@ -72,6 +78,8 @@ class Seen:
     equal: bool = False
     rounded: str = ""
     levels: int = 0
+    stayed: Lines | None = field(default=None, repr=False)
+    emptied: Lines | None = field(default=None, repr=False)
 
     @property
     def constant(self) -> float | None:
@@ -190,12 +198,13 @@ def _seen(w0: Tensor, earlier: Tensor | None, before: Tensor, wt: Tensor) -> See
         unknown = math.nan
         return Seen(False, low, high, unknown, unknown, unknown, unknown, unknown)
     squares, moved, step, last, turn, along, start = (0.0 for _ in range(7))
+    stayed, emptied = _Zeros(wt.shape[1]), _Zeros(wt.shape[1])
     for rows in blocks(wt):
         after, start_of, previous = wt[rows].double(), w0[rows].double(), before[rows].double()
         change, walked = after - start_of, after - previous
-        squares += _inner(after, after)
+        squares += emptied.add(after)
         moved += _inner(change, change)
-        step += _inner(walked, walked)
+        step += stayed.add(walked)
         along += _inner(change, start_of)
         start += _inner(start_of, start_of)
         if earlier is not None:
@@ -214,7 +223,38 @@ def _seen(w0: Tensor, earlier: Tensor | None, before: Tensor, wt: Tensor) -> See
         equal=moved == 0 or torch.equal(w0.to(wt.dtype), wt),
         rounded=_rounded(wt),
         levels=_levels(wt),
+        stayed=stayed.lines,
+        emptied=emptied.lines,
     )
+
+
+class _Zeros:
+    """The rows and columns of a matrix that are zero, from its blocks of rows; hardly any column stays in question
+    after the first of them."""
+
+    def __init__(self, columns: int) -> None:
+        self._rows: list[Tensor] = []
+        self._columns = torch.arange(columns)
+        self._count = columns
+
+    def add(self, block: Tensor) -> float:
+        """Add a block, float64; returns its squared norm."""
+        zero = (block[:, :FEWEST] == 0).all(1)
+        self._rows.append((block == 0).all(1) if zero.any() else zero)  # few pass by chance
+        if len(self._columns):
+            held = block if len(self._columns) == self._count else block[:, self._columns]
+            self._columns = self._columns[(held == 0).all(0)]
+        return _inner(block, block)
+
+    @property
+    def lines(self) -> Lines | None:
+        """Of all blocks; None where no row and no column is zero."""
+        rows = torch.cat(self._rows) if self._rows else torch.zeros(0, dtype=torch.bool)
+        if not rows.any() and not len(self._columns):
+            return None
+        columns = torch.zeros(self._count, dtype=torch.bool)
+        columns[self._columns] = True
+        return rows, columns
 
 
 def _inner(one: Tensor, other: Tensor) -> float:

@@ -25,6 +25,12 @@ LARGE = 1.2
 STRAIGHTER = 0.4
 """Share of what the cosine of successive increments is short of 1 that momentum removes, at least."""
 
+KEPT = 0.9
+"""Share of a good run's size that the update keeps along it where noise came in when weights were saved."""
+
+ANOTHER = 2.0
+"""From what factor on the loss is of another objective, where the batch is as large."""
+
 MISSED = 0.6
 """Share of what another objective would lower the cosine by, at least, that noise does."""
 
@@ -38,8 +44,9 @@ def _find_noise(case: Case) -> Iterator[Finding]:
         return
     if not found.missing(free) > MISSED * missing_at_least(found):
         return
-    tokens = logged.tokens(case)
+    tokens, loss = logged.tokens(case), logged.ratio(case, "loss")
     few = np.isfinite(tokens) and not 0.8 < tokens < 1.25
+    other = not few and np.isfinite(loss) and not 1 / ANOTHER < loss < ANOTHER
     yield NOISE.finding(
         case,
         found.cells(free),
@@ -50,7 +57,17 @@ def _find_noise(case: Case) -> Iterator[Finding]:
             *([f"the log counts {logged.times(tokens)} a good run's tokens in a step"] if few else ()),
             found.evidence(),
         ),
+        causes=_causes(size, f"the loss in the log is {logged.times(loss)} a good run's" if other else ""),
     )
+
+
+def _causes(size: float, loss: str) -> tuple[str, ...]:
+    """Noise in gradients makes the optimizer's steps in the shared direction smaller; noise that came in when weights
+    were saved does not."""
+    batch, saved = NOISE.causes
+    if size >= KEPT:
+        return saved, batch
+    return (f"another objective, with noisier gradients: {loss}", batch) if loss else (batch, saved)
 
 
 def _turns(found: Against, turned: float) -> str:

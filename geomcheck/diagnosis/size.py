@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from geomcheck.diagnosis import logged
-from geomcheck.diagnosis.against import ALONE, LEAST, Against, against, over_weights
-from geomcheck.diagnosis.case import Case
+from geomcheck.diagnosis.against import ALONE, WEIGHTS, Against, against, over_weights
+from geomcheck.diagnosis.case import Case, median
+from geomcheck.diagnosis.direction import missing_at_least
 from geomcheck.diagnosis.finding import Finding
 from geomcheck.diagnosis.kind import Kind
 
@@ -18,6 +19,12 @@ OFF = math.log(1.12)
 
 LEVELS = 3.0
 """and in the largest distances of good runs from each other."""
+
+LEAST = 3
+"""Checkpoints from which on it is told that saves lag behind;"""
+
+FIRST = 0.02
+"""the first is W0 where it has this share of the norm of the second, at most."""
 
 FLAT = 0.25
 """Share of a log ratio that it may change by along a run and still be one factor, beside what good runs do."""
@@ -52,6 +59,8 @@ EXACT = 1.5
 NEAR = 0.03
 """How near a simple ratio a factor must be, as a log."""
 
+UNTOLD = "another direction, which sizes alone do not tell, as of noisier gradients: give good runs, with --good"
+
 RANKS = (8, 16, 32, 64, 128, 256)
 """Usual ranks of adapters."""
 
@@ -67,15 +76,15 @@ class Off:
 
     def __init__(self, found: Against) -> None:
         free = found.free
-        enough = free.sum(axis=1) >= min(LEAST, len(found.names))
+        enough = free.sum(axis=1) >= min(WEIGHTS, len(found.names))
         self.sizes = np.where(free & enough[:, None], found.seen.sizes, np.nan)
         self.middle = over_weights(self.sizes)
-        self.limit = max(OFF, LEVELS * found.level) if found.usual else ALONE
+        self.limit = max(OFF, LEVELS * found.level) if found.knows_sizes else ALONE
         self.known = np.isfinite(self.middle)
         with np.errstate(invalid="ignore"):
             self.off = self.known & (np.abs(self.middle) > self.limit)
         self._usual_spread, self._level = found.spread, found.level
-        self._even = 3 * found.spread if found.usual else found.spread
+        self._even = 3 * found.spread if found.knows_sizes else found.spread
 
     def is_even(self, row: int) -> bool:
         """Whether all weights are off at a checkpoint, by about one factor."""
@@ -113,13 +122,16 @@ def _find_scale(case: Case) -> Iterator[Finding]:
         case,
         found.cells(np.isfinite(off.sizes) & off.off[:, None]),
         f"every update is {factor:.2f} times a good run's {case.when(rows)}"
-        + ", in its usual direction" * bool(found.usual),
+        + ", in its usual direction" * (found.missing(found.free) <= missing_at_least(found)),
         evidence=(
             f"{inside.min():.2f} to {inside.max():.2f} times over weights and checkpoints",
             *_direction(found),
             found.evidence(),
         ),
-        causes=_scale_causes(case, factor, exact=off.is_exact(rows), late=len(rows) < off.known.sum()),
+        causes=(
+            *_scale_causes(case, factor, exact=off.is_exact(rows), late=len(rows) < off.known.sum()),
+            *((UNTOLD,) if np.isnan(found.seen.cosines).all() else ()),
+        ),
     )
 
 
@@ -159,6 +171,32 @@ def _operation(factor: float) -> str:
             done, root = ("used", "") if ratio > 0 else ("ignored", "1 / ")
             return f"the scale of a merge: rsLoRA {done} ({factor:.2f} is {root}sqrt({rank}))"
     return "the scale of a merge or an adapter: LoRA alpha, rsLoRA, a merge with the base"
+
+
+def _find_lag(case: Case) -> Iterator[Finding]:
+    """Where the first save is W0 or nearly, and every later one as large as good runs are a checkpoint earlier."""
+    found = against(case)
+    if found is None or len(case.points) < LEAST:
+        return
+    off, late = Off(found), found.free[1:]
+    own = np.where(late, found.seen.sizes[1:], np.nan)
+    behind, level = over_weights(own - found.growth), over_weights(own)
+    first = median(sizes[0] for sizes in case.sizes.values())
+    if first > FIRST * median(sizes[1] for sizes in case.sizes.values()) or not np.isfinite(behind).all():
+        return
+    if (np.abs(behind) > off.limit).any() or not (level < -off.limit).any():
+        return
+    ratios = " ".join(f"{value:.2f}" for value in np.exp(behind))
+    yield LAG.finding(
+        case,
+        {(name, index) for name in found.names for index in range(len(case.points))},
+        f"every save lags one behind: {case.points[0].name} is W0 or nearly, and the update of each later one is as "
+        "large as good runs' at the checkpoint before",
+        evidence=(
+            f"{ratios} times a good run's size one checkpoint earlier, the median over weights",
+            found.evidence(),
+        ),
+    )
 
 
 def _find_drift(case: Case) -> Iterator[Finding]:
@@ -264,6 +302,21 @@ SCALE = Kind(
     find=_find_scale,
 )
 
+LAG = Kind(
+    name="lag",
+    group="C",
+    grade="inference",
+    title="saves that lag one behind",
+    about="The first save is W0, and each later one is what good runs are at the checkpoint before.",
+    looks_at=("record", "good"),
+    causes=(
+        "weights were saved before the step, or synchronised after the save: each save holds the weights of the last",
+        "a copy for inference or for averages was saved, which is updated once in each interval",
+    ),
+    next_step="Save by hand once more at the end, and compare that with the last checkpoint.",
+    find=_find_lag,
+)
+
 DRIFT = Kind(
     name="drift",
     group="C",
@@ -294,4 +347,4 @@ UNEVEN = Kind(
     find=_find_uneven,
 )
 
-KINDS = (SCALE, DRIFT, UNEVEN)
+KINDS = (LAG, SCALE, DRIFT, UNEVEN)

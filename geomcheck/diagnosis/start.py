@@ -33,7 +33,7 @@ def _find_start(case: Case) -> Iterator[Finding]:
     found = against(case)
     if found is not None:
         yield from _beyond(case, found)
-    if any(start_difference(case.record, record) is None for record in records):
+    if not records or any(start_difference(case.record, record) is None for record in records):
         return
     other = records[0]
     shared = [name for name in case.record.w0 if name in other.w0 and name in case.weights]

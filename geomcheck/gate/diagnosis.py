@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from geomcheck._lazy import late
 from geomcheck.checkpoints.weights import Layers
+from geomcheck.errors import RecordError
 from geomcheck.gate.session import Gate, Measurement
 from geomcheck.measurement import Resources
 from geomcheck.record import Record
 from geomcheck.report.facts import SessionFacts, groups_outside
 from geomcheck.report.findings import Diagnosis, Explained
-from geomcheck.suite import Expectation, Unanswerable
+from geomcheck.suite import Expectation, Suite, Unanswerable
+from geomcheck.suite.conditions.like import Like
+from geomcheck.suite.conditions.trains import Trains
 from geomcheck.suite.groups import group_of
+from geomcheck.suite.likeness import start_difference
 
 if TYPE_CHECKING:
     from geomcheck import diagnosis
     from geomcheck.diagnosis import Case, Finding
 else:
     diagnosis = late("geomcheck.diagnosis")  # it needs torch, and most sessions are green
+
+NEVER = "never-moved"
+"""The kind of finding that may be meant."""
 
 WHOLE = 0.5
 """Share of the judged weights from which a fact is about whole checkpoints, and explains why they are refused."""
@@ -46,6 +54,7 @@ def diagnoses(gate: Gate, failing: Sequence[SessionFacts]) -> dict[str, Diagnosi
         held.append(Failing(facts, demand.expectation))
     found: dict[str, list[Explained]] = {}
     problems: dict[str, str] = {}
+    good = _Good(gate)
     for measurement, held in by_measurement.values():
         run = measurement.subject.name
         told = found.setdefault(run, [])
@@ -53,9 +62,9 @@ def diagnoses(gate: Gate, failing: Sequence[SessionFacts]) -> dict[str, Diagnosi
             problems[run] = "the time of --geom-budget was up; geomcheck diagnose RUN looks into it"
             continue
         try:
-            case = _case(measurement, gate.resources)
+            case = _case(measurement, gate, good)
             number = 1 + sum(map(len, found.values()))
-            told += _explained(case, held, run, number, refused=measurement.error is not None) if case else []
+            told += _explained(case, held, measurement, number) if case else []
         except KeyboardInterrupt:
             problems[run] = "interrupted"
         except Exception as error:
@@ -65,27 +74,71 @@ def diagnoses(gate: Gate, failing: Sequence[SessionFacts]) -> dict[str, Diagnosi
     return {run: Diagnosis(tuple(told), problems.get(run, "")) for run, told in found.items()}
 
 
-def _case(measurement: Measurement, resources: Resources) -> Case | None:
-    """The case of a run; None where not even its headers can be compared with W0."""
+def _suites(gate: Gate, run: str) -> list[Suite]:
+    """Those that judge a run."""
+    return [pairing.suite for pairing in gate.pairings.values() if pairing.suite and run in pairing.runs]
+
+
+class _Good:
+    """The reference run, where a suite expects runs to be like it, and so takes it for a good one; measured once, when
+    a run needs it."""
+
+    def __init__(self, gate: Gate) -> None:
+        alike = any(type(demand.expectation.condition) is Like for demand in gate.demands)
+        self._given = gate.reference if alike else None
+        self._resources = gate.resources
+        self._case: Case | None = None
+
+    def of(self, record: Record) -> list[Case]:
+        """It, if it starts where this run does."""
+        given = self._given
+        if given is None or given.record is None or start_difference(record, given.record) is not None:
+            return []
+        if self._case is None:
+            self._case = _opened(given, self._resources)
+        return [self._case] if self._case else []
+
+
+def _case(measurement: Measurement, gate: Gate, good: _Good) -> Case | None:
+    """The case of a run, with what its suites and the reference run tell of good ones; None where not even its headers
+    can be compared with W0."""
+    case = _opened(measurement, gate.resources, suites=_suites(gate, measurement.subject.name))
+    return case.beside(good.of(case.record)) if case else None
+
+
+def _opened(measurement: Measurement, resources: Resources, suites: Sequence[Suite] = ()) -> Case | None:
     if measurement.run is not None and measurement.base is not None:
-        return diagnosis.opened_case(measurement.run, measurement.base, resources)
-    return diagnosis.Case(measurement.record) if measurement.record is not None else None
+        return diagnosis.opened_case(measurement.run, measurement.base, resources, suites=suites)
+    return diagnosis.Case(measurement.record, suites=suites) if measurement.record is not None else None
 
 
-def _explained(case: Case, failing: Sequence[Failing], run: str, number: int, *, refused: bool) -> list[Explained]:
+def _explained(case: Case, failing: Sequence[Failing], measurement: Measurement, number: int) -> list[Explained]:
     """The findings of a case, those that explain one of `failing` first, numbered from `number`."""
-    found = diagnosis.findings(case)
+    found = list(diagnosis.findings(case))
     explained: dict[int, list[SessionFacts]] = {index: [] for index in range(len(found))}
     for facts, expectation in failing:
         names = _judged(expectation, facts, case.record)
-        if refused and facts["outcome"] == "error":
+        if measurement.error is not None and facts["outcome"] == "error":
             indices = _whole(found, names)
         else:
             indices = [i for i, one in enumerate(found) if _explains(one, facts, expectation, names, case.record)]
         for index in indices:
             explained[index].append(facts)
+            if isinstance(expectation.condition, Trains) and found[index].kind == NEVER and measurement.record:
+                found[index] = _with_words(found[index], expectation.condition, measurement.record)
     ordered = sorted(explained, key=lambda index: not explained[index])
-    return [Explained(at, run, found[index], explained[index]) for at, index in enumerate(ordered, number)]
+    name = measurement.subject.name
+    return [Explained(at, name, found[index], explained[index]) for at, index in enumerate(ordered, number)]
+
+
+def _with_words(finding: Finding, condition: Trains, record: Record) -> Finding:
+    """The finding with how to declare what stands still, where that is meant."""
+    try:
+        words = condition.meant(record)
+    except (Unanswerable, RecordError):
+        return finding
+    told = f" If it is meant, write `trains: {words}`."
+    return finding if not words or told in finding.next_step else replace(finding, next_step=finding.next_step + told)
 
 
 def _judged(expectation: Expectation, facts: SessionFacts, record: Record) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +290,7 @@ class ControllerHooks(Hooks):
             for line in self.screen.sentence(f"geomcheck: {complaint}", hang=2):
                 Line(line, colour="red", bold=True).write(terminalreporter)
         with working_in(self.config.invocation_params.dir):
-            annotations = _annotations(self.config, self.verdicts, self.errors)
+            annotations = _annotations(self.config, self.verdicts, self.errors, self.gate.diagnoses.values())
         for line in annotations:
             terminalreporter.write_line(line)
         return (yield)
@@ -392,7 +392,9 @@ def _shorten(terminal: pytest.TerminalReporter) -> bool:
     return True
 
 
-def _annotations(config: pytest.Config, verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> list[str]:
+def _annotations(
+    config: pytest.Config, verdicts: Sequence[SessionFacts], errors: Sequence[str], diagnoses: Iterable[Diagnosis]
+) -> list[str]:
     """Lines that GitHub Actions turns into annotations of the suites; none elsewhere.
 
     Failures are left to the plugin that annotates every failed test, where that is installed; it knows no warnings.
@@ -401,4 +403,4 @@ def _annotations(config: pytest.Config, verdicts: Sequence[SessionFacts], errors
         return []
     covered = config.pluginmanager.hasplugin(github.ANNOTATING_PLUGIN)
     left = [verdict for verdict in verdicts if verdict["outcome"] == "warned"] if covered else verdicts
-    return [*github.of_errors(errors), *github.of_verdicts(left)]
+    return [*github.of_errors(errors), *github.of_findings(diagnoses), *github.of_verdicts(left)]

@@ -72,6 +72,15 @@ def test_equal_tensors_have_one_number_in_a_record(tmp_path: Path) -> None:
     assert len({codes[EMBED][0], codes[EMBED][1], codes[EMBED][2], codes[Q][0]}) == 4
 
 
+def test_a_record_that_calls_equal_what_has_different_norms_is_not_believed(tmp_path: Path) -> None:
+    record = geomcheck.measure(simple_run(tmp_path / "opd"), metrics=["update_norm"], workers=1)
+    places = list(record.contents)
+    for here, there in ((3, 0), (3, 2)):
+        claimed = replace(record, contents={**record.contents, places[here]: record.contents[places[there]]})
+        assert {found.kind for found in findings(Case(claimed)) for name in found.weights if name in (Q, K)} == set()
+    assert findings(Case(record)) == ()
+
+
 # ---- adapters
 
 
@@ -100,6 +109,17 @@ def factor(seed: int) -> torch.Tensor:
 def test_what_an_adapter_does_not_target_is_not_accused(tmp_path: Path) -> None:
     run = adapted(tmp_path, {1: factor(1), 2: factor(1) + factor(2)})
     assert geomcheck.diagnose(run, base=tmp_path / "base") == ()
+
+
+def test_what_good_runs_move_and_an_adapter_leaves_to_w0_is_found(tmp_path: Path) -> None:
+    run = adapted(tmp_path, {1: factor(1), 2: factor(1) + factor(2)})
+    base = base_weights()
+    states = {step: {**base, **{n: moved(base, step * 1e-3)[n] for n in (Q, K)}} for step in (1, 2)}
+    good = write_run(tmp_path / "good", base, states)
+    (found, *_) = geomcheck.diagnose(run, base=tmp_path / "base", good=[good])
+    assert found.sentence == f"{K} never moved: the adapter leaves it to W0, and good runs do not"
+    assert (found.grade, found.weights) == ("fact", {K})
+    assert geomcheck.diagnose(run, base=tmp_path / "base", good=[run]) == ()
 
 
 def test_an_adapter_that_stands_still_is_found(tmp_path: Path) -> None:

@@ -61,6 +61,21 @@ def halfway_to(origin: int) -> Callable[[States, int, str], Tensor]:
     return lambda states, step, name: (states[step][name] + states[origin][name].float()) / 2
 
 
+def half_from(origin: int) -> Callable[[States, int, str], Tensor]:
+    """The first half of the columns as at another step."""
+
+    def make(states: States, step: int, name: str) -> Tensor:
+        here, half = states[step][name], states[step][name].shape[1] // 2
+        return torch.cat([states[origin][name][:, :half].to(here.dtype), here[:, half:]], dim=1)
+
+    return make
+
+
+def half_zero(tensor: Tensor) -> Tensor:
+    """The first half of the rows is zero."""
+    return torch.cat([torch.zeros_like(tensor[: len(tensor) // 2]), tensor[len(tensor) // 2 :]])
+
+
 SPOILED: dict[str, tuple[Edit, str, str]] = {
     "a stale layer": (
         replaced(LATE, LAYER, from_step(60)),
@@ -258,6 +273,18 @@ SPOILED: dict[str, tuple[Edit, str, str]] = {
         replaced(ALL, ("down_proj", "o_proj"), half_frozen),
         "still-block",
         "50% of the rows of all down_proj and o_proj never moved while the others did: rows 0 to 31 of 64",
+    ),
+    "a stale half of the columns": (
+        replaced(LATE, ("down_proj", "o_proj"), half_from(60)),
+        "still-block",
+        "50% of the columns of all down_proj and o_proj stand still from checkpoint-90 on while the others move: as at "
+        "checkpoint-60, to the bit: columns 0 to 63 of 128",
+    ),
+    "a half of zeros": (
+        replaced((120, 150), ("layers.1.self_attn.q_proj",), of(half_zero)),
+        "zero-block",
+        "50% of the rows of model.layers.1.self_attn.q_proj.weight are zero from checkpoint-120 on, and not in W0: "
+        "rows 0 to 31 of 64",
     ),
     "half of the head": (
         replaced(ALL, ("lm_head",), half_frozen),

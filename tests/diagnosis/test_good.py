@@ -100,6 +100,17 @@ def from_elsewhere(states: States) -> None:
             states[step][name] = states[step][name].float() + size * noise / noise.norm()
 
 
+def drunk(states: States) -> None:
+    """Two thirds of each step, and a step to the side."""
+    generator, aside = torch.Generator().manual_seed(7), dict[str, Tensor]()
+    for step in ALL:
+        for name, w0 in states[0].items():
+            update = states[step][name].float() - w0.float()
+            noise = torch.randn(w0.shape, generator=generator)
+            aside[name] = aside.get(name, torch.zeros(w0.shape)) + 0.25 * update.norm() * noise / noise.norm()
+            states[step][name] = w0.float() + 0.66 * update + aside[name]
+
+
 def uneven(states: States) -> None:
     for index, name in enumerate(sorted(states[0])):
         scaled(lambda _, index=index: 0.3 + 0.1 * (index % 6), (name,))(states)
@@ -175,6 +186,35 @@ def test_nothing_is_said_of_a_run_like_the_good_ones(
     assert told(make(tmp_path / "opd"), goods[:count]) == []
 
 
+def test_saves_that_lag_one_behind_are_told_beside_the_first_that_is_w0(
+    tmp_path: Path, goods: tuple[Case, ...]
+) -> None:
+    late = replaced(ALL, EVERY, lambda states, step, name: states[step - 30][name].float())
+    first, second = told(spoiled(tmp_path / "opd", late), goods)
+    assert first.sentence == "checkpoint-30 is W0, to the bit, in every weight"
+    assert second.sentence.startswith("every save lags one behind: checkpoint-30 is W0 or nearly")
+    slow = scaled(lambda step: 0.001 if step == 30 else 0.5)
+    assert "lag" not in {found.kind for found in told(spoiled(tmp_path / "slow", slow), goods)}
+
+
+def test_what_the_loss_says_comes_before_a_smaller_batch(tmp_path: Path, logged: tuple[Case, ...]) -> None:
+    run = logging(spoiled(tmp_path / "opd", drunk), {**SOUND, "loss": lambda step: 0.1 / step})
+    (noise,) = told(run, logged)
+    assert noise.causes[0] == "another objective, with noisier gradients: the loss in the log is 0.1 times a good run's"
+    (noise,) = told(logging(spoiled(tmp_path / "same", drunk), SOUND), logged)
+    assert noise.causes[0].startswith("a smaller batch")
+
+
+def test_a_logged_rate_comes_before_another_objective(tmp_path: Path, logged: tuple[Case, ...]) -> None:
+    def slow(states: States) -> None:
+        another_way(states)
+        scaled(lambda _: 0.3)(states)
+
+    run = logging(spoiled(tmp_path / "opd", slow), {**SOUND, "learning_rate": lambda _: 3e-6})
+    assert told(run, logged)[0].causes[0].startswith("the learning rate: 3e-06 in the log")
+    assert told(logging(spoiled(tmp_path / "same", slow), SOUND), logged)[0].kind == "objective"
+
+
 def test_one_good_run_tells_what_no_recipe_does_by_itself(tmp_path: Path, goods: tuple[Case, ...]) -> None:
     (found,) = told(spoiled(tmp_path / "half", scaled(lambda _: 0.5)), goods[:1])
     assert found.kind == "scale"
@@ -219,6 +259,66 @@ def test_the_command_takes_good_runs(tmp_path: Path, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert "every update is 0.50 times a good run's" in text
     assert "1 good run beside them" in " ".join(text.split())
+
+
+# ---- a calibrated suite instead of good runs
+
+
+@pytest.fixture(scope="module")
+def calibrated(goods: tuple[Case, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The suite of two good runs."""
+    file = tmp_path_factory.mktemp("suites") / "mine.yaml"
+    geomcheck.calibrate([one.record.path for one in goods], metrics=["relative_update_norm"]).write(file)
+    return file
+
+
+@pytest.mark.parametrize("name", ["halved", "last", "fading", "one", "layer"])
+def test_normal_ranges_tell_sizes_without_good_runs(tmp_path: Path, calibrated: Path, name: str) -> None:
+    kind, edit, sentence, _ = DEFECTS[name]
+    (found,) = diagnose(spoiled(tmp_path / "opd", edit), suites=[geomcheck.load_suite(calibrated)])
+    assert found.kind == kind
+    assert sentence in found.sentence
+    assert "sizes compared with the normal ranges of calibrated" in found.evidence[-1]
+
+
+def test_normal_ranges_tell_nothing_of_directions(tmp_path: Path, calibrated: Path) -> None:
+    suites = [geomcheck.load_suite(calibrated)]
+    for name in ("negated", "another way"):
+        assert diagnose(spoiled(tmp_path / name, DEFECTS[name][1]), suites=suites) == ()
+    (scale,) = diagnose(spoiled(tmp_path / "twice", DEFECTS["twice"][1]), suites=suites)
+    assert "good runs, with --good" in scale.causes[-1]
+    assert diagnose(spoiled(tmp_path / "clean", lambda _: None), suites=suites) == ()
+
+
+def test_one_good_run_tells_directions_beside_normal_ranges(
+    tmp_path: Path, calibrated: Path, goods: tuple[Case, ...]
+) -> None:
+    suites, good = [geomcheck.load_suite(calibrated)], goods[:1]
+    slow = spoiled(tmp_path / "slow", scaled(lambda _: 0.85))
+    assert diagnose(slow, good=good) == ()
+    assert [found.kind for found in diagnose(slow, good=good, suites=suites)] == ["scale"]
+    negated = spoiled(tmp_path / "negated", DEFECTS["negated"][1])
+    assert [found.kind for found in diagnose(negated, good=good, suites=suites)] == ["sign"]
+
+
+def test_the_command_takes_a_calibrated_suite_and_refuses_another(
+    tmp_path: Path, calibrated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(spoiled(tmp_path / "opd", scaled(lambda _: 0.5)))
+    assert main(["diagnose", run, f"--suite={calibrated}", "--cache=off", "-q"]) == 1
+    assert "every update is 0.50 times a good run's" in capsys.readouterr().out
+    assert main(["diagnose", run, "--suite=sanity", "--cache=off", "-q"]) == 4
+    assert "does not say what is normal for each weight" in capsys.readouterr().err
+
+
+def test_what_a_suite_leaves_alone_may_stand_still(tmp_path: Path) -> None:
+    still = replaced(ALL, ("embed_tokens",), lambda states, _, name: states[0][name].float())
+    run = spoiled(tmp_path / "opd", still)
+    suite = tmp_path / "suite.yaml"
+    expectation = "trains: {role: everything, exclude: ['*embed_tokens*']}"
+    suite.write_text(f"geomcheck: 1\nname: mine\nexpect:\n  - id: trained\n    {expectation}\n")
+    assert [found.kind for found in diagnose(run)] == ["never-moved"]
+    assert diagnose(run, suites=[geomcheck.load_suite(suite)]) == ()
 
 
 # ---- the trainer's log

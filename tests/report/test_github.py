@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from geomcheck.diagnosis import Finding
+from geomcheck.diagnosis.finding import Grade
 from geomcheck.report.ci import github
+from geomcheck.report.findings import Diagnosis, Explained
 
 from .verdicts import facts
 
@@ -58,3 +61,16 @@ def test_mistakes_in_suites_are_on_their_lines() -> None:
         "::error file=suites/a.yaml,line=8,title=geomcheck%3A invalid suite::unknown key `abvoe`",
         "::error file=suites/a.yaml,line=9,title=geomcheck%3A invalid suite::too: many",
     ]
+
+
+@pytest.mark.parametrize(("grade", "command"), [("fact", "::error "), ("inference", "::warning ")])
+def test_each_finding_that_explains_is_on_the_line_of_what_it_explains(
+    tmp_path: Path, grade: Grade, command: str
+) -> None:
+    first, second, *_ = ({**one, "path": "suite.yaml"} for one in facts(tmp_path))
+    finding = Finding("stale", "A", grade, "layer 1 stands still", ("4 of 9 tensors",), ("a shard",), "Save again.")
+    told = Diagnosis([Explained(1, "opd", finding, [second, first]), Explained(2, "opd", finding)])
+    (line,) = github.of_findings([told])
+    assert line.startswith(f"{command}file=suite.yaml,line=6,title=geomcheck%3A opd%3A stale::")
+    assert "layer 1 stands still%0Aevidence: 4 of 9 tensors%0Alikely: a shard%0Anext: Save again.%0Aexplains: " in line
+    assert ("::probably: " in line) == (grade == "inference")

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from geomcheck import calibrate
 from geomcheck.gate import diagnosis
-from tests.diagnosis.spoiled import EVERY, LATE, LAYER, from_step, replaced, spoiled
+from tests.diagnosis.spoiled import ALL, EVERY, LATE, LAYER, Edit, States, from_step, replaced, spoiled
 from tests.runs import K, Q, write_run
 from tests.stories.conftest import STRICT
 
@@ -173,3 +174,50 @@ def test_a_finding_explains_what_rests_on_its_weights_and_checkpoints(
     output = geom(path=str(run)).stdout.str()
     assert f"{Q} stands still at checkpoint-30" in output
     assert "explains  its-layer\n" in output
+
+
+def jittered(seed: int) -> Edit:
+    """Every update with noise of a tenth of it, of its own: a good run of another seed."""
+
+    def edit(states: States) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for step, name in ((step, name) for step in ALL for name in states[0]):
+            update = states[step][name].float() - states[0][name].float()
+            noise = torch.randn(update.shape, generator=generator)
+            states[step][name] = states[0][name].float() + update + 0.1 * update.norm() * noise / noise.norm()
+
+    return edit
+
+
+def halved(states: States, step: int, name: str) -> torch.Tensor:
+    """Half of the update."""
+    return (states[0][name].float() + states[step][name].float()) / 2
+
+
+def test_a_calibrated_suite_says_what_is_off_in_size(geom, pytester: pytest.Pytester, tmp_path: Path) -> None:
+    good = [spoiled(tmp_path / f"seed-{seed}", jittered(seed)) for seed in (1, 2)]
+    suite = pytester.mkdir("suites") / "calibrated.yaml"
+    calibrate(good, metrics=["relative_update_norm"]).write(suite)
+    run = spoiled(tmp_path / "opd", replaced(ALL, EVERY, halved))
+    output = geom(path=run).stdout.str()
+    assert "1. probably: every update is 0.50 times a good run's at every checkpoint" in output
+    assert "explains  relative-update-norm" in output
+
+
+def test_a_reference_that_a_run_should_be_like_is_a_good_run(geom, write_suite, tmp_path: Path) -> None:
+    run, reference = spoiled(tmp_path / "opd", replaced(ALL, EVERY, halved)), spoiled(tmp_path / "good", jittered(1))
+    one = "geomcheck: 1\nname: mine\nexpect:\n  - {id: size, metric: relative_update_norm, %s}\n"
+    write_suite(one % "like: reference, tolerance: 1%")
+    told = "1. probably: every update is 0.50 times a good run's at every checkpoint"
+    assert told in geom(f"--geom-reference={reference}", path=run).stdout.str()
+    write_suite(one % "above: 99")  # it may be any run to compare with
+    output = geom(f"--geom-reference={reference}", path=run).stdout.str()
+    assert "FAILURES" in output
+    assert "a good run's" not in output
+
+
+def test_how_to_declare_what_is_meant_stands_in_the_next_step(geom, write_suite, tmp_path: Path) -> None:
+    write_suite("geomcheck: 1\nname: mine\nexpect:\n  - {id: trained, trains: everything}\n")
+    still = replaced(ALL, ("embed_tokens",), lambda states, _, name: states[0][name].float())
+    output = " ".join(geom(path=spoiled(tmp_path / "opd", still)).stdout.str().split())
+    assert 'If it is meant, write `trains: {role: everything, exclude: ["model.embed_tokens.*"]}`.' in output

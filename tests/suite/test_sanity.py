@@ -13,7 +13,7 @@ from torch import Tensor
 import geomcheck
 from geomcheck.errors import GeomcheckError
 from tests.checkpoints.lora_files import factors, write_adapter
-from tests.runs import DOWN, NORM, K, Q, base_weights, moved, write_model, write_run
+from tests.runs import DOWN, EMBED, NORM, K, Q, base_weights, moved, write_model, write_run
 
 ROOT = Path(__file__).parents[2]
 STEPS = (30, 60, 90, 120, 150)
@@ -244,3 +244,28 @@ def test_what_is_declared_moves_and_nothing_else(
     (verdict,) = loaded.evaluate(geomcheck.measure(write_run(tmp_path / "run", base, states), suites=[loaded]))
     assert verdict.outcome == outcome
     assert ("if that is meant, write `trains: linear`" in verdict.message) == (outcome == "failed" and DOWN in moves)
+
+
+@pytest.mark.parametrize(
+    ("moves", "words"),
+    [
+        ({NORM}, "norms"),
+        ({EMBED}, "embeddings"),
+        ({Q, K, DOWN, NORM}, '{role: everything, exclude: ["model.embed_tokens.*"]}'),
+        ({EMBED, NORM, Q, K}, '{role: everything, exclude: ["model.layers.0.mlp.*"]}'),
+        ({Q}, '{include: ["model.layers.0.self_attn.q_proj.*"]}'),
+    ],
+)
+def test_what_moved_is_offered_in_words_that_hold(moves: set[str], words: str, tmp_path: Path) -> None:
+    base = base_weights(dtype=torch.float32)
+    states = {step: base | {n: w for n, w in moved(base, step * 1e-3).items() if n in moves} for step in (1, 2)}
+    run, suite = write_run(tmp_path / "run", base, states), tmp_path / "own.yaml"
+
+    def judged(trains: str) -> geomcheck.Verdict:
+        suite.write_text(f"geomcheck: 1\nexpect:\n  - {{id: trained, trains: {trains}}}\n")
+        loaded = geomcheck.load_suite(suite)
+        return loaded.evaluate(geomcheck.measure(run, suites=[loaded]))[0]
+
+    found = judged("everything").message.partition("if that is meant, write `trains: ")[2]
+    assert found == f"{words}`"
+    assert judged(found.removesuffix("`")).outcome == "passed"

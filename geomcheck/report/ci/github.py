@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from geomcheck._text import plural
 from geomcheck.report.causes import Causes
 from geomcheck.report.facts import SessionFacts
+from geomcheck.report.findings import MOST, Diagnosis
 from geomcheck.report.safe import printable
 
 ANNOTATING_PLUGIN = "pytest_github_actions_annotate_failures"
@@ -41,6 +42,22 @@ def of_verdicts(verdicts: Sequence[SessionFacts]) -> Iterator[str]:
             position = verdict["position"]
             message = "\n\n".join(part for part in (verdict["message"], verdict["why"]) if part)
             yield _command(command, position["path"], position["line"], f"{verdict['run']}: {verdict['id']}", message)
+
+
+def of_findings(diagnoses: Iterable[Diagnosis]) -> Iterator[str]:
+    """One annotation for each finding that explains a verdict, on the line of the first: facts as errors, what is only
+    likely as warnings."""
+    for one in (one for diagnosis in diagnoses for one in diagnosis.explaining[:MOST]):
+        position, finding = one.verdicts[0]["position"], one.finding
+        parts = {
+            "evidence": "; ".join(finding.evidence),
+            "likely": "; or ".join(finding.causes),
+            "next": finding.next_step,
+            "explains": ", ".join(one.ids),
+        }
+        message = "\n".join([one.headline, *(f"{name}: {text}" for name, text in parts.items() if text)])
+        command = "error" if finding.grade == "fact" else "warning"
+        yield _command(command, position["path"], position["line"], f"{one.run}: {finding.kind}", message)
 
 
 def of_errors(errors: Sequence[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import compress
@@ -21,18 +22,14 @@ from geomcheck.suite.language import fields
 from geomcheck.suite.language.document import Node
 from geomcheck.suite.language.places import LAST, At, Places
 from geomcheck.suite.language.quantities import Refusal
-from geomcheck.suite.language.selection import Selection
+from geomcheck.suite.language.selection import ROLES, Selection
 from geomcheck.suite.language.statement import Statement
 from geomcheck.suite.sampling import FROZEN, Question, unchanged
 from geomcheck.suite.verdict import Observed, Unanswerable, Worst
 
 EVERYTHING = Selection("everything", new=False)
 
-FINE = frozenset({"fp32", "fp64"})
-"""Formats in which a vector shows any step of training. One near 1, as norms are, moves in bf16 by 1/256 or not at all,
-whatever the master weights of the training did."""
-
-MOST = 5
+MOST, MOST_GLOBS = 5, 3
 
 WORDS_FOR_MATRICES = ("linear", "attention", "mlp", "all")
 
@@ -89,6 +86,12 @@ class Trains(SubjectCondition):
         """Whether it holds of the last checkpoint. Raises Unanswerable or RecordError."""
         return not self._look(record, At(LAST, LAST, single=True)).odd.any()
 
+    def meant(self, record: Record) -> str:
+        """What to declare where all is as it was meant to be, by the last checkpoint; empty where it holds, or there
+        are no words for it. Raises Unanswerable or RecordError."""
+        look = self._look(record, At(LAST, LAST, single=True))
+        return _declared(look, 0, record) if look.odd.any() else ""
+
     def judge(self, expectation: Expectation, record: Record, reference: Record | None) -> Finding:
         look = self._look(record, expectation.at)
         weights, steps, odd = look.weights, look.steps, look.odd
@@ -102,8 +105,7 @@ class Trains(SubjectCondition):
         holds = not any(counts)
         found = f"{plural(len(weights), 'tensor')} do so"
         if not holds:
-            moved = ~look.still[steps.index(decisive.step)]
-            really = _declared({weight.name for weight in compress(weights, moved.tolist())}, record)
+            really = _declared(look, steps.index(decisive.step), record)
             meant = f"; if that is meant, write `trains: {really}`" if really else ""
             found = f"at step {decisive.step} {', and '.join(said)}{meant}"
         return Finding(
@@ -120,7 +122,7 @@ class Trains(SubjectCondition):
         """What stood still of `record`. Raises Unanswerable or RecordError."""
         subject = self._question(at).settle(record)
         trained = {w.name for w in self.trained.select(record.weights) if not (w.lent or w.new)}
-        hidden = [w for w in subject.weights if w.name in trained and not _shows(w)]
+        hidden = [w for w in subject.weights if w.name in trained and not w.shows_steps]
         unseen = {w.name for w in hidden}
         weights = [w for w in subject.weights if w.name not in unseen]
         steps = [point.step for point in subject.points]
@@ -146,20 +148,32 @@ class _Look:
     odd: np.ndarray
 
 
-def _declared(moved: Set[str], record: Record) -> str:
-    """The word for these weights; empty where there is none."""
-    for role in WORDS_FOR_MATRICES:
+def _declared(look: _Look, row: int, record: Record) -> str:
+    """What moved of the tensors that are judged, as a suite declares it; empty where that takes too many words."""
+    judged = {weight.name for weight in look.weights}
+    moved = {weight.name for weight, still in zip(look.weights, look.still[row].tolist(), strict=True) if not still}
+    for word in (*WORDS_FOR_MATRICES, *ROLES):
         try:
-            if {weight.name for weight in Selection(role).select(record.weights)} == moved:
-                return role
+            if {weight.name for weight in Selection(word).select(record.weights)} & judged == moved:
+                return word
         except Unanswerable:
             continue
-    return ""
+    left, chosen = _globs(judged - moved, judged), _globs(moved, judged)
+    if moved and len(left) <= MOST_GLOBS:
+        return f"{{role: everything, exclude: {json.dumps(left)}}}"
+    return f"{{include: {json.dumps(chosen)}}}" if 0 < len(chosen) <= MOST_GLOBS else ""
 
 
-def _shows(weight: Weight) -> bool:
-    """Whether the run's tensor shows that it trained: some entry of a matrix does, and a vector in a fine format."""
-    return weight.is_matrix or not weight.dtypes or weight.dtypes[-1] in FINE
+def _globs(wanted: Set[str], judged: Set[str]) -> list[str]:
+    """Patterns that name exactly these of the tensors: each a module of which all are wanted, the largest there are."""
+    unwanted = {prefix for name in judged - wanted for prefix in _prefixes(name)}
+    return sorted({next((f"{p}*" for p in _prefixes(name) if p not in unwanted), name) for name in wanted})
+
+
+def _prefixes(name: str) -> list[str]:
+    """``model.``, ``model.layers.`` and so on."""
+    parts = name.split(".")
+    return [f"{'.'.join(parts[:count])}." for count in range(1, len(parts))]
 
 
 def _unseen(hidden: Sequence[Weight], record: Record, step: int) -> tuple[str, ...]:
