@@ -14,12 +14,13 @@ from typing import Any, Unpack
 
 from geomcheck.api import How, RunOrRecord, has_weights, measure, records_of
 from geomcheck.calibration import calibration as written
-from geomcheck.calibration.calibration import Calibrated, Calibration, PlacedBand
+from geomcheck.calibration.calibration import Calibrated, Calibration
 from geomcheck.calibration.derive import calibrate
 from geomcheck.calibration.figures import words_for
 from geomcheck.calibration.normal import about, widened
 from geomcheck.calibration.rules import BandRule
 from geomcheck.calibration.spelled import rule_of
+from geomcheck.calibration.statistics import PlacedBand
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing

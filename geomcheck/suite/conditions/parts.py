@@ -73,7 +73,7 @@ class Parts(FigureCondition):
         of_weights = replace(case.expectation, per="weight")
         wrong = not extreme.holds
         told = f"{wording.groups(of_weights, observed)}, furthest" if wrong else f"all {len(ranges)}, nearest"
-        value = wording.against(extreme, band)
+        value = wording.against(extreme.value, (band.low, band.high), self.scale)
         finding = case.in_band(observed, extreme, band, offence=lambda name, value: ranges[name].offence(value))
         place = f"{extreme.group} at step {extreme.step}, {value} (normal {band.text})"
         message = f"{wording.subject(of_weights, observed)} {self.text} in {told}: {place}"
