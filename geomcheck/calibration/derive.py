@@ -107,6 +107,8 @@ def calibrate(
     expectations = []
     for trajectory, ends in zip(found, rule.bands(found), strict=True):
         bands, idle = _bands(trajectory, ends)
+        if idle and trajectory.places[-1].text in idle:
+            bands = ()  # a run would go on beyond the last band
         if idle:
             called = trajectory.metric.name
             left_out.append(Omitted(f"{called} at {', '.join(idle)}" if bands else called, WHOLE_RANGE))

@@ -119,6 +119,19 @@ def test_no_band_that_cannot_fail_is_written(good_runs: list[Path]) -> None:
     assert "could not fail" in str(error.value)
 
 
+def test_a_metric_that_could_not_fail_at_the_end_is_left_out_at_every_checkpoint(good: list[Record]) -> None:
+    """Else each further run would go on beyond its last band, which is an error."""
+    ends = {10: (0.50, 0.51), 20: (0.10, 0.99)}
+    for index, record in enumerate(good[:2]):
+        for key, column in list(record.columns.items()):
+            if key[0].metric == "update_support":
+                cells = {cell: f._replace(value=ends[cell[0]][index]) for cell, f in column.figures.items()}
+                edit(record, "update_support", cells)
+    with pytest.raises(UsageError, match="update_support: its band would cover the whole range") as error:
+        geomcheck.calibrate(good[:2], metrics=["update_support"], rule=Student())
+    assert "at step" not in str(error.value)
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 def test_few_runs_warn(good_runs: list[Path], runs: int) -> None:
     few = geomcheck.calibrate(good_runs[:runs])
