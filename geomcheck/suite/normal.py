@@ -74,7 +74,7 @@ class Normal:
         means, factors = {}, {}
         for number, row in enumerate(rows, start=2):
             name, *figures = row.split() or [""]
-            if figures and figures[0].startswith(TIMES):
+            if len(figures) == len(within) + 1 and figures[0].startswith(TIMES):
                 factors[name] = _number(figures.pop(0).removeprefix(TIMES), number)
                 if not factors[name] > 0:
                     raise Refusal(f"line {number}: a factor is above 0; found {factors[name]:g}")
