@@ -196,3 +196,31 @@ def test_the_picture_by_layer_has_the_range_of_good_runs(suite: Suite, tmp_path:
             assert entry["low"] < entry["high"]
             assert (entry["low"] <= (entry["value"] or 0.0) <= entry["high"]) == (entry["group"] not in layers)
         assert "normal in good runs" in str(card(Run("run"), seen)["layers"])
+
+
+PROGRESS = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def drifting(rng: np.random.Generator, runs: int, weights: int) -> np.ndarray:
+    """Relative deviations of (run, weight, checkpoint): of a run as a whole, and of weights, some of them noisier."""
+    whole = np.cumsum(rng.standard_normal((runs, 1, 5)), axis=2) / np.arange(1, 6)
+    own = np.cumsum(rng.standard_normal((runs, weights, 5)), axis=2) / np.arange(1, 6)
+    return 0.01 * whole + 0.01 * np.exp(0.5 * rng.standard_normal((1, weights, 1))) * own
+
+
+def test_one_expert_of_64_that_stands_still_is_seen_and_good_runs_are_not() -> None:
+    rng = np.random.default_rng(4)
+    size = np.exp(rng.standard_normal((1, 192, 1))) * np.linspace(1, 2, 5)
+    outside, recipes = 0, 20
+    for _ in range(recipes):
+        away = drifting(rng, 4, 192)
+        good, fresh = size * (1 + away[:3]), (size * (1 + away[3:]))[0]
+        means = good.mean(axis=0)
+        reach = normal._shares(good, PROGRESS, shipped()) + 0.04  # the half width of the band of the mean
+        assert (np.abs(good / means - 1) <= reach).all()
+        outside += bool((np.abs(fresh / means - 1) > reach).any())
+        stale = fresh.copy()
+        stale[5, 2:] = stale[5, 1]
+        assert abs(stale.mean(axis=0)[-1] / fresh.mean(axis=0)[-1] - 1) < 0.02  # lost in the mean
+        assert (np.abs(stale / means - 1) > reach)[5].any()
+    assert outside <= 1  # of 1% that are allowed
