@@ -43,7 +43,7 @@ class Normal:
             if found is not None and points[found].step == step:
                 means = {name: figures[index] for name, figures in self.means.items() if math.isfinite(figures[index])}
                 far = {name: share * self.factors.get(name, 1.0) * abs(mean) for name, mean in means.items()}
-                return {name: (mean - far[name], mean + far[name]) for name, mean in means.items()}
+                return {name: (_short(mean - far[name]), _short(mean + far[name])) for name, mean in means.items()}
         return {}
 
     @property
@@ -82,6 +82,11 @@ class Normal:
                 raise Refusal(f"line {number} has {len(figures)} figures after the weight, and line 1 {len(within)}")
             means[name] = tuple(_number(figure, number) for figure in figures)
         return cls(within, means, factors)
+
+
+def _short(number: float) -> float:
+    """To the digits that means are written with."""
+    return float(f"{number:.4g}")
 
 
 def _number(text: str, line: int) -> float:
