@@ -85,6 +85,7 @@ SLOW = (
     "tests/suite/test_sufficiency.py",
     "tests/test_action.py",
     "tests/test_defects.py",
+    "tests/test_pictures.py",
     "tests/test_readme.py::test_the_transcript_of_a_run_that_passes_is_real",
     "tests/test_readme.py::test_the_transcript_of_a_run_that_fails_is_real",
     "tests/test_synthetic.py::test_the_command_line_writes_what_it_names",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 import geomcheck
 import geomcheck.training
 from docs.generate.commands import command_options, commands
+from docs.generate.findings import PICTURES
 from docs.generate.parts import filled
+from geomcheck.diagnosis import load_kinds
 from geomcheck.diagnostics import load_metrics
 
 PAGES = Path(__file__).parents[2] / "docs"
@@ -66,3 +69,15 @@ def test_wide_bands_are_said_to_be_wide() -> None:
     moderated = [float(row[1]) for row in rows]
     assert moderated == sorted(moderated, reverse=True)
     assert all(float(student) > width for width, (_, _, student) in zip(moderated[1:], rows[1:], strict=True))
+
+
+@pytest.mark.parametrize("picture", sorted(PICTURES.iterdir()), ids=lambda picture: picture.name)
+def test_a_picture_is_small_and_stands_with_its_kind_of_finding(picture: Path) -> None:
+    drawing = ET.parse(picture).getroot()
+    title, about = (str(drawing.findtext(f"{{*}}{part}")) for part in ("title", "desc"))
+    assert drawing.findall("{*}polyline")
+    assert picture.stat().st_size < 8_000
+    assert picture.stem in {kind.name for kind in load_kinds()}
+    section = page("reference/findings.md").partition(f"### {picture.stem}\n")[2].partition("\n#")[0]
+    assert f"![{title}. {about}](../assets/findings/{picture.name})" in section
+    assert (PAGES / "reference" / f"../assets/findings/{picture.name}").samefile(picture)
