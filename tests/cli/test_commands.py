@@ -43,7 +43,7 @@ def test_calibrate_on_three_and_gate_the_fourth(
     suite = pytester.path / "suites" / "mine.yaml"
     assert main(["calibrate", *runs[:3], "-o", str(suite)]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{suite}: 7 expectations, 8 bands")
+    assert said.startswith(f"{suite}: 8 expectations, 8 bands")
     assert "left out update_sparsity: it is 1 - update_support" in said
     assert max(map(len, said.splitlines()[1:])) <= 100
     assert geomcheck.load_suite(suite).name == "mine"
@@ -57,10 +57,10 @@ def test_calibrate_on_three_and_gate_the_fourth(
 
 def test_calibrate_refuses(runs: list[str], tmp_path: Path, refuses: Refuses) -> None:
     out = ["-o", str(tmp_path / "mine.yaml")]
-    refuses("two runs or more", "calibrate", runs[0], *out)
+    refuses("two runs or more", "calibrate", runs[0], *out, "--rule", "student")
     refuses("which is never written to", "calibrate", *runs, "-o", f"{runs[0]}/mine.yaml")
     refuses("--margin goes with --rule range", "calibrate", *runs, *out, "--margin", "5%")
-    refuses("--false-alarms goes with --rule repeat", "calibrate", *runs, *out, "--rule=range", "--false-alarms=1%")
+    refuses("--false-alarms goes with the other rules", "calibrate", *runs, *out, "--rule=range", "--false-alarms=1%")
     refuses("give more than 0% and at most 50%", "calibrate", *runs, *out, "--false-alarms", "80%")
     refuses("is not a number with a unit", "calibrate", *runs, *out, "--false-alarms", "few")
     refuses("`frist` is not a checkpoint", "calibrate", *runs, *out, "--at", "frist")
