@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from geomcheck._text import plural
 from geomcheck.api import measure
 from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.files import displayed, working_in
@@ -33,10 +34,13 @@ from geomcheck.report.findings import Diagnosis
 from geomcheck.report.safe import printable
 from geomcheck.report.text import summary
 from geomcheck.report.text import verdicts as text
-from geomcheck.report.text.findings import write_findings
+from geomcheck.report.text.findings import findings
 from geomcheck.report.text.progress import shown
-from geomcheck.report.text.screen import Screen
+from geomcheck.report.text.screen import Line, Screen
 from geomcheck.suite import unmeasured
+
+DEFAULT_REPORTED = "fE"
+"""What pytest lists in its short summary: failures and errors."""
 
 HOOKS = pytest.StashKey["ControllerHooks | WorkerHooks"]()
 
@@ -273,22 +277,48 @@ class ControllerHooks(Hooks):
                 self._complaints += [f"an output could not be written: {why}" for why in lost]
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
             self.finished = True
-            self._arrange(verdicts)
             _quieten(self.config)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """One line per expectation, what was left out, and where the outputs are."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+        """What is wrong, one line per expectation, what was left out, and where the outputs are: before any failure,
+        which pytest's own reporter writes before all hooks that are no wrappers."""
         if self.config.option.collectonly:
-            return
-        session, written = self.gate.reported(), self._outputs.written
-        summary.write_summary(terminalreporter, session, self.verdicts, written, self.screen)
+            return (yield)
+        self._write_summary(terminalreporter)
         for complaint in self._complaints:
-            for line in self.screen.sentence(printable(f"geomcheck: {complaint}"), hang=2):
-                terminalreporter.write_line(line, red=True, bold=True)
+            for line in self.screen.sentence(f"geomcheck: {complaint}", hang=2):
+                Line(line, colour="red", bold=True).write(terminalreporter)
         with working_in(self.config.invocation_params.dir):
             annotations = _annotations(self.config, self.verdicts, self.errors)
         for line in annotations:
             terminalreporter.write_line(line)
+        return (yield)
+
+    def _write_summary(self, terminal: pytest.TerminalReporter) -> None:
+        """Write it; ``-q`` leaves out the lines per expectation."""
+        session, verdicts, screen = self.gate.reported(), self.verdicts, self.screen
+        if not verdicts:
+            terminal.write_sep("=", "geomcheck: nothing was checked", red=True, bold=True)
+            return
+        causes = Causes.of(verdicts, session.diagnoses)
+        wrong = findings(session, list(causes), screen)
+        told = summary.tables(session, verdicts, causes, screen) if screen.verbosity >= 0 else []
+        told += summary.remarks(session, verdicts, self._outputs.written, screen)
+        if self.finished:
+            failed = terminal.stats.get("failed", [])
+            brief = screen.verbosity < 1 and self.config.option.tbstyle in ("auto", "no")
+            room = text.LINES - len(wrong) - len(told) - len(failed) if brief else None
+            left = text.arrange(failed, causes, session.diagnoses, screen, room=room)
+            if left and self.config.option.tbstyle == "auto":
+                told.append(Line(f"The texts of {plural(left, 'more failure')} are shown with -v."))
+            if brief and _shorten(terminal):
+                told.append(Line(f"The node ids of {plural(len(failed), 'failure')} are listed with -rf."))
+        for title, lines, colour in (("geomcheck: what is wrong", wrong, "red"), ("geomcheck", told, "")):
+            if lines:
+                terminal.write_sep("=", title, **({colour: True, "bold": True} if colour else {}))
+            for line in lines:
+                line.write(terminal)
 
     def pytest_unconfigure(self) -> None:
         """Close the cache, and remove what was laid out for workers."""
@@ -296,30 +326,9 @@ class ControllerHooks(Hooks):
         if self._exchange_directory is not None:
             shutil.rmtree(self._exchange_directory, ignore_errors=True)
 
-    def _arrange(self, verdicts: Sequence[SessionFacts]) -> None:
-        """Put findings before the failures, these in order, and let those that have one cause point at it."""
-        reporter: pytest.TerminalReporter | None = self.config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None:
-            causes, diagnoses = Causes.of(verdicts, self.gate.diagnoses), self.gate.diagnoses
-            text.tell_once(reporter.stats.get("failed", []), causes, diagnoses, self.screen)
-            self.config.pluginmanager.register(FirstLines(self.gate, self.screen), "geomcheck-findings")
-
     def _measure(self, wanted: Sequence[Demand]) -> None:
         with working_in(self.config.invocation_params.dir):
             self.gate.measure(wanted, lambda subject: shown(subject.name, self.screen))
-
-
-class FirstLines:
-    """The first lines of the summary: pytest's own reporter writes the failures before any hook that is no wrapper."""
-
-    def __init__(self, gate: Gate, screen: Screen) -> None:
-        self._gate, self._screen = gate, screen
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
-        """Write the findings."""
-        write_findings(terminalreporter, self._gate.reported(), self._screen)
-        return (yield)
 
 
 def _not_judged(report: pytest.TestReport) -> str:
@@ -371,6 +380,16 @@ def _quieten(config: pytest.Config) -> None:
         ours = all(hasattr(report, "geomcheck") for report in reporter.stats.get("failed", []))
         if ours and not reporter.stats.get("error"):
             config.option.tbstyle = "no"
+
+
+def _shorten(terminal: pytest.TerminalReporter) -> bool:
+    """Leave out pytest's own list of many failures, where the summary has them all and nobody asked for it."""
+    failed = terminal.stats.get("failed", [])
+    many = len(failed) > summary.LISTED and all(hasattr(report, "geomcheck") for report in failed)
+    if terminal.verbosity or not many or terminal.config.option.reportchars != DEFAULT_REPORTED:
+        return False
+    terminal.reportchars = terminal.reportchars.replace("f", "")
+    return True
 
 
 def _annotations(config: pytest.Config, verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from geomcheck.measurement.measured import W0, Measured, Snapshot
 from geomcheck.measurement.resources import Resources
 from geomcheck.measurement.soundness import require_sound
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, NotEnoughMemory, Sources
+from geomcheck.measurement.watch import Watch
 from geomcheck.record import UNKNOWN, Figure, Plan, Point, Record, Request, Row, columns_of, is_trivial
 from geomcheck.record.routes import tally
 from geomcheck.record.sketches import Sketches
@@ -33,7 +34,8 @@ SHARE_OF_ENTRIES = 0.05
 """Share of a weight's time that is spent on metrics which only compare entries."""
 
 Progress = Callable[[int, int], None]
-"""Called with (entries measured, entries in all) at the start and whenever a weight is done."""
+"""Called with (entries measured, entries in all) at the start and whenever a weight is done. One that has a method
+`reading` is told of every `Reading`, from the threads that read."""
 
 
 def measure_record(
@@ -72,7 +74,8 @@ def measure_record(
     tasks = _tasks(record, requests, metrics, resources.torch_device)
     if not tasks:
         return
-    sources = Sources(run, base, reference, resources.cache)
+    watch = Watch(progress, [point.name for point in record.points], {task.name: task.numel for task in tasks})
+    sources = Sources(run, base, reference, resources.cache, reading=watch)
     recall = Recall(resources.cache, sources, metrics, resources.torch_device)
     try:
         with closing(recall):
@@ -86,7 +89,7 @@ def measure_record(
                 _forget_unasked(record, requests, metrics)
                 return
             remarks: tuple[str, ...] = ()
-            with closing(_find(record, tasks, sources, recall, resources, progress, refuse=refuse)) as rounds:
+            with closing(_find(record, tasks, sources, recall, resources, progress, watch, refuse=refuse)) as rounds:
                 for found in rounds:
                     fill(record, found, metrics, resources.torch_device)
                     remarks = require_sound(record, base, recall.digests) if refuse else ()
@@ -165,6 +168,7 @@ def _find(
     recall: Recall,
     resources: Resources,
     progress: Progress,
+    watch: Watch,
     *,
     refuse: bool,
 ) -> Generator[dict[str, Measured], None, None]:
@@ -185,6 +189,7 @@ def _find(
 
     def measure(some: Sequence[MeasureWeight], share: float) -> None:
         nonlocal done
+        watch.share = share
         with closing(resources.execute(some, sources)) as outcomes:
             for task, outcome in outcomes:
                 if isinstance(outcome, NotEnoughMemory) or (isinstance(outcome, RunError) and not refuse):

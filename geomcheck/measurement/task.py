@@ -57,6 +57,7 @@ class Sources:
 
     Attributes:
         memory: factorizations of W0 from earlier sessions, on the machine that has them.
+        reading: told of each weight that is read at a checkpoint, by its index.
         given_up: set once nobody waits for what is measured any more; tasks at work end at the next checkpoint.
     """
 
@@ -64,6 +65,7 @@ class Sources:
     base: BaseWeights
     reference: Run | None = None
     memory: BaseStates | None = None
+    reading: Callable[[str, int], None] = field(default=lambda name, index: None, compare=False, repr=False)
     given_up: Event = field(default_factory=Event, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -137,6 +139,7 @@ class Sources:
         """The weight at the run's checkpoint `index`. Raises RunError where it cannot be read, or nobody waits."""
         if self.given_up.is_set():
             raise RunError(f"{name}: the measurement was given up")
+        self.reading(name, index)
         return self.run.checkpoints[index].source.read(name)
 
     def read_reference(self, name: str, shape: tuple[int, ...], index: int) -> Tensor | Change:

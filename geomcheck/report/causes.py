@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from geomcheck._text import and_more, plural
-from geomcheck.report.facts import SessionFacts, grouped
+from geomcheck.report.facts import SessionFacts, distance, grouped
 from geomcheck.report.findings import Diagnosis
 from geomcheck.suite.verdict import Facts
+
+Judgement = TypeVar("Judgement")
+
+ORDER = ("failed", "error", "warned", "info", "passed")
+"""Of verdicts in reports."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Causes:
                 continue
             diagnosis = (diagnoses or {}).get(run)
             explained = [diagnosis.explanation(facts) for facts in found] if diagnosis else [None]
-            behind = explained[0] if all(one is explained[0] for one in explained) else None
+            behind = next(filter(None, explained), None)  # of all: the text is the same
             cause = Cause(behind.name if behind else f"cause {len(self._told) + 1}", run, text, found)
             self._known[run, text] = cause
             self._told += [] if behind else [cause]
@@ -72,6 +79,22 @@ class Causes:
     def stopping(self, run: str, facts: Facts) -> Cause | None:
         """The cause of this verdict, if it has one in common with others."""
         return self._known.get((run, facts["cause"])) if facts["outcome"] == "error" else None
+
+
+def by_cause(
+    verdicts: Iterable[Judgement], facts: Callable[[Judgement], tuple[str, Facts]], diagnoses: Mapping[str, Diagnosis]
+) -> list[Judgement]:
+    """Failures before what holds, which keeps its order; of these what the first finding explains first, then by
+    distance: which tensors moved, and bands of one figure, before what follows from them."""
+    return sorted(verdicts, key=lambda one: _rank(*facts(one), diagnoses))
+
+
+def _rank(run: str, facts: Facts, diagnoses: Mapping[str, Diagnosis]) -> tuple[float, ...]:
+    if facts["outcome"] in ("info", "passed"):
+        return (len(ORDER),)
+    explained = diagnoses[run].explanation(facts) if run in diagnoses else None
+    far = math.inf if facts["kind"] == "trains" else distance(facts)
+    return ORDER.index(facts["outcome"]), explained.number if explained else math.inf, -far
 
 
 def warnings(verdicts: Iterable[tuple[str, Facts]]) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -10,6 +11,7 @@ from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import Unit
 from geomcheck.record import Record
 from geomcheck.suite import Expectation, judge
+from geomcheck.suite.conditions.wording import against, between
 from geomcheck.suite.language.places import ALL
 from geomcheck.suite.language.quantities import Scale
 from geomcheck.suite.verdict import Bounds, Facts, ObservedFacts
@@ -33,17 +35,34 @@ _FOLD = {"weighted": "mean weighted by size"}
 def where_judged(facts: Facts) -> str:
     """At which checkpoints, and of what, the condition is demanded: ``every checkpoint, mean over weights``."""
     at = _AT.get(facts["at"], facts["at"])
+    return ", ".join(part for part in (at, _folded(facts)) if part)
+
+
+def demanded(facts: Facts) -> str:
+    """What is allowed, where: ``0.281 to 0.316 at every checkpoint, mean over weights``."""
+    if facts["kind"] == "bands":  # which name their checkpoints
+        return ", ".join(part for part in (facts["condition"], _folded(facts)) if part)
+    words = facts["condition"] if facts["bounds"] is None else band(facts)
+    return f"{words} at {where_judged(facts)}"
+
+
+def _folded(facts: Facts) -> str:
+    """Of what the figure is."""
     if not facts["fold"]:
-        return str(at)
+        return ""
     fold, per = _FOLD.get(facts["fold"], facts["fold"]), facts["per"]
     if per == "weight":
-        return f"{at}, for each weight"
-    return f"{at}, {fold} over weights" if per == "run" else f"{at}, {fold} over the weights of each {per}"
+        return "for each weight"
+    return f"{fold} over weights" if per == "run" else f"{fold} over the weights of each {per}"
 
 
 def shown(value: float | None, facts: Facts) -> str:
     """A figure in percent where its suite writes percent, else without its unit; a dash where there is none."""
-    return "-" if value is None else Scale(Unit.NUMBER, facts["percent"]).show(value)
+    return "-" if value is None else _scale(facts).show(value)
+
+
+def _scale(facts: Facts) -> Scale:
+    return Scale(Unit.NUMBER, facts["percent"])
 
 
 def grouped(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
@@ -84,6 +103,36 @@ def bounds_of(facts: Facts) -> Bounds | None:
     bounds, decisive = facts["bounds"], facts["decisive"]
     found = decisive if bounds is None and decisive is not None and "low" in decisive else bounds
     return None if found is None else (found["low"], found["high"])
+
+
+def decided(facts: Facts) -> str:
+    """The figure that decided, with enough digits to be told from the bound that it violates; a dash where there is
+    none."""
+    decisive, bounds = facts["decisive"], bounds_of(facts)
+    if decisive is None or decisive["value"] is None:
+        return "-"
+    if bounds is None or decisive["holds"] is not False:
+        return shown(decisive["value"], facts)
+    return against(decisive["value"], bounds, _scale(facts))
+
+
+def band(facts: Facts) -> str:
+    """What is allowed, in words: ``0.281 to 0.316 at step 40`` where every checkpoint has its own band, ``above 85%``;
+    the condition where that is no band."""
+    bounds, decisive = bounds_of(facts), facts["decisive"]
+    if bounds is None or bounds == (None, None):
+        return facts["condition"]
+    own = facts["bounds"] is None and decisive is not None
+    return between(bounds, _scale(facts)) + (f" at step {decisive['step']}" if own and decisive else "")
+
+
+def distance(facts: Facts) -> float:
+    """How far a violation is off, in half widths of its band, to compare: without end where the band is one figure, 0
+    where there is none."""
+    bounds, decisive = bounds_of(facts), facts["decisive"]
+    if bounds and bounds[0] == bounds[1] and decisive and decisive["holds"] is False:
+        return math.inf
+    return half_widths(facts) or 0.0
 
 
 def half_widths(facts: Facts) -> float | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from geomcheck._text import plural
+from geomcheck._text import and_more, plural
 from geomcheck.record import Origin, Record
 from geomcheck.record.points import early_end
 from geomcheck.report.causes import warnings
@@ -14,6 +14,9 @@ from geomcheck.report.facts import Judged, SessionFacts, grouped
 from geomcheck.report.figures import Figures
 from geomcheck.report.findings import Diagnosis
 from geomcheck.report.remarks import notable
+
+NAMED = 3
+"""Runs that a note names."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +82,22 @@ class Session:
 
     def notes(self, verdicts: Sequence[SessionFacts]) -> list[str]:
         """A line for all that a reader should know beside the verdicts."""
-        notes = [f"note: {run.name}: {note}" for run in self.runs for note in run.notes]
-        notes += [f"note: {run}: {note}" for run, found in self.diagnoses.items() for note in found.notes()]
+        notes = _of_runs((note, run.name) for run in self.runs for note in run.notes)
+        notes += _of_runs((note, run) for run, found in self.diagnoses.items() for note in found.notes())
         idle = (facts for facts in verdicts if facts["outcome"] == "info" and not facts["observed"])
         unjudged = [facts["cause"] or facts["message"] for facts in idle]
         notes += [f"note: {plural(count, 'expectation')} not judged: {why}" for why, count in Counter(unjudged).items()]
         notes += [f"note: {notice}" for notice in self.notices]
-        notes += [f"note: {run.name}: {note}" for run in self.each_once for note in _of_the_end(run, verdicts)]
+        notes += _of_runs((note, run.name) for run in self.each_once for note in _of_the_end(run, verdicts))
         several = len({facts["run"] for facts in verdicts}) > 1
         doubts = warnings((facts["run"], facts) for facts in verdicts)
         return [*notes, *(f"warning: {f'{run}: ' if several else ''}{warning}" for run, warning in doubts)]
+
+
+def _of_runs(notes: Iterable[tuple[str, str]]) -> list[str]:
+    """A line per note, with the runs that it is about."""
+    alike = {note: list(dict.fromkeys(runs)) for note, runs in grouped(notes).items()}
+    return [f"note: {', '.join(runs[:NAMED])}{and_more(len(runs) - NAMED + 1)}: {note}" for note, runs in alike.items()]
 
 
 def _of_the_end(run: Reported, verdicts: Sequence[SessionFacts]) -> Iterator[str]:

@@ -63,6 +63,11 @@ class Condition(ABC):
         """The condition for people."""
 
     @property
+    def called(self) -> str:
+        """The condition within the sentence of a verdict."""
+        return self.text
+
+    @property
     def percent(self) -> bool:
         """Whether its figures are written in percent."""
         return False

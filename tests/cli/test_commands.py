@@ -52,7 +52,7 @@ def test_calibrate_on_three_and_gate_the_fourth(
     (wrong,) = repeats(pytester.path / "wrong", 1, scale=1e-1)
     result = pytester.runpytest_inprocess(f"--geom-run={wrong}", "-p", "no:cacheprovider")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*relative_update_norm left its checkpoint's band at 2 of 2*", "*low *", "*high *"])
+    result.stdout.fnmatch_lines(["*relative_update_norm left its band at 2 of 2*", "*low *", "*high *"])
 
 
 def test_calibrate_refuses(runs: list[str], tmp_path: Path, refuses: Refuses) -> None:

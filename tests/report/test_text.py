@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import geomcheck
+from geomcheck.measurement import Reading
 from geomcheck.report.ci import markdown
 from geomcheck.report.facts import shown
 from geomcheck.report.safe import printable
 from geomcheck.report.text import verdicts as text
+from geomcheck.report.text.progress import Pace
 from geomcheck.suite import Verdict
 from tests.runs import simple_run
 
@@ -39,7 +42,7 @@ def test_groups_are_rows_and_violations_are_marked(tmp_path: Path) -> None:
     assert len(table) == 3
     assert "  why        First reason." in lines
     assert "             Second line." in lines
-    assert any(line.startswith("  expected   value < 0.001 at every checkpoint, for each weight") for line in lines)
+    assert any(line.startswith("  expected   below 0.001 at every checkpoint, for each weight") for line in lines)
 
 
 def test_long_runs_are_shortened_in_the_middle(tmp_path: Path) -> None:
@@ -76,3 +79,17 @@ def test_markdown_is_literal() -> None:
 
 def test_a_session_without_verdicts_says_so_in_markdown() -> None:
     assert "Nothing was checked" in markdown.table([], ["suites/a.yaml:1:1: <bad>"])
+
+
+def test_progress_hears_which_weight_is_read_at_which_checkpoint(tmp_path: Path) -> None:
+    pace = Pace()
+    read: list[Reading] = []
+    tell = pace.reading
+    pace.reading = lambda reading: (read.append(reading), tell(reading))  # type: ignore[assignment]
+    geomcheck.measure(simple_run(tmp_path / "run", (10, 20)), show=lambda run: nullcontext(pace))
+    assert {(one.checkpoint, one.number, one.count) for one in read} == {
+        ("checkpoint-10", 1, 2),
+        ("checkpoint-20", 2, 2),
+    }
+    assert any(one.entries for one in read)
+    assert pace.at == pace.total

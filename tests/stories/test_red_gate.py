@@ -37,7 +37,7 @@ def test_findings_come_before_any_failure(geom, stale: str, pytester: pytest.Pyt
     result = geom("--geom-json=v.json", "--junitxml=j.xml", "--geom-report=r.html", path=stale)
     assert result.ret == 1
     output = result.stdout.str()
-    assert output.index(TITLE) < output.index(STALE) < output.index("= FAILURES =")
+    assert output.index(TITLE) < output.index(STALE) < output.index("= short test summary")
     assert "explains  support, rotation, spectral-drift\n" in output
     run = json.loads((pytester.path / "v.json").read_text())["runs"][0]
     (found,) = run["findings"]
@@ -50,13 +50,46 @@ def test_findings_come_before_any_failure(geom, stale: str, pytester: pytest.Pyt
     assert page.index("layer 1 stands still") < page.index('aria-label="Verdicts"')
 
 
-def test_what_one_fact_explains_has_one_text_and_v_gives_all(geom, stale: str) -> None:
-    output = geom(path=stale).stdout.str()
-    assert output.count("  expected   ") == 1
-    assert output.count("see finding 1: ") == 2
+def test_what_a_fact_explains_fits_on_a_screen_and_v_gives_all(geom, stale: str) -> None:
+    result = geom(path=stale)
+    output = result.stdout.str()
+    assert "  expected   " not in output
+    assert "::support - finding 1: 40.92% at step 150" in output
+    start = next(index for index, line in enumerate(result.stdout.lines) if TITLE in line)
+    assert len(result.stdout.lines) - start <= 40
     verbose = geom("-v", path=stale).stdout.str()
     assert verbose.count("  expected   ") == 3
-    assert "see finding" not in verbose
+
+
+def test_the_furthest_have_their_texts_and_other_outputs_have_all(geom, write_suite, pytester: pytest.Pytester) -> None:
+    ids = [f"e{i}" for i in range(1, 10)]
+    write_suite(
+        "geomcheck: 1\nname: mine\nexpect:\n"
+        + "".join(f"  - {{id: {name}, metric: update_norm, below: {name[1:]}e-6, at: last}}\n" for name in ids)
+    )
+    result = geom("--junitxml=j.xml", "--geom-json=v.json")
+    output = result.stdout.str()
+    assert 1 <= output.count("  expected   ") <= 3
+    assert "__ e1 __" in output
+    assert "FAILED suites" not in output
+    result.stdout.fnmatch_lines(["The texts of * more failures are shown with -v.", "* of 9 failures * with -rf."])
+    assert (pytester.path / "j.xml").read_text().count("  expected   ") == 9
+    assert output.index("FAILED e1 ") < output.index("FAILED e2 ") < output.index("= FAILURES =")
+    assert json.loads((pytester.path / "v.json").read_text())["summary"]["failed"] == 9
+    assert geom("-v").stdout.str().count("  expected   ") == 9
+    assert geom("--tb=long").stdout.str().count("  expected   ") == 9
+    assert geom("-rf").stdout.str().count("FAILED suites/mine.yaml::e") == 9
+
+
+def test_what_is_wrong_with_several_runs_alike_is_told_once(geom, copied: str, pytester: pytest.Pytester) -> None:
+    others = [str(spoiled(pytester.path / f"tiny-opd-{i}", replaced((120,), EVERY, from_step(60)))) for i in (2, 3)]
+    runs = [f"--geom-run={path}" for path in (copied, *others)]
+    result = geom(*runs[1:], "--geom-suite=tiny-opd", path=copied)
+    output = result.stdout.str()
+    assert output.count("is a copy of checkpoint-60") == 1
+    result.stdout.fnmatch_lines(["1-3. checkpoint-120 is a copy *", "     runs      tiny-opd, tiny-opd-2, tiny-opd-3"])
+    assert output.count("  ERROR  6 expectations: see finding ") == 3
+    assert "FAILED suites" not in output
 
 
 def test_the_furthest_failure_comes_first(geom, stale: str) -> None:
@@ -111,7 +144,7 @@ def test_a_diagnosis_that_fails_hides_no_verdict(
     assert result.ret == 1
     output = result.stdout.str()
     assert "note: tiny-opd: no diagnosis: " in output
-    assert output.count("  expected   ") == 3
+    assert "The texts of 1 more failure are shown with -v." in output
     assert json.loads((pytester.path / "v.json").read_text())["summary"]["failed"] == 3
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from geomcheck.measurement import Reading
 from geomcheck.report.ci.github import ANNOTATING_PLUGIN
 from geomcheck.report.text import progress
 from geomcheck.report.text.screen import Screen
@@ -74,7 +75,7 @@ class TestVerbosity:
         lines = geom("-q").stdout.lines
         failing = [line for line in lines if line.startswith("FAILED ")]
         assert len(failing) == 1
-        assert "update_support left value < 5%" in failing[0]
+        assert "- 93.75% at step 30, below 5%: 18 half width" in failing[0]
         assert lines[-1].startswith("1 failed, 1 passed")
         assert not any("furthest" in line or "= FAILURES" in line for line in lines)
 
@@ -163,12 +164,27 @@ def test_pytest_html_gets_a_figure_per_failure(geom, write_suite, pytester: pyte
 
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 10.0, 60.0, 61.0, 7200.0])
+    now = iter([0.0, 10.0, 60.0, 61.0, 5400.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now))
     with progress.shown("a\x1b[31mb", Screen()) as report:
-        for done in (1_000_000, 6_000_000, 7_000_000, 8_000_000):
-            report(done, 10_000_000)
-    assert capsys.readouterr().err.splitlines() == [
-        r"geomcheck: measuring a\x1b[31mb: 60%, 100.0 k entries/s, about 40 s left",
-        r"geomcheck: measuring a\x1b[31mb: 80%, 1.1 k entries/s, about 30 min left",
+        report(0, 10_000_000)
+        report.reading(Reading("q.weight", "checkpoint-30", 4, 5, 6_000_000))  # of the only weight so far
+        report(7_000_000, 10_000_000)
+        report(8_000_000, 10_000_000)
+    lines = [line.removeprefix(r"geomcheck: measuring a\x1b[31mb: ") for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        "60%, about 40 s left, 100.0 k numbers/s, 60 s so far: q, checkpoint 4 of 5",
+        "80%, about 22 min left, 1.5 k numbers/s, 90 min so far: q, checkpoint 4 of 5",
     ]
+
+
+def test_an_estimate_moves_between_two_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 0.0, 10.0, 30.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    pace = progress.Pace()
+    pace(0, 100)
+    assert pace.left(5.0) is None
+    pace.reading(Reading("q", "checkpoint-30", 3, 5, 20))
+    assert (pace.at, pace.left(10.0), pace.left(15.0)) == (20, 40.0, 35.0)
+    pace(50, 100)
+    assert (pace.at, pace.left(30.0), pace.what(20)) == (50, 30.0, "q, checkpoint 3 of 5")

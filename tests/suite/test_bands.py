@@ -21,7 +21,7 @@ def test_each_checkpoint_is_held_against_its_own_band(judge, make_record):
     assert verdict.outcome == "passed"
     assert [(o.step, o.value, o.band) for o in verdict.observed] == [(100, 5, (4, 6)), (200, 10, (9, 11))]
     assert verdict.at == "steps 100, 200"
-    assert verdict.condition == "its checkpoint's band"
+    assert verdict.condition == "4 to 6 at step 100, 9 to 11 at step 200"
     assert verdict.to_dict()["observed"][0] == {
         "step": 100, "group": None, "value": 5.0, "holds": True, "low": 4.0, "high": 6.0,
     }  # fmt: skip
@@ -32,9 +32,9 @@ def test_the_checkpoint_furthest_outside_its_band_decides(judge, make_record):
     assert verdict.outcome == "failed"
     assert verdict.decisive.step == 100
     assert verdict.message.startswith(
-        "stable_rank left its checkpoint's band at 2 of 2 checkpoints, furthest at step 100: 12 (mean of 4 weights)"
+        "stable_rank left its band at 2 of 2 checkpoints, furthest at step 100: 12 (mean of 4 weights)"
     )
-    assert verdict.message.endswith("; the band of step 100 is 4 <= value <= 6")
+    assert verdict.message.endswith("; that of step 100 is 4 to 6")
 
 
 @pytest.mark.parametrize(

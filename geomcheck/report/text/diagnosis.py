@@ -25,20 +25,22 @@ def lines(case: Case, found: Sequence[Finding]) -> list[str]:
     return [printable(line) for line in [*text, *_wrapped(looked_at(case), "", "")]]
 
 
-def sentence(finding: Finding, number: int, *, run: str = "", width: int = WIDTH) -> list[str]:
+def sentence(finding: Finding, number: int | str, *, run: str = "", width: int = WIDTH) -> list[str]:
     """What is wrong, in a line or two; with the name of the run where there are several."""
     of_run = f"{run}: " if run else ""
     return _wrapped(f"{of_run}{headline(finding)}", f"{number:>3}. ", " " * 5, width)
 
 
-def reasons(finding: Finding, *, width: int = WIDTH, more: Mapping[str, str] | None = None) -> list[str]:
-    """What speaks for it, what is likely behind it, and what to do, and `more`, a text by its label."""
+def reasons(
+    finding: Finding, *, width: int = WIDTH, more: Mapping[str, str] | None = None, advice: bool = True
+) -> list[str]:
+    """What speaks for it, with `advice` what is likely behind it and what to do, and `more`, a text by its label."""
     parts = {
         "evidence": "; ".join(finding.evidence),
-        "likely": "; or ".join(finding.causes),
-        "next": finding.next_step,
+        "likely": "; or ".join(finding.causes) if advice else "",
+        "next": finding.next_step if advice else "",
         **(more or {}),
-        "see": finding.source,
+        "see": finding.source if advice else "",
     }
     labelled = ((f"{'':5}{name:9} ", text) for name, text in parts.items() if text)
     return [line for label, text in labelled for line in _wrapped(text, label, " " * 15, width)]

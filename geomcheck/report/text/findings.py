@@ -1,70 +1,86 @@
-"""The first lines after a session that fails: what is wrong with its runs, before any text of a failure."""
+"""The first lines after a session that fails: what is wrong with its runs, before any figure and any text of a failure.
+
+What is wrong with several runs alike is told once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from geomcheck._text import plural
+from geomcheck.report.causes import Cause
+from geomcheck.report.facts import grouped
 from geomcheck.report.findings import MOST, Explained
-from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported, Session
 from geomcheck.report.text.diagnosis import reasons, sentence
-from geomcheck.report.text.screen import Screen
-
-if TYPE_CHECKING:
-    import pytest
+from geomcheck.report.text.screen import Line, Screen, some
 
 MARGIN = " " * 5
 
-MOST_IDS = 12
-"""Expectations that are named."""
 
+def findings(session: Session, causes: Sequence[Cause], screen: Screen) -> list[Line]:
+    """The findings of every run that explain a verdict, and why verdicts could not be judged beside.
 
-def write_findings(terminal: pytest.TerminalReporter, session: Session, screen: Screen) -> None:
-    """Write the findings of every run that explain a verdict; ``-q`` leaves one line each, ``-v`` tells all in full."""
+    ``-q`` leaves the sentences with what they explain, ``-v`` tells all in full.
+    """
     runs = [run for run in session.each_once if run.diagnosis and run.diagnosis.explaining]
-    if not runs:
-        return
-    terminal.write_sep("=", "geomcheck: what is wrong", red=True, bold=True)
-    several = len(session.each_once) > 1
+    most = None if screen.verbosity > 0 else MOST
+    told = ((run, one) for run in runs if run.diagnosis for one in run.diagnosis.explaining[:most])
+    alike = grouped((one.headline, (run, one)) for run, one in told)
+    lines: list[Line] = []
+    known: set[tuple[str, ...]] = set()
+    for index, found in enumerate(alike.values()):
+        full = screen.verbosity > 0 or (screen.verbosity == 0 and index < MOST)
+        several = len(session.each_once) > 1
+        lines += _group(found, screen, full=full, several=several, known=known if screen.verbosity < 1 else set())
     for run in runs:
-        for bold, line in _of_run(run, screen, several=several):
-            terminal.write_line(printable(line), bold=bold)
+        lines += _left(run, most)
+    return lines + [line for cause in causes for line in _cause(cause, screen)]
 
 
-def _of_run(run: Reported, screen: Screen, *, several: bool) -> Iterator[tuple[bool, str]]:
-    """The lines of a run's findings, each with whether it is the sentence of one."""
+def _group(
+    found: Sequence[tuple[Reported, Explained]],
+    screen: Screen,
+    *,
+    full: bool,
+    several: bool,
+    known: set[tuple[str, ...]],
+) -> Iterator[Line]:
+    """A finding of one run, or of several. What to do is left out where it is `known` from an earlier one."""
+    (run, one), *_ = found
+    finding, number = one.finding, f"{one.number}" if len(found) == 1 else f"{one.number}-{found[-1][1].number}"
+    name = run.name if several and len(found) == 1 else ""
+    for line in sentence(finding, number, run=name, width=screen.width):
+        yield Line(line, bold=True)
+    ids = list(dict.fromkeys(name for _, explained in found for name in explained.ids))
+    names = some([run.name for run, _ in found], screen)
+    if not full:
+        of_runs = f" in {names}" if len(found) > 1 else ""
+        for part in screen.wrapped(f"explains {some(ids, screen)}{of_runs}", indent=len(MARGIN)):
+            yield Line(MARGIN + part)
+        return
+    advice = (*finding.causes, finding.next_step, finding.source)
+    more = {"runs": names if len(found) > 1 else "", "explains": some(ids, screen)}
+    for line in reasons(finding, width=screen.width, more=more, advice=advice not in known):
+        yield Line(line)
+    known.add(advice)
+    for text in dict.fromkeys(text for _, explained in found for text in explained.refusals):
+        for part in screen.sentence(f"{MARGIN}refused   {text}", hang=15):
+            yield Line(part)
+
+
+def _left(run: Reported, most: int | None) -> Iterator[Line]:
+    """How many findings of a run are left, and of what kinds."""
     assert run.diagnosis is not None
-    found, full = run.diagnosis.found, run.diagnosis.explaining[: None if screen.verbosity > 0 else MOST]
-    for one in full:
-        name = run.name if several else ""
-        yield from ((True, line) for line in sentence(one.finding, one.number, run=name, width=screen.width))
-        rest_of_it = _explains(one, screen) if screen.verbosity < 0 else _reasons(one, screen)
-        yield from ((False, line) for line in rest_of_it)
-    if rest := [one for one in found if one not in full]:
-        yield False, f"     {_counted(rest)}: geomcheck diagnose {run.path}"
+    told = run.diagnosis.explaining[:most]
+    if rest := [one for one in run.diagnosis.found if one not in told]:
+        kinds = ", ".join(dict.fromkeys(one.finding.kind for one in rest))
+        yield Line(f"{MARGIN}and {plural(len(rest), 'more finding')} ({kinds}): geomcheck diagnose {run.path}")
 
 
-def _reasons(one: Explained, screen: Screen) -> list[str]:
-    """All that is known of a finding: the verdicts that it explains too, and in what words these were refused."""
-    lines = reasons(one.finding, width=screen.width, more={"explains": _listed(one, screen)})
-    refused = (f"{MARGIN}refused   {text}" for text in one.refusals)
-    return [*lines, *(part for line in refused for part in screen.sentence(line, hang=15))]
-
-
-def _explains(one: Explained, screen: Screen) -> list[str]:
-    return [MARGIN + line for line in screen.wrapped(f"explains {_listed(one, screen)}", indent=len(MARGIN))]
-
-
-def _listed(one: Explained, screen: Screen) -> str:
-    """The expectations that a finding explains, the first of many."""
-    told = one.ids if screen.verbosity > 0 else one.ids[:MOST_IDS]
-    left = len(one.ids) - len(told)
-    return ", ".join(told) + (f" and {left} more" if left else "")
-
-
-def _counted(rest: Sequence[Explained]) -> str:
-    """How many findings are left, and of what kinds."""
-    kinds = list(dict.fromkeys(one.finding.kind for one in rest))
-    return f"and {plural(len(rest), 'more finding')} ({', '.join(kinds)})"
+def _cause(cause: Cause, screen: Screen) -> Iterator[Line]:
+    for line in screen.sentence(cause.headline, hang=len(MARGIN)):
+        yield Line(line, bold=True)
+    ids = some([facts["id"] for facts in cause.stopped], screen)
+    for line in screen.wrapped(f"stops {ids}", indent=len(MARGIN)):
+        yield Line(MARGIN + line)

@@ -8,8 +8,9 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from geomcheck.report.safe import printable
 from geomcheck.report.text.sparkline import BLOCKS, levels_for
 
 if TYPE_CHECKING:
@@ -23,6 +24,27 @@ LOG_WIDTH = 120
 ELLIPSIS = "..."
 GAP = "  "
 """Between the columns of a table."""
+
+
+LISTED = 12
+"""Names of expectations or runs in a row."""
+
+
+class Line(NamedTuple):
+    """A line, with words before it that have a colour."""
+
+    text: str
+    before: str = ""
+    colour: str = ""
+    bold: bool = False
+
+    def write(self, terminal: pytest.TerminalReporter) -> None:
+        """Write it; a line without words before it has the colour itself."""
+        markup = {self.colour: True} if self.colour else {}
+        if self.before:
+            terminal.write(printable(self.before), **markup)
+            markup = {}
+        terminal.write_line(printable(self.text), bold=self.bold, **markup)
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,11 @@ class Screen:
         width = max(NARROWEST, get_terminal_size().columns) if terminal else USUAL_WIDTH
         return cls(width, levels_for(getattr(stream, "encoding", None)), terminal=terminal)
 
+    @property
+    def ascii(self) -> bool:
+        """Whether it shows no other characters."""
+        return self.levels != BLOCKS
+
     def wrapped(self, text: str, *, indent: int = 0, hang: int = 0) -> list[str]:
         """`text` in lines that fit beside a margin of `indent`; all but the first begin with `hang` blanks.
 
@@ -75,11 +102,17 @@ class Screen:
         return self.wrapped(text, hang=hang) if self.terminal else text.splitlines()
 
 
-def aligned(rows: Sequence[Sequence[str]], *, right: Container[int] = ()) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], *, right: Container[int] = (), gap: str = GAP) -> list[str]:
     """A line per row, its cells in columns; the columns numbered in `right` are flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     fit = [str.rjust if index in right else str.ljust for index in range(len(widths))]
-    return [GAP.join(f(cell, width) for f, cell, width in zip(fit, row, widths, strict=True)).rstrip() for row in rows]
+    return [gap.join(f(cell, width) for f, cell, width in zip(fit, row, widths, strict=True)).rstrip() for row in rows]
+
+
+def some(names: Sequence[str], screen: Screen) -> str:
+    """`names` in a row; of many only the first, but with ``-v``."""
+    told = names if screen.verbosity > 0 or len(names) <= LISTED else names[: LISTED - 1]
+    return ", ".join(told) + (f" and {len(names) - len(told)} more" if len(told) < len(names) else "")
 
 
 def duration(seconds: float) -> str:

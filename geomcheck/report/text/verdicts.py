@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING
 
 from geomcheck._version import VERSION
 from geomcheck.record.points import early_end
-from geomcheck.report.causes import Causes
-from geomcheck.report.facts import SessionFacts, by_themselves, half_widths, shown, where_judged
+from geomcheck.report.causes import Causes, by_cause
+from geomcheck.report.facts import (
+    SessionFacts,
+    band,
+    bounds_of,
+    by_themselves,
+    decided,
+    demanded,
+    grouped,
+    half_widths,
+    shown,
+)
 from geomcheck.report.findings import Diagnosis
 from geomcheck.report.safe import printable
 from geomcheck.report.session import Reported, Session
@@ -27,19 +37,33 @@ if TYPE_CHECKING:
 MARGIN = 13
 """Columns before a field's text."""
 
-LOG = Screen()
+LOG = Screen(verbosity=1)
+
+TEXTS = 3
+"""Failures whose texts are shown, unless ``-v`` asks for all."""
+
+LINES = 40
+"""Of a session that fails: about one screen. More are written where there is more to say."""
+
+WORST = 3
+"""Weights in the text of a failure; ``-v`` shows all that a verdict names."""
 
 _VIOLATION = re.compile(r"((?<=\s)[-+.\de]+%?!)")
 
 
 def failure(facts: Facts, screen: Screen = LOG) -> str:
-    """What a violated expectation says; its first line says it all. `facts` are those of `Verdict.to_dict`."""
-    lines = [facts["message"], ""]
-    lines += _field("expected", screen.wrapped(f"{facts['condition']} at {where_judged(facts)}", indent=MARGIN))
+    """What a violated expectation says; its first line says it all. `facts` are those of `Verdict.to_dict`.
+
+    On a screen without ``-v`` what its line in the summary says is left out: a single figure, and that no weight was
+    frozen or skipped.
+    """
+    counts, full = facts["weights"], screen.verbosity > 0
+    lines = [facts["message"], ""] if full else [facts["message"]]
+    lines += _field("expected", screen.wrapped(demanded(facts), indent=MARGIN))
     lines += _field("metric", screen.wrapped(f"{facts['metric']}{_parameters(facts)}", indent=MARGIN))
     lines += details(facts, screen, worst=True)
-    if facts["observed"] and any(facts["weights"].values()):
-        lines += _field("weights", [", ".join(f"{count} {kind}" for kind, count in facts["weights"].items())])
+    if facts["observed"] and (any(counts.values()) if full else counts["frozen"] or counts["skipped"]):
+        lines += _field("weights", [", ".join(f"{count} {kind}" for kind, count in counts.items())])
     lines += _field("why", screen.wrapped(facts["why"], indent=MARGIN))
     lines += _field("warning", [line for text in facts["warnings"] for line in screen.wrapped(text, indent=MARGIN)])
     lines += _field("suite", [f"{facts['position']['path']}:{facts['position']['line']}"])
@@ -48,7 +72,8 @@ def failure(facts: Facts, screen: Screen = LOG) -> str:
 
 def details(facts: Facts, screen: Screen, *, worst: bool) -> list[str]:
     """The figures behind a verdict: a table by checkpoint, and with `worst` the weights to look at."""
-    lines = _field("observed", grid(facts, screen, margin=MARGIN))
+    told = screen.verbosity < 1 and len(facts["observed"]) == 1 and facts["bounds"] is not None
+    lines = [] if told else _field("observed", grid(facts, screen, margin=MARGIN))
     return lines + (_field(_called(facts), _worst(facts, screen)) if worst else [])
 
 
@@ -72,11 +97,19 @@ class Explanation:
     Args:
         facts: of the verdict, as `Verdict.to_dict` gives them.
         screen: where it is read.
+        message: what the short summary says; by default the verdict's sentence.
     """
 
-    def __init__(self, facts: Facts, screen: Screen) -> None:
+    def __init__(self, facts: Facts, screen: Screen, message: str = "") -> None:
         self._facts, self._screen = facts, screen
-        self.reprcrash = Crash(facts["position"]["path"], facts["position"]["line"], str(self).splitlines()[0])
+        told = printable(message or facts["message"]).splitlines()[0]
+        self.reprcrash = Crash(facts["position"]["path"], facts["position"]["line"], told)
+
+    @property
+    def lines(self) -> int:
+        """How many it takes."""
+        message, *lines = failure(self._facts, self._screen).splitlines()
+        return len(self._screen.sentence(message)) + len(lines)
 
     def __str__(self) -> str:
         return failure(self._facts)
@@ -92,46 +125,78 @@ class Explanation:
             out.line()
 
 
-def explain(report: pytest.TestReport, facts: Facts, screen: Screen) -> None:
+def explain(report: pytest.TestReport, facts: Facts, screen: Screen, message: str = "") -> None:
     """Let a failed report of an expectation show its verdict as an `Explanation`."""
     if report.failed:
-        report.longrepr = Explanation(facts, screen)  # type: ignore[assignment]
+        report.longrepr = Explanation(facts, screen, message)  # type: ignore[assignment]
 
 
-def tell_once(
-    reports: list[pytest.TestReport], causes: Causes, diagnoses: Mapping[str, Diagnosis], screen: Screen
-) -> None:
-    """Put the reports of expectations in the order of how far they are off, and let those that one cause stops point at
-    it: the summary tells it, in place of each. Of what one fact explains, the furthest has its text; ``-v`` gives all.
+def arrange(
+    reports: list[pytest.TestReport],
+    causes: Causes,
+    diagnoses: Mapping[str, Diagnosis],
+    screen: Screen,
+    *,
+    room: int | None,
+) -> int:
+    """Put the reports of expectations in the order in which the summary has them, and leave texts to those that no
+    finding and no cause tells: at most `TEXTS`, of these the furthest from their bands, as fit in `room` lines, or one.
+    Without a `room` all have theirs but those that one cause stops.
 
-    Reports of other tests keep their places.
+    Reports of other tests keep their places. What other outputs hold was written before.
+
+    Returns:
+        how many texts are left out that nothing else tells.
     """
     places = [index for index, report in enumerate(reports) if hasattr(report, "geomcheck")]
-    ours = sorted((reports[index] for index in places), key=_nearness)
-    told: set[int] = set()
+    ours = by_cause([reports[index] for index in places], lambda one: (_facts(one)["run"], _facts(one)), diagnoses)
+    told = left = 0
     for place, report in zip(places, ours, strict=True):
         reports[place] = report
-        facts: SessionFacts = report.__dict__["geomcheck"]
+        facts = _facts(report)
         cause = causes.stopping(facts["run"], facts)
         diagnosis = diagnoses.get(facts["run"])
         found = diagnosis.explanation(facts) if diagnosis else None
-        message = ""
-        if cause:
-            message = cause.message(facts)
-        elif found and found.number in told and screen.verbosity < 1:
-            message = f"see {found.name}: {facts['message']}"
-        if found and not cause:
-            told.add(found.number)
-        if message:
-            pointing: SessionFacts = {**facts, "message": message}
-            explain(report, pointing, screen)
+        text = Explanation(facts, screen, cause.message(facts) if cause else brief(facts, found.name if found else ""))
+        report.longrepr = text  # type: ignore[assignment]
+        fits = cause is None and (room is None or found is None)
+        if fits and room is not None:
+            told += 1
+            room -= text.lines + 1
+            fits = told == 1 or (told <= TEXTS and room >= 0)
+            left += not fits
+        if not fits:
             report.__dict__["_pdbshown"] = True  # pytest's own mark of a failure whose text was shown elsewhere
+    return left
 
 
-def _nearness(report: pytest.TestReport) -> tuple[bool, float]:
-    """For the order of failures: those with a figure first, of these the furthest from their bands."""
-    off = half_widths(report.__dict__["geomcheck"])
-    return off is None, -(off or 0.0)
+def _facts(report: pytest.TestReport) -> SessionFacts:
+    facts: SessionFacts = report.__dict__["geomcheck"]
+    return facts
+
+
+def brief(facts: Facts, finding: str = "") -> str:
+    """A verdict in a line that may be cut at its end: the figure, what is allowed, how far off it is."""
+    decisive, pointer = facts["decisive"], f"{finding}: " if finding else ""
+    if facts["cause"] or decisive is None or decisive["value"] is None:
+        return f"{pointer}{facts['message']}"
+    if bounds_of(facts) is None:
+        return f"{pointer}{decided(facts)} at step {decisive['step']}: {facts['message']}"
+    group = f" in {decisive['group']}" if decisive["group"] else ""
+    where = "" if facts["bounds"] is None else f" at step {decisive['step']}"
+    degrees = " deg" if unit(facts) else ""
+    far = off(facts, "half widths ")
+    return f"{pointer}{decided(facts)}{degrees}{group}{where}, {band(facts)}{f': {far}' if far else ''}"
+
+
+def off(facts: Facts, unit: str = "") -> str:
+    """How far the decisive figure is outside its band, in half widths of it: ``5.1 below``; empty where it is not."""
+    widths, side = half_widths(facts), facts["side"]
+    if widths is None or side is None:
+        return ""
+    number = f"{widths:.0e}" if widths >= 1e6 else f"{widths:,.0f}" if widths >= 9.95 else f"{widths:.1f}"
+    number = "<0.1" if number == "0.0" else number
+    return f"{number} {unit}{side}"
 
 
 def properties(verdict: Verdict, run: str) -> list[tuple[str, object]]:
@@ -152,8 +217,9 @@ def properties(verdict: Verdict, run: str) -> list[tuple[str, object]]:
 
 def header(session: Session, screen: Screen = LOG) -> list[str]:
     """Lines for the top of the session: what is checked against what."""
-    checked = [run for run in session.runs if run.suites]
-    lines = [f"geomcheck {VERSION}: {_checked(run)}; suites: {', '.join(run.suites)}" for run in checked]
+    checked = (run for run in session.runs if run.suites)
+    alike = grouped((f"{_checked(run)}; suites: {', '.join(run.suites)}", run.name) for run in checked)
+    lines = [f"geomcheck {VERSION}: {', '.join(names)}: {what}" for what, names in alike.items()]
     lines += [f"geomcheck: {omission}" for omission in session.omissions]
     return [part for line in lines for part in screen.sentence(printable(line), hang=2)]
 
@@ -167,9 +233,10 @@ def _called(facts: Facts) -> str:
 
 def _worst(facts: Facts, screen: Screen) -> list[str]:
     """The weights to look at, names elided where the screen is narrow."""
-    figures = [f"{shown(w['value'], facts)} at step {w['step']}{_normal(w, facts)}" for w in facts["worst"]]
+    worst = facts["worst"] if screen.verbosity > 0 else facts["worst"][:WORST]
+    figures = [f"{shown(w['value'], facts)} at step {w['step']}{_normal(w, facts)}" for w in worst]
     room = screen.width - MARGIN - max(map(len, figures), default=0) - 2
-    names = elided([w["weight"] for w in facts["worst"]], room)
+    names = elided([w["weight"] for w in worst], room)
     lines = [f"{name}  {figure}" for name, figure in zip(names, figures, strict=True)]
     return [*([f"{told}:"] if (told := by_themselves(facts)) else []), *lines]
 
@@ -200,9 +267,9 @@ def unit(facts: Facts) -> str:
 def _checked(run: Reported) -> str:
     record = run.record
     if record is None:
-        return f"{run.name}: cannot be read"
+        return "cannot be read"
     steps = [point.step for point in record.points]
     span = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}"
     end = early_end(record.points)
     short = f" (ended at {end})" if end else ""
-    return f"{run.name}: {span}{short}, W0: {record.origin.how}"
+    return f"{span}{short}, W0: {record.origin.how}"

@@ -10,6 +10,7 @@ from geomcheck.diagnostics import Metric, Unit
 from geomcheck.suite.conditions.band import Band, within
 from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
 from geomcheck.suite.conditions.limits import Demand
+from geomcheck.suite.conditions.wording import between
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import pair_schema, place_objects
 from geomcheck.suite.language.places import At, Place, Places, parse_place
@@ -110,7 +111,12 @@ class Bands(FigureCondition):
 
     @property
     def text(self) -> str:
-        return "its checkpoint's band"
+        words = [f"{between(band.bounds, self.scale)} at {place.text}" for place, band in self.bands.items()]
+        return ", ... ".join([words[0], words[-1]]) if len(words) > 2 else ", ".join(words)
+
+    @property
+    def called(self) -> str:
+        return "its band"
 
     def fault(self, low: float, high: float, count: int | None = None) -> str | None:
         for place, band in self.bands.items():
@@ -142,7 +148,9 @@ class Bands(FigureCondition):
         )
         extreme = max(observed, key=lambda o: by_step[o.step].relative_offence(o.value))
         band = by_step[extreme.step]
-        return case.in_band(observed, extreme, band, further=f"; the band of step {extreme.step} is {band.text}")
+        return case.in_band(
+            observed, extreme, band, further=f"; that of step {extreme.step} is {between(band.bounds, band.scale)}"
+        )
 
     def so_far(self, reached: Callable[[Place], bool]) -> Self | None:
         come = {place: band for place, band in self.bands.items() if reached(place)}

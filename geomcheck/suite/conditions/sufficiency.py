@@ -243,9 +243,10 @@ class Sufficiency(SubjectCondition):
         many = f" at {broken} of {len(observed)} checkpoints, furthest" if broken > 1 else ""
         count = len(found.controls)
         controls = "the random channel keeps" if count == 1 else f"the best of {count} random channels keeps"
+        seen = wording.against(extreme.value, self.band.bounds, self.band.scale)
         return (
             f"{SUFFICIENCY} {'left' if broken else 'keeps'} {self.text}{many} at step {step}: "
-            f"{wording.against(extreme, self.band)} of the free run's {whose} is kept inside K = "
+            f"{seen} of the free run's {whose} is kept inside K = "
             f"{found.constraint.k} directions learned by step {found.constraint.start_step}, {controls} "
             f"{self.band.scale.show(found.best(step))} ({start:.4g} to {own:.4g}; free {free_path})"
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 from geomcheck._text import plural
 from geomcheck.suite.conditions.band import Band
 from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.language.quantities import Scale
-from geomcheck.suite.verdict import Observed
+from geomcheck.suite.verdict import Bounds, Observed
 
 _DIGITS = (4, 7, 10, 17)
+
+BOUND_DIGITS = 6
+"""Of bounds, which suites write with fewer."""
 
 
 def in_band(
@@ -20,8 +21,8 @@ def in_band(
     if extreme.holds:
         found = _kept(expectation, observed, band.scale, weights)
     else:
-        found = _outside(expectation, observed, extreme, against(extreme, band), weights)
-    return f"{subject(expectation, observed)} {expectation.condition.text}{found}"
+        found = _outside(expectation, observed, extreme, against(extreme.value, band.bounds, band.scale), weights)
+    return f"{subject(expectation, observed)} {expectation.condition.called}{found}"
 
 
 def subject(expectation: Expectation, observed: tuple[Observed, ...]) -> str:
@@ -88,11 +89,20 @@ def how(expectation: Expectation, weights: int) -> str:
     return f"{fold} of {plural(weights, 'weight')}"
 
 
-def against(observed: Observed, band: Band) -> str:
+def against(value: float, bounds: Bounds, scale: Scale) -> str:
     """The value with enough digits to be told from the bound that it violates."""
-    edges = [edge for edge in (band.low, band.high) if math.isfinite(edge)]
+    edges = [edge for edge in bounds if edge is not None]
     for digits in _DIGITS:
-        shown = band.scale.show(observed.value, digits)
-        if all(observed.value == edge or shown != band.scale.show(edge, digits) for edge in edges):
+        shown = scale.show(value, digits)
+        if all(value == edge or shown != scale.show(edge, digits) for edge in edges):
             break
     return shown
+
+
+def between(bounds: Bounds, scale: Scale) -> str:
+    """A band in words: ``0.281 to 0.316``, ``above 0.281``, ``below 0.316``."""
+    low, high = bounds
+    ends = [scale.show(end, BOUND_DIGITS) for end in bounds if end is not None]
+    if low is not None and high is not None:
+        return " to ".join(ends)
+    return f"{'below' if low is None else 'above'} {ends[0]}"
