@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ import pytest
 pytest.importorskip("accelerate")
 pytest.importorskip("transformers")
 
-from geomcheck.training import GeometryCallback  # noqa: E402 (needs transformers)
-from tests.live.loop.test_callback import STEPS, load, logged, trainer, write_anchor  # noqa: E402
+from geomcheck.training import GeometryCallback
+from tests.live.loop.test_callback import STEPS, load, logged, trainer, write_anchor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the trackers
 
@@ -49,7 +50,7 @@ def expected(trained: Any) -> dict[str, dict[int, float]]:
     found = {name: {step: e[name] for step, e in logged(trained).items() if name in e} for name in FIGURES}
     assert {name: list(points) for name, points in found.items()} == {
         **dict.fromkeys(FIGURES, STEPS),
-        **dict.fromkeys(["geom/size/low", "geom/size/high"], [2, 4]),
+        **{name: [2, 4] for name in ("geom/size/low", "geom/size/high")},
     }
     assert found["geom/size/low"] == pytest.approx({2: 1e-6, 4: 0.8})
     return found
@@ -118,7 +119,10 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained.train()
     wandb.finish()
     (log,) = (tmp_path / "wandb").rglob("run-*.wandb")
-    records = list(wandb_records(log.read_bytes()))
+    records: list[Any] = []
+    deadline = time.monotonic() + 60
+    while not any(record.HasField("exit") for record in records) and time.monotonic() < deadline:
+        records = list(wandb_records(log.read_bytes()))  # another process writes it, and goes on for a while
     alerts = [record.alert for record in records if record.HasField("alert")]
     assert [(a.level.lower(), a.title) for a in alerts if a.title.startswith(("rank", "size"))] == ALERTS
     assert all(len(alert.title) < 64 for alert in alerts)
@@ -140,7 +144,9 @@ def wandb_records(log: bytes) -> Iterator[Any]:
         if left < 7:
             place += left
             continue
-        length, kind = struct.unpack_from("<HB", log, place + 4)
+        length, kind = struct.unpack_from("<HB", log.ljust(place + 7, b"\0"), place + 4)
+        if place + 7 + length > len(log):
+            return  # not yet written
         whole += log[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # a whole record, or the last chunk of one
