@@ -80,6 +80,15 @@ def writers(session: nox.Session, framework: str) -> None:
 
 
 @nox.session(python=PYTHONS[0])
+def trackers(session: nox.Session) -> None:
+    """What trackio, W&B (offline) and TensorBoard themselves keep of a training that was watched."""
+    session.install("-c", "constraints.txt", "-e", ".[test]")
+    session.install("trackio>=0.20", "wandb>=0.20")
+    session.run("python", "-c", "import trackio, wandb")  # tests of what is not there are skipped
+    session.run("pytest", "tests/live/loop/test_trackers.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
 def docs(session: nox.Session) -> None:
     """The documentation, where a warning is an error."""
     session.install("-c", "constraints.txt", "-e", ".[docs]")

@@ -210,6 +210,26 @@ OPTIONS: list[Option] = [
         output=Output("record", "geomcheck.gate.outputs:write_records"),
     ),
     Option(
+        name="markdown",
+        path=True,
+        help="write the verdicts here as a comment on a pull request has them",
+        more="in Markdown, at most 60,000 bytes: what is wrong, what does not hold, then what holds",
+        output=Output("comment", "geomcheck.gate.outputs:write_markdown"),
+    ),
+    Option(
+        name="previous",
+        metavar="RECORD",
+        path=True,
+        help="record of an earlier run, such as the base branch's last, whose figures Markdown shows beside this one's",
+        more="it decides nothing; one that is not there, or cannot be read, is a note",
+    ),
+    Option(
+        name="code-quality",
+        path=True,
+        help="write what is violated here as a code-quality report of GitLab (JSON)",
+        output=Output("code quality", "geomcheck.gate.outputs:write_code_quality"),
+    ),
+    Option(
         name="workers",
         metavar="N|ray",
         ini=True,

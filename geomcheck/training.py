@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from geomcheck.live.loop.alerts import Alert as Alert
     from geomcheck.live.loop.callback import GeometryCallback as GeometryCallback
     from geomcheck.live.loop.live_weights import Sharded as Sharded
     from geomcheck.live.loop.monitor import Monitor as Monitor
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from geomcheck.projection.projection import resume_constraint as resume_constraint
 
 _HOMES = {
+    "Alert": "geomcheck.live.loop.alerts",
     "Channel": "geomcheck.projection.channel",
     "ConstrainUpdates": "geomcheck.projection.callback",
     "GeometryCallback": "geomcheck.live.loop.callback",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,12 @@ from geomcheck.errors import GeomcheckError, UsageError
 from geomcheck.files import replacing, require_writable
 from geomcheck.gate.session import Gate
 from geomcheck.options import OPTIONS
-from geomcheck.record import write_record
+from geomcheck.record import Record, read_record, write_record
 from geomcheck.report import document
 from geomcheck.report.ci import markdown
+from geomcheck.report.ci.gitlab import code_quality
 from geomcheck.report.facts import Judged, SessionFacts, judged
+from geomcheck.suite import judge
 
 FLAGS = {"xmlpath": "--junitxml", "htmlpath": "--html", "log_file": "--log-file", "report_log": "--report-log"}
 """How options of other plugins are written, by their names in pytest's namespace; others are told by that name."""
@@ -30,11 +34,35 @@ NAME_LENGTH = 100
 
 @dataclass(frozen=True)
 class Found:
-    """What a session has found, for whoever writes it down; `errors` are those of suites that could not be read."""
+    """What a session has found, for whoever writes it down.
+
+    Attributes:
+        errors: those of suites that could not be read.
+        previous: an earlier record, whose figures are shown beside.
+    """
 
     gate: Gate
     verdicts: Sequence[SessionFacts]
     errors: Sequence[str]
+    previous: Record | None = None
+
+    @cached_property
+    def page(self) -> dict[str, Any]:
+        """The arguments of `markdown.page`."""
+        session = self.gate.reported()
+        notes = [*session.omissions, *session.notes(self.verdicts)]
+        shown = {"verdicts": self.verdicts, "errors": self.errors, "notes": notes, "diagnoses": session.diagnoses}
+        return {**shown, "before": None if self.previous is None else dict(self._before(self.previous))}
+
+    def _before(self, previous: Record) -> Iterator[tuple[tuple[str, str, str], float]]:
+        """The figure of each expectation in the earlier record, at the checkpoint and of the group that decide now."""
+        reference = self.gate.reference.record if self.gate.reference else None
+        decisive = {(facts["run"], facts["path"], facts["id"]): facts["decisive"] for facts in self.verdicts}
+        for demand in self.gate.demands:
+            now = decisive.get(demand.key)
+            for then in judge(demand.expectation, previous, reference).observed if now else ():
+                if now and (then.step, then.group) == (now["step"], now["group"]):
+                    yield demand.key, then.value
 
 
 class Outputs:
@@ -51,6 +79,7 @@ class Outputs:
                 raise UsageError(f"{flag}={path} is a directory; name a file in it")
         named = {declared.flagged: Path(path) for declared, path in given.items() if path is not None}
         self._places = [(one.output, named[one.flagged]) for one in given if one.output and one.flagged in named]
+        self._previous = None if config.option.collectonly else _previous(config.option.geom_previous, gate)
         self.written: list[tuple[str, Path]] = []
         _require_different(config, named)
         for flag, path in named.items():
@@ -64,10 +93,9 @@ class Outputs:
 
     def write(self, found: Found) -> list[str]:
         """Write everything, each by itself; returns what went wrong. A summary that fails is a notice of the gate."""
-        session = found.gate.reported()
+        found = replace(found, previous=self._previous)
         try:
-            notes = [*session.omissions, *session.notes(found.verdicts)]
-            markdown.append_step_summary(found.verdicts, found.errors, notes, session.diagnoses)
+            markdown.append_step_summary(**found.page)
         except OSError as error:
             found.gate.notices.append(f"no summary is written for the step: {error}")
         lost = []
@@ -123,6 +151,27 @@ def write_page(path: Path, found: Found) -> None:
     runs = gate.reported().each_once
     of_run = {run.name: [looked_at(facts) for facts in found.verdicts if facts["run"] == run.name] for run in runs}
     write_report(path, [replace(run, judged=of_run[run.name]) for run in runs], found.errors)
+
+
+def write_markdown(path: Path, found: Found) -> None:
+    """Write what a comment on a pull request has."""
+    with replacing(path) as partial:
+        partial.write_text(markdown.page(**found.page), encoding="utf-8")
+
+
+def write_code_quality(path: Path, found: Found) -> None:
+    """Write what is violated for GitLab."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(code_quality(found.verdicts, found.errors), indent=1) + "\n", encoding="utf-8")
+
+
+def _previous(path: str | None, gate: Gate) -> Record | None:
+    """The earlier record, read before an output may replace it; where there is none, the gate has a notice."""
+    try:
+        return None if path is None else read_record(path)
+    except GeomcheckError as error:
+        gate.notices.append(f"no earlier figures: {error}")
+        return None
 
 
 def write_records(path: Path, found: Found) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.record import Record, Request
 from geomcheck.suite.folds import fold
 from geomcheck.training import Monitor
-from tests.runs import simple_run
+from tests.runs import base_weights, moved, simple_run, write_run
 
 STEPS = (10, 20, 30, 40, 50)
 NORM = Request.of(load_metrics()["relative_update_norm"], {})
@@ -65,6 +66,32 @@ def test_the_edges_are_those_of_the_checkpoint_that_is_shown(run: Path) -> None:
     edges = {step: (figures.get("geom/size/low"), figures.get("geom/size/high")) for step, figures in found.items()}
     nothing = None, None
     assert edges == {10: nothing, 20: (0.8, 0.9), 30: nothing, 40: (0.001, 0.9), 50: nothing}
+
+
+def test_of_a_calibrated_suite_the_figure_moves_on_and_has_the_band_of_its_step(tmp_path: Path) -> None:
+    """One band of many decides; a chart that kept showing its checkpoint would be flat from there on."""
+    base = base_weights()
+
+    def run(seed: int, steps: Sequence[int]) -> Path:
+        weights = {step: moved(base, step * 1e-3, seed=seed + step) for step in steps}
+        return write_run(tmp_path / f"seed-{seed}", base, weights)
+
+    good = [run(seed, (10, 20, 30)) for seed in (100, 200, 300)]
+    geomcheck.calibrate(good, name="mine").write(tmp_path / "mine.yaml")
+    fresh = run(400, (10, 20, 25, 30))
+    record = geomcheck.measure(fresh, metrics=[NORM])
+    monitor = Monitor(fresh / "base", tmp_path / "mine.yaml", total_steps=30, run=fresh)
+    shown = {}
+    for point in record.points:
+        seen = monitor.observe(point.step, fresh / point.name, finished=point.step == 30).figures
+        shown[point.step] = [seen.get(f"geom/relative-update-norm{edge}") for edge in ("/low", "", "/high")]
+    assert [value for _, value, _ in shown.values()] == [
+        pytest.approx(mean_norm(record, point.step), rel=1e-6) for point in record.points
+    ]
+    lows, values, highs = zip(*(shown[step] for step in (10, 20, 30)), strict=True)
+    assert all(low < value < high for low, value, high in zip(lows, values, highs, strict=True))
+    assert len(set(lows)) == len(set(highs)) == 3
+    assert shown[25][0] is shown[25][2] is None
 
 
 def test_of_groups_the_one_that_decides_is_shown(run: Path) -> None:

@@ -555,7 +555,7 @@ class TestNames:
             "ul",
             "li",
         }
-        assert self.cells(rendered) == [6] * 4
+        assert self.cells(rendered) == [7] * 4
         assert "@everyone" not in rendered.text
         assert not re.search(r"https?://|www\.", rendered.text)
 

@@ -86,8 +86,29 @@ def test_github_gets_a_table(geom, write_suite, pytester: pytest.Pytester, monke
     write_suite(STRICT)
     geom()
     lines = (pytester.path / "summary.md").read_text().splitlines()
-    assert lines[2] == "| | run | expectation | metric | condition | decided by |"
-    assert lines[4].startswith(r"| FAILED | opd | strict::support | update\_support | value \< 5% | 9")
+    assert lines[2] == "|  | run | expectation | metric | value | expected | off by, in half widths |"
+    first, *cells, _ = lines[4].split(" | ")
+    assert (first, *cells[:3]) == ("| FAILED", "opd", "strict::support", r"update\_support")
+    assert cells[3].startswith("9")
+    assert cells[3].endswith(" at step 30")
+    assert cells[4] == "below 5%"
+
+
+def test_an_earlier_record_stands_beside_and_decides_nothing(geom, write_suite, pytester: pytest.Pytester) -> None:
+    write_suite(STRICT)
+    pages = []
+    for previous in ([], ["--geom-previous=r.parquet"], ["--geom-previous=gone.parquet"]):
+        outputs = ("--geom-record=r.parquet", "--geom-markdown=page.md", "--geom-code-quality=q.json")
+        assert geom(*outputs, *previous).ret == 1
+        pages.append((pytester.path / "page.md").read_text())
+    alone, beside, gone = pages
+    assert "before |" not in alone
+    assert "| before |" in beside
+    assert beside.count(r"\+0.0% since") == 2
+    assert "no earlier figures" in gone
+    assert "before |" not in gone
+    (entry,) = json.loads((pytester.path / "q.json").read_text())
+    assert (entry["severity"], entry["location"]["path"]) == ("critical", "suites/mine.yaml")
 
 
 def test_the_same_run_gives_the_same_digits(geom, write_suite, pytester: pytest.Pytester) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from geomcheck.checkpoints import BaseWeights, open_base
 from geomcheck.errors import RunError, UsageError
+from geomcheck.live.loop.alerts import send
 from geomcheck.live.loop.live_weights import LiveWeights
 from geomcheck.live.loop.monitor import Monitor, Observation, OnViolation, require_sensible
 from geomcheck.live.loop.parameters import Parameters, parameters_of
@@ -19,8 +20,6 @@ from geomcheck.live.loop.plan import Wanted, WeightsOption
 from geomcheck.live.loop.start import named_base, start_base, write_start
 from geomcheck.live.ranks import Ranks
 from geomcheck.record import Record, Request, read_record
-from geomcheck.report.findings import headline
-from geomcheck.report.text.verdicts import failure
 from geomcheck.suite import Suite
 
 try:
@@ -142,14 +141,14 @@ class GeometryCallback(TrainerCallback):
         """Observe the model, where that is asked for every so many steps."""
         step = state.global_step
         if self._every is not None and (step % self._every == 0 or step >= state.max_steps):
-            self._observe(state, control, model, f"step-{step}")
+            self._observe(args, state, control, model, f"step-{step}")
         return control
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> Any:
         """Observe the model that has just been saved."""
         if self._every is None:
-            self._observe(state, control, model, f"checkpoint-{state.global_step}")
+            self._observe(args, state, control, model, f"checkpoint-{state.global_step}")
         return control
 
     @_harmless
@@ -211,7 +210,7 @@ class GeometryCallback(TrainerCallback):
             ranks.together(lambda: str(write_start(live, directory).source.path), live.gather)
         return ranks.all_do(lambda: start_base(directory))
 
-    def _observe(self, state: Any, control: Any, model: Any, name: str) -> None:
+    def _observe(self, args: Any, state: Any, control: Any, model: Any, name: str) -> None:
         monitor, step = self._monitor, state.global_step
         if monitor is None or step <= self._observed:
             return
@@ -220,9 +219,19 @@ class GeometryCallback(TrainerCallback):
         finished = step >= state.max_steps
         self._seen = monitor.observe(step, held.tensors, adapter=held.adapter, name=name, finished=finished)
         control.should_training_stop |= self._seen.stop
-        self._log(state, control, self._seen.figures)
         if Ranks().leads:
             self._report(self._seen)
+        self._track(step, partial(self._log, state, control, self._seen.figures))
+        for alert in self._seen.alerts if Ranks().leads else ():
+            for tracker in args.report_to:
+                self._track(step, partial(send, alert, tracker))
+
+    def _track(self, step: int, act: Callable[[], None]) -> None:
+        """Do something with a tracker: what fails there is a warning, and keeps nothing from the others."""
+        try:
+            act()
+        except Exception as error:
+            self._failed(f"step {step}: not in the tracker", error)
 
     def _log(self, state: Any, control: Any, figures: Mapping[str, float]) -> None:
         """Log with Trainer's own method: overriding ones, as TRL's, would also log and reset what they average."""
@@ -232,24 +241,19 @@ class GeometryCallback(TrainerCallback):
             self._warn_once("the trainer was not found: figures are in its state and in the record, but in no tracker")
             return
         due = control.should_log
-        Trainer.log(trainer, dict(figures))
-        control.should_log = due  # logging clears it, and the training's own log may still be due
+        try:
+            Trainer.log(trainer, dict(figures))
+        finally:
+            control.should_log = due  # logging clears it, and the training's own log may still be due
 
     def _report(self, seen: Observation) -> None:
         partly = f"{seen.watched} of {seen.weights} weights"
         logger.info("geometry at step %d: %s in %.2f s", seen.step, partly, seen.seconds)
         if seen.watched < seen.weights:
             self._warn_once(f"the geometry of {partly} is watched: no more can be measured in the budget")
-        for finding in seen.findings:
-            likely = f" (likely {'; or '.join(finding.causes)})" if finding.causes else ""
-            key = f"{finding.kind} {sorted(finding.weights)}"
-            self._warn_once(f"at step {seen.step}: {headline(finding)}{likely}", key=key)
-        violated = f"is violated at step {seen.step}{', and the training is stopped' if seen.stop else ''}"
-        told = [(verdict, violated, verdict.id) for verdict in seen.violations]
-        unjudged = f"cannot be judged at step {seen.step}"
-        told += [(verdict, unjudged, f"{verdict.id}: {verdict.message}") for verdict in seen.unjudged]
-        for verdict, what, key in told:
-            self._warn_once(f"{verdict.id} {what}\n{failure(verdict.to_dict())}", key=key)
+        for alert in seen.alerts:
+            level = logging.INFO if alert.level == "info" else logging.WARNING
+            logger.log(level, "geometry: %s%s", alert.title, f"\n{alert.text}" if alert.text else "")
 
     def _find_trainer(self) -> Trainer | None:
         if self._trainer is None and (found := _calling_trainer(self)) is not None:

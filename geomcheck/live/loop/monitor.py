@@ -17,6 +17,7 @@ from geomcheck.diagnosis import Case, Finding
 from geomcheck.errors import RunError, UsageError
 from geomcheck.files import require_writable
 from geomcheck.live.figures import figures_of
+from geomcheck.live.loop.alerts import Alert, News
 from geomcheck.live.loop.history import History
 from geomcheck.live.loop.live_weights import LiveWeights, NamedTensors
 from geomcheck.live.loop.measure import Means, complete, measure_step, seen_vectors
@@ -64,6 +65,7 @@ class Observation:
         seconds: how long it took.
         watched, weights: of how many weights figures are known, and of how many they are wanted.
         findings: what is wrong with the training, by the contents of its weights; it never stops for that.
+        alerts: what is new since the observation before: findings, violations, verdicts that turned.
     """
 
     step: int
@@ -76,6 +78,7 @@ class Observation:
     watched: int = 0
     weights: int = 0
     findings: tuple[Finding, ...] = ()
+    alerts: tuple[Alert, ...] = ()
 
 
 class Monitor:
@@ -164,6 +167,7 @@ class Monitor:
         self._resume_at: int | None = None
         self._plan: WeightPlan | None = None
         self._warned: set[str] = set()
+        self._news = News()
 
     def resume(self, step: int) -> None:
         """Continue the record of a training that goes on from a checkpoint at `step`; what came later is dropped.
@@ -259,16 +263,18 @@ class Monitor:
         wrong = found_so_far(lambda: Case(record), logger.warning)
         seconds, watched = time.perf_counter() - began, len(self._history.observed)
         violations = found.settled("failed")
+        stop = bool(violations) and self._stops
         return Observation(
             step=point.step,
             figures=figures_of(found, self._wanted.requests, seconds=seconds, watched_weights=float(watched)),
             violations=tuple(entry.verdict for entry in violations if entry.verdict),
             unjudged=tuple(entry.verdict for entry in found.settled("error") if entry.verdict),
             open=tuple(entry.due.expectation.id for entry in found.open),
-            stop=bool(violations) and self._stops,
+            stop=stop,
             seconds=seconds,
             watched=watched,
             findings=wrong,
+            alerts=tuple(self._news.of(point.step, found, wrong, stops=stop)),
             weights=len(asked),
         )
 

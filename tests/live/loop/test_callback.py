@@ -244,6 +244,28 @@ def test_a_crash_in_the_callback_does_not_stop_the_training(
     assert "ZeroDivisionError" in warning.getMessage()
 
 
+class Refuses(transformers.TrainerCallback):
+    """A tracker that cannot take figures of the geometry."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "geom/seconds" in logs:
+            raise ConnectionError("no tracker")
+
+
+def test_what_a_tracker_refuses_is_told_once_and_nothing_else_is_lost(
+    anchor: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("geomcheck: 1\nexpect: [{id: rank, metric: stable_rank, above: 31, level: warn}]\n")
+    trained = trainer(load(anchor), tmp_path / "run", GeometryCallback(suite), Refuses())
+    trained.train()
+    assert trained.state.global_step == 6
+    assert [entry["step"] for entry in trained.state.log_history if "loss" in entry] == [1, 2, 3, 4, 5, 6]
+    violated, refused = (record.getMessage() for record in caplog.records)
+    assert violated.startswith("geometry: rank is violated at step 2\nstable_rank left value > 31")
+    assert "ConnectionError: no tracker; training goes on" in refused
+
+
 @pytest.mark.parametrize(
     "variant", [{}, {"use_dora": True}, {"use_rslora": True, "modules_to_save": ["lm_head"]}], ids=str
 )

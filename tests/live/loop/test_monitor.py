@@ -554,3 +554,31 @@ def test_a_diagnosis_that_fails_ends_no_training(
     monkeypatch.setattr("geomcheck.live.snapshot.findings", broken)
     assert watched(run).observe(10, weights(run, 10)).findings == ()
     assert "no diagnosis: RuntimeError: it broke" in caplog.text
+
+
+def test_a_verdict_is_news_when_it_turns(tmp_path: Path) -> None:
+    """The channel of the first checkpoint is not that of the second, and again that of the third."""
+    base = base_weights()
+    shift = {name: torch.zeros_like(value) for name, value in base.items()}
+    first, other = ({name: value.clone() for name, value in shift.items()} for _ in range(2))
+    for name, value in base.items():
+        if value.ndim == 2:
+            first[name][0, 0] = other[name][1, 1] = 0.5
+    weights = {step: {n: base[n] + by[n] for n in base} for step, by in ((10, first), (20, other), (30, first))}
+    run = write_run(tmp_path / "run", base, weights)
+    (tmp_path / "suite.yaml").write_text(
+        "geomcheck: 1\nexpect:\n"
+        "  - {id: same, metric: subspace_alignment, k: 1, above: 90%, at: first}\n"
+        "  - {id: rank, metric: stable_rank, above: 3, level: warn}\n"
+    )
+    monitor = Monitor(run / "base", tmp_path / "suite.yaml", total_steps=40, run=run)
+    told = []
+    for step in weights:
+        seen = monitor.observe(step, run / f"checkpoint-{step}")
+        assert not seen.stop
+        told += [(alert.level, alert.title) for alert in seen.alerts if alert.title.startswith(("same", "rank"))]
+    assert told == [
+        ("warn", "rank is violated at step 10"),
+        ("warn", "same does not hold at step 20, which later checkpoints may mend"),
+        ("info", "same holds again at step 30"),
+    ]
