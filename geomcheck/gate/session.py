@@ -381,8 +381,8 @@ class Gate:
             if run not in judged:
                 more = f", and {len(told) - BANDED} more" * (len(told) > BANDED)
                 yield (
-                    f"{run}: no calibrated suite judges it, by its name: {'; '.join(told[:BANDED])}{more} (applies_to). "
-                    "--geom-suite=NAME applies one all the same"
+                    f"{run}: no calibrated suite judges it, by its name: {'; '.join(told[:BANDED])}{more} (applies_to)."
+                    " --geom-suite=NAME applies one all the same"
                 )
 
     def _survey_reference(self) -> Measurement | None:
