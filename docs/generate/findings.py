@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from pathlib import Path
 
 from docs.generate.text import cell
 from geomcheck.diagnosis import Kind, load_kinds
+
+PICTURES = Path(__file__).parents[1] / "assets" / "findings"
+"""Holds ``KIND.svg`` for the kinds that can be shown; drawn by ``fixtures.defects.pictures``."""
 
 GROUPS = {
     "A": "Facts of the bytes",
@@ -33,6 +38,9 @@ def _section(kind: Kind) -> Iterator[str]:
         f"**{kind.title[0].upper()}{kind.title[1:]}** ({kind.grade}). {cell(kind.about)}",
         "",
     )
+    picture = PICTURES / f"{kind.name}.svg"
+    if picture.exists():
+        yield from (f"![{cell(_in_words(picture))}](../assets/findings/{picture.name})", "")
     yield f"- Looks at: {', '.join(kind.looks_at)}"
     if kind.causes:
         yield f"- Likely: {cell('; or '.join(kind.causes))}"
@@ -40,3 +48,9 @@ def _section(kind: Kind) -> Iterator[str]:
         yield f"- Next: {cell(kind.next_step)}"
     if kind.source:
         yield f"- See: <{kind.source}>"
+
+
+def _in_words(picture: Path) -> str:
+    """The title of a picture, and what it says to those who do not see it."""
+    drawing = ET.parse(picture).getroot()
+    return ". ".join(str(drawing.findtext(f"{{*}}{part}")) for part in ("title", "desc"))

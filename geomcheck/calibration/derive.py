@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from geomcheck.api import How, RunOrRecord, records_of
-from geomcheck.calibration.calibration import Calibrated, Calibration, Omitted
+from geomcheck.calibration.calibration import DIGITS, Calibrated, Calibration, Omitted
 from geomcheck.calibration.figures import Gathered, expectation_id
 from geomcheck.calibration.moderated import Moderated
 from geomcheck.calibration.noise import shipped
@@ -107,6 +107,8 @@ def calibrate(
     expectations = []
     for trajectory, ends in zip(found, rule.bands(found), strict=True):
         bands, idle = _bands(trajectory, ends)
+        if idle and trajectory.places[-1].text in idle:
+            bands = ()  # a run would go on beyond the last band
         if idle:
             called = trajectory.metric.name
             left_out.append(Omitted(f"{called} at {', '.join(idle)}" if bands else called, WHOLE_RANGE))
@@ -248,8 +250,14 @@ def _bands(trajectory: Trajectory, ends: Sequence[tuple[float, float]]) -> tuple
     for place, spread, (low, high) in zip(trajectory.places, trajectory.spreads, ends, strict=True):
         rounding = ROUNDING * abs(spread.mean)
         within = max(low - rounding, trajectory.limit[0]), min(high + rounding, trajectory.limit[1])
-        if within == trajectory.limit:
+        if _covers(within, trajectory.limit):
             idle.append(place.text)
         else:
             placed.append(PlacedBand(place, *within, spread))
     return tuple(placed), idle
+
+
+def _covers(band: tuple[float, float], limit: tuple[float, float]) -> bool:
+    """Whether a band, once its ends are rounded outwards, leaves out no figure."""
+    rounding = (band[1] - band[0]) / 10 ** (DIGITS - 1)
+    return band[0] - rounding <= limit[0] and band[1] + rounding >= limit[1]

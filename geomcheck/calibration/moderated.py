@@ -106,12 +106,12 @@ class Moderated:
 
     def describe(self, *, n: int, bands: int) -> str:
         """See `BandRule.describe`."""
-        runs = f"N = {n} runs" if n > 1 else "one run, which tells of no spread"
+        others = f"those of other recipes (empirical Bayes, noise version {self.noise.version})"
+        spreads = f"those of N = {n} runs, moderated by each other and by {others}" if n > 1 else others
         return (
             f"mean +- what at most {self.false_alarms * 100:.3g}% of fresh runs of this recipe leave, over all {bands} "
-            f"bands. Spreads are those of {runs}, moderated by each other and by those of other recipes (empirical "
-            f"Bayes, noise version {self.noise.version}); the largest deviation along a training counts, figures "
-            "taken as normal, Bonferroni over metrics."
+            f"bands. Spreads are {spreads}; the largest deviation along a training counts, figures taken as normal, "
+            "Bonferroni over metrics."
         )
 
     def _recipe(self, others: Sequence[Trajectory]) -> Variance:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
+from geomcheck._text import plural
 from geomcheck.api import How, has_weights
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import MEASURING, WEIGHTS, add_command, place, selection, share, slug
@@ -188,7 +189,7 @@ def _tell(output: Path, calibration: Calibration, also: Sequence[str] = ()) -> N
 
     count, bands = len(calibration.runs), calibration.bands
     expectations = len(calibration.expectations) + bool(calibration.trains) + bool(calibration.each_weight)
-    print(f"{output}: {expectations} expectations, {bands} bands from {count} runs")
+    print(f"{output}: {expectations} expectations, {plural(bands, 'band')} from {plural(count, 'run')}")
     lines = [f"each band is {calibration.rule.describe(n=count, bands=bands)}"]
     lines += also
     lines += [f"left out {left}" for left in left_out_lines(calibration)]

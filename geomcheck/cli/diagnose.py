@@ -33,7 +33,7 @@ GOOD = Option(
 
 SUITE = Option(
     name="suite",
-    metavar="NAME-OR-PATH",
+    metavar="SUITE",
     path=True,
     repeatable=True,
     help="a calibrated suite, of the project by its name, or a file: what is normal for each weight stands in for good "

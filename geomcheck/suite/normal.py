@@ -43,7 +43,7 @@ class Normal:
             if found is not None and points[found].step == step:
                 means = {name: figures[index] for name, figures in self.means.items() if math.isfinite(figures[index])}
                 far = {name: share * self.factors.get(name, 1.0) * abs(mean) for name, mean in means.items()}
-                return {name: (mean - far[name], mean + far[name]) for name, mean in means.items()}
+                return {name: (_short(mean - far[name]), _short(mean + far[name])) for name, mean in means.items()}
         return {}
 
     @property
@@ -74,7 +74,7 @@ class Normal:
         means, factors = {}, {}
         for number, row in enumerate(rows, start=2):
             name, *figures = row.split() or [""]
-            if figures and figures[0].startswith(TIMES):
+            if len(figures) == len(within) + 1 and figures[0].startswith(TIMES):
                 factors[name] = _number(figures.pop(0).removeprefix(TIMES), number)
                 if not factors[name] > 0:
                     raise Refusal(f"line {number}: a factor is above 0; found {factors[name]:g}")
@@ -82,6 +82,11 @@ class Normal:
                 raise Refusal(f"line {number} has {len(figures)} figures after the weight, and line 1 {len(within)}")
             means[name] = tuple(_number(figure, number) for figure in figures)
         return cls(within, means, factors)
+
+
+def _short(number: float) -> float:
+    """To the digits that means are written with."""
+    return float(f"{number:.4g}")
 
 
 def _number(text: str, line: int) -> float:

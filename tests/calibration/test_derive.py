@@ -119,6 +119,27 @@ def test_no_band_that_cannot_fail_is_written(good_runs: list[Path]) -> None:
     assert "could not fail" in str(error.value)
 
 
+def test_a_band_that_covers_all_figures_once_it_is_rounded_is_not_written(good: list[Record], tmp_path: Path) -> None:
+    for record, value in zip(good[:2], (44.6, 45.4), strict=True):
+        for column in [column for key, column in record.columns.items() if key[0].metric == "principal_angle"]:
+            edit(record, "principal_angle", {cell: f._replace(value=value) for cell, f in column.figures.items()})
+    with pytest.raises(UsageError, match="could not fail"):
+        loaded(geomcheck.calibrate(good[:2], metrics=["principal_angle"], rule=Student(0.019602)), tmp_path)
+
+
+def test_a_metric_that_could_not_fail_at_the_end_is_left_out_at_every_checkpoint(good: list[Record]) -> None:
+    """Else each further run would go on beyond its last band, which is an error."""
+    ends = {10: (0.50, 0.51), 20: (0.10, 0.99)}
+    for index, record in enumerate(good[:2]):
+        for key, column in list(record.columns.items()):
+            if key[0].metric == "update_support":
+                cells = {cell: f._replace(value=ends[cell[0]][index]) for cell, f in column.figures.items()}
+                edit(record, "update_support", cells)
+    with pytest.raises(UsageError, match="update_support: its band would cover the whole range") as error:
+        geomcheck.calibrate(good[:2], metrics=["update_support"], rule=Student())
+    assert "at step" not in str(error.value)
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 def test_few_runs_warn(good_runs: list[Path], runs: int) -> None:
     few = geomcheck.calibrate(good_runs[:runs])

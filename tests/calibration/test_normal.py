@@ -210,3 +210,31 @@ def test_a_weight_that_is_within_its_own_range_has_its_own_figure(good_runs: lis
     assert each["outcome"] == "passed"
     assert f" {value:.4g} " in line
     assert f" {low:.4g} to {high:.4g} at step {each['decisive']['step']}" in line
+
+
+PROGRESS = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def drifting(rng: np.random.Generator, runs: int, weights: int) -> np.ndarray:
+    """Relative deviations of (run, weight, checkpoint): of a run as a whole, and of weights, some of them noisier."""
+    whole = np.cumsum(rng.standard_normal((runs, 1, 5)), axis=2) / np.arange(1, 6)
+    own = np.cumsum(rng.standard_normal((runs, weights, 5)), axis=2) / np.arange(1, 6)
+    return 0.01 * whole + 0.01 * np.exp(0.5 * rng.standard_normal((1, weights, 1))) * own
+
+
+def test_one_expert_of_64_that_stands_still_is_seen_and_good_runs_are_not() -> None:
+    rng = np.random.default_rng(4)
+    size = np.exp(rng.standard_normal((1, 192, 1))) * np.linspace(1, 2, 5)
+    outside, recipes = 0, 20
+    for _ in range(recipes):
+        away = drifting(rng, 4, 192)
+        good, fresh = size * (1 + away[:3]), (size * (1 + away[3:]))[0]
+        means = good.mean(axis=0)
+        reach = normal._shares(good, PROGRESS, shipped()) + 0.04  # the half width of the band of the mean
+        assert (np.abs(good / means - 1) <= reach).all()
+        outside += bool((np.abs(fresh / means - 1) > reach).any())
+        stale = fresh.copy()
+        stale[5, 2:] = stale[5, 1]
+        assert abs(stale.mean(axis=0)[-1] / fresh.mean(axis=0)[-1] - 1) < 0.02  # lost in the mean
+        assert (np.abs(stale / means - 1) > reach)[5].any()
+    assert outside <= 1  # of 1% that are allowed

@@ -9,7 +9,7 @@ GRAMMAR = [
     (
         "metric: stable_rank\nabov: 3\nbelow: 9",
         "6:5: unknown key `abov` in expectation `it`; allowed: id, at, weights, level, only_with, why, metric, per, "
-        "fold, allow, within, bands, above, below, near, trend, like, unlike, tolerance; did you mean `above`?",
+        "fold, allow, within, bands, above, below, near, trend, like, unlike, normal, tolerance; did you mean `above`?",
     ),
     ("metric: stable_rank\nk: 3\nabove: 3", "6:5: unknown key `k` in expectation `it`"),
     ("metric: stable_rank\nabove: true", "6:12: `above`: found `true`; expected a plain number such as `25`"),

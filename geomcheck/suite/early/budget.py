@@ -14,7 +14,7 @@ LEAST = 0.5
 """No verdict is worth less than that of a coin."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_FORM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([smh]?)")
+_FORM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([smh]?)", re.ASCII)
 _WORDS = re.compile(r"([\d.]+)\s*(s|m|h)\w*\.?", re.IGNORECASE)
 
 
