@@ -132,8 +132,8 @@ def _heading(calibration: Calibration) -> Iterator[str]:
     if calibration.left_out:
         yield "#"
         yield "# Left out:"
-        for left in calibration.left_out:
-            yield from comment(f"{left.metric}: {left.reason}", indent="  ")
+        for left in left_out_lines(calibration):
+            yield from comment(left, indent="  ")
     if calibration.power:
         yield "#"
         yield from comment(f"Power: {calibration.power}")
@@ -144,6 +144,14 @@ def _heading(calibration: Calibration) -> Iterator[str]:
     yield f"weights: {_scalar(calibration.weights.plain)}"
     if calibration.storage:
         yield f"storage: [{', '.join(calibration.storage)}]   # W0, run"
+
+
+def left_out_lines(calibration: Calibration) -> list[str]:
+    """Which metrics are held by no band and why, a line per reason."""
+    by_reason: dict[str, list[str]] = {}
+    for left in calibration.left_out:
+        by_reason.setdefault(left.reason, []).append(left.metric)
+    return [f"{', '.join(metrics)}: {reason}" for reason, metrics in by_reason.items()]
 
 
 def rule_in_words(calibration: Calibration) -> str:

@@ -188,6 +188,7 @@ def _edit(editor: _Editor, root: Node, past: GoodRuns, calibration: Calibration)
     editor.paragraph("Calibrated by", written.comment(told if across else told.removesuffix(f" {written.ACROSS}")))
     editor.paragraph("Each band is", written.comment(written.rule_in_words(calibration)))
     editor.paragraph("WARNING", [line for warning in calibration.warnings for line in written.warning_lines(warning)])
+    editor.paragraph("Power:", written.comment(f"Power: not tried with N = {n} runs: geomcheck power SUITE RUN"))
     editor.paragraph("Normal for", written.comment(about(n)))
     held = root.value["calibrated"].value
     parts = parse_document("\n".join(written.good_lines(calibration)), shown="")

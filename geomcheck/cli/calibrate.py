@@ -33,7 +33,7 @@ MOST_ENTRIES = 1e8
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
-    runs = "run directory or record; good ones, three or more"
+    runs = "run directory or record; good ones, two at least, better three or more"
     about = "turn good runs of a recipe into a suite"
     parser = add_command(commands, "calibrate", run, about, WEIGHTS, *MEASURING, runs=runs)
     path: Any = os.path.expanduser
@@ -141,7 +141,8 @@ def _update(options: argparse.Namespace) -> None:
             **how,
         )
     updated.write()
-    _tell(path, updated.calibration, updated.kept)
+    power = f"power: not tried with the new bands: geomcheck power {path} {options.runs[-1]}"
+    _tell(path, updated.calibration, [*updated.kept, power])
 
 
 def _power(calibration: Calibration, output: Path, runs: Sequence[str], means: Means, how: How) -> str:
@@ -184,12 +185,14 @@ def _profile(options: argparse.Namespace, means: Means, output: Path) -> None:
 
 
 def _tell(output: Path, calibration: Calibration, also: Sequence[str] = ()) -> None:
+    from geomcheck.calibration.calibration import left_out_lines  # with scipy, which takes a second
+
     count, bands = len(calibration.runs), calibration.bands
     expectations = len(calibration.expectations) + bool(calibration.trains) + bool(calibration.each_weight)
     print(f"{output}: {expectations} expectations, {plural(bands, 'band')} from {plural(count, 'run')}")
     lines = [f"each band is {calibration.rule.describe(n=count, bands=bands)}"]
     lines += also
-    lines += [f"left out {left.metric}: {left.reason}" for left in calibration.left_out]
+    lines += [f"left out {left}" for left in left_out_lines(calibration)]
     lines += [f"warning: {warning}" for warning in calibration.warnings]
     lines += [f"power: {calibration.power}"] if calibration.power else []
     for line in lines:

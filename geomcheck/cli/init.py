@@ -125,11 +125,13 @@ class _Project:
             _print([f"left alone   {names}: the project has suites, and none is added but bands"])
         root = _repository(Path.cwd())
         if root is None:
-            _print(["no workflow  this is no git repository; docs/guides/ci-gate.md has one for any system"])
+            _print(
+                ["no workflow  this is no git repository; geomcheck's docs/guides/ci-gate.md has one for any system"]
+            )
         elif root != Path.cwd().resolve():
             _print([f"no workflow  it belongs in {root}, the root of the repository: run geomcheck init there"])
         elif (root / ".gitlab-ci.yml").exists():
-            _print(["no workflow  .gitlab-ci.yml is there: docs/guides/ci-gate.md has the job for GitLab"])
+            _print(["no workflow  .gitlab-ci.yml is there: geomcheck's docs/guides/ci-gate.md has the job for GitLab"])
         else:
             yield workflow(_smoke(self._found, self._groups), base=self._base, source=installed_from())
 
@@ -170,7 +172,13 @@ class _Project:
         return f"geomcheck calibrate {paths}{base}{applies} -o {_suite_of(group)}"
 
     def _applies_to(self, group: Group) -> list[str]:
-        """Patterns of the names of its runs. Where these are like another group's, none: the suite is to be named."""
+        """Patterns of the names of its runs. Where these are like another group's, none: the suite is to be named. None
+        either, so that it judges all, of the only group where what its names have in common is of any run: ``good-*``.
+        """
+        from geomcheck.calibration.runs import common_pattern  # with scipy, which takes a second
+
+        if len(self._groups) == 1 and not common_pattern([run.name for run in group.runs]):
+            return []
         if group.pattern:
             return [group.pattern]
         return [f"{group.name}*"] if self._is_ambiguous(group) else []

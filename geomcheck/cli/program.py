@@ -68,11 +68,13 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._flags: list[str] = []
+        self._repeatable: list[str] = []
         super().__init__(*arguments, **options)
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
         """As argparse has it; the names of options are remembered."""
         self._flags += [name for name in names if name.startswith("--")]
+        self._repeatable += names if options.get("action") == "append" else ()
         return super().add_argument(*names, **options)
 
     def error(self, message: str) -> NoReturn:
@@ -95,7 +97,11 @@ class CommandParser(Parser):
                 own = [known for known in self._flags if known != "--help"]
                 meant = closest(f"--{flag.removeprefix('--').removeprefix('geom-')}", own)
                 self.error(f"there is no option {flag}{meant}")
-        return super().parse_known_args(args, namespace)
+        found, rest = super().parse_known_args(args, namespace)
+        taken = [flag for flag in args or () if flag in self._repeatable]
+        if rest and taken:
+            self.error(f"{taken[-1]} takes one value: write {taken[-1]}= before each, also before {rest[0]}")
+        return found, rest
 
 
 def parser() -> argparse.ArgumentParser:

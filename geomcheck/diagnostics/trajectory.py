@@ -28,7 +28,7 @@ TO = Parameter(
 
 BY_HAND = Follows(
     "",
-    "figures of the path repeat each other, and each band widens all others: name it with --metrics to have it judged",
+    "figures of the path repeat each other, and each band widens all others: name one with --metrics to have it judged",
 )
 """Why calibration takes none of these by itself."""
 

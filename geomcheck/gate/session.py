@@ -34,6 +34,10 @@ Key = tuple[str, str, str]
 """What a verdict is known by: the run, the suite's path and the expectation's id."""
 
 
+BANDED = 3
+"""Calibrated suites that are named where none judges a run."""
+
+
 @dataclass
 class Measurement:
     """One run against one W0, for every expectation that asks.
@@ -143,7 +147,7 @@ class Gate:
         self._also = tuple(also)
         self.dequantize = dequantize
         self.resources = resources or Resources()
-        self.notices: list[str] = []
+        self.notices: list[str] = list(self._without_bands())
         self.diagnoses: Mapping[str, Diagnosis] = {}
         self._reference = reference
         self.missing_baseline = missing_baseline
@@ -367,6 +371,19 @@ class Gate:
             record.notes += (
                 f"partial: all that was asked for is measured of {whole} of {total} weights (--geom-budget)",
             )
+
+    def _without_bands(self) -> Iterator[str]:
+        """A line on each run that none of the calibrated suites judges, as they are for runs of other names."""
+        calibrated = [pairing for pairing in self.pairings.values() if pairing.suite and pairing.suite.good]
+        judged = {run for pairing in calibrated for run in pairing.runs}
+        told = [f"{p.suite.name} is for {', '.join(p.suite.applies_to)}" for p in calibrated if p.suite]
+        for run in self.subjects if told else ():
+            if run not in judged:
+                more = f", and {len(told) - BANDED} more" * (len(told) > BANDED)
+                yield (
+                    f"{run}: no calibrated suite judges it, by its name: {'; '.join(told[:BANDED])}{more} (applies_to)."
+                    " --geom-suite=NAME applies one all the same"
+                )
 
     def _survey_reference(self) -> Measurement | None:
         """The reference run against its own W0, or else that of the runs compared with it."""

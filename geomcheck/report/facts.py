@@ -11,7 +11,8 @@ from geomcheck.checkpoints.weights import Layers
 from geomcheck.diagnostics import Unit
 from geomcheck.record import Record
 from geomcheck.suite import Expectation, judge
-from geomcheck.suite.conditions.wording import Writes, against, between
+from geomcheck.suite.conditions.parts import OWN_RANGE
+from geomcheck.suite.conditions.wording import BOUND_DIGITS, RANGE_DIGITS, Writes, against, between
 from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import ALL
 from geomcheck.suite.language.quantities import Scale
@@ -124,7 +125,13 @@ def band(facts: Facts, written: Writes | None = None) -> str:
     if bounds is None or bounds == (None, None):
         return facts["condition"]
     own = facts["bounds"] is None and decisive is not None
-    return between(bounds, written or _scale(facts)) + (f" at step {decisive['step']}" if own and decisive else "")
+    words = between(bounds, written or _scale(facts), bound_digits(facts))
+    return words + (f" at step {decisive['step']}" if own and decisive else "")
+
+
+def bound_digits(facts: Facts) -> int:
+    """Significant digits of what is allowed: those of a suite's bounds, or of the ranges of single weights."""
+    return RANGE_DIGITS if facts["condition"] == OWN_RANGE else BOUND_DIGITS
 
 
 def distance(facts: Facts) -> float:

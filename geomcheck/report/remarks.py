@@ -81,10 +81,11 @@ def _frozen(figures: Figures) -> Iterable[Remark]:
     names = [figures.weights[place].name for place in still]
     if names:
         text = (
-            f"{plural(len(names), 'weight')} of {len(figures.weights):,} never changed (frozen): they count with an "
-            "update of 0, and are left out of figures that need one."
+            f"{plural(len(names), 'weight')} of {len(figures.weights):,} never changed (frozen), "
+            f"{'such as ' * (len(names) > 1)}{names[0]}: they count with an update of 0, and are left out of figures "
+            "that need one."
         )
-        yield Remark("Frozen", text, names[0], [_some(names)])
+        yield Remark("Frozen", text, cases=[_some(names)])
 
 
 def _rounding(figures: Figures) -> Iterable[Remark]:

@@ -16,6 +16,8 @@ from geomcheck.calibration.noise import shipped
 from geomcheck.record import Record
 from geomcheck.report.html import judged
 from geomcheck.report.html.verdicts import Run, card
+from geomcheck.report.text.screen import Screen
+from geomcheck.report.text.summary import table
 from geomcheck.report.text.verdicts import failure
 from geomcheck.suite import Suite
 from geomcheck.suite.language.selection import Selection
@@ -196,6 +198,18 @@ def test_the_picture_by_layer_has_the_range_of_good_runs(suite: Suite, tmp_path:
             assert entry["low"] < entry["high"]
             assert (entry["low"] <= (entry["value"] or 0.0) <= entry["high"]) == (entry["group"] not in layers)
         assert "normal in good runs" in str(card(Run("run"), seen)["layers"])
+
+
+def test_a_weight_that_is_within_its_own_range_has_its_own_figure(good_runs: list[Path], tmp_path: Path) -> None:
+    records = [geomcheck.measure(run) for run in good_runs[:3]]
+    geomcheck.calibrate(records, name="mine").write(tmp_path / "mine.yaml")
+    suite = geomcheck.load_suite(tmp_path / "mine.yaml")
+    (each,) = (v.to_dict() for v in suite.evaluate(records[0]) if v.to_dict()["id"] == "each-weight")
+    value, low, high = (each["decisive"][key] for key in ("value", "low", "high"))
+    ((line,),) = table([each], Screen())
+    assert each["outcome"] == "passed"
+    assert f" {value:.4g} " in line
+    assert f" {low:.4g} to {high:.4g} at step {each['decisive']['step']}" in line
 
 
 PROGRESS = (0.2, 0.4, 0.6, 0.8, 1.0)

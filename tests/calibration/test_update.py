@@ -139,3 +139,11 @@ def test_an_expectation_about_other_figures_now_stays(mine: Path, records: list[
     edited(mine, ("    metric: relative_update_norm\n", "    metric: relative_update_norm\n    fold: max\n"))
     updated = add_runs(mine, records[3:4])
     assert any("relative-update-norm: stays as it is written, as it is about other" in one for one in updated.kept)
+
+
+def test_what_the_old_bands_would_notice_is_said_no_longer(mine: Path, records: list[Record]) -> None:
+    edited(mine, ("geomcheck: 1\n", "# Power: would notice 9 of 9 defects; and so\n#   on\ngeomcheck: 1\n"))
+    add_runs(mine, records[3:4]).write()
+    text = mine.read_text()
+    assert "would notice" not in text
+    assert "\n# Power: not tried with N = 4 runs: geomcheck power SUITE RUN\ngeomcheck: 1\n" in text

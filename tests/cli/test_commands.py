@@ -45,14 +45,29 @@ def test_calibrate_on_three_and_gate_the_fourth(
     said = capsys.readouterr().out
     assert said.startswith(f"{suite}: 8 expectations, 8 bands")
     assert "left out update_sparsity: it is 1 - update_support" in said
+    for text in (said, suite.read_text()):
+        assert text.count("density of the update") == 1
     assert max(map(len, said.splitlines()[1:])) <= 100
     assert geomcheck.load_suite(suite).name == "mine"
     result = pytester.runpytest_inprocess(f"--geom-run={runs[3]}", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=7)
+    result.assert_outcomes(passed=8)
     (wrong,) = repeats(pytester.path / "wrong", 1, scale=1e-1)
     result = pytester.runpytest_inprocess(f"--geom-run={wrong}", "-p", "no:cacheprovider")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*relative_update_norm left its band at 2 of 2*", "*low *", "*high *"])
+
+
+def test_a_run_that_no_bands_judge_by_its_name_is_told(runs: list[str], pytester: pytest.Pytester) -> None:
+    suites = pytester.mkdir("suites")
+    assert main(["calibrate", *runs[:3], "--applies-to=opd-*", "--no-power", "-o", str(suites / "mine.yaml")]) == 0
+    (suites / "checks.yaml").write_text("geomcheck: 1\nextends: sanity\n")
+    told = (
+        "*: no calibrated suite judges it, by its name: mine is for opd-[*] (applies_to). --geom-suite=NAME applies *"
+    )
+    result = pytester.runpytest_inprocess(f"--geom-run={runs[3]}", "-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines([f"note{told}"])
+    result = pytester.runpytest_inprocess(f"--geom-run={runs[3]}", "--geom-suite=mine", "-p", "no:cacheprovider")
+    result.stdout.no_fnmatch_line(told)
 
 
 def test_calibrate_refuses(runs: list[str], tmp_path: Path, refuses: Refuses) -> None:

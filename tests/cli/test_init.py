@@ -113,6 +113,14 @@ def test_seeds_are_calibrated_and_a_further_one_passes(init: Init, project: Path
     assert "output_dir ckpts/opd-ci " in (project / ".github/workflows/geometry.yml").read_text()
 
 
+def test_the_bands_of_the_only_recipe_judge_runs_of_any_name(init: Init, project: Path) -> None:
+    for number, run in enumerate(repeats(project / "made", 2)):
+        (project / "ckpts").mkdir(exist_ok=True)
+        run.rename(project / "ckpts" / f"good-{number}")
+    init("ckpts")
+    assert geomcheck.load_suite(project / "suites" / "good.yaml").applies("lr-x2")
+
+
 def test_each_recipe_has_its_suite_and_what_does_not_go_with_it_is_named(init: Init, project: Path) -> None:
     for recipe, seed in (("opd", 0), ("sft", 7)):
         for number, run in enumerate(repeats(project / recipe, 3, base_seed=seed)):
@@ -219,7 +227,7 @@ def test_what_takes_long_is_left_to_its_own_command(init: Init, project: Path, m
     repeats(project / "ckpts", 2)
     text = init("ckpts")
     assert "no bands     ckpts: that would read" in text
-    assert "geomcheck calibrate ckpts/seed-0 ckpts/seed-1 --applies-to='seed-*' -o suites/ckpts.yaml" in text
+    assert "geomcheck calibrate ckpts/seed-0 ckpts/seed-1 -o suites/ckpts.yaml" in text
     assert written(project) == BOTH
 
 

@@ -179,6 +179,7 @@ def test_what_weights_a_suite_wants_the_suite_says(gate: Gate, capsys) -> None:
         (["--basse=x"], "geomcheck measure: there is no option --basse; did you mean --base? (see"),
         (["--geom-base=x"], "there is no option --geom-base; did you mean --base?"),
         (["--zzz"], "there is no option --zzz (see geomcheck measure --help)"),
+        (["--suite", "a", "b"], "measure: --suite takes one value: write --suite= before each, also before b (see"),
         (["--base=--suite"], "geomcheck: --base=--suite: --suite is an option, and no value of --base"),
         (["-o", "-"], "--output=-: the output goes to a file; name one, or ./-"),
         (["--cache=On"], "--cache=On: give a directory, or off"),

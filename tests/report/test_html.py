@@ -236,7 +236,7 @@ def test_frozen_skipped_and_rounded_weights_are_told() -> None:
     record.skipped["model.layers.0.mlp.odd.weight"] = "stored as F8_E4M3"
     text = Parsed(page([report(record)])).text
     left_out = "they count with an update of 0, and are left out of figures that need one."
-    assert f"1 weight of 24 never changed (frozen): {left_out} {NAMES[0]}" in text
+    assert f"1 weight of 24 never changed (frozen), {NAMES[0]}: {left_out} {NAMES[0]}" in text
     assert "stored as F8_E4M3: model.layers.0.mlp.odd.weight" in text
     assert "explained by rounding to the stored format" in text
     assert "update_support: tied at <k> (5)" in text

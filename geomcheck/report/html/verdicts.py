@@ -16,6 +16,7 @@ from geomcheck.report.charts.verdict import by_layer, overlaid, trajectory
 from geomcheck.report.facts import (
     Judged,
     band,
+    bound_digits,
     bounds_of,
     by_group,
     by_themselves,
@@ -135,7 +136,7 @@ def _headline(facts: Facts, form: Form, title: str) -> str:
         return capitalized(symbols(facts["message"]).replace(facts["metric"], title, 1))
     group = f" in {decisive['group']}" if decisive["group"] else ""
     seen = f"{form.show(decisive['value'])} at step {decisive['step']:,}{group}"
-    return f"{seen}; {'allowed' if decisive['holds'] else 'expected'} {between(bounds, form)}."
+    return f"{seen}; {'allowed' if decisive['holds'] else 'expected'} {between(bounds, form, bound_digits(facts))}."
 
 
 def _meaning(facts: Facts, words: Words) -> str:

@@ -57,7 +57,7 @@ def _run(run: Found) -> list[str]:
     steps, base = run.steps, run.seen.base
     span = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
     kind = "adapters" if run.is_adapter else run.run.framework.partition(" (")[0]
-    return ["/".join(run.parts), str(len(steps)), span, kind, f"W0: {base.name}" if base else "no W0"]
+    return ["/".join(run.parts), plural(len(steps), "checkpoint"), span, kind, f"W0: {base.name}" if base else "no W0"]
 
 
 def _missing(found: Survey) -> Iterator[str]:

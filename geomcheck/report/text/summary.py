@@ -204,12 +204,12 @@ def _found(facts: Facts, screen: Screen | None) -> str:
         return "not measured"
     decisive = facts["decisive"]
     several = len(by_group(facts["observed"])) > 1
-    if decisive is not None and decisive["holds"] is False and bounds_of(facts) is not None:
+    if (decisive is not None and decisive["holds"] is False and bounds_of(facts) is not None) or (
+        decisive is not None and "low" in decisive
+    ):
         text = decided(facts)
     elif several:
         return f"{shown(min(present), facts)} to {shown(max(present), facts)} over {facts['per']}s"
-    elif decisive is not None and "low" in decisive:
-        text = decided(facts)
     else:
         text = " -> ".join(shown(value, facts) for value in (values[0], values[-1])[: len(values)])
     spark = screen is not None and not several and len(values) > 1

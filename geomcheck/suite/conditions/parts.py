@@ -17,6 +17,8 @@ from geomcheck.suite.language.quantities import Scale
 from geomcheck.suite.normal import Normal
 from geomcheck.suite.verdict import Observed, Unanswerable
 
+OWN_RANGE = "each weight's own range"
+
 WORDS = {"each weight": "Every weight is within its own range, at every checkpoint that has one."}
 
 
@@ -52,7 +54,7 @@ class Parts(FigureCondition):
 
     @property
     def text(self) -> str:
-        return "each weight's own range"
+        return OWN_RANGE
 
     def find(self, case: Case) -> Finding:
         normal = case.expectation.normal

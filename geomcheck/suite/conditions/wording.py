@@ -12,6 +12,9 @@ from geomcheck.suite.verdict import Bounds, Observed
 
 _DIGITS = (4, 7, 10, 17)
 
+RANGE_DIGITS = 4
+"""Of ranges of single weights, which are made of figures with as many."""
+
 BOUND_DIGITS = 6
 """Of bounds, which suites write with fewer."""
 
@@ -109,10 +112,10 @@ class Writes(Protocol):
         ...
 
 
-def between(bounds: Bounds, written: Writes) -> str:
+def between(bounds: Bounds, written: Writes, digits: int = BOUND_DIGITS) -> str:
     """A band in words: ``0.281 to 0.316``, ``above 0.281``, ``below 0.316``; one figure where both ends are."""
     low, high = bounds
-    ends = [written.show(end, BOUND_DIGITS) for end in bounds if end is not None]
+    ends = [written.show(end, digits) for end in bounds if end is not None]
     if low is not None and high is not None:
         return ends[0] if low == high else " to ".join(ends)
     return f"{'below' if low is None else 'above'} {ends[0]}"
