@@ -39,7 +39,7 @@ SCATTER = 0.3
 LEAST = 1e-3
 """Smallest relative distance: means are written with four digits."""
 
-LOOSEST = 0.5
+LOOSEST = 0.8
 """Relative distance from which on a range says nothing."""
 
 MAX_CHARACTERS = 400_000
