@@ -208,7 +208,7 @@ def test_it_survives_its_text(load, good):
         ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] 1 --2\n"}, "line 2: `--2` is no number"),
         ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] nan\n"}, "line 2: `nan` is no number"),
         ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] -inf\n"}, "line 2: `-inf` is no number"),
-        ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] 1e308\n"}, "line 2: `\"1e308\"` is no number"),
+        ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] 1e308\n"}, 'line 2: `"1e308"` is no number'),
         ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] 1 2\n"}, "step 30 has 2 figures, and there are 1 run"),
         ({"runs": ["a"], "figures": "  30 [1, 2] 1\n"}, "line 1 is no line"),
         ({"figures": ["a"]}, "expected what"),
