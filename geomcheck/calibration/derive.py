@@ -29,6 +29,7 @@ from geomcheck.suite.good_runs import GoodRuns
 from geomcheck.suite.language.names import metric_hint
 from geomcheck.suite.language.places import Place, Places
 from geomcheck.suite.language.selection import DEFAULT, Selection
+from geomcheck.suite.normal import Normal
 from geomcheck.suite.verdict import Unanswerable
 
 SIZE = "relative_update_norm"
@@ -121,8 +122,11 @@ def calibrate(
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
     readable = tuple(_readable(expectations))
-    sizes = [one.metric for one in readable if one.metric.name == SIZE and one.normal is not None]
-    judged = looks_beside and not isinstance(rule, Range)
+    sized = next((one for one in readable if one.metric.name == SIZE and one.normal is not None), None)
+    sized = sized if looks_beside and not isinstance(rule, Range) else None
+    if sized and sized.normal and (still := Normal.parse(sized.normal.text).idle):
+        sized = None
+        left_out.append(Omitted("each-weight", f"the range of {still} would reach down to 0 and could not fail"))
     good = GoodRuns.of(records, weights, across_bases=across_bases)
     used = weights.select(records[0].weights)
     formats = {weight.dtypes for weight in used}
@@ -138,7 +142,7 @@ def calibrate(
         bands=max(1, varying(found)),
         expectations=readable,
         left_out=tuple(left_out),
-        each_weight=sizes[0] if sizes and judged else None,
+        each_weight=sized.metric if sized else None,
         trains=_trained(records) if looks_beside else "",
         warnings=(*{1: (ONE,), 2: (TWO,)}.get(len(names), ()), *doubts),
         good=replace(good, rule=rule_text(rule), runs=tuple(names)),

@@ -10,6 +10,9 @@ from geomcheck.calibration.rules import BandRule, Range, Student
 from geomcheck.errors import UsageError
 from geomcheck.suite.language.quantities import Refusal, ratio
 
+MOST = {"range": 10.0}
+"""The largest figure of a rule; of the others half of all runs."""
+
 RULES: dict[str, Callable[[float], BandRule]] = {"moderated": Moderated, "student": Student, "range": Range}
 
 
@@ -26,7 +29,10 @@ def rule_of(text: str) -> BandRule:
     """The rule that `rule_text` spelled. Raises UsageError."""
     name, _, given = text.partition(" ")
     try:
-        return RULES[name](ratio(given))
+        figure = ratio(given)
+        if not 0 < figure <= MOST.get(name, 0.5):
+            raise Refusal(f"{given} is out of range")
+        return RULES[name](figure)
     except (KeyError, Refusal):
         raise UsageError(
             f"`rule: {text}` under `calibrated` is none that this geomcheck knows ({', '.join(RULES)}); calibrate again"

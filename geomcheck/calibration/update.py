@@ -28,7 +28,7 @@ from geomcheck.record import Record
 from geomcheck.suite import load_suite
 from geomcheck.suite.good_runs import Figures, GoodRuns
 from geomcheck.suite.language.document import Node, parse_document, read_document
-from geomcheck.suite.language.places import Place, parse_place
+from geomcheck.suite.language.places import Place, Places, parse_place
 from geomcheck.suite.suite import Suite
 
 _COMMENT = re.compile(r"(\s*)#\s(?:mean .* to \S+|the same in all \d+ runs)\s*")
@@ -111,6 +111,9 @@ def _still_of_the_same(suite: Suite, good: GoodRuns) -> tuple[GoodRuns, list[str
             kept.append(
                 f"{name}: stays as it is written, as it is about other figures than the good runs' ({found.of})"
             )
+        elif isinstance(one.at, Places) and (lost := {*one.at.places} - {row.place for row in found.rows}):
+            lost_places = ", ".join(sorted(place.text for place in lost))
+            kept.append(f"{name}: stays as it is written, as the good runs' figures of {lost_places} are not there")
         else:
             figures[name] = found
     if not figures:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -38,6 +39,9 @@ PER = Option(
 METRICS = Option(name="metrics", metavar="NAME,...", help="metrics to show", otherwise="all that are measured")
 CSV = Option(name="csv", metavar="FILE", path=True, help="write the same figures in long form, a row each")
 PARQUET = Option(name="parquet", metavar="FILE", path=True, help="the same as Parquet")
+
+FORMULA = r"\A([=+\-@\t\r])"
+"""How a text begins that a spreadsheet would calculate."""
 
 
 def add_to(commands: Any) -> None:
@@ -96,9 +100,14 @@ def _table(record: Record, found: list[Trajectory]) -> pa.Table:
 
 
 def write_csv(table: pa.Table, path: Path) -> None:
-    """Write a table as CSV, its texts as texts."""
+    """Write a table as CSV, its texts as texts: one that a spreadsheet would take for a formula is marked with `'`."""
     texts = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
-    pyarrow.csv.write_csv(table.cast(pa.schema(texts)), path)
+    table = table.cast(pa.schema(texts))
+    for index, one in enumerate(texts):
+        if pa.types.is_string(one.type) or pa.types.is_large_string(one.type):
+            marked = pc.replace_substring_regex(table.column(index), pattern=FORMULA, replacement=r"'\1")
+            table = table.set_column(index, one, marked)
+    pyarrow.csv.write_csv(table, path)
 
 
 def _document(record: Record, found: list[Trajectory], options: argparse.Namespace) -> dict[str, Any]:

@@ -120,11 +120,12 @@ def trajectories(
     layers = Layers(figures.record.weights.values())
     names = {weight.name for weight in weights.select(figures.record.weights)} if weights else set()
     chosen = [i for i, weight in enumerate(figures.weights) if weight.name in names] if weights else figures.represented
+    left_out = {i for i, weight in enumerate(figures.weights) if weight.name in figures.record.left_out}
     found = []
     for statistic in figures.principal():
         if metrics and statistic.request.metric not in metrics:
             continue
-        measured = set(np.flatnonzero(figures.table(statistic).there.any(axis=0)).tolist())
+        measured = set(np.flatnonzero(figures.table(statistic).there.any(axis=0)).tolist()) | left_out
         places = [place for place in sorted(chosen) if place in measured]
         groups = grouped((group_of(figures.weights[place], per, layers), place) for place in places)
         found += [_trajectory(figures, statistic, group, members) for group, members in groups.items()]

@@ -8,6 +8,7 @@ A key that is deleted is no longer held. The figures of the good runs are there 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ LIVE = "live parameters"
 EXAMPLE = {"w0": "bf16 0123456789abcdef", "weights": "14 0123456789abcdef", "layout": MODEL, "steps": 150}
 
 MAX_RUNS = 1000
+LARGEST = 1e100
+"""No figure of a good run is larger; squares of larger ones overflow."""
 _CONTENT = r"[0-9a-f]{16}"
 _W0 = re.compile(rf"([a-z0-9, ]+) ({_CONTENT})")
 _WEIGHTS = re.compile(rf"(\d{{1,9}}) ({_CONTENT})")
@@ -296,9 +299,12 @@ def _require(key: str, value: Any) -> None:
 
 def _number(text: str, line: int) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise Refusal(f"line {line}: {spelled(text[:32])} is no number") from None
+        number = math.nan
+    if not abs(number) <= LARGEST:
+        raise Refusal(f"line {line}: {spelled(text[:32])} is no number")
+    return number
 
 
 def _quoted(text: str) -> str:

@@ -1,7 +1,8 @@
 """What is normal for each weight by itself, as good runs had it: calibrated suites carry it under ``normal``.
 
 A suite's bands are of folded figures. Single weights lie far from their mean, and each repeats closely from run to run,
-so that a weight is held against its own figures. Nothing is judged by it: it tells where in a run that failed to look.
+so that a weight is held against its own figures. It tells where in a run that failed to look, and
+``normal: each weight`` judges by it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geomcheck.diagnostics import Unit
-from geomcheck.record import Point, locate
-from geomcheck.suite.language.places import Place, parse_short
+from geomcheck.record import Point
+from geomcheck.suite.language.places import UNKNOWN, Place, Places, Training, parse_short
 from geomcheck.suite.language.quantities import Refusal, quantity, spelled
 
 EXAMPLE = "within 30 3.4%, 60 2.8%\nmodel.layers.0.self_attn.q_proj.weight x1.3 0.0123 0.0245\n"
@@ -30,16 +31,33 @@ class Normal:
         within: by checkpoint, the relative distance up to which a weight is as it should be, above 0.
         means: by weight, one at each of these checkpoints; NaN where there is none.
         factors: of the distance, of weights that repeat less closely than others, or more; above 0, by default 1.
+        training: whose steps the checkpoints are.
     """
 
     within: Mapping[Place, float]
     means: Mapping[str, tuple[float, ...]]
     factors: Mapping[str, float] = field(default_factory=dict)
+    training: Training = field(default=UNKNOWN, compare=False)
+
+    @property
+    def places(self) -> Places:
+        """The checkpoints."""
+        return Places(tuple(self.within), self.training)
+
+    @property
+    def idle(self) -> str:
+        """The first weight, with its checkpoint, that a figure of 0 would not leave; empty where there is none."""
+        for place, share in self.within.items():
+            for name in self.means:
+                if share * self.factors.get(name, 1.0) >= 1:
+                    return f"{name} at {place.text}"
+        return ""
 
     def at(self, step: int, points: Sequence[Point]) -> dict[str, tuple[float, float]]:
         """The normal range of each weight at a step of a run with these checkpoints; empty where none is known."""
+        located = self.places.indices(points)
         for index, (place, share) in enumerate(self.within.items()):
-            found = locate(points, place.canonical, 0)
+            found = located[place]
             if found is not None and points[found].step == step:
                 means = {name: figures[index] for name, figures in self.means.items() if math.isfinite(figures[index])}
                 far = {name: share * self.factors.get(name, 1.0) * abs(mean) for name, mean in means.items()}
@@ -70,10 +88,17 @@ class Normal:
             place, _, share = entry.strip().partition(" ")
             if not first.startswith(WITHIN) or not 0 < len(place) < LONGEST or not 0 < len(share) < LONGEST:
                 raise Refusal(f"line 1 is `within CHECKPOINT SHARE, ...`, such as `{EXAMPLE.splitlines()[0]}`")
-            within[parse_short(place)] = quantity(share.strip(), Unit.FRACTION).value
+            known, far = parse_short(place), quantity(share.strip(), Unit.FRACTION).value
+            if known in within:
+                raise Refusal(f"line 1 has {known.text} twice")
+            if not far > 0:
+                raise Refusal(f"line 1: a distance is above 0; found {spelled(share.strip())}")
+            within[known] = far
         means, factors = {}, {}
         for number, row in enumerate(rows, start=2):
             name, *figures = row.split() or [""]
+            if name in means:
+                raise Refusal(f"line {number} has {spelled(name)} again; keep one")
             if len(figures) == len(within) + 1 and figures[0].startswith(TIMES):
                 factors[name] = _number(figures.pop(0).removeprefix(TIMES), number)
                 if not factors[name] > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,3 +148,19 @@ def test_what_the_old_bands_would_notice_is_said_no_longer(mine: Path, records: 
     text = mine.read_text()
     assert "would notice" not in text
     assert "\n# Power: not tried with N = 4 runs: geomcheck power SUITE RUN\ngeomcheck: 1\n" in text
+
+
+@pytest.mark.parametrize("rule", ["moderated 5000%", "student 0%", "range -5%", "moderated 60%"])
+def test_a_rule_without_meaning_is_refused(mine: Path, records: list[Record], rule: str) -> None:
+    mine.write_text(re.sub(r"(?m)^  rule: .*$", f"  rule: {rule}", mine.read_text()))
+    with pytest.raises(UsageError, match=rule):
+        add_runs(mine, records[3:4])
+
+
+def test_bands_whose_figures_were_deleted_stay(mine: Path, records: list[Record]) -> None:
+    figures = mine.read_text().partition("  figures: |\n")[2]
+    first, row = figures.splitlines(keepends=True)[:2]
+    edited(mine, (first + row, first))
+    updated = add_runs(mine, records[3:4])
+    assert any(said.startswith(first.strip().partition(":")[0]) and "are not there" in said for said in updated.kept)
+    updated.write()

@@ -13,6 +13,7 @@ import pytest
 import geomcheck
 from geomcheck.cli import main
 from geomcheck.record import Figure, Record
+from geomcheck.record.column import Column
 from geomcheck.record.long import SCHEMA
 from geomcheck.suite.folds import fold
 from tests.figures import edit
@@ -117,6 +118,25 @@ def test_many_checkpoints_keep_to_the_screen(tmp_path: Path, monkeypatch: pytest
         assert max(map(len, text.splitlines())) <= 80
         assert str(10 * count) in text
         assert ("left out" in text) is (count == 60)
+
+
+def test_what_a_budget_left_out_is_told_beside_the_figures_of_the_others(record: Record, shown: Read) -> None:
+    (key,) = (key for key in record.columns if key[0].metric == "stable_rank")
+    kept = {cell: figure for cell, figure in record.columns[key].figures.items() if cell[1] not in NAMES[:2]}
+    record.columns[key], record.left_out = Column.of(kept), tuple(NAMES[:2])
+    text = shown("--metrics=stable_rank")
+    assert all(cell.endswith("*") for cell in row(text, "stable_rank")[:5])
+    assert "2 of 4 weights without a figure" in text
+    assert "not measured there" in text
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-x", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_text_of_a_table_is_a_formula(record: Record, shown: Read, name: str) -> None:
+    record.run = name
+    shown("--csv=f.csv", "--parquet=f.parquet")
+    with Path("f.csv").open(newline="") as file:
+        assert {told["run"] for told in csv.DictReader(file)} == {f"'{name}"}
+    assert pq.read_table("f.parquet").column("run")[0].as_py() == name
 
 
 def test_what_cannot_be_shown_is_told(shown: Read) -> None:

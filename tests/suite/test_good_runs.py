@@ -181,7 +181,7 @@ def test_while_a_run_of_another_length_goes_on_it_waits(suite, good):
 def test_it_survives_its_text(load, good):
     held = replace(GoodRuns.of([good], ATTENTION), rule="range 10%", runs=("it's", "b: [", "c\n"))
     figures = (
-        "figures: |\n  rank: mean stable_rank of attention\n    100 [4, 6] 1 2 3\n    last [4%, 6%] 1e-09 nan -2\n"
+        "figures: |\n  rank: mean stable_rank of attention\n    100 [4, 6] 1 2 3\n    last [4%, 6%] 1e-09 0.5 -2\n"
     )
     again = load(SUITE + "".join(f"  {line}\n" for line in [*held.text, *figures.splitlines()])).good
     assert (again.w0, again.weights, again.layout, again.steps, again.rule) == (
@@ -206,6 +206,9 @@ def test_it_survives_its_text(load, good):
         ({"runs": "a"}, "expected what"),
         ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] x\n"}, "line 2 is no line that"),
         ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] 1 --2\n"}, "line 2: `--2` is no number"),
+        ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] nan\n"}, "line 2: `nan` is no number"),
+        ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] -inf\n"}, "line 2: `-inf` is no number"),
+        ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] 1e308\n"}, 'line 2: `"1e308"` is no number'),
         ({"runs": ["a"], "figures": "a: b\n  30 [1, 2] 1 2\n"}, "step 30 has 2 figures, and there are 1 run"),
         ({"runs": ["a"], "figures": "  30 [1, 2] 1\n"}, "line 1 is no line"),
         ({"figures": ["a"]}, "expected what"),

@@ -9,7 +9,7 @@ import pytest
 
 from geomcheck.errors import SuiteError
 from geomcheck.record import Point
-from geomcheck.suite import load_suite
+from geomcheck.suite import Suite, load_suite
 from geomcheck.suite.language.places import Place
 from geomcheck.suite.language.quantities import Refusal
 from geomcheck.suite.normal import EXAMPLE, Normal
@@ -73,6 +73,10 @@ def test_a_range_is_around_the_mean_at_its_checkpoint() -> None:
         ("within 10 3%\na xnan 1", "`nan` is no number"),
         ("within 10 3%\na x0 1", "line 2: a factor is above 0; found 0"),
         (f"within 10 3%\na {'9' * 400}", "is no number"),
+        ("within 10 0%\na 1", "a distance is above 0; found `0%`"),
+        ("within 10 -3%\na 1", "a distance is above 0; found `-3%`"),
+        ("within 10 3%, 10 4%\na 1 2", "line 1 has step 10 twice"),
+        ("within 10 3%\na 1\na x900 1", "line 3 has `a` again"),
     ],
 )
 def test_what_is_no_range_is_refused(text: object, said: str) -> None:
@@ -138,3 +142,70 @@ def test_a_suite_inherits_what_is_normal_as_long_as_it_judges_the_same(
     child = f"geomcheck: 1\nextends: ./parent.yaml\nexpect:\n  - {{id: rank, {override}}}\n"
     (expectation,) = load_suite(suite_file(dedent(child), "child.yaml")).expectations
     assert (expectation.normal is not None) == inherits
+
+
+EACH = """
+geomcheck: 1
+weights: attention
+expect:
+  - {{id: each, metric: stable_rank, per: weight, normal: each weight{more}}}
+normal:
+  each: |
+    within {within}
+"""
+
+
+def each(suite_file, within: str, *figures: str, more: str = "", above: str = "") -> Suite:
+    return load_suite(suite_file(EACH.format(within=within, more=more) + rows(*figures) + above))
+
+
+@pytest.mark.parametrize("factor", ["x10", "x1e9"])
+def test_ranges_that_a_weight_at_rest_would_not_leave_judge_nothing(suite_file, factor: str) -> None:
+    with pytest.raises(SuiteError, match=r"self_attn.*at step 100 under `normal` reaches down to 0"):
+        each(suite_file, "100 10%", "10", "10", f"{factor} 10", "10")
+    with pytest.raises(SuiteError, match="reaches down to 0"):
+        each(suite_file, "100 10%, 300 100%", *["10 30"] * 4)
+    each(suite_file, "100 10%", "10", "10", "x9.9 10", "10")
+
+
+def test_checkpoints_after_the_last_range_are_not_passed_over(suite_file, make_record) -> None:
+    record = make_record({("stable_rank", "value"): lambda step, name: 10.0})
+    (verdict,) = each(suite_file, "100 10%", *["10"] * 4).evaluate(record)
+    assert (verdict.outcome, verdict.cause[:26]) == ("error", "no range judges step 200, ")
+    (verdict,) = each(suite_file, "100 10%, 300 10%", *["10 10"] * 4).evaluate(record)
+    assert verdict.outcome == "passed"
+    assert "no range judges step 200" in verdict.warnings
+    (verdict,) = each(suite_file, "100 10%", *["10"] * 4, more=", at: first").evaluate(record)
+    assert (verdict.outcome, verdict.warnings) == ("passed", ())
+
+
+@pytest.mark.parametrize(
+    ("at", "outcome"),
+    [("last", "passed"), ("{from: {step: 200}}", "passed"), ("{from: first, to: last}", "error"), ("all", "error")],
+)
+def test_a_range_that_is_not_asked_for_is_not_missed(suite_file, make_record, at: str, outcome: str) -> None:
+    suite = each(suite_file, "50 10%, 200 10%, 300 10%", *["10 10 10"] * 4, more=f", at: {at}")
+    (verdict,) = suite.evaluate(make_record({("stable_rank", "value"): lambda step, name: 10.0}))
+    assert verdict.outcome == outcome
+
+
+GOOD = """
+calibrated:
+  steps: 150
+  runs: [good]
+  figures: |
+    each: mean stable_rank of attention
+      50 [9, 11] 10
+      100 [18, 22] 20
+      150 [27, 33] 30
+"""
+
+
+def test_ranges_are_those_of_the_same_share_of_a_longer_training(suite_file, make_record) -> None:
+    """As bands are: of 150 steps, 50, 100 and 150 are what 100, 200 and 300 are of 300."""
+    suite = each(suite_file, "50 10%, 100 10%, 150 10%", *["10 20 30"] * 4, above=GOOD)
+    (verdict,) = suite.evaluate(make_record({("stable_rank", "value"): lambda step, name: step / 10}))
+    assert verdict.outcome == "passed"
+    assert {one.step for one in verdict.observed} == {100, 200, 300}
+    for one in verdict.observed:
+        assert one.band == pytest.approx((one.step * 0.09, one.step * 0.11))

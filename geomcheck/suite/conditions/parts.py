@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ from geomcheck.suite.conditions.band import Band
 from geomcheck.suite.conditions.figure import Case, FigureCondition, Key
 from geomcheck.suite.expectation import Finding
 from geomcheck.suite.language.fields import word, word_schema
-from geomcheck.suite.language.places import Places, no_checkpoint_at
+from geomcheck.suite.language.places import At, Place, Places, no_checkpoint_at
 from geomcheck.suite.language.quantities import Scale
 from geomcheck.suite.normal import Normal
 from geomcheck.suite.verdict import Observed, Unanswerable
@@ -80,9 +80,23 @@ class Parts(FigureCondition):
         place = f"{extreme.group} at step {extreme.step}, {value} (normal {band.text})"
         message = f"{wording.subject(of_weights, observed)} {self.text} in {told}: {place}"
         worst = tuple(replace(one, normal=(ranges[one.weight].low, ranges[one.weight].high)) for one in finding.worst)
-        absent = Places(tuple(normal.within)).lacking(case.record.points)
-        lacking = (no_checkpoint_at(absent, case.record.points),) if absent else ()
-        return replace(finding, message=message, worst=worst, lacking=lacking)
+        lacking, between = self._without_range(case, normal, [*bands])
+        return replace(finding, message=message, worst=worst, lacking=lacking, warnings=(*finding.warnings, *between))
+
+    def _without_range(
+        self, case: Case, normal: Normal, judged: Sequence[int]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What was not judged: checkpoints that have ranges and that the run lacks, or that it has after the last that
+        was `judged`; and those that it has before that."""
+        points, at = case.record.points, case.expectation.at
+        absent = [place for place in normal.places.lacking(points) if _is_meant(at, place)]
+        lacking = [no_checkpoint_at(absent, points)] if absent else []
+        other = [step for step in case.found.cells if step not in judged]
+        last = max(judged)
+        beyond, between = ([step for step in other if (step > last) == late] for late in (True, False))
+        if beyond:
+            lacking.append(f"no range judges step {', '.join(map(str, beyond))}: the last is that of step {last}")
+        return tuple(lacking), (f"no range judges step {', '.join(map(str, between))}",) if between else ()
 
     def _bands(self, case: Case, normal: Normal) -> dict[int, dict[str, Band]]:
         """The range of every weight, by checkpoint. Raises Unanswerable where a weight has none, or no checkpoint."""
@@ -101,3 +115,11 @@ class Parts(FigureCondition):
     def _band(self, low: float, high: float) -> Band:
         text = f"{self.scale.show(low)} to {self.scale.show(high)}"
         return Band(text, low, high, strict=False, scale=self.scale)
+
+
+def _is_meant(at: At | Places, place: Place) -> bool:
+    """Whether a checkpoint that the run lacks may be one of those that are to be judged."""
+    if not isinstance(at, At) or at.single:
+        return False
+    step, start, stop = place.step, at.start.step, at.stop.step
+    return step is None or ((start is None or step >= start) and (stop is None or step <= stop))

@@ -305,11 +305,12 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
         problems += found
         if expectation is not None:
             training = layer.good.training if layer.good is not None else UNKNOWN
+            normal = layer.normal.get(expectation.id)
             built.append(
                 replace(
                     expectation.in_training(training),
                     storage=layer.storage,
-                    normal=layer.normal.get(expectation.id),
+                    normal=None if normal is None else replace(normal, training=training),
                     good=layer.good,
                 )
             )
@@ -318,12 +319,16 @@ def _build(layer: _Layer, problems: list[Problem]) -> list[Expectation]:
 
 def _with_ranges(expectation: Expectation, built: list[Expectation], problems: list[Problem]) -> Expectation:
     """An expectation on single weights takes the ranges of one on the same figures, where it has none of its own."""
-    if expectation.normal is not None or not isinstance(expectation.condition, Parts):
+    if not isinstance(expectation.condition, Parts):
         return expectation
-    for other in built:
-        same = other.metric == expectation.metric and other.params == expectation.params
-        if same and other.weights == expectation.weights and other.normal is not None:
-            return replace(expectation, normal=other.normal)
+    alike = (one for one in built if one.metric == expectation.metric and one.params == expectation.params)
+    others = (one.normal for one in alike if one.weights == expectation.weights)
+    normal = next(filter(None, (expectation.normal, *others)), None)
+    if normal is not None:
+        if normal.idle:
+            told = f"the range of {normal.idle} under `normal` reaches down to 0, where a weight stands still"
+            problems.append(Problem(expectation.position, f"{told}: remove this expectation, or calibrate again"))
+        return replace(expectation, normal=normal)
     told = f"`normal: each weight` needs ranges of {expectation.metric} under `normal`, as `geomcheck calibrate` writes"
     problems.append(Problem(expectation.position, f"{told}; there are none of these figures"))
     return expectation
