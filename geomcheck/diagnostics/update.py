@@ -214,12 +214,8 @@ class Update:
         """The top of D_t's spectrum."""
         if isinstance(self.stored, LowRank):
             return self.stored.factorization
-        return UpdateSpectrum(self.delta, lambda: self.factorization)
-
-    @cached_property
-    def factorization(self) -> Factorization:
-        """Singular values and subspaces of D_t, in float64."""
-        return Factorization(self.matrix)
+        w0, wt = self.base.w0, self.wt  # a function of `self` would keep this update until a garbage collection
+        return UpdateSpectrum(self.delta, lambda: wt.double() - w0)
 
     @cached_property
     def current(self) -> Factorization:

@@ -381,11 +381,11 @@ def _answer(request: Request, itinerary: Itinerary, update: Update, standpoint: 
 
 
 def _attempt(compute: Callable[[], T]) -> T | Undefined:
-    """What `compute` gives, or the reason why there is no such thing."""
+    """What `compute` gives, or the reason why there is no such thing: without the traceback, which holds tensors."""
     try:
         return compute()
     except Undefined as reason:
-        return reason
+        return Undefined(str(reason))
     except (torch.linalg.LinAlgError, np.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         return Undefined(f"its spectrum cannot be computed ({error})")
     except ArithmeticError:
