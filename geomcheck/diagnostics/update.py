@@ -26,6 +26,7 @@ from geomcheck.diagnostics.linalg.scaling import Scaled, difference, difference_
 from geomcheck.diagnostics.linalg.spectrum import UpdateSpectrum
 from geomcheck.diagnostics.lowrank import LowRank, LowRankFactorization
 from geomcheck.diagnostics.masks import MagnitudeMask
+from geomcheck.diagnostics.sketch import sketch_and_norm
 from geomcheck.diagnostics.storage import Array, count, magnitude_keys, size, visibly_changed
 from geomcheck.errors import Undefined
 
@@ -189,6 +190,15 @@ class Update:
         if isinstance(self.stored, LowRank):
             return self.stored.factorization.norm
         return difference_norm(self.base.w0, self.wt)
+
+    @cached_property
+    def sketch(self) -> bytes:
+        """What a record keeps of D_t, see `geomcheck.diagnostics.sketch`. Where D_t is not stored, the same pass gives
+        its norm."""
+        kept, norm = sketch_and_norm(self.base.w0, self.stored)
+        if isinstance(self.stored, Tensor):
+            self.norm = norm
+        return kept
 
     @cached_property
     def is_zero(self) -> bool:
