@@ -53,7 +53,16 @@ def sketch(w0: Tensor, stored: Tensor | LowRank) -> bytes:
         w0: of any shape.
         stored: W_t, of the same shape and on the same device; or D_t by its factors.
     """
-    numbers = _sums(w0, stored).cpu().numpy()
+    return sketch_and_norm(w0, stored)[0]
+
+
+def sketch_and_norm(w0: Tensor, stored: Tensor | LowRank) -> tuple[bytes, float]:
+    """The `sketch` of D, and ``|D|_F``, accumulated in float64: both in one pass over the entries."""
+    sums, norm = _sums(w0, stored)
+    return _kept(sums.cpu().numpy()), norm
+
+
+def _kept(numbers: np.ndarray) -> bytes:
     largest = float(np.abs(numbers).max())
     if not 0 < largest < math.inf:
         return bytes(BYTES)
@@ -96,9 +105,9 @@ def standard_error(cosine: float) -> float:
     return (1 - cosine**2) / math.sqrt(SIZE)
 
 
-def _sums(w0: Tensor, stored: Tensor | LowRank) -> Tensor:
-    """The sketch at the scale of D: float64, shape (SIZE,)."""
-    total = w0.numel()
+def _sums(w0: Tensor, stored: Tensor | LowRank) -> tuple[Tensor, float]:
+    """The sketch at the scale of D: float64, shape (SIZE,); and the norm of D."""
+    total, energy = w0.numel(), 0.0
     delta = w0.new_zeros(STRIPE if total > STRIPE else -(-total // BLOCK) * BLOCK, dtype=torch.float64)
     sums, before = torch.zeros_like(delta), w0.reshape(-1)
     for number, start in enumerate(range(0, total, STRIPE)):
@@ -107,6 +116,7 @@ def _sums(w0: Tensor, stored: Tensor | LowRank) -> Tensor:
             delta[: stop - start].copy_(stored.reshape(-1)[start:stop]).sub_(before[start:stop])
         else:
             delta[: stop - start] = _entries(stored, start, stop)
+        energy += float(delta[: stop - start] @ delta[: stop - start])
         delta[stop - start :] = 0
         if number == 0:
             sums += delta
@@ -117,7 +127,7 @@ def _sums(w0: Tensor, stored: Tensor | LowRank) -> Tensor:
         sums.view(-1, BLOCK).addcmul_(delta.view(-1, BLOCK).index_select(0, orders[drawn]), signs[drawn, :, None])
     places, signs, mixture = (torch.from_numpy(table).to(w0.device) for table in _tables())
     kept = len(sums)
-    return mixture @ torch.bincount(places[:kept], sums * signs[:kept], minlength=PLACES)
+    return mixture @ torch.bincount(places[:kept], sums * signs[:kept], minlength=PLACES), math.sqrt(energy)
 
 
 def _entries(factors: LowRank, start: int, stop: int) -> Tensor:

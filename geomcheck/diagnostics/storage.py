@@ -11,11 +11,11 @@ from torch import Tensor
 
 from geomcheck.diagnostics.formats import FORMATS
 
-_FORMATS = {  # explicit mantissa bits, smallest normal exponent, integers of the same size
-    torch.bfloat16: (7, -126, torch.int16),
-    torch.float16: (10, -14, torch.int16),
-    torch.float32: (23, -126, torch.int32),
-    torch.float64: (52, -1022, torch.int64),
+_FORMATS = {  # explicit mantissa bits, integers of the same size
+    torch.bfloat16: (7, torch.int16),
+    torch.float16: (10, torch.int16),
+    torch.float32: (23, torch.int32),
+    torch.float64: (52, torch.int64),
 }
 
 BLOCK = 1 << 16
@@ -61,8 +61,7 @@ def visibly_changed(w0: Tensor, wt: Tensor) -> Array:
     changed = torch.empty(w0.shape, dtype=torch.bool, device=w0.device)
     for place, start, end in zip(blocks_of(changed), blocks_of(w0), blocks_of(wt), strict=True):
         before, after = _bits(start.to(torch.bfloat16)), _bits(end.to(torch.bfloat16))
-        both_zero = ((before | after) & 0x7FFF) == 0
-        array(place)[...] = (before != after) & ~both_zero
+        array(place)[...] = (before != after) & (((before | after) & 0x7FFF) != 0)  # not +0 and -0
     return array(changed)
 
 
@@ -107,12 +106,13 @@ def rounding_energy(wt: Tensor) -> float:
     Raises:
         OverflowError: it is beyond the range of float64.
     """
-    mantissa_bits, smallest, integers = _FORMATS[wt.dtype]
+    mantissa_bits, integers = _FORMATS[wt.dtype]
+    smallest = 1 << mantissa_bits  # the bits of the smallest normal number
     infinity = torch.tensor(torch.inf, dtype=wt.dtype).view(integers)  # the bits of the exponent
     energy = 0.0
     for block in blocks_of(wt):
-        powers = (block.view(integers) & infinity.item()).view(wt.dtype).double()
-        powers = powers.clamp_min(2.0**smallest)  # 2^exponent of each entry; subnormals have that of the smallest
+        exponents = (block.view(integers) & infinity.item()).clamp_min_(smallest)  # that of subnormals is the smallest
+        powers = exponents.view(wt.dtype).double()  # 2^exponent of each entry
         energy += float(powers @ powers)
     if math.isinf(energy):
         raise OverflowError("the rounding error is beyond the range of float64")
@@ -130,4 +130,4 @@ def entries_at_once(matrix: Tensor) -> int:
 
 
 def _bits(w: Tensor) -> Array:
-    return array(w.contiguous().view(_FORMATS[w.dtype][2]))
+    return array(w.contiguous().view(_FORMATS[w.dtype][1]))

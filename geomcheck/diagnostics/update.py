@@ -26,6 +26,7 @@ from geomcheck.diagnostics.linalg.scaling import Scaled, difference, difference_
 from geomcheck.diagnostics.linalg.spectrum import UpdateSpectrum
 from geomcheck.diagnostics.lowrank import LowRank, LowRankFactorization
 from geomcheck.diagnostics.masks import MagnitudeMask
+from geomcheck.diagnostics.sketch import sketch_and_norm
 from geomcheck.diagnostics.storage import Array, count, magnitude_keys, size, visibly_changed
 from geomcheck.errors import Undefined
 
@@ -191,6 +192,15 @@ class Update:
         return difference_norm(self.base.w0, self.wt)
 
     @cached_property
+    def sketch(self) -> bytes:
+        """What a record keeps of D_t, see `geomcheck.diagnostics.sketch`. Where D_t is not stored, the same pass gives
+        its norm."""
+        kept, norm = sketch_and_norm(self.base.w0, self.stored)
+        if isinstance(self.stored, Tensor):
+            self.norm = norm
+        return kept
+
+    @cached_property
     def is_zero(self) -> bool:
         """Whether the matrix did not change at all."""
         return self.norm == 0 if isinstance(self.stored, LowRank) else torch.equal(self.base.w0, self.wt)
@@ -214,12 +224,8 @@ class Update:
         """The top of D_t's spectrum."""
         if isinstance(self.stored, LowRank):
             return self.stored.factorization
-        return UpdateSpectrum(self.delta, lambda: self.factorization)
-
-    @cached_property
-    def factorization(self) -> Factorization:
-        """Singular values and subspaces of D_t, in float64."""
-        return Factorization(self.matrix)
+        w0, wt = self.base.w0, self.wt  # a function of `self` would keep this update until a garbage collection
+        return UpdateSpectrum(self.delta, lambda: wt.double() - w0)
 
     @cached_property
     def current(self) -> Factorization:

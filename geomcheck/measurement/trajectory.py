@@ -21,7 +21,6 @@ from geomcheck.diagnostics.linalg.lockstep import meet
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.diagnostics.path import Path, path_of
-from geomcheck.diagnostics.sketch import sketch
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
 from geomcheck.measurement.device import on_device
@@ -350,6 +349,8 @@ def follow(trajectory: Trajectory, itinerary: Itinerary) -> Measured:
         visited.add(index)
         update = trajectory.visit(index)
         requests = sorted(itinerary.requests[index])
+        if any(itinerary.metrics[request.metric].of_entries for request in requests):
+            measured.sketches[index] = update.sketch
         late = [r for r in requests if itinerary.is_of_path(r) or not itinerary.targets(r, index) <= visited]
         own = {channel for request in late for channel in channels_of(request, update.shape)}
         for k, side in sorted(own | itinerary.channels(index, update.shape)):
@@ -358,8 +359,6 @@ def follow(trajectory: Trajectory, itinerary: Itinerary) -> Measured:
             if request not in late:
                 measured.answers[index, request] = _answer(request, itinerary, update, Standpoint(trajectory, index))
         measured.routes[index] = routes_of(update)
-        if any(itinerary.metrics[request.metric].of_entries for request in requests):
-            measured.sketches[index] = sketch(trajectory.base.w0, update.stored)
         waiting += [(index, request) for request in late]
     for index, request in waiting:
         standpoint = Standpoint(trajectory, index)
@@ -381,11 +380,11 @@ def _answer(request: Request, itinerary: Itinerary, update: Update, standpoint: 
 
 
 def _attempt(compute: Callable[[], T]) -> T | Undefined:
-    """What `compute` gives, or the reason why there is no such thing."""
+    """What `compute` gives, or the reason why there is no such thing: without the traceback, which holds tensors."""
     try:
         return compute()
     except Undefined as reason:
-        return reason
+        return Undefined(str(reason))
     except (torch.linalg.LinAlgError, np.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         return Undefined(f"its spectrum cannot be computed ({error})")
     except ArithmeticError:

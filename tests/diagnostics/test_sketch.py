@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from geomcheck.diagnostics import Base, Update
 from geomcheck.diagnostics import sketch as sketches
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.diagnostics.sketch import SIZE, STRIPE, cosines, sketch, standard_error, unpacked
@@ -114,8 +115,17 @@ def test_factors_of_several_stripes_give_the_sketch_of_the_matrix() -> None:
 def test_it_is_linear() -> None:
     one, other = drawn(*SHAPE, seed=0), drawn(*SHAPE, seed=1)
     zero = torch.zeros(SHAPE).double()
-    whole = sketches._sums(zero, one - 2 * other)
-    torch.testing.assert_close(whole, sketches._sums(zero, one) - 2 * sketches._sums(zero, other))
+    whole, first, second = (sketches._sums(zero, d)[0] for d in (one - 2 * other, one, other))
+    torch.testing.assert_close(whole, first - 2 * second)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_one_pass_gives_the_norm_too_to_the_bit(dtype: torch.dtype) -> None:
+    w0 = drawn(*SHAPE, seed=0).to(dtype)
+    wt = (w0.double() + 0.1 * drawn(*SHAPE, seed=1)).to(dtype)
+    update, alone = Update(Base(w0), wt), Update(Base(w0), wt)
+    assert update.sketch == sketch(w0, wt)
+    assert update.__dict__["norm"] == alone.norm
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,26 @@ def test_figures_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     one, four = measured(run, *requests), measured(run, *requests, workers=4)
     assert list(one.rows()) == list(four.rows())
     assert one.fingerprints == four.fingerprints
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_tensor_outlives_the_measurement_of_its_weight(tmp_path: Path, workers: int) -> None:
+    """Nor waits for the garbage collector, which counts objects, not their bytes: memory would grow with the run."""
+    base = {name: torch.randn(264, 272, generator=torch.Generator().manual_seed(3)).bfloat16() for name in (Q, K)}
+    rank_one = {name: w.float() + 0.25 for name, w in base.items()}
+    run = write_run(tmp_path / "run", base, {10: moved(base, 1e-2), 20: moved(base, 2e-2), 30: rank_one})
+    given = {"k": 2, "rank": 4, "lr": 1e-5}
+    requests = [Request.of(metric, given) for metric in METRICS]
+    gc.collect()
+    gc.disable()
+    try:
+        before = {id(each) for each in gc.get_objects() if type(each) is torch.Tensor}
+        record = measured(run, *requests, names=(Q, K), workers=workers)
+        left = [each.shape for each in gc.get_objects() if type(each) is torch.Tensor and id(each) not in before]
+    finally:
+        gc.enable()
+    assert any(row.figure.undefined for row in record.rows())  # reasons have tracebacks
+    assert left == []
 
 
 def test_a_checkpoint_is_not_compared_with_itself(tmp_path: Path) -> None:

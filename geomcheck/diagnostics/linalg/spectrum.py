@@ -48,15 +48,20 @@ class UpdateSpectrum:
 
     Args:
         delta: D, shape (out, in).
-        dense: the same matrix factorized in float64; only called where nothing else is certified.
+        exact: gives the same matrix in float64; only called where nothing else is certified.
     """
 
-    def __init__(self, delta: Scaled, dense: Callable[[], Factorization]) -> None:
+    def __init__(self, delta: Scaled, exact: Callable[[], Tensor]) -> None:
         self.delta = delta
-        self.dense = dense
+        self._exact = exact
         self.routes: dict[str, Certificate] = {}
         self._found: dict[tuple[Route, int, torch.dtype], Ritz | None] = {}
         self._leading: dict[tuple[Route, int], Tensor | None] = {}
+
+    @cached_property
+    def dense(self) -> Factorization:
+        """D factorized in float64."""
+        return Factorization(self._exact())
 
     def top_values(self, k: int, *, within: float = ACCEPTED_VALUE) -> Tensor:
         """The k largest singular values, descending, float64, shape (k,), each to `within` relative."""
@@ -64,7 +69,7 @@ class UpdateSpectrum:
         found = found or self._certified(k, subspace=False)
         if found is None or found[1].value_error > within:
             self.routes[f"singular values of D, k={k}"] = DENSE_VALUES
-            return self.dense().top_values(k, within=within)
+            return self.dense.top_values(k, within=within)
         route, ritz = found
         self.routes[f"singular values of D, k={k}"] = Certificate(route, ritz.value_error)
         return ritz.values[:k] * self.delta.factor
@@ -85,7 +90,7 @@ class UpdateSpectrum:
         found = self._certified(k, subspace=True)
         if found is None:
             self.routes[f"channel of D, k={k}"] = DENSE_SUBSPACE
-            return self.dense().right(k) if of_rows else self.dense().left(k)
+            return self.dense.right(k) if of_rows else self.dense.left(k)
         route, ritz = found
         self.routes[f"channel of D, k={k}"] = Certificate(route, ritz.angle_error)
         return orthonormal(ritz.images) if of_rows == self._is_wide else ritz.right
