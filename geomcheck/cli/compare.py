@@ -8,19 +8,24 @@ import math
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import late
 from geomcheck.api import How
 from geomcheck.checkpoints import BaseWeights
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, MEASURING, WEIGHTS, add_command, selection
 from geomcheck.comparison import Comparison, Pair, compare
-from geomcheck.diagnosis import Finding, apart, diagnose
 from geomcheck.errors import GeomcheckError
 from geomcheck.report.findings import headline
 from geomcheck.report.safe import printable
 from geomcheck.report.text.screen import aligned
 from geomcheck.suite.language.quantities import Scale
+
+if TYPE_CHECKING:
+    from geomcheck import diagnosis
+else:
+    diagnosis = late("geomcheck.diagnosis")
 
 LAYERS = 5
 MULTIPLE = 10
@@ -47,18 +52,18 @@ def run(options: argparse.Namespace) -> None:
         print(printable("\n".join([*_lines(found), *_findings(*diagnosed)])))
 
 
-def _diagnosed(source: str, base: BaseWeights | None, how: How) -> tuple[Finding, ...] | None:
+def _diagnosed(source: str, base: BaseWeights | None, how: How) -> tuple[diagnosis.Finding, ...] | None:
     """The findings of a run or a record; None where its files cannot be read for them, which loses no comparison."""
     try:
-        return diagnose(source, base=base, **how)
+        return diagnosis.diagnose(source, base=base, **how)
     except GeomcheckError as error:
         print(f"geomcheck: note: no diagnosis of {source}: {printable(str(error))}", file=sys.stderr)
         return None
 
 
-def _findings(ours: Sequence[Finding] | None, theirs: Sequence[Finding] | None) -> list[str]:
+def _findings(ours: Sequence[diagnosis.Finding] | None, theirs: Sequence[diagnosis.Finding] | None) -> list[str]:
     """What is wrong with one of the runs and not with the other, then what is with both."""
-    found = zip(("A alone", "B alone", "both"), apart(ours or (), theirs or ()), strict=True)
+    found = zip(("A alone", "B alone", "both"), diagnosis.apart(ours or (), theirs or ()), strict=True)
     lines = [(f"  {where:7}  ", headline(one)) for where, of in found for one in of]
     told = (
         textwrap.wrap(text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_long_words=False)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from geomcheck._lazy import late
 from geomcheck._version import VERSION
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import MEASURING, add_command
-from geomcheck.diagnosis import case_of, findings
-from geomcheck.diagnosis.case import SIZE
 from geomcheck.errors import UsageError
 from geomcheck.files import replacing, require_writable
 from geomcheck.options import Option
 from geomcheck.report.text.diagnosis import lines
+
+if TYPE_CHECKING:
+    from geomcheck import diagnosis
+    from geomcheck.diagnosis import case as cases
+else:
+    diagnosis, cases = late("geomcheck.diagnosis"), late("geomcheck.diagnosis.case")
 
 FOUND = 1
 
@@ -53,14 +58,14 @@ def run(options: argparse.Namespace) -> int:
     if options.json not in (None, STDOUT):
         require_writable(Path(options.json), inputs=means.inputs(), option="--json=")
     for suite in means.suites:
-        if not any(one.metric == SIZE and one.normal for one in suite.expectations):
+        if not any(one.metric == cases.SIZE and one.normal for one in suite.expectations):
             raise UsageError(
-                f"--suite={suite.path} does not say what is normal for each weight (`normal` of `{SIZE}`): write it "
-                "with `geomcheck calibrate` from good runs"
+                f"--suite={suite.path} does not say what is normal for each weight (`normal` of `{cases.SIZE}`): write "
+                "it with `geomcheck calibrate` from good runs"
             )
     with means.measuring() as how:
-        case = case_of(options.run, base=means.base, good=options.good, suites=means.suites, **how)
-        found = findings(case)
+        case = diagnosis.case_of(options.run, base=means.base, good=options.good, suites=means.suites, **how)
+        found = diagnosis.findings(case)
     if options.json is not None:
         document = {
             "format": 1,

@@ -9,18 +9,23 @@ import tempfile
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geomcheck
+from geomcheck._lazy import late
 from geomcheck.cli.means import Means
 from geomcheck.cli.options import JSON, MEASURING, add_command
 from geomcheck.errors import RunError, SuiteError, UsageError
 from geomcheck.files import require_writable
-from geomcheck.live.directory import FollowedRun, Pace, follow
-from geomcheck.live.directory.output import Documents, Lines
 from geomcheck.measurement import Cache
 from geomcheck.options import option
 from geomcheck.report.safe import printable
+
+if TYPE_CHECKING:
+    from geomcheck.live import directory as live
+    from geomcheck.live.directory import output
+else:
+    live, output = late("geomcheck.live.directory"), late("geomcheck.live.directory.output")
 
 VIOLATED = 1
 INVALID_SUITE = 2
@@ -63,13 +68,13 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("watch needs --suite=NAME-OR-PATH; `geomcheck suites` lists the shipped ones")
     if options.record:
         require_writable(Path(options.record), inputs=means.inputs(), option="--record=")
-    output = Documents(means.show) if options.json else Lines(means.show)
+    told = output.Documents(means.show) if options.json else output.Lines(means.show)
     with ExitStack() as stack:
         resources = stack.enter_context(means.resources())
         if not resources.cache.store.works:  # without one, what was measured would be again for each new checkpoint
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="geomcheck-"))
             resources = replace(resources, cache=stack.enter_context(closing(Cache(Path(directory)))))
-        followed = FollowedRun(
+        followed = live.FollowedRun(
             options.run,
             suites,
             base=means.base,
@@ -79,17 +84,17 @@ def run(options: argparse.Namespace) -> int:
             dequantize=options.dequantize,
         )
         try:
-            end = follow(followed, pace, output)
+            end = live.follow(followed, pace, told)
         except RunError as error:
             print(f"geomcheck: {printable(str(error))}", file=sys.stderr)
             return VIOLATED
-    output.ended(end)
+    told.ended(end)
     if options.record and end.snapshot is not None:
         geomcheck.write_record(end.snapshot.record, options.record)
     return int(end.code)
 
 
-def _pace(options: argparse.Namespace) -> Pace:
+def _pace(options: argparse.Namespace) -> live.Pace:
     for name, value in (("--every", options.every), ("--idle", options.idle)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UsageError(f"{name}={value:g}: give a number above 0")
@@ -98,4 +103,4 @@ def _pace(options: argparse.Namespace) -> Pace:
     if options.steps is not None and options.steps < 1:
         raise UsageError(f"--steps={options.steps}: give the number of optimizer steps, 1 or more")
     idle = None if options.idle is None else options.idle * 60
-    return Pace(every=options.every, idle=idle, once=options.once)
+    return live.Pace(every=options.every, idle=idle, once=options.once)

@@ -248,6 +248,11 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_command_says_its_version_without_torch() -> None:
+    code = "import sys, geomcheck.cli.program; sys.exit(bool({'torch', 'scipy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_nothing_is_written_to_the_run(geom, write_suite, opd_run: Path) -> None:
     write_suite(HEALTHY)
 
