@@ -105,19 +105,8 @@ def calibrate(
     found += _beside(gathered, Places(places.places[-1:])) if looks_beside else []
     names = [*(past.runs if past is not None else ()), *map(told, records)]
     doubts = _doubts(gathered, keep=keep_outlier)
-    expectations = []
-    for trajectory, ends in zip(found, rule.bands(found), strict=True):
-        bands, idle = _bands(trajectory, ends)
-        if idle and trajectory.places[-1].text in idle:
-            bands = ()  # a run would go on beyond the last band
-        if idle:
-            called = trajectory.metric.name
-            left_out.append(Omitted(f"{called} at {', '.join(idle)}" if bands else called, WHOLE_RANGE))
-        if bands:
-            alone = len(records) < 2 or past is not None or trajectory.of
-            varies = not alone and not all(band.spread.constant for band in bands)
-            normal = normal_of(trajectory.metric, records, weights, bands, shipped()) if varies else None
-            expectations.append(Calibrated(trajectory.metric, bands, normal, trajectory.of))
+    expectations, idle = _judged(found, rule, gathered, weights)
+    left_out += idle
     if not expectations:
         reasons = "\n".join(f"  {left.metric}: {left.reason}" for left in left_out)
         raise UsageError(f"nothing can be calibrated from these {len(records)} runs:\n{reasons}")
@@ -149,6 +138,26 @@ def calibrate(
         figures=gathered.found,
         words=gathered.words,
     )
+
+
+def _judged(
+    found: Sequence[Trajectory], rule: BandRule, gathered: Gathered, weights: Selection
+) -> tuple[list[Calibrated], list[Omitted]]:
+    """The metrics with their bands and what is normal for single weights, and those whose bands could not fail."""
+    expectations, left_out = [], []
+    alone = len(gathered.records) < 2 or gathered.past is not None
+    for trajectory, ends in zip(found, rule.bands(found), strict=True):
+        bands, idle = _bands(trajectory, ends)
+        if idle and trajectory.places[-1].text in idle:
+            bands = ()  # a run would go on beyond the last band
+        if idle:
+            called = trajectory.metric.name
+            left_out.append(Omitted(f"{called} at {', '.join(idle)}" if bands else called, WHOLE_RANGE))
+        if bands:
+            varies = not (alone or trajectory.of or all(band.spread.constant for band in bands))
+            normal = normal_of(trajectory.metric, gathered.records, weights, bands, shipped()) if varies else None
+            expectations.append(Calibrated(trajectory.metric, bands, normal, trajectory.of))
+    return expectations, left_out
 
 
 def _doubts(gathered: Gathered, *, keep: bool) -> Iterator[str]:
