@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import textwrap
 from collections.abc import Container, Sequence
@@ -73,8 +72,7 @@ class Screen:
         if reporter is None:  # -p no:terminal, which takes its options away too
             return cls()
         writer = config.get_terminal_writer()
-        told = bool(reporter.isatty) or bool(os.environ.get("COLUMNS"))
-        width = max(NARROWEST, writer.fullwidth) if told else LOG_WIDTH
+        width = max(NARROWEST, writer.fullwidth) if bool(reporter.isatty) else LOG_WIDTH
         levels = levels_for(getattr(sys.__stdout__, "encoding", None))
         return cls(width, levels, reporter.verbosity, bool(writer.hasmarkup), bool(reporter.isatty))
 
