@@ -111,7 +111,7 @@ class Option:
 
     def add_to(self, add: Callable[..., Any], flag: str, **changes: Any) -> None:
         """Add it as `flag` to a parser by its method `add`, with `changes` to what `argparse` is told."""
-        told: dict[str, Any] = {"help": self.about, "default": None}
+        told: dict[str, Any] = {"help": self.about.replace("%", "%%"), "default": None}
         if self.flag:
             told |= {"action": "store_true", "default": False}
         else:

@@ -83,7 +83,7 @@ def test_mistakes_in_it_are_told_like_others(command: Command, tmp_path: Path) -
         "several conditions, `grows_by` and `above`",
         "did you mean `grows_by`?",
         "`tolerance` goes with near, trend, like, unlike, not with `grows_by`",
-        "one of: within, bands, above, below, near, trend, like, unlike, grows_by, regime",
+        "one of: within, bands, above, below, near, trend, like, unlike, normal, grows_by, regime",
     ):
         assert told in done.stdout, told
 

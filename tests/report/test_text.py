@@ -78,7 +78,7 @@ def test_markdown_is_literal() -> None:
 
 
 def test_a_session_without_verdicts_says_so_in_markdown() -> None:
-    assert "Nothing was checked" in markdown.table([], ["suites/a.yaml:1:1: <bad>"])
+    assert "Nothing was checked" in markdown.page([], ["suites/a.yaml:1:1: <bad>"])
 
 
 def test_progress_hears_which_weight_is_read_at_which_checkpoint(tmp_path: Path) -> None:

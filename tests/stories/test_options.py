@@ -75,7 +75,7 @@ def test_each_output_has_a_writer() -> None:
     from pkgutil import resolve_name
 
     outputs = [declared.output for declared in OPTIONS if declared.output]
-    assert len(outputs) == 3
+    assert len(outputs) == 5
     assert all(callable(resolve_name(name)) for output in outputs for name in (output.write, output.also) if name)
 
 

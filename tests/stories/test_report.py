@@ -106,7 +106,7 @@ def test_the_command_compares_a_run_with_a_record(geom, write_suite, opd_run: Pa
     assert command("r.parquet", str(opd_run), "-o", "c.html") == 0
     page = Path("c.html").read_text(encoding="utf-8")
     assert "Comparison of 2 runs" in page
-    assert re.search(r'class="line run1"', page)
+    assert re.search(r'class="line run1[ "]', page)
     assert DOWN in page
 
 
