@@ -57,7 +57,7 @@ def sketch(w0: Tensor, stored: Tensor | LowRank) -> bytes:
 
 
 def sketch_and_norm(w0: Tensor, stored: Tensor | LowRank) -> tuple[bytes, float]:
-    """The `sketch` of D, and ``|D|_F``, accumulated in float64: both in one pass over the entries."""
+    """The `sketch` of D, and ``|D|_F``, accumulated in float64: both in one pass over the entries. Shapes as there."""
     sums, norm = _sums(w0, stored)
     return _kept(sums.cpu().numpy()), norm
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomcheck.diagnostics import Base, Metric, Update, load_metrics
-from geomcheck.diagnostics.linalg import Factorization
+from geomcheck.diagnostics.linalg import Factorization, UpdateSpectrum
 from geomcheck.diagnostics.locking import top_channel
 from geomcheck.diagnostics.lowrank import LowRank
 from geomcheck.errors import Undefined
@@ -32,7 +32,7 @@ def pair(shape: Shape, values: np.ndarray, seed: int, dtype: torch.dtype = torch
     base = Base(make(shape, dtype, seed).w0)
     change = factors(shape, values, seed + 5)
     dense = Update(base, base.matrix + change.matrix)
-    dense.__dict__["matrix"] = change.matrix
+    dense.__dict__ |= {"matrix": change.matrix, "spectrum": UpdateSpectrum(dense.delta, lambda: change.matrix)}
     return Update(base, change), dense
 
 
@@ -119,7 +119,7 @@ def test_no_update_is_zero_and_has_no_subspace() -> None:
     assert still.is_zero
     assert torch.equal(still.wt, base.w0.float())
     with pytest.raises(Undefined, match="rank below"):
-        still.factorization.right(1)
+        still.spectrum.right(1)
 
 
 @pytest.mark.parametrize(
