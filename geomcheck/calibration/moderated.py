@@ -23,7 +23,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from scipy.optimize import brentq
@@ -99,9 +99,11 @@ class Moderated:
 
     def bands(self, trajectories: Sequence[Trajectory]) -> Bands:
         """See `BandRule.bands`."""
-        moving = [t for t in trajectories if t.runs == 1 or (t.variances > 0).any()]
+        moving = [_Scatter.of(t, self.noise) for t in trajectories if t.runs == 1 or (t.variances > 0).any()]
         alpha = self.false_alarms / max(1, len(moving))
-        found = {id(t): self._bands(t, self._recipe([o for o in moving if o is not t]), alpha) for t in moving}
+        found = {
+            id(s.of_figures): self._bands(s, self._recipe([o for o in moving if o is not s]), alpha) for s in moving
+        }
         return [found.get(id(t)) or [(s.low, s.high) for s in t.spreads] for t in trajectories]
 
     def describe(self, *, n: int, bands: int) -> str:
@@ -114,58 +116,69 @@ class Moderated:
             "Bonferroni over metrics."
         )
 
-    def _recipe(self, others: Sequence[Trajectory]) -> Variance:
+    def _recipe(self, others: Sequence[_Scatter]) -> Variance:
         """What these trajectories tell of their recipe's variance, in units of the usual one."""
         noise, usual = self.noise, Variance(0.0, 0.0)
-        if not others or others[0].runs < 2:
+        if not others or others[0].of_figures.runs < 2:
             return usual.like(between=noise.between_recipes)
-        uncertain = [self._uncertain(trajectory) for trajectory in others]
-        logs = [math.log(self._whole(t)) + _above(freedom_of(u)) for t, u in zip(others, uncertain, strict=True)]
-        scatter = (noise.between_metrics + statistics.fmean(uncertain)) * OF_MEDIAN
+        scatter = (noise.between_metrics + statistics.fmean(other.uncertain for other in others)) * OF_MEDIAN
         scatter /= min(len(others), noise.independent)
-        own = math.exp(statistics.median(logs) - _above(freedom_of(scatter)))
+        own = math.exp(statistics.median(other.log for other in others) - _above(freedom_of(scatter)))
         return usual.moderate(own, scatter, between=noise.between_recipes)
 
-    def _bands(self, trajectory: Trajectory, recipe: Variance, alpha: float) -> list[tuple[float, float]]:
-        n, noise = trajectory.runs, self.noise
+    def _bands(self, scatter: _Scatter, recipe: Variance, alpha: float) -> list[tuple[float, float]]:
+        trajectory, noise = scatter.of_figures, self.noise
+        n = trajectory.runs
         level, points = recipe.like(between=noise.between_metrics), [Variance(0.0, noise.between_checkpoints)]
         if n > 1:
-            whole, count = self._whole(trajectory), independent(trajectory.progress, self.noise.decay)
-            level = recipe.moderate(whole, self._uncertain(trajectory), between=noise.between_metrics)
+            level = recipe.moderate(scatter.whole, scatter.uncertain, between=noise.between_metrics)
             if len(trajectory.places) > 1:
-                apart = float(polygamma(1, (n - 1) / 2)) * (1 - 1 / count)
+                apart = float(polygamma(1, (n - 1) / 2)) * (1 - 1 / independent(trajectory.progress, noise.decay))
                 points = [
-                    Variance(0.0, 0.0).moderate(ratio / whole, apart, between=noise.between_checkpoints)
-                    for ratio in self._ratios(trajectory).tolist()
+                    Variance(0.0, 0.0).moderate(ratio / scatter.whole, apart, between=noise.between_checkpoints)
+                    for ratio in scatter.ratios.tolist()
                 ]
-        limit = multiple(trajectory.progress, level.unknown, points[0].unknown, alpha, noise.decay) * math.sqrt(
-            1 + 1 / n
-        )
-        widths = limit * self._usual(trajectory) * np.exp([(level.log + point.log) / 2 for point in points])
+        limit = multiple(trajectory.progress, level.unknown, points[0].unknown, alpha, noise.decay)
+        limit *= math.sqrt(1 + 1 / n)
+        widths = limit * scatter.usual * trajectory.scales * np.exp([(level.log + point.log) / 2 for point in points])
         return [
             (s.low, s.high) if s.constant else (min(s.low, s.mean - width), max(s.high, s.mean + width))
             for s, width in zip(trajectory.spreads, widths.tolist(), strict=True)
         ]
 
-    def _uncertain(self, trajectory: Trajectory) -> float:
-        """The sampling variance of the logarithm of `_whole`."""
-        freedom = (trajectory.runs - 1) * independent(trajectory.progress, self.noise.decay)
-        return float(polygamma(1, freedom / 2)) + self.noise.between_checkpoints / len(trajectory.places)
 
-    def _usual(self, trajectory: Trajectory) -> np.ndarray:
-        """The usual standard deviation at each checkpoint, in the figure's unit."""
-        usual = [self.noise.sd(trajectory.called, progress) for progress in trajectory.progress]
-        return np.array(usual) * trajectory.scales
+@dataclass(frozen=True)
+class _Scatter:
+    """How the figures of a trajectory scatter by themselves.
 
-    def _ratios(self, trajectory: Trajectory) -> np.ndarray:
-        """The variances at each checkpoint in units of the usual ones; zeros of a single run."""
-        usual = [self.noise.sd(trajectory.called, progress) for progress in trajectory.progress]
-        return np.nan_to_num(trajectory.variances) / np.square(usual)
+    Attributes:
+        usual: the usual relative standard deviation at each checkpoint.
+        ratios: the relative variances in units of the usual ones; zeros of a single run.
+        whole: the mean of those of checkpoints at which figures vary; NaN of a single run.
+        uncertain: the sampling variance of its logarithm; NaN of a single run.
+    """
 
-    def _whole(self, trajectory: Trajectory) -> float:
-        """The mean of the ratios of checkpoints at which figures vary."""
-        ratios = self._ratios(trajectory)
-        return float(ratios[ratios > 0].mean())
+    of_figures: Trajectory
+    usual: np.ndarray
+    ratios: np.ndarray
+    whole: float
+    uncertain: float
+
+    @classmethod
+    def of(cls, trajectory: Trajectory, noise: Noise) -> _Scatter:
+        """That of `trajectory`, which varies unless it is of a single run."""
+        usual = np.array([noise.sd(trajectory.called, progress) for progress in trajectory.progress])
+        ratios = np.nan_to_num(trajectory.variances) / np.square(usual)
+        if trajectory.runs < 2:
+            return cls(trajectory, usual, ratios, math.nan, math.nan)
+        freedom = (trajectory.runs - 1) * independent(trajectory.progress, noise.decay)
+        uncertain = float(polygamma(1, freedom / 2)) + noise.between_checkpoints / len(trajectory.places)
+        return cls(trajectory, usual, ratios, float(ratios[ratios > 0].mean()), uncertain)
+
+    @cached_property
+    def log(self) -> float:
+        """The logarithm of the variance that `whole` is an estimate of."""
+        return math.log(self.whole) + _above(freedom_of(self.uncertain))
 
 
 def independent(progress: Sequence[float], decay: float) -> float:

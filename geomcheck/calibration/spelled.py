@@ -17,7 +17,7 @@ RULES: dict[str, Callable[[float], BandRule]] = {"moderated": Moderated, "studen
 
 
 def rule_text(rule: BandRule) -> str:
-    """``repeatability 5%``; empty of a rule of another package."""
+    """``moderated 5%``; empty of a rule of another package."""
     name = next((name for name, kind in RULES.items() if type(rule) is kind), "")
     if not name or not is_dataclass(rule):
         return ""

@@ -65,7 +65,7 @@ class Trajectory:
             return np.abs(mean)
         return (mean - low) * (1.0 if math.isinf(high) else (high - mean) / (high - low))
 
-    @property
+    @cached_property
     def variances(self) -> np.ndarray:
         """The relative variance over the runs at each checkpoint; 0 where they are all the same, or at a bound."""
         sd = np.array([spread.sd for spread in self.spreads])
