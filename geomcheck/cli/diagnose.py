@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomcheck._lazy import late
 from geomcheck._version import VERSION
 from geomcheck.cli.means import Means
-from geomcheck.cli.options import MEASURING, add_command
+from geomcheck.cli.options import JSON_FILE, MEASURING, STDOUT, add_command, told_in_json
 from geomcheck.errors import UsageError
-from geomcheck.files import replacing, require_writable
+from geomcheck.files import require_writable
 from geomcheck.options import Option
 from geomcheck.report.text.diagnosis import lines
 
@@ -23,10 +22,6 @@ else:
     diagnosis, cases = late("geomcheck.diagnosis"), late("geomcheck.diagnosis.case")
 
 FOUND = 1
-
-STDOUT = "-"
-
-JSON = Option(name="json", metavar="FILE", path=True, alone=STDOUT, help="write JSON to FILE; without one, print it")
 
 GOOD = Option(
     name="good",
@@ -49,7 +44,7 @@ SUITE = Option(
 def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     about = "say what is wrong with a run: no suite is needed"
-    add_command(commands, "diagnose", run, about, GOOD, SUITE, *MEASURING, JSON, run="run directory or record")
+    add_command(commands, "diagnose", run, about, GOOD, SUITE, *MEASURING, JSON_FILE, run="run directory or record")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,19 +61,13 @@ def run(options: argparse.Namespace) -> int:
     with means.measuring() as how:
         case = diagnosis.case_of(options.run, base=means.base, good=options.good, suites=means.suites, **how)
         found = diagnosis.findings(case)
-    if options.json is not None:
-        document = {
-            "format": 1,
-            "geomcheck": VERSION,
-            "run": case.record.run,
-            "path": case.record.path,
-            "findings": [finding.to_dict() for finding in found],
-        }
-        text = json.dumps(document, indent=1, allow_nan=False)
-        if options.json == STDOUT:
-            print(text)
-            return FOUND if found else 0
-        with replacing(Path(options.json)) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
-    print("\n".join(lines(case, found)))
+    document = {
+        "format": 1,
+        "geomcheck": VERSION,
+        "run": case.record.run,
+        "path": case.record.path,
+        "findings": [finding.to_dict() for finding in found],
+    }
+    if not told_in_json(document, options.json):
+        print("\n".join(lines(case, found)))
     return FOUND if found else 0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from geomcheck.errors import SuiteError, UsageError
+from geomcheck.files import replacing
 from geomcheck.options import Option, option
 from geomcheck.suite import Suite
 from geomcheck.suite.language.document import parse_document
@@ -21,6 +23,10 @@ from geomcheck.suite.language.selection import ROLES, Selection, parse_selection
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 JSON = Option(name="json", flag=True, help="print JSON")
+STDOUT = "-"
+JSON_FILE = Option(
+    name="json", metavar="FILE", path=True, alone=STDOUT, help="write JSON to FILE; without one, print it"
+)
 QUIET = Option(name="quiet", flag=True, help="no progress and no notes on stderr, errors alone")
 WEIGHTS = Option(
     name="weights",
@@ -31,6 +37,19 @@ WEIGHTS = Option(
 )
 MEASURING = ("base", "download", "workers", "device", "cache", "cache-size", "incomplete", "dequantize", QUIET)
 """What every command takes that measures runs."""
+
+
+def told_in_json(document: Mapping[str, Any], target: str | None) -> bool:
+    """Write `document` to what `JSON_FILE` names, if anything; whether it was printed, so that nothing else is."""
+    if target is None:
+        return False
+    text = json.dumps(document, indent=1, allow_nan=False)
+    if target == STDOUT:
+        print(text)
+        return True
+    with replacing(Path(target)) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+    return False
 
 
 def add_command(

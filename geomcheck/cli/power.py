@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geomcheck
 from geomcheck.cli.means import Means
-from geomcheck.cli.options import MEASURING, add_command
+from geomcheck.cli.options import JSON_FILE, MEASURING, STDOUT, add_command, told_in_json
 from geomcheck.defects.registry import chosen
-from geomcheck.files import replacing, require_writable
+from geomcheck.files import require_writable
 from geomcheck.options import Option
 from geomcheck.report.text.power import lines
 from geomcheck.report.text.screen import duration
@@ -21,13 +20,11 @@ if TYPE_CHECKING:
 
 UNNOTICED = 1
 
-STDOUT = "-"
 ALL = "all"
 
 TOLD = 30.0
 """Seconds from which on it is said before how long it takes."""
 
-JSON = Option(name="json", metavar="FILE", path=True, alone=STDOUT, help="write JSON to FILE; without one, print it")
 REPORT = Option(name="report", metavar="FILE", path=True, help="write a page (HTML)")
 DEFECTS = Option(
     name="defects", metavar="NAME,...", help="try these alone", otherwise="all, and the smallest changes noticed"
@@ -41,7 +38,7 @@ def add_to(commands: Any) -> None:
     """Add the command to the parser's subcommands."""
     about = "say what a suite would notice, by defects done to a good run while it is read"
     given = {"suite": "suite file, or its name in this project", "run": "run directory; a good one"}
-    add_command(commands, "power", run, about, DEFECTS, REQUIRE, *MEASURING, JSON, REPORT, **given)
+    add_command(commands, "power", run, about, DEFECTS, REQUIRE, *MEASURING, JSON_FILE, REPORT, **given)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -69,14 +66,8 @@ def run(options: argparse.Namespace) -> int:
         from geomcheck.report.html.power import write_power  # with jinja2
 
         write_power(Path(options.report), found)
-    if options.json is not None:
-        text = json.dumps(found.to_dict(), indent=1, allow_nan=False)
-        if options.json == STDOUT:
-            print(text)
-            return UNNOTICED if missing else 0
-        with replacing(Path(options.json)) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
-    print("\n".join(lines(found, missing)))
+    if not told_in_json(found.to_dict(), options.json):
+        print("\n".join(lines(found, missing)))
     return UNNOTICED if missing else 0
 
 
