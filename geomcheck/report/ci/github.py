@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from geomcheck._text import plural
 from geomcheck.report.causes import Causes
+from geomcheck.report.ci.places import in_checkout, mistakes
 from geomcheck.report.facts import SessionFacts
 from geomcheck.report.findings import MOST, Diagnosis
 from geomcheck.report.safe import printable
@@ -17,7 +16,6 @@ ANNOTATING_PLUGIN = "pytest_github_actions_annotate_failures"
 """A pytest plugin that annotates every failed test, ours too."""
 
 _COMMANDS = {"failed": "error", "error": "error", "warned": "warning"}
-_PROBLEM = re.compile(r"(?P<path>.+?):(?P<line>\d+):(?P<column>\d+): (?P<message>.+)")
 
 
 def wanted() -> bool:
@@ -62,24 +60,16 @@ def of_findings(diagnoses: Iterable[Diagnosis]) -> Iterator[str]:
 
 def of_errors(errors: Sequence[str]) -> Iterator[str]:
     """One annotation for each mistake in a suite; other errors of a collection are not ours to place."""
-    for error in errors:
-        for problem in filter(None, map(_PROBLEM.fullmatch, error.splitlines())):
-            yield _command("error", problem["path"], int(problem["line"]), "invalid suite", problem["message"])
+    for mistake in mistakes(errors):
+        yield _command("error", mistake.path, mistake.line, "invalid suite", mistake.message)
 
 
 def _command(command: str, path: str, line: int, title: str, message: str) -> str:
-    place = _in_workspace(path)
+    place = in_checkout(path, "GITHUB_WORKSPACE")
     properties = {"file": place, "line": str(line)} if place else {}
     properties["title"] = f"geomcheck: {title}"
     joined = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
     return f"::{command} {joined}::{_data(printable(message))}"
-
-
-def _in_workspace(path: str) -> str | None:
-    """`path` relative to the checkout, as GitHub wants it; None for a file outside, such as a shipped suite."""
-    workspace = Path(os.environ.get("GITHUB_WORKSPACE") or ".").resolve()
-    absolute = Path(path).resolve()
-    return absolute.relative_to(workspace).as_posix() if absolute.is_relative_to(workspace) else None
 
 
 def _data(text: str) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from geomcheck.report.ci.places import in_checkout, mistakes
 from geomcheck.report.facts import SessionFacts
 from geomcheck.report.safe import printable
 from geomcheck.report.text.verdicts import brief
 
 _SEVERITIES = {"failed": "critical", "error": "blocker", "warned": "minor"}
-_PROBLEM = re.compile(r"(?P<path>.+?):(?P<line>\d+):\d+: (?P<message>.+)")
 
 
 def code_quality(verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> list[dict[str, Any]]:
@@ -32,11 +30,10 @@ def code_quality(verdicts: Sequence[SessionFacts], errors: Sequence[str]) -> lis
 
 
 def _of_errors(errors: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for error in errors:
-        for found in filter(None, map(_PROBLEM.fullmatch, error.splitlines())):
-            place = {"path": found["path"], "line": int(found["line"])}
-            known_by = _in_project(found["path"]), found["message"]
-            yield _entry(f"invalid suite: {found['message']}", "suite", "blocker", place, known_by)
+    for mistake in mistakes(errors):
+        known_by = _in_project(mistake.path), mistake.message
+        place = {"path": mistake.path, "line": mistake.line}
+        yield _entry(f"invalid suite: {mistake.message}", "suite", "blocker", place, known_by)
 
 
 def _entry(text: str, check: str, severity: str, place: dict[str, Any], known_by: Sequence[str]) -> dict[str, Any]:
@@ -51,6 +48,4 @@ def _entry(text: str, check: str, severity: str, place: dict[str, Any], known_by
 
 def _in_project(path: str) -> str:
     """`path` relative to the checkout, without ``./``; of a file outside, such as a shipped suite, its name."""
-    project = Path(os.environ.get("CI_PROJECT_DIR") or ".").resolve()
-    absolute = Path(path).resolve()
-    return absolute.relative_to(project).as_posix() if absolute.is_relative_to(project) else absolute.name
+    return in_checkout(path, "CI_PROJECT_DIR") or Path(path).resolve().name
