@@ -8,14 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from geomcheck._version import VERSION
 from geomcheck.files import replacing
 from geomcheck.history import History, Series
 from geomcheck.report.charts.axis import spanning
 from geomcheck.report.charts.chart import Chart, Dot, Line, draw, horizontal, vertical
 from geomcheck.report.charts.numbers import capitalized
 from geomcheck.report.figures import Statistic
-from geomcheck.report.html.frame import asset, environment, policy
+from geomcheck.report.html.frame import rendered
 from geomcheck.report.safe import embedded
 from geomcheck.report.text.history import drifts, verdict
 
@@ -25,21 +24,14 @@ TICKS = 8
 
 def write_history(target: Path, found: History) -> None:
     """Write the page; the file appears under its name only when it is complete."""
-    style, script = asset("report.css"), asset("charts.js") + asset("report.js")
     order = sorted(found.series, key=lambda one: one not in found.drifting)
-    text = (
-        environment()
-        .get_template("history.html.j2")
-        .render(
-            policy=policy(style, script),
-            style=Markup(style),
-            script=Markup(script),
-            data=embedded({"runs": [], "figures": {}, "start": ""}),
-            found=found,
-            said=list(verdict(found)),
-            pictures=[_picture(found, one) for one in order],
-            version=VERSION,
-        )
+    text = rendered(
+        "history.html.j2",
+        *("charts.js", "report.js"),
+        data=embedded({"runs": [], "figures": {}, "start": ""}),
+        found=found,
+        said=list(verdict(found)),
+        pictures=[_picture(found, one) for one in order],
     )
     with replacing(target) as partial:
         partial.write_text(text, encoding="utf-8")

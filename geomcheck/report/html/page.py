@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from geomcheck._text import plural
-from geomcheck._version import VERSION
 from geomcheck.diagnostics import OPD_PAPER, Metric, load_metrics
 from geomcheck.files import replacing
 from geomcheck.report.causes import ORDER, Causes, by_cause, warnings
@@ -19,7 +16,7 @@ from geomcheck.report.charts.style import of_run
 from geomcheck.report.facts import Judged, grouped
 from geomcheck.report.figures import Figures
 from geomcheck.report.findings import MOST, Diagnosis
-from geomcheck.report.html.frame import asset, environment, policy
+from geomcheck.report.html.frame import rendered
 from geomcheck.report.html.heatmap import SHARED, payload
 from geomcheck.report.html.regimes import regime_picture
 from geomcheck.report.html.trajectories import pictures
@@ -57,44 +54,37 @@ def page(runs: Sequence[Reported], errors: Sequence[str] = ()) -> str:
     full = _in_full(failing)
     same = grouped(((card["judged"].suite, card["facts"]["id"]), card) for card in cards if several)
     groups = [group(found) for found in same.values()]
-    style, script = asset("report.css"), asset("charts.js") + asset("report.js")
     maps = [{**payload(name, figures, len(named)), "run": place} for place, name, figures in named]
     figures = {figure["key"]: {name: figure.pop(name) for name in SHARED} for own in maps for figure in own["figures"]}
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            policy=policy(style, script),
-            style=Markup(style),
-            script=Markup(script),
-            data=embedded({"runs": maps, "figures": figures, "start": verdicts[0]["metric"] if verdicts else ""}),
-            runs=runs,
-            verdict=_verdict(runs, verdicts, errors),
-            errors=errors,
-            several=several,
-            of_run=of_run,
-            counts=[Counter(own.facts["outcome"] for own in run.judged) for run in runs],
-            bases=list(dict.fromkeys(f"{run.origin.path} ({run.origin.how})" for run in runs if run.origin)),
-            causes=causes,
-            diagnoses=diagnoses,
-            in_full=MOST,
-            told={run.problem for run in runs} & {facts["cause"] for facts in verdicts if facts["cause"]},
-            failing=failing,
-            full=full,
-            lists=_lists(failing, full, [card for card in cards if card["facts"]["outcome"] == "passed"]),
-            place_of={run.name: place for place, run in enumerate(runs)},
-            unexplained=_unexplained(diagnoses) if several else {},
-            passed=[card for card in cards if card["facts"]["outcome"] == "passed"],
-            groups=groups,
-            pictures=pictures(named),
-            regime=regime_picture(named),
-            has_map=any(entry["figures"] for entry in maps),
-            remarks=[(place, run, [*_warnings(run), *remarks(figures)]) for place, run, figures in measured],
-            definitions=_definitions(named, verdicts),
-            limits=_limits,
-            source=OPD_PAPER,
-            version=VERSION,
-        )
+    return rendered(
+        "report.html.j2",
+        *("charts.js", "report.js"),
+        data=embedded({"runs": maps, "figures": figures, "start": verdicts[0]["metric"] if verdicts else ""}),
+        runs=runs,
+        verdict=_verdict(runs, verdicts, errors),
+        errors=errors,
+        several=several,
+        of_run=of_run,
+        counts=[Counter(own.facts["outcome"] for own in run.judged) for run in runs],
+        bases=list(dict.fromkeys(f"{run.origin.path} ({run.origin.how})" for run in runs if run.origin)),
+        causes=causes,
+        diagnoses=diagnoses,
+        in_full=MOST,
+        told={run.problem for run in runs} & {facts["cause"] for facts in verdicts if facts["cause"]},
+        failing=failing,
+        full=full,
+        lists=_lists(failing, full, [card for card in cards if card["facts"]["outcome"] == "passed"]),
+        place_of={run.name: place for place, run in enumerate(runs)},
+        unexplained=_unexplained(diagnoses) if several else {},
+        passed=[card for card in cards if card["facts"]["outcome"] == "passed"],
+        groups=groups,
+        pictures=pictures(named),
+        regime=regime_picture(named),
+        has_map=any(entry["figures"] for entry in maps),
+        remarks=[(place, run, [*_warnings(run), *remarks(figures)]) for place, run, figures in measured],
+        definitions=_definitions(named, verdicts),
+        limits=_limits,
+        source=OPD_PAPER,
     )
 
 

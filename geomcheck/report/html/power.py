@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from markupsafe import Markup
-
-from geomcheck._version import VERSION
 from geomcheck.defects.result import Power
 from geomcheck.files import replacing
-from geomcheck.report.html.frame import asset, environment, policy
+from geomcheck.report.html.frame import rendered
 
 
 def write_power(target: Path, power: Power) -> None:
@@ -20,6 +17,4 @@ def write_power(target: Path, power: Power) -> None:
 
 def power_page(power: Power) -> str:
     """The page as HTML; it loads nothing and runs nothing."""
-    style = asset("report.css")
-    template = environment().get_template("power.html.j2")
-    return template.render(policy=policy(style), style=Markup(style), power=power, version=VERSION)
+    return rendered("power.html.j2", power=power)
