@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "geomcheck"
 
 ROOMS = (
-    ("_version", "_text", "_html", "urls", "errors", "files", "own", "_compat", "_gc", "_lazy", "options"),
+    ("_version", "_text", "_html", "urls", "errors", "files", "own", "_compat", "_gc", "_lazy", "_plugins", "options"),
     ("diagnostics",),
     ("checkpoints",),
     ("record",),
@@ -32,7 +32,7 @@ ROOMS = (
 """From the ground floor up; rooms of one floor do not know each other, but for what `WITHIN` lists. The package itself,
 which exports the public API, is the room without a name."""
 
-WITHIN = {("files", "errors"), ("own", "errors"), ("errors", "urls")}
+WITHIN = {("_plugins", "errors"), ("files", "errors"), ("own", "errors"), ("errors", "urls")}
 
 
 def module_of(file: Path) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import entry_points
 
+from geomcheck._plugins import with_declared
 from geomcheck.defects.catalogue import DEFECTS
 from geomcheck.defects.defect import Defect
 from geomcheck.errors import UsageError
@@ -21,15 +21,8 @@ def load_defects() -> tuple[Defect, ...]:
     Raises:
         UsageError: an entry point of group ``geomcheck.defects`` is not a Defect, or takes a name in use.
     """
-    known = {defect.name: defect for defect in DEFECTS}
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        defect = entry.load()
-        if not isinstance(defect, Defect):
-            raise UsageError(f"entry point {entry.name!r} ({entry.value}) is not a geomcheck.defects.Defect")
-        if defect.name in known:
-            raise UsageError(f"entry point {entry.name!r} ({entry.value}): defect {defect.name!r} is declared twice")
-        known[defect.name] = defect
-    return tuple(known.values())
+    found = with_declared(DEFECTS, ENTRY_POINT_GROUP, Defect, "geomcheck.defects.Defect", a="defect")
+    return tuple(found.values())
 
 
 def chosen(names: Sequence[str]) -> tuple[Defect, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
+from geomcheck._plugins import with_declared
 from geomcheck.diagnosis import (
     blocks,
     damaged,
@@ -23,7 +23,6 @@ from geomcheck.diagnosis import (
     unmovable,
 )
 from geomcheck.diagnosis.kind import Kind
-from geomcheck.errors import UsageError
 
 ENTRY_POINT_GROUP = "geomcheck.findings"
 
@@ -62,12 +61,5 @@ def load_kinds() -> tuple[Kind, ...]:
     Raises:
         UsageError: an entry point of group ``geomcheck.findings`` is not a Kind, or takes a name in use.
     """
-    kinds = {kind.name: kind for kind in OURS}
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        kind = entry.load()
-        if not isinstance(kind, Kind):
-            raise UsageError(f"entry point {entry.name!r} ({entry.value}) is not a geomcheck.diagnosis.Kind")
-        if kind.name in kinds:
-            raise UsageError(f"entry point {entry.name!r} ({entry.value}): finding {kind.name!r} is declared twice")
-        kinds[kind.name] = kind
+    kinds = with_declared(OURS, ENTRY_POINT_GROUP, Kind, "geomcheck.diagnosis.Kind", a="finding")
     return tuple(sorted(kinds.values(), key=lambda kind: kind.group))

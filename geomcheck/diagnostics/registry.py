@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
+from geomcheck._plugins import declared
 from geomcheck.diagnostics import (
     drift,
     intruders,
@@ -70,12 +70,9 @@ def load_metrics() -> Registry:
     registry = Registry()
     for metric in OURS:
         registry.add(metric)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        metric = entry.load()
-        if not isinstance(metric, Metric):
-            raise UsageError(f"entry point {entry.name!r} ({entry.value}) is not a geomcheck.diagnostics.Metric")
+    for where, metric in declared(ENTRY_POINT_GROUP, Metric, "geomcheck.diagnostics.Metric"):
         try:
             registry.add(metric)
         except ValueError as error:
-            raise UsageError(f"entry point {entry.name!r} ({entry.value}): {error}") from None
+            raise UsageError(f"{where}: {error}") from None
     return registry

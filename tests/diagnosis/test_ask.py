@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 import geomcheck
+from geomcheck import _plugins
 from geomcheck.cli import main
-from geomcheck.diagnosis import Case, Finding, load_kinds, registry
+from geomcheck.diagnosis import Case, Finding, load_kinds
 from geomcheck.diagnosis.ask import findings
 from geomcheck.diagnosis.identical import NEVER
 from geomcheck.errors import UsageError
@@ -155,7 +156,7 @@ def entry(monkeypatch: pytest.MonkeyPatch, kind: object) -> None:
         def load(self) -> object:
             return kind
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry()] if group == "geomcheck.findings" else [])
+    monkeypatch.setattr(_plugins, "entry_points", lambda group: [Entry()] if group == "geomcheck.findings" else [])
     load_kinds.cache_clear()
 
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import geomcheck
+from geomcheck import _plugins
 from geomcheck.api import _chosen
 from geomcheck.calibration.derive import _candidates
 from geomcheck.diagnostics import FOLDS, Base, Metric, Parameter, Registry, Unit, Update, load_metrics, resolve_rank
-from geomcheck.diagnostics import registry as registry_module
 from geomcheck.diagnostics.locking import alignment, subspace_energy, top_channel
 from geomcheck.diagnostics.rank import rounding_share
 from geomcheck.diagnostics.support import mask_jaccard
@@ -232,7 +232,7 @@ def test_a_metric_whose_parameter_has_no_default_is_measured_by_suites_alone() -
 def install(monkeypatch: pytest.MonkeyPatch, loaded: object) -> None:
     entry = SimpleNamespace(name="mine", value="package:METRIC", load=lambda: loaded)
     groups = {"geomcheck.metrics": [entry]}
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: groups.get(group, []))
+    monkeypatch.setattr(_plugins, "entry_points", lambda group: groups.get(group, []))
 
 
 def test_installed_packages_add_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
