@@ -14,7 +14,9 @@ from geomcheck.diagnosis.case import Case
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Source
 from geomcheck.diagnosis.registry import load_kinds
+from geomcheck.diagnostics import load_metrics
 from geomcheck.measurement import Progress, Resources, measure_record, survey
+from geomcheck.measurement.execute import WHERE_INFLATED
 from geomcheck.measurement.task import Sources
 from geomcheck.record import Record, Request, read_record
 from geomcheck.suite import Suite
@@ -92,7 +94,8 @@ def opened_case(
 ) -> Case:
     """The case of a run and its W0, which are comparable. Raises UsageError, RunError."""
     record = survey(run, base)
-    requests: dict[str, set[Request]] = {name: set() for name, weight in record.weights.items() if weight.is_matrix}
+    rounding = Request.of(load_metrics()[WHERE_INFLATED], {})
+    requests = {name: {rounding} for name, weight in record.weights.items() if weight.is_matrix}
     measure_record(record, run, base, requests, resources=resources, progress=progress, refuse=False)
     return Case(record, Sources(run, base), good=good, suites=suites)
 
