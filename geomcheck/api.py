@@ -19,7 +19,7 @@ from geomcheck.diagnostics import Registry, load_metrics
 from geomcheck.errors import UsageError
 from geomcheck.measurement import Cache, Progress, Resources, measure_record, parse_workers, survey
 from geomcheck.measurement.cache import require_outside
-from geomcheck.measurement.execute import ALWAYS
+from geomcheck.measurement.execute import ALWAYS, WHERE_INFLATED
 from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.record import Record, Request, merge, read_record
 from geomcheck.suite import Suite, load_suite, shipped_suites
@@ -109,7 +109,7 @@ def measure(
     }
     needs = [suite.requests(record) for suite in suites]
     if metrics is None and weights is None and not suites:
-        entries = (*entries, *ALWAYS)
+        entries = (*entries, *ALWAYS, WHERE_INFLATED)
         judging = load_suite(shipped_suites()[ANY_RUN]).expectations
         needs += [one.requests(record) for one in judging if reference or not one.compares]
     everything = (weight for weight in record.weights.values() if entries and is_weight(weight))

@@ -11,7 +11,7 @@ from typing import Any
 from geomcheck._version import VERSION
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import RecordError, UsageError
-from geomcheck.record import Record, Request
+from geomcheck.record import Record, Request, digests
 from geomcheck.record.points import matches
 from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import ALL, Place, Places
@@ -176,9 +176,13 @@ def history(
     kept = [index for index, why in enumerate(apart) if not why]
     found = _tested(found, kept)
     tests = max(1, sum(one.drift is not None for one in found))
-    starts = [n for n, record in zip(names, records, strict=True) if start_difference(record, last) is not None]
+    starts = [(n, start_difference(record, last)) for n, record in zip(names, records, strict=True)]
+    other, untold = (
+        [n for n, found in starts if found is not None and bool(found.untold) is unknown] for unknown in (False, True)
+    )
     notes = [f"{entry.name} is not in the test for drift: {entry.apart}" for entry in entries if entry.apart]
-    notes += [f"another W0 than that of {names[-1]}: {', '.join(starts)}"] if starts else []
+    notes += [f"another W0 than that of {names[-1]}: {', '.join(other)}"] if other else []
+    notes += [f"not known to be from the W0 of {names[-1]}: {', '.join(untold)}: {digests.UNLIKE}"] if untold else []
     return History(tuple(entries), tuple(found), len(kept), _needed(tests), tuple(notes))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, takewhile
 
 from geomcheck.errors import UsageError
-from geomcheck.record import Point, Record
+from geomcheck.record import Point, Record, digests
 from geomcheck.record.points import matches, training_steps
 from geomcheck.suite.good_runs import GoodRuns, layout_of
 from geomcheck.suite.language.places import Place, Places
@@ -40,6 +40,11 @@ def require_comparable(records: Sequence[Record], weights: Selection, *, across_
                 f"{one.path} and {other.path} end with the same weights: they are one run, and say nothing about how "
                 "runs differ. Give runs with different seeds"
             )
+        if not digests.comparable(identity(one), identity(other)):
+            raise UsageError(
+                f"{one.path} and {other.path} cannot be told apart, which may be one run: {digests.UNLIKE}. Measure "
+                "both with one geomcheck"
+            )
 
 
 def require_further(records: Sequence[Record], past: GoodRuns) -> None:
@@ -54,6 +59,10 @@ def require_further(records: Sequence[Record], past: GoodRuns) -> None:
             )
         if twin := next((run for run in past.runs if run.endswith(f"({identity(record)})")), ""):
             raise UsageError(f"{record.path} is in the suite already, as {twin}: it ends with the same weights")
+        if older := next((run for run in past.runs if not digests.comparable(_identity_in(run), identity(record))), ""):
+            raise UsageError(
+                f"{record.path} may be in the suite already, as {older}: {digests.UNLIKE}. Calibrate all runs anew"
+            )
 
 
 def _differences(one: Record, other: Record, weights: Selection, across_bases: bool) -> Iterator[Difference]:
@@ -71,9 +80,14 @@ def told(record: Record) -> str:
     return f"{record.run} ({identity(record)})"
 
 
+def _identity_in(told: str) -> str:
+    """The identity in what `told` gives."""
+    return told.rpartition(" (")[2].removesuffix(")")
+
+
 def identity(record: Record) -> str:
     """The content of a run's last checkpoint, in short."""
-    return record.fingerprints.get(record.points[-1].name, "unknown content")[:12]
+    return digests.short(record.fingerprints.get(record.points[-1].name, "unknown content"))
 
 
 def common_places(records: Sequence[Record], at: Sequence[Place] = ()) -> Places:

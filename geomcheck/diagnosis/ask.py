@@ -14,10 +14,14 @@ from geomcheck.diagnosis.case import Case
 from geomcheck.diagnosis.finding import Cell, Finding
 from geomcheck.diagnosis.kind import Source
 from geomcheck.diagnosis.registry import load_kinds
+from geomcheck.diagnostics import load_metrics
+from geomcheck.errors import UsageError
 from geomcheck.measurement import Progress, Resources, measure_record, survey
+from geomcheck.measurement.execute import WHERE_INFLATED
 from geomcheck.measurement.task import Sources
 from geomcheck.record import Record, Request, read_record
 from geomcheck.suite import Suite
+from geomcheck.suite.likeness import start_difference
 
 EXPLAINED = 0.5
 """Share of its weights and checkpoints that others explain already, from which an inference is left out."""
@@ -51,7 +55,8 @@ def diagnose(
         The findings, facts before inferences, in each group those first that explain most; none of a healthy run.
 
     Raises:
-        UsageError: no such run, W0 or device, or W0 is of another architecture.
+        UsageError: no such run, W0 or device, or W0 is of another architecture; or nobody can tell whether a good run
+            started from the same.
         RunError: a file cannot be read.
         RecordError: a record file is damaged.
     """
@@ -73,12 +78,12 @@ def case_of(
     goods = [one if isinstance(one, Case) else _good(one, base, how) for one in good]
     if not has_weights(run):
         assert not isinstance(run, Run)
-        return Case(run if isinstance(run, Record) else read_record(run), good=goods, suites=suites)
+        return _told(Case(run if isinstance(run, Record) else read_record(run), good=goods, suites=suites))
     opened = run if isinstance(run, Run) else open_run(run, incomplete=how.get("incomplete", "skip"))
     given = open_base(base, "the given base") if isinstance(base, str | Path) else base
     opened, w0 = comparable(opened, find_base(opened, given=given), dequantize=how.get("dequantize", False))
     with means([opened.path, w0.source.path], how) as resources, how.get("show", silent)(opened.name) as progress:
-        return opened_case(opened, w0, resources, progress, good=goods, suites=suites)
+        return _told(opened_case(opened, w0, resources, progress, good=goods, suites=suites))
 
 
 def opened_case(
@@ -92,9 +97,19 @@ def opened_case(
 ) -> Case:
     """The case of a run and its W0, which are comparable. Raises UsageError, RunError."""
     record = survey(run, base)
-    requests: dict[str, set[Request]] = {name: set() for name, weight in record.weights.items() if weight.is_matrix}
+    rounding = Request.of(load_metrics()[WHERE_INFLATED], {})
+    requests = {name: {rounding} for name, weight in record.weights.items() if weight.is_matrix}
     measure_record(record, run, base, requests, resources=resources, progress=progress, refuse=False)
     return Case(record, Sources(run, base), good=good, suites=suites)
+
+
+def _told(case: Case) -> Case:
+    """The case, of which is known whether the good runs start where it does. Raises UsageError."""
+    for one in case.good:
+        difference = start_difference(case.record, one.record)
+        if difference is not None and difference.untold:
+            raise UsageError(f"{one.record.path} cannot be held beside {case.record.path}: {difference}")
+    return case
 
 
 def _good(run: RunOrRecord, base: BaseWeights | str | Path | None, how: How) -> Case:

@@ -12,7 +12,7 @@ from geomcheck.diagnosis.against import Against, against
 from geomcheck.diagnosis.case import Case
 from geomcheck.diagnosis.finding import Finding
 from geomcheck.diagnosis.kind import Kind
-from geomcheck.suite.likeness import start_difference
+from geomcheck.suite.likeness import different_in_w0, start_difference
 
 LONG = 2.0
 """From how many times a good run's size the first update comes from elsewhere,"""
@@ -37,8 +37,8 @@ def _find_start(case: Case) -> Iterator[Finding]:
         return
     other = records[0]
     shared = [name for name in case.record.w0 if name in other.w0 and name in case.weights]
-    odd = {name for name in shared if case.record.w0[name] != other.w0[name]}
-    if not odd or any(case.weights[name].dtypes[:1] != other.weights[name].dtypes[:1] for name in odd):
+    odd = {name for name in different_in_w0(case.record, other) if name in case.weights}
+    if not odd or any(case.weights[name].dtypes[:1] != other.weights[name].dtypes[:1] for name in shared):
         return
     case.memory |= {logged.TOLD: True, logged.EXPECTED: True}  # another training logs something else
     yield START.finding(

@@ -109,25 +109,29 @@ def _sums(w0: Tensor, stored: Tensor | LowRank) -> tuple[Tensor, float]:
     """The sketch at the scale of D: float64, shape (SIZE,); and the norm of D."""
     total, energy = w0.numel(), 0.0
     delta = w0.new_zeros(STRIPE if total > STRIPE else -(-total // BLOCK) * BLOCK, dtype=torch.float64)
-    sums, before = torch.zeros_like(delta), w0.reshape(-1)
-    for number, start in enumerate(range(0, total, STRIPE)):
-        stop = min(total, start + STRIPE)
-        if isinstance(stored, torch.Tensor):
-            delta[: stop - start].copy_(stored.reshape(-1)[start:stop]).sub_(before[start:stop])
+    sums, turned = torch.zeros_like(delta), torch.empty_like(delta)
+    rows, turned_rows, rows_of_sums = (whole.view(-1, BLOCK) for whole in (delta, turned, sums))
+    after = torch.split(stored.reshape(-1), STRIPE) if isinstance(stored, torch.Tensor) else stored
+    for number, before in enumerate(torch.split(w0.reshape(-1), STRIPE)):
+        here = delta[: len(before)]
+        if isinstance(after, tuple):
+            here.copy_(after[number]).sub_(before)
         else:
-            delta[: stop - start] = _entries(stored, start, stop)
-        energy += float(delta[: stop - start] @ delta[: stop - start])
-        delta[stop - start :] = 0
+            here.copy_(_entries(after, STRIPE * number, STRIPE * number + len(before)))
+        energy += float(here @ here)
+        delta[len(before) :] = 0
         if number == 0:
             sums += delta
             continue
         if number % STRIPES == 0 or number == 1:
-            orders, signs = (torch.from_numpy(drawn).to(w0.device) for drawn in _draws(number // STRIPES))
+            orders, changes = (torch.from_numpy(drawn).to(w0.device).unbind() for drawn in _draws(number // STRIPES))
         drawn = number % STRIPES
-        sums.view(-1, BLOCK).addcmul_(delta.view(-1, BLOCK).index_select(0, orders[drawn]), signs[drawn, :, None])
+        torch.index_select(rows, 0, orders[drawn], out=turned_rows)
+        rows_of_sums.addcmul_(turned_rows, changes[drawn])
     places, signs, mixture = (torch.from_numpy(table).to(w0.device) for table in _tables())
     kept = len(sums)
-    return mixture @ torch.bincount(places[:kept], sums * signs[:kept], minlength=PLACES), math.sqrt(energy)
+    placed = torch.bincount(places[:kept], sums * signs[:kept], minlength=PLACES).double()  # integers of no entries
+    return mixture @ placed, math.sqrt(energy)
 
 
 def _entries(factors: LowRank, start: int, stop: int) -> Tensor:
@@ -140,11 +144,11 @@ def _entries(factors: LowRank, start: int, stop: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _draws(some: int) -> tuple[np.ndarray, np.ndarray]:
-    """In which order the blocks of `STRIPES` stripes are added up, int64, and with which signs, float64; both of shape
-    (STRIPES, BLOCKS). The first stripe of a tensor is taken as it is."""
+    """In which order the blocks of `STRIPES` stripes are added up, int64 of shape (STRIPES, BLOCKS), and with which
+    signs, float64 of shape (STRIPES, BLOCKS, 1). The first stripe of a tensor is taken as it is."""
     words = 1 + BLOCKS // 64
     hashed = _hashed(np.arange(some * STRIPES * words, (some + 1) * STRIPES * words), 1).reshape(STRIPES, words)
-    return np.arange(BLOCKS) ^ (hashed[:, :1] % BLOCKS).astype(np.int64), _signs(hashed[:, 1:]).reshape(-1, BLOCKS)
+    return np.arange(BLOCKS) ^ (hashed[:, :1] % BLOCKS).astype(np.int64), _signs(hashed[:, 1:]).reshape(-1, BLOCKS, 1)
 
 
 @cache

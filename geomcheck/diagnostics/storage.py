@@ -4,6 +4,7 @@ rounding explains."""
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ _FORMATS = {  # explicit mantissa bits, integers of the same size
 
 BLOCK = 1 << 16
 """Entries that are converted to float64 at a time."""
+
+COMPARED = 1 << 18
+"""Entries that are compared as integers at a time."""
 
 DTYPE_NAMES = dict(zip(_FORMATS, FORMATS, strict=True))
 """The storage formats that are measured, under the short names that users write."""
@@ -59,9 +63,13 @@ def visibly_changed(w0: Tensor, wt: Tensor) -> Array:
     [False, True, False]
     """
     changed = torch.empty(w0.shape, dtype=torch.bool, device=w0.device)
-    for place, start, end in zip(blocks_of(changed), blocks_of(w0), blocks_of(wt), strict=True):
+    for place, start, end in zip(*(blocks_of(each, COMPARED) for each in (changed, w0, wt)), strict=True):
         before, after = _bits(start.to(torch.bfloat16)), _bits(end.to(torch.bfloat16))
-        array(place)[...] = (before != after) & (((before | after) & 0x7FFF) != 0)  # not +0 and -0
+        here: Any = array(place)  # in place, as a new array costs as much as what is computed into it
+        here[...] = before != after
+        magnitudes: Any = before | after
+        magnitudes &= 0x7FFF
+        here &= magnitudes != 0  # not +0 and -0
     return array(changed)
 
 
@@ -119,14 +127,14 @@ def rounding_energy(wt: Tensor) -> float:
     return energy * 4.0**-mantissa_bits / 12
 
 
-def blocks_of(matrix: Tensor) -> tuple[Tensor, ...]:
-    """The entries in order, each piece of shape (any,); on a CPU pieces that fit a core's cache in float64."""
-    return torch.split(matrix.reshape(-1), entries_at_once(matrix))
+def blocks_of(matrix: Tensor, most: int = BLOCK) -> tuple[Tensor, ...]:
+    """The entries in order, each piece of shape (any,); on a CPU pieces of `most` entries, that fit a core's cache."""
+    return torch.split(matrix.reshape(-1), entries_at_once(matrix, most))
 
 
-def entries_at_once(matrix: Tensor) -> int:
-    """How many entries of `matrix`, of any shape, are converted to float64 at a time: on a GPU, all."""
-    return BLOCK if matrix.device.type == "cpu" else matrix.numel()
+def entries_at_once(matrix: Tensor, most: int = BLOCK) -> int:
+    """How many entries of `matrix`, of any shape, are taken at a time: on a GPU, all."""
+    return most if matrix.device.type == "cpu" else matrix.numel()
 
 
 def _bits(w: Tensor) -> Array:

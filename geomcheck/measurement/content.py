@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from blake3 import blake3
+
 from geomcheck._lazy import torch
 from geomcheck.checkpoints import Change
 from geomcheck.errors import RunError
+from geomcheck.record import digests
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _MASK = re.compile(r"mask(?:ed_bias)?$")
 """Attention masks that older models store as buffers: their -1e9 becomes -inf in fp16."""
+
+DIGEST_BYTES = 16
+"""Of a digest that is kept: two contents that share one by chance are not to be expected before 2^64 of them."""
 
 
 def tensors_of(stored: Tensor | Change) -> tuple[Tensor, ...]:
@@ -41,16 +46,16 @@ def require_finite(stored: Tensor | Change, where: str, name: str = "") -> None:
 
 def digest(stored: Tensor | Change) -> str:
     """Digest of shape, format and bits of a tensor of any shape on the CPU; of an adapter's change, its kind too."""
-    content = hashlib.blake2b(b"" if isinstance(stored, torch.Tensor) else stored.kind.encode(), digest_size=16)
+    content = blake3(b"" if isinstance(stored, torch.Tensor) else stored.kind.encode())
     for tensor in tensors_of(stored):
         content.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         content.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return content.hexdigest()
+    return digests.named(content.hexdigest(DIGEST_BYTES))
 
 
-def fingerprint(digests: Mapping[str, str]) -> str:
+def fingerprint(of_weights: Mapping[str, str]) -> str:
     """Digest of the weights of one checkpoint, from the digests of each by name."""
-    content = hashlib.blake2b(digest_size=16)
-    for name in sorted(digests):
-        content.update(f"{name}={digests[name]}\n".encode())
-    return content.hexdigest()
+    content = blake3()
+    for name in sorted(of_weights):
+        content.update(f"{name}={of_weights[name]}\n".encode())
+    return digests.named(content.hexdigest(DIGEST_BYTES))

@@ -25,8 +25,11 @@ from geomcheck.record import UNKNOWN, Figure, Plan, Point, Record, Request, Row,
 from geomcheck.record.routes import tally
 from geomcheck.record.sketches import Sketches
 
-ALWAYS = ("frozen_share", "rounding_share", "relative_update_norm")
+ALWAYS = ("frozen_share", "relative_update_norm")
 """Measured of every weight, requested or not: without them no other figure can be trusted."""
+
+WHERE_INFLATED = "rounding_share"
+"""Measured too of a weight of which a figure is requested that rounding inflates."""
 
 BETWEEN_FORMATS = "update_support"
 """Measured too where W0 and the run store a weight in different formats: whether the change is more than that. It is
@@ -61,7 +64,7 @@ def measure_record(
     what was measured in the cache, and the exception with a note that says so.
 
     Args:
-        requests: per weight name, what to measure; `ALWAYS` is added.
+        requests: per weight name, what to measure; what is `beside` it is added.
         reference: a run to compare masks with, at matching progress.
         resources: who works, where, and what is remembered.
         refuse: whether a run that cannot be what it claims raises; else it is measured for a diagnosis, and weights
@@ -149,12 +152,18 @@ def _forget_unasked(record: Record, requests: Plan, metrics: Registry) -> None:
     record.versions = {name: version for name, version in record.versions.items() if name in record.measured_metrics()}
 
 
+def beside(requests: Set[Request], metrics: Registry) -> frozenset[Request]:
+    """What is measured of a weight beside what is requested of it, without which that cannot be trusted."""
+    inflated = any(metrics[request.metric].inflated_by_rounding for request in requests)
+    return frozenset(Request.of(metrics[name], {}) for name in (*ALWAYS, *[WHERE_INFLATED] * inflated))
+
+
 def tasks_of(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
-    """One task per weight, the largest first; `ALWAYS` is added to what is requested of it."""
-    same = {Request.of(metrics[name], {}) for name in ALWAYS}
-    cast = same | {Request.of(metrics[BETWEEN_FORMATS], {})}
+    """One task per weight, the largest first; what is `beside` is added to what is requested of it."""
+    with_all = {each: each | beside(each, metrics) for each in map(frozenset, requests.values())}
+    cast = {Request.of(metrics[BETWEEN_FORMATS], {})}
     all_of = {
-        name: frozenset(requests[name] | (cast if len(record.weights[name].dtypes) > 1 else same))
+        name: with_all[frozenset(requests[name])] | (cast if len(record.weights[name].dtypes) > 1 else set())
         for name in requests.keys() - record.skipped.keys()
     }
     by_point = {each: _by_point(each, record.points, metrics) for each in set(all_of.values())}

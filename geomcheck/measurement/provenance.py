@@ -7,7 +7,7 @@ from geomcheck.checkpoints import BaseWeights, WeightSource
 from geomcheck.checkpoints.canonical import canonical
 from geomcheck.errors import RunError
 from geomcheck.measurement.content import digest, fingerprint
-from geomcheck.record import Record
+from geomcheck.record import Record, digests
 
 _FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
 
@@ -25,10 +25,16 @@ def require_measured_on(record: Record, where: str, source: WeightSource) -> Non
     held = record.measured_weights()
     if missing := sorted(held - source.weights.keys()):
         raise RunError(f"{source.path}: lacks {missing[0]}, which {record.path} was measured on as {where}")
-    digests = {name: _digest(record, where, source, name) for name in held}
-    if not digests or fingerprint(digests) != record.fingerprints.get(where):
+    there = record.fingerprints.get(where, "")
+    if there and digests.algorithm(there) != digests.ALGORITHM:
+        raise RunError(
+            f"{source.path}: nobody can tell whether it holds the weights that the record of {record.run} was measured "
+            f"on as {where}, by an older geomcheck: {digests.UNLIKE}; measure that run again"
+        )
+    found = {name: _digest(record, where, source, name) for name in held}
+    if not found or fingerprint(found) != there:
         known = record.w0 if where == "W0" else {}
-        odd = next((f", such as {name}" for name in sorted(known) if digests.get(name) != known[name]), "")
+        odd = next((f", such as {name}" for name in sorted(known) if found.get(name) != known[name]), "")
         raise RunError(
             f"{source.path}: does not hold the weights that the record of {record.run} was measured on as {where}{odd}"
         )

@@ -19,7 +19,7 @@ from geomcheck._text import and_more, plural
 from geomcheck.checkpoints.formats import adapter
 from geomcheck.checkpoints.weights import Weight
 from geomcheck.diagnostics import load_metrics
-from geomcheck.record import Record, Request
+from geomcheck.record import Record, Request, digests
 from geomcheck.record.points import training_steps
 from geomcheck.suite.language.places import Place, Training, parse_short
 from geomcheck.suite.language.quantities import Refusal, did_you_mean, spelled
@@ -31,14 +31,13 @@ ADAPTER, MODEL = "adapter", "whole model"
 LIVE = "live parameters"
 """The layout of a model that is being trained, which does not tell whether an adapter will be saved."""
 
-EXAMPLE = {"w0": "bf16 0123456789abcdef", "weights": "14 0123456789abcdef", "layout": MODEL, "steps": 150}
+EXAMPLE = {"w0": "bf16 blake3:0123456789abcdef", "weights": "14 0123456789abcdef", "layout": MODEL, "steps": 150}
 
 MAX_RUNS = 1000
 LARGEST = 1e100
 """No figure of a good run is larger; squares of larger ones overflow."""
-_CONTENT = r"[0-9a-f]{16}"
-_W0 = re.compile(rf"([a-z0-9, ]+) ({_CONTENT})")
-_WEIGHTS = re.compile(rf"(\d{{1,9}}) ({_CONTENT})")
+_W0 = re.compile(rf"([a-z0-9, ]+) ({digests.PATTERN}{{16}})")
+_WEIGHTS = re.compile(r"(\d{1,9}) ([0-9a-f]{16})")
 _ROW = re.compile(r"  (?P<place>\S{1,32}) \[(?P<band>[^\[\]]{1,128})\] (?P<figures>[-+.\deinfa ]+)")
 
 _KEYS: dict[str, str] = {
@@ -64,7 +63,7 @@ SCHEMA: dict[str, Any] = {
             "type": "array",
             "items": {"type": "string"},
             "description": _KEYS["runs"],
-            "examples": [["seed-1 0123456789ab"]],
+            "examples": [["seed-1 (blake3:0123456789ab)"]],
         },
     },
     "additionalProperties": False,
@@ -188,6 +187,12 @@ class GoodRuns:
             )
         if found == content:
             return ""
+        if not digests.comparable(found, content):
+            return (
+                f"not known to be from the W0 of the calibration: the content of {record.origin.path} is {found}, and "
+                f"the suite has {content}: {digests.UNLIKE}; calibrate again, and measure again what older records "
+                f"hold, or {_delete('w0')}"
+            )
         return (
             f"not the W0 of the calibration: {record.origin.path} has the content {found}, and the good runs started "
             f"from {content}; {_advice('w0', 'the W0 that this run should have started from (--geom-base)')}"
@@ -246,10 +251,14 @@ class GoodRuns:
 
 
 def content_of(record: Record, selection: Selection) -> str:
-    """Formats and content of W0, of the selected weights as far as the record knows them."""
+    """Formats and content of W0, of the selected weights as far as the record knows them: by the algorithm of the
+    record's digests, so that it says the same as another record's only where both took one."""
     known = [weight for weight in selection.select(record.weights) if weight.name in record.w0]
     formats = sorted({weight.dtypes[0] for weight in known})
-    return f"{', '.join(formats)} {_digest(f'{weight.name}={record.w0[weight.name]}' for weight in known)}"
+    digits = _digest(f"{weight.name}={record.w0[weight.name]}" for weight in known)
+    names = {digests.algorithm(record.w0[weight.name]) for weight in known}
+    content = digests.named(digits) if names == {digests.ALGORITHM} else digits
+    return f"{', '.join(formats)} {content}"
 
 
 def shapes_of(weights: Sequence[Weight]) -> str:

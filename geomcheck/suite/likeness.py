@@ -6,19 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from geomcheck.checkpoints.weights import Weight
-from geomcheck.record.record import Record
+from geomcheck.record import Record, digests
 from geomcheck.suite.language.selection import Selection
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Something in which two records must agree and do not."""
+    """Something in which two records must agree and do not; or, where `untold` says why, of which nobody knows."""
 
     what: str
     ours: str
     theirs: str
+    untold: str = ""
 
     def __str__(self) -> str:
+        if self.untold:
+            return f"{self.what} cannot be compared: {self.ours} against {self.theirs}: {self.untold}"
         return f"{self.what} differ: {self.ours} against {self.theirs}"
 
 
@@ -56,14 +59,33 @@ def _of_weight(name: str, ours: Weight | None, theirs: Weight | None) -> Iterato
 
 
 def start_difference(one: Record, other: Record) -> Difference | None:
-    """How the W0 of two records differ in what both measured of it; None where they do not."""
-    both = sorted(one.w0.keys() & other.w0.keys())
-    common = [name for name in both if _base_format(one, name) == _base_format(other, name)]  # digests tell formats too
-    odd = [name for name in common if one.w0[name] != other.w0[name]]
-    untold = not both and one.fingerprints.get("W0") != other.fingerprints.get("W0")  # of records of older versions
-    if not odd and not untold:
+    """How the W0 of two records differ in what both measured of it, or why that cannot be told; None where they do not
+    differ."""
+    odd = different_in_w0(one, other)
+    pairs = [*_common_w0(one, other).values()]
+    if not one.w0.keys() & other.w0.keys():  # records of older versions
+        pairs = [(one.fingerprints.get("W0", ""), other.fingerprints.get("W0", ""))]
+    if all(a == b for a, b in pairs):
         return None
-    return Difference(f"their W0{f' (in {odd[0]})' if odd else ''}", content_of_w0(one), content_of_w0(other))
+    untold = (
+        ""
+        if odd or all(digests.comparable(a, b) for a, b in pairs)
+        else f"{digests.UNLIKE}; measure both runs with one geomcheck"
+    )
+    return Difference(f"their W0{f' (in {odd[0]})' if odd else ''}", content_of_w0(one), content_of_w0(other), untold)
+
+
+def different_in_w0(one: Record, other: Record) -> list[str]:
+    """The weights whose W0 is known to be another in the two records, as far as both have its content."""
+    pairs = _common_w0(one, other).items()
+    return [name for name, (a, b) in pairs if a != b and digests.comparable(a, b)]
+
+
+def _common_w0(one: Record, other: Record) -> dict[str, tuple[str, str]]:
+    """The digests of W0 in both records, by weight, where both have it in one format: digests tell formats too."""
+    both = sorted(one.w0.keys() & other.w0.keys())
+    alike = (name for name in both if _base_format(one, name) == _base_format(other, name))
+    return {name: (one.w0[name], other.w0[name]) for name in alike}
 
 
 def _base_format(record: Record, name: str) -> tuple[str, ...]:
@@ -72,4 +94,4 @@ def _base_format(record: Record, name: str) -> tuple[str, ...]:
 
 def content_of_w0(record: Record) -> str:
     """Where a record's W0 came from, and its content in short."""
-    return f"{record.origin.path} (content {record.fingerprints.get('W0', 'unknown')[:12]})"
+    return f"{record.origin.path} (content {digests.short(record.fingerprints.get('W0', 'unknown'))})"

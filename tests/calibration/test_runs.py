@@ -49,7 +49,7 @@ def test_records_that_differ(good: list[Record], change: Change, message: str) -
 def test_another_w0(good_runs: list[Path], tmp_path: Path) -> None:
     (other,) = repeats(tmp_path, 1, base_seed=5)
     with pytest.raises(
-        UsageError, match=r"their W0 \(in .*\) differ: .*/base \(content \w+\) against .*/base \(content \w+\)"
+        UsageError, match=r"their W0 \(in .*\) differ: .*/base \(content blake3:\w+\) against .*/base \(content blake3:"
     ):
         geomcheck.calibrate([*good_runs[:2], other])
     allowed = geomcheck.calibrate([*good_runs[:2], other], across_bases=True)

@@ -217,7 +217,7 @@ def test_compare_says_above_the_figures_that_the_runs_started_elsewhere(capsys: 
 def test_measure_takes_the_metrics_that_nothing_measures_by_itself(tmp_path: Path, refuses: Refuses) -> None:
     file, run = str(tmp_path / "some.parquet"), str(FIXTURES / "tiny-rlvr")
     assert main(["measure", run, "-o", file, "--quiet", "--metrics=intruder_dimensions,frozen_rows"]) == 0
-    always = {"frozen_share", "rounding_share", "relative_update_norm"}
+    always = {"frozen_share", "relative_update_norm"}
     assert geomcheck.read_record(file).measured_metrics() == {"intruder_dimensions", "frozen_rows"} | always
     refuses("no metric is called 'rows'", "measure", run, "-o", file, "--metrics=rows")
     refuses(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomcheck.diagnostics.masks import MagnitudeMask
+from geomcheck.diagnostics.masks import SAMPLED, MagnitudeMask, _order_statistic
 from tests.diagnostics import oracle
 from tests.diagnostics.cases import SEEDS
 
@@ -79,3 +79,28 @@ def test_equal_entries_all_belong_by_alpha() -> None:
     chosen = np.zeros((5, 7), bool)
     chosen[2, 3] = True
     assert mask.share_of(chosen) == pytest.approx(0.3)
+
+
+ENTRIES = 40 * SAMPLED + 7
+PLACES = np.arange(ENTRIES)
+STEP = ENTRIES // SAMPLED | 1
+
+LARGE = {
+    "bf16": np.random.default_rng(1).standard_normal(ENTRIES).astype(np.float32).view(np.int32) >> 16 & 0x7FFF,
+    "one value": np.full(ENTRIES, 3, np.int16),
+    "two values": (PLACES % 2).astype(np.int16),
+    "ascending": PLACES,
+    "descending": PLACES[::-1],
+    "in the step of the sample": PLACES % STEP,
+    "what is sampled is unlike the rest": np.where(PLACES % STEP == 0, PLACES % 9, PLACES),
+    "one outlier": np.where(PLACES == ENTRIES // 3, 2**62, 1),
+    "columns": np.tile(np.arange(1024), (ENTRIES // 1024, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_an_order_statistic_of_many_entries_is_that_of_a_sort(kind: str) -> None:
+    keys = LARGE[kind]
+    ordered = np.sort(keys, axis=None)
+    for rank in (0, 1, 7, keys.size // 100, keys.size // 3, keys.size // 2, keys.size - 2, keys.size - 1):
+        assert _order_statistic(keys, rank) == ordered[rank]

@@ -167,3 +167,20 @@ def test_what_is_no_sketch_is_refused() -> None:
     for numbers in (np.full(SIZE, np.nan), np.full(SIZE, 1.0), np.full(SIZE, np.inf), np.full(SIZE - 1, 0.125)):
         with pytest.raises(ValueError, match="norm|reshape"):
             unpacked(numbers.astype("<f2").tobytes())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (255,), (STRIPE,), (3, STRIPE + 5)])
+def test_the_norm_of_the_same_pass_is_that_of_float64(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Large beside small, subnormal and cancelling entries; neither tensor is written to."""
+    count = math.prod(shape)
+    scale = torch.logspace(-30, 3, max(1, count), dtype=torch.float64)[:count].reshape(shape)
+    w0 = (scale * drawn(*shape, seed=0)).to(dtype)
+    wt = (w0.double() + 1e-3 * scale * drawn(*shape, seed=1)).to(dtype)
+    before = w0.clone(), wt.clone()
+    kept, norm = sketches.sketch_and_norm(w0, wt)
+    delta = wt.double() - w0.double()
+    assert norm == pytest.approx(float(np.linalg.norm(delta.numpy())), rel=1e-12)
+    assert kept == sketch(torch.zeros_like(delta), delta)
+    assert torch.equal(w0, before[0])
+    assert torch.equal(wt, before[1])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomcheck.diagnostics.storage import (
+    COMPARED,
     DTYPE_NAMES,
     magnitude_keys,
     relatively_changed,
@@ -115,3 +116,24 @@ def test_rounding_energy_predicts_the_error_of_storing() -> None:
 def test_every_supported_format_has_its_short_name() -> None:
     assert list(DTYPE_NAMES) == list(DTYPES)
     assert list(DTYPE_NAMES.values()) == ["bf16", "fp16", "fp32", "fp64"]
+
+
+def test_blocks_meet_without_a_gap_or_an_overlap() -> None:
+    """Finite bit patterns of bf16, moved by a place, by their sign or not at all, over more than two blocks."""
+    count = 2 * COMPARED + 11
+    patterns = np.arange(count) * 7919 % 65536
+    patterns[patterns & 0x7F80 == 0x7F80] = 0x8000
+    moved = patterns ^ np.where(np.arange(count) % 3 == 0, 0x8000, np.arange(count) % 2)
+    w0, wt = bf16(patterns.tolist()), bf16(moved.tolist())
+    expected = numbers(w0) != numbers(wt)
+    np.testing.assert_array_equal(visibly_changed(w0, wt), expected)
+    np.testing.assert_array_equal(visibly_changed(w0.float(), wt.float()), expected)
+    turned = visibly_changed(w0[:-11].view(-1, 4).T, wt[:-11].view(-1, 4).T)  # in another order than in memory
+    np.testing.assert_array_equal(turned, expected[:-11].reshape(-1, 4).T)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 4), (1,), (3, 0, 2)])
+def test_there_may_be_one_entry_or_none(shape: tuple[int, ...]) -> None:
+    found = visibly_changed(torch.zeros(shape), torch.ones(shape))
+    assert found.shape == shape
+    assert found.all()

@@ -25,6 +25,7 @@ ALIGNMENT = Request.of(METRICS["subspace_alignment"], {"k": 2})
 ENERGY = Request.of(METRICS["subspace_energy"], {"k": 2})
 FROZEN = Request.of(METRICS["frozen_share"], {})
 ROUNDING = Request.of(METRICS["rounding_share"], {})
+SUPPORT = Request.of(METRICS["update_support"], {})
 
 
 def measured(path: Path, *requests: Request, names: tuple[str, ...] = (Q, K, DOWN), workers: int = 1) -> Record:
@@ -147,9 +148,18 @@ def test_the_rounding_share_tells_bf16_from_fp32(tmp_path: Path) -> None:
     base = base_weights()
     for dtype, low, high in ((torch.float32, 0.0, 1e-6), (torch.bfloat16, 0.1, 1.0)):
         run = write_run(tmp_path / str(dtype), base, {10: moved(base, 2e-3, dtype=dtype)})
-        (figure,) = column(measured(run), ROUNDING, Q)
+        (figure,) = column(measured(run, ROUNDING), ROUNDING, Q)
         assert figure is not None
         assert low <= figure.value <= high
+
+
+def test_the_rounding_share_is_measured_of_weights_of_which_a_figure_is_asked_that_rounding_inflates(
+    tmp_path: Path,
+) -> None:
+    run = simple_run(tmp_path / "run")
+    assert ROUNDING not in {request for request, _ in measured(run, SUPPORT).measured()}
+    record = measured(run, STABLE_RANK, SUPPORT)
+    assert record.column(ROUNDING, "value").weights() == record.column(STABLE_RANK, "value").weights()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -197,7 +197,7 @@ def test_it_survives_its_text(load, good):
     [
         ("x", "expected what `geomcheck calibrate` writes; found `x`"),
         ({"weigths": "x"}, "unknown key; allowed: w0, weights.*did you mean `weights`"),
-        ({"w0": "bf16"}, "such as `bf16 0123456789abcdef`"),
+        ({"w0": "bf16"}, "such as `bf16 blake3:0123456789abcdef`"),
         ({"w0": 3}, "found `3`"),
         ({"weights": "many 0123456789abcdef"}, "expected what"),
         ({"layout": "lora"}, "such as `whole model`"),

@@ -23,7 +23,7 @@ from geomcheck.live.loop.plan import WeightPlan, signature
 from geomcheck.measurement.measured import W0, Measured, Snapshot
 from geomcheck.measurement.trajectory import Channel, PastCheckpoints
 from geomcheck.own import is_own, require_own
-from geomcheck.record import UNKNOWN, Point, Request
+from geomcheck.record import UNKNOWN, Point, Request, digests
 from geomcheck.record.routes import RouteTaken
 
 logger = logging.getLogger("geomcheck.training")
@@ -194,6 +194,9 @@ def _resumed(files: Sequence[Path], asked: WeightPlan, total_steps: int) -> list
     for index, step in enumerate(steps):
         if any(("run", index) not in one.measured.digests for one in step.weights.values()):
             raise RunError("an observation in between is missing")
+    kept = (digest for step in steps for one in step.weights.values() for digest in one.measured.digests.values())
+    if any(digests.algorithm(digest) != digests.ALGORITHM for digest in kept):
+        raise RunError(f"they were kept by an older geomcheck, and {digests.UNLIKE}")
     points = [replace(step.point, progress=share_done(step.point.step, total_steps)) for step in steps]
     by_progress = any('"progress"' in request.params for requests in asked.values() for request in requests)
     if by_progress and points != [step.point for step in steps]:

@@ -13,7 +13,7 @@ from typing import Any
 from geomcheck.checkpoints import Weight
 from geomcheck.diagnostics import Metric, load_metrics
 from geomcheck.errors import UsageError
-from geomcheck.measurement.execute import ALWAYS
+from geomcheck.measurement.execute import beside
 from geomcheck.record import Record, Request
 from geomcheck.suite import Expectation, Suite, Unanswerable, load_suite
 from geomcheck.suite.language.names import metric_hint
@@ -77,8 +77,8 @@ def plan(record: Record, wanted: Wanted) -> WeightPlan:
                 found.setdefault(weight.name, set()).add(question.request)
     if not found:
         raise UsageError("nothing to watch: no weight matrix of the model can be compared with W0")
-    always = {Request.of(metrics[name], {}) for name in ALWAYS}
-    return {name: frozenset(found[name] | always) for name in spread([record.weights[name] for name in found])}
+    order = spread([record.weights[name] for name in found])
+    return {name: frozenset(found[name] | beside(found[name], metrics)) for name in order}
 
 
 def spread(weights: Iterable[Weight]) -> list[str]:

@@ -24,7 +24,7 @@ else:
     files = late("safetensors.torch")
 
 
-NAMES = r"[0-9a-f]{32}-[0-9a-f]{32}\.safetensors"
+NAMES = r"(?:[0-9a-z]+-)?[0-9a-f]{32}-[0-9a-f]{32}\.safetensors"
 HEADER_BYTES = 4096
 """More than the header of such a file takes."""
 
@@ -63,7 +63,7 @@ def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _name(weight: str) -> str:
-    return f"{weight}-{code()}.safetensors"
+    return f"{weight.replace(':', '-')}-{code()}.safetensors"  # no file on Windows has a colon in its name
 
 
 def _content(state: Mapping[str, Tensor]) -> str:

@@ -19,6 +19,7 @@ from geomcheck.measurement.measured import REFERENCE_W0, W0, Answer, Measured, S
 from geomcheck.measurement.task import DigestWeight, MeasureWeight, Sources
 from geomcheck.record import Record, Request, read_record, write_record
 from geomcheck.record.column import Table
+from geomcheck.record.digests import PATTERN
 from geomcheck.record.limits import TERMS, limits
 from geomcheck.record.parquet import SUFFIX
 from geomcheck.record.routes import RouteTaken
@@ -37,7 +38,7 @@ CONTENT_BYTES, SHORT = 256, 1000
 
 NEVER = (math.inf, -math.inf)
 
-_DIGEST = re.compile("[0-9a-f]{32}")
+_DIGEST = re.compile(rf"{PATTERN}{{32}}")
 
 
 class Recall:

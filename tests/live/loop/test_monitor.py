@@ -22,7 +22,7 @@ from geomcheck.errors import RunError, UsageError
 from geomcheck.live.loop.history import ObservedWeight
 from geomcheck.live.loop.measure import observe_weight
 from geomcheck.live.loop.plan import spread
-from geomcheck.record import Record, Request
+from geomcheck.record import Record, Request, digests
 from geomcheck.training import Monitor, Sharded
 from tests.diagnostics import oracle
 from tests.diagnostics.adversaries import sampled
@@ -252,6 +252,18 @@ def test_a_damaged_memory_starts_a_new_record(run: Path, tmp_path: Path, caplog:
     resumed.resume(10)
     assert [point.step for point in follow(resumed, run, (20,)).points] == [20]
     assert "damaged" in caplog.text
+
+
+def test_a_memory_with_digests_of_an_older_geomcheck_starts_a_new_record(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(digests, "named", lambda digits: digits)
+        follow(watched(run, record=tmp_path / "opd.parquet"), run, (10,))
+    resumed = watched(run, record=tmp_path / "opd.parquet")
+    resumed.resume(10)
+    assert [point.step for point in follow(resumed, run, (20,)).points] == [20]
+    assert "they were kept by an older geomcheck" in caplog.text
 
 
 def test_a_memory_that_is_a_link_is_refused(run: Path, tmp_path: Path) -> None:
