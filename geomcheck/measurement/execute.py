@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
+from operator import itemgetter
 from threading import Timer
 
+from geomcheck._gc import lasting
 from geomcheck.checkpoints import BaseWeights, Run
 from geomcheck.checkpoints.canonical import is_fp8
 from geomcheck.diagnostics import Registry, load_metrics
@@ -149,6 +151,7 @@ def _forget_unasked(record: Record, requests: Plan, metrics: Registry) -> None:
     record.versions = {name: version for name, version in record.versions.items() if name in record.measured_metrics()}
 
 
+@lasting()
 def tasks_of(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
     """One task per weight, the largest first; `ALWAYS` is added to what is requested of it."""
     same = {Request.of(metrics[name], {}) for name in ALWAYS}
@@ -160,9 +163,9 @@ def tasks_of(record: Record, requests: Plan, metrics: Registry, device: str) -> 
     by_point = {each: _by_point(each, record.points, metrics) for each in set(all_of.values())}
     tasks = [
         MeasureWeight(name, record.weights[name].shape, record.points, by_point[each], device)
-        for name, each in all_of.items()
+        for name, each in sorted(all_of.items(), key=itemgetter(0))
     ]
-    return sorted(tasks, key=lambda task: (-task.numel, task.name))
+    return sorted(tasks, key=lambda task: -task.numel)
 
 
 def _by_point(requests: Set[Request], points: Sequence[Point], metrics: Registry) -> tuple[frozenset[Request], ...]:

@@ -53,11 +53,10 @@ def read_index(path: Path, root: Path, held: Callable[[str], Mapping[str, object
     weight_map = read_json(path, root, max_bytes=MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise RunError(f"{path}: weight_map is empty or not a mapping of weight names to files")
-    for name, file in weight_map.items():
-        if not isinstance(file, str) or not _FILE_NAME.fullmatch(file):
-            raise RunError(f"{path}: places {name} in {file!r}; shards must be plain file names in the same directory")
     placed: dict[str, set[str]] = {}
     for name, file in weight_map.items():
+        if not isinstance(file, str) or (file not in placed and not _FILE_NAME.fullmatch(file)):
+            raise RunError(f"{path}: places {name} in {file!r}; shards must be plain file names in the same directory")
         placed.setdefault(file, set()).add(name)
     files = sorted(placed)
     for file in files:
