@@ -9,7 +9,7 @@ from typing import Any
 
 from geomcheck._gc import lasting
 from geomcheck.checkpoints.adapted import Adapted
-from geomcheck.checkpoints.canonical import canonical, holds_scaled_fp8, tied_once, ties
+from geomcheck.checkpoints.canonical import canonical, canonical_each, holds_scaled_fp8, tied_once, ties
 from geomcheck.checkpoints.canonical.numbers import disagreement, section
 from geomcheck.checkpoints.changes import equal
 from geomcheck.checkpoints.formats.adapter import Adapter, holds_factors, is_wrapped, of_wrapped, open_adapter
@@ -76,10 +76,10 @@ def comparable(run: Run, base: BaseWeights, *, dequantize: bool = False) -> tupl
     stored = [base.source, *bound]
     known = next((source.config for source in stored if source.config.get("model_type")), {})
     configs = [source.config if source.config.get("model_type") else {**known, **source.config} for source in stored]
-    seen = [
-        source.whole if isinstance(source, Comparable) else canonical(source, config, dequantize=dequantize)
-        for source, config in zip(stored, configs, strict=True)
-    ]
+    if isinstance(base.source, Comparable):
+        seen = [base.source.whole, *canonical_each(bound, configs[1:], dequantize=dequantize)]
+    else:
+        seen = canonical_each(stored, configs, dequantize=dequantize)
     seen, pairing = _paired(seen, run.checkpoints)
     _require_merged(stored, seen, configs[0])
     seen = [
@@ -184,7 +184,11 @@ def _dequantized(run: Run, stored: Sequence[WeightSource]) -> Iterator[str]:
 def _mixed(checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
     """A note where checkpoints of one run store their weights in several manners; to lack some is none."""
     manners: dict[frozenset[str], str] = {}
-    for checkpoint in checkpoints:
+    names = [checkpoint.source.weights.keys() for checkpoint in checkpoints]
+    for index, checkpoint in enumerate(checkpoints):
+        before = checkpoints[index - 1] if index else checkpoint
+        if index and checkpoint.source.layout == before.source.layout and names[index] == names[index - 1]:
+            continue
         manner = _manner(checkpoint)
         if not any(manner <= known or known <= manner for known in manners):
             manners[manner] = checkpoint.name

@@ -45,6 +45,8 @@ Move = tuple[str, str]
 def paired(source: WeightSource, w0: Weights) -> tuple[WeightSource, tuple[str, ...]]:
     """`source` under the names of `w0`, and what to say of it: without the companions that a trainer saves beside the
     model, and with every stack that W0 has under another prefix moved there. Raises RunError as `parts_of`."""
+    if source.weights.keys() == w0.keys():
+        return source, ()
     starts = COMPANIONS.keys() - {_start(name) for name in w0}
     beside = {name: start for name in source.weights if (start := _start(name)) in starts}
     if len(beside) == len(source.weights):
@@ -73,6 +75,8 @@ def absent_parts(w0: Weights, checkpoints: Sequence[Weights], configs: Iterable[
     A layer that is missing from a stack is none, nor is an embedding, a head or a norm by itself: that was lost.
     """
     held = set().union(*checkpoints)
+    if w0.keys() <= held:
+        return []
     there = {name[:cut] for name in held for cut in _cuts(name)}
     counts = [count for config in configs if (count := layer_count(config))]
     missing: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from geomcheck._text import plural
 from geomcheck.checkpoints.layers import names_of, place_of
@@ -82,10 +82,19 @@ class Weight:
         return self.role in ("attention", "mlp") and len(self.shape) >= 2 and not self.is_matrix
 
 
-def describe(name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = (), *, fused: str = "") -> Weight:
-    """Place a canonical weight name in the network."""
-    place = place_of(name)
-    return Weight(name, shape, place.stack, place.number, _module(name), role_of(name, len(shape)), dtypes, fused)
+@lru_cache(maxsize=1 << 17)
+def describe(
+    name: str,
+    shape: tuple[int, ...],
+    dtypes: tuple[str, ...] = (),
+    *,
+    fused: str = "",
+    lent: bool = False,
+    new: bool = False,
+) -> Weight:
+    """Place a canonical weight name in the network; see `Weight`. A run and its record have the same ones mostly."""
+    place, role = place_of(name), role_of(name, len(shape))
+    return Weight(name, shape, place.stack, place.number, _module(name), role, dtypes, fused, lent, new)
 
 
 def by_role(weights: Iterable[Weight]) -> str:

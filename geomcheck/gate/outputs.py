@@ -95,7 +95,8 @@ class Outputs:
         """Write everything, each by itself; returns what went wrong. A summary that fails is a notice of the gate."""
         found = replace(found, previous=self._previous)
         try:
-            markdown.append_step_summary(**found.page)
+            if markdown.step_summary():
+                markdown.append_step_summary(**found.page)
         except OSError as error:
             found.gate.notices.append(f"no summary is written for the step: {error}")
         lost = []

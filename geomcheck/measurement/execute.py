@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
+from operator import itemgetter
 from threading import Timer
 
+from geomcheck._gc import lasting
 from geomcheck.checkpoints import BaseWeights, Run
 from geomcheck.checkpoints.canonical import is_fp8
 from geomcheck.diagnostics import Registry, load_metrics
@@ -158,6 +160,7 @@ def beside(requests: Set[Request], metrics: Registry) -> frozenset[Request]:
     return frozenset(Request.of(metrics[name], {}) for name in (*ALWAYS, *[WHERE_INFLATED] * inflated))
 
 
+@lasting()
 def tasks_of(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
     """One task per weight, the largest first; what is `beside` is added to what is requested of it."""
     with_all = {each: each | beside(each, metrics) for each in map(frozenset, requests.values())}
@@ -169,9 +172,9 @@ def tasks_of(record: Record, requests: Plan, metrics: Registry, device: str) -> 
     by_point = {each: _by_point(each, record.points, metrics) for each in set(all_of.values())}
     tasks = [
         MeasureWeight(name, record.weights[name].shape, record.points, by_point[each], device)
-        for name, each in all_of.items()
+        for name, each in sorted(all_of.items(), key=itemgetter(0))
     ]
-    return sorted(tasks, key=lambda task: (-task.numel, task.name))
+    return sorted(tasks, key=lambda task: -task.numel)
 
 
 def _by_point(requests: Set[Request], points: Sequence[Point], metrics: Registry) -> tuple[frozenset[Request], ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from geomcheck._gc import lasting
@@ -53,13 +52,16 @@ def survey(run: Run, base: BaseWeights) -> Record:
     )
     for name in names:
         stored = [before.get(name), *(header.get(name) for header in headers.values())]
-        shapes = [entry.shape for entry in stored if entry is not None]
-        shape = next((shape for shape in shapes if len(shape) == 2), shapes[0])
-        dtypes = tuple(dict.fromkeys(entry.dtype for entry in stored if entry is not None))
-        fused = next((entry.fused for entry in stored if entry is not None and entry.fused), "")
-        weight = describe(name, shape, dtypes, fused=fused)
-        weight = replace(weight, lent=_is_lent(stored), new=stored[0] is None)
+        present = [entry for entry in stored if entry is not None]
+        alike = stored.count(present[0]) == len(stored)
+        kinds = present[:1] if alike else present
+        shape = next((entry.shape for entry in kinds if len(entry.shape) == 2), kinds[0].shape)
+        dtypes = tuple(dict.fromkeys(entry.dtype for entry in kinds))
+        fused = next((entry.fused for entry in kinds if entry.fused), "")
+        weight = describe(name, shape, dtypes, fused=fused, lent=_is_lent(stored), new=stored[0] is None)
         record.weights[name] = weight
+        if alike and kinds[0].dtype in FORMATS:
+            continue
         reason = _incomparable(weight, before.get(name), {where: h.get(name) for where, h in headers.items()})
         if reason is not None and is_weight(weight):
             record.skipped[name] = reason
@@ -130,7 +132,8 @@ def _require_same_architecture(record: Record, run: Run, base: BaseWeights) -> N
 def _require_all_layers(record: Record, run: Run, base: BaseWeights) -> None:
     """Refuse a W0 without layers that a config counts; nothing else shows it where the run lacks them too."""
     weights = [record.weights[name] for name in base.source.weights]
-    for source in (base.source, *(checkpoint.source for checkpoint in run.checkpoints)):
+    sources = (base.source, *(checkpoint.source for checkpoint in run.checkpoints))
+    for source in {layer_count(source.config): source for source in reversed(sources)}.values():
         if lacking := lacking_layers(weights, source.config):
             raise RunError(
                 f"W0 ({base.source.path}, {base.how}) lacks {len(lacking)} of the {layer_count(source.config)} layers "
@@ -145,10 +148,16 @@ def lacking_layers(weights: Iterable[Weight], config: Mapping[str, Any]) -> list
     stacks: dict[str, set[int]] = {}
     with_matrices = set()
     for weight in weights:
-        of_tower = scope_of(weight.name) in ("vision", "audio")
-        if weight.layer is not None and not of_tower and weight.stack.rpartition(".")[2] in PLAIN:
+        if weight.layer is not None:
             stacks.setdefault(weight.stack, set()).add(weight.layer)
-            with_matrices |= {weight.stack} if weight.is_matrix else set()
+            if weight.is_matrix:
+                with_matrices.add(weight.stack)
     counted = range(layer_count(config) or 0)
-    lacking = ([layer for layer in counted if layer not in stacks[stack]] for stack in sorted(with_matrices))
+    of_text = (stack for stack in sorted(with_matrices) if _may_be_counted(stack))
+    lacking = ([layer for layer in counted if layer not in stacks[stack]] for stack in of_text)
     return min(lacking, key=len, default=[])
+
+
+def _may_be_counted(stack: str) -> bool:
+    """Whether a stack can be the one that a config counts, by its path."""
+    return stack.rpartition(".")[2] in PLAIN and scope_of(f"{stack}.") not in ("vision", "audio")

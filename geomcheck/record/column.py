@@ -111,8 +111,6 @@ class Table:
         cells = down[inside], across[inside]
         values, there = np.full((len(steps), len(names)), np.nan), np.zeros((len(steps), len(names)), dtype=bool)
         values[cells], there[cells] = column.values[inside], True
-        reasons = {
-            (int(down[index]), int(across[index])): column.undefined[index]
-            for index in np.intersect1d(inside, list(column.undefined)).astype(int).tolist()
-        }
+        without = np.intersect1d(inside, list(column.undefined)).astype(int).tolist() if column.undefined else ()
+        reasons = {(int(down[index]), int(across[index])): column.undefined[index] for index in without}
         return cls(values, there, reasons)

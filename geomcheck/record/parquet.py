@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -187,8 +187,8 @@ def _weight(name: str, entry: dict[str, Any]) -> Weight:
     shape, dtypes = tuple(entry["shape"]), tuple(map(_text, entry["dtypes"]))
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{name} has a shape that cannot be: {list(shape)}")
-    lent, new = (entry.get(mark) is True for mark in MARKS)
-    return replace(describe(name, shape, dtypes, fused=_text(entry["fused"])), lent=lent, new=new)
+    marks = {mark: entry.get(mark) is True for mark in MARKS}
+    return describe(name, shape, dtypes, fused=_text(entry["fused"]), **marks)
 
 
 def _weight_facts(weight: Weight) -> dict[str, Any]:

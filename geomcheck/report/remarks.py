@@ -114,9 +114,10 @@ def _storage(record: Record) -> Iterable[Remark]:
 
 
 def _other(figures: Figures) -> Iterable[Remark]:
-    record, measured = figures.record, {weight.name for weight in figures.weights}
-    other = [w for name, w in record.weights.items() if is_weight(w) and name not in measured | record.skipped.keys()]
-    if other and measured:
+    record = figures.record
+    told = {weight.name for weight in figures.weights} | record.skipped.keys()
+    other = [weight for name, weight in record.weights.items() if name not in told and is_weight(weight)]
+    if other and figures.weights:
         yield Remark("Not asked for", f"not asked for: {by_role(other)}")
 
 

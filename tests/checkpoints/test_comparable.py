@@ -248,6 +248,27 @@ def test_quantized_weights_refuse_the_run(tmp_path: Path) -> None:
         surveyed(run)
 
 
+def test_checkpoints_of_one_layout_are_taken_apart_once_and_keep_their_own_weights(tmp_path: Path) -> None:
+    """W0 and checkpoints of the same names share the work, and still nothing of one is taken for the other's."""
+    stacks = {
+        "model.layers.0.mlp.experts.gate_up_proj": torch.randn(2, 8, 4),
+        "model.layers.0.mlp.experts.down_proj": torch.randn(2, 4, 4),
+    }
+    start = {name: tensor.float() for name, tensor in (base_weights() | stacks).items()}
+    held = {step: moved(start, step * 1e-3) for step in (10, 20)}
+    path = run_of(tmp_path / "run", start, held, {"model_type": "qwen3_moe"})
+    opened = open_run(path)
+    run, base = comparable(opened, find_base(opened))
+    expert = "model.layers.0.mlp.experts.1.up_proj.weight"
+    for step, checkpoint in zip(held, run.checkpoints, strict=True):
+        stack = held[step]["model.layers.0.mlp.experts.gate_up_proj"]
+        assert checkpoint.source.read(expert).equal(stack[1, 4:])
+        assert checkpoint.source.weights == base.source.weights
+    record = survey(run, base)
+    assert record.skipped == {}
+    assert not any(weight.lent or weight.new for weight in record.weights.values())
+
+
 def test_46000_experts_take_seconds(tmp_path: Path) -> None:
     """Headers alone: 30 layers of 512 experts, each checkpoint with one stack a layer."""
     from time import perf_counter

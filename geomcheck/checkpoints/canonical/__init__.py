@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geomcheck.checkpoints.canonical import megatron, torchtitan
@@ -10,12 +10,21 @@ from geomcheck.checkpoints.canonical.experts import single_experts
 from geomcheck.checkpoints.canonical.fused import projections, upright
 from geomcheck.checkpoints.canonical.names import plain
 from geomcheck.checkpoints.canonical.numbers import layer_count
-from geomcheck.checkpoints.canonical.parts import parts_of
+from geomcheck.checkpoints.canonical.parts import parts_of, taken_alike
 from geomcheck.checkpoints.canonical.quantized import holds_scaled_fp8, is_fp8, unquantized
 from geomcheck.checkpoints.canonical.tied import tied_apart, tied_once, ties
 from geomcheck.checkpoints.source import WeightSource
 
-__all__ = ["canonical", "holds_scaled_fp8", "is_fp8", "layer_count", "tied_apart", "tied_once", "ties"]
+__all__ = [
+    "canonical",
+    "canonical_each",
+    "holds_scaled_fp8",
+    "is_fp8",
+    "layer_count",
+    "tied_apart",
+    "tied_once",
+    "ties",
+]
 
 
 DIALECTS = ((megatron.speaks, megatron.parts), (torchtitan.speaks, torchtitan.parts))
@@ -39,3 +48,25 @@ def canonical(source: WeightSource, config: Mapping[str, Any], *, dequantize: bo
     seen = plain(source, config) if parts is None else parts_of(source, parts(source, config))
     seen = unquantized(seen, config, dequantize=dequantize)
     return projections(upright(single_experts(seen, config), config), config)
+
+
+def canonical_each(
+    sources: Sequence[WeightSource], configs: Sequence[Mapping[str, Any]], *, dequantize: bool = False
+) -> list[WeightSource]:
+    """Each of `sources` as `canonical` has it by its config. The checkpoints of a run mostly have tensors of the same
+    names, shapes and formats, which are worked out once then. Raises RunError."""
+    seen: list[WeightSource] = []
+    for source, config in zip(sources, configs, strict=True):
+        before = sources[len(seen) - 1] if seen else None
+        alike = (
+            before is not None
+            and (config, source.config) == (configs[len(seen) - 1], before.config)
+            and source.weights == before.weights
+            and not (dequantize and holds_scaled_fp8(source))  # its parts read their scales from their own source
+        )
+        seen.append(
+            taken_alike(seen[-1], before, source)
+            if alike and before is not None
+            else canonical(source, config, dequantize=dequantize)
+        )
+    return seen

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from geomcheck.checkpoints.canonical.numbers import Numbers, Unsplittable, model_types, scope_of, section
 from geomcheck.checkpoints.canonical.parts import Part, Pieces, RowLayout, taken_apart, transpose
-from geomcheck.checkpoints.canonical.rules import RULES, Shape, SplitRule, is_conv1d
+from geomcheck.checkpoints.canonical.rules import RULES, Shape, SplitRule, has_conv1d, is_conv1d
 from geomcheck.checkpoints.source import Stored, WeightSource
 from geomcheck.checkpoints.weights import describe
 from geomcheck.errors import RunError
@@ -34,6 +34,8 @@ _PLACEHOLDERS = ((0,), (1,))
 
 def upright(source: WeightSource, config: Mapping[str, Any]) -> WeightSource:
     """`source` with every weight as (out, in): GPT-2's ``Conv1D`` stores (in, out)."""
+    if not has_conv1d(config):
+        return source
 
     def turned(name: str, stored: Stored) -> Pieces | None:
         if len(stored.shape) != 2 or not is_conv1d(name, config):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -47,16 +46,24 @@ class Part:
 
 
 class PartsOf(Wrapped):
-    """A source whose weights are `parts`, by canonical name, of the tensors of another source."""
+    """A source whose weights are `parts`, by canonical name, of the tensors of another source.
 
-    def __init__(self, source: WeightSource, parts: Mapping[str, Part]) -> None:
+    Args:
+        weights: what is known of each; by default what the parts say.
+    """
+
+    def __init__(
+        self, source: WeightSource, parts: Mapping[str, Part], weights: Mapping[str, Stored] | None = None
+    ) -> None:
         super().__init__(source)
         self._parts = parts
+        self.weights = weights or {name: part.stored for name, part in parts.items()}
 
-    @cached_property
-    def weights(self) -> Mapping[str, Stored]:
-        """The parts, by canonical name."""
-        return {name: part.stored for name, part in self._parts.items()}
+    def again(self, of: WeightSource, source: WeightSource) -> PartsOf:
+        """`source` taken apart as this is of the source `of`, whose tensors have the same names, shapes and formats."""
+        below = taken_alike(self._source, of, source)
+        own = {stored: replace(stored) for stored in self.weights.values()}  # one object in two sources is W0's, lent
+        return PartsOf(below, self._parts, {name: own[stored] for name, stored in self.weights.items()})
 
     def read(self, name: str, at: tuple[int, ...] = ()) -> Tensor | Change:
         """One canonical weight. Raises RunError."""
@@ -85,6 +92,11 @@ def parts_of(source: WeightSource, parts: Iterable[tuple[str, Part]]) -> PartsOf
                 "remove the one that the model does not load, or save the model again"
             )
     return PartsOf(source, table)
+
+
+def taken_alike(seen: WeightSource, of: WeightSource, source: WeightSource) -> WeightSource:
+    """`source` as `seen` is of the source `of`; see `PartsOf.again`."""
+    return seen.again(of, source) if isinstance(seen, PartsOf) and seen is not of else source
 
 
 Pieces = Iterable[tuple[str, Part]]

@@ -18,9 +18,14 @@ CONV1D_TYPES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transforme
 _CONV1D_MODULE = re.compile(r"\.(?:c_attn|q_attn|c_proj|c_fc)\.weight$")
 
 
+def has_conv1d(config: Mapping[str, Any]) -> bool:
+    """Whether the model in `config` has any ``Conv1D``."""
+    return bool(CONV1D_TYPES & model_types(config))
+
+
 def is_conv1d(name: str, config: Mapping[str, Any]) -> bool:
     """Whether a weight of the model in `config` is that of a ``Conv1D``."""
-    return bool(CONV1D_TYPES & model_types(config)) and _CONV1D_MODULE.search(name) is not None
+    return has_conv1d(config) and _CONV1D_MODULE.search(name) is not None
 
 
 @dataclass(frozen=True)

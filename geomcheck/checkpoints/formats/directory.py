@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,17 +46,19 @@ def read_config(directory: Path, root: Path) -> Mapping[str, Any]:
     return read_json(path, root, max_bytes=MAX_CONFIG_BYTES) if os.path.lexists(path) else {}
 
 
-def read_index(path: Path, root: Path, held: Callable[[str], Collection[str]]) -> dict[str, str]:
+def read_index(path: Path, root: Path, held: Callable[[str], Mapping[str, object]]) -> dict[str, str]:
     """File name by weight name, from an index as transformers writes it, given the names that each shard has `held`.
     Raises RunError where it cannot be read, names something other than plain files beside it or a file that is missing,
     does not name all shards of a set, or does not agree with the shards."""
     weight_map = read_json(path, root, max_bytes=MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise RunError(f"{path}: weight_map is empty or not a mapping of weight names to files")
+    placed: dict[str, set[str]] = {}
     for name, file in weight_map.items():
-        if not isinstance(file, str) or not _FILE_NAME.fullmatch(file):
+        if not isinstance(file, str) or (file not in placed and not _FILE_NAME.fullmatch(file)):
             raise RunError(f"{path}: places {name} in {file!r}; shards must be plain file names in the same directory")
-    files = sorted(set(weight_map.values()))
+        placed.setdefault(file, set()).add(name)
+    files = sorted(placed)
     for file in files:
         if not (path.parent / file).exists():
             raise RunError(
@@ -64,20 +66,20 @@ def read_index(path: Path, root: Path, held: Callable[[str], Collection[str]]) -
             )
     _require_all_shards(path, files)
     for file in files:
-        _require_agreement(path, weight_map, file, held(file))
+        _require_agreement(path, weight_map, file, placed[file], held(file).keys())
     return dict(sorted(weight_map.items()))
 
 
-def _require_agreement(index: Path, weight_map: Mapping[str, str], file: str, held: Collection[str]) -> None:
-    """Refuse a shard that does not hold what its index places there, or that holds what the index does not name."""
-    absent = sorted(name for name, where in weight_map.items() if where == file and name not in held)
-    if absent:
+def _require_agreement(index: Path, weight_map: Mapping[str, str], file: str, placed: Set[str], held: Set[str]) -> None:
+    """Refuse a shard that does not hold what its index has `placed` there, or holds what the index does not name."""
+    if placed == held:
+        return
+    if absent := sorted(placed - held):
         raise RunError(
             f"{index.parent / file}: {index.name} places {absent[0]} here, but the file does not hold it "
             f"({len(absent)} weights affected): the index is stale or the shard was overwritten"
         )
-    unnamed = sorted(name for name in held if weight_map.get(name) != file)
-    if unnamed:
+    if unnamed := sorted(held - placed):
         elsewhere = weight_map.get(unnamed[0])
         what = f"places in {elsewhere}" if elsewhere else "does not name"
         raise RunError(

@@ -80,7 +80,8 @@ class Recall:
         self._whole = self._whole_key(tasks)
         path = self._records.find(self._whole) if self._whole else None
         own = [digests for snapshot, digests in self.digests.items() if snapshot[0] != "reference"]
-        if path is None or not all(task.name in digests for task in tasks for digests in own):
+        names = {task.name for task in tasks}
+        if path is None or not all(names <= digests.keys() for digests in own):
             return False
         try:
             found = read_record(path)

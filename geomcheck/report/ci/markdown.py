@@ -33,6 +33,11 @@ Before = Mapping[tuple[str, str, str], float]
 """The figures of an earlier record that verdicts are held beside, by run, path of the suite and expectation."""
 
 
+def step_summary() -> str | None:
+    """The file that a step's summary goes to, of a step of GitHub Actions."""
+    return os.environ.get("GITHUB_STEP_SUMMARY") or None
+
+
 def append_step_summary(
     verdicts: Sequence[SessionFacts],
     errors: Sequence[str],
@@ -44,8 +49,7 @@ def append_step_summary(
 
     The arguments are those of `page`.
     """
-    path = os.environ.get("GITHUB_STEP_SUMMARY")
-    if path:
+    if path := step_summary():
         there = Path(path).stat().st_size if Path(path).exists() else 0
         text = page(verdicts, errors, notes, diagnoses, before, limit=SUMMARY_BYTES - there)
         with open(path, "a", encoding="utf-8") as summary:

@@ -232,7 +232,8 @@ class FigureCondition(Condition):
     def _doubt(self, question: Question, weights: Iterable[Weight], count: int) -> tuple[str, ...]:
         """Raise Unanswerable where it holds, or fails, whatever weights of these shapes do at `count` checkpoints; a
         sentence where only one of its bounds does."""
-        ranges = {question.metric.range(question.params, weight.shape) for weight in weights}
+        shapes = {weight.shape for weight in weights}
+        ranges = {question.metric.range(question.params, shape) for shape in shapes}
         low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
         fault = self.fault(low, high, count)
         if fault:

@@ -123,7 +123,7 @@ class Selection:
             _require_match(glob, tensors, weights)
         for glob in self.exclude:
             _require_match(glob, tensors if self.include else left, weights)
-        chosen = self._included(tensors) if self.include else [w for w in left if self._is_of_role(w)]
+        chosen = self._included(tensors) if self.include else self._of_role(left)
         if self.stack:
             stacks = _stacks_called(self.stack, Layers(matrices).stacks)
             chosen = [weight for weight in chosen if weight.stack in stacks]
@@ -152,12 +152,12 @@ class Selection:
             names |= {weight.name for weight in matrices or matched}
         return [weight for weight in tensors if weight.name in names]
 
-    def _is_of_role(self, weight: Weight) -> bool:
-        if self.role == "vectors" and weight.is_matrix:
-            return False
-        if (self.role == "trained" and (weight.lent or weight.new)) or (weight.new and not self.new):
-            return False
-        return weight.role in {**_MATRICES, **_TENSORS}[self.role]
+    def _of_role(self, weights: Sequence[Weight]) -> list[Weight]:
+        roles, trained = {**_MATRICES, **_TENSORS}[self.role], self.role == "trained"
+        chosen = [weight for weight in weights if weight.role in roles and not (weight.lent and trained)]
+        if self.role == "vectors":
+            chosen = [weight for weight in chosen if not weight.is_matrix]
+        return chosen if self.new and not trained else [weight for weight in chosen if not weight.new]
 
 
 @dataclass(frozen=True)
