@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from threading import Timer
 
 from geomcheck.checkpoints import BaseWeights, Run
@@ -211,7 +212,7 @@ def _find(
                 "there is no verdict; give more (what was measured is remembered)"
             )
 
-    def measure(some: Sequence[MeasureWeight], share: float) -> None:
+    def measure(some: Sequence[MeasureWeight], share: float, into: Mapping[str, Measured] = found) -> None:
         nonlocal done
         watch.share = share
         with closing(resources.execute(some, sources)) as outcomes:
@@ -225,7 +226,7 @@ def _find(
                     raise RunError(f"{task.name} cannot be measured: {outcome}") from outcome
                 else:
                     recall.keep(task, outcome)
-                    found[task.name].update(outcome)
+                    into[task.name].update(outcome)
                 done += share * task.numel
                 progress(int(done), int(total))
                 if sampler is not None:
@@ -257,7 +258,19 @@ def _find(
     else:
         by_name = {task.name: task for task in tasks if task.name in found}
         sampler.begin(record, _content(recall.digests), by_name, found)
-        while wanted := sampler.wanted():
+        limits: dict[str, Measured] = {}
+        while True:
+            if limiting := sampler.limiting():
+                beside = [
+                    replace(by_name[name], requests=_by_point(requests, record.points, load_metrics()))
+                    for name, requests in limiting.items()
+                ]
+                limits = {**recall.look_up(beside), **limits}
+                rest = (task.without(limits[task.name].answers) for task in beside)
+                measure([task for task in rest if task is not None], 0.0, limits)
+                sampler.limited(limits)
+            if not (wanted := sampler.wanted()):
+                break
             parts = [task.of(wanted[task.name]) for task in tasks if task.name in wanted]
             rest = (part.without(found[part.name].answers) for part in parts if part is not None)
             measure([task for task in rest if task is not None], 1 - SHARE_OF_ENTRIES)

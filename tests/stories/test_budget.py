@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import geomcheck
 from tests.files import tree
 from tests.runs import age, write_run
 
@@ -161,6 +162,15 @@ def test_what_was_measured_is_remembered(session: Session, pytester: pytest.Pyte
     assert verdicts(pytester) == early
     session(place, suite=VIOLATED, budget="")
     assert verdicts(pytester)["rank"]["decided"] == {"words": "exact"}
+
+
+def test_a_band_of_stable_rank_is_decided_by_ceilings_which_no_record_holds(
+    session: Session, pytester: pytest.Pytester
+) -> None:
+    band = VIOLATED.replace("above: 20", "below: 9")
+    assert session("--geom-record=part.parquet", suite=band).ret == 0
+    assert verdicts(pytester)["rank"]["decided"]["words"].startswith("certain after 16 of 48 weights")
+    assert "stable_rank_ceiling" not in geomcheck.read_record(pytester.path / "part.parquet").measured_metrics()
 
 
 def test_nothing_is_written_into_the_run(session: Session, pytester: pytest.Pytester) -> None:

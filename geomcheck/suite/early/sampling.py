@@ -14,7 +14,7 @@ from geomcheck.measurement.task import MeasureWeight
 from geomcheck.record import Plan, Record, Request
 from geomcheck.suite.early.decision import Decision
 from geomcheck.suite.early.doubt import Doubt, Figures
-from geomcheck.suite.early.frame import frame
+from geomcheck.suite.early.frame import frame, limit_of
 from geomcheck.suite.expectation import Expectation
 
 ROUND = 16
@@ -33,6 +33,7 @@ class _Open(Generic[K]):
         unknown: the weights of which that is not all known.
         doubt: where it can be decided early.
         waiting: the weights that the doubt was not shown yet, in order.
+        limit: what limits the figures of the doubt, once it waits for that, or may yet.
     """
 
     key: K | None
@@ -40,6 +41,12 @@ class _Open(Generic[K]):
     unknown: set[str]
     doubt: Doubt | None = None
     waiting: deque[str] = field(default_factory=deque)
+    limit: Request | None = None
+
+    @property
+    def awaits_limit(self) -> bool:
+        """Whether the doubt is shown no more weights before it knows what limits their figures."""
+        return self.limit is not None and self.doubt is not None and self.doubt.seen == ROUND
 
 
 class Sampling(Generic[K]):
@@ -105,6 +112,33 @@ class Sampling(Generic[K]):
             self._ask(key, expectation.requests(record), doubt)
         for planner in self._whole:
             self._ask(None, planner(record), None)
+        self._limit_those_that_sample()
+        self._settle(self._open)
+
+    def limiting(self) -> Plan:
+        """See `Sampler`."""
+        plan: dict[str, set[Request]] = {}
+        for one in self._open if self.seconds_left > 0 else ():
+            if one.limit is not None and one.awaits_limit:
+                for name in one.waiting:
+                    plan.setdefault(name, set()).add(one.limit)
+        return plan
+
+    def limited(self, found: Mapping[str, Measured]) -> None:
+        """See `Sampler`."""
+        for one in self._open:
+            if one.doubt is not None and one.awaits_limit:
+                answers = {name: found[name].answers for name in one.waiting if name in found}
+                steps = [point.step for point in self._record.points]
+                one.doubt.limit(
+                    {
+                        (steps[index], name): answer["value"]
+                        for name, own in answers.items()
+                        for (index, request), answer in own.items()
+                        if request == one.limit and not isinstance(answer, str)
+                    }
+                )
+                one.limit = None
         self._settle(self._open)
 
     def wanted(self) -> Plan:
@@ -142,6 +176,14 @@ class Sampling(Generic[K]):
         folded = frozenset() if doubt is None else frozenset(doubt.frame.names)
         self._open.append(_Open(key, asked, unknown, doubt, deque(name for name in asked if name in folded)))
 
+    def _limit_those_that_sample(self) -> None:
+        """Note what may limit the figures of doubts, unless these are measured of every weight for something else."""
+        whole = frozenset[Request]().union(*(a for one in self._open if one.doubt is None for a in one.asked.values()))
+        for one in self._open:
+            question = None if one.doubt is None else one.doubt.frame.question
+            if question is not None and question.request not in whole and len(one.waiting) >= 2 * ROUND:
+                one.limit = limit_of(question)
+
     def _settle(self, some: Iterable[_Open[K]]) -> None:
         """Close what is decided, or known as a whole."""
         closed = [one for one in some if self._is_decided(one) or not one.unknown]
@@ -149,13 +191,17 @@ class Sampling(Generic[K]):
 
     def _is_decided(self, one: _Open[K]) -> bool:
         """Show a doubt what has come in the order of weights, until it is decided before the last of them."""
-        while one.doubt is not None and one.unknown and one.waiting and one.waiting[0] not in one.unknown:
-            name = one.waiting.popleft()
-            one.doubt.see(name, self._figures(name, one.doubt))
-            decision = one.doubt.decision(self._confidence)
-            if decision is not None and one.key is not None:
+        while one.doubt is not None and one.key is not None and one.unknown:
+            decision = one.doubt.decision(self._confidence) if one.doubt.seen else None
+            if decision is not None:
                 self.decisions[one.key] = decision
                 return True
+            if one.awaits_limit and not one.doubt.awaits_limits:
+                one.limit = None
+            if one.awaits_limit or not one.waiting or one.waiting[0] in one.unknown:
+                break
+            name = one.waiting.popleft()
+            one.doubt.see(name, self._figures(name, one.doubt))
         return False
 
     def _figures(self, name: str, doubt: Doubt) -> Figures:
