@@ -36,6 +36,9 @@ not recorded then."""
 SHARE_OF_ENTRIES = 0.05
 """Share of a weight's time that is spent on metrics which only compare entries."""
 
+KEPT = " (what was measured is remembered)"
+"""What ends the advice to give more time, where there is a cache."""
+
 Progress = Callable[[int, int], None]
 """Called with (entries measured, entries in all) at the start and whenever a weight is done. One that has a method
 `reading` is told of every `Reading`, from the threads that read."""
@@ -118,7 +121,7 @@ def measure_record(
 
 def _kept(run: str, tasks: Sequence[MeasureWeight], recall: Recall, cache: Cache) -> str:
     """What an interrupted measurement leaves, in words."""
-    if cache.directory is None or not cache.store.works:
+    if cache.directory is None or not cache.keeps:
         return f"nothing that was measured of {run} is kept, as there is no cache"
     known = recall.look_up(tasks)
     whole = sum(task.without(known[task.name].answers) is None for task in tasks)
@@ -207,9 +210,11 @@ def _find(
 
     def require_time() -> None:
         if is_over():
+            parts = (task.of_entries() for task in tasks if task.name in found)
+            known = [part is None or part.without(found[part.name].answers) is None for part in parts]
             raise RunError(
-                f"the time was up at {done / total:.0%}, while the entries of all weights were compared, without which "
-                "there is no verdict; give more (what was measured is remembered)"
+                f"the time was up when the entries of {sum(known)} of {len(known)} weights were compared, and before "
+                f"all are there is no verdict; give more time{KEPT if resources.cache.keeps else ''}"
             )
 
     def measure(some: Sequence[MeasureWeight], share: float, into: Mapping[str, Measured] = found) -> None:

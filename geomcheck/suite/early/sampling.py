@@ -112,7 +112,6 @@ class Sampling(Generic[K]):
             self._ask(key, expectation.requests(record), doubt)
         for planner in self._whole:
             self._ask(None, planner(record), None)
-        self._limit_those_that_sample()
         self._settle(self._open)
 
     def limiting(self) -> Plan:
@@ -164,9 +163,11 @@ class Sampling(Generic[K]):
                 one.unknown.discard(name)
         self._settle(concerned)
 
-    def undecided(self, reason: str) -> None:
-        """Leave what is open at that, for a `reason`; its verdict is an error."""
-        self.decisions |= {one.key: Decision(reason=reason) for one in self._open if one.key is not None}
+    def undecided(self, reason: str, whole: str) -> None:
+        """Leave what is open at that, for a `reason`, or for another where only the `whole` would decide it; its
+        verdict is an error."""
+        reasons = {one.key: whole if one.doubt is None else reason for one in self._open if one.key is not None}
+        self.decisions |= {key: Decision(reason=why) for key, why in reasons.items()}
         self._open = []
 
     def _ask(self, key: K | None, plan: Plan, doubt: Doubt | None) -> None:
@@ -174,15 +175,9 @@ class Sampling(Generic[K]):
         asked = {name: plan[name] for name in self._order or () if name in plan}
         unknown = {name for name, requests in asked.items() if self._lacks(name, requests)}
         folded = frozenset() if doubt is None else frozenset(doubt.frame.names)
-        self._open.append(_Open(key, asked, unknown, doubt, deque(name for name in asked if name in folded)))
-
-    def _limit_those_that_sample(self) -> None:
-        """Note what may limit the figures of doubts, unless these are measured of every weight for something else."""
-        whole = frozenset[Request]().union(*(a for one in self._open if one.doubt is None for a in one.asked.values()))
-        for one in self._open:
-            question = None if one.doubt is None else one.doubt.frame.question
-            if question is not None and question.request not in whole and len(one.waiting) >= 2 * ROUND:
-                one.limit = limit_of(question)
+        waiting = deque(name for name in asked if name in folded)
+        limit = limit_of(doubt.frame.question) if doubt is not None and len(waiting) >= 2 * ROUND else None
+        self._open.append(_Open(key, asked, unknown, doubt, waiting, limit))
 
     def _settle(self, some: Iterable[_Open[K]]) -> None:
         """Close what is decided, or known as a whole."""
