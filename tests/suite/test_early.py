@@ -200,6 +200,18 @@ def test_a_wager_is_lost_whenever_the_bounds_of_its_members_become_known() -> No
     assert 0 < ever <= 2000 * 0.1
 
 
+def test_the_evidence_is_that_of_the_reference_code() -> None:
+    """By `confseq.betting.diversified_betting_mart` (github.com/gostevehoward/confseq at 70b1ef3) for these 40 figures
+    and a mean of 0.35 (``N=40, theta=0, trunc_scale=1``, bets ``2**-i / (1 - mu_t)``), after 1, 10, 20 and 30."""
+    figures = (np.arange(40) * 17 % 40) / 100 + 0.1
+    wager, capital = Wager(np.full(40, 1 - 0.35)), []
+    for member, figure in enumerate(figures.tolist()):
+        wager.see(member, figure - 0.35)
+        capital.append(wager.capital)
+    expected = [1.1090315934065934, 1.2654120925286914, 2.3381787055429815, 9.541104811025644]
+    assert [capital[count - 1] for count in (1, 10, 20, 30)] == pytest.approx(expected, rel=1e-12)
+
+
 def test_what_is_certain_is_told_from_what_is_likely() -> None:
     population = Population(np.zeros(4), np.ones(4), np.ones(4))
     claim = Claim(population, "mean", 0.5, "below")

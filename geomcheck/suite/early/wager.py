@@ -42,6 +42,11 @@ class Wager:
         self._capital = np.ones(len(BETS))
         self._bound(most)
 
+    @property
+    def capital(self) -> float:
+        """What the gamblers have now, in starting capitals."""
+        return float(self._capital.mean())
+
     def limit(self, most: np.ndarray) -> None:
         """Learn that members are at most `most`, too, shape (members,); at any time, from whatever is no sample.
 
@@ -65,7 +70,7 @@ class Wager:
             loss = self._most[self._ascending[-1]] - fair
             if loss > 0:
                 self._capital *= np.maximum(0.0, 1.0 + BETS * ((fair - value) / loss))
-                self.evidence = max(self.evidence, float(self._capital.sum()) / len(BETS))
+                self.evidence = max(self.evidence, self.capital)
         self._note(member, value)
         self._look()
 
