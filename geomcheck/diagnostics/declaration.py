@@ -153,8 +153,10 @@ class Metric:
         low, high: the closed range of the figure whatever the matrix; `high` is None where there is no bound.
         bounds: its closed range for a shape, where that is narrower; see `range`.
         at_most: what bounds the figure by the shape, in words, where nothing else does.
-        limited_by: a metric of entries, without parameters, that this figure never exceeds at the same weight and
-            checkpoint; empty where there is none. See `geomcheck.suite.early`.
+        limited_by: a metric without parameters that this figure never exceeds at the same weight and checkpoint, and
+            that is far cheaper; empty where there is none. See `geomcheck.suite.early`.
+        inner: whether it is there as what limits another one alone: it is found by its name, and no suite, record or
+            document knows it.
         baseline: what chance gives, in words; empty where chance has no figure.
         chance: what chance gives, as a number, where the metric compares with a reference run and that is known.
         parameters: in the order in which documentation lists them.
@@ -200,6 +202,7 @@ class Metric:
     bounds: Bounds | None = None
     at_most: str = ""
     limited_by: str = ""
+    inner: bool = False
     baseline: str = ""
     chance: Chance | None = None
     parameters: tuple[Parameter, ...] = ()
@@ -335,7 +338,7 @@ share = partial(Metric, unit=Unit.FRACTION, high=1.0)
 
 @dataclass
 class Registry:
-    """Metrics by name, in order of declaration."""
+    """Metrics by name, in order of declaration; those that are `inner` by name alone."""
 
     _metrics: dict[str, Metric] = field(default_factory=dict)
 
@@ -354,11 +357,11 @@ class Registry:
         return self._metrics.get(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._metrics
+        return name in self.names()
 
     def __iter__(self) -> Iterator[Metric]:
-        return iter(self._metrics.values())
+        return (metric for metric in self._metrics.values() if not metric.inner)
 
     def names(self) -> tuple[str, ...]:
         """All names, in order of declaration."""
-        return tuple(self._metrics)
+        return tuple(metric.name for metric in self)

@@ -60,6 +60,11 @@ class LowRankFactorization:
         """The k largest singular values, descending, shape (min(k, r, out, in),): all others are zero."""
         return self._core.top_values(min(k, self._core.size), within=within)
 
+    @property
+    def top_reached(self) -> float:
+        """What the largest singular value is at least: itself, as it costs nothing."""
+        return float(self.top_values(1)[0])
+
     def right(self, k: int) -> Tensor:
         """Orthonormal basis of the top-k right singular subspace, shape (in, k).
 

@@ -92,6 +92,21 @@ def stable_rank(update: Update) -> float:
     return max(1.0, (update.norm / float(update.spectrum.top_values(1)[0])) ** 2)
 
 
+def stable_rank_ceiling(update: Update) -> float:
+    """What the stable rank is at most, ``|D_t|_F^2 / |D_t v|^2``, with a v of unit length near the top singular vector.
+
+    >>> spread = torch.diag(torch.tensor([2.0, 2.0, 1.0]))
+    >>> round(stable_rank_ceiling(Update(Base(torch.zeros(3, 3)), spread)), 6)
+    2.25
+
+    Raises:
+        Undefined: D_t is zero.
+    """
+    update.require_change()
+    reached, most = update.spectrum.top_reached, float(min(update.shape))
+    return min(most, max(1.0, (update.norm / reached) ** 2)) if reached else most
+
+
 def effective_rank(update: Update) -> float:
     """``exp(-sum p_i log p_i)``, ``p_i = sigma_i / sum of sigma``: from 1 to min(out, in).
 
@@ -191,6 +206,7 @@ STABLE_RANK = Metric(
     low=1.0,
     bounds=lambda _, shape: (1.0, float(min(shape))),
     at_most="min(out, in)",
+    limited_by="stable_rank_ceiling",
     source="arXiv 2606.07082",
     undefined="D_t = 0",
     compute=scalar(stable_rank),
@@ -209,6 +225,19 @@ STABLE_RANK = Metric(
     example=(20, 30),
     synonyms=("rank", "srank", "numerical_rank", "sr", "stablerank", "update_rank"),
     akin=("participation_ratio",),
+)
+
+STABLE_RANK_CEILING = Metric(
+    name="stable_rank_ceiling",
+    title="ceiling of the stable rank",
+    definition="|D_t|_F^2 / |D_t v|^2, v of unit length by a few power iterations",
+    unit=Unit.NUMBER,
+    low=1.0,
+    bounds=STABLE_RANK.bounds,
+    source="any unit v has |D_t v| <= |D_t|_op",
+    undefined="D_t = 0",
+    inner=True,
+    compute=scalar(stable_rank_ceiling),
 )
 
 EFFECTIVE_RANK = Metric(

@@ -51,6 +51,7 @@ OURS = (
     rank.ROUNDING_SHARE,
     rank.UPDATE_SPECTRUM,
     rank.EFFECTIVE_RANK,
+    rank.STABLE_RANK_CEILING,
     intruders.INTRUDER_DIMENSIONS,
     lines.ROW_CONCENTRATION,
     lines.FROZEN_ROWS,

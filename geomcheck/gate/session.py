@@ -17,6 +17,7 @@ from geomcheck.errors import NoBaseline, RunError, SuiteError, UsageError
 from geomcheck.gate.candidates import Candidate, Collection, item_name
 from geomcheck.gate.subjects import GivenRun
 from geomcheck.measurement import Progress, Resources, measure_record, survey
+from geomcheck.measurement.execute import KEPT
 from geomcheck.measurement.provenance import require_measured_against
 from geomcheck.record import Origin, Plan, Record, merge
 from geomcheck.report.findings import Diagnosis
@@ -356,15 +357,17 @@ class Gate:
         total = len(record.measured_weights())
         whole = total - len(record.left_out)
         ended = f"--geom-budget={budget.written} ended at {whole} of {total} weights"
+        kept = KEPT if self.resources.cache.keeps else ""
         if sampling.lacking:
             measurement.record = None
             measurement.error = RunError(
-                f"{ended} of {record.run}, which is compared with and must be measured whole; give more, or its record "
-                "(geomcheck measure). What was measured is remembered"
+                f"{ended} of {record.run}, which is compared with and must be measured whole; give more time, or its "
+                f"record (geomcheck measure){kept}"
             )
+        rest = f"give more time, or measure the rest with --lf{kept}"
         sampling.undecided(
-            f"{ended}, and these do not decide it at {budget.sure}; give more, or measure the rest with --lf: what was "
-            "measured is remembered"
+            f"{ended}, and these do not decide it at {budget.sure}; {rest}",
+            f"{ended}, and it is decided by all of them alone; {rest}",
         )
         self.decisions |= sampling.decisions
         if record.left_out:

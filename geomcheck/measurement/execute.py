@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from operator import itemgetter
 from threading import Timer
 
@@ -39,6 +40,9 @@ not recorded then."""
 
 SHARE_OF_ENTRIES = 0.05
 """Share of a weight's time that is spent on metrics which only compare entries."""
+
+KEPT = " (what was measured is remembered)"
+"""What ends the advice to give more time, where there is a cache."""
 
 Progress = Callable[[int, int], None]
 """Called with (entries measured, entries in all) at the start and whenever a weight is done. One that has a method
@@ -122,7 +126,7 @@ def measure_record(
 
 def _kept(run: str, tasks: Sequence[MeasureWeight], recall: Recall, cache: Cache) -> str:
     """What an interrupted measurement leaves, in words."""
-    if cache.directory is None or not cache.store.works:
+    if cache.directory is None or not cache.keeps:
         return f"nothing that was measured of {run} is kept, as there is no cache"
     known = recall.look_up(tasks)
     whole = sum(task.without(known[task.name].answers) is None for task in tasks)
@@ -218,12 +222,14 @@ def _find(
 
     def require_time() -> None:
         if is_over():
+            parts = (task.of_entries() for task in tasks if task.name in found)
+            known = [part is None or part.without(found[part.name].answers) is None for part in parts]
             raise RunError(
-                f"the time was up at {done / total:.0%}, while the entries of all weights were compared, without which "
-                "there is no verdict; give more (what was measured is remembered)"
+                f"the time was up when the entries of {sum(known)} of {len(known)} weights were compared, and before "
+                f"all are there is no verdict; give more time{KEPT if resources.cache.keeps else ''}"
             )
 
-    def measure(some: Sequence[MeasureWeight], share: float) -> None:
+    def measure(some: Sequence[MeasureWeight], share: float, into: Mapping[str, Measured] = found) -> None:
         nonlocal done
         watch.share = share
         with closing(resources.execute(some, sources)) as outcomes:
@@ -237,7 +243,7 @@ def _find(
                     raise RunError(f"{task.name} cannot be measured: {outcome}") from outcome
                 else:
                     recall.keep(task, outcome)
-                    found[task.name].update(outcome)
+                    into[task.name].update(outcome)
                 done += share * task.numel
                 progress(int(done), int(total))
                 if sampler is not None:
@@ -269,7 +275,19 @@ def _find(
     else:
         by_name = {task.name: task for task in tasks if task.name in found}
         sampler.begin(record, _content(recall.digests), by_name, found)
-        while wanted := sampler.wanted():
+        limits: dict[str, Measured] = {}
+        while True:
+            if limiting := sampler.limiting():
+                beside = [
+                    replace(by_name[name], requests=_by_point(requests, record.points, load_metrics()))
+                    for name, requests in limiting.items()
+                ]
+                limits = {**recall.look_up(beside), **limits}
+                rest = (task.without(limits[task.name].answers) for task in beside)
+                measure([task for task in rest if task is not None], 0.0, limits)
+                sampler.limited(limits)
+            if not (wanted := sampler.wanted()):
+                break
             parts = [task.of(wanted[task.name]) for task in tasks if task.name in wanted]
             rest = (part.without(found[part.name].answers) for part in parts if part is not None)
             measure([task for task in rest if task is not None], 1 - SHARE_OF_ENTRIES)

@@ -35,5 +35,11 @@ class Sampler(Protocol):
     def wanted(self) -> Plan:
         """What is to be measured next, by weight; nothing once nothing more is wanted."""
 
+    def limiting(self) -> Plan:
+        """What is to be measured before that which is `wanted`, as it limits what is left, and is not recorded."""
+
+    def limited(self, found: Mapping[str, Measured]) -> None:
+        """What was `limiting` is found, of the weights that there was time for."""
+
     def look(self, name: str) -> None:
         """More was found of a weight, or it turned out that it cannot be measured."""

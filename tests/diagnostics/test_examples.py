@@ -33,6 +33,7 @@ DIAGNOSTICS = {
         "update_norm",
         "relative_update_norm",
         "stable_rank",
+        "stable_rank_ceiling",
         "effective_rank",
         "hill_exponent",
         "top_energy",

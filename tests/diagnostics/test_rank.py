@@ -15,6 +15,7 @@ from geomcheck.diagnostics.rank import (
     relative_update_norm,
     rounding_share,
     stable_rank,
+    stable_rank_ceiling,
     top_energy,
     update_norm,
     update_spectrum,
@@ -48,6 +49,29 @@ def test_stable_rank_matches_svd_and_lies_between_1_and_the_rank(case: Case) -> 
     actual = stable_rank(case.update)
     assert actual == pytest.approx(oracle.stable_rank(case.delta), rel=1e-9)
     assert 1 <= actual <= np.linalg.matrix_rank(case.delta) * (1 + 1e-9)
+
+
+@given(cases())
+def test_the_ceiling_of_a_stable_rank_is_never_below_it(case: Case) -> None:
+    assert oracle.stable_rank(case.delta) * (1 - 1e-9) <= stable_rank_ceiling(case.update) <= case.size
+
+
+@pytest.mark.parametrize("kind", ["trained", "flat", "on few coordinates", "rank one", "one direction among noise"])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_the_ceiling_of_a_large_one_is_above_it_and_mostly_near(kind: str, scale: float) -> None:
+    chance, shape = np.random.default_rng(3), (320, 260)
+    noise = chance.standard_normal(shape) / 260
+    left, right = (np.linalg.qr(chance.standard_normal((size, 12)))[0] for size in shape)
+    delta = {
+        "trained": noise + 0.25 * (left * np.arange(1, 13) ** -0.5) @ right.T,
+        "flat": noise,
+        "on few coordinates": np.where(np.arange(shape[1]) < 2, noise, 1e-6 * noise),
+        "rank one": np.outer(left[:, 0], right[:, 0]),
+        "one direction among noise": noise + 0.2 * np.outer(np.eye(320)[7], np.eye(260)[9]),
+    }[kind]
+    update = update_of(np.zeros(shape), scale * delta)
+    exact, ceiling = oracle.stable_rank(scale * delta), stable_rank_ceiling(update)
+    assert exact <= ceiling <= exact * (1.6 if kind == "flat" else 1.02)
 
 
 @given(cases())

@@ -22,6 +22,7 @@ import geomcheck
 from geomcheck.checkpoints.weights import Weight, describe
 from geomcheck.diagnostics import FOLDS, Fold, Unit, load_metrics
 from geomcheck.errors import Position
+from geomcheck.measurement.execute import ALWAYS
 from geomcheck.record import Origin, Point, Record, Request
 from geomcheck.record.column import Column
 from geomcheck.suite import Expectation, judge
@@ -30,7 +31,8 @@ from geomcheck.suite.conditions.bands import Bands
 from geomcheck.suite.conditions.like import Like
 from geomcheck.suite.conditions.within import AboveBelow, Near, Within
 from geomcheck.suite.early.doubt import Doubt
-from geomcheck.suite.early.frame import frame
+from geomcheck.suite.early.frame import frame, limit_of
+from geomcheck.suite.early.sampling import ROUND
 from geomcheck.suite.folds import fold
 from geomcheck.suite.language.places import ALL, Place
 from geomcheck.suite.language.quantities import Quantity, Scale
@@ -52,6 +54,10 @@ METRICS: Mapping[str, Mapping[str, Any]] = {
 SIZES = (14, 14, 28, 28, 56, 56, 112, 196, 399)
 CONDITIONS = ("within", "above", "below", "near", "bands", "like")
 SPOILT = ("as it is", "spread", "skewed", "at the bound", "one bad layer", "one bad weight", "all alike", "two kinds")
+
+
+CEILING = 0.05
+"""How far ceilings of clear stable ranks lie above them at the most."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +166,12 @@ def draw(metric: str, count: int, how: str, chance: np.random.Generator) -> tupl
     declared, steps = load_metrics()[metric], (20,)[: int(chance.integers(2))]
     low, high = ranges(metric, count)
     figures: dict[str, Any] = {metric: {}}
+    drawn = chance.choice(pool()[metric], count)
     if declared.limited_by:
-        high = chance.choice(pool()[metric], count) * chance.uniform(2, 10, count)
+        high = np.fmin(high, drawn * chance.choice([chance.uniform(1, 1.1, count), chance.uniform(2, 10, count)]))
         figures[declared.limited_by] = dict.fromkeys((20, 40, 100), high)
     for step in (*steps, 100):
-        figures[metric][step] = spoilt(chance.choice(pool()[metric], count), how, low, high, chance)
+        figures[metric][step] = spoilt(np.fmin(drawn, high), how, low, high, chance)
     return weights, figures
 
 
@@ -243,22 +250,29 @@ def expectation_of(metric: str, condition: FigureCondition, how: Fold, per: str,
 def decided(
     expectation: Expectation, record: Record, reference: Record | None, chance: np.random.Generator, alpha: float
 ) -> tuple[bool | None, int]:
-    """What is decided early, None for nothing, and by how many weights."""
+    """What is decided early, None for nothing, and by how many weights.
+
+    What limits figures is learned after some weights, where it may decide, unless every run has it.
+    """
     question = expectation.questions()[0]
     key = question.request, question.metric.stat(question.params)
-    start = replace(record, columns={k: column for k, column in record.columns.items() if k != key})
+    limit = limit_of(question)
+    later = {key, (limit, "value")} if limit and limit.metric not in ALWAYS else {key}
+    start = replace(record, columns={k: column for k, column in record.columns.items() if k not in later})
     framed = frame(expectation, start, reference)
     names = list(record.weights)
     if framed is None:
         return None, len(names)
     doubt = Doubt(framed, start, reference, alpha)
+    when, limits = int(chance.integers(1, ROUND + 1)), record.figures(limit, "value") if limit else {}
     values = {(step, name): figure.value for (step, name), figure in record.figures(*key).items()}
     steps = [point.step for point in record.points]
     for seen, place in enumerate(chance.permutation(len(names)).tolist()[:-1], 1):
         name = names[place]
         doubt.see(name, {step: float(values[step, name] or 0.0) for step in steps if (step, name) in values})
-        decision = doubt.decision(1 - alpha)
-        if decision is not None:
+        if doubt.decision(1 - alpha) is None and seen == when and doubt.awaits_limits:
+            doubt.limit({place: float(figure.value or 0.0) for place, figure in limits.items()})
+        if doubt.decision(1 - alpha) is not None:
             return doubt.holds, seen
     return None, len(names)
 
@@ -280,6 +294,9 @@ CLEAR: Sequence[tuple[str, str, Fold, dict[str, float], float, float]] = (
     ("spectral share of 0.15, below 0.4", "spectral_share", "mean", {"below": 0.4}, 0.15, 0.04),
     ("stable rank of 25, above 15", "stable_rank", "mean", {"above": 15.0}, 25.0, 4.0),
     ("stable rank of 40, below 30: violated", "stable_rank", "mean", {"below": 30.0}, 40.0, 4.0),
+    ("stable rank of 25, within 20 to 30", "stable_rank", "mean", {"above": 20.0, "below": 30.0}, 25.0, 4.0),
+    ("stable rank of 25, below 27", "stable_rank", "mean", {"below": 27.0}, 25.0, 4.0),
+    ("largest stable rank of some 25, below 60", "stable_rank", "max", {"below": 60.0}, 25.0, 4.0),
     ("median stable rank of 25, below 30", "stable_rank", "median", {"below": 30.0}, 25.0, 2.0),
     ("median angle of 0.2 deg, below 0.3 deg", "principal_angle", "median", {"below": 0.3}, 0.2, 0.03),
 )
@@ -287,7 +304,7 @@ CLEAR: Sequence[tuple[str, str, Fold, dict[str, float], float, float]] = (
 
 UNCLEAR: Sequence[tuple[str, str, Fold, dict[str, float], float, float]] = (
     ("mean angle of 0.2 deg, below 0.3 deg", "principal_angle", "mean", {"below": 0.3}, 0.2, 0.03),
-    ("stable rank of 25, below 26", "stable_rank", "mean", {"below": 26.0}, 25.0, 4.0),
+    ("stable rank of 25, below 25.3", "stable_rank", "mean", {"below": 25.3}, 25.0, 4.0),
     ("largest alignment of 0.7, below 0.99", "subspace_alignment", "max", {"below": 0.99}, 0.7, 0.05),
 )
 """Runs in which one bad matrix that was not seen could turn the verdict."""
@@ -300,10 +317,14 @@ def share_needed(
     chance = np.random.default_rng(seed)
     weights = names_of(count)
     low, high = ranges(metric, count)
-    figures = {step: np.clip(chance.normal(mean, spread, count), low, high) for step in (20, 40, 60, 80, 100)}
+    steps = (20, 40, 60, 80, 100)
+    figures = {metric: {step: np.clip(chance.normal(mean, spread, count), low, high) for step in steps}}
+    if metric == "stable_rank":
+        ceilings = {step: own * (1 + CEILING * chance.random(count)) for step, own in figures[metric].items()}
+        figures["stable_rank_ceiling"] = ceilings
     condition = AboveBelow.of({key: Quantity(x) for key, x in given.items()}, None, Unit.NUMBER, Scale(Unit.NUMBER))
     expectation = expectation_of(metric, condition, how, "run", 0.0)
-    return decided(expectation, record_of(weights, {metric: figures}), None, chance, alpha)[1] / count
+    return decided(expectation, record_of(weights, figures), None, chance, alpha)[1] / count
 
 
 def report(found: Iterable[Outcome], confidence: float) -> list[str]:

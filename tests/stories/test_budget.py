@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+import geomcheck
+from geomcheck.suite.early import Sampling
 from tests.files import tree
 from tests.runs import age, write_run
 
@@ -120,8 +122,51 @@ def test_a_violation_is_decided_early_and_measured_whole_with_lf(session: Sessio
 def test_what_is_not_decided_in_time_is_an_error(session: Session, pytester: pytest.Pytester) -> None:
     result = session("-k", "rank", budget="0.000001")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*the time was up at *while the entries of all weights were compared*"])
+    result.stdout.fnmatch_lines(
+        ["*the time was up when the entries of 0 of 48 weights were compared, and before all are * give more time"]
+    )
     assert {own["outcome"] for own in verdicts(pytester).values()} == {"error"}
+
+
+def test_a_time_that_ends_among_the_weights_says_what_is_open_and_why_and_the_next_session_goes_on(
+    session: Session, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = f"""{VIOLATED}  - {{id: hill, metric: hill_exponent, k: 4, below: 1000, at: last}}
+  - {{id: course, metric: stable_rank, trend: flat, tolerance: 100%}}
+"""
+    cache = f"--geom-cache={pytester.path / 'memory'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(Sampling, "seconds_left", property(lambda own: 0.0 if own.decisions else 60.0))
+        assert session(cache, suite=suite).ret == 1
+    found = verdicts(pytester)
+    assert {name: own["outcome"] for name, own in found.items()} == {
+        "rank": "failed",
+        "hill": "error",
+        "course": "error",
+    }
+    assert (
+        " of 48 weights, and it is decided by all of them alone; give more time"
+        in (found["course"]["message"])
+    )
+    assert (
+        "and these do not decide it at 99%; give more time, or measure the rest with --lf (what was measured is"
+        in (found["hill"]["message"])
+    )
+    session(cache, suite=suite)
+    assert {name: own["outcome"] for name, own in verdicts(pytester).items()} == {
+        "rank": "failed",
+        "hill": "passed",
+        "course": "passed",
+    }
+
+
+def test_each_of_several_runs_is_judged_within_the_budget(session: Session, pytester: pytest.Pytester) -> None:
+    write_many(pytester.path / "other", seed=3)
+    assert session("--geom-run=other", "-k", "rank").ret == 0
+    runs = json.loads((pytester.path / "verdicts.json").read_text())["runs"]
+    found = {run["name"]: own["decided"] for run in runs for suite in run["suites"] for own in suite["expectations"]}
+    assert found.keys() == {"many", "other"}
+    assert all(decided["weights"] < decided["of"] == 48 for decided in found.values())
 
 
 def test_a_partial_record_says_so_and_is_not_judged_as_a_whole(session: Session, pytester: pytest.Pytester) -> None:
@@ -161,6 +206,15 @@ def test_what_was_measured_is_remembered(session: Session, pytester: pytest.Pyte
     assert verdicts(pytester) == early
     session(place, suite=VIOLATED, budget="")
     assert verdicts(pytester)["rank"]["decided"] == {"words": "exact"}
+
+
+def test_a_band_of_stable_rank_is_decided_by_ceilings_which_no_record_holds(
+    session: Session, pytester: pytest.Pytester
+) -> None:
+    band = VIOLATED.replace("above: 20", "below: 9")
+    assert session("--geom-record=part.parquet", suite=band).ret == 0
+    assert verdicts(pytester)["rank"]["decided"]["words"].startswith("certain after 16 of 48 weights")
+    assert "stable_rank_ceiling" not in geomcheck.read_record(pytester.path / "part.parquet").measured_metrics()
 
 
 def test_nothing_is_written_into_the_run(session: Session, pytester: pytest.Pytester) -> None:

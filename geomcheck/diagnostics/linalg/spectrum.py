@@ -13,6 +13,7 @@ from geomcheck.diagnostics.linalg.certificate import Certificate, Route
 from geomcheck.diagnostics.linalg.dense import Factorization
 from geomcheck.diagnostics.linalg.kernels import gram, leading_eigenpairs, orthonormal, product
 from geomcheck.diagnostics.linalg.krylov import BLOCK, GUARDS, LARGEST_K, BlockKrylov, Ritz, errors, verified
+from geomcheck.diagnostics.linalg.power import reached
 from geomcheck.diagnostics.linalg.scaling import Scaled
 
 SMALL = 256
@@ -73,6 +74,11 @@ class UpdateSpectrum:
         route, ritz = found
         self.routes[f"singular values of D, k={k}"] = Certificate(route, ritz.value_error)
         return ritz.values[:k] * self.delta.factor
+
+    @cached_property
+    def top_reached(self) -> float:
+        """What the largest singular value is at least, which no certified route is asked for."""
+        return reached(self.delta)
 
     def right(self, k: int) -> Tensor:
         """Orthonormal basis of the top-k right singular subspace, shape (in, k), float64.

@@ -50,6 +50,11 @@ class Cache:
         """A cache that keeps nothing."""
         return cls(None)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps anything for later sessions."""
+        return self.directory is not None and self.store.works
+
     def base_state(self, digest: str, *, max_bytes: int) -> dict[str, Tensor] | None:
         """The stored factorization of the W0 with this digest, tensors by name on the CPU; None where there is none, or
         one of more than `max_bytes`."""

@@ -15,7 +15,7 @@ LEAST = 0.5
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _FORM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([smh]?)", re.ASCII)
-_WORDS = re.compile(r"([\d.]+)\s*(s|m|h)\w*\.?", re.IGNORECASE)
+_WORDS = re.compile(r"([\d.]+)\s*(s|m|h)[a-z]*\.?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ from geomcheck.suite.early.wager import Wager
 QUANTILES: dict[Fold, float] = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 CERTAIN: tuple[Fold, ...] = ("min", "max")
 """Folds that no sample decides."""
+
+MARGIN = 0.01
+"""How far a figure may be beyond what limits it, as both are computed, relative to that."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,31 @@ class Population:
     high: np.ndarray
     sizes: np.ndarray
 
+    def limited(self, values: np.ndarray) -> Population:
+        """With figures that do not exceed `values`, of the same weights; NaN where that is not known."""
+        return replace(self, high=np.fmin(self.high, (1 + MARGIN) * values))
+
 
 class Claim:
     """That a folded figure is on one `side` of an `edge`, and not on it."""
 
     def __init__(self, population: Population, fold: Fold, edge: float, side: Literal["below", "above"]) -> None:
-        self._value, most = _as_total(population, fold, edge, side)
+        self._as_total = partial(_as_total, fold=fold, edge=edge, side=side)
+        self._value, most = self._as_total(population)
         self._wager = Wager(most)
-        self._sampled = fold not in CERTAIN
+        self._sampled, self._side = fold not in CERTAIN, side
 
     def see(self, member: int, figure: float) -> None:
         """Note the figure of the next weight, by its place in the population."""
         self._wager.see(member, self._value(member, figure))
+
+    def limit(self, population: Population) -> None:
+        """Learn of narrower ranges of the same weights."""
+        self._wager.limit(self._as_total(population)[1])
+
+    def awaits_limits(self, alpha: float) -> bool:
+        """Whether it is open, the figures that were seen speak for it, and lower upper bounds may prove it."""
+        return self._side == "below" and self._wager.total < 0 and not self.proven(alpha)
 
     def proven(self, alpha: float) -> bool:
         """Whether it is certain, or wrongly taken for true with a chance of at most `alpha`."""

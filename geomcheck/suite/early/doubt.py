@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from geomcheck.diagnostics import Fold
 from geomcheck.record import Record
 from geomcheck.record.column import Column, Figure
-from geomcheck.suite.early.claims import Claim
+from geomcheck.suite.early.claims import Claim, Population
 from geomcheck.suite.early.decision import Decision, judge_as
 from geomcheck.suite.early.frame import Cell, Frame
 from geomcheck.suite.early.tally import Tally
@@ -44,8 +46,7 @@ class Doubt:
         self._alpha = alpha
         groups = dict.fromkeys(cell.group for cell in frame.cells)
         self._allowed = min(len(groups) - 1, math.floor(frame.expectation.allow * len(groups) + 1e-9))
-        self._bands = {(cell.step, cell.group): cell.band for cell in frame.cells}
-        self._tally = Tally(len(groups), self._allowed) if frame.expectation.per == "weight" else None
+        self._tally = _Weights(frame.cells, self._allowed) if frame.expectation.per == "weight" else None
         self._groups: dict[str | None, list[_Place]] = {}
         for cell in frame.cells if self._tally is None else ():
             self._groups.setdefault(cell.group, []).append(_Place(cell, frame.expectation.fold))
@@ -62,15 +63,34 @@ class Doubt:
         if self._undefined:
             return
         if self._tally is not None:
-            bands = [(self._bands.get((step, name)), figure) for step, figure in figures.items()]
-            judged = [band.holds(float(figure)) for band, figure in bands if band is not None]
-            if judged:
-                self._tally.see(outside=not all(judged))
+            self._tally.see(name, {step: float(figure) for step, figure in figures.items()})
         group = self._members.get(name)
         for place in self._groups.get(group, ()):
             if place.cell.step in figures:
                 place.see(name, float(figures[place.cell.step]))
         if group in self._groups:
+            self._held[group] = self._judged_group(group)
+
+    @property
+    def seen(self) -> int:
+        """How many weights were seen."""
+        return len(self._seen)
+
+    @property
+    def awaits_limits(self) -> bool:
+        """Whether it may be decided by what limits the figures that were not seen, as far as those that were tell."""
+        if self._tally is not None:
+            return self._tally.awaits_limits
+        of_open = (places for group, places in self._groups.items() if self._held[group][1] is None)
+        return any(place.awaits_limits(*self._levels) for places in of_open for place in places)
+
+    def limit(self, limits: Mapping[tuple[int, str], float]) -> None:
+        """Learn what figures do not exceed, by step and weight; at any time."""
+        if self._tally is not None:
+            self._tally.limit(limits)
+        for group, places in self._groups.items():
+            for place in places:
+                place.limit(limits)
             self._held[group] = self._judged_group(group)
 
     def decision(self, confidence: float) -> Decision | None:
@@ -91,7 +111,7 @@ class Doubt:
     def _judged(self) -> tuple[bool | None, bool]:
         """Whether it holds, None where that is open; and whether that is certain."""
         if self._tally is not None:
-            return self._tally.judged(self._alpha)
+            return self._tally.count.judged(self._alpha)
         for certain, held in zip((True, False), zip(*self._held.values(), strict=True), strict=True):
             if held.count(False) > self._allowed:
                 return False, certain
@@ -128,6 +148,44 @@ class Doubt:
         return judge_as(decision, self.frame.expectation, record, self._reference)
 
 
+def _limited(cell: Cell, limits: Mapping[tuple[int, str], float]) -> Population:
+    return cell.population.limited(np.array([limits.get((cell.step, name), math.nan) for name in cell.names]))
+
+
+class _Weights:
+    """Cells of one weight each, and the count of weights that are outside at any of theirs."""
+
+    def __init__(self, cells: Sequence[Cell], allowed: int) -> None:
+        self._cells: dict[str | None, dict[int, Cell]] = {}
+        for cell in cells:
+            self._cells.setdefault(cell.group, {})[cell.step] = cell
+        self._members = {group: member for member, group in enumerate(self._cells)}
+        self.count = Tally(len(self._cells), allowed)
+        self.limit({})
+
+    def see(self, name: str, figures: Mapping[int, float]) -> None:
+        """Note the figures of a weight, by step."""
+        own = self._cells.get(name, {})
+        judged = [own[step].band.holds(figure) for step, figure in figures.items() if step in own]
+        if judged:
+            self.count.see(self._members[name], outside=not all(judged))
+
+    @property
+    def awaits_limits(self) -> bool:
+        """Whether limits may tell weights that cannot be outside, and few of those that were seen are."""
+        cells = (cell for own in self._cells.values() for cell in own.values())
+        return self.count.likely and any(cell.band.holds(float(cell.population.low[0])) for cell in cells)
+
+    def limit(self, limits: Mapping[tuple[int, str], float]) -> None:
+        """Learn what figures do not exceed, by step and weight."""
+
+        def is_inside(cell: Cell) -> bool:
+            population = _limited(cell, limits)
+            return all(cell.band.holds(float(end[0])) for end in (population.low, population.high))
+
+        self.count.limit(np.array([all(map(is_inside, own.values())) for own in self._cells.values()]))
+
+
 class _Place:
     """A cell with what is claimed of its folded figure: on which side of each edge of its band it is."""
 
@@ -155,6 +213,17 @@ class _Place:
         if member is not None:
             for claim in (*self._inside, *self._outside):
                 claim.see(member, figure)
+
+    def limit(self, limits: Mapping[tuple[int, str], float]) -> None:
+        """Learn what figures do not exceed, by step and weight."""
+        population = _limited(self.cell, limits)
+        for claim in (*self._inside, *self._outside):
+            claim.limit(population)
+
+    def awaits_limits(self, inside: float, outside: float) -> bool:
+        """Whether what limits its figures may prove a claim, at these levels of proof."""
+        claims = [*((claim, inside) for claim in self._inside), *((claim, outside) for claim in self._outside)]
+        return any(claim.awaits_limits(level) for claim, level in claims)
 
     def judged(self, inside: float, outside: float) -> bool | None:
         """Whether it is in its band, at these levels of proof; None where that is open."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import compress
@@ -22,9 +21,6 @@ from geomcheck.suite.expectation import Expectation
 from geomcheck.suite.groups import gaps, group_of, require_groups
 from geomcheck.suite.sampling import Question, Sample, Subject, unchanged
 from geomcheck.suite.verdict import Unanswerable
-
-MARGIN = 0.01
-"""How far a figure may be beyond what limits it, as both are computed, relative to that."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,13 @@ def may_be_early(expectation: Expectation) -> bool:
     """Whether some record may let `expectation` be decided early; tells without one."""
     questions = expectation.questions() if isinstance(expectation.condition, FigureCondition) else []
     return any(not question.metric.of_entries for question in questions)
+
+
+def limit_of(question: Question) -> Request | None:
+    """What limits the figures of `question` from above, by weight and checkpoint; None where nothing does."""
+    limit = question.metric.limited_by
+    excess = question.params.get("excess_over", "none") != "none"
+    return Request.of(load_metrics()[limit], {}) if limit and not excess else None
 
 
 def frame(expectation: Expectation, record: Record, reference: Record | None) -> Frame | None:
@@ -124,9 +127,7 @@ def _population(
         shape: limits(metric, params, metric.stat(params), shape) for shape in {weights[n].shape for n in names}
     }
     low, high = np.array([of_shape[weights[name].shape] for name in names]).T
-    limit = metric.limited_by
-    if limit and params.get("excess_over", "none") == "none":
-        column = record.column(Request.of(load_metrics()[limit], {}), "value")
-        values = Table.of(column, [step], names).values[0]
-        high = np.fmin(high, (1 + MARGIN) * np.where(np.isnan(values), math.inf, values))
-    return Population(low, high, np.array([float(weights[name].numel) for name in names]))
+    population = Population(low, high, np.array([float(weights[name].numel) for name in names]))
+    limit = limit_of(question)
+    column = None if limit is None else record.columns.get((limit, "value"))
+    return population if column is None else population.limited(Table.of(column, [step], names).values[0])

@@ -14,7 +14,7 @@ from geomcheck.measurement.task import MeasureWeight
 from geomcheck.record import Plan, Record, Request
 from geomcheck.suite.early.decision import Decision
 from geomcheck.suite.early.doubt import Doubt, Figures
-from geomcheck.suite.early.frame import frame
+from geomcheck.suite.early.frame import frame, limit_of
 from geomcheck.suite.expectation import Expectation
 
 ROUND = 16
@@ -33,6 +33,7 @@ class _Open(Generic[K]):
         unknown: the weights of which that is not all known.
         doubt: where it can be decided early.
         waiting: the weights that the doubt was not shown yet, in order.
+        limit: what limits the figures of the doubt, once it waits for that, or may yet.
     """
 
     key: K | None
@@ -40,6 +41,12 @@ class _Open(Generic[K]):
     unknown: set[str]
     doubt: Doubt | None = None
     waiting: deque[str] = field(default_factory=deque)
+    limit: Request | None = None
+
+    @property
+    def awaits_limit(self) -> bool:
+        """Whether the doubt is shown no more weights before it knows what limits their figures."""
+        return self.limit is not None and self.doubt is not None and self.doubt.seen == ROUND
 
 
 class Sampling(Generic[K]):
@@ -107,6 +114,32 @@ class Sampling(Generic[K]):
             self._ask(None, planner(record), None)
         self._settle(self._open)
 
+    def limiting(self) -> Plan:
+        """See `Sampler`."""
+        plan: dict[str, set[Request]] = {}
+        for one in self._open if self.seconds_left > 0 else ():
+            if one.limit is not None and one.awaits_limit:
+                for name in one.waiting:
+                    plan.setdefault(name, set()).add(one.limit)
+        return plan
+
+    def limited(self, found: Mapping[str, Measured]) -> None:
+        """See `Sampler`."""
+        for one in self._open:
+            if one.doubt is not None and one.awaits_limit:
+                answers = {name: found[name].answers for name in one.waiting if name in found}
+                steps = [point.step for point in self._record.points]
+                one.doubt.limit(
+                    {
+                        (steps[index], name): answer["value"]
+                        for name, own in answers.items()
+                        for (index, request), answer in own.items()
+                        if request == one.limit and not isinstance(answer, str)
+                    }
+                )
+                one.limit = None
+        self._settle(self._open)
+
     def wanted(self) -> Plan:
         """See `Sampler`."""
         plan: dict[str, set[Request]] = {}
@@ -130,9 +163,11 @@ class Sampling(Generic[K]):
                 one.unknown.discard(name)
         self._settle(concerned)
 
-    def undecided(self, reason: str) -> None:
-        """Leave what is open at that, for a `reason`; its verdict is an error."""
-        self.decisions |= {one.key: Decision(reason=reason) for one in self._open if one.key is not None}
+    def undecided(self, reason: str, whole: str) -> None:
+        """Leave what is open at that, for a `reason`, or for another where only the `whole` would decide it; its
+        verdict is an error."""
+        reasons = {one.key: whole if one.doubt is None else reason for one in self._open if one.key is not None}
+        self.decisions |= {key: Decision(reason=why) for key, why in reasons.items()}
         self._open = []
 
     def _ask(self, key: K | None, plan: Plan, doubt: Doubt | None) -> None:
@@ -140,7 +175,9 @@ class Sampling(Generic[K]):
         asked = {name: plan[name] for name in self._order or () if name in plan}
         unknown = {name for name, requests in asked.items() if self._lacks(name, requests)}
         folded = frozenset() if doubt is None else frozenset(doubt.frame.names)
-        self._open.append(_Open(key, asked, unknown, doubt, deque(name for name in asked if name in folded)))
+        waiting = deque(name for name in asked if name in folded)
+        limit = limit_of(doubt.frame.question) if doubt is not None and len(waiting) >= 2 * ROUND else None
+        self._open.append(_Open(key, asked, unknown, doubt, waiting, limit))
 
     def _settle(self, some: Iterable[_Open[K]]) -> None:
         """Close what is decided, or known as a whole."""
@@ -149,13 +186,17 @@ class Sampling(Generic[K]):
 
     def _is_decided(self, one: _Open[K]) -> bool:
         """Show a doubt what has come in the order of weights, until it is decided before the last of them."""
-        while one.doubt is not None and one.unknown and one.waiting and one.waiting[0] not in one.unknown:
-            name = one.waiting.popleft()
-            one.doubt.see(name, self._figures(name, one.doubt))
-            decision = one.doubt.decision(self._confidence)
-            if decision is not None and one.key is not None:
+        while one.doubt is not None and one.key is not None and one.unknown:
+            decision = one.doubt.decision(self._confidence) if one.doubt.seen else None
+            if decision is not None:
                 self.decisions[one.key] = decision
                 return True
+            if one.awaits_limit and not one.doubt.awaits_limits:
+                one.limit = None
+            if one.awaits_limit or not one.waiting or one.waiting[0] in one.unknown:
+                break
+            name = one.waiting.popleft()
+            one.doubt.see(name, self._figures(name, one.doubt))
         return False
 
     def _figures(self, name: str, doubt: Doubt) -> Figures:

@@ -30,29 +30,52 @@ class Wager:
     Attributes:
         evidence: the most that the capital ever was, in starting capitals; infinite where the total is certainly
             below zero. The claim is refused at level alpha where it is 1 / alpha or more.
+        total: of the members that were seen.
     """
 
     def __init__(self, most: np.ndarray) -> None:
         self.evidence = 1.0
-        self._most: list[float] = most.tolist()
-        finite = most[np.isfinite(most)]
-        self._ascending = np.argsort(most).tolist()
+        self.total = 0.0
         self._unseen = [True] * len(most)
-        self._left, self._unbounded = len(most), len(most) - len(finite)
-        self._total, self._rest = 0.0, math.fsum(finite)
-        self._sizes = float(np.abs(finite).sum())
+        self._left = len(most)
+        self._sizes = 0.0
         self._capital = np.ones(len(BETS))
+        self._bound(most)
+
+    @property
+    def capital(self) -> float:
+        """What the gamblers have now, in starting capitals."""
+        return float(self._capital.mean())
+
+    def limit(self, most: np.ndarray) -> None:
+        """Learn that members are at most `most`, too, shape (members,); at any time, from whatever is no sample.
+
+        Later bets are fair as those before were: what bounds a member is no matter of the order in which they come.
+        """
+        self._bound(np.fmin(self._most, most))
+        self._look()
+
+    def _bound(self, most: np.ndarray) -> None:
+        """Take `most` for what members that are unseen are at most."""
+        self._most: list[float] = most.tolist()
+        self._ascending = [member for member in np.argsort(most).tolist() if self._unseen[member]]
+        finite = [self._most[member] for member in self._ascending if math.isfinite(self._most[member])]
+        self._unbounded, self._rest = len(self._ascending) - len(finite), math.fsum(finite)
+        self._sizes += math.fsum(map(abs, finite))
 
     def see(self, member: int, value: float) -> None:
         """Note that the next member is this one, and what it is."""
         if not self._unbounded and self.evidence < math.inf:
-            fair = -self._total / self._left
+            fair = -self.total / self._left
             loss = self._most[self._ascending[-1]] - fair
             if loss > 0:
                 self._capital *= np.maximum(0.0, 1.0 + BETS * ((fair - value) / loss))
-                self.evidence = max(self.evidence, float(self._capital.sum()) / len(BETS))
+                self.evidence = max(self.evidence, self.capital)
         self._note(member, value)
-        if not self._unbounded and self._total + self._rest < -ROUNDING * self._sizes:
+        self._look()
+
+    def _look(self) -> None:
+        if not self._unbounded and self.total + self._rest < -ROUNDING * self._sizes:
             self.evidence = math.inf
 
     def _note(self, member: int, value: float) -> None:
@@ -60,7 +83,7 @@ class Wager:
         while self._ascending and not self._unseen[self._ascending[-1]]:
             self._ascending.pop()
         self._left -= 1
-        self._total += value
+        self.total += value
         self._sizes += abs(value)
         if math.isinf(self._most[member]):
             self._unbounded -= 1
