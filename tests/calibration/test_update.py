@@ -117,7 +117,7 @@ def test_what_cannot_be_added_is_refused_and_nothing_is_written(
     before = mine.read_bytes()
     with pytest.raises(UsageError, match=r"is in the suite already, as seed-1 \("):
         add_runs(mine, [records[1]])
-    other = replace(records[3], w0=dict.fromkeys(records[3].w0, "aa"))
+    other = replace(records[3], w0=dict.fromkeys(records[3].w0, "blake3:aa"))
     with pytest.raises(UsageError, match="cannot be added to the runs of the suite: not the W0 of the calibration"):
         add_runs(mine, [other])
     points = tuple(replace(point, progress=point.progress / 2) for point in records[3].points)
