@@ -144,10 +144,7 @@ def test_a_time_that_ends_among_the_weights_says_what_is_open_and_why_and_the_ne
         "hill": "error",
         "course": "error",
     }
-    assert (
-        " of 48 weights, and it is decided by all of them alone; give more time"
-        in (found["course"]["message"])
-    )
+    assert " of 48 weights, and it is decided by all of them alone; give more time" in (found["course"]["message"])
     assert (
         "and these do not decide it at 99%; give more time, or measure the rest with --lf (what was measured is"
         in (found["hill"]["message"])
