@@ -46,7 +46,7 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
         also=[resolve_name(output.also) for output in outputs if output.also],
         resources=resources,
         dequantize=given.geom_dequantize,
-        budget=None if _repeats_failures(config) else budget,
+        budget=None if _repeats_failures(config, candidates) else budget,
     )
     reads = any(subject and subject.run for subject in (*gate.subjects.values(), reference))
     cache = values.cache(gate.inputs(), gate.notices.append) if reads and not given.collectonly else Cache.off()
@@ -54,10 +54,12 @@ def open_gate(config: pytest.Config, candidates: Sequence[Candidate]) -> Gate:
     return gate
 
 
-def _repeats_failures(config: pytest.Config) -> bool:
-    """Whether pytest runs only what failed last time: everything is then measured, as it may have failed early."""
-    failed = getattr(config, "cache", None) and config.cache.get("cache/lastfailed", {})
-    return bool(getattr(config.option, "lf", False) and failed)
+def _repeats_failures(config: pytest.Config, candidates: Sequence[Candidate]) -> bool:
+    """Whether pytest runs only what failed of these suites last time: that is measured whole, as it may have failed
+    early. Where nothing of them failed, it runs all, as if without ``--lf``."""
+    failed = (getattr(config, "cache", None) and config.cache.get("cache/lastfailed", {})) or {}
+    suites = {candidate.node_id for candidate in candidates}
+    return bool(getattr(config.option, "lf", False)) and any(name.partition("::")[0] in suites for name in failed)
 
 
 def _missing_baseline(values: Values) -> str | None:

@@ -119,6 +119,13 @@ def test_a_violation_is_decided_early_and_measured_whole_with_lf(session: Sessio
     assert verdicts(pytester)["rank"]["weights"]["measured"] == 48
 
 
+def test_lf_keeps_to_the_budget_where_no_expectation_failed(session: Session, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_other="def test_other(): assert False")
+    assert pytester.runpytest_inprocess("test_other.py").ret == 1
+    assert session("--lf", suite=VIOLATED).ret == 1
+    assert verdicts(pytester)["rank"]["decided"]["weights"] < 48
+
+
 def test_what_is_not_decided_in_time_is_an_error(session: Session, pytester: pytest.Pytester) -> None:
     result = session("-k", "rank", budget="0.000001")
     assert result.ret == 1
@@ -144,10 +151,7 @@ def test_a_time_that_ends_among_the_weights_says_what_is_open_and_why_and_the_ne
         "hill": "error",
         "course": "error",
     }
-    assert (
-        " of 48 weights, and it is decided by all of them alone; give more time"
-        in (found["course"]["message"])
-    )
+    assert " of 48 weights, and it is decided by all of them alone; give more time" in (found["course"]["message"])
     assert (
         "and these do not decide it at 99%; give more time, or measure the rest with --lf (what was measured is"
         in (found["hill"]["message"])

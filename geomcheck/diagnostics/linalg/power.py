@@ -32,7 +32,7 @@ def reached(delta: Scaled) -> float:
     images, block = product(tall, block).double(), block.double()
     mixed = eigh(images.T @ images)[1][:, -1]
     norm = torch.linalg.vector_norm
-    unit = torch.finfo(tall.dtype).eps * norm(tall, dtype=torch.float64).item()
+    unit = torch.finfo(tall.dtype).eps * norm(tall).item()  # eps is 2 u: twice what is needed
     length = norm(block @ mixed).item()
     lost = unit * (tall.shape[1] * norm(block).item() * norm(mixed).item() + length)
     return max(0.0, norm(images @ mixed).item() - lost) / length * math.ldexp(1.0, delta.exponent)
