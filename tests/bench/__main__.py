@@ -4,8 +4,8 @@
 compares CPU times, wall times, peak memory, and the worst relative error per metric against float64 brute force; then
 a sample of the adversaries of ``tests.diagnostics.adversaries``, whose figures must be within what is promised.
 
-``python -m tests.bench --whole 0.6b`` measures the run of a whole model instead, by sessions of pytest: seconds, memory,
-and the multiple of the float32 products and of the bytes, see `tests.bench.whole`.
+``python -m tests.bench --whole 0.6b`` measures the run of a whole model instead, by sessions of pytest: seconds,
+memory, and the multiple of the float32 products and of reading the bytes, see `tests.bench.whole`.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def measured(model: Model, layers: Sequence[int], checkpoints: int, scratch: Pat
         found.peaks = {count: _told(work / "fewer", runs[count], EXACT).cost for count in layers[:-1]}
         found.peaks[layers[-1]] = found.sessions[EXACT].cost
         found.stages = _stages(work / "stages", runs[layers[0]])
-        found.weights = {name: _weights(work / name, model, name) for name in (EXACT, UPDATE)}
+        found.weights = _weights(work / "weights", model)
         if papers:
             _tell("the papers' protocol")
             found.papers = floors.papers(model, checkpoints)
@@ -142,20 +142,23 @@ def _stages(work: Path, run: Path) -> dict[str, float]:
     return seconds
 
 
-def _weights(work: Path, model: Model, gate: str) -> dict[tuple[int, int], Weight]:
-    """What one weight of each shape takes, in this process, once it is warm."""
-    shapes = sorted({*model.shapes.values()}, key=lambda shape: (prod(shape), shape))
-    _measure(work / "warm", shapes[0], FEW, gate)
-    found = {}
-    for number, shape in enumerate(shapes):
-        few, more = (_measure(work / f"{number}-{count}", shape, count, gate) for count in (FEW, MORE))
-        each = (more - few) / (MORE - FEW)
-        found[shape] = Weight(few - FEW * each, each)
+def _weights(work: Path, model: Model) -> dict[str, dict[tuple[int, int], Weight]]:
+    """What one weight of each shape takes in this process, by gate."""
+    found: dict[str, dict[tuple[int, int], Weight]] = {EXACT: {}, UPDATE: {}}
+    for number, shape in enumerate(sorted({*model.shapes.values()}, key=lambda shape: (prod(shape), shape))):
+        _tell(f"one weight of {shape[0]}x{shape[1]}")
+        one = Model({"q": shape}, layers=1, written=(1,))
+        few, more = (write_run(work / f"{number}-{count}", one, 1, count) for count in (FEW, MORE))
+        for gate, of_shapes in found.items():
+            _seconds(few, gate)  # what is done once per process, and per size
+            least, most = _seconds(few, gate), _seconds(more, gate)
+            each = (most - least) / (MORE - FEW)
+            of_shapes[shape] = Weight(least - FEW * each, each)
     return found
 
 
-def _measure(place: Path, shape: tuple[int, int], checkpoints: int, gate: str) -> float:
-    run = write_run(place, Model({"q": shape}, layers=1, written=(1,)), 1, checkpoints)
+def _seconds(run: Path, gate: str) -> float:
+    """CPU seconds of measuring a run by the metrics of a gate, without a session."""
     start = time.process_time()
     geomcheck.measure(run, metrics=sorted(GATES[gate].metrics), workers=1)
     return time.process_time() - start

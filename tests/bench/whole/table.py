@@ -28,7 +28,7 @@ def lines(found: Findings) -> Iterator[str]:
     """Everything, line by line."""
     model, layers = found.model, found.layers[-1]
     size = model.bytes(model.layers, found.checkpoints) / 1e9
-    yield f"{model.weights} matrices, {model.layers} layers; base and {found.checkpoints} checkpoints, bf16, {size:.1f} GB"
+    yield f"{model.weights} matrices; base and {found.checkpoints} checkpoints, bf16, {size:.1f} GB; two workers"
     if found.scale != 1:
         yield f"measured on {layers} of them: all below but memory is SCALED by {found.scale:g}, starts not"
     yield ""
