@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.bench.protocols import ALL
 from tests.bench.whole.compare import Findings, measured
 from tests.bench.whole.gates import BUDGET, ENTRIES, EXACT, GATES, REMEMBERED, UPDATE
 from tests.bench.whole.model import Model, write_run
@@ -34,6 +35,10 @@ def test_every_gate_passes_and_is_told_with_its_cost(found: Findings) -> None:
     assert found.sessions[REMEMBERED].cost.cpu < found.sessions[EXACT].cost.cpu
     assert list(found.peaks) == [2, 3]
     assert len(list(aims(found))) == 7
+
+
+def test_gates_judge_every_metric_of_the_papers_protocol_but_that_of_two_runs() -> None:
+    assert GATES[EXACT].metrics == ALL - {"mask_jaccard"}
 
 
 def test_stages_are_of_a_session_that_measured(found: Findings) -> None:
