@@ -87,8 +87,8 @@ class Findings:
 
     def _scaled(self, cost: Cost) -> Cost:
         start = min(self.start, cost.cpu)
-        wall = start + (cost.wall - start) * self.scale
-        return replace(cost, wall=wall, cpu=start + (cost.cpu - start) * self.scale)
+        grown = (start + (cost.cpu - start) * self.scale) / cost.cpu
+        return replace(cost, wall=cost.wall * grown, cpu=cost.cpu * grown)
 
 
 def measured(model: Model, layers: Sequence[int], checkpoints: int, scratch: Path, *, papers: bool) -> Findings:
@@ -153,7 +153,7 @@ def _weights(work: Path, model: Model) -> dict[str, dict[tuple[int, int], Weight
             _seconds(few, gate)  # what is done once per process, and per size
             least, most = _seconds(few, gate), _seconds(more, gate)
             each = (most - least) / (MORE - FEW)
-            of_shapes[shape] = Weight(least - FEW * each, each)
+            of_shapes[shape] = Weight(max(0.0, least - FEW * each), each)
     return found
 
 

@@ -32,14 +32,14 @@ def lines(found: Findings) -> Iterator[str]:
     if found.scale != 1:
         yield f"measured on {layers} of them: all below but memory is SCALED by {found.scale:g}, starts not"
     yield ""
-    yield f"{'':30}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}  {'CPU / floor':>16}"
+    yield f"{'':32}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}  {'CPU / floor':>11}"
     for name in GATES:
         yield _gate(found, name)
     yield _floor("float32 products, one thread", found.products.wall, found.products.cpu)
     yield _floor("reading, warm page cache", found.reading.wall, found.reading.cpu)
     if found.papers is not None:
         times = found.papers.cpu / found.whole(EXACT).cpu
-        yield _floor("papers' protocol, SCALED", found.papers.wall, found.papers.cpu) + f"{'':13}{times:.1f}x exact"
+        yield _floor("papers' protocol, SCALED", found.papers.wall, found.papers.cpu) + f"{'':9}{times:8.1f}x exact"
     yield from _stages(found)
     yield from _weights(found)
     yield from _memory(found)
@@ -52,38 +52,38 @@ def lines(found: Findings) -> Iterator[str]:
 def _gate(found: Findings, name: str) -> str:
     cost, floor = found.whole(name), found.products if name in OF_PRODUCTS else found.reading
     weights = found.sessions[name].weights
-    called = f"{name} ({weights} weights)" if weights else name
+    called = f"{name}, {weights} weights" if weights else name
     of = "products" if name in OF_PRODUCTS else "reading"
-    return f"{called:30}{cost.wall:9.1f}{cost.cpu:9.1f}{cost.peak:9.0f}  {cost.cpu / floor.cpu:6.1f}x {of:9}"
+    return f"{called:32}{cost.wall:9.1f}{cost.cpu:9.1f}{cost.peak:9.0f}{cost.cpu / floor.cpu:8.1f}x {of}"
 
 
 def _floor(name: str, wall: float, cpu: float) -> str:
-    return f"{name:30}{wall:9.1f}{cpu:9.1f}"
+    return f"{name:32}{wall:9.1f}{cpu:9.1f}"
 
 
 def _stages(found: Findings) -> Iterator[str]:
     total = sum(found.stages.values())
     yield ""
-    yield f"{EXACT}: CPU by stage, {found.layers[0]} layers, {total:.1f} s"
+    yield f"{EXACT}: {total:.1f} s of CPU by stage, layers: {found.layers[0]}"
     for stage in [*STAGES, *(found.stages.keys() - STAGES)]:
         spent = found.stages.get(stage, 0.0)
-        yield f"  {stage:28}{spent:9.2f} s {spent / total:6.1%}  {'#' * round(40 * spent / total)}"
+        yield f"  {stage:28}{spent:9.2f} s {spent / total:6.1%}  {'#' * round(40 * spent / total)}".rstrip()
 
 
 def _weights(found: Findings) -> Iterator[str]:
     yield ""
-    yield f"{'CPU s of one weight':22}" + "".join(f"{f'{name}: W0':>26}{'checkpoint':>12}" for name in found.weights)
+    yield f"{'CPU s of one weight':22}" + "".join(f"{name:>28}" for name in found.weights)
+    yield f"{'':22}" + f"{'W0':>16}{'checkpoint':>12}" * len(found.weights)
     for shape in found.weights[EXACT]:
         each = (found.weights[name][shape] for name in found.weights)
-        figures = "".join(f"{cost.base:26.3f}{cost.checkpoint:12.3f}" for cost in each)
-        yield f"  {f'{shape[0]}x{shape[1]}':20}{figures}"
+        yield f"  {f'{shape[0]}x{shape[1]}':20}" + "".join(f"{cost.base:16.3f}{cost.checkpoint:12.3f}" for cost in each)
 
 
 def _memory(found: Findings) -> Iterator[str]:
     yield ""
-    yield f"{EXACT}: peak memory   {'MB':>8}   without pages of files"
+    yield f"{f'{EXACT}: peak memory':32}{'MB':>9}{'without pages of files':>26}"
     for layers, cost in found.peaks.items():
-        yield f"  {layers:>3} layers{'':21}{cost.peak:12.0f}   {cost.anonymous:8.0f}"
+        yield f"  {f'layers: {layers}':30}{cost.peak:9.0f}{cost.anonymous:26.0f}"
 
 
 def aims(found: Findings) -> Iterator[tuple[str, float, float, str]]:
