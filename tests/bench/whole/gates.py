@@ -25,7 +25,7 @@ CLEAR = {
     "update_norm": "above: 0.0001",
     "relative_update_norm": "below: 0.1",
     "hill_exponent": "fold: median, below: 10",
-    "subspace_alignment": "above: 30%",
+    "subspace_alignment": "above: 10%",
     "subspace_energy": "above: 1%",
     "principal_energy": "below: 50%",
     "top_energy": "below: 95%",
