@@ -19,6 +19,7 @@ from geomcheck.diagnostics.declaration import NO_REFERENCE
 from geomcheck.diagnostics.formats import FORMATS
 from geomcheck.errors import RunError, Undefined
 from geomcheck.measurement.content import digest, require_finite
+from geomcheck.measurement.machine import return_freed_memory
 from geomcheck.measurement.measured import REFERENCE_W0, W0, BaseStates, Measured, Snapshot
 from geomcheck.record import Point, Request
 from geomcheck.record.points import matches, nearest
@@ -218,6 +219,7 @@ class MeasureWeight:
             reference_base=partial(sources.read_reference_base, self.name),
         )
         device = devices.parse_device(self.device)
+        factorizes = self.of_entries() != self
         try:
             found = trajectory.measure_weight(
                 files,
@@ -225,7 +227,7 @@ class MeasureWeight:
                 self.requests,
                 load_metrics(),
                 device=device,
-                memory=None if self.of_entries() == self else sources.memory,
+                memory=sources.memory if factorizes else None,
                 read_ahead=self.numel <= READ_AHEAD,
             )
         except (MemoryError, RuntimeError) as error:
@@ -235,6 +237,9 @@ class MeasureWeight:
             on_gpu = f"end other programs on {self.device}, or try --geom-workers=1 or --geom-device=cpu"
             remedy = "try --geom-workers=1" if self.device == "cpu" else on_gpu
             raise NotEnoughMemory(f"not enough memory to measure shape {self.shape}; {remedy}") from error
+        finally:
+            if factorizes:
+                return_freed_memory()
         sources.require_unchanged()
         return found
 

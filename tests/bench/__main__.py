@@ -3,6 +3,9 @@
 ``python -m tests.bench`` takes every protocol in turn on every checkpoint, in one process and on one thread, and
 compares CPU times, wall times, peak memory, and the worst relative error per metric against float64 brute force; then
 a sample of the adversaries of ``tests.diagnostics.adversaries``, whose figures must be within what is promised.
+
+``python -m tests.bench --whole 0.6b`` measures the run of a whole model instead, by sessions of pytest: seconds,
+memory, and the multiple of the float32 products and of reading the bytes, see `tests.bench.whole`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import torch
@@ -25,6 +29,9 @@ from geomcheck.diagnostics import Base
 from geomcheck.measurement.machine import keep_freed_memory
 from tests.bench.protocols import Figures, protocols
 from tests.bench.weights import KINDS, SHAPES_06B, trajectory
+from tests.bench.whole.compare import measured
+from tests.bench.whole.model import MODELS
+from tests.bench.whole.table import aims, lines
 from tests.diagnostics.adversaries import Table, sampled
 
 SHAPES = {"0.6b": SHAPES_06B, "4096": {"square": (4096, 4096)}}
@@ -149,6 +156,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", choices=SHAPES, default="0.6b", help="the matrices of a 0.6B layer, or one more")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["opd"], help="how the updates look")
     parser.add_argument("--checkpoints", type=int, default=5, help="per weight, besides the base")
+    whole = parser.add_argument_group("the run of a whole model")
+    whole.add_argument("--whole", choices=MODELS, help="measure the run of such a model; one layer of 8b, scaled")
+    whole.add_argument("--layers", type=int, nargs="+", help="how many are written and measured (0.6b: 4 and 28)")
+    whole.add_argument("--scratch", type=Path, default=Path(gettempdir()), help="where the run lies meanwhile")
+    whole.add_argument("--no-papers", action="store_true", help="leave out the papers' protocol")
     parser.add_argument("--adversaries", type=int, default=60, help="how many, whose figures must be right too")
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory, which takes more processes")
     parser.add_argument("--peak", nargs=2, metavar=("SHAPE", "PROTOCOL"), help=argparse.SUPPRESS)
@@ -165,6 +177,12 @@ def main() -> None:
             out, in_ = map(int, args.peak[0].split("x"))
             print(peak_of_this_process((out, in_), args.peak[1]))
             return
+        if args.whole:
+            model = MODELS[args.whole]
+            layers = args.layers or model.written
+            found = measured(model, layers, args.checkpoints, args.scratch, papers=not args.no_papers)
+            print("\n".join(lines(found)))
+            sys.exit(0 if all(value <= aim for _, value, aim, _ in aims(found)) else 1)
         sys.exit(0 if compare(args) else 1)
 
 
