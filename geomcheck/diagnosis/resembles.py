@@ -1,14 +1,16 @@
 """Weights that are far from what they are in W0: whether they are another of it, or a matrix in another order.
 
 W0 is read once more for that, and only where some matrix is far from itself. Of each matrix that it holds, and of its
-transpose, some entries are compared; the rows and columns of a matrix are matched by some of them.
+transpose, some entries are compared; the rows and columns of a matrix are matched by some of them. Where very many are
+far, as with the W0 of another model, some of them speak for all, unless one of these is found elsewhere.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -24,6 +26,12 @@ ENTRIES = 512
 
 NEAR = 0.5
 """Distance, relative to the norm, up to which a matrix is another one after training; unrelated ones are sqrt(2)."""
+
+MANY = 256
+"""Weights of one cause that are looked at before all of them are."""
+
+READ = 1 << 33
+"""Entries of W0 that are read to find what a weight is: of the same layer first, then of the same module."""
 
 OWN = 0.25
 """Share of the distance to itself in W0 up to which a vector is another one."""
@@ -86,35 +94,91 @@ def _of_odd(case: Case) -> dict[str, Likeness]:
 
 
 def _likenesses(case: Case, far: Mapping[str, int]) -> dict[str, Likeness]:
+    """What these weights are at a checkpoint of each. Where `MANY` spread over them resemble nothing, so do all."""
+    some = _spread(far)
+    found = _looked_up(case, {name: far[name] for name in some})
+    if len(some) < len(far) and any(like != Likeness() for like in found.values()):
+        found |= _looked_up(case, {name: far[name] for name in far.keys() - found.keys()})
+    return {name: found.get(name, Likeness()) for name in far}
+
+
+def _spread(names: Collection[str]) -> list[str]:
+    """`MANY` of these weights or fewer, evenly spaced in the order of their names."""
+    ordered = sorted(names)
+    return ordered if len(ordered) <= MANY else [ordered[index * len(ordered) // MANY] for index in range(MANY)]
+
+
+def _looked_up(case: Case, far: Mapping[str, int]) -> dict[str, Likeness]:
+    held, found, names = _held(case, far), dict[str, Likeness](), sorted(far)
+    for start in range(0, len(names), MANY):
+        together = {name: far[name] for name in names[start : start + MANY]}
+        nearest = _nearest(case, together, held)
+        for name, index in together.items():
+            found[name] = nearest.get(name) or Likeness(order=_own_order(case, name, index))
+    return found
+
+
+class _Held(NamedTuple):
+    """Of the weights of one shape in W0: names, and some entries of each, shape (names, ENTRIES)."""
+
+    names: tuple[str, ...]
+    entries: Tensor
+
+    def distances(self, entries: Sequence[Tensor]) -> Tensor:
+        """From some entries of other weights, relative to the norm, shape (others, names); infinite from zero."""
+        relative = torch.cdist(torch.stack([*entries]), self.entries) / torch.linalg.vector_norm(self.entries, dim=1)
+        return relative.nan_to_num(math.inf, math.inf)
+
+
+def _held(case: Case, far: Mapping[str, int]) -> dict[tuple[int, ...], _Held]:
+    """By shape, what `far` weights may be: these themselves, and as many others as `READ` allows."""
     shapes = {case.weights[name].shape for name in far}
     shapes |= {shape[::-1] for shape in shapes}
-    sketches = {
-        name: _sketch(case.matrix(name))
+    layers = {case.weights[name].layer for name in far}
+    modules = {case.weights[name].module for name in far}
+    rank = {
+        name: (name not in far, weight.layer not in layers, weight.module not in modules, name)
         for name, weight in case.weights.items()
         if weight.shape in shapes and case.lies_everywhere(name)
     }
-    return {name: _likeness(case, name, index, sketches) for name, index in far.items()}
+    left, by_shape = READ, dict[tuple[int, ...], dict[str, Tensor]]()
+    for name in sorted(rank, key=rank.__getitem__):
+        left -= case.weights[name].numel
+        if left > 0 or name in far:
+            by_shape.setdefault(case.weights[name].shape, {})[name] = _sketch(case.matrix(name))
+    return {shape: _Held(tuple(held), torch.stack([*held.values()])) for shape, held in by_shape.items()}
 
 
-def _likeness(case: Case, name: str, index: int, sketches: Mapping[str, Tensor]) -> Likeness:
-    after = case.matrix(name, index)
-    shape = case.weights[name].shape
-    own = _distance(_sketch(after), sketches[name])
-    nearest, order, least = "", "", NEAR
-    if not case.weights[name].is_matrix:  # most are near one value, and so near each other
-        others = {other: _distance(_sketch(after), held) for other, held in sketches.items()}
-        nearest = min((other for other in others if case.weights[other].shape == shape), key=others.__getitem__)
-        return Likeness(nearest if others[nearest] <= OWN * own else "")
-    for turned, sketch in (("", _sketch(after)), ("transposed", _sketch(after.T))):
-        wanted = shape[::-1] if turned else shape
-        for other, held in sketches.items():
-            if case.weights[other].shape == wanted and (other != name or turned):
-                distance = _distance(sketch, held)
-                if distance < min(least, own / 2):
-                    nearest, order, least = other, turned, distance
-    if nearest:
-        return Likeness("" if nearest == name else nearest, order)
-    return Likeness(order=_order(case.matrix(name), after))
+def _nearest(case: Case, far: Mapping[str, int], held: Mapping[tuple[int, ...], _Held]) -> dict[str, Likeness]:
+    """Those that are another weight, or themselves transposed; and the vectors, which have no order."""
+    found: dict[str, Likeness] = {}
+    by_shape: dict[tuple[int, ...], list[str]] = {}
+    for name in far:
+        by_shape.setdefault(case.weights[name].shape, []).append(name)
+    for shape, names in by_shape.items():
+        others, turned = held[shape], held.get(shape[::-1])
+        sketches = [(_sketch(after), _sketch(after.T)) for after in (case.matrix(name, far[name]) for name in names)]
+        distances, place_of = others.distances([one for one, _ in sketches]), dict(zip(others.names, count()))
+        itself = range(len(names)), [place_of[name] for name in names]
+        own = distances[itself].tolist()
+        if not case.weights[names[0]].is_matrix:  # most are near one value, and so near each other
+            least, at = distances.min(1)
+            for name, near, place, to_itself in zip(names, least.tolist(), at.tolist(), own, strict=True):
+                found[name] = Likeness(others.names[place] if near <= OWN * to_itself else "")
+            continue
+        distances[itself] = math.inf
+        most = [min(NEAR, to_itself / 2) for to_itself in own]
+        for order, candidates, apart in (
+            ("", others, distances),
+            *([("transposed", turned, turned.distances([two for _, two in sketches]))] if turned else []),
+        ):
+            least, at = apart.min(1)
+            for index, (near, place) in enumerate(zip(least.tolist(), at.tolist(), strict=True)):
+                if near < most[index]:
+                    nearest = candidates.names[place]
+                    found[names[index]] = Likeness("" if nearest == names[index] else nearest, order)
+                    most[index] = near
+    return found
 
 
 def _sketch(matrix: Tensor) -> Tensor:
@@ -124,16 +188,12 @@ def _sketch(matrix: Tensor) -> Tensor:
     return matrix[places[0], places[1]].double()
 
 
-def _distance(one: Tensor, other: Tensor) -> float:
-    norm = float(torch.linalg.vector_norm(other))
-    return float(torch.linalg.vector_norm(one - other)) / norm if norm else math.inf
-
-
 # ---- itself in another order
 
 
-def _order(before: Tensor, after: Tensor) -> str:
+def _own_order(case: Case, name: str, index: int) -> str:
     """How the rows or columns of a matrix are those of W0 in another order; empty where they are not."""
+    before, after = case.matrix(name), case.matrix(name, index)
     for side, one, other in (("rows", before, after), ("columns", before.T, after.T)):
         places = _places(one, other)
         if places is not None and len(one) > 1:
@@ -263,32 +323,49 @@ def _find_reordered(case: Case) -> Iterator[Finding]:
             )
 
 
-def _new(case: Case) -> dict[str, float]:
-    """The matrices that resemble nothing in W0, with their cosine with themselves there."""
-    found = {}
-    for name, like in likenesses(case).items():
-        if like != Likeness() or name not in case.different:
-            continue
-        index = case.different[name][0]
-        look = case.look(name) if case.size(name, index) >= ANEW else None
-        if look is not None and look.likeness(index) <= UNLIKE:
-            found[name] = look.likeness(index)
+class _New(NamedTuple):
+    """The matrices that resemble nothing in W0, and the cosines with themselves there of those that were compared."""
+
+    names: frozenset[str]
+    cosines: Mapping[str, float]
+
+    def told(self, names: Collection[str]) -> str:
+        """The cosines of some of them, as evidence."""
+        known = [self.cosines[name] for name in names if name in self.cosines]
+        only = f", in {len(known)} that were compared entry by entry" if len(known) < len(names) else ""
+        return f"cosine of the weights with W0's {span(known)}{only}" if known else ""
+
+
+def _new(case: Case) -> _New:
+    if "new" not in case.memory:
+        alone = [name for name, like in likenesses(case).items() if like == Likeness() and name in case.different]
+        large = {name for name in alone if case.size(name, case.different[name][0]) >= ANEW}
+        some = _spread(large)
+        cosines = {n: look.likeness(case.different[n][0]) for n in some if (look := case.look(n)) is not None}
+        unlike = {name: cosine for name, cosine in cosines.items() if cosine <= UNLIKE}
+        if len(some) < len(large) and len(unlike) == len(some):
+            case.memory["new"] = _New(frozenset(large), unlike)
+        else:
+            rest = {n: look.likeness(case.different[n][0]) for n in large - set(some) if (look := case.look(n))}
+            unlike |= {name: cosine for name, cosine in rest.items() if cosine <= UNLIKE}
+            case.memory["new"] = _New(frozenset(unlike), unlike)
+    found: _New = case.memory["new"]
     return found
 
 
 def _find_model(case: Case) -> Iterator[Finding]:
     new = _new(case)
     matrices = [name for name, weight in case.weights.items() if weight.is_matrix]
-    if 2 * len(new) < len(matrices) or len(new) < 2:
+    if 2 * len(new.names) < len(matrices) or len(new.names) < 2:
         return
-    for at, names in case.grouped(_cells(case, new)):
+    for at, names in case.grouped(_cells(case, new.names)):
         which = "W0 and the run are different models" if len(at) == len(case.points) else "another model's weights"
         where = "" if len(at) == len(case.points) else f" lie {case.when(at)}"
         yield MODEL.finding(
             case,
             {(name, index) for name in names for index in at},
             f"{which}{where}: {len(names)} of {len(matrices)} matrices have nothing in common with W0's",
-            evidence=(f"cosine of the weights with W0's {span(new.values())}",),
+            evidence=(new.told(names),),
         )
 
 
@@ -311,17 +388,17 @@ def _new_norms(case: Case) -> set[Cell]:
 
 def _find_new(case: Case) -> Iterator[Finding]:
     new, norms = _new(case), _new_norms(case)
-    for at, names in case.grouped(_cells(case, new) | norms):
-        usual = median(sizes[at[0]] for name, sizes in case.sizes.items() if name not in new)
-        foreign = {name for name in names & new.keys() if case.size(name, at[0]) >= FOREIGN * usual}
+    for at, names in case.grouped(_cells(case, new.names) | norms):
+        usual = median(sizes[at[0]] for name, sizes in case.sizes.items() if name not in new.names)
+        foreign = {name for name in names & new.names if case.size(name, at[0]) >= FOREIGN * usual}
         moved = sorted(name for name in names if (name, at[0]) in norms)
         found = foreign.union(moved)
         if not found:
             continue
         why = "nothing in common with W0" if foreign else "no training moves a norm so far"
         evidence = [f"updates {span(case.size(name, at[0]) for name in found)} times W0's norm, others {usual:.2g}"]
-        if foreign:
-            evidence.insert(0, f"cosine of the weights with W0's {span(new[name] for name in foreign)}")
+        if told := new.told(foreign):
+            evidence.insert(0, told)
         if moved:
             strides = span(_strides(case, name, at[0]) for name in moved)
             evidence.append(f"entries of {case.named(moved)} moved {strides} times as far as those of the matrices")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import geomcheck
-from geomcheck.diagnosis import Finding
+from geomcheck.diagnosis import Finding, resembles
 from tests.diagnosis.spoiled import (
     ALL,
     EVERY,
@@ -333,6 +333,30 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, spoil: str) -> No
     assert (found.kind, found.sentence[: len(sentence)]) == (kind, sentence)
     assert found.grade == ("inference" if found.group == "B" else "fact")
     assert all((found.weights, found.steps, found.causes, found.next_step))
+
+
+@pytest.mark.parametrize("spoil", ["another W0", "keys and values"])
+def test_of_very_many_far_weights_some_speak_for_all(
+    tmp_path: Path, spoil: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resembles, "MANY", 3)
+    edit, kind, sentence = SPOILED[spoil]
+    (found,) = diagnosed(spoiled(tmp_path, edit))
+    assert (found.kind, found.sentence[: len(sentence)]) == (kind, sentence)
+    assert ("in 3 that were compared entry by entry" in found.evidence[0]) == (kind == "another-model")
+
+
+def gate_of_w0(states: States, step: int, name: str) -> Tensor:
+    return states[0][name.replace("up_proj", "gate_proj")].to(states[step][name].dtype)
+
+
+@pytest.mark.parametrize(("others", "kind"), [(2, "another-weight"), (0, "made-anew")])
+def test_of_a_w0_too_large_to_read_the_own_layer_is_read(
+    tmp_path: Path, others: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = spoiled(tmp_path, replaced((150,), (UP,), gate_of_w0))
+    monkeypatch.setattr(resembles, "READ", (1 + others) * 128 * 64 + 1)  # beside itself: down_proj and gate_proj
+    assert {found.kind for found in diagnosed(run)} == {kind}
 
 
 @pytest.mark.parametrize("run", ["tiny-opd", "tiny-sft", "tiny-rlvr"])

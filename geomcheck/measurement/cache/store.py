@@ -139,9 +139,10 @@ class Store:
 
     def _get(self, keys: Iterable[bytes], each: int) -> dict[bytes, bytes]:
         connection = self._connect()
+        assert self._path is not None
         found: dict[bytes, bytes] = {}
         today = int(time.time()) // _DAY
-        left, unread = iter(keys), 2 * _size(connection)  # it may grow meanwhile
+        left, unread = iter(keys), 2 * self._path.stat().st_size  # it may grow meanwhile
         while some := list(islice(left, 500)):
             marks = ",".join("?" * len(some))
             query = f"SELECT key, value, used FROM entries WHERE key IN ({marks}) AND length(value) <= ?"
