@@ -39,7 +39,7 @@ BETWEEN_FORMATS = "update_support"
 not recorded then."""
 
 SHARE_OF_ENTRIES = 0.05
-"""Share of a weight's time that is spent on metrics which only compare entries."""
+"""Share of a weight's time that is spent on metrics which only compare entries, where others are asked for too."""
 
 KEPT = " (what was measured is remembered)"
 """What ends the advice to give more time, where there is a cache."""
@@ -213,9 +213,12 @@ def _find(
     found = recall.look_up(tasks)
     others = _unmeasured(sources, recall, {task.name for task in tasks})
     left = [left for task in tasks if (left := task.without(found[task.name].answers)) is not None]
-    total = sum(task.numel for task in tasks) + SHARE_OF_ENTRIES * sum(other.numel for other in others)
-    done: float = sum(task.numel for task in tasks) - sum(task.numel for task in left)
     entries_first = sampler is not None or not sources.streamed
+    factorized = {task.name for task in left if task.of_entries() != task or not entries_first}
+    share = SHARE_OF_ENTRIES if factorized else 1.0
+    cost = {task.name: task.numel * (1.0 if task.name in factorized else share) for task in tasks}
+    total = sum(cost.values()) + share * sum(other.numel for other in others)
+    done = sum(cost.values()) - sum(cost[task.name] for task in left)
 
     def is_over() -> bool:
         return sampler is not None and (sampler.seconds_left <= 0 or sources.given_up.is_set())
@@ -255,7 +258,7 @@ def _find(
 
     progress(int(done), int(total))
     if entries_first:
-        measure([part for task in left if (part := task.of_entries()) is not None], SHARE_OF_ENTRIES)
+        measure([part for task in left if (part := task.of_entries()) is not None], share)
     for other, outcome in resources.execute(others, sources):
         require_time()
         if isinstance(outcome, Measured):
@@ -264,14 +267,14 @@ def _find(
             raise outcome
         else:
             record.skipped[other.name] = str(outcome)
-        done += SHARE_OF_ENTRIES * other.numel
+        done += share * other.numel
         progress(int(done), int(total))
     require_time()
     if entries_first:
         yield found
     if sampler is None:
         rest = (task.without(found[task.name].answers) for task in left if task.name in found)
-        measure([task for task in rest if task is not None], 1 - SHARE_OF_ENTRIES)
+        measure([task for task in rest if task is not None], 1 - share if entries_first else 1.0)
     else:
         by_name = {task.name: task for task in tasks if task.name in found}
         sampler.begin(record, _content(recall.digests), by_name, found)
@@ -290,7 +293,7 @@ def _find(
                 break
             parts = [task.of(wanted[task.name]) for task in tasks if task.name in wanted]
             rest = (part.without(found[part.name].answers) for part in parts if part is not None)
-            measure([task for task in rest if task is not None], 1 - SHARE_OF_ENTRIES)
+            measure([task for task in rest if task is not None], 1 - share)
     progress(int(total), int(total))
     yield found
 

@@ -330,3 +330,19 @@ def test_without_resources_it_is_measured_here_and_nothing_is_kept(tmp_path: Pat
     ]
     assert known
     assert known[-1][0] == known[-1][1] > 0
+
+
+@pytest.mark.parametrize(
+    ("requests", "first"), [({SUPPORT}, 384 / 1552), ({STABLE_RANK}, 19 / 1050), ({SUPPORT, STABLE_RANK}, 19 / 1050)]
+)
+def test_progress_goes_by_what_takes_the_time(tmp_path: Path, requests: set[Request], first: float) -> None:
+    run = open_run(simple_run(tmp_path / "opd"))
+    base = find_base(run)
+    record, known = survey(run, base), list[tuple[int, int]]()
+    weights = {Q: requests, K: requests, DOWN: requests}
+    measure_record(record, run, base, weights, progress=lambda done, total: known.append((done, total)))
+    shares = [done / total for done, total in known]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert min(shares[1:]) == pytest.approx(first, rel=0.02)
