@@ -194,12 +194,13 @@ class Decided:
     weights: int
     of: int
     confidence: float
+    groups: str = ""
 
     @property
     def words(self) -> str:
         """For people: ``decided at 99% on 61 of 252 weights``."""
         how = "certain after" if self.confidence == 1 else f"decided at {100 * self.confidence:.10g}% on"
-        return f"{how} {self.weights} of {self.of} weights"
+        return f"{how} {self.weights} of {self.of} weights{', in ' * bool(self.groups)}{self.groups}"
 
     def to_dict(self) -> DecidedFacts:
         """In plain builtins."""
