@@ -27,6 +27,9 @@ BELOW = 3 / (8 * math.log(2))
 """The sum of squares of the powers of two at or below each entry, relative to that of the entries: the mean of
 ``1 / m^2`` over m from 1 to 2, spread evenly by its logarithm. Of bell-shaped weights it is within 1% of that."""
 
+LEAST = 1e-30
+"""A relative norm so small that rounding explains it in any format; squares of smaller ones are lost."""
+
 
 def rounding_shares(record: Record, steps: Sequence[int], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """The share of each squared update that rounding explains, shape (steps, names), NaN where nothing is known of it;
@@ -34,9 +37,8 @@ def rounding_shares(record: Record, steps: Sequence[int], names: Sequence[str]) 
     spacing = np.array([SPACING.get("".join(record.weights[name].dtypes[-1:]), math.nan) for name in names])
     known = layout_of(record) == MODEL  # an adapter's change is not rounded to a format of weights
     norms = _figures(record, "relative_update_norm", steps, names)
-    steps_of_format = np.full_like(norms, np.nan)
-    np.divide(spacing, norms, out=steps_of_format, where=(norms > 0) & known)
-    expected = np.minimum(1.0, BELOW / 12 * np.minimum(steps_of_format, 1e9) ** 2)
+    moved = np.where((norms > 0) & known, np.maximum(norms, LEAST), np.nan)
+    expected = np.minimum(1.0, BELOW / 12 * (spacing / moved) ** 2)
     measured = _figures(record, "rounding_share", steps, names)
     estimated = np.isnan(measured) & ~np.isnan(expected)
     return np.where(estimated, expected, measured), estimated
