@@ -189,6 +189,7 @@ class Decided:
         weights, of: how many of how many weights were measured.
         confidence: with what probability no verdict of the session is wrong that was reached so; 1 where nothing that
             is left can change this one.
+        groups: in how many of how many layers or modules they are, in words; empty where in all.
     """
 
     weights: int
