@@ -182,7 +182,11 @@ def history(
     )
     notes = [f"{entry.name} is not in the test for drift: {entry.apart}" for entry in entries if entry.apart]
     notes += [f"another W0 than that of {names[-1]}: {', '.join(other)}"] if other else []
-    notes += [f"not known to be from the W0 of {names[-1]}: {', '.join(untold)}: {digests.UNLIKE}"] if untold else []
+    notes += (
+        [f"not known to be from the W0 of {names[-1]}: {', '.join(untold)}: {digests.UNLIKE}; measure those runs again"]
+        if untold
+        else []
+    )
     return History(tuple(entries), tuple(found), len(kept), _needed(tests), tuple(notes))
 
 

@@ -59,7 +59,8 @@ def require_further(records: Sequence[Record], past: GoodRuns) -> None:
             )
         if twin := next((run for run in past.runs if run.endswith(f"({identity(record)})")), ""):
             raise UsageError(f"{record.path} is in the suite already, as {twin}: it ends with the same weights")
-        if older := next((run for run in past.runs if not digests.comparable(_identity_in(run), identity(record))), ""):
+        known = ((run, found[1]) for run in past.runs if (found := _TOLD.search(run)))
+        if older := next((run for run, content in known if not digests.comparable(content, identity(record))), ""):
             raise UsageError(
                 f"{record.path} may be in the suite already, as {older}: {digests.UNLIKE}. Calibrate all runs anew"
             )
@@ -75,14 +76,13 @@ def _differences(one: Record, other: Record, weights: Selection, across_bases: b
         yield Difference("what they train", *trained)
 
 
+_TOLD = re.compile(rf" \(({digests.PATTERN}{{12}})\)$")
+"""The identity at the end of what `told` gives; a line that was written by hand has none."""
+
+
 def told(record: Record) -> str:
     """The name of a run, and its identity."""
     return f"{record.run} ({identity(record)})"
-
-
-def _identity_in(told: str) -> str:
-    """The identity in what `told` gives."""
-    return told.rpartition(" (")[2].removesuffix(")")
 
 
 def identity(record: Record) -> str:

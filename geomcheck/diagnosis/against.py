@@ -24,12 +24,9 @@ from geomcheck.diagnostics import load_metrics
 from geomcheck.diagnostics.sketch import cosines
 from geomcheck.record import Record, Request, locate
 from geomcheck.record.column import Table
-from geomcheck.suite.good_runs import MODEL, layout_of
 from geomcheck.suite.likeness import start_difference
 from geomcheck.suite.normal import Normal
-
-SPACING = {"bf16": 2**-7, "fp16": 2**-10, "fp32": 2**-23, "fp64": 2**-52}
-"""Of numbers from 1 to 2, by the format."""
+from geomcheck.suite.rounding import rounding_shares
 
 ROUNDED = 0.05
 """Share of the squared update that rounding explains above which a weight is not compared."""
@@ -299,25 +296,13 @@ def _track(record: Record, names: Sequence[str], *, by_steps: bool) -> Track:
     norms = Table.of(
         record.column(Request.of(load_metrics()["relative_update_norm"], {}), "value"), steps, names
     ).values
-    norms = np.where((norms > 0) & ~(_rounded(record, steps, names, norms) > ROUNDED), norms, np.nan)
+    norms = np.where((norms > 0) & ~(rounding_shares(record, steps, names)[0] > ROUNDED), norms, np.nan)
     if len(record.sketches.values):
         sketches = np.stack([record.sketches.at(step, names) for step in steps]).astype(np.float64)
     else:
         sketches = np.full((*norms.shape, 1), np.nan)
     at = np.array(steps, float) if by_steps else np.array([point.progress for point in record.points])
     return Track(at, norms, norms[..., None] * sketches)
-
-
-def _rounded(record: Record, steps: Sequence[int], names: Sequence[str], norms: np.ndarray) -> np.ndarray:
-    """The share of the squared update that rounding explains, shape (t, w); where it was not measured, what it is of
-    entries that are spread evenly between powers of two, of relative norms `norms`."""
-    spacing = np.array([SPACING.get(record.weights[name].dtypes[-1], 0.0) for name in names])
-    spacing = spacing * (layout_of(record) == MODEL)  # an adapter's change is not rounded to a format of weights
-    with np.errstate(divide="ignore", invalid="ignore"):
-        expected = 3 / 7 * spacing**2 / 12 / norms**2
-    column = record.columns.get((Request.of(load_metrics()["rounding_share"], {}), "value"))
-    measured = np.full_like(norms, np.nan) if column is None else Table.of(column, steps, names).values
-    return np.where(np.isnan(measured), expected, measured)
 
 
 def _seen(own: Track, others: Sequence[Track], turns: np.ndarray) -> Seen:

@@ -14,7 +14,7 @@ from geomcheck.record import Record
 from geomcheck.report.charts.numbers import Form
 from geomcheck.report.facts import grouped
 from geomcheck.report.figures import Figures
-from geomcheck.suite.sampling import ROUNDING_LIMIT
+from geomcheck.suite.rounding import ROUNDING_LIMIT
 
 EXAMPLES = 5
 REASONS = 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +21,6 @@ from geomcheck.suite.language.selection import Selection
 from geomcheck.suite.verdict import Counts, Unanswerable
 
 FROZEN = "frozen_share"
-ROUNDING = "rounding_share"
-ROUNDING_LIMIT = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,28 +209,6 @@ def fused_warning(weights: Iterable[Weight]) -> tuple[str, ...]:
     return (
         f"{fused[0].name}{and_more(len(fused))} holds several projections, measured as one matrix, whose figures are "
         f"not those of its parts: {fused[0].fused}",
-    )
-
-
-def rounding_warning(question: Question, record: Record, found: Sample) -> tuple[str, ...]:
-    """A sentence where storage rounding explains much of the update that the metric describes."""
-    if not question.metric.inflated_by_rounding:
-        return ()
-    try:
-        column = record.column(Request.of(load_metrics()[ROUNDING], {}), "value")
-    except RecordError:
-        return ()
-    worst: tuple[float, int] = (0.0, 0)
-    for step, values in found.cells.items():
-        shares = Table.of(column, [step], tuple(values)).values
-        known = shares[~np.isnan(shares)].tolist()
-        if known:
-            worst = max(worst, (math.fsum(known) / len(known), step))
-    if worst[0] <= ROUNDING_LIMIT:
-        return ()
-    return (
-        f"storage rounding explains {worst[0]:.0%} of the update at step {worst[1]} (mean over the weights): "
-        f"{question.metric.name} describes the rounding as much as the training; prefer fp32 checkpoints",
     )
 
 

@@ -189,17 +189,19 @@ class Decided:
         weights, of: how many of how many weights were measured.
         confidence: with what probability no verdict of the session is wrong that was reached so; 1 where nothing that
             is left can change this one.
+        groups: in how many of how many layers or modules they are, in words; empty where in all.
     """
 
     weights: int
     of: int
     confidence: float
+    groups: str = ""
 
     @property
     def words(self) -> str:
         """For people: ``decided at 99% on 61 of 252 weights``."""
         how = "certain after" if self.confidence == 1 else f"decided at {100 * self.confidence:.10g}% on"
-        return f"{how} {self.weights} of {self.of} weights"
+        return f"{how} {self.weights} of {self.of} weights{', in ' * bool(self.groups)}{self.groups}"
 
     def to_dict(self) -> DecidedFacts:
         """In plain builtins."""

@@ -129,6 +129,17 @@ def test_what_cannot_be_added_is_refused_and_nothing_is_written(
     assert mine.read_bytes() == before
 
 
+def test_a_run_that_was_named_by_hand_has_no_content_to_compare(mine: Path, records: list[Record]) -> None:
+    assert mine.read_text().count(" (blake3:") > 3
+    mine.write_text(
+        re.sub(
+            r"^( +- '[^(]+) \(blake3:[0-9a-f]{12}\)'", r"\1, our best: (see the wiki)'", mine.read_text(), flags=re.M
+        )
+    )
+    updated = add_runs(mine, records[3:4])
+    assert updated.calibration.runs[0].endswith(", our best: (see the wiki)")
+
+
 def test_a_suite_without_figures_says_what_to_do(mine: Path, records: list[Record]) -> None:
     text = mine.read_text()
     mine.write_text(text[: text.index("\ncalibrated:")] + text[text.index("\nnormal:") :])

@@ -161,6 +161,22 @@ def test_a_stable_rank_is_decided_by_ceilings_that_are_learned_later(
     assert decide(f"metric: stable_rank, at: last, {condition}", ranks)[1] > 60
 
 
+def test_a_verdict_by_ceilings_does_not_claim_figures_of_layers_of_which_it_has_none(load, make_record) -> None:
+    (expectation,) = load("- {id: it, metric: stable_rank, at: last, below: 6, per: layer}").expectations
+    start = make_record({}, shapes=SHAPES)
+    framed = frame(expectation, start, None)
+    assert framed is not None
+    doubt = Doubt(framed, start, None, alpha=0.001)
+    for name in NAMES[:8]:  # of the first two layers
+        doubt.see(name, {point.step: 5.0 for point in start.points})
+    doubt.limit({(point.step, name): 5.5 for point in start.points for name in NAMES})
+    decision = doubt.decision(0.99)
+    assert decision is not None
+    assert decision.decided is not None
+    assert decision.decided.words == "certain after 8 of 100 weights, in 2 of 25 layers"
+    assert Decision.of(decision.to_dict()) == decision
+
+
 def test_ceilings_that_cannot_decide_are_not_asked_for(decide) -> None:
     ranks = around(5.0, spread=0.5)
     for condition in ("above: 2", "below: 4", "above: 2, per: weight", "above: 2, fold: min"):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from geomcheck.record.record import Figure
+from geomcheck.record.record import Figure, Record
 from geomcheck.record.request import Request
 from geomcheck.suite import unmeasured
 
@@ -633,6 +633,16 @@ class TestRounding:
         record = make_record({(RANK, "value"): 25.0, ("rounding_share", "value"): share})
         verdict = judge("metric: stable_rank\nwithin: [20, 30]", record)
         assert (verdict.outcome, verdict.warnings) == ("passed", ())
+
+    def test_where_it_was_not_measured_it_is_estimated(self, judge, make_record):
+        def of_bf16(dtype: str) -> Record:
+            figures = {RANK: 25.0, "relative_update_norm": 0.002, "rounding_share": lambda step, name: None}
+            record = make_record({(metric, "value"): figure for metric, figure in figures.items()})
+            return replace(record, weights={n: replace(w, dtypes=(dtype,)) for n, w in record.weights.items()})
+
+        (warning,) = judge("metric: stable_rank\nwithin: [20, 30]", of_bf16("bf16")).warnings
+        assert warning.startswith("storage rounding explains about 69% of the update at step ")
+        assert judge("metric: stable_rank\nwithin: [20, 30]", of_bf16("fp32")).warnings == ()
 
     def test_other_metrics_are_not_warned_of(self, judge, make_record):
         record = make_record({("update_norm", "value"): 2.0, ("rounding_share", "value"): 0.9})

@@ -188,15 +188,15 @@ def _resumed(files: Sequence[Path], asked: WeightPlan, total_steps: int) -> list
     Raises RunError where they are damaged, answer something else, or go by the progress of a training of other length.
     """
     steps = [_read(file) for file in files]
+    kept = (digest for step in steps for one in step.weights.values() for digest in one.measured.digests.values())
+    if any(digests.algorithm(digest) != digests.ALGORITHM for digest in kept):
+        raise RunError(f"they were kept by an older geomcheck, and {digests.UNLIKE}")
     other = next((step for step in steps if step.asked != signature(asked)), None)
     if other is not None:
         raise RunError(f"at step {other.point.step} other figures, or figures of other weights, were asked for")
     for index, step in enumerate(steps):
         if any(("run", index) not in one.measured.digests for one in step.weights.values()):
             raise RunError("an observation in between is missing")
-    kept = (digest for step in steps for one in step.weights.values() for digest in one.measured.digests.values())
-    if any(digests.algorithm(digest) != digests.ALGORITHM for digest in kept):
-        raise RunError(f"they were kept by an older geomcheck, and {digests.UNLIKE}")
     points = [replace(step.point, progress=share_done(step.point.step, total_steps)) for step in steps]
     by_progress = any('"progress"' in request.params for requests in asked.values() for request in requests)
     if by_progress and points != [step.point for step in steps]:

@@ -19,7 +19,8 @@ from geomcheck.suite.expectation import Condition, Expectation, Finding
 from geomcheck.suite.groups import Groups, fold_groups, gaps, group_of, require_groups
 from geomcheck.suite.language.places import At
 from geomcheck.suite.language.quantities import Quantity, Refusal, Scale, Tolerance, tolerance
-from geomcheck.suite.sampling import Question, Sample, Subject, fused_warning, rounding_warning, sample
+from geomcheck.suite.rounding import rounding_warning
+from geomcheck.suite.sampling import Question, Sample, Subject, fused_warning, sample
 from geomcheck.suite.sketched import answerable, sketch_warning, sketched
 from geomcheck.suite.verdict import Observed, Unanswerable, Worst
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from geomcheck._text import plural
 from geomcheck.diagnostics import Fold
 from geomcheck.record import Record
 from geomcheck.record.column import Column, Figure
@@ -129,8 +130,14 @@ class Doubt:
         return judged((0.0, 0.0)), judged(self._levels)
 
     def _decided(self, *, certain: bool, confidence: float) -> Decision:
-        decided = Decided(len(self._seen), len(self.frame.names), 1.0 if certain else confidence)
+        confidence = 1.0 if certain else confidence
+        decided = Decided(len(self._seen), len(self.frame.names), confidence, self._groups_seen())
         return Decision(frozenset(self._seen) | self.frame.still, decided)
+
+    def _groups_seen(self) -> str:
+        """Of how many groups a verdict shows figures, in words, where that is not all: what limits them is enough."""
+        seen, total = len({self._members[name] for name in self._seen if name in self._members}), len(self._groups)
+        return f"{seen:,} of {plural(total, self.frame.expectation.per)}" if seen < total else ""
 
     def _verdict(self, decision: Decision) -> Verdict:
         """The verdict by the figures that were seen."""
