@@ -167,7 +167,7 @@ def beside(requests: Set[Request], metrics: Registry) -> frozenset[Request]:
 @lasting()
 def tasks_of(record: Record, requests: Plan, metrics: Registry, device: str) -> list[MeasureWeight]:
     """One task per weight, the largest first; what is `beside` is added to what is requested of it."""
-    with_all = {each: each | beside(each, metrics) for each in map(frozenset, requests.values())}
+    with_all = {each: each | beside(each, metrics) for each in set(map(frozenset, requests.values()))}
     cast = {Request.of(metrics[BETWEEN_FORMATS], {})}
     all_of = {
         name: with_all[frozenset(requests[name])] | (cast if len(record.weights[name].dtypes) > 1 else set())
