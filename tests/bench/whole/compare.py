@@ -106,9 +106,9 @@ def measured(model: Model, layers: Sequence[int], checkpoints: int, scratch: Pat
         reading = floors.reading(runs[layers[-1]]).times(model.layers / layers[-1])
         found = Findings(model, layers, checkpoints, reading, floors.products(model, checkpoints))
         for name in GATES:
-            found.sessions[name] = _told(work, runs[layers[-1]], name)
-        if found.scale != 1:
-            found.sessions[BUDGET] = replace(found.sessions[BUDGET], weights=_weights_needed(work, model, checkpoints))
+            narrow = name == BUDGET and found.scale != 1
+            run = _narrow(work, model, checkpoints) if narrow else runs[layers[-1]]
+            found.sessions[name] = _told(work, run, name)
         found.peaks = {count: _told(work / "fewer", runs[count], EXACT).cost for count in layers[:-1]}
         found.peaks[layers[-1]] = found.sessions[EXACT].cost
         found.stages = _stages(work / "stages", runs[layers[0]])
@@ -127,11 +127,10 @@ def _told(work: Path, run: Path, name: str, program: Sequence[str] = ("-m", "pyt
     return found
 
 
-def _weights_needed(work: Path, model: Model, checkpoints: int) -> int | None:
-    """How many weights decide with a budget, of a model of as many layers with an eighth of the width."""
+def _narrow(work: Path, model: Model, checkpoints: int) -> Path:
+    """A run of as many layers with an eighth of the width: with a budget, as many weights decide."""
     narrow = replace(model, shapes={name: (out // 8, in_ // 8) for name, (out, in_) in model.shapes.items()})
-    run = write_run(work / "narrow", narrow, model.layers, checkpoints)
-    return _told(work, run, BUDGET).weights
+    return write_run(work / "narrow", narrow, model.layers, checkpoints)
 
 
 def _stages(work: Path, run: Path) -> dict[str, float]:
