@@ -184,10 +184,8 @@ def _dequantized(run: Run, stored: Sequence[WeightSource]) -> Iterator[str]:
 def _mixed(checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
     """A note where checkpoints of one run store their weights in several manners; to lack some is none."""
     manners: dict[frozenset[str], str] = {}
-    names = [checkpoint.source.weights.keys() for checkpoint in checkpoints]
-    for index, checkpoint in enumerate(checkpoints):
-        before = checkpoints[index - 1] if index else checkpoint
-        if index and checkpoint.source.layout == before.source.layout and names[index] == names[index - 1]:
+    for before, checkpoint in zip([None, *checkpoints], checkpoints, strict=False):
+        if before is not None and _names_alike(before.source, checkpoint.source):
             continue
         manner = _manner(checkpoint)
         if not any(manner <= known or known <= manner for known in manners):
@@ -197,6 +195,10 @@ def _mixed(checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
         own = {name: min(manner - (second if manner is first else first)) for manner, name in manners.items()}
         shown = ", ".join(f"{name} has {what}" for name, what in own.items())
         yield f"stored differently along the run: {shown}; the weights are compared under one naming"
+
+
+def _names_alike(one: WeightSource, other: WeightSource) -> bool:
+    return one.layout == other.layout and one.weights.keys() == other.weights.keys()
 
 
 def _manner(checkpoint: Checkpoint) -> frozenset[str]:

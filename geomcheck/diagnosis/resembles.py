@@ -167,17 +167,15 @@ def _nearest(case: Case, far: Mapping[str, int], held: Mapping[tuple[int, ...], 
                 found[name] = Likeness(others.names[place] if near <= OWN * to_itself else "")
             continue
         distances[itself] = math.inf
-        most = [min(NEAR, to_itself / 2) for to_itself in own]
-        for order, candidates, apart in (
-            ("", others, distances),
-            *([("transposed", turned, turned.distances([two for _, two in sketches]))] if turned else []),
-        ):
-            least, at = apart.min(1)
-            for index, (near, place) in enumerate(zip(least.tolist(), at.tolist(), strict=True)):
-                if near < most[index]:
-                    nearest = candidates.names[place]
-                    found[names[index]] = Likeness("" if nearest == names[index] else nearest, order)
-                    most[index] = near
+        candidates = [Likeness(name) for name in others.names]
+        if turned:
+            distances = torch.cat([distances, turned.distances([two for _, two in sketches])], dim=1)
+            candidates += [Likeness(name, "transposed") for name in turned.names]
+        least, at = distances.min(1)
+        for name, near, place, to_itself in zip(names, least.tolist(), at.tolist(), own, strict=True):
+            if near < min(NEAR, to_itself / 2):
+                like = candidates[place]
+                found[name] = Likeness("", like.order) if like.weight == name else like
     return found
 
 
@@ -338,19 +336,23 @@ class _New(NamedTuple):
 
 def _new(case: Case) -> _New:
     if "new" not in case.memory:
-        alone = [name for name, like in likenesses(case).items() if like == Likeness() and name in case.different]
+        alone = (name for name, like in likenesses(case).items() if like == Likeness() and name in case.different)
         large = {name for name in alone if case.size(name, case.different[name][0]) >= ANEW}
         some = _spread(large)
-        cosines = {n: look.likeness(case.different[n][0]) for n in some if (look := case.look(n)) is not None}
-        unlike = {name: cosine for name, cosine in cosines.items() if cosine <= UNLIKE}
-        if len(some) < len(large) and len(unlike) == len(some):
-            case.memory["new"] = _New(frozenset(large), unlike)
-        else:
-            rest = {n: look.likeness(case.different[n][0]) for n in large - set(some) if (look := case.look(n))}
-            unlike |= {name: cosine for name, cosine in rest.items() if cosine <= UNLIKE}
-            case.memory["new"] = _New(frozenset(unlike), unlike)
+        unlike = _unlike(case, some)
+        if len(unlike) < len(some):  # they do not speak for the others
+            unlike |= _unlike(case, large.difference(some))
+            large = set(unlike)
+        case.memory["new"] = _New(frozenset(large), unlike)
     found: _New = case.memory["new"]
     return found
+
+
+def _unlike(case: Case, names: Iterable[str]) -> dict[str, float]:
+    """The cosines of these matrices with themselves in W0, where they have nothing in common with that."""
+    looks = ((name, case.look(name)) for name in names)
+    cosines = {name: look.likeness(case.different[name][0]) for name, look in looks if look is not None}
+    return {name: cosine for name, cosine in cosines.items() if cosine <= UNLIKE}
 
 
 def _find_model(case: Case) -> Iterator[Finding]:

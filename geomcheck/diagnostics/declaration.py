@@ -357,7 +357,8 @@ class Registry:
         return self._metrics.get(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names()
+        metric = self._metrics.get(name) if isinstance(name, str) else None
+        return metric is not None and not metric.inner
 
     def __iter__(self) -> Iterator[Metric]:
         return (metric for metric in self._metrics.values() if not metric.inner)

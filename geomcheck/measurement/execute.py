@@ -281,12 +281,12 @@ def _find(
         limits: dict[str, Measured] = {}
         while True:
             if limiting := sampler.limiting():
-                beside = [
+                limited = [
                     replace(by_name[name], requests=_by_point(requests, record.points, load_metrics()))
                     for name, requests in limiting.items()
                 ]
-                limits = {**recall.look_up(beside), **limits}
-                rest = (task.without(limits[task.name].answers) for task in beside)
+                limits = {**recall.look_up(limited), **limits}
+                rest = (task.without(limits[task.name].answers) for task in limited)
                 measure([task for task in rest if task is not None], 0.0, limits)
                 sampler.limited(limits)
             if not (wanted := sampler.wanted()):

@@ -56,17 +56,15 @@ def canonical_each(
     """Each of `sources` as `canonical` has it by its config. The checkpoints of a run mostly have tensors of the same
     names, shapes and formats, which are worked out once then. Raises RunError."""
     seen: list[WeightSource] = []
-    for source, config in zip(sources, configs, strict=True):
-        before = sources[len(seen) - 1] if seen else None
+    for index, (source, config) in enumerate(zip(sources, configs, strict=True)):
+        before = sources[index - 1]
         alike = (
-            before is not None
-            and (config, source.config) == (configs[len(seen) - 1], before.config)
+            index > 0
+            and (config, source.config) == (configs[index - 1], before.config)
             and source.weights == before.weights
             and not (dequantize and holds_scaled_fp8(source))  # its parts read their scales from their own source
         )
         seen.append(
-            taken_alike(seen[-1], before, source)
-            if alike and before is not None
-            else canonical(source, config, dequantize=dequantize)
+            taken_alike(seen[-1], before, source) if alike else canonical(source, config, dequantize=dequantize)
         )
     return seen
